@@ -1,0 +1,1 @@
+"""Boot stock Debian kernels in QEMU over the machine's own file system."""

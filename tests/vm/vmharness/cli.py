@@ -1,0 +1,184 @@
+"""The command line of tests/vm/run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from . import initramfs, kernels, machine, probe
+from .cachedir import say
+from .errors import STATUS_HARNESS, HarnessError
+from .machine import Machine, Publish
+from .memfile import memory_file
+from .session import Console, GuestLost, Session, new_token
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+PASSED_ON = ("TERM", "COLUMNS", "LINES", "CI", "PYTEST_ADDOPTS")
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+COVERED = ("/tmp", "/run", "/dev")  # the guest mounts something of its own there
+
+
+class Interrupted(Exception):
+    """A signal asked us to stop."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; everything after -- is the command."""
+    parse = argparse.ArgumentParser(
+        prog="tests/vm/run", allow_abbrev=False,
+        description="Run COMMAND as root under a stock Debian kernel in QEMU, over this "
+                    "machine's file system (copy-on-write). The exit status is COMMAND's; "
+                    "125 means that the guest could not do its job.")
+    series = list(kernels.ORIGINS)
+    parse.add_argument("--kernel", action="append", choices=series, default=[], metavar="K",
+                       help=f"one of {', '.join(series)}")
+    parse.add_argument("--fetch", action="store_true", help="only fetch the kernels (all without "
+                       "--kernel), then exit")
+    parse.add_argument("--path", action="store_true", help="print the kernel's directory")
+    parse.add_argument("--memory", default="2G", metavar="M", help="default 2G")
+    parse.add_argument("--cpus", type=int, default=2, metavar="N", help="default 2")
+    parse.add_argument("--icount", action="store_true",
+                       help="one CPU whose clock counts instructions")
+    parse.add_argument("--publish", action="append", default=[], metavar="HOSTPORT:GUESTPORT",
+                       help="make a port of the guest reachable on 127.0.0.1")
+    parse.add_argument("--writable", action="append", default=[], metavar="DIR",
+                       help="a directory in which writes reach the host")
+    parse.add_argument("--timeout", type=float, metavar="S", help="for boot and command together")
+    parse.add_argument("--console", type=Path, metavar="FILE", help="keep the kernel's console")
+    parse.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    parse.add_argument("--verbose", action="store_true", help="say how long things took")
+    parse.add_argument("command", nargs="*", metavar="COMMAND")
+    return parse
+
+
+def split_command(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our own arguments, and the command after the first --."""
+    if "--" in argv:
+        at = list(argv).index("--")
+        return list(argv[:at]), list(argv[at + 1 :])
+    return list(argv), []
+
+
+def guest_environment(ours: Mapping[str, str], series: str, extra: Sequence[str]) -> dict[str, str]:
+    """The command's environment: little of ours, so that runs are alike everywhere."""
+    environment = {name: ours[name] for name in PASSED_ON if name in ours}
+    environment |= {
+        "HOME": "/root",
+        "USER": "root",
+        "LOGNAME": "root",
+        "LANG": "C.UTF-8",
+        "PATH": f"{CHECKOUT}/.venv/bin:{SYSTEM_PATH}",
+        "KSMWATCH_VM_KERNEL": series,
+    }
+    for item in extra:
+        name, equals, value = item.partition("=")
+        if not name or not equals:
+            raise HarnessError(f"--env {item}: want NAME=VALUE")
+        environment[name] = value
+    return environment
+
+
+def covered(path: str) -> bool:
+    """Whether a fresh file system of the guest would hide a host path."""
+    return any(path == place or path.startswith(place + "/") for place in COVERED)
+
+
+def kept_paths(paths: Sequence[str]) -> list[str]:
+    """Host paths to show through the guest's own /tmp and the like, outermost first."""
+    kept: list[str] = []
+    for path in sorted({path for path in paths if covered(path)}):
+        if path in COVERED:
+            raise HarnessError(f"{path} itself cannot be the working directory of a guest")
+        if not any(path.startswith(each + "/") for each in kept):
+            kept.append(path)
+    return kept
+
+
+def writable_directories(names: Sequence[str]) -> list[str]:
+    """Absolute paths of the directories that reach the host, outermost first."""
+    found = sorted({os.path.realpath(name) for name in names})
+    for path in found:
+        if not os.path.isdir(path):
+            raise HarnessError(f"--writable {path}: there is no such directory")
+    return found
+
+
+def run(options: argparse.Namespace, command: Sequence[str]) -> int:
+    """Boot, run, tell the status."""
+    writable = writable_directories(options.writable)
+    environment = guest_environment(os.environ, options.kernel[0], options.env)
+    publish = tuple(Publish.parse(text) for text in options.publish)
+    memory = machine.parse_memory(options.memory)
+    kernel = kernels.ensure(options.kernel[0])
+    kvm = not options.icount and probe.kvm_works(kernel)
+    here = os.getcwd()
+    modules = str(kernel.directory / "lib/modules" / kernel.release)
+    job = initramfs.Job(
+        command=command, directory=here, environment=environment, token=new_token(),
+        modules=modules, writable=writable,
+        keep=kept_paths([here, str(CHECKOUT), *writable]), network=bool(publish),
+    )
+    guest = Machine(
+        image=kernel.image, memory=memory, cpus=1 if options.icount else options.cpus, kvm=kvm,
+        icount=options.icount, publish=publish, writable=tuple(writable),
+    )
+    session = Session(kernel.series, job.token, Console(options.console))
+    initrd = initramfs.build(kernel.boot_modules, job)
+    with memory_file("initrd", initrd) as (fd, path):
+        try:
+            session.start(lambda console, ports: machine.run_argv(guest, path, console, ports), fd)
+            status = session.relay(options.timeout)
+        finally:
+            session.kill()
+    if options.verbose and session.ready_at is not None:
+        say(f"{kernel.release} under {'KVM' if kvm else 'TCG'}: command started after "
+            f"{session.ready_at - session.started_at:.1f} s and ran for "
+            f"{time.monotonic() - session.ready_at:.1f} s")
+    return status
+
+
+def on_signal(number: int, frame: FrameType | None) -> None:
+    """Turn a signal into an exception, so that the guest is ended on the way out."""
+    raise Interrupted(number)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Give the exit status; the only place where errors become one."""
+    ours, command = split_command(argv)
+    parse = parser()
+    options = parse.parse_args(ours)
+    if options.command:
+        parse.error("put -- before the command")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    try:
+        if options.fetch:
+            for series in options.kernel or kernels.ORIGINS:
+                kernels.ensure(series, thorough=True)
+            return 0
+        if len(options.kernel) != 1:
+            parse.error("give one --kernel")
+        if options.path:
+            print(kernels.ensure(options.kernel[0]).directory)
+            return 0
+        if not command:
+            parse.error("give a command after --")
+        return run(options, command)
+    except GuestLost as error:
+        print(f"vm: {error}", file=sys.stderr)
+        for line in error.console:
+            print(f"vm: console: {line}", file=sys.stderr)
+        return STATUS_HARNESS
+    except HarnessError as error:
+        print(f"vm: {error}", file=sys.stderr)
+        return STATUS_HARNESS
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+    except Interrupted as stop:
+        return 128 + int(stop.args[0])

@@ -1,0 +1,136 @@
+"""The QEMU command line: a pure function from a description to arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import HarnessError
+
+QEMU = "qemu-system-x86_64"
+PORTS = ("control", "stdin", "stdout", "stderr")  # virtio serial ports, numbered from 1
+PROBE_VALUE = 42  # written by guest/probe
+PROBE_STATUS = PROBE_VALUE * 2 + 1  # what QEMU makes of it
+
+
+@dataclass(frozen=True)
+class Publish:
+    """A port of the host's loopback that leads to a port of the guest."""
+
+    host: int
+    guest: int
+
+    @classmethod
+    def parse(cls, text: str) -> Publish:
+        match = re.fullmatch(r"(\d{1,5}):(\d{1,5})", text)
+        if match:
+            host, guest = int(match.group(1)), int(match.group(2))
+            if 0 < host < 65536 and 0 < guest < 65536:
+                return cls(host, guest)
+        raise HarnessError(f"--publish {text}: want HOSTPORT:GUESTPORT, both 1 to 65535")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A guest machine, except for the descriptors that lead to it."""
+
+    image: Path
+    memory: str = "2G"
+    cpus: int = 2
+    kvm: bool = False
+    icount: bool = False
+    publish: tuple[Publish, ...] = ()
+    writable: tuple[str, ...] = ()
+
+
+def parse_memory(text: str) -> str:
+    """A size as QEMU takes it; a bare number means MiB."""
+    match = re.fullmatch(r"([1-9]\d*)([MG]?)", text.strip().upper())
+    if not match:
+        raise HarnessError(f"--memory {text}: want a number with M or G, such as 2G")
+    return match.group(1) + (match.group(2) or "M")
+
+
+def escaped(value: str) -> str:
+    """A value inside a comma-separated QEMU option."""
+    return value.replace(",", ",,")
+
+
+def accelerator(machine: Machine) -> list[str]:
+    """How instructions are executed."""
+    if machine.icount:
+        return ["-accel", "tcg,thread=single", "-cpu", "max,la57=off",
+                "-icount", "shift=0,sleep=off"]
+    if machine.kvm:
+        return ["-accel", "kvm", "-cpu", "host"]
+    # Five-level page tables make every emulated page walk longer, for nothing.
+    return ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
+
+
+def kernel_arguments(machine: Machine) -> str:
+    """The kernel's own command line.
+
+    Nothing here changes how memory management or BPF behave: it is about the console, about
+    dying loudly, and about trusting the clock and the random seed of the virtual machine.
+    """
+    words = ["console=ttyS0", "loglevel=5", "panic=-1", "oops=panic", "tsc=reliable",
+             "no_timer_check", "random.trust_cpu=on", "cryptomgr.notests", "rdinit=/init"]
+    return " ".join(words)
+
+
+def shares(machine: Machine) -> list[str]:
+    """The host's file system, read-only, and the directories that may be written."""
+    argv = ["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+            "-device", "virtio-9p-pci,fsdev=root,mount_tag=root"]
+    for number, path in enumerate(machine.writable):
+        name = f"writable{number}"
+        argv += ["-fsdev",
+                 f"local,id={name},path={escaped(path)},security_model=none,multidevs=remap",
+                 "-device", f"virtio-9p-pci,fsdev={name},mount_tag={name}"]
+    return argv
+
+
+def network(machine: Machine) -> list[str]:
+    """A network card only if a port is published; never a way out of the guest."""
+    if not machine.publish:
+        return ["-nic", "none"]
+    forwards = [f"hostfwd=tcp:127.0.0.1:{each.host}-10.0.2.15:{each.guest}"
+                for each in machine.publish]
+    return ["-netdev", ",".join(["user", "id=net", "restrict=on", "ipv6=off", *forwards]),
+            "-device", "virtio-net-pci,netdev=net,romfile="]
+
+
+def channels(console_fd: int, port_fds: Sequence[int]) -> list[str]:
+    """The console and the serial ports, each behind a socket that QEMU inherits."""
+    argv = ["-chardev", f"socket,id=console,fd={console_fd}", "-serial", "chardev:console",
+            "-device", f"virtio-serial-pci,max_ports={len(PORTS) + 1}"]
+    for number, (name, fd) in enumerate(zip(PORTS, port_fds, strict=True), start=1):
+        argv += ["-chardev", f"socket,id={name},fd={fd}",
+                 "-device", f"virtserialport,nr={number},chardev={name},name=ksmwatch.{name}"]
+    return argv
+
+
+def base(machine: Machine, initrd: str) -> list[str]:
+    """What every guest has."""
+    clock = "vm" if machine.icount else "host"
+    return [
+        QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-M", "pc,usb=off,vmport=off,hpet=off", *accelerator(machine),
+        "-m", machine.memory, "-smp", str(machine.cpus), "-rtc", f"base=utc,clock={clock}",
+        "-kernel", str(machine.image), "-initrd", initrd, "-append", kernel_arguments(machine),
+    ]
+
+
+def run_argv(machine: Machine, initrd: str, console_fd: int,
+             port_fds: Sequence[int]) -> list[str]:
+    """The machine that runs a job."""
+    return [*base(machine, initrd), *channels(console_fd, port_fds),
+            *shares(machine), *network(machine)]
+
+
+def probe_argv(machine: Machine, initrd: str) -> list[str]:
+    """The machine that only shows that the kernel boots."""
+    return [*base(machine, initrd), "-nic", "none", "-serial", "none",
+            "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
