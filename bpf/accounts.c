@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The records that the programs share with the daemon, and how they change.
+ *
+ * An account belongs to one mm_struct, from its first KSM event until
+ * __mmdrop(): exactly as long as its address cannot mean another mm. The number
+ * of PTEs that map a KSM page is not stored but is the sum of what came less
+ * what went, so one atomic addition per event keeps the count, the reasons for
+ * its movement and the event sequence number.
+ */
+#include "layout.h"
+
+/* Why a mapping came or went. Arrivals first; the order is part of the map format. */
+enum movement {
+    IN_MERGED,    /* ksmd replaced the page under a PTE by a KSM page */
+    IN_CONVERTED, /* ksmd made the mapped page itself a KSM page, in place */
+    IN_OTHER,     /* swap-in of a page that is still KSM, end of a migration */
+    IN_FORKED,    /* the mm was made by fork and started with its parent's PTEs */
+    OUT_UNMAPPED, /* COW, munmap, madvise, reclaim, start of a migration */
+    OUT_EXITED,   /* the mm had no user any more: exit or exec */
+    MOVEMENTS,
+};
+
+struct account {
+    /* Tells this account from an earlier one at the same address. */
+    u64 id;
+    u64 moves[MOVEMENTS];
+    /* Grows with every event after which the count may be wrong until it is read. */
+    u64 doubts;
+    /* Conversions in flight when they differ: an exact read must wait. */
+    u64 conversions_begun;
+    u64 conversions_ended;
+    /* Owner, by mm->owner: process id and start since boot (ns), as /proc/PID/stat has them. */
+    u64 start_boottime;
+    u32 tgid;
+    u32 unused;
+    char comm[16];
+};
+
+/* What the daemon read exactly for an account, and which doubts that reading settled. */
+struct baseline {
+    u64 id;
+    s64 mappings;
+    u64 doubts;
+};
+
+/* Host-wide totals. The first MOVEMENTS of them are the movements. */
+enum total {
+    T_MERGE_CONVERTED = MOVEMENTS, /* try_to_merge_one_page() outcomes */
+    T_MERGE_REPLACED,
+    T_MERGE_ALREADY,
+    T_MERGE_FAILED,
+    T_BREAK_COW,           /* calls of break_cow() */
+    T_SHARED_CONVERSIONS,  /* conversions of a page that more than one PTE mapped */
+    T_FAMILIES_TRUNCATED,  /* of which: the fork family was too large to mark */
+    T_CONVERSIONS_UNSEEN,  /* a merge ended whose beginning was not seen */
+    T_EVENTS_LOST,         /* no account could be opened: map full or busy */
+    T_STALE_ACCOUNTS,      /* an account outlived its mm: its end was not seen */
+    T_RESIDUAL_MMS,        /* an mm went whose count was not 0 */
+    T_RESIDUAL_PAGES,      /* by how many pages, absolute */
+    TOTALS,
+};
+
+/* Written by the daemon. */
+struct control {
+    /* ksmd's process id. */
+    u32 ksmd;
+    /* Process whose openings of /proc files are to be answered in `opened`. */
+    u32 reader;
+    /* 1 until every process has been read: what is opened before is in doubt. */
+    u64 opening_doubt;
+};
+
+/* The one call of try_to_merge_one_page() under way. ksmd is its only caller. */
+struct conversion {
+    u64 page;    /* 0: none */
+    u64 mm;
+    u64 root;    /* root of the anon_vma tree, which leads to the fork family */
+    u64 kpage;   /* not 0: merge by replacement */
+    u64 already; /* not 0: the page was KSM before */
+    u64 removed; /* PTEs of the page that went since, already counted */
+    u64 foreign; /* of which in another mm */
+};
+
+BPF_F_TABLE("hash", u64, struct account, accounts, MAX_ACCOUNTS, ACCOUNT_MAP_FLAGS);
+BPF_F_TABLE("hash", u64, struct baseline, baselines, MAX_ACCOUNTS, ACCOUNT_MAP_FLAGS);
+BPF_PERCPU_ARRAY(totals, u64, TOTALS);
+BPF_ARRAY(controls, struct control, 1);
+BPF_ARRAY(conversions, struct conversion, 1);
+/* By thread of the reader: the mm that the /proc file it opened last is about. */
+BPF_HASH(opened, u32, u64, 64);
+
+static __always_inline void total(u32 which, u64 amount)
+{
+    u64 *sum = totals.lookup(&which);
+
+    if (sum)
+        *sum += amount;
+}
+
+static __always_inline struct control *control(void)
+{
+    u32 zero = 0;
+
+    return controls.lookup(&zero);
+}
+
+static __always_inline struct conversion *conversion(void)
+{
+    u32 zero = 0;
+
+    return conversions.lookup(&zero);
+}
+
+static __always_inline void name_owner(struct account *account, u64 task)
+{
+    u64 leader = FIELD(task, task_struct_group_leader);
+
+    account->tgid = read_u32(task + OFF_task_struct_tgid);
+    account->start_boottime = FIELD(leader, task_struct_start_boottime);
+    bpf_probe_read_kernel(account->comm, sizeof(account->comm),
+                          (void *)(leader + OFF_task_struct_comm));
+}
+
+static __always_inline struct account *open_account(u64 mm, u64 owner, u64 forked, u64 doubts)
+{
+    struct account fresh = {};
+    struct account *account;
+
+    fresh.id = bpf_ktime_get_ns();
+    fresh.moves[IN_FORKED] = forked;
+    fresh.doubts = doubts;
+    if (owner)
+        name_owner(&fresh, owner);
+    accounts.insert(&mm, &fresh);
+    account = accounts.lookup(&mm);
+    if (!account)
+        total(T_EVENTS_LOST, 1);
+    return account;
+}
+
+static __always_inline struct account *account_of(u64 mm)
+{
+    struct account *account = accounts.lookup(&mm);
+    struct control *c;
+
+    if (account)
+        return account;
+    c = control();
+    return open_account(mm, FIELD(mm, mm_struct_owner), 0, c ? c->opening_doubt : 1);
+}
+
+static __always_inline void move(struct account *account, enum movement why)
+{
+    lock_xadd(&account->moves[why], 1);
+    total(why, 1);
+}
+
+static __always_inline s64 baseline_of(u64 mm, struct account *account, u64 *settled)
+{
+    struct baseline *baseline = baselines.lookup(&mm);
+
+    *settled = 0;
+    if (!baseline || baseline->id != account->id)
+        return 0;
+    *settled = baseline->doubts;
+    return baseline->mappings;
+}
+
+static __always_inline s64 mappings(u64 mm, struct account *account, u64 *settled)
+{
+    u64 *m = account->moves;
+
+    return baseline_of(mm, account, settled) + m[IN_MERGED] + m[IN_CONVERTED] + m[IN_OTHER] +
+           m[IN_FORKED] - m[OUT_UNMAPPED] - m[OUT_EXITED];
+}
+
+static __always_inline void doubt(u64 mm)
+{
+    struct account *account = account_of(mm);
+
+    if (account)
+        lock_xadd(&account->doubts, 1);
+}

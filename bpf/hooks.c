@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Counts, for every mm, the PTEs that map a KSM page.
+ *
+ * ksmwatch/plan.py chooses one probe per event and says so by -D flags:
+ * FENTRY_<EVENT>=<symbol> or KPROBE_<EVENT>. The two differ only in how they
+ * fetch arguments. Both rmap hooks run for every anonymous page on the host, so
+ * by fentry nothing but direct loads stands before the KSM test.
+ */
+#define PASTE_(a, b) a##b
+#define PASTE(a, b) PASTE_(a, b)
+/* bcc takes the function to attach to from the program's name. */
+#define ON_ENTRY(symbol) PASTE(kfunc__, symbol)
+#define ON_RETURN(symbol) PASTE(kretfunc__, symbol)
+
+static __always_inline bool current_is_ksmd(void)
+{
+    struct control *c = control();
+
+    return c && c->ksmd == bpf_get_current_pid_tgid() >> 32;
+}
+
+/* A PTE was pointed at a KSM page. Runs under the page-table lock. */
+static __always_inline int arrival(u64 vma)
+{
+    struct account *account = account_of(FIELD(vma, vm_area_struct_vm_mm));
+
+    if (account)
+        move(account, current_is_ksmd() ? IN_MERGED : IN_OTHER);
+    return 0;
+}
+
+/* A PTE that mapped a KSM page is gone. Runs under the page-table lock. */
+static __always_inline int departure(u64 page, u64 vma)
+{
+    u64 mm = FIELD(vma, vm_area_struct_vm_mm);
+    struct account *account = account_of(mm);
+    struct conversion *c = conversion();
+
+    if (c && c->page == page) {
+        lock_xadd(&c->removed, 1);
+        if (c->mm != mm)
+            lock_xadd(&c->foreign, 1);
+    }
+    if (account)
+        move(account, read_u32(mm + OFF_mm_struct_mm_users) ? OUT_UNMAPPED : OUT_EXITED);
+    return 0;
+}
+
+/*
+ * The verifier allows no arithmetic on the mapping, a pointer. The difference of
+ * two pointers is a number, and as a folio is aligned it has the mapping's low bits.
+ */
+#define DIRECT_IS_KSM(page)                                                                        \
+    (((*(u64 *)((page) + OFF_page_mapping) - (page)) & MAPPING_KSM) == MAPPING_KSM && !is_tail(page))
+
+#ifdef FENTRY_RMAP_ADD
+int ON_ENTRY(FENTRY_RMAP_ADD)(u64 *ctx)
+{
+    u64 page = ctx[0];
+
+    return DIRECT_IS_KSM(page) ? arrival(ctx[RMAP_ADD_VMA]) : 0;
+}
+#endif
+
+#ifdef KPROBE_RMAP_ADD
+int on_rmap_add(struct pt_regs *ctx)
+{
+    u64 page = PT_REGS_PARM1(ctx);
+
+    return is_ksm(page) ? arrival(RMAP_ADD_VMA(ctx)) : 0;
+}
+#endif
+
+#ifdef FENTRY_RMAP_REMOVE
+int ON_ENTRY(FENTRY_RMAP_REMOVE)(u64 *ctx)
+{
+    u64 page = ctx[0];
+
+    return DIRECT_IS_KSM(page) ? departure(page, ctx[RMAP_REMOVE_VMA]) : 0;
+}
+#endif
+
+#ifdef KPROBE_RMAP_REMOVE
+int on_rmap_remove(struct pt_regs *ctx)
+{
+    u64 page = PT_REGS_PARM1(ctx);
+
+    return is_ksm(page) ? departure(page, RMAP_REMOVE_VMA(ctx)) : 0;
+}
+#endif
+
+/*
+ * try_to_merge_one_page(vma, page, kpage): without a kpage, success means that
+ * `page` became a KSM page in place and no rmap function was called for it.
+ */
+static __always_inline int merge_begins(u64 vma, u64 page, u64 kpage)
+{
+    struct conversion *c = conversion();
+    struct account *account;
+
+    if (!c)
+        return 0;
+    c->mm = FIELD(vma, vm_area_struct_vm_mm);
+    c->root = FIELD(FIELD(vma, vm_area_struct_anon_vma), anon_vma_root);
+    c->kpage = kpage;
+    c->already = is_ksm(page);
+    c->removed = 0;
+    c->foreign = 0;
+    c->page = page;
+    if (kpage || c->already)
+        return 0;
+    account = account_of(c->mm);
+    if (account)
+        lock_xadd(&account->conversions_begun, 1);
+    /* In doubt before the first PTE turns, so that no snapshot calls it exact meanwhile. */
+    if (!is_tail(page) && mapcount(page) > 1)
+        doubt_family(c->root);
+    return 0;
+}
+
+/*
+ * How many PTEs of the converting mm turned. One, unless it was unmapped after
+ * write_protect_page() and before the conversion: such a removal was not counted,
+ * as the page was not KSM yet. The mapcount is read first: if it is 0 already, a
+ * removal after the conversion has been counted by now.
+ */
+static __always_inline void converted(struct conversion *c, struct account *account)
+{
+    int mapped = mapcount(c->page);
+
+    if (account && (mapped > 0 || c->removed > c->foreign))
+        move(account, IN_CONVERTED);
+    if (mapped > 1 || c->foreign) {
+        total(T_SHARED_CONVERSIONS, 1);
+        doubt(c->mm);
+        doubt_family(c->root);
+    }
+}
+
+static __always_inline int merge_ends(int error)
+{
+    struct conversion *c = conversion();
+    struct account *account;
+
+    if (!c)
+        return 0;
+    if (!c->page) {
+        total(T_CONVERSIONS_UNSEEN, 1);
+        return 0;
+    }
+    if (error)
+        total(T_MERGE_FAILED, 1);
+    else if (c->kpage)
+        total(T_MERGE_REPLACED, 1);
+    else if (c->already)
+        total(T_MERGE_ALREADY, 1);
+    else
+        total(T_MERGE_CONVERTED, 1);
+    if (!c->kpage && !c->already) {
+        account = accounts.lookup(&c->mm);
+        if (!error)
+            converted(c, account);
+        if (account)
+            lock_xadd(&account->conversions_ended, 1);
+    }
+    c->page = 0;
+    return 0;
+}
+
+#ifdef FENTRY_MERGE
+int ON_ENTRY(FENTRY_MERGE)(u64 *ctx)
+{
+    return merge_begins(ctx[0], ctx[1], ctx[2]);
+}
+
+int ON_RETURN(FENTRY_MERGE)(u64 *ctx)
+{
+    return merge_ends((int)ctx[3]);
+}
+#endif
+
+#ifdef KPROBE_MERGE
+int on_merge(struct pt_regs *ctx)
+{
+    return merge_begins(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
+}
+
+int on_merge_return(struct pt_regs *ctx)
+{
+    return merge_ends((int)PT_REGS_RC(ctx));
+}
+#endif
+
+/* ksmd gives up one merge and unshares the page that it had converted for it. */
+#ifdef FENTRY_BREAK_COW
+int ON_ENTRY(FENTRY_BREAK_COW)(u64 *ctx)
+{
+    total(T_BREAK_COW, 1);
+    return 0;
+}
+#endif
+
+#ifdef KPROBE_BREAK_COW
+int on_break_cow(struct pt_regs *ctx)
+{
+    total(T_BREAK_COW, 1);
+    return 0;
+}
+#endif
+
+/*
+ * An mm at this address cannot have an account yet. One that is there was left
+ * by an earlier mm whose __mmdrop() was missed.
+ */
+static __always_inline void forget_stale(u64 mm)
+{
+    if (!accounts.lookup(&mm))
+        return;
+    accounts.delete(&mm);
+    baselines.delete(&mm);
+    total(T_STALE_ACCOUNTS, 1);
+}
+
+/*
+ * A child starts with its parent's PTEs, and in doubt: areas with MADV_DONTFORK
+ * or MADV_WIPEONFORK were not copied.
+ */
+static __always_inline void inherit(u64 parent, u64 child, u64 owner)
+{
+    struct account *from = accounts.lookup(&parent);
+    u64 settled;
+    s64 count;
+
+    if (!from)
+        return;
+    count = mappings(parent, from, &settled);
+    if (count < 0)
+        count = 0;
+    if (count == 0 && settled == from->doubts)
+        return;
+    if (open_account(child, owner, count, 1))
+        total(IN_FORKED, count);
+}
+
+/*
+ * __ksm_enter(mm) for an mm that is not the caller's own: fork, which copies the
+ * PTEs under the parent's mmap lock, or (since 6.9) exec, whose new mm is empty.
+ * For the caller's own mm: a first MADV_MERGEABLE or PR_SET_MEMORY_MERGE.
+ */
+static __always_inline int enter(u64 mm)
+{
+    u64 own = FIELD(bpf_get_current_task(), task_struct_mm);
+
+    if (mm == own)
+        return 0;
+    forget_stale(mm);
+    if (FIELD(mm, mm_struct_total_vm))
+        inherit(own, mm, 0);
+    return 0;
+}
+
+#ifdef FENTRY_ENTER
+int ON_ENTRY(FENTRY_ENTER)(u64 *ctx)
+{
+    return enter(ctx[0]);
+}
+#endif
+
+#ifdef KPROBE_ENTER
+int on_enter(struct pt_regs *ctx)
+{
+    return enter(PT_REGS_PARM1(ctx));
+}
+#endif
+
+/*
+ * sched_process_fork(parent, child): gives the child's account its owner, who had no
+ * process id yet when __ksm_enter() ran, and opens one for the child of a parent
+ * that has KSM pages without ever having registered for KSM.
+ */
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 child = ctx->args[1];
+    u64 mm = FIELD(child, task_struct_mm);
+    u64 own = FIELD(ctx->args[0], task_struct_mm);
+    struct account *account;
+
+    if (!mm || mm == own)
+        return 0;
+    account = accounts.lookup(&mm);
+    if (account && !account->tgid) {
+        name_owner(account, child);
+        return 0;
+    }
+    if (account)
+        forget_stale(mm);
+    inherit(own, mm, child);
+    return 0;
+}
+
+/* The last reference to an mm goes, long after its last PTE. */
+static __always_inline int mm_goes(u64 mm)
+{
+    struct account *account = accounts.lookup(&mm);
+    u64 settled;
+    s64 left;
+
+    if (!account)
+        return 0;
+    left = mappings(mm, account, &settled);
+    if (left) {
+        total(T_RESIDUAL_MMS, 1);
+        total(T_RESIDUAL_PAGES, left < 0 ? -left : left);
+    }
+    accounts.delete(&mm);
+    baselines.delete(&mm);
+    return 0;
+}
+
+#ifdef FENTRY_MM_GOES
+int ON_ENTRY(FENTRY_MM_GOES)(u64 *ctx)
+{
+    return mm_goes(ctx[0]);
+}
+#endif
+
+#ifdef KPROBE_MM_GOES
+int on_mm_goes(struct pt_regs *ctx)
+{
+    return mm_goes(PT_REGS_PARM1(ctx));
+}
+#endif
+
+/*
+ * mm_access() runs when a process opens /proc/PID/smaps_rollup or pagemap, and
+ * returns the mm that the file then pins. So the reader learns which account a
+ * file belongs to, and the account cannot go while the file is open.
+ */
+static __always_inline int mm_opened(u64 mm)
+{
+    struct control *c = control();
+    u64 self = bpf_get_current_pid_tgid();
+    u32 thread = self;
+
+    if (c && c->reader == self >> 32)
+        opened.update(&thread, &mm);
+    return 0;
+}
+
+#ifdef FENTRY_MM_OPENED
+int ON_RETURN(FENTRY_MM_OPENED)(u64 *ctx)
+{
+    return mm_opened(ctx[2]);
+}
+#endif
+
+#ifdef KPROBE_MM_OPENED
+int on_mm_opened_return(struct pt_regs *ctx)
+{
+    return mm_opened(PT_REGS_RC(ctx));
+}
+#endif

@@ -1,0 +1,89 @@
+"""The kernel events that move the count, and the functions where each can be seen.
+
+Pure data: ``facts`` looks these names up on the running kernel, ``plan`` chooses among
+them. Symbols stand in order of preference; kernels are told apart by which exist, never by
+version, because distributions backport.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+VMA = "struct vm_area_struct *"
+
+
+class Mechanism(StrEnum):
+    """How a program is attached."""
+
+    FENTRY = "fentry"
+    KPROBE = "kprobe"
+    RAW_TRACEPOINT = "raw_tracepoint"
+
+
+class Side(StrEnum):
+    """Where in a function a program runs."""
+
+    ENTRY = "entry"
+    RETURN = "return"
+    BOTH = "both"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One kind of kernel event.
+
+    ``needs_vma``: the function must take the area, which leads to the mm. ``asleep``: the
+    probe stays on while no KSM page exists and ksmd is not running.
+    """
+
+    name: str
+    meaning: str
+    symbols: tuple[str, ...]
+    side: Side = Side.ENTRY
+    needs_vma: bool = False
+    asleep: bool = False
+    required: bool = True
+
+
+EVENTS: tuple[Event, ...] = (
+    Event(
+        "rmap_add",
+        "a PTE is pointed at a KSM page",
+        # folio_* since 6.8 (Linux commits of the "rmap cleanups" series by D. Hildenbrand).
+        ("folio_add_anon_rmap_ptes", "page_add_anon_rmap"),
+        needs_vma=True,
+    ),
+    Event(
+        "rmap_remove",
+        "a PTE that mapped a KSM page is gone",
+        # Takes the area since 5.18; before, nothing leads from the page to the mm.
+        ("folio_remove_rmap_ptes", "page_remove_rmap"),
+        needs_vma=True,
+    ),
+    Event(
+        "merge",
+        "ksmd tries to merge a page; without a kpage it converts it in place",
+        ("try_to_merge_one_page",),
+        side=Side.BOTH,
+        asleep=True,
+    ),
+    Event("enter", "an mm is registered with KSM; for a fork's child: PTEs copied", ("__ksm_enter",)),
+    Event("mm_goes", "the last reference to an mm is dropped", ("__mmdrop",)),
+    Event(
+        "mm_opened",
+        "a /proc file of a process is opened, which pins its mm",
+        ("mm_access",),
+        side=Side.RETURN,
+        asleep=True,
+    ),
+    Event("break_cow", "ksmd unshares a page after a failed merge", ("break_cow",), required=False),
+)
+
+# A better source than any function for this one: the child has its process id by then.
+FORK_TRACEPOINT = "sched_process_fork"
+
+
+def symbols() -> tuple[str, ...]:
+    """Every kernel symbol that a plan may name."""
+    return tuple(symbol for event in EVENTS for symbol in event.symbols)

@@ -1,0 +1,198 @@
+"""Exact reads: how many PTEs of one process map a KSM page, from the page tables.
+
+Expensive (the kernel walks the page tables), so used for baselines, audits and polling, and
+never for the running count.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+import mmap
+import os
+import re
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from ksmwatch.errors import SourceError
+
+PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+
+_KSM_LINE = re.compile(rb"^KSM: +(\d+) kB$", re.MULTILINE)
+# Of smaps: the head of an area, and how much of it is anonymous.
+_AREA = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) .*?^Anonymous: +(\d+) kB$", re.MULTILINE | re.DOTALL)
+
+# Documentation/admin-guide/mm/pagemap.rst
+_PRESENT = 1 << 63
+_FILE_OR_SHARED = 1 << 61
+_PFN = (1 << 55) - 1
+_KPF_KSM = 1 << 21
+
+
+class OpenMm(Protocol):
+    """An mm pinned by an open /proc file; can be read again and again."""
+
+    def read(self) -> int:
+        """PTEs that map a KSM page now, in pages."""
+
+
+class Reader(Protocol):
+    """A way to read exactly."""
+
+    name: str
+
+    def open(self, directory: Path) -> contextmanager[OpenMm]:  # type: ignore[valid-type]
+        """Open the files of the process at /proc/PID. OSError when it is gone or denied."""
+
+
+def _slurp(fd: int) -> bytes:
+    """A whole seq_file from its beginning, made anew by the kernel."""
+    chunks = []
+    offset = 0
+    while chunk := os.pread(fd, 1 << 16, offset):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return b"".join(chunks)
+
+
+class _Smaps:
+    """smaps_rollup's `KSM:` line (since 6.6, commit 24cf14d8b3fd)."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self) -> int:
+        data = _slurp(self._fd)
+        if not data:
+            # The mm has no user any more: all its PTEs are gone or going.
+            raise ProcessLookupError(errno.ESRCH, "the address space is gone")
+        found = _KSM_LINE.search(data)
+        if found is None:
+            raise SourceError("smaps_rollup has no KSM line")
+        return int(found[1]) * 1024 // PAGE_SIZE
+
+
+class SmapsReader:
+    """Reads smaps_rollup. Migration entries of KSM pages count, KSM zero pages do not."""
+
+    name = "smaps_rollup"
+
+    @contextmanager
+    def open(self, directory: Path) -> Iterator[_Smaps]:
+        """Open smaps_rollup; wants PTRACE_MODE_READ on the process (CAP_SYS_PTRACE)."""
+        fd = os.open(directory / "smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield _Smaps(fd)
+        finally:
+            os.close(fd)
+
+
+def _runs(frames: list[int]) -> Iterator[tuple[int, int]]:
+    """(first, count) of each run of consecutive numbers in a sorted list."""
+    first = last = -2
+    for frame in frames:
+        if frame != last + 1:
+            if last >= first >= 0:
+                yield first, last - first + 1
+            first = frame
+        last = frame
+    if first >= 0:
+        yield first, last - first + 1
+
+
+class _Pagemap:
+    """pagemap, and kpageflags of each frame that it names."""
+
+    def __init__(self, smaps: int, pagemap: int, flags: int) -> None:
+        self._smaps, self._pagemap, self._flags = smaps, pagemap, flags
+
+    def read(self) -> int:
+        data = _slurp(self._smaps)
+        if not data:
+            raise ProcessLookupError(errno.ESRCH, "the address space is gone")
+        total = 0
+        for area in _AREA.finditer(data):
+            if int(area[3]):
+                total += self._area(int(area[1], 16), int(area[2], 16))
+        return total
+
+    def _area(self, start: int, end: int) -> int:
+        raw = os.pread(self._pagemap, (end - start) // PAGE_SIZE * 8, start // PAGE_SIZE * 8)
+        wanted = _PRESENT | _FILE_OR_SHARED
+        frames: dict[int, int] = {}
+        for entry in array("Q", raw):
+            if entry & wanted == _PRESENT:
+                frame = entry & _PFN
+                frames[frame] = frames.get(frame, 0) + 1
+        return sum(
+            frames[first + i]
+            for first, count in _runs(sorted(frames))
+            for i, flags in enumerate(array("Q", os.pread(self._flags, count * 8, first * 8)))
+            if flags & _KPF_KSM
+        )
+
+
+class PagemapReader:
+    """Reads pagemap and kpageflags; needs CAP_SYS_ADMIN for page frame numbers."""
+
+    name = "pagemap"
+
+    def __init__(self, proc: Path) -> None:
+        self._flags = os.open(proc / "kpageflags", os.O_RDONLY | os.O_CLOEXEC)
+
+    @contextmanager
+    def open(self, directory: Path) -> Iterator[_Pagemap]:
+        """Open smaps and pagemap of the process; both pin the same mm or it exec'ed between."""
+        smaps = os.open(directory / "smaps", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pagemap = os.open(directory / "pagemap", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                yield _Pagemap(smaps, pagemap, self._flags)
+            finally:
+                os.close(pagemap)
+        finally:
+            os.close(smaps)
+
+    def honest(self, proc: Path) -> bool:
+        """Whether kpageflags says of a private page of our own that it is not KSM.
+
+        From 6.10 to 7.2 KPF_KSM is set for every anonymous page.
+        """
+        page = mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        page[0] = 1
+        buffer = (ct.c_char * 1).from_buffer(page)
+        address = ct.addressof(buffer)
+        with self.open(proc / "self") as files:
+            ksm = files._area(address, address + PAGE_SIZE)  # noqa: SLF001 - same module
+        entry = self._entry(proc, address)
+        del buffer
+        page.close()
+        return ksm == 0 and entry & _PFN != 0
+
+    @staticmethod
+    def _entry(proc: Path, address: int) -> int:
+        with (proc / "self/pagemap").open("rb", buffering=0) as pagemap:
+            pagemap.seek(address // PAGE_SIZE * 8)
+            return int.from_bytes(pagemap.read(8), "little")
+
+
+def choose_reader(proc: Path, *, smaps_ksm: bool) -> SmapsReader | PagemapReader:
+    """The cheapest reader that tells the truth here. Raises SourceError when there is none."""
+    if smaps_ksm:
+        return SmapsReader()
+    try:
+        reader = PagemapReader(proc)
+        if reader.honest(proc):
+            return reader
+    except OSError as error:
+        raise SourceError(
+            f"No exact read is possible: smaps has no KSM line and {error.filename or 'pagemap'} "
+            f"cannot be read ({error.strerror})."
+        ) from error
+    raise SourceError(
+        "No exact read is possible: smaps has no KSM line, and kpageflags hides frame numbers "
+        "or marks every anonymous page as KSM."
+    )

@@ -1,0 +1,189 @@
+"""libbpf and two system calls, by ctypes: maps, attachments and BTF.
+
+The daemon uses this instead of bcc because bcc brings LLVM, about 100 MB of it. libbpf is
+there wherever bcc is: libbcc links against it.
+
+All functions raise ``OSError`` with the kernel's errno.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+import fcntl
+import functools
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+BPF_ANY = 0
+BPF_NOEXIST = 1
+
+PROG_TYPE_KPROBE = 2
+PROG_TYPE_RAW_TRACEPOINT = 17
+PROG_TYPE_TRACING = 26
+
+# include/uapi/linux/perf_event.h
+_PERF_EVENT_IOC_ENABLE = 0x2400
+_PERF_EVENT_IOC_SET_BPF = 0x40042408
+_PERF_FLAG_FD_CLOEXEC = 8
+_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+
+_BATCH = 1024
+
+
+@functools.cache
+def library() -> ct.CDLL:
+    """Load libbpf. Raises OSError when it is not installed."""
+    lib = ct.CDLL("libbpf.so.1", use_errno=True)
+    lib.btf__load_vmlinux_btf.restype = ct.c_void_p
+    lib.btf__type_by_id.restype = ct.POINTER(ct.c_uint32)
+    lib.btf__type_by_id.argtypes = [ct.c_void_p, ct.c_uint32]
+    lib.btf__name_by_offset.restype = ct.c_char_p
+    lib.btf__name_by_offset.argtypes = [ct.c_void_p, ct.c_uint32]
+    lib.btf__find_by_name_kind.argtypes = [ct.c_void_p, ct.c_char_p, ct.c_uint32]
+    lib.btf__free.argtypes = [ct.c_void_p]
+    lib.bpf_map_update_elem.argtypes = [ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_uint64]
+    # A library that prints to stderr would break up the log: what it has to say comes as errno.
+    lib.libbpf_set_print(None)
+    return lib
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ct.get_errno() or -result
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def prog_type_supported(prog_type: int) -> bool:
+    """Whether the kernel loads a trivial program of this type for us."""
+    return int(library().libbpf_probe_bpf_prog_type(prog_type, None)) == 1
+
+
+def raw_tracepoint_open(prog_fd: int, name: str | None = None) -> int:
+    """Attach a raw tracepoint program to `name`, or a tracing program (fentry, fexit)."""
+    encoded = name.encode() if name is not None else None
+    return _checked(library().bpf_raw_tracepoint_open(encoded, prog_fd), f"attach {name or ''}")
+
+
+class _PerfEventAttr(ct.Structure):
+    """struct perf_event_attr, as far as a kprobe needs it (PERF_ATTR_SIZE_VER5)."""
+
+    _fields_ = [
+        ("type", ct.c_uint32),
+        ("size", ct.c_uint32),
+        ("config", ct.c_uint64),
+        ("sample_period", ct.c_uint64),
+        ("sample_type", ct.c_uint64),
+        ("read_format", ct.c_uint64),
+        ("flags", ct.c_uint64),
+        ("wakeup_events", ct.c_uint32),
+        ("bp_type", ct.c_uint32),
+        ("kprobe_func", ct.c_uint64),
+        ("probe_offset", ct.c_uint64),
+        ("rest", ct.c_uint8 * 40),
+    ]
+
+
+def attach_kprobe(prog_fd: int, symbol: str, *, at_return: bool, sys: Path) -> int:
+    """Attach a kprobe program by the kprobe PMU (since 4.17). Returns the perf event.
+
+    Unlike an entry in tracefs, the probe goes with the last descriptor.
+    """
+    pmu = sys / "bus/event_source/devices/kprobe"
+    name = ct.create_string_buffer(symbol.encode())
+    attr = _PerfEventAttr(
+        type=int((pmu / "type").read_text()),
+        size=ct.sizeof(_PerfEventAttr),
+        # format/retprobe says "config:0" on every kernel that has the PMU.
+        config=1 if at_return else 0,
+        kprobe_func=ct.addressof(name),
+    )
+    libc = ct.CDLL(None, use_errno=True)
+    number = _PERF_EVENT_OPEN[platform.machine()]
+    fd = libc.syscall(number, ct.byref(attr), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
+    _checked(fd, f"kprobe {symbol}")
+    try:
+        fcntl.ioctl(fd, _PERF_EVENT_IOC_SET_BPF, prog_fd)
+        fcntl.ioctl(fd, _PERF_EVENT_IOC_ENABLE, 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return int(fd)
+
+
+class Map:
+    """One BPF map by its descriptor. Keys and values are bytes."""
+
+    def __init__(self, fd: int, key_size: int, value_size: int) -> None:
+        self.fd = fd
+        self.key_size = key_size
+        self.value_size = value_size
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value at `key`, None where there is none."""
+        value = ct.create_string_buffer(self.value_size)
+        if library().bpf_map_lookup_elem(self.fd, key, value) < 0:
+            if ct.get_errno() == errno.ENOENT:
+                return None
+            _checked(-1, "map lookup")
+        return value.raw
+
+    def put(self, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
+        """Write one value."""
+        _checked(library().bpf_map_update_elem(self.fd, key, value, flags), "map update")
+
+    def delete(self, key: bytes) -> bool:
+        """Delete one key; False when it was not there."""
+        if library().bpf_map_delete_elem(self.fd, key) < 0:
+            if ct.get_errno() == errno.ENOENT:
+                return False
+            _checked(-1, "map delete")
+        return True
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries of a hash map, by batches of whole buckets (since 5.6)."""
+        keys = ct.create_string_buffer(self.key_size * _BATCH)
+        values = ct.create_string_buffer(self.value_size * _BATCH)
+        cursor = ct.create_string_buffer(max(self.key_size, 8))
+        start = None
+        while True:
+            count = ct.c_uint32(_BATCH)
+            result = library().bpf_map_lookup_batch(
+                self.fd, start, cursor, keys, values, ct.byref(count), None
+            )
+            last = result < 0
+            if last and ct.get_errno() != errno.ENOENT:
+                _checked(result, "map batch lookup")
+            for i in range(count.value):
+                key = keys[i * self.key_size : (i + 1) * self.key_size]
+                value = values[i * self.value_size : (i + 1) * self.value_size]
+                yield bytes(key), bytes(value)
+            if last:
+                return
+            start = cursor
+
+
+class ProgInfo(ct.Structure):
+    """struct bpf_prog_info up to recursion_misses (since 5.12)."""
+
+    _fields_ = [
+        ("type", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("tag", ct.c_uint8 * 8),
+        ("before_run_time", ct.c_uint8 * 184),
+        ("run_time_ns", ct.c_uint64),
+        ("run_cnt", ct.c_uint64),
+        ("recursion_misses", ct.c_uint64),
+    ]
+
+
+def prog_info(prog_fd: int) -> ProgInfo:
+    """The kernel's record of a loaded program."""
+    info = ProgInfo()
+    size = ct.c_uint32(ct.sizeof(info))
+    result = library().bpf_obj_get_info_by_fd(prog_fd, ct.byref(info), ct.byref(size))
+    _checked(result, "program info")
+    return info

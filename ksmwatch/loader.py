@@ -1,0 +1,225 @@
+"""The short-lived process that compiles and loads the BPF programs.
+
+bcc brings LLVM, about 100 MB and half a second of start-up. It lives in this process only:
+``python -m ksmwatch.loader FD`` reads a request from the socket FD, answers with the
+descriptors of maps and programs, and leaves. Nothing is attached here.
+
+The child ends by ``os._exit``: bcc's clean-up at exit would close what was just handed over.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes as ct
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ksmwatch.errors import NoLiveError
+from ksmwatch.events import Mechanism
+from ksmwatch.libbpf import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT, PROG_TYPE_TRACING
+from ksmwatch.plan import Plan
+from ksmwatch.records import Field
+
+MAPS = ("accounts", "baselines", "totals", "controls", "conversions", "opened")
+SOURCES = ("accounts.c", "family.c", "hooks.c")
+
+_PROG_TYPES = {
+    Mechanism.FENTRY: PROG_TYPE_TRACING,
+    Mechanism.KPROBE: PROG_TYPE_KPROBE,
+    Mechanism.RAW_TRACEPOINT: PROG_TYPE_RAW_TRACEPOINT,
+}
+# struct module formats of the C types that bcc makes of our records.
+_FORMATS: dict[Any, str] = {ct.c_uint64: "Q", ct.c_int64: "q", ct.c_uint32: "I", ct.c_int32: "i"}
+_TIMEOUT_SECONDS = 120
+_MAX_MESSAGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class LoadedMap:
+    """A map's descriptor, and the layout of its values where they are a record."""
+
+    fd: int
+    key_size: int
+    value_size: int
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything that the loader handed over. The receiver owns the descriptors."""
+
+    maps: dict[str, LoadedMap]
+    programs: dict[str, int]
+
+
+class ProgramRefusedError(NoLiveError):
+    """The kernel's verifier refused one program; another mechanism may do."""
+
+    def __init__(self, program: str, why: str) -> None:
+        super().__init__(f"The kernel refused the BPF program {program}: {why}.")
+        self.program = program
+        self.why = why
+
+
+def bpf_directory() -> Path:
+    """Where the BPF sources are: in the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "bpf"
+    return installed if installed.is_dir() else package.parent / "bpf"
+
+
+def load(plan: Plan, flags: Sequence[str]) -> Loaded:
+    """Run the loader process for a plan.
+
+    Raises ProgramRefusedError when the verifier refuses a program, NoLiveError with the
+    compiler's or bcc's own words when nothing could be loaded at all.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    request = {
+        "flags": list(flags),
+        "layout": plan.layout,
+        "programs": [(p.name, p.mechanism) for probe in plan.probes for p in probe.programs],
+    }
+    with ours, theirs:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "ksmwatch.loader", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        )
+        theirs.close()
+        ours.settimeout(_TIMEOUT_SECONDS)
+        try:
+            ours.sendall(json.dumps(request).encode() + b"\n")
+            answer, descriptors = _receive(ours)
+        except (OSError, ValueError) as error:
+            child.kill()
+            raise NoLiveError(f"The BPF loader failed: {_last_words(child) or error}.") from error
+        finally:
+            words = _last_words(child)
+    return _loaded(answer, descriptors, words)
+
+
+def _last_words(child: subprocess.Popen[bytes]) -> str:
+    """The last line that bcc or clang printed, which is the one that says what is wrong."""
+    assert child.stderr is not None
+    text = child.stderr.read().decode(errors="replace") if not child.stderr.closed else ""
+    child.stderr.close()
+    child.wait()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or [""])[-1]
+
+
+def _receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """One JSON line; the descriptors come with its first bytes."""
+    data, descriptors, _, _ = socket.recv_fds(sock, _MAX_MESSAGE, 250)
+    while not data.endswith(b"\n"):
+        more = sock.recv(_MAX_MESSAGE)
+        if not more:
+            raise ValueError("it ended without an answer")
+        data += more
+    return json.loads(data), descriptors
+
+
+def _loaded(answer: dict[str, Any], descriptors: list[int], words: str) -> Loaded:
+    if "error" in answer:
+        why = words or answer["error"]
+        if "program" in answer:
+            raise ProgramRefusedError(answer["program"], why)
+        raise NoLiveError(f"The BPF programs could not be compiled: {why}.")
+    fds = iter(descriptors)
+    maps = {
+        name: LoadedMap(
+            next(fds), m["key_size"], m["value_size"], tuple(Field(*f) for f in m["fields"])
+        )
+        for name, m in answer["maps"].items()
+    }
+    return Loaded(maps, {name: next(fds) for name in answer["programs"]})
+
+
+# ---- what runs in the loader process ----
+
+
+def _fields(record: Any) -> list[tuple[str, int, str]]:
+    """(name, offset, format) of each member of a ctypes record; none for plain integers."""
+    found = []
+    for name, kind, *_ in getattr(record, "_fields_", ()):
+        offset = getattr(record, name).offset
+        if issubclass(kind, ct.Array):
+            element = kind._type_
+            text = f"{kind._length_}s" if element is ct.c_char else (
+                f"{kind._length_}{_FORMATS[element]}"
+            )
+        else:
+            text = _FORMATS[kind]
+        found.append((name, offset, text))
+    return found
+
+
+def _compile(request: dict[str, Any]) -> Any:
+    directory = bpf_directory()
+    if request["layout"] == "btf":
+        # The few names that bcc's front end wants, instead of kernel headers.
+        os.environ["BCC_KERNEL_SOURCE"] = str(directory / "headers")
+    import bcc  # noqa: PLC0415 - only this process may pay for it
+
+    class Unattached(bcc.BPF):  # type: ignore[misc]
+        """bcc would attach by program name as soon as it has compiled."""
+
+        def _trace_autoload(self) -> None:
+            pass
+
+    text = "\n".join((directory / name).read_text() for name in SOURCES)
+    return Unattached(text=text, cflags=[*request["flags"], f"-I{directory}"])
+
+
+def _serve(sock: socket.socket) -> None:
+    request = json.loads(sock.makefile("rb").readline())
+    answer: dict[str, Any] = {"maps": {}, "programs": []}
+    descriptors = []
+    program = None
+    try:
+        module = _compile(request)
+        for name in MAPS:
+            table = module[name.encode()]
+            descriptors.append(table.get_fd())
+            answer["maps"][name] = {
+                "key_size": ct.sizeof(table.Key),
+                "value_size": ct.sizeof(table.Leaf),
+                "fields": _fields(table.Leaf),
+            }
+        for program, mechanism in request["programs"]:
+            function = module.load_func(program.encode(), _PROG_TYPES[Mechanism(mechanism)])
+            descriptors.append(function.fd)
+            answer["programs"].append(program)
+    except Exception as error:  # bcc raises bare Exception
+        answer = {"error": str(error) or type(error).__name__}
+        if program is not None:
+            answer["program"] = program
+        descriptors = []
+    data = json.dumps(answer).encode() + b"\n"
+    rights = array.array("i", descriptors)
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
+    sent = sock.sendmsg([data], ancillary)
+    sock.sendall(data[sent:])
+
+
+def main() -> None:
+    """Serve one request on the socket whose number is the only argument."""
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Python's view of the records in ``bpf/accounts.c``.
+
+Field offsets and sizes are not repeated here: the loader derives them from the compiled C
+definition and sends them along with the maps. The names in the two enumerations are the
+only thing stated twice, and a test compares them with the C source.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+
+class Movement(IntEnum):
+    """enum movement: why a mapping came or went."""
+
+    MERGED = 0
+    CONVERTED = 1
+    OTHER = 2
+    FORKED = 3
+    UNMAPPED = 4
+    EXITED = 5
+
+
+ARRIVALS = (Movement.MERGED, Movement.CONVERTED, Movement.OTHER, Movement.FORKED)
+DEPARTURES = (Movement.UNMAPPED, Movement.EXITED)
+
+
+class Total(IntEnum):
+    """enum total, after the movements."""
+
+    MERGE_CONVERTED = 6
+    MERGE_REPLACED = 7
+    MERGE_ALREADY = 8
+    MERGE_FAILED = 9
+    BREAK_COW = 10
+    SHARED_CONVERSIONS = 11
+    FAMILIES_TRUNCATED = 12
+    CONVERSIONS_UNSEEN = 13
+    EVENTS_LOST = 14
+    STALE_ACCOUNTS = 15
+    RESIDUAL_MMS = 16
+    RESIDUAL_PAGES = 17
+
+
+class Account(NamedTuple):
+    """struct account."""
+
+    id: int
+    moves: tuple[int, ...]
+    doubts: int
+    conversions_begun: int
+    conversions_ended: int
+    start_boottime: int
+    tgid: int
+    comm: str
+
+    @property
+    def net(self) -> int:
+        """Mappings that came less those that went since the account was opened, in pages."""
+        m = self.moves
+        return m[0] + m[1] + m[2] + m[3] - m[4] - m[5]
+
+    @property
+    def sequence(self) -> tuple[int, int, int, int]:
+        """Stands still exactly while no event happens to the mm."""
+        return sum(self.moves), self.doubts, self.conversions_begun, self.conversions_ended
+
+
+class Baseline(NamedTuple):
+    """struct baseline."""
+
+    id: int
+    mappings: int
+    doubts: int
+
+
+@dataclass(frozen=True)
+class Field:
+    """One member of a C record: byte offset and struct-module format."""
+
+    name: str
+    offset: int
+    format: str
+
+
+class Record:
+    """Packs and unpacks one C record by the fields that the loader derived."""
+
+    def __init__(self, size: int, fields: Sequence[Field]) -> None:
+        self.size = size
+        self._format = "<"
+        self._slices: dict[str, slice] = {}
+        position = count = 0
+        for field in sorted(fields, key=lambda f: f.offset):
+            self._format += f"{field.offset - position}x{field.format}"
+            width = len(struct.unpack("<" + field.format, bytes(struct.calcsize("<" + field.format))))
+            self._slices[field.name] = slice(count, count + width)
+            position = field.offset + struct.calcsize("<" + field.format)
+            count += width
+        self._format += f"{size - position}x"
+        self._struct = struct.Struct(self._format)
+        self._count = count
+
+    def unpack(self, data: bytes) -> dict[str, Any]:
+        """Members by name; arrays as tuples."""
+        values = self._struct.unpack(data)
+        return {
+            name: values[part] if part.stop - part.start > 1 else values[part.start]
+            for name, part in self._slices.items()
+        }
+
+    def pack(self, members: Mapping[str, Any]) -> bytes:
+        """The record with `members` set and zero elsewhere."""
+        values: list[Any] = list(self._struct.unpack(bytes(self.size)))
+        for name, value in members.items():
+            part = self._slices[name]
+            values[part] = list(value) if part.stop - part.start > 1 else [value]
+        return self._struct.pack(*values)
+
+    def getter(self, names: Sequence[str]) -> tuple[struct.Struct, tuple[slice, ...]]:
+        """For loops over many records: the compiled format and each name's slice."""
+        return self._struct, tuple(self._slices[name] for name in names)
