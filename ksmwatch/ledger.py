@@ -1,0 +1,72 @@
+"""From raw accounts to counts. Pure: no file, no clock, no kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ksmwatch.records import Account, Baseline
+
+# USER_HZ: /proc/PID/stat gives start times in ticks of this size on every architecture.
+NANOSECONDS_PER_TICK = 10_000_000
+
+
+@dataclass(frozen=True)
+class Count:
+    """The number of KSM mappings of one mm, in pages, and whether it is known to be right."""
+
+    mm: int
+    pid: int
+    start_ticks: int
+    comm: str
+    mappings: int
+    exact: bool
+    moves: tuple[int, ...]
+
+
+def base_of(account: Account, baseline: Baseline | None) -> tuple[int, int]:
+    """(mappings at the opening of the account, doubts that an exact read has settled)."""
+    if baseline is None or baseline.id != account.id:
+        return 0, 0
+    return baseline.mappings, baseline.doubts
+
+
+def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
+    """What one account says. Exact means: no doubtful event since the last exact read."""
+    base, settled = base_of(account, baseline)
+    return Count(
+        mm=mm,
+        pid=account.tgid,
+        start_ticks=account.start_boottime // NANOSECONDS_PER_TICK,
+        comm=account.comm,
+        mappings=base + account.net,
+        exact=settled == account.doubts,
+        moves=account.moves,
+    )
+
+
+def counts(
+    accounts: Iterable[tuple[int, Account]], baselines: Mapping[int, Baseline]
+) -> list[Count]:
+    """What all accounts say."""
+    return [count(mm, account, baselines.get(mm)) for mm, account in accounts]
+
+
+def settle(account: Account, mappings: int) -> Baseline:
+    """The baseline that makes `account` say `mappings`, and settles its doubts so far."""
+    return Baseline(account.id, mappings - account.net, account.doubts)
+
+
+def stood_still(before: Account | None, after: Account | None) -> bool:
+    """Whether a read bracketed by these two is the truth of that moment.
+
+    No event may have come between, and no conversion may be in flight: its PTE is a KSM PTE
+    before its event is counted.
+    """
+    if before is None or after is None:
+        return before is None and after is None
+    return (
+        before.id == after.id
+        and before.sequence == after.sequence
+        and after.conversions_begun == after.conversions_ended
+    )

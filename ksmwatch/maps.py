@@ -1,0 +1,129 @@
+"""Typed access to the BPF maps."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+
+from ksmwatch import libbpf
+from ksmwatch.loader import Loaded, LoadedMap
+from ksmwatch.records import Account, Baseline, Movement, Record, Total
+
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+_ZERO = _U32.pack(0)
+
+
+def _map(loaded: LoadedMap) -> libbpf.Map:
+    return libbpf.Map(loaded.fd, loaded.key_size, loaded.value_size)
+
+
+class Maps:
+    """The maps that the programs and the daemon share."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        maps = loaded.maps
+        self._accounts = _map(maps["accounts"])
+        self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
+        self._baselines = _map(maps["baselines"])
+        self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
+        self._controls = _map(maps["controls"])
+        self._control = Record(maps["controls"].value_size, maps["controls"].fields)
+        self._opened = _map(maps["opened"])
+        # A per-CPU value has one eight-byte slot for every possible CPU.
+        cpus = int(libbpf.library().libbpf_num_possible_cpus())
+        self._totals = libbpf.Map(maps["totals"].fd, 4, 8 * cpus)
+        self._slots = struct.Struct(f"<{cpus}Q")
+
+    def account(self, mm: int) -> Account | None:
+        """The account of one mm."""
+        data = self._accounts.get(_U64.pack(mm))
+        return None if data is None else self._unpack(data)
+
+    def accounts(self) -> Iterator[tuple[int, Account]]:
+        """All accounts, with the address of the mm."""
+        for key, data in self._accounts.items():
+            yield _U64.unpack(key)[0], self._unpack(data)
+
+    def _unpack(self, data: bytes) -> Account:
+        members = self._account.unpack(data)
+        del members["unused"]
+        comm = members.pop("comm")
+        return Account(comm=comm.split(b"\0", 1)[0].decode(errors="replace"), **members)
+
+    def open_account(self, mm: int, account: Account) -> bool:
+        """Open an account that no event has opened yet; False when one has just done so."""
+        members = account._asdict()
+        members["comm"] = account.comm.encode(errors="replace")[:15]
+        try:
+            self._accounts.put(_U64.pack(mm), self._account.pack(members), libbpf.BPF_NOEXIST)
+        except OSError as error:
+            if error.errno == errno.EEXIST:
+                return False
+            raise
+        return True
+
+    def close_account(self, mm: int) -> None:
+        """Forget an mm."""
+        self._accounts.delete(_U64.pack(mm))
+        self._baselines.delete(_U64.pack(mm))
+
+    def baseline(self, mm: int) -> Baseline | None:
+        """What was last read exactly for this mm."""
+        data = self._baselines.get(_U64.pack(mm))
+        return None if data is None else Baseline(**self._baseline.unpack(data))
+
+    def baselines(self) -> dict[int, Baseline]:
+        """All baselines by mm."""
+        return {
+            _U64.unpack(key)[0]: Baseline(**self._baseline.unpack(data))
+            for key, data in self._baselines.items()
+        }
+
+    def put_baseline(self, mm: int, baseline: Baseline) -> None:
+        """Record an exact read."""
+        self._baselines.put(_U64.pack(mm), self._baseline.pack(baseline._asdict()))
+
+    def totals(self) -> dict[Movement | Total, int]:
+        """Host-wide totals, summed over CPUs."""
+        return {which: self.total(which) for which in (*Movement, *Total)}
+
+    def total(self, which: Movement | Total) -> int:
+        """One host-wide total."""
+        data = self._totals.get(_U32.pack(which))
+        return 0 if data is None else sum(self._slots.unpack(data))
+
+    def control(self, *, ksmd: int, reader: int, opening_doubt: bool) -> None:
+        """Tell the programs who ksmd is, whose file openings count, and whether to doubt."""
+        members = {"ksmd": ksmd, "reader": reader, "opening_doubt": int(opening_doubt)}
+        self._controls.put(_ZERO, self._control.pack(members))
+
+    def forget_opened(self, thread: int) -> None:
+        """Before a /proc file is opened: so that an old answer is not taken for a new one."""
+        self._opened.delete(_U32.pack(thread))
+
+    def opened(self, thread: int) -> int | None:
+        """The mm of the /proc file that this thread opened last; None if no probe saw it."""
+        data = self._opened.get(_U32.pack(thread))
+        return _U64.unpack(data)[0] if data else None
+
+    def memory_bytes(self) -> int:
+        """Kernel memory of the account maps, as /proc/self/fdinfo tells it."""
+        total = 0
+        for fd in (self._accounts.fd, self._baselines.fd):
+            with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+                for line in lines:
+                    if line.startswith("memlock:"):
+                        total += int(line.split()[1])
+        return total
+
+    def close(self) -> None:
+        """Close the descriptors; the kernel frees the maps with the last program."""
+        for each in (
+            self._accounts, self._baselines, self._controls, self._opened, self._totals
+        ):
+            os.close(each.fd)
+
+

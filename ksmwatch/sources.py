@@ -1,0 +1,144 @@
+"""The kernel's own numbers: /sys/kernel/mm/ksm, /proc/meminfo, /proc/vmstat, /proc/PID.
+
+Read as they are, in the kernel's units. A file or line that a kernel does not have is
+absent from the result, never 0. Parsers are pure functions from text; roots are injectable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ksmwatch.errors import SourceError
+
+
+@dataclass(frozen=True)
+class KernelNumbers:
+    """One reading of the host sources. `ksm` is None on a kernel without KSM."""
+
+    ksm: dict[str, int] | None
+    # /proc/meminfo, in kB as printed (entries without unit: counts).
+    meminfo: dict[str, int]
+    # /proc/vmstat lines about KSM and KSM's neighbours.
+    vmstat: dict[str, int]
+    # Files that exist and could not be read, or not understood.
+    failures: tuple[str, ...] = ()
+
+
+VMSTAT = ("cow_ksm", "ksm_swpin_copy")
+
+# Files of /sys/kernel/mm/ksm whose value is a word.
+_WORDS = frozenset({"advisor_mode"})
+
+
+def parse_pairs(text: str) -> dict[str, int]:
+    """`name value` or `name: value kB` per line, as in vmstat, meminfo and ksm_stat.
+
+    Lines whose value is not a number (ksm_stat's yes and no, since 6.17) are left out.
+    """
+    pairs = {}
+    for line in text.splitlines():
+        parts = line.replace(":", " ").split()
+        if len(parts) >= 2 and parts[1].lstrip("-").isdigit():
+            pairs[parts[0]] = int(parts[1])
+    return pairs
+
+
+def read_ksm(sys: Path) -> tuple[dict[str, int] | None, list[str]]:
+    """Numbers of /sys/kernel/mm/ksm by file name, and the files that could not be read."""
+    directory = sys / "kernel/mm/ksm"
+    if not (directory / "run").exists():
+        return None, []
+    numbers: dict[str, int] = {}
+    failures = []
+    for path in sorted(directory.iterdir()):
+        if path.name in _WORDS:
+            continue
+        try:
+            # general_profit is signed; int() takes both.
+            numbers[path.name] = int(path.read_text())
+        except (OSError, ValueError):
+            failures.append(str(path))
+    return numbers, failures
+
+
+def read_numbers(proc: Path, sys: Path) -> KernelNumbers:
+    """Read every host source once."""
+    ksm, failures = read_ksm(sys)
+    texts = {}
+    for name in ("meminfo", "vmstat"):
+        try:
+            texts[name] = parse_pairs((proc / name).read_text())
+        except (OSError, UnicodeDecodeError):
+            failures.append(str(proc / name))
+            texts[name] = {}
+    vmstat = {k: v for k, v in texts["vmstat"].items() if k in VMSTAT}
+    return KernelNumbers(ksm, texts["meminfo"], vmstat, tuple(failures))
+
+
+def read_run(sys: Path) -> int:
+    """/sys/kernel/mm/ksm/run: 0 stopped, 1 scanning, 2 unmerging and then stopped.
+
+    Raises SourceError when it cannot be read.
+    """
+    try:
+        return int((sys / "kernel/mm/ksm/run").read_text())
+    except (OSError, ValueError) as error:
+        raise SourceError(f"/sys/kernel/mm/ksm/run cannot be read: {error}.") from error
+
+
+@dataclass(frozen=True)
+class KsmStat:
+    """/proc/PID/ksm_stat and ksm_merging_pages: ksmd's book-keeping, None where absent."""
+
+    rmap_items: int | None
+    merging_pages: int | None
+    zero_pages: int | None
+    process_profit: int | None
+
+    @property
+    def user(self) -> bool:
+        """Whether ksmd has book-keeping about this process."""
+        return bool(self.rmap_items or self.merging_pages)
+
+
+def read_ksm_stat(directory: Path) -> KsmStat:
+    """The kernel's numbers of the process at /proc/PID.
+
+    Before 6.5 ksm_stat has rmap_items only, and merging pages come from ksm_merging_pages.
+    Raises OSError when the process is gone or the files are denied.
+    """
+    stat = parse_pairs((directory / "ksm_stat").read_text())
+    merging = stat.get("ksm_merging_pages")
+    if merging is None:
+        merging = int((directory / "ksm_merging_pages").read_text())
+    return KsmStat(
+        stat.get("ksm_rmap_items"), merging, stat.get("ksm_zero_pages"), stat.get("ksm_process_profit")
+    )
+
+
+def find_ksmd(proc: Path) -> int:
+    """ksmd's process id, 0 when there is none (then merges count as other arrivals).
+
+    A kernel thread: a child of kthreadd, which is process 2.
+    """
+    for path in pids(proc):
+        try:
+            stat = (proc / str(path) / "stat").read_text(errors="replace")
+        except OSError:
+            continue
+        comm, _, rest = stat.partition("(")[2].rpartition(")")
+        if comm == "ksmd" and rest.split()[1] == "2":
+            return path
+    return 0
+
+
+def pids(proc: Path) -> list[int]:
+    """Process ids that /proc lists now."""
+    return sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
+
+
+def read_start_ticks(directory: Path) -> int:
+    """Start of the process at /proc/PID, in clock ticks since boot (field 22 of stat)."""
+    stat = (directory / "stat").read_text(errors="replace")
+    return int(stat.rpartition(")")[2].split()[19])
