@@ -14,15 +14,15 @@ from pathlib import Path
 
 def cache_root() -> Path:
     """The project's cache directory (created on demand by its users)."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base).absolute() / "ksmwatch"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base.absolute() / "ksmwatch"
 
 
 @contextlib.contextmanager
 def locked(entry: Path) -> Iterator[None]:
     """Hold the lock of one cache entry; the loser waits and then finds it filled."""
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with open(entry.parent / f".{entry.name}.lock", "w") as lock:
+    with (entry.parent / f".{entry.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -38,7 +38,7 @@ def filled_atomically(entry: Path) -> Iterator[Path]:
         shutil.rmtree(stale, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{entry.name}.part-", dir=entry.parent))
     try:
-        os.chmod(scratch, 0o755)
+        scratch.chmod(0o755)  # mkdtemp is stricter
         yield scratch
         if entry.exists():
             shutil.rmtree(entry)

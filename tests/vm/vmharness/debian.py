@@ -15,7 +15,10 @@ from pathlib import Path
 
 from .errors import HarnessError
 
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+KEYRINGS = (
+    Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
+    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
+)
 INDEX_FORMAT = "$(REPO_URI)\t$(RELEASE)\t$(ORIGIN)"
 SUITE = re.compile(
     r"^(bookworm|trixie|forky|sid|oldstable|stable|testing|unstable)(-[a-z-]+)?(/updates)?$"
@@ -39,7 +42,9 @@ class Source:
     suite: str
 
     def line(self) -> str:
-        signed = f" signed-by={KEYRING}" if KEYRING.exists() else ""
+        """The line of a sources.list."""
+        keyring = next((path for path in KEYRINGS if path.exists()), None)
+        signed = f" signed-by={keyring}" if keyring else ""
         return f"deb [arch=amd64{signed}] {self.uri} {self.suite} main\n"
 
 
@@ -97,8 +102,7 @@ def run_apt(argv: Sequence[str], purpose: str, cwd: Path | None = None) -> str:
     """Run an apt tool, give its output; a failure carries the tool's own last words."""
     try:
         done = subprocess.run(
-            argv, cwd=cwd, text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
+            argv, cwd=cwd, text=True, stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
     except OSError as error:
         raise HarnessError(f"cannot {purpose}: {error}") from error
@@ -110,15 +114,15 @@ def run_apt(argv: Sequence[str], purpose: str, cwd: Path | None = None) -> str:
 
 def machine_archives() -> Archives:
     """The archives of this machine, as apt itself understands its configuration."""
-    text = run_apt(["apt-get", "indextargets", "--format", INDEX_FORMAT],
-                   "ask apt for its sources")
+    text = run_apt(["apt-get", "indextargets", "--format", INDEX_FORMAT], "ask apt for its sources")
     archives = pick_archives(parse_index_targets(text))
     if archives is None:
         text = run_apt(["apt-get", "update", "--print-uris"], "ask apt for its sources")
         archives = pick_archives(parse_print_uris(text))
     if archives is None:
-        raise HarnessError("apt on this machine is not set up with a Debian archive, "
-                           "so no kernel can be fetched")
+        raise HarnessError(
+            "apt on this machine is not set up with a Debian archive, so no kernel can be fetched"
+        )
     return archives
 
 
@@ -143,9 +147,12 @@ def parse_packages(text: str) -> dict[str, Package]:
                 fields[key] = value.strip()
         name = fields.get("Package")
         if name and name not in packages:
-            packages[name] = Package(name, fields.get("Version", ""),
-                                     parse_depends(fields.get("Depends", "")),
-                                     int(fields.get("Size", "0")))
+            packages[name] = Package(
+                name,
+                fields.get("Version", ""),
+                parse_depends(fields.get("Depends", "")),
+                int(fields.get("Size", "0")),
+            )
     return packages
 
 
@@ -181,17 +188,24 @@ class PrivateApt:
         self.options = options_of(overrides)
 
     def update(self) -> None:
+        """Read the package lists."""
         argv = ["apt-get", *self.options, "-q", "--error-on=any", "update"]
         run_apt(argv, "read the package lists of the Debian archive")
 
     def show(self, names: Sequence[str]) -> dict[str, Package]:
         """The named packages, as far as the archive has them."""
-        done = subprocess.run(["apt-cache", *self.options, "show", *names], text=True,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            ["apt-cache", *self.options, "show", *names],
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
         return parse_packages(done.stdout)
 
     def names(self, prefix: str) -> list[str]:
+        """All package names that begin so."""
         text = run_apt(["apt-cache", *self.options, "pkgnames", prefix], "list packages")
         return sorted(text.split())
 
@@ -199,8 +213,11 @@ class PrivateApt:
         """Download exactly these versions; apt checks their hashes."""
         wanted = [f"{package.name}={package.version}" for package in packages]
         target = self.root / "debs"
-        run_apt(["apt-get", *self.options, "-q", "download", *wanted],
-                f"download {', '.join(wanted)}", cwd=target)
+        run_apt(
+            ["apt-get", *self.options, "-q", "download", *wanted],
+            f"download {', '.join(wanted)}",
+            cwd=target,
+        )
         return sorted(target.glob("*.deb"))
 
 

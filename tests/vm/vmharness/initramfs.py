@@ -33,12 +33,15 @@ class Archive:
         self.parts += [head, padding(len(head)), data, padding(len(data))]
 
     def directory(self, name: str) -> None:
+        """Add a directory."""
         self._entry(name, stat.S_IFDIR | 0o755, b"")
 
     def file(self, name: str, data: bytes, mode: int = 0o644) -> None:
+        """Add a plain file."""
         self._entry(name, stat.S_IFREG | mode, data)
 
     def link(self, name: str, target: str) -> None:
+        """Add a symbolic link."""
         self._entry(name, stat.S_IFLNK | 0o777, target.encode())
 
     def bytes(self) -> bytes:
@@ -91,8 +94,10 @@ def command_script(job: Job) -> str:
     """
     variables = [f"{key}={value}" for key, value in job.environment.items()]
     words = ["/usr/bin/env", "-i", *variables, *job.command]
-    return (f"cd {shlex.quote(job.directory)} || exit 126\n"
-            f"exec {' '.join(shlex.quote(word) for word in words)}\n")
+    return (
+        f"cd {shlex.quote(job.directory)} || exit 126\n"
+        f"exec {' '.join(shlex.quote(word) for word in words)}\n"
+    )
 
 
 def busybox() -> bytes:

@@ -69,9 +69,12 @@ def image_in(names: Sequence[str], series: str) -> str | None:
     return next((name for name in names if pattern.match(name)), None)
 
 
-def choose_packages(meta: str, series: str,
-                    show: Callable[[Sequence[str]], dict[str, Package]],
-                    names: Callable[[str], Sequence[str]]) -> tuple[str, list[Package]]:
+def choose_packages(
+    meta: str,
+    series: str,
+    show: Callable[[Sequence[str]], dict[str, Package]],
+    names: Callable[[str], Sequence[str]],
+) -> tuple[str, list[Package]]:
     """Follow the meta package to (release, packages that hold this kernel's files).
 
     Of the dependencies only those are kept that carry the release in their name: image,
@@ -94,8 +97,9 @@ def choose_packages(meta: str, series: str,
             raise HarnessError(f"the suite lacks {name}, which kernel {series} needs")
         chosen[name] = package
         for group in package.depends:
-            ours = [each for each in group
-                    if each.startswith("linux-") and each.endswith(f"-{release}")]
+            ours = [
+                each for each in group if each.startswith("linux-") and each.endswith(f"-{release}")
+            ]
             available = show(ours) if len(ours) > 1 else {}
             pick = next((each for each in ours if each in available), ours[0] if ours else None)
             if pick and pick not in chosen and pick not in queue:
@@ -137,8 +141,11 @@ def arrange(unpacked: Path, target: Path, series: str, release: str) -> None:
     modindex.write_index(directory, modules)
     write_boot_modules(directory, target / "boot", modules)
 
-    kept = [path for path in target.rglob("*")
-            if path.is_file() and (path.parent in (target, target / "boot", directory))]
+    kept = [
+        path
+        for path in target.rglob("*")
+        if path.is_file() and (path.parent in (target, target / "boot", directory))
+    ]
     complete = {
         "format": FORMAT,
         "series": series,
@@ -149,11 +156,11 @@ def arrange(unpacked: Path, target: Path, series: str, release: str) -> None:
     (target / "complete.json").write_text(json.dumps(complete, indent=1) + "\n")
 
 
-def write_boot_modules(directory: Path, target: Path,
-                       modules: dict[str, modindex.Module]) -> None:
+def write_boot_modules(directory: Path, target: Path, modules: dict[str, modindex.Module]) -> None:
     """Unpack what the initramfs loads, named in loading order."""
-    builtin = {modindex.module_name(line)
-               for line in (directory / "modules.builtin").read_text().split()}
+    builtin = {
+        modindex.module_name(line) for line in (directory / "modules.builtin").read_text().split()
+    }
     wanted = [name for name in BOOT_MODULES if name not in builtin]
     target.mkdir()
     for number, name in enumerate(modindex.load_order(wanted, modules)):
@@ -161,7 +168,7 @@ def write_boot_modules(directory: Path, target: Path,
         (target / f"{number:02}-{name}.ko").write_bytes(image)
 
 
-def load(series: str, entry: Path, thorough: bool = False) -> Kernel | None:
+def load(series: str, entry: Path, *, thorough: bool = False) -> Kernel | None:
     """The cache entry, if it is complete; `thorough` also counts the modules."""
     try:
         complete: dict[str, Any] = json.loads((entry / "complete.json").read_text())
@@ -194,9 +201,10 @@ def fetch(series: str, entry: Path) -> None:
             continue
         try:
             fetch_from(series, origin, source, entry)
-            return
         except HarnessError as error:
             reasons.append(f"{origin.suite}: {error}")
+        else:
+            return
     raise HarnessError(f"kernel {series} could not be fetched: {'; '.join(reasons)}")
 
 
@@ -220,20 +228,20 @@ def fetch_from(series: str, origin: Origin, source: Source, entry: Path) -> None
     say(f"kernel {series}: ready in {entry}")
 
 
-def ensure(series: str, thorough: bool = False) -> Kernel:
+def ensure(series: str, *, thorough: bool = False) -> Kernel:
     """The kernel from the cache, fetched or repaired first if it must be."""
     entry = cache_root() / "kernels" / series
-    kernel = load(series, entry, thorough)
+    kernel = load(series, entry, thorough=thorough)
     if kernel:
         return kernel
     try:
         with locked(entry):
-            kernel = load(series, entry, thorough)
+            kernel = load(series, entry, thorough=thorough)
             if kernel is None:
                 if entry.exists():
                     say(f"kernel {series}: the cached copy is incomplete, fetching it again")
                 fetch(series, entry)
-                kernel = load(series, entry, thorough)
+                kernel = load(series, entry, thorough=thorough)
     except OSError as error:
         raise HarnessError(f"kernel {series} could not be put into the cache: {error}") from error
     if kernel is None:

@@ -24,6 +24,7 @@ class Publish:
 
     @classmethod
     def parse(cls, text: str) -> Publish:
+        """Read HOSTPORT:GUESTPORT."""
         match = re.fullmatch(r"(\d{1,5}):(\d{1,5})", text)
         if match:
             host, guest = int(match.group(1)), int(match.group(2))
@@ -61,8 +62,14 @@ def escaped(value: str) -> str:
 def accelerator(machine: Machine) -> list[str]:
     """How instructions are executed."""
     if machine.icount:
-        return ["-accel", "tcg,thread=single", "-cpu", "max,la57=off",
-                "-icount", "shift=0,sleep=off"]
+        return [
+            "-accel",
+            "tcg,thread=single",
+            "-cpu",
+            "max,la57=off",
+            "-icount",
+            "shift=0,sleep=off",
+        ]
     if machine.kvm:
         return ["-accel", "kvm", "-cpu", "host"]
     # Five-level page tables make every emulated page walk longer, for nothing.
@@ -75,20 +82,36 @@ def kernel_arguments(machine: Machine) -> str:
     Nothing here changes how memory management or BPF behave: it is about the console, about
     dying loudly, and about trusting the clock and the random seed of the virtual machine.
     """
-    words = ["console=ttyS0", "loglevel=5", "panic=-1", "oops=panic", "tsc=reliable",
-             "no_timer_check", "random.trust_cpu=on", "cryptomgr.notests", "rdinit=/init"]
+    words = [
+        "console=ttyS0",
+        "loglevel=5",
+        "panic=-1",
+        "oops=panic",
+        "tsc=reliable",
+        "no_timer_check",
+        "random.trust_cpu=on",
+        "cryptomgr.notests",
+        "rdinit=/init",
+    ]
     return " ".join(words)
 
 
 def shares(machine: Machine) -> list[str]:
     """The host's file system, read-only, and the directories that may be written."""
-    argv = ["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
-            "-device", "virtio-9p-pci,fsdev=root,mount_tag=root"]
+    argv = [
+        "-fsdev",
+        "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+        "-device",
+        "virtio-9p-pci,fsdev=root,mount_tag=root",
+    ]
     for number, path in enumerate(machine.writable):
         name = f"writable{number}"
-        argv += ["-fsdev",
-                 f"local,id={name},path={escaped(path)},security_model=none,multidevs=remap",
-                 "-device", f"virtio-9p-pci,fsdev={name},mount_tag={name}"]
+        argv += [
+            "-fsdev",
+            f"local,id={name},path={escaped(path)},security_model=none,multidevs=remap",
+            "-device",
+            f"virtio-9p-pci,fsdev={name},mount_tag={name}",
+        ]
     return argv
 
 
@@ -96,19 +119,34 @@ def network(machine: Machine) -> list[str]:
     """A network card only if a port is published; never a way out of the guest."""
     if not machine.publish:
         return ["-nic", "none"]
-    forwards = [f"hostfwd=tcp:127.0.0.1:{each.host}-10.0.2.15:{each.guest}"
-                for each in machine.publish]
-    return ["-netdev", ",".join(["user", "id=net", "restrict=on", "ipv6=off", *forwards]),
-            "-device", "virtio-net-pci,netdev=net,romfile="]
+    forwards = [
+        f"hostfwd=tcp:127.0.0.1:{each.host}-10.0.2.15:{each.guest}" for each in machine.publish
+    ]
+    return [
+        "-netdev",
+        ",".join(["user", "id=net", "restrict=on", "ipv6=off", *forwards]),
+        "-device",
+        "virtio-net-pci,netdev=net,romfile=",
+    ]
 
 
 def channels(console_fd: int, port_fds: Sequence[int]) -> list[str]:
     """The console and the serial ports, each behind a socket that QEMU inherits."""
-    argv = ["-chardev", f"socket,id=console,fd={console_fd}", "-serial", "chardev:console",
-            "-device", f"virtio-serial-pci,max_ports={len(PORTS) + 1}"]
+    argv = [
+        "-chardev",
+        f"socket,id=console,fd={console_fd}",
+        "-serial",
+        "chardev:console",
+        "-device",
+        f"virtio-serial-pci,max_ports={len(PORTS) + 1}",
+    ]
     for number, (name, fd) in enumerate(zip(PORTS, port_fds, strict=True), start=1):
-        argv += ["-chardev", f"socket,id={name},fd={fd}",
-                 "-device", f"virtserialport,nr={number},chardev={name},name=ksmwatch.{name}"]
+        argv += [
+            "-chardev",
+            f"socket,id={name},fd={fd}",
+            "-device",
+            f"virtserialport,nr={number},chardev={name},name=ksmwatch.{name}",
+        ]
     return argv
 
 
@@ -116,21 +154,48 @@ def base(machine: Machine, initrd: str) -> list[str]:
     """What every guest has."""
     clock = "vm" if machine.icount else "host"
     return [
-        QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-M", "pc,usb=off,vmport=off,hpet=off", *accelerator(machine),
-        "-m", machine.memory, "-smp", str(machine.cpus), "-rtc", f"base=utc,clock={clock}",
-        "-kernel", str(machine.image), "-initrd", initrd, "-append", kernel_arguments(machine),
+        QEMU,
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-M",
+        "pc,usb=off,vmport=off,hpet=off",
+        *accelerator(machine),
+        "-m",
+        machine.memory,
+        "-smp",
+        str(machine.cpus),
+        "-rtc",
+        f"base=utc,clock={clock}",
+        "-kernel",
+        str(machine.image),
+        "-initrd",
+        initrd,
+        "-append",
+        kernel_arguments(machine),
     ]
 
 
-def run_argv(machine: Machine, initrd: str, console_fd: int,
-             port_fds: Sequence[int]) -> list[str]:
+def run_argv(machine: Machine, initrd: str, console_fd: int, port_fds: Sequence[int]) -> list[str]:
     """The machine that runs a job."""
-    return [*base(machine, initrd), *channels(console_fd, port_fds),
-            *shares(machine), *network(machine)]
+    return [
+        *base(machine, initrd),
+        *channels(console_fd, port_fds),
+        *shares(machine),
+        *network(machine),
+    ]
 
 
 def probe_argv(machine: Machine, initrd: str) -> list[str]:
     """The machine that only shows that the kernel boots."""
-    return [*base(machine, initrd), "-nic", "none", "-serial", "none",
-            "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
+    return [
+        *base(machine, initrd),
+        "-nic",
+        "none",
+        "-serial",
+        "none",
+        "-device",
+        "isa-debug-exit,iobase=0xf4,iosize=1",
+    ]

@@ -14,7 +14,7 @@ def memory_file(name: str, data: bytes) -> Iterator[tuple[int, str]]:
     try:
         view = memoryview(data)
         while view:
-            view = view[os.write(fd, view):]
+            view = view[os.write(fd, view) :]
         yield fd, f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)

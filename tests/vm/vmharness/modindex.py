@@ -109,14 +109,16 @@ def dep_text(modules: Mapping[str, Module]) -> str:
 
 def alias_text(modules: Mapping[str, Module]) -> str:
     """modules.alias: how the kernel's own requests find a module."""
-    return "".join(f"alias {alias} {name}\n"
-                   for name, module in modules.items() for alias in module.aliases)
+    return "".join(
+        f"alias {alias} {name}\n" for name, module in modules.items() for alias in module.aliases
+    )
 
 
 def softdep_text(modules: Mapping[str, Module]) -> str:
     """modules.softdep."""
-    return "".join(f"softdep {name} {text}\n"
-                   for name, module in modules.items() for text in module.softdeps)
+    return "".join(
+        f"softdep {name} {text}\n" for name, module in modules.items() for text in module.softdeps
+    )
 
 
 def scan(directory: Path) -> dict[str, Module]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 from . import initramfs
@@ -29,9 +28,15 @@ def boots_under_kvm(kernel: Kernel) -> bool:
     with memory_file("initrd", initramfs.build((), None)) as (fd, path):
         try:
             done = subprocess.run(
-                probe_argv(replace(machine), path), pass_fds=(fd,), timeout=SECONDS,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                preexec_fn=die_with_parent, check=False,
+                probe_argv(machine, path),
+                pass_fds=(fd,),
+                timeout=SECONDS,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
             return False
@@ -45,6 +50,9 @@ def kvm_works(kernel: Kernel) -> bool:
     verdict = verdict_file(kernel)
     with locked(verdict):
         if not verdict.exists():
+            for old in verdict.parent.glob("*-*"):  # of earlier boots of this machine
+                if not old.name.startswith((verdict.name[:36], ".")):
+                    old.unlink(missing_ok=True)
             scratch = verdict.with_name(verdict.name + ".part")
             scratch.write_text("yes\n" if boots_under_kvm(kernel) else "no\n")
             scratch.rename(verdict)

@@ -31,7 +31,7 @@ def new_token() -> str:
     return secrets.token_hex(24)
 
 
-class GuestLost(HarnessError):
+class GuestLostError(HarnessError):
     """The guest died, hung or never started; `console` is the end of what it said."""
 
     def __init__(self, reason: str, console: Sequence[str]) -> None:
@@ -80,9 +80,10 @@ class Console:
     panic: str = ""
 
     def __post_init__(self) -> None:
-        self.out = open(self.file, "wb", buffering=0) if self.file else None
+        self.out = self.file.open("wb", buffering=0) if self.file else None
 
     def feed(self, data: bytes) -> None:
+        """Take what the guest wrote."""
         if self.out:
             self.out.write(data)
         *whole, self.partial = (self.partial + data).split(b"\n")
@@ -90,12 +91,14 @@ class Console:
             self.add(line)
 
     def add(self, raw: bytes) -> None:
+        """Remember a line, without what would disturb a terminal."""
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\0]", "", raw.decode("utf-8", "replace"))
         self.lines.append(text)
         if "Kernel panic" in text and not self.panic:
             self.panic = text[text.index("Kernel panic") :]
 
     def tail(self) -> list[str]:
+        """Give the last lines."""
         if self.partial:
             self.add(self.partial)
             self.partial = b""
@@ -109,7 +112,7 @@ def write_all(fd: int) -> Callable[[bytes], None]:
         view = memoryview(data)
         while view:
             try:
-                view = view[os.write(fd, view):]
+                view = view[os.write(fd, view) :]
             except BlockingIOError:
                 with selectors.DefaultSelector() as selector:
                     selector.register(fd, selectors.EVENT_WRITE)
@@ -161,8 +164,13 @@ class Session:
         self.started_at = time.monotonic()
         try:
             self.process = subprocess.Popen(
-                argv(fds[0], fds[1:]), pass_fds=(*fds, initrd_fd), stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=die_with_parent,
+                argv(fds[0], fds[1:]),
+                pass_fds=(*fds, initrd_fd),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - no thread has been started yet
             )
         except OSError as error:
             raise HarnessError(f"cannot start QEMU: {error} (package qemu-system-x86)") from error
@@ -197,19 +205,28 @@ class Session:
             self.status_at = time.monotonic()
 
     def complete(self) -> bool:
+        """Whether all that the command said has arrived."""
         return self.status is not None and all(each.ended for each in self.streams.values())
 
     def deadline(self, timeout: float | None) -> tuple[float, str]:
         """The next moment at which patience ends, and what to say then."""
         limits = []
         if timeout is not None:
-            limits.append((self.started_at + timeout,
-                           f"the {self.series} guest was not done after {timeout:g} s"))
+            limits.append(
+                (
+                    self.started_at + timeout,
+                    f"the {self.series} guest was not done after {timeout:g} s",
+                )
+            )
         if self.status is not None:
             limits.append((self.status_at + DRAIN_SECONDS, "drain"))
         elif self.ready_at is None:
-            limits.append((self.started_at + BOOT_SECONDS,
-                           f"the {self.series} guest never got as far as the command"))
+            limits.append(
+                (
+                    self.started_at + BOOT_SECONDS,
+                    f"the {self.series} guest never got as far as the command",
+                )
+            )
         return min(limits, default=(float("inf"), ""))
 
     def relay(self, timeout: float | None) -> int:
@@ -223,11 +240,14 @@ class Session:
                 left = moment - time.monotonic()
                 if left <= 0:
                     if self.status is not None:
-                        raise GuestLost(f"the command ended with status {self.status}, but its "
-                                        "output could not be brought home", self.console.tail())
-                    raise GuestLost(reason, self.console.tail())
+                        raise GuestLostError(
+                            f"the command ended with status {self.status}, but its "
+                            "output could not be brought home",
+                            self.console.tail(),
+                        )
+                    raise GuestLostError(reason, self.console.tail())
                 if not selector.get_map():
-                    raise GuestLost(self.obituary(), self.console.tail())
+                    raise GuestLostError(self.obituary(), self.console.tail())
                 for key, _ in selector.select(min(left, 3600)):
                     data = receive(key.fileobj)
                     if data:
@@ -239,7 +259,8 @@ class Session:
 
     def obituary(self) -> str:
         """Why the machine is gone."""
-        assert self.process is not None and self.process.stderr is not None
+        assert self.process is not None
+        assert self.process.stderr is not None
         words = self.process.stderr.read().decode("utf-8", "replace").strip().splitlines()
         when = "before the command started" if self.ready_at is None else "under the command"
         if words:

@@ -19,8 +19,12 @@ def unpack_zstd(payload: bytes, size: int) -> bytes | None:
     except OSError:
         return None
     lib.ZSTD_decompress.restype = ctypes.c_size_t
-    lib.ZSTD_decompress.argtypes = [ctypes.c_void_p, ctypes.c_size_t,
-                                    ctypes.c_char_p, ctypes.c_size_t]
+    lib.ZSTD_decompress.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+    ]
     buffer = ctypes.create_string_buffer(size)
     got = int(lib.ZSTD_decompress(buffer, size, payload, len(payload)))
     return buffer.raw if got == size else None
