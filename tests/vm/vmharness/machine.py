@@ -84,6 +84,7 @@ def kernel_arguments(machine: Machine) -> str:
     """
     words = [
         "console=ttyS0",
+        "earlyprintk=ttyS0",
         "loglevel=5",
         "panic=-1",
         "oops=panic",
