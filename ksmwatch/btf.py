@@ -83,7 +83,7 @@ class Btf:
         return None
 
     def _kind(self, number: int) -> int:
-        return self._type(number)[1] >> 24 & 0x1F
+        return int(self._type(number)[1]) >> 24 & 0x1F
 
     def _spelling(self, number: int) -> str:
         """How a type is written in C, as far as probes need it: pointers to structs."""

@@ -68,7 +68,9 @@ EVENTS: tuple[Event, ...] = (
         side=Side.BOTH,
         asleep=True,
     ),
-    Event("enter", "an mm is registered with KSM; for a fork's child: PTEs copied", ("__ksm_enter",)),
+    Event(
+        "enter", "an mm is registered with KSM; for a fork's child: PTEs copied", ("__ksm_enter",)
+    ),
     Event("mm_goes", "the last reference to an mm is dropped", ("__mmdrop",)),
     Event(
         "mm_opened",

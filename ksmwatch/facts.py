@@ -166,7 +166,7 @@ def _read_bpf() -> tuple[dict[str, bool], str | None]:
 
 
 def _read_bcc() -> tuple[str | None, str | None]:
-    """bcc's version without importing it: an import would bring LLVM into this process."""
+    """Bcc's version without importing it: an import would bring LLVM into this process."""
     if importlib.util.find_spec("bcc") is None:
         return None, "the Python module bcc is not installed"
     try:

@@ -13,12 +13,15 @@ NANOSECONDS_PER_TICK = 10_000_000
 
 @dataclass(frozen=True)
 class Count:
-    """The number of KSM mappings of one mm, in pages, and whether it is known to be right."""
+    """The number of KSM mappings of one mm, in pages, and whether it is known to be right.
+
+    `account` tells apart two mms that had the same address one after the other.
+    """
 
     mm: int
+    account: int
     pid: int
     start_ticks: int
-    comm: str
     mappings: int
     exact: bool
     moves: tuple[int, ...]
@@ -36,9 +39,9 @@ def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
     base, settled = base_of(account, baseline)
     return Count(
         mm=mm,
+        account=account.id,
         pid=account.tgid,
         start_ticks=account.start_boottime // NANOSECONDS_PER_TICK,
-        comm=account.comm,
         mappings=base + account.net,
         exact=settled == account.doubts,
         moves=account.moves,

@@ -158,12 +158,14 @@ class Map:
             if last and ct.get_errno() != errno.ENOENT:
                 _checked(result, "map batch lookup")
             for i in range(count.value):
-                key = keys[i * self.key_size : (i + 1) * self.key_size]
-                value = values[i * self.value_size : (i + 1) * self.value_size]
-                yield bytes(key), bytes(value)
+                yield _slot(keys, i, self.key_size), _slot(values, i, self.value_size)
             if last:
                 return
             start = cursor
+
+
+def _slot(buffer: ct.Array[ct.c_char], index: int, size: int) -> bytes:
+    return ct.string_at(ct.addressof(buffer) + index * size, size)
 
 
 class ProgInfo(ct.Structure):
@@ -173,7 +175,7 @@ class ProgInfo(ct.Structure):
         ("type", ct.c_uint32),
         ("id", ct.c_uint32),
         ("tag", ct.c_uint8 * 8),
-        ("before_run_time", ct.c_uint8 * 184),
+        ("before_run_time", ct.c_uint8 * 176),
         ("run_time_ns", ct.c_uint64),
         ("run_cnt", ct.c_uint64),
         ("recursion_misses", ct.c_uint64),

@@ -6,6 +6,7 @@ exactly where an event has put a count in doubt. Only one thread may use a ``Liv
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -15,16 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import Protocol
 
 from ksmwatch import libbpf, sources
 from ksmwatch.attach import Links, attach, detach
+from ksmwatch.backend import Budget, MapState, Mode, ProbeState
 from ksmwatch.errors import SourceError
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.ledger import NANOSECONDS_PER_TICK, Count, counts, settle, stood_still
 from ksmwatch.loader import Loaded
 from ksmwatch.maps import Maps
-from ksmwatch.plan import Plan
+from ksmwatch.plan import Plan, Probe
 from ksmwatch.records import Account, Movement, Total
 
 # An exact read that events keep disturbing is tried again this often before it is put off.
@@ -49,30 +50,14 @@ class Outcome:
     mm: int | None = None
 
 
-class Clock(Protocol):
-    """CPU or wall time in seconds."""
-
-    def __call__(self) -> float: ...
-
-
-class Budget:
-    """A limit on the time that exact reads may take."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._end = clock() + seconds
-
-    def left(self) -> bool:
-        """Whether more may be spent."""
-        return self._clock() < self._end
-
-
 class Live:
     """The BPF backend.
 
     Asleep, no KSM page exists and ksmd is not running: then only the probes that can see KSM
     wake up are attached, and every count is known to be 0.
     """
+
+    mode = Mode.BPF
 
     def __init__(
         self,
@@ -93,8 +78,12 @@ class Live:
         self._hooks: Links = {}
         self._ksmd = sources.find_ksmd(proc)
         self._slept_at: int | None = None
-        self._sweeps_due = 0
         self._sweep_signs = 0
+        self._next_sweep = 0.0
+        self._full = 0
+        # Accounts whose recorded owner has gone: another process with the mm, or none.
+        self._heirs: dict[int, tuple[int, int]] = {}
+        self._orphans: set[int] = set()
 
     # ---- attachment ----
 
@@ -127,7 +116,6 @@ class Live:
         self._hooks = attach(
             (p for p in self.plan.probes if not p.asleep), self._programs, self._sys
         )
-        self._sweep_signs = self._signs()
         if self._slept_at is not None and self._slept_at == self._conversions():
             for mm, account in self.maps.accounts():
                 self.maps.put_baseline(mm, settle(account, account.net))
@@ -156,6 +144,16 @@ class Live:
             for which in (Total.FAMILIES_TRUNCATED, Total.CONVERSIONS_UNSEEN, Total.EVENTS_LOST)
         )
 
+    @property
+    def doubt(self) -> str | None:
+        """Why the sum over the host is not known, if so."""
+        if self._full:
+            return f"the account map is full: {self._full} processes have no account"
+        unread = self._signs() - self._sweep_signs
+        if unread:
+            return f"{unread} events concerned processes that have not been read yet"
+        return None
+
     # ---- what the daemon calls ----
 
     def tick(self, budget: Budget) -> None:
@@ -165,12 +163,15 @@ class Live:
             if run == 1 or self._slept_at != self._conversions():
                 self.wake()
             return
-        if self._signs() != self._sweep_signs:
-            self._sweep_signs = self._signs()
+        if self._signs() != self._sweep_signs and time.monotonic() >= self._next_sweep:
             self.sweep()
         self.settle_doubts(budget)
         if run in (0, 2) and all(c.exact and c.mappings == 0 for c in self.counts()):
             self.sleep()
+
+    def refresh(self, budget: Budget) -> None:
+        """Settle what is in doubt before a snapshot; counts follow events by themselves."""
+        self.tick(budget)
 
     def _run(self) -> int | None:
         try:
@@ -193,30 +194,27 @@ class Live:
                 continue
             if not budget.left():
                 return
-            outcome = self.read_process(each.pid)
-            if outcome.mm != each.mm:
-                self._settle_by_search(each.mm, budget)
+            if self.read_process(each.pid).mm != each.mm:
+                self.owner(each, budget)
 
-    def _settle_by_search(self, mm: int, budget: Budget) -> None:
-        """Read an mm whose recorded owner is not its owner any more: find one that uses it."""
+    def owner(self, count: Count, budget: Budget) -> tuple[int, int] | None:
+        """A process that uses an mm whose recorded owner has gone, and its start ticks.
+
+        Looks through /proc once for each such account; reads the mm on the way.
+        """
+        known = self._heirs.get(count.account)
+        if known is not None or count.account in self._orphans:
+            return known
         for pid in sources.pids(self._proc):
             if not budget.left():
-                return
-            if self.mm_of(pid) == mm:
-                self.adopt(mm, pid)
-                self.read_process(pid)
-                return
-
-    def adopt(self, mm: int, pid: int) -> None:
-        """Record another owner of an mm, by opening its account anew under that name.
-
-        Movements of the old account go with it; its count is read again, so nothing is lost.
-        """
-        identity = self._identity(pid)
-        if identity is None:
-            return
-        self.maps.close_account(mm)
-        self.maps.open_account(mm, identity)
+                return None
+            if self.read_process(pid).mm == count.mm:
+                with contextlib.suppress(OSError):
+                    heir = pid, sources.read_start_ticks(self._proc / str(pid))
+                    self._heirs[count.account] = heir
+                    return heir
+        self._orphans.add(count.account)
+        return None
 
     # ---- exact reads ----
 
@@ -226,21 +224,17 @@ class Live:
         Forks of a process that was read are followed by the hooks; a child of one that was
         not yet read is in a later listing.
         """
+        began = time.monotonic()
+        self._sweep_signs = self._signs()
+        self._full = 0
         seen: set[int] = set()
         while new := [pid for pid in sources.pids(self._proc) if pid not in seen]:
             for pid in new:
                 seen.add(pid)
                 self.read_process(pid)
-
-    def mm_of(self, pid: int) -> int | None:
-        """The mm of a process, by opening a /proc file of it."""
-        thread = threading.get_native_id()
-        self.maps.forget_opened(thread)
-        try:
-            with self._reader.open(self._proc / str(pid)):
-                return self.maps.opened(thread)
-        except OSError:
-            return None
+        ended = time.monotonic()
+        # Signs that never cease must not make sweeping more than a twentieth of the time.
+        self._next_sweep = ended + 19 * (ended - began)
 
     def read_process(self, pid: int) -> Outcome:
         """Read one process exactly, and settle its account if no event came between."""
@@ -274,12 +268,22 @@ class Live:
             if mappings == 0:
                 return True
             # Without an account no event could have been seen: open one and look again.
-            identity = self._identity(pid)
-            if identity is not None:
-                self.maps.open_account(mm, identity)
+            self._open(mm, pid)
             return False
         self.maps.put_baseline(mm, settle(after, mappings))
         return True
+
+    def _open(self, mm: int, pid: int) -> None:
+        identity = self._identity(pid)
+        if identity is None:
+            return
+        try:
+            self.maps.open_account(mm, identity)
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            self.losses["accounts_full"] += 1
+            self._full += 1
 
     def _identity(self, pid: int) -> Account | None:
         """A fresh account in the name of a process."""
@@ -302,14 +306,25 @@ class Live:
 
     # ---- state for the snapshot ----
 
-    def attached(self) -> dict[str, bool]:
-        """Whether each program of the plan is attached now."""
-        links = {**self._sentry, **self._hooks}
-        return {p.name: p.name in links for probe in self.plan.probes for p in probe.programs}
+    def totals(self) -> dict[str, int]:
+        """Host-wide totals since the maps were made, by the names in ``records``."""
+        return {which.name.lower(): amount for which, amount in self.maps.totals().items()}
 
-    def missed(self) -> dict[str, int]:
-        """Runs that the kernel skipped, by program (recursion_misses, since 5.12)."""
-        return {
-            name: int(libbpf.prog_info(fd).recursion_misses)
-            for name, fd in self._programs.items()
-        }
+    def probes(self) -> list[ProbeState]:
+        """State of every probe of the plan."""
+        return [self._probe_state(probe) for probe in self.plan.probes]
+
+    def _probe_state(self, probe: Probe) -> ProbeState:
+        names = [program.name for program in probe.programs]
+        # recursion_misses (since 5.12): the program was running on that CPU already.
+        missed = sum(libbpf.prog_info(self._programs[name]).recursion_misses for name in names)
+        attached = all(name in self._sentry or name in self._hooks for name in names)
+        return ProbeState(probe.event, probe.mechanism, probe.symbol, attached, int(missed))
+
+    def map_state(self) -> MapState:
+        """How full the account map is."""
+        return MapState(
+            accounts=sum(1 for _ in self.maps.accounts()),
+            limit=self.maps.limit,
+            memory=self.maps.memory_bytes(),
+        )

@@ -157,8 +157,10 @@ def _fields(record: Any) -> list[tuple[str, int, str]]:
         offset = getattr(record, name).offset
         if issubclass(kind, ct.Array):
             element = kind._type_
-            text = f"{kind._length_}s" if element is ct.c_char else (
-                f"{kind._length_}{_FORMATS[element]}"
+            text = (
+                f"{kind._length_}s"
+                if element is ct.c_char
+                else (f"{kind._length_}{_FORMATS[element]}")
             )
         else:
             text = _FORMATS[kind]
@@ -171,7 +173,7 @@ def _compile(request: dict[str, Any]) -> Any:
     if request["layout"] == "btf":
         # The few names that bcc's front end wants, instead of kernel headers.
         os.environ["BCC_KERNEL_SOURCE"] = str(directory / "headers")
-    import bcc  # noqa: PLC0415 - only this process may pay for it
+    import bcc
 
     class Unattached(bcc.BPF):  # type: ignore[misc]
         """bcc would attach by program name as soon as it has compiled."""

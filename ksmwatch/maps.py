@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 from ksmwatch import libbpf
 from ksmwatch.loader import Loaded, LoadedMap
@@ -36,6 +37,7 @@ class Maps:
         cpus = int(libbpf.library().libbpf_num_possible_cpus())
         self._totals = libbpf.Map(maps["totals"].fd, 4, 8 * cpus)
         self._slots = struct.Struct(f"<{cpus}Q")
+        self.limit = int(self._fdinfo("max_entries"))
 
     def account(self, mm: int) -> Account | None:
         """The account of one mm."""
@@ -110,20 +112,16 @@ class Maps:
         return _U64.unpack(data)[0] if data else None
 
     def memory_bytes(self) -> int:
-        """Kernel memory of the account maps, as /proc/self/fdinfo tells it."""
-        total = 0
-        for fd in (self._accounts.fd, self._baselines.fd):
-            with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
-                for line in lines:
-                    if line.startswith("memlock:"):
-                        total += int(line.split()[1])
-        return total
+        """Kernel memory of the account maps, as far as the kernel says (fdinfo's memlock)."""
+        return int(self._fdinfo("memlock")) + int(self._fdinfo("memlock", self._baselines.fd))
+
+    def _fdinfo(self, name: str, fd: int | None = None) -> str:
+        """One line of /proc/self/fdinfo of a map, the accounts' unless told."""
+        number = self._accounts.fd if fd is None else fd
+        lines = Path(f"/proc/self/fdinfo/{number}").read_text(encoding="ascii").splitlines()
+        return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
 
     def close(self) -> None:
         """Close the descriptors; the kernel frees the maps with the last program."""
-        for each in (
-            self._accounts, self._baselines, self._controls, self._opened, self._totals
-        ):
+        for each in (self._accounts, self._baselines, self._controls, self._opened, self._totals):
             os.close(each.fd)
-
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ksmwatch.errors import Exit
+from ksmwatch.errors import Exit, KsmwatchError, NoKsmError, NoLiveError, PrivilegeError
 from ksmwatch.events import EVENTS, FORK_TRACEPOINT, VMA, Event, Mechanism, Side
 from ksmwatch.facts import Facts
 from ksmwatch.layout import missing
@@ -61,6 +61,11 @@ class Obstacle:
 
     sentence: str
     status: Exit
+
+    def error(self) -> KsmwatchError:
+        """The exception for it, where it is not accepted."""
+        kinds = {kind.status: kind for kind in (NoKsmError, PrivilegeError, NoLiveError)}
+        return kinds[self.status](self.sentence)
 
 
 @dataclass(frozen=True)
@@ -160,9 +165,7 @@ def _event_obstacle(event: Event, refused: list[Rejected]) -> Obstacle:
     )
 
 
-def _choose_event(
-    facts: Facts, event: Event, wish: Wish
-) -> tuple[Probe | None, list[Rejected]]:
+def _choose_event(facts: Facts, event: Event, wish: Wish) -> tuple[Probe | None, list[Rejected]]:
     """The first acceptable (mechanism, symbol), and why the ones before it are not."""
     refused: list[Rejected] = []
     for mechanism in (Mechanism.FENTRY, Mechanism.KPROBE):
@@ -217,7 +220,11 @@ def _kprobe_objection(facts: Facts) -> str | None:
 
 
 # Without BTF a prototype is known only for functions whose signature never changed.
-_VMA_WITHOUT_BTF = {"folio_add_anon_rmap_ptes": 3, "folio_remove_rmap_ptes": 3, "page_add_anon_rmap": 1}
+_VMA_WITHOUT_BTF = {
+    "folio_add_anon_rmap_ptes": 3,
+    "folio_remove_rmap_ptes": 3,
+    "page_add_anon_rmap": 1,
+}
 
 
 def _vma_position(facts: Facts, symbol: str) -> int | None:

@@ -97,7 +97,9 @@ class Record:
         position = count = 0
         for field in sorted(fields, key=lambda f: f.offset):
             self._format += f"{field.offset - position}x{field.format}"
-            width = len(struct.unpack("<" + field.format, bytes(struct.calcsize("<" + field.format))))
+            width = len(
+                struct.unpack("<" + field.format, bytes(struct.calcsize("<" + field.format)))
+            )
             self._slices[field.name] = slice(count, count + width)
             position = field.offset + struct.calcsize("<" + field.format)
             count += width

@@ -113,12 +113,15 @@ def read_ksm_stat(directory: Path) -> KsmStat:
     if merging is None:
         merging = int((directory / "ksm_merging_pages").read_text())
     return KsmStat(
-        stat.get("ksm_rmap_items"), merging, stat.get("ksm_zero_pages"), stat.get("ksm_process_profit")
+        stat.get("ksm_rmap_items"),
+        merging,
+        stat.get("ksm_zero_pages"),
+        stat.get("ksm_process_profit"),
     )
 
 
 def find_ksmd(proc: Path) -> int:
-    """ksmd's process id, 0 when there is none (then merges count as other arrivals).
+    """Ksmd's process id, 0 when there is none (then merges count as other arrivals).
 
     A kernel thread: a child of kthreadd, which is process 2.
     """

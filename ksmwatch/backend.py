@@ -1,0 +1,91 @@
+"""What the daemon needs of a way to count, whichever it is."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from ksmwatch.ledger import Count
+
+
+class Mode(StrEnum):
+    """How the counts came about. NONE: a kernel without KSM."""
+
+    BPF = "bpf"
+    POLL = "poll"
+    NONE = "none"
+
+
+class Budget:
+    """A limit on the time that exact reads may take."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end = clock() + seconds
+
+    def left(self) -> bool:
+        """Whether more may be spent."""
+        return self._clock() < self._end
+
+
+@dataclass(frozen=True)
+class ProbeState:
+    """One probe of the plan as it is now. `missed`: runs that the kernel skipped."""
+
+    event: str
+    mechanism: str
+    symbol: str
+    attached: bool
+    missed: int
+
+
+@dataclass(frozen=True)
+class MapState:
+    """Fill and size of the account map. `memory` in bytes."""
+
+    accounts: int
+    limit: int
+    memory: int
+
+
+class Backend(Protocol):
+    """A way to count KSM mappings. Only one thread may use it."""
+
+    mode: Mode
+    losses: Counter[str]
+
+    @property
+    def asleep(self) -> bool:
+        """Whether nothing is attached to the hot path because no KSM page exists."""
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the host's sum is not known, if it is not: one clause."""
+
+    def tick(self, budget: Budget) -> None:
+        """Do what is due, within the budget."""
+
+    def refresh(self, budget: Budget) -> None:
+        """Make the counts as good as the budget allows, before a snapshot."""
+
+    def counts(self) -> list[Count]:
+        """Counts of all address spaces with a history of KSM mappings."""
+
+    def owner(self, count: Count, budget: Budget) -> tuple[int, int] | None:
+        """(pid, start ticks) of a process that uses the mm, when its recorded owner has gone."""
+
+    def totals(self) -> dict[str, int]:
+        """Host-wide totals by name; empty where events are not seen."""
+
+    def probes(self) -> list[ProbeState]:
+        """State of every probe; empty where there are none."""
+
+    def map_state(self) -> MapState | None:
+        """State of the account map; None where there is none."""
+
+    def stop(self) -> None:
+        """Detach everything."""

@@ -1,0 +1,211 @@
+"""Configuration: one table of options makes the flags, the TOML keys and the checks.
+
+The flag ``--web.listen-address`` is the key ``listen-address`` in the table ``[web]``; a flag
+without a dot is a key at the top. Flags win over the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ksmwatch.errors import ConfigError
+
+DEFAULT_SOCKET = "/run/ksmwatch/ksmwatch.sock"
+# Free in the Prometheus project's list of default ports when it was chosen.
+DEFAULT_LISTEN = ":10054"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen. An empty host is every address of the machine."""
+
+    host: str
+    port: int
+
+
+def parse_address(text: str) -> Address:
+    """``host:port``, ``:port`` or ``[v6]:port``. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError("must be HOST:PORT or :PORT")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 address must stand in brackets")
+    return Address(host, int(port))
+
+
+def _choice(*names: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in names:
+            raise ValueError(f"must be one of {', '.join(names)}")
+        return str(value)
+
+    return check
+
+
+def _number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("must be a number")  # noqa: TRY004 - one kind for the caller
+        number = kind(value)
+        if not low <= number <= high:
+            raise ValueError(f"must be between {low:g} and {high:g}")
+        return number
+
+    return check
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return value
+
+
+def _addresses(value: Any) -> tuple[Address, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        raise ValueError("must be an address or a list of addresses")
+    return tuple(parse_address(text) for text in texts)
+
+
+def _telemetry_path(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or value == "/":
+        raise ValueError("must begin with / and not be /")
+    return value
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting. `check` turns a raw value into the setting or raises ValueError."""
+
+    flag: str
+    default: Any
+    check: Callable[[Any], Any]
+    help: str
+    repeatable: bool = False
+
+    @property
+    def field(self) -> str:
+        """Its name in Config."""
+        return self.flag.replace(".", "_").replace("-", "_")
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "web.listen-address",
+        [DEFAULT_LISTEN],
+        _addresses,
+        f"where /metrics is served (repeatable; default {DEFAULT_LISTEN})",
+        repeatable=True,
+    ),
+    Option("web.telemetry-path", "/metrics", _telemetry_path, "path of the metrics"),
+    Option(
+        "socket", DEFAULT_SOCKET, _path, f"Unix socket for snapshots (default {DEFAULT_SOCKET})"
+    ),
+    Option(
+        "backend",
+        "auto",
+        _choice("auto", "bpf", "poll"),
+        "bpf: live or fail; poll: smaps_rollup; auto: bpf where possible (default)",
+    ),
+    Option(
+        "probes",
+        "auto",
+        _choice("auto", "fentry", "kprobe"),
+        "allow only one kind of probe (default auto: fentry where possible)",
+    ),
+    Option(
+        "accounts.max",
+        65536,
+        _number(16, 1 << 22, int),
+        "room for so many address spaces with KSM pages (default 65536)",
+    ),
+    Option("poll.interval", 15.0, _number(1, 3600), "seconds between polling rounds (default 15)"),
+    Option("poll.cpu-percent", 1.0, _number(0.01, 100), "CPU limit of polling (default 1)"),
+    Option("log.level", "info", _choice("debug", "info", "warning", "error"), "(default info)"),
+    Option("log.format", "logfmt", _choice("logfmt", "json"), "(default logfmt)"),
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The checked settings of the daemon."""
+
+    web_listen_address: tuple[Address, ...]
+    web_telemetry_path: str
+    socket: str
+    backend: str
+    probes: str
+    accounts_max: int
+    poll_interval: float
+    poll_cpu_percent: float
+    log_level: str
+    log_format: str
+
+
+def add_flags(parser: argparse.ArgumentParser, only: tuple[str, ...] = ()) -> None:
+    """Give a parser the flags of all options, or of `only` some."""
+    for option in OPTIONS:
+        if only and option.flag not in only:
+            continue
+        parser.add_argument(
+            f"--{option.flag}",
+            dest=option.field,
+            action="append" if option.repeatable else "store",
+            metavar="VALUE",
+            help=option.help,
+        )
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key.replace('_', '-')}"
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file by flag name. Raises ConfigError for what it does not know."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from error
+    flat = _flatten(table)
+    known = {option.flag for option in OPTIONS}
+    for name in flat:
+        if name not in known:
+            raise ConfigError(f"{path}: there is no setting {name!r}.")
+    return flat
+
+
+def make(file: Mapping[str, Any], flags: Mapping[str, Any], path: str = "") -> Config:
+    """Flags over file over defaults, all checked. Raises ConfigError."""
+    settings = {}
+    for option in OPTIONS:
+        value, where = option.default, f"--{option.flag}"
+        if flags.get(option.field) is not None:
+            value = flags[option.field]
+        elif option.flag in file:
+            value, where = file[option.flag], f"{path}: {option.flag}"
+        try:
+            settings[option.field] = option.check(value)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{where}: {value!r} {_complaint(error)}.") from error
+    return Config(**settings)
+
+
+def _complaint(error: Exception) -> str:
+    text = str(error)
+    return text if text.startswith(("must", "an ")) else "is not a number"

@@ -1,0 +1,102 @@
+"""``ksmwatch run``: the main loop, its servers, and a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+from ksmwatch.backend import Budget, Mode
+from ksmwatch.config import Config
+from ksmwatch.errors import Exit
+from ksmwatch.facts import read_facts
+from ksmwatch.log import logger
+from ksmwatch.plan import Wish
+from ksmwatch.processes import Connector, ProcessTable
+from ksmwatch.service import Desk, SocketServer
+from ksmwatch.watcher import Watcher, start_backend
+from ksmwatch.web import WebServer, make_app
+
+# Between two looks at what is due when nobody asks.
+TICK_SECONDS = 1.0
+# What exact reads of doubtful processes may take of a tick, and of a snapshot.
+TICK_BUDGET_SECONDS = 0.1
+SNAPSHOT_BUDGET_SECONDS = 2.0
+
+
+class Daemon:
+    """Owns the backend, the servers and the loop."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stopping = False
+        self._desk = Desk()
+
+    def run(self) -> Exit:
+        """Serve until SIGTERM or SIGINT. Raises KsmwatchError for what a user can mend.
+
+        Ends with NO_KSM on a kernel without KSM, of which only that fact was exported.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        with ExitStack() as cleanup:
+            mode = self._serve(cleanup)
+        logger.info("stopped; everything is detached")
+        return Exit.NO_KSM if mode is Mode.NONE else Exit.OK
+
+    def _serve(self, cleanup: ExitStack) -> Mode:
+        config = self._config
+        # Listen before probes are attached: what a user got wrong must show at once.
+        sock = SocketServer(Path(config.socket), self._desk)
+        cleanup.callback(sock.close)
+        app = make_app(self._desk, config.web_telemetry_path)
+        webs = [WebServer(address, app) for address in config.web_listen_address]
+        facts = read_facts()
+        backend, obstacle = start_backend(
+            facts, config.backend, Wish(config.probes), config.accounts_max
+        )
+        cleanup.callback(backend.stop)
+        if obstacle is not None:
+            logger.warning(obstacle.sentence, extra={"mode": backend.mode.value})
+        table = ProcessTable()
+        watcher = Watcher(backend, facts, table, obstacle.sentence if obstacle else None)
+        Connector(table, watcher.losses).start()
+        servers: list[SocketServer | WebServer] = [sock, *webs]
+        for server in servers:
+            server.start()
+            cleanup.callback(server.stop)
+        cleanup.callback(self._desk.close)
+        self._loop(watcher)
+        return backend.mode
+
+    def _loop(self, watcher: Watcher) -> None:
+        self._publish(watcher)
+        logger.info(
+            "ready",
+            extra={
+                "mode": watcher.backend.mode.value,
+                "asleep": watcher.backend.asleep,
+                "listen": ",".join(f"{a.host}:{a.port}" for a in self._config.web_listen_address),
+                "socket": self._config.socket,
+                "pid": os.getpid(),
+            },
+        )
+        while not self._stopping:
+            if self._desk.wait_for_request(TICK_SECONDS):
+                self._publish(watcher)
+            else:
+                watcher.backend.tick(Budget(self._tick_budget(watcher)))
+
+    def _publish(self, watcher: Watcher) -> None:
+        self._desk.publish(lambda: watcher.snapshot(SNAPSHOT_BUDGET_SECONDS))
+
+    def _tick_budget(self, watcher: Watcher) -> float:
+        if watcher.backend.mode is Mode.POLL:
+            return TICK_SECONDS * self._config.poll_cpu_percent / 100
+        return TICK_BUDGET_SECONDS
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        self._desk.close()

@@ -1,0 +1,382 @@
+"""The catalogue of metrics, and the collector that fills it from the last snapshot.
+
+The catalogue is data: ``docs/metrics.md`` is generated from it, and the collector refuses a
+name that is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ksmwatch.backend import Mode
+from ksmwatch.exact import PAGE_SIZE
+from ksmwatch.records import ARRIVALS, DEPARTURES, Movement
+from ksmwatch.snapshot import Confidence, Snapshot
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One metric family. `name` of a counter is without `_total`, as the library wants it."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def exposed(self) -> str:
+        """The name as it is scraped."""
+        return f"{self.name}_total" if self.kind == "counter" else self.name
+
+
+CATALOGUE: tuple[Spec, ...] = (
+    Spec(
+        "ksmwatch_build_info",
+        "gauge",
+        "Version of ksmwatch and release of the kernel; always 1.",
+        ("version", "kernel"),
+    ),
+    Spec(
+        "ksmwatch_ksm_supported",
+        "gauge",
+        "1 where the kernel has KSM (/sys/kernel/mm/ksm exists), else 0 and no other KSM series.",
+    ),
+    Spec(
+        "ksmwatch_mode",
+        "gauge",
+        "1 for the way counts are made: bpf (live), poll (smaps_rollup), none (no KSM).",
+        ("mode",),
+    ),
+    Spec(
+        "ksmwatch_asleep",
+        "gauge",
+        "1 while no KSM page exists and ksmd is stopped, so that no hot-path hook is attached.",
+    ),
+    Spec(
+        "ksmwatch_confidence",
+        "gauge",
+        "1 for how far the host's sum is known: exact, estimated or unknown (events lost).",
+        ("level",),
+    ),
+    Spec(
+        "ksmwatch_mappings",
+        "gauge",
+        "PTEs on the host that map a KSM page, in pages; by BPF on the reverse map. "
+        "Cached for at most 1 second.",
+    ),
+    Spec(
+        "ksmwatch_mapped_bytes",
+        "gauge",
+        "Memory that the KSM mappings of the host span: mappings times the page size.",
+    ),
+    Spec(
+        "ksmwatch_kernel_mappings",
+        "gauge",
+        "The kernel's own number for ksmwatch_mappings, in pages: pages_shared + pages_sharing "
+        "of /sys/kernel/mm/ksm. It moves only when ksmd visits a page.",
+    ),
+    Spec(
+        "ksmwatch_drift_pages",
+        "gauge",
+        "ksmwatch_mappings less ksmwatch_kernel_mappings, signed: how far the kernel lags.",
+    ),
+    Spec(
+        "ksmwatch_processes",
+        "gauge",
+        "Processes with a history of KSM mappings, by confidence in their count.",
+        ("confidence",),
+    ),
+    Spec(
+        "ksmwatch_process_mappings",
+        "gauge",
+        "PTEs of the process that map a KSM page, in pages.",
+        ("pid", "comm"),
+    ),
+    Spec(
+        "ksmwatch_process_mapped_bytes",
+        "gauge",
+        "Memory that the KSM mappings of the process span.",
+        ("pid", "comm"),
+    ),
+    Spec(
+        "ksmwatch_process_exact",
+        "gauge",
+        "1 when the count of the process is known to equal its page tables, 0 when estimated.",
+        ("pid", "comm"),
+    ),
+    Spec(
+        "ksmwatch_process_kernel_merging_pages",
+        "gauge",
+        "The kernel's own number of the process, in pages: ksm_merging_pages of "
+        "/proc/PID/ksm_stat. Wrong after writes, unmaps and forks until ksmd comes by.",
+        ("pid", "comm"),
+    ),
+    Spec(
+        "ksmwatch_process_drift_pages",
+        "gauge",
+        "ksmwatch_process_mappings less ksmwatch_process_kernel_merging_pages, signed.",
+        ("pid", "comm"),
+    ),
+    Spec(
+        "ksmwatch_process_arrivals",
+        "counter",
+        "KSM mappings that came to the process, in pages, by reason: merged and converted by "
+        "ksmd, forked, other (swap-in, migration).",
+        ("pid", "comm", "reason"),
+    ),
+    Spec(
+        "ksmwatch_process_departures",
+        "counter",
+        "KSM mappings that left the process, in pages, by reason: unmapped (COW, unmap, reclaim, "
+        "migration), exited.",
+        ("pid", "comm", "reason"),
+    ),
+    Spec(
+        "ksmwatch_arrivals", "counter", "KSM mappings that came, in pages, by reason.", ("reason",)
+    ),
+    Spec(
+        "ksmwatch_departures",
+        "counter",
+        "KSM mappings that went, in pages, by reason.",
+        ("reason",),
+    ),
+    Spec(
+        "ksmwatch_merge_attempts",
+        "counter",
+        "Calls of try_to_merge_one_page() by outcome: converted in place, replaced, already "
+        "(was a KSM page), failed.",
+        ("outcome",),
+    ),
+    Spec(
+        "ksmwatch_break_cow",
+        "counter",
+        "Calls of break_cow(): ksmd gave up a merge and unshared the page.",
+    ),
+    Spec(
+        "ksmwatch_shared_conversions",
+        "counter",
+        "Conversions in place of a page that processes shared by fork; each puts its fork "
+        "family in doubt until read.",
+    ),
+    Spec(
+        "ksmwatch_probe_attached",
+        "gauge",
+        "1 while the probe of the plan is attached.",
+        ("event", "mechanism", "symbol"),
+    ),
+    Spec(
+        "ksmwatch_probe_missed",
+        "counter",
+        "Runs of the probe's programs that the kernel skipped (recursion_misses).",
+        ("event", "mechanism", "symbol"),
+    ),
+    Spec(
+        "ksmwatch_losses",
+        "counter",
+        "Things that were lost, by kind: reads denied or disturbed, full maps, missed events, "
+        "unreadable files.",
+        ("kind",),
+    ),
+    Spec(
+        "ksmwatch_residual_mms",
+        "counter",
+        "Address spaces whose count was not 0 when the kernel freed them: measured errors.",
+    ),
+    Spec(
+        "ksmwatch_residual_pages", "counter", "By how many pages those counts were wrong, absolute."
+    ),
+    Spec("ksmwatch_accounts", "gauge", "Address spaces that have an account in the BPF map."),
+    Spec("ksmwatch_accounts_limit", "gauge", "Number of accounts that the BPF map has room for."),
+    Spec("ksmwatch_map_memory_bytes", "gauge", "Kernel memory of the account maps."),
+    Spec(
+        "ksmwatch_kernel_run",
+        "gauge",
+        "/sys/kernel/mm/ksm/run: 0 stopped (pages stay merged), 1 scanning, 2 unmerging, stopped.",
+    ),
+    Spec(
+        "ksmwatch_kernel_pages",
+        "gauge",
+        "Page counters of /sys/kernel/mm/ksm by file name (pages_shared, pages_sharing, "
+        "pages_unshared, pages_volatile, ksm_zero_pages); moved by ksmd only.",
+        ("file",),
+    ),
+    Spec(
+        "ksmwatch_kernel_profit_bytes",
+        "gauge",
+        "/sys/kernel/mm/ksm/general_profit: the kernel's estimate of memory gained, signed.",
+    ),
+    Spec("ksmwatch_kernel_full_scans", "counter", "/sys/kernel/mm/ksm/full_scans."),
+    Spec("ksmwatch_kernel_pages_scanned", "counter", "/sys/kernel/mm/ksm/pages_scanned."),
+    Spec(
+        "ksmwatch_kernel_cow_breaks",
+        "counter",
+        "cow_ksm of /proc/vmstat: attempts to copy a KSM page on write.",
+    ),
+    Spec(
+        "ksmwatch_kernel_swapin_copies",
+        "counter",
+        "ksm_swpin_copy of /proc/vmstat: KSM pages copied at swap-in.",
+    ),
+    Spec("ksmwatch_snapshot_timestamp_seconds", "gauge", "When the exported state was taken."),
+    Spec("ksmwatch_snapshot_duration_seconds", "gauge", "How long taking it took."),
+)
+
+_SPECS = {spec.name: spec for spec in CATALOGUE}
+_PAGE_FILES = (
+    "pages_shared",
+    "pages_sharing",
+    "pages_unshared",
+    "pages_volatile",
+    "ksm_zero_pages",
+)
+# Losses that exist from the start, so that a rate() has a first point.
+LOSSES = (
+    "accounts_full",
+    "connector_lost",
+    "conversions_unseen",
+    "events_lost",
+    "families_truncated",
+    "mm_opened_unseen",
+    "reads_denied",
+    "reads_disturbed",
+    "run_unreadable",
+    "sources_unreadable",
+    "stale_accounts",
+)
+Sample = tuple[tuple[str, ...], float]
+
+
+def _family(name: str, samples: Iterable[Sample]) -> Metric | None:
+    """A metric family of the catalogue; None when there is no sample."""
+    spec = _SPECS[name]
+    make = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
+    family = make(spec.name, spec.help, labels=spec.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family if family.samples else None
+
+
+def _one(value: float | None) -> list[Sample]:
+    return [] if value is None else [((), value)]
+
+
+def _states(names: Iterable[str], current: str) -> list[Sample]:
+    return [((name,), float(name == current)) for name in names]
+
+
+def _reasons(moves: Any, which: tuple[Movement, ...], labels: tuple[str, ...] = ()) -> list[Sample]:
+    return [((*labels, m.name.lower()), moves[m]) for m in which]
+
+
+def collect(snapshot: Snapshot) -> Iterator[Metric]:
+    """Every family that has a value in this snapshot. Absent facts have no sample."""
+    for name, samples in _samples(snapshot):
+        family = _family(name, samples)
+        if family is not None:
+            yield family
+
+
+def _samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
+    yield "ksmwatch_build_info", [((s.version, s.kernel), 1)]
+    yield "ksmwatch_ksm_supported", _one(float(s.mode is not Mode.NONE))
+    yield "ksmwatch_mode", _states((m.value for m in Mode), s.mode.value)
+    yield "ksmwatch_snapshot_timestamp_seconds", _one(s.time)
+    yield "ksmwatch_snapshot_duration_seconds", _one(s.duration)
+    yield "ksmwatch_losses", [((kind,), amount) for kind, amount in sorted(s.losses.items())]
+    if s.mode is Mode.NONE:
+        return
+    yield "ksmwatch_asleep", _one(float(s.asleep))
+    yield "ksmwatch_confidence", _states((c.value for c in Confidence), s.confidence.value)
+    yield "ksmwatch_mappings", _one(s.mappings)
+    yield "ksmwatch_mapped_bytes", _one(s.mappings * PAGE_SIZE)
+    yield "ksmwatch_kernel_mappings", _one(s.kernel_mappings)
+    yield "ksmwatch_drift_pages", _one(s.drift)
+    yield (
+        "ksmwatch_processes",
+        [(("exact",), len(s.processes) - s.estimated), (("estimated",), s.estimated)],
+    )
+    yield from _process_samples(s)
+    yield from _event_samples(s)
+    yield from _kernel_samples(s)
+
+
+def _process_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
+    rows = [((str(p.pid), p.comm), p) for p in s.processes]
+    yield "ksmwatch_process_mappings", [(k, p.mappings) for k, p in rows]
+    yield "ksmwatch_process_mapped_bytes", [(k, p.bytes) for k, p in rows]
+    yield "ksmwatch_process_exact", [(k, p.confidence is Confidence.EXACT) for k, p in rows]
+    yield (
+        "ksmwatch_process_kernel_merging_pages",
+        [(k, p.kernel_merging_pages) for k, p in rows if p.kernel_merging_pages is not None],
+    )
+    yield "ksmwatch_process_drift_pages", [(k, p.drift) for k, p in rows if p.drift is not None]
+    moved = [(k, p.movements) for k, p in rows if p.movements]
+    yield "ksmwatch_process_arrivals", [x for k, m in moved for x in _reasons(m, ARRIVALS, k)]
+    yield "ksmwatch_process_departures", [x for k, m in moved for x in _reasons(m, DEPARTURES, k)]
+
+
+def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
+    if s.totals:
+        moves = {m: s.totals[m.name.lower()] for m in Movement}
+        yield "ksmwatch_arrivals", _reasons(moves, ARRIVALS)
+        yield "ksmwatch_departures", _reasons(moves, DEPARTURES)
+        outcomes = ("converted", "replaced", "already", "failed")
+        yield "ksmwatch_merge_attempts", [((o,), s.totals[f"merge_{o}"]) for o in outcomes]
+        for total in ("break_cow", "shared_conversions", "residual_mms", "residual_pages"):
+            yield f"ksmwatch_{total}", _one(s.totals[total])
+    probes = [((p.event, p.mechanism, p.symbol), p) for p in s.probes]
+    yield "ksmwatch_probe_attached", [(k, p.attached) for k, p in probes]
+    yield "ksmwatch_probe_missed", [(k, p.missed) for k, p in probes]
+    if s.map_state is not None:
+        yield "ksmwatch_accounts", _one(s.map_state.accounts)
+        yield "ksmwatch_accounts_limit", _one(s.map_state.limit)
+        yield "ksmwatch_map_memory_bytes", _one(s.map_state.memory)
+
+
+def _kernel_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
+    ksm = s.numbers.ksm or {}
+    yield "ksmwatch_kernel_run", _one(ksm.get("run"))
+    yield "ksmwatch_kernel_pages", [((f,), ksm[f]) for f in _PAGE_FILES if f in ksm]
+    yield "ksmwatch_kernel_profit_bytes", _one(ksm.get("general_profit"))
+    yield "ksmwatch_kernel_full_scans", _one(ksm.get("full_scans"))
+    yield "ksmwatch_kernel_pages_scanned", _one(ksm.get("pages_scanned"))
+    yield "ksmwatch_kernel_cow_breaks", _one(s.numbers.vmstat.get("cow_ksm"))
+    yield "ksmwatch_kernel_swapin_copies", _one(s.numbers.vmstat.get("ksm_swpin_copy"))
+
+
+class SnapshotCollector(Collector):
+    """Gives Prometheus the snapshot that `current` returns."""
+
+    def __init__(self, current: Callable[[], Snapshot]) -> None:
+        self._current = current
+
+    def collect(self) -> Iterable[Metric]:
+        """One scrape."""
+        return collect(self._current())
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is collected at registration."""
+        return []
+
+
+def document() -> str:
+    """docs/metrics.md, from the catalogue."""
+    lines = [
+        "# Metrics",
+        "",
+        "Made from the catalogue in `ksmwatch/metrics.py` by `make docs`; a test compares.",
+        "A series whose source the kernel does not have is absent, never 0.",
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for spec in CATALOGUE:
+        labels = ", ".join(f"`{label}`" for label in spec.labels)
+        lines.append(f"| `{spec.exposed}` | {spec.kind} | {labels} | {spec.help} |")
+    lines += ["", "Kinds of `ksmwatch_losses_total`: " + ", ".join(f"`{k}`" for k in LOSSES) + "."]
+    return "\n".join(lines) + "\n"

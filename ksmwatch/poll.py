@@ -1,0 +1,118 @@
+"""The fallback without BPF: exact reads of the processes that ksmd knows, on a CPU budget.
+
+A count is right at the moment it is read and grows stale until the next read, so nothing
+here is ever called exact. Forked children that ksmd has no book-keeping about are missed.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ksmwatch import sources
+from ksmwatch.backend import Budget, MapState, Mode, ProbeState
+from ksmwatch.exact import PagemapReader, SmapsReader
+from ksmwatch.ledger import Count
+from ksmwatch.sources import KsmStat
+
+
+@dataclass(frozen=True)
+class _Seen:
+    count: Count
+    round: int
+
+
+class Poll:
+    """The polling backend. Without a reader it repeats the kernel's ksm_merging_pages."""
+
+    mode = Mode.POLL
+
+    def __init__(
+        self, reader: SmapsReader | PagemapReader | None, why: str, proc: Path = Path("/proc")
+    ) -> None:
+        self.losses: Counter[str] = Counter()
+        self.why = why
+        self._reader = reader
+        self._proc = proc
+        self._seen: dict[int, _Seen] = {}
+        self._queue: list[int] = []
+        self._round = 0
+
+    @property
+    def asleep(self) -> bool:
+        """Polling has no hooks that could be off."""
+        return False
+
+    @property
+    def doubt(self) -> str | None:
+        """Polling never knows the sum: a listing of processes is not an instant."""
+        return "counts are polled, not live"
+
+    def tick(self, budget: Budget) -> None:
+        """Read the next processes of the round, as far as the budget goes."""
+        if not self._queue:
+            self._begin_round()
+        while self._queue and budget.left():
+            self._visit(self._queue.pop())
+
+    def refresh(self, budget: Budget) -> None:
+        """A whole new round, or as much of it as the budget allows."""
+        self._begin_round()
+        self.tick(budget)
+
+    def _begin_round(self) -> None:
+        """List the processes. Those not found any more are forgotten."""
+        self._round += 1
+        self._queue = sources.pids(self._proc)
+        alive = set(self._queue)
+        self._seen = {pid: seen for pid, seen in self._seen.items() if pid in alive}
+
+    def _visit(self, pid: int) -> None:
+        directory = self._proc / str(pid)
+        try:
+            stat = sources.read_ksm_stat(directory)
+            if not stat.user:
+                self._seen.pop(pid, None)
+                return
+            ticks = sources.read_start_ticks(directory)
+            mappings = self._read(directory, stat)
+        except OSError as error:
+            self._seen.pop(pid, None)
+            if error.errno in (errno.EACCES, errno.EPERM):
+                self.losses["reads_denied"] += 1
+            return
+        count = Count(
+            mm=0, account=0, pid=pid, start_ticks=ticks, mappings=mappings, exact=False, moves=()
+        )
+        self._seen[pid] = _Seen(count, self._round)
+
+    def _read(self, directory: Path, stat: KsmStat) -> int:
+        if self._reader is None:
+            return stat.merging_pages or 0
+        with self._reader.open(directory) as opened:
+            return opened.read()
+
+    def counts(self) -> list[Count]:
+        """What was read last of each process."""
+        return [seen.count for seen in self._seen.values()]
+
+    def owner(self, count: Count, budget: Budget) -> tuple[int, int] | None:
+        """None: what was read of a process that has gone is of no use."""
+        return None
+
+    def totals(self) -> dict[str, int]:
+        """None: events are not seen."""
+        return {}
+
+    def probes(self) -> list[ProbeState]:
+        """None."""
+        return []
+
+    def map_state(self) -> MapState | None:
+        """None."""
+        return None
+
+    def stop(self) -> None:
+        """Nothing to detach."""

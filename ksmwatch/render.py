@@ -1,0 +1,73 @@
+"""Plain-text tables and the /proc/meminfo of the 2011 patch. Pure: from data to text."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+_RIGHT = frozenset({"PID", "MAPPINGS", "MIB", "KERNEL", "DRIFT"})
+
+
+def clean(text: str) -> str:
+    """A name as one harmless line: control and format characters become `?`."""
+    return "".join("?" if unicodedata.category(c)[0] == "C" else c for c in text)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns aligned by width, numbers to the right."""
+    cells = [list(head), *[[clean(str(cell)) for cell in row] for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    lines = []
+    for row in cells:
+        parts = [
+            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
+            for name, cell, width in zip(head, row, widths, strict=True)
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def _or_dash(value: object) -> object:
+    return "-" if value is None else value
+
+
+def snapshot(document: dict[str, Any]) -> str:
+    """A snapshot document for people."""
+    host = document["host"]
+    lines = [
+        f"KSM mappings  {host['mappings']} pages, {host['bytes'] / 2**20:.1f} MiB ({host['confidence']})",
+        f"kernel says   {_or_dash(host['kernel_mappings'])} pages, drift {_or_dash(host['drift'])}",
+        f"mode          {document['mode']}{', asleep' if document['asleep'] else ''}",
+    ]
+    if host["reason"]:
+        lines.append(f"why           {clean(host['reason'])}")
+    if document["mode_reason"]:
+        lines.append(f"because       {clean(document['mode_reason'])}")
+    lost = {kind: n for kind, n in document["losses"].items() if n}
+    if lost:
+        lines.append("losses        " + ", ".join(f"{k} {n}" for k, n in lost.items()))
+    rows = [
+        (
+            p["pid"],
+            p["name"],
+            p["mappings"],
+            f"{p['bytes'] / 2**20:.1f}",
+            _or_dash(p["kernel_merging_pages"]),
+            _or_dash(p["drift"]),
+            p["confidence"],
+        )
+        for p in document["processes"]
+    ]
+    if rows:
+        head = ("PID", "NAME", "MAPPINGS", "MIB", "KERNEL", "DRIFT", "CONFIDENCE")
+        lines += ["", table(head, rows)]
+    return "\n".join(lines)
+
+
+def meminfo(text: str, mappings: int, page_size: int) -> str:
+    """/proc/meminfo with `KsmSharing` below `PageTables`, as the 2011 patch wanted it."""
+    line = f"KsmSharing:     {mappings * page_size // 1024:8d} kB"
+    lines = text.splitlines()
+    at = next((i for i, each in enumerate(lines) if each.startswith("PageTables:")), len(lines) - 1)
+    return "\n".join([*lines[: at + 1], line, *lines[at + 1 :]])

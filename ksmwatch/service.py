@@ -1,0 +1,158 @@
+"""What is asked of the daemon from other threads: HTTP scrapes and the Unix socket.
+
+The main thread alone touches the backend. Others ask it for a snapshot and wait; requests
+that come while one is being made share the next, so ten scrapers cost what one does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from ksmwatch.errors import ListenError, NoDaemonError
+from ksmwatch.snapshot import Snapshot, to_document
+
+_REQUEST_LIMIT = 4096
+_SOCKET_SECONDS = 10.0
+
+
+class Desk:
+    """Where other threads ask for snapshots and the main thread answers."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._latest: Snapshot | None = None
+        self._taken = 0.0
+        self._wanted = False
+        self._closed = False
+
+    def ask(self, max_age: float) -> Snapshot:
+        """A snapshot that is not older than so many seconds; 0 means made after this call."""
+        asked = time.monotonic()
+        with self._condition:
+            while self._latest is None or self._taken < asked - max_age:
+                if self._closed:
+                    raise NoDaemonError("The daemon is stopping.")
+                self._wanted = True
+                self._condition.notify_all()
+                self._condition.wait(1)
+            return self._latest
+
+    def wait_for_request(self, seconds: float) -> bool:
+        """For the main thread: sleep until somebody asks, at most so many seconds."""
+        with self._condition:
+            if not self._wanted and not self._closed:
+                self._condition.wait(seconds)
+            wanted, self._wanted = self._wanted, False
+            return wanted
+
+    def publish(self, make: Callable[[], Snapshot]) -> None:
+        """For the main thread: make a snapshot and hand it to all who wait."""
+        # Taken before it is made: who asks meanwhile gets the next one.
+        taken = time.monotonic()
+        snapshot = make()
+        with self._condition:
+            self._latest, self._taken = snapshot, taken
+            self._condition.notify_all()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the first snapshot, and with it the baseline, is done."""
+        return self._latest is not None
+
+    def close(self) -> None:
+        """Wake everybody; asking fails from now on."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    timeout = _SOCKET_SECONDS
+
+    def handle(self) -> None:
+        """One JSON line in, one JSON line out."""
+        with contextlib.suppress(OSError):
+            answer = self._answer(self.rfile.readline(_REQUEST_LIMIT))
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            command = request["command"]
+        except (ValueError, TypeError, KeyError):
+            return {"error": "a request is one JSON object with a command, on one line"}
+        if command != "snapshot":
+            return {"error": "the only command is snapshot"}
+        try:
+            return to_document(cast(SocketServer, self.server).desk.ask(0))
+        except NoDaemonError as error:
+            return {"error": str(error)}
+
+
+class SocketServer(socketserver.ThreadingUnixStreamServer):
+    """Serves snapshots on a Unix socket that only root may use."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, path: Path, desk: Desk) -> None:
+        self.desk = desk
+        self._path = path
+        _claim(path)
+        previous = os.umask(0o177)
+        try:
+            super().__init__(str(path), _Handler)
+        except OSError as error:
+            raise ListenError(f"The socket {path} cannot be made: {error.strerror}.") from error
+        finally:
+            os.umask(previous)
+
+    def start(self) -> None:
+        """Serve on a thread of its own."""
+        threading.Thread(target=self.serve_forever, name="socket", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop serving; `close` removes the socket."""
+        self.shutdown()
+
+    def close(self) -> None:
+        """Remove the socket."""
+        self.server_close()
+        self._path.unlink(missing_ok=True)
+
+
+def _claim(path: Path) -> None:
+    """Make room for the socket. Raises ListenError when a daemon is behind it."""
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise ListenError(f"Another ksmwatch is running: it answers at {path}.")
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ListenError(f"The socket {path} cannot be made: {error.strerror}.") from error
+
+
+def fetch(path: Path, command: str = "snapshot") -> dict[str, Any]:
+    """Ask the daemon behind a socket. Raises NoDaemonError when none answers."""
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(60)
+            sock.connect(str(path))
+            sock.sendall(json.dumps({"command": command}).encode() + b"\n")
+            data = sock.makefile("rb").read()
+    except OSError as error:
+        raise NoDaemonError(f"No daemon answers at {path}: {error.strerror or error}.") from error
+    document = json.loads(data)
+    if "error" in document:
+        raise NoDaemonError(f"The daemon at {path} says: {document['error']}.")
+    return cast(dict[str, Any], document)

@@ -1,0 +1,187 @@
+"""The published state of one moment: frozen, complete, and the only thing that outputs read.
+
+``to_document`` is the versioned JSON document (schema in docs/snapshot.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ksmwatch.backend import MapState, Mode, ProbeState
+from ksmwatch.exact import PAGE_SIZE
+from ksmwatch.records import Movement
+from ksmwatch.sources import KernelNumbers
+
+SCHEMA = "ksmwatch.snapshot/1"
+
+
+class Confidence(StrEnum):
+    """EXACT: equal to the page tables. ESTIMATED: not known to be. UNKNOWN: events were lost."""
+
+    EXACT = "exact"
+    ESTIMATED = "estimated"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process with a history of KSM mappings.
+
+    `start_time` is field 22 of /proc/PID/stat, in clock ticks since boot: with the pid it
+    names a process for ever, whatever the wall clock does. `kernel_merging_pages` is ksmd's
+    own number, None where it could not be read.
+    """
+
+    pid: int
+    start_time: int
+    comm: str
+    name: str
+    mappings: int
+    confidence: Confidence
+    movements: tuple[int, ...]
+    kernel_merging_pages: int | None
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the mappings span."""
+        return self.mappings * PAGE_SIZE
+
+    @property
+    def drift(self) -> int | None:
+        """Our count less the kernel's, in pages, signed."""
+        if self.kernel_merging_pages is None:
+            return None
+        return self.mappings - self.kernel_merging_pages
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that is known at `time` (seconds since the epoch)."""
+
+    time: float
+    duration: float
+    version: str
+    kernel: str
+    mode: Mode
+    mode_reason: str | None
+    asleep: bool
+    doubt: str | None
+    processes: tuple[Process, ...]
+    numbers: KernelNumbers
+    totals: Mapping[str, int]
+    losses: Mapping[str, int]
+    probes: tuple[ProbeState, ...]
+    map_state: MapState | None
+
+    @property
+    def mappings(self) -> int:
+        """PTEs on the host that map a KSM page: the sum over the processes."""
+        return sum(process.mappings for process in self.processes)
+
+    @property
+    def estimated(self) -> int:
+        """Number of processes whose count is not known to be exact."""
+        return sum(p.confidence is not Confidence.EXACT for p in self.processes)
+
+    @property
+    def confidence(self) -> Confidence:
+        """Of the host's sum."""
+        if self.doubt is not None:
+            return Confidence.ESTIMATED if self.mode is Mode.POLL else Confidence.UNKNOWN
+        return Confidence.ESTIMATED if self.estimated else Confidence.EXACT
+
+    @property
+    def reason(self) -> str | None:
+        """Why the host's sum is not exact; None when it is."""
+        if self.doubt is not None:
+            return self.doubt
+        if self.estimated:
+            return f"{self.estimated} processes are estimated"
+        return None
+
+    @property
+    def kernel_mappings(self) -> int | None:
+        """The kernel's own number for `mappings`: pages_shared + pages_sharing."""
+        ksm = self.numbers.ksm or {}
+        if "pages_shared" not in ksm or "pages_sharing" not in ksm:
+            return None
+        return ksm["pages_shared"] + ksm["pages_sharing"]
+
+    @property
+    def drift(self) -> int | None:
+        """Our sum less the kernel's, in pages, signed."""
+        kernel = self.kernel_mappings
+        return None if kernel is None else self.mappings - kernel
+
+
+def _movements(moves: tuple[int, ...]) -> dict[str, int]:
+    return {which.name.lower(): amount for which, amount in zip(Movement, moves, strict=False)}
+
+
+def _process(process: Process) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "start_time": process.start_time,
+        "comm": process.comm,
+        "name": process.name,
+        "mappings": process.mappings,
+        "bytes": process.bytes,
+        "confidence": process.confidence.value,
+        "movements": _movements(process.movements),
+        "kernel_merging_pages": process.kernel_merging_pages,
+        "drift": process.drift,
+    }
+
+
+def to_document(snapshot: Snapshot) -> dict[str, Any]:
+    """The JSON document. Keys are only ever added within one schema version."""
+    state = snapshot.map_state
+    return {
+        "schema": SCHEMA,
+        "time": snapshot.time,
+        "duration_seconds": snapshot.duration,
+        "version": snapshot.version,
+        "kernel": snapshot.kernel,
+        "mode": snapshot.mode.value,
+        "mode_reason": snapshot.mode_reason,
+        "asleep": snapshot.asleep,
+        "page_size": PAGE_SIZE,
+        "host": {
+            "mappings": snapshot.mappings,
+            "bytes": snapshot.mappings * PAGE_SIZE,
+            "confidence": snapshot.confidence.value,
+            "reason": snapshot.reason,
+            "estimated_processes": snapshot.estimated,
+            "kernel_mappings": snapshot.kernel_mappings,
+            "drift": snapshot.drift,
+        },
+        "processes": [_process(process) for process in snapshot.processes],
+        "sources": {
+            "ksm": snapshot.numbers.ksm,
+            "meminfo": snapshot.numbers.meminfo,
+            "vmstat": snapshot.numbers.vmstat,
+            "failures": list(snapshot.numbers.failures),
+        },
+        "totals": dict(snapshot.totals),
+        "losses": dict(snapshot.losses),
+        "probes": [
+            {
+                "event": p.event,
+                "mechanism": p.mechanism,
+                "symbol": p.symbol,
+                "attached": p.attached,
+                "missed": p.missed,
+            }
+            for p in snapshot.probes
+        ],
+        "map": None
+        if state is None
+        else {
+            "accounts": state.accounts,
+            "limit": state.limit,
+            "memory_bytes": state.memory,
+        },
+    }

@@ -1,0 +1,215 @@
+"""Joins a backend, the kernel's numbers and the names of processes into snapshots."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from ksmwatch import __version__, sources
+from ksmwatch.attach import AttachError
+from ksmwatch.backend import Backend, Budget, MapState, Mode, ProbeState
+from ksmwatch.errors import NoLiveError, SourceError
+from ksmwatch.exact import choose_reader
+from ksmwatch.facts import Facts
+from ksmwatch.ledger import Count
+from ksmwatch.live import Live
+from ksmwatch.loader import ProgramRefusedError, load
+from ksmwatch.metrics import LOSSES
+from ksmwatch.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags
+from ksmwatch.poll import Poll
+from ksmwatch.processes import ProcessTable
+from ksmwatch.snapshot import Confidence, Process, Snapshot
+
+# More refusals than there are probes to choose from cannot happen.
+_ATTEMPTS = 12
+
+
+class Nothing:
+    """The backend of a kernel without KSM: there is nothing to count."""
+
+    mode = Mode.NONE
+    asleep = True
+    doubt = None
+
+    def __init__(self) -> None:
+        self.losses: Counter[str] = Counter()
+
+    def tick(self, budget: Budget) -> None:
+        """Nothing is due."""
+
+    def refresh(self, budget: Budget) -> None:
+        """Nothing is due."""
+
+    def counts(self) -> list[Count]:
+        """None."""
+        return []
+
+    def owner(self, count: Count, budget: Budget) -> tuple[int, int] | None:
+        """None."""
+
+    def totals(self) -> dict[str, int]:
+        """None."""
+        return {}
+
+    def probes(self) -> list[ProbeState]:
+        """None."""
+        return []
+
+    def map_state(self) -> MapState | None:
+        """None."""
+        return None
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+
+def start_live(facts: Facts, wish: Wish, max_accounts: int) -> tuple[Live, Plan]:
+    """Plan, load, attach, take the baseline. What the kernel refuses is planned around.
+
+    Raises NoLiveError when no plan works.
+    """
+    for _ in range(_ATTEMPTS):
+        plan = choose(facts, wish)
+        if plan.obstacle is not None:
+            raise NoLiveError(plan.obstacle.sentence)
+        try:
+            loaded = load(plan, compile_flags(plan, facts, max_accounts))
+        except ProgramRefusedError as error:
+            facts = _refuse(facts, plan, error.program, error.why)
+            continue
+        live = Live(loaded, plan, choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm))
+        try:
+            live.start()
+        except AttachError as error:
+            live.stop()
+            facts = _with(facts, error.probe, str(error.strerror))
+            continue
+        return live, plan
+    raise NoLiveError("The kernel refused every probe that was tried.")
+
+
+def _with(facts: Facts, probe: Probe, why: str) -> Facts:
+    return facts.with_refusal(probe.event, probe.mechanism, probe.symbol, why)
+
+
+def _refuse(facts: Facts, plan: Plan, program: str, why: str) -> Facts:
+    for probe in plan.probes:
+        if any(p.name == program for p in probe.programs):
+            return _with(facts, probe, why)
+    raise NoLiveError(f"The BPF programs could not be loaded: {why}.")
+
+
+def start_poll(facts: Facts, why: str) -> Poll:
+    """The polling backend, with the best reader that this host has."""
+    try:
+        reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
+    except SourceError:
+        reader = None
+    return Poll(reader, why)
+
+
+def start_backend(
+    facts: Facts, backend: str, wish: Wish, max_accounts: int
+) -> tuple[Backend, Obstacle | None]:
+    """The backend that was asked for, or polling and the obstacle to live accounting.
+
+    Raises the obstacle's error when ``bpf`` was demanded.
+    """
+    plan = choose(facts, wish)
+    if not facts.ksm:
+        assert plan.obstacle is not None
+        if backend != "auto":
+            raise plan.obstacle.error()
+        return Nothing(), plan.obstacle
+    if backend == "poll":
+        return start_poll(facts, "asked for by --backend=poll"), None
+    obstacle = plan.obstacle
+    if obstacle is None:
+        try:
+            return start_live(facts, wish, max_accounts)[0], None
+        except (NoLiveError, SourceError) as error:
+            obstacle = Obstacle(str(error), NoLiveError.status)
+    if backend == "bpf":
+        raise obstacle.error()
+    return start_poll(facts, obstacle.sentence), obstacle
+
+
+class Watcher:
+    """Makes snapshots. Only one thread may use it."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        facts: Facts,
+        table: ProcessTable,
+        reason: str | None = None,
+        proc: Path = Path("/proc"),
+        sys: Path = Path("/sys"),
+    ) -> None:
+        self.backend = backend
+        self.losses: Counter[str] = Counter()
+        self._facts = facts
+        self._table = table
+        self._reason = reason
+        self._proc = proc
+        self._sys = sys
+
+    def snapshot(self, seconds: float) -> Snapshot:
+        """The state now, after settling doubts for at most so many seconds."""
+        began = time.monotonic()
+        budget = Budget(seconds)
+        self.backend.refresh(budget)
+        numbers = sources.read_numbers(self._proc, self._sys)
+        self.losses["sources_unreadable"] += len(numbers.failures)
+        processes = [
+            p for c in self.backend.counts() if (p := self._process(c, budget)) is not None
+        ]
+        totals = self.backend.totals()
+        return Snapshot(
+            time=time.time(),
+            duration=time.monotonic() - began,
+            version=__version__,
+            kernel=self._facts.release,
+            mode=self.backend.mode,
+            mode_reason=self._reason,
+            asleep=self.backend.asleep,
+            doubt=self.backend.doubt,
+            processes=tuple(sorted(processes, key=lambda p: (-p.mappings, p.pid))),
+            numbers=numbers,
+            totals=totals,
+            losses=self._all_losses(totals),
+            probes=tuple(self.backend.probes()),
+            map_state=self.backend.map_state(),
+        )
+
+    def _all_losses(self, totals: dict[str, int]) -> dict[str, int]:
+        """Losses seen by the daemon and by the programs, every known kind present."""
+        seen = self.losses + self.backend.losses
+        return {kind: seen[kind] + totals.get(kind, 0) for kind in sorted({*LOSSES, *seen})}
+
+    def _process(self, count: Count, budget: Budget) -> Process | None:
+        """A count with its process's names; None when no process has that mm any more."""
+        pid, identity = count.pid, self._table.identify(count.pid)
+        if identity is None or identity.start_ticks != count.start_ticks:
+            # The owner has gone: with the mm, or another process still shares it (CLONE_VM).
+            heir = self.backend.owner(count, budget) if count.mappings else None
+            if heir is None:
+                return None
+            pid, identity = heir[0], self._table.identify(heir[0])
+            if identity is None or identity.start_ticks != heir[1]:
+                return None
+        try:
+            merging = sources.read_ksm_stat(self._proc / str(pid)).merging_pages
+        except (OSError, ValueError):
+            merging = None
+        return Process(
+            pid=pid,
+            start_time=identity.start_ticks,
+            comm=identity.comm,
+            name=identity.name,
+            mappings=count.mappings,
+            confidence=Confidence.EXACT if count.exact else Confidence.ESTIMATED,
+            movements=count.moves,
+            kernel_merging_pages=merging,
+        )
