@@ -9,6 +9,7 @@ import ctypes as ct
 import os
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Self
 
 from ksmwatch import libbpf
 
@@ -28,7 +29,7 @@ class Btf:
             number = ct.get_errno()
             raise OSError(number, f"kernel BTF: {os.strerror(number)}")
 
-    def __enter__(self) -> Btf:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

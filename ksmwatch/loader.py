@@ -204,7 +204,7 @@ def _serve(sock: socket.socket) -> None:
             function = module.load_func(program.encode(), _PROG_TYPES[Mechanism(mechanism)])
             descriptors.append(function.fd)
             answer["programs"].append(program)
-    except Exception as error:  # bcc raises bare Exception
+    except Exception as error:  # noqa: BLE001 - bcc raises bare Exception
         answer = {"error": str(error) or type(error).__name__}
         if program is not None:
             answer["program"] = program

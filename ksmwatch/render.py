@@ -32,11 +32,15 @@ def _or_dash(value: object) -> object:
     return "-" if value is None else value
 
 
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f}"
+
+
 def snapshot(document: dict[str, Any]) -> str:
     """A snapshot document for people."""
     host = document["host"]
     lines = [
-        f"KSM mappings  {host['mappings']} pages, {host['bytes'] / 2**20:.1f} MiB ({host['confidence']})",
+        f"KSM mappings  {host['mappings']} pages, {_mib(host['bytes'])} MiB ({host['confidence']})",
         f"kernel says   {_or_dash(host['kernel_mappings'])} pages, drift {_or_dash(host['drift'])}",
         f"mode          {document['mode']}{', asleep' if document['asleep'] else ''}",
     ]
@@ -52,7 +56,7 @@ def snapshot(document: dict[str, Any]) -> str:
             p["pid"],
             p["name"],
             p["mappings"],
-            f"{p['bytes'] / 2**20:.1f}",
+            _mib(p["bytes"]),
             _or_dash(p["kernel_merging_pages"]),
             _or_dash(p["drift"]),
             p["confidence"],

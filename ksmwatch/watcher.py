@@ -138,12 +138,13 @@ def start_backend(
 class Watcher:
     """Makes snapshots. Only one thread may use it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a snapshot is made of
         self,
         backend: Backend,
         facts: Facts,
         table: ProcessTable,
         reason: str | None = None,
+        *,
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
     ) -> None:

@@ -1,0 +1,68 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+#
+# The virtual environment is made by the distribution's own Python, because bcc belongs to it.
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+KERNELS := 6.1 6.12 7.3
+VM := tests/vm/run
+
+# What apt has to bring. qemu and the compiler are for the tests and the demo only.
+PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make kmod
+
+.PHONY: help demo test test-unit test-fixtures test-kernel lint format docs fixtures setup packages \
+	kernels workload clean
+
+help: ## Show what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: setup ## Live counts of made-up tenants, on this host or on the newest test kernel
+	@$(BIN)/python demo/run.py
+
+test: lint test-unit test-kernel ## Everything that CI runs
+
+test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
+	$(BIN)/pytest tests/unit
+
+test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kernel
+	$(BIN)/python tests/kernel/run.py $(KERNELS)
+
+lint: setup ## ruff, mypy --strict, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(wildcard bpf/*.c bpf/*.h tests/workload/*.c)
+
+format: setup ## Rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(wildcard bpf/*.c bpf/*.h tests/workload/*.c)
+
+docs: setup ## Regenerate what is generated below docs/
+	$(BIN)/python -m ksmwatch.docs
+
+fixtures: setup kernels ## Record the kernel fixtures anew, on every test kernel
+	@for k in $(KERNELS); do rm -rf tests/fixtures/$$k; mkdir -p tests/fixtures/$$k; \
+	  $(VM) --kernel $$k --writable $(CURDIR)/tests/fixtures -- \
+	    $(BIN)/python tests/fixtures/make.py tests/fixtures/$$k || exit 1; done
+
+setup: packages $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml
+	@echo "Making the virtual environment"
+	@test -x $(BIN)/python || $(PYTHON) -m venv --system-site-packages $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+packages:
+	@deploy/packages $(PACKAGES)
+
+kernels: setup
+	@$(VM) --fetch
+
+workload: setup
+	@$(MAKE) --no-print-directory -C tests/workload
+
+clean: ## Remove what was made here (the kernels' cache stays)
+	rm -rf $(VENV) dist build tests/workload/build
