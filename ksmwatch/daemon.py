@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -13,7 +14,6 @@ from ksmwatch.config import Config
 from ksmwatch.errors import Exit
 from ksmwatch.facts import read_facts
 from ksmwatch.log import logger
-from ksmwatch.plan import Wish
 from ksmwatch.processes import Connector, ProcessTable
 from ksmwatch.service import Desk, SocketServer
 from ksmwatch.watcher import Watcher, start_backend
@@ -54,9 +54,7 @@ class Daemon:
         app = make_app(self._desk, config.web_telemetry_path)
         webs = [WebServer(address, app) for address in config.web_listen_address]
         facts = read_facts()
-        backend, obstacle = start_backend(
-            facts, config.backend, Wish(config.probes), config.accounts_max
-        )
+        backend, obstacle = start_backend(facts, config)
         cleanup.callback(backend.stop)
         if obstacle is not None:
             logger.warning(obstacle.sentence, extra={"mode": backend.mode.value})
@@ -87,15 +85,16 @@ class Daemon:
             if self._desk.wait_for_request(TICK_SECONDS):
                 self._publish(watcher)
             else:
-                watcher.backend.tick(Budget(self._tick_budget(watcher)))
+                watcher.backend.tick(self._tick_budget(watcher))
 
     def _publish(self, watcher: Watcher) -> None:
         self._desk.publish(lambda: watcher.snapshot(SNAPSHOT_BUDGET_SECONDS))
 
-    def _tick_budget(self, watcher: Watcher) -> float:
+    def _tick_budget(self, watcher: Watcher) -> Budget:
         if watcher.backend.mode is Mode.POLL:
-            return TICK_SECONDS * self._config.poll_cpu_percent / 100
-        return TICK_BUDGET_SECONDS
+            share = self._config.poll_cpu_percent / 100
+            return Budget(TICK_SECONDS * share, time.thread_time)
+        return Budget(TICK_BUDGET_SECONDS)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True

@@ -46,6 +46,7 @@ class Facts:
     ksm: bool
     # Candidate symbols in kallsyms, with how often each name occurs.
     symbols: Mapping[str, int]
+    kallsyms_error: str | None
     # Parameter types of candidate functions, from BTF.
     prototypes: Mapping[str, tuple[str, ...]]
     # Byte offsets of layout.MEMBERS, from BTF.
@@ -106,8 +107,8 @@ def read_capabilities(root: Path = Path("/")) -> frozenset[str]:
     return frozenset()
 
 
-def _read_symbols(root: Path, wanted: frozenset[str]) -> dict[str, int]:
-    """How often each wanted name occurs in /proc/kallsyms, as vmlinux's own text symbol."""
+def _read_symbols(root: Path, wanted: frozenset[str]) -> tuple[dict[str, int], str | None]:
+    """How often each wanted name occurs in /proc/kallsyms as vmlinux's own symbol, or why not."""
     counts: dict[str, int] = {}
     try:
         with (root / "proc/kallsyms").open() as lines:
@@ -115,9 +116,9 @@ def _read_symbols(root: Path, wanted: frozenset[str]) -> dict[str, int]:
                 parts = line.split()
                 if len(parts) == 3 and parts[2] in wanted:
                     counts[parts[2]] = counts.get(parts[2], 0) + 1
-    except OSError:
-        pass
-    return counts
+    except OSError as error:
+        return {}, error.strerror or str(error)
+    return counts, None
 
 
 def _read_lockdown(root: Path) -> str:
@@ -179,7 +180,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
     """Look at the running host. Costs some 50 ms, most of it /proc/kallsyms."""
     release = platform.release()
     extra = ("bpf_trampoline_link_prog", "bpf_mem_alloc_init", f"__traceiter_{FORK_TRACEPOINT}")
-    found = _read_symbols(root, frozenset((*symbols(), *extra)))
+    found, kallsyms_error = _read_symbols(root, frozenset((*symbols(), *extra)))
     prototypes, offsets, btf_error = _read_btf()
     programs, bpf_error = _read_bpf()
     bcc, bcc_error = _read_bcc()
@@ -192,6 +193,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         lockdown=_read_lockdown(root),
         ksm=(root / "sys/kernel/mm/ksm/run").exists(),
         symbols={name: found[name] for name in symbols() if name in found},
+        kallsyms_error=kallsyms_error,
         prototypes=prototypes,
         offsets=offsets,
         btf_error=btf_error,

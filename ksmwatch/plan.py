@@ -140,6 +140,12 @@ def _tool_obstacle(facts: Facts) -> Obstacle | None:
             "(a security module, seccomp, or a kernel without CONFIG_BPF_SYSCALL).",
             Exit.NO_LIVE,
         )
+    if facts.kallsyms_error is not None:
+        return Obstacle(
+            f"/proc/kallsyms cannot be read ({facts.kallsyms_error}), so it is unknown which "
+            "functions this kernel has.",
+            Exit.NO_LIVE,
+        )
     if facts.bcc is None:
         return Obstacle(
             f"bcc is missing ({facts.bcc_error}): install the package python3-bpfcc.", Exit.NO_LIVE

@@ -7,7 +7,9 @@ here is ever called exact. Forked children that ksmd has no book-keeping about a
 from __future__ import annotations
 
 import errno
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +32,16 @@ class Poll:
     mode = Mode.POLL
 
     def __init__(
-        self, reader: SmapsReader | PagemapReader | None, why: str, proc: Path = Path("/proc")
+        self,
+        reader: SmapsReader | PagemapReader | None,
+        interval: float,
+        proc: Path = Path("/proc"),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.losses: Counter[str] = Counter()
-        self.why = why
+        self._interval = interval
+        self._clock = clock
+        self._next_round = 0.0
         self._reader = reader
         self._proc = proc
         self._seen: dict[int, _Seen] = {}
@@ -52,19 +60,23 @@ class Poll:
 
     def tick(self, budget: Budget) -> None:
         """Read the next processes of the round, as far as the budget goes."""
-        if not self._queue:
+        if not self._queue and self._clock() >= self._next_round:
             self._begin_round()
-        while self._queue and budget.left():
-            self._visit(self._queue.pop())
+        self._work(budget)
 
     def refresh(self, budget: Budget) -> None:
         """A whole new round, or as much of it as the budget allows."""
         self._begin_round()
-        self.tick(budget)
+        self._work(budget)
+
+    def _work(self, budget: Budget) -> None:
+        while self._queue and budget.left():
+            self._visit(self._queue.pop())
 
     def _begin_round(self) -> None:
         """List the processes. Those not found any more are forgotten."""
         self._round += 1
+        self._next_round = self._clock() + self._interval
         self._queue = sources.pids(self._proc)
         alive = set(self._queue)
         self._seen = {pid: seen for pid, seen in self._seen.items() if pid in alive}

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from ksmwatch.errors import ListenError, NoDaemonError
+from ksmwatch.errors import KsmwatchError, ListenError, NoDaemonError, PrivilegeError
 from ksmwatch.snapshot import Snapshot, to_document
 
 _REQUEST_LIMIT = 4096
@@ -112,7 +112,7 @@ class SocketServer(socketserver.ThreadingUnixStreamServer):
         try:
             super().__init__(str(path), _Handler)
         except OSError as error:
-            raise ListenError(f"The socket {path} cannot be made: {error.strerror}.") from error
+            raise _refused(path, error) from error
         finally:
             os.umask(previous)
 
@@ -139,7 +139,16 @@ def _claim(path: Path) -> None:
                 raise ListenError(f"Another ksmwatch is running: it answers at {path}.")
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise ListenError(f"The socket {path} cannot be made: {error.strerror}.") from error
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError) -> KsmwatchError:
+    if isinstance(error, PermissionError) and os.geteuid() != 0:
+        return PrivilegeError(
+            f"ksmwatch run needs root: uid {os.geteuid()} may not make the socket {path} "
+            "(with --socket elsewhere it would only poll)."
+        )
+    return ListenError(f"The socket {path} cannot be made: {error.strerror}.")
 
 
 def fetch(path: Path, command: str = "snapshot") -> dict[str, Any]:

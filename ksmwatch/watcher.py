@@ -9,6 +9,7 @@ from pathlib import Path
 from ksmwatch import __version__, sources
 from ksmwatch.attach import AttachError
 from ksmwatch.backend import Backend, Budget, MapState, Mode, ProbeState
+from ksmwatch.config import Config
 from ksmwatch.errors import NoLiveError, SourceError
 from ksmwatch.exact import choose_reader
 from ksmwatch.facts import Facts
@@ -100,22 +101,21 @@ def _refuse(facts: Facts, plan: Plan, program: str, why: str) -> Facts:
     raise NoLiveError(f"The BPF programs could not be loaded: {why}.")
 
 
-def start_poll(facts: Facts, why: str) -> Poll:
+def start_poll(facts: Facts, interval: float) -> Poll:
     """The polling backend, with the best reader that this host has."""
     try:
         reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
     except SourceError:
         reader = None
-    return Poll(reader, why)
+    return Poll(reader, interval)
 
 
-def start_backend(
-    facts: Facts, backend: str, wish: Wish, max_accounts: int
-) -> tuple[Backend, Obstacle | None]:
+def start_backend(facts: Facts, settings: Config) -> tuple[Backend, Obstacle | None]:
     """The backend that was asked for, or polling and the obstacle to live accounting.
 
     Raises the obstacle's error when ``bpf`` was demanded.
     """
+    wish, backend = Wish(settings.probes), settings.backend
     plan = choose(facts, wish)
     if not facts.ksm:
         assert plan.obstacle is not None
@@ -123,16 +123,16 @@ def start_backend(
             raise plan.obstacle.error()
         return Nothing(), plan.obstacle
     if backend == "poll":
-        return start_poll(facts, "asked for by --backend=poll"), None
+        return start_poll(facts, settings.poll_interval), None
     obstacle = plan.obstacle
     if obstacle is None:
         try:
-            return start_live(facts, wish, max_accounts)[0], None
+            return start_live(facts, wish, settings.accounts_max)[0], None
         except (NoLiveError, SourceError) as error:
             obstacle = Obstacle(str(error), NoLiveError.status)
     if backend == "bpf":
         raise obstacle.error()
-    return start_poll(facts, obstacle.sentence), obstacle
+    return start_poll(facts, settings.poll_interval), obstacle
 
 
 class Watcher:
