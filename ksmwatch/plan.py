@@ -150,6 +150,10 @@ def _tool_obstacle(facts: Facts) -> Obstacle | None:
         return Obstacle(
             f"bcc is missing ({facts.bcc_error}): install the package python3-bpfcc.", Exit.NO_LIVE
         )
+    return _layout_obstacle(facts)
+
+
+def _layout_obstacle(facts: Facts) -> Obstacle | None:
     if not facts.offsets and facts.headers is None:
         return Obstacle(
             f"This kernel has no BTF ({facts.btf_error}) and its headers are not installed, "
