@@ -12,10 +12,9 @@ import mmap
 import os
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from ksmwatch.errors import SourceError
 
@@ -30,22 +29,6 @@ _PRESENT = 1 << 63
 _FILE_OR_SHARED = 1 << 61
 _PFN = (1 << 55) - 1
 _KPF_KSM = 1 << 21
-
-
-class OpenMm(Protocol):
-    """An mm pinned by an open /proc file; can be read again and again."""
-
-    def read(self) -> int:
-        """PTEs that map a KSM page now, in pages."""
-
-
-class Reader(Protocol):
-    """A way to read exactly."""
-
-    name: str
-
-    def open(self, directory: Path) -> contextmanager[OpenMm]:  # type: ignore[valid-type]
-        """Open the files of the process at /proc/PID. OSError when it is gone or denied."""
 
 
 def _slurp(fd: int) -> bytes:
@@ -75,16 +58,25 @@ class _Smaps:
         return int(found[1]) * 1024 // PAGE_SIZE
 
 
+# Called after each /proc file that a reader has opened.
+Opened = Callable[[], None]
+
+
+def _unobserved() -> None:
+    pass
+
+
 class SmapsReader:
     """Reads smaps_rollup. Migration entries of KSM pages count, KSM zero pages do not."""
 
     name = "smaps_rollup"
 
     @contextmanager
-    def open(self, directory: Path) -> Iterator[_Smaps]:
+    def open(self, directory: Path, opened: Opened = _unobserved) -> Iterator[_Smaps]:
         """Open smaps_rollup; wants PTRACE_MODE_READ on the process (CAP_SYS_PTRACE)."""
         fd = os.open(directory / "smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            opened()
             yield _Smaps(fd)
         finally:
             os.close(fd)
@@ -144,12 +136,14 @@ class PagemapReader:
         self._flags = os.open(proc / "kpageflags", os.O_RDONLY | os.O_CLOEXEC)
 
     @contextmanager
-    def open(self, directory: Path) -> Iterator[_Pagemap]:
-        """Open smaps and pagemap of the process; both pin the same mm or it exec'ed between."""
+    def open(self, directory: Path, opened: Opened = _unobserved) -> Iterator[_Pagemap]:
+        """Open smaps and pagemap of the process; `opened` sees two mms if it exec'ed between."""
         smaps = os.open(directory / "smaps", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            opened()
             pagemap = os.open(directory / "pagemap", os.O_RDONLY | os.O_CLOEXEC)
             try:
+                opened()
                 yield _Pagemap(smaps, pagemap, self._flags)
             finally:
                 os.close(pagemap)

@@ -17,19 +17,24 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from ksmwatch import libbpf, sources
+from ksmwatch import ledger, libbpf, sources
 from ksmwatch.attach import Links, attach, detach
+from ksmwatch.audit import Allowance, Round
 from ksmwatch.backend import Budget, MapState, Mode, ProbeState
 from ksmwatch.errors import SourceError
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.ledger import NANOSECONDS_PER_TICK, Count, counts, settle, stood_still
 from ksmwatch.loader import Loaded
+from ksmwatch.log import logger
 from ksmwatch.maps import Maps
 from ksmwatch.plan import Plan, Probe
 from ksmwatch.records import Account, Movement, Total
 
 # An exact read that events keep disturbing is tried again this often before it is put off.
 _BRACKETS = 5
+# Events whose loss makes a count wrong. A missed mm_goes shows as a stale account, a missed
+# mm_opened as a read that could not be attributed.
+_COUNTING = frozenset({"rmap_add", "rmap_remove", "merge", "enter", "fork"})
 
 
 class Read(Enum):
@@ -50,6 +55,18 @@ class Outcome:
     mm: int | None = None
 
 
+@dataclass
+class AuditState:
+    """What the auditor has done. Surplus and missing: pages by which counts were wrong."""
+
+    reads: int = 0
+    rounds: int = 0
+    surplus: int = 0
+    missing: int = 0
+    # Signed, of the last drift that was found.
+    last: int = 0
+
+
 class Live:
     """The BPF backend.
 
@@ -64,6 +81,8 @@ class Live:
         loaded: Loaded,
         plan: Plan,
         reader: SmapsReader | PagemapReader,
+        *,
+        audit_share: float = 0.005,
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
     ) -> None:
@@ -81,6 +100,10 @@ class Live:
         self._sweep_signs = 0
         self._next_sweep = 0.0
         self._full = 0
+        self._allowance = Allowance(audit_share)
+        self._round = Round()
+        self._opening = True
+        self.audit = AuditState()
         # Accounts whose recorded owner has gone: another process with the mm, or none.
         self._heirs: dict[int, tuple[int, int]] = {}
         self._orphans: set[int] = set()
@@ -112,6 +135,7 @@ class Live:
         If no page was converted while asleep, no KSM page exists and all counts are 0:
         nothing needs to be read. What converted since then is counted by the hooks.
         """
+        self._opening = True
         self._control(doubt=True)
         self._hooks = attach(
             (p for p in self.plan.probes if not p.asleep), self._programs, self._sys
@@ -122,6 +146,7 @@ class Live:
         else:
             self.sweep()
         self._slept_at = None
+        self._opening = False
         self._control(doubt=False)
 
     def sleep(self) -> None:
@@ -139,10 +164,9 @@ class Live:
 
     def _signs(self) -> int:
         """Grows when something happened after which any process may be wrong."""
-        return sum(
-            self.maps.total(which)
-            for which in (Total.FAMILIES_TRUNCATED, Total.CONVERSIONS_UNSEEN, Total.EVENTS_LOST)
-        )
+        seen = (Total.FAMILIES_TRUNCATED, Total.CONVERSIONS_UNSEEN, Total.EVENTS_LOST)
+        missed = sum(self._missed(probe) for probe in self.plan.probes if probe.event in _COUNTING)
+        return missed + sum(self.maps.total(which) for which in seen)
 
     @property
     def doubt(self) -> str | None:
@@ -157,21 +181,42 @@ class Live:
     # ---- what the daemon calls ----
 
     def tick(self, budget: Budget) -> None:
+        """What is due when nobody asks: settle doubts, and audit on its own CPU allowance."""
+        self._settle(budget, patient=True)
+        self._audit()
+
+    def refresh(self, budget: Budget) -> None:
+        """Settle what is in doubt before a snapshot; counts follow events by themselves."""
+        self._settle(budget, patient=False)
+
+    def _settle(self, budget: Budget, *, patient: bool) -> None:
         """Go to sleep or wake up, and read what is in doubt, within the budget."""
         run = self._run()
         if self.asleep:
             if run == 1 or self._slept_at != self._conversions():
                 self.wake()
             return
-        if self._signs() != self._sweep_signs and time.monotonic() >= self._next_sweep:
+        due = not patient or time.monotonic() >= self._next_sweep
+        if due and self._signs() != self._sweep_signs:
             self.sweep()
         self.settle_doubts(budget)
         if run in (0, 2) and all(c.exact and c.mappings == 0 for c in self.counts()):
             self.sleep()
 
-    def refresh(self, budget: Budget) -> None:
-        """Settle what is in doubt before a snapshot; counts follow events by themselves."""
-        self.tick(budget)
+    def _audit(self) -> None:
+        """Read the next processes of the round, as far as the allowance goes."""
+        self._allowance.accrue()
+        while not self.asleep and self._allowance.left():
+            self._allowance.spend(self._audit_next)
+
+    def _audit_next(self) -> None:
+        pid = self._round.next(
+            lambda: [c.pid for c in self.counts() if c.pid], lambda: sources.pids(self._proc)
+        )
+        if pid is not None:
+            self.read_process(pid)
+            self.audit.reads += 1
+        self.audit.rounds = self._round.completed
 
     def _run(self) -> int | None:
         try:
@@ -240,10 +285,15 @@ class Live:
         """Read one process exactly, and settle its account if no event came between."""
         thread = threading.get_native_id()
         self.maps.forget_opened(thread)
+        pinned: set[int | None] = set()
+        directory = self._proc / str(pid)
         try:
-            with self._reader.open(self._proc / str(pid)) as opened:
-                mm = self.maps.opened(thread)
-                if mm is None:
+            with self._reader.open(
+                directory, lambda: pinned.add(self.maps.opened(thread))
+            ) as opened:
+                mm = pinned.pop()
+                if mm is None or pinned:
+                    # The probe missed the opening, or the process exec'ed between two.
                     self.losses["mm_opened_unseen"] += 1
                     return Outcome(Read.UNPINNED)
                 for _ in range(_BRACKETS):
@@ -268,22 +318,42 @@ class Live:
             if mappings == 0:
                 return True
             # Without an account no event could have been seen: open one and look again.
-            self._open(mm, pid)
+            if self._open(mm, pid) and not self._opening:
+                self._report(pid, counted=0, found=mappings)
             return False
+        self._compare(pid, mm, after, mappings)
         self.maps.put_baseline(mm, settle(after, mappings))
         return True
 
-    def _open(self, mm: int, pid: int) -> None:
+    def _compare(self, pid: int, mm: int, account: Account, found: int) -> None:
+        """A count that is thought exact and differs from the page tables is drift."""
+        count = ledger.count(mm, account, self.maps.baseline(mm))
+        if count.exact and count.mappings != found:
+            self._report(pid, counted=count.mappings, found=found)
+
+    def _report(self, pid: int, *, counted: int, found: int) -> None:
+        """Drift: exported signed, logged once with its evidence; the caller heals it."""
+        self.audit.surplus += max(counted - found, 0)
+        self.audit.missing += max(found - counted, 0)
+        self.audit.last = counted - found
+        logger.warning(
+            "the count of a process had drifted from its page tables and was healed",
+            extra={"pid": pid, "counted": counted, "found": found, "drift": counted - found},
+        )
+
+    def _open(self, mm: int, pid: int) -> bool:
+        """Open an account in the name of a process; False when that was not possible."""
         identity = self._identity(pid)
         if identity is None:
-            return
+            return False
         try:
-            self.maps.open_account(mm, identity)
+            return self.maps.open_account(mm, identity)
         except OSError as error:
             if error.errno != errno.E2BIG:
                 raise
             self.losses["accounts_full"] += 1
             self._full += 1
+            return False
 
     def _identity(self, pid: int) -> Account | None:
         """A fresh account in the name of a process."""
@@ -316,10 +386,13 @@ class Live:
 
     def _probe_state(self, probe: Probe) -> ProbeState:
         names = [program.name for program in probe.programs]
-        # recursion_misses (since 5.12): the program was running on that CPU already.
-        missed = sum(libbpf.prog_info(self._programs[name]).recursion_misses for name in names)
         attached = all(name in self._sentry or name in self._hooks for name in names)
-        return ProbeState(probe.event, probe.mechanism, probe.symbol, attached, int(missed))
+        return ProbeState(probe.event, probe.mechanism, probe.symbol, attached, self._missed(probe))
+
+    def _missed(self, probe: Probe) -> int:
+        """Skipped runs (recursion_misses, since 5.12): the program ran on that CPU already."""
+        names = [program.name for program in probe.programs]
+        return sum(int(libbpf.prog_info(self._programs[n]).recursion_misses) for n in names)
 
     def map_state(self) -> MapState:
         """How full the account map is."""
