@@ -50,14 +50,14 @@ enum total {
     T_MERGE_REPLACED,
     T_MERGE_ALREADY,
     T_MERGE_FAILED,
-    T_BREAK_COW,           /* calls of break_cow() */
-    T_SHARED_CONVERSIONS,  /* conversions of a page that more than one PTE mapped */
-    T_FAMILIES_TRUNCATED,  /* of which: the fork family was too large to mark */
-    T_CONVERSIONS_UNSEEN,  /* a merge ended whose beginning was not seen */
-    T_EVENTS_LOST,         /* no account could be opened: map full or busy */
-    T_STALE_ACCOUNTS,      /* an account outlived its mm: its end was not seen */
-    T_RESIDUAL_MMS,        /* an mm went whose count was not 0 */
-    T_RESIDUAL_PAGES,      /* by how many pages, absolute */
+    T_BREAK_COW,          /* calls of break_cow() */
+    T_SHARED_CONVERSIONS, /* conversions of a page that more than one PTE mapped */
+    T_FAMILIES_TRUNCATED, /* of which: the fork family was too large to mark */
+    T_CONVERSIONS_UNSEEN, /* a merge ended whose beginning was not seen */
+    T_EVENTS_LOST,        /* no account could be opened: map full or busy */
+    T_STALE_ACCOUNTS,     /* an account outlived its mm: its end was not seen */
+    T_RESIDUAL_MMS,       /* an mm went whose count was not 0 */
+    T_RESIDUAL_PAGES,     /* by how many pages, absolute */
     TOTALS,
 };
 
@@ -73,7 +73,7 @@ struct control {
 
 /* The one call of try_to_merge_one_page() under way. ksmd is its only caller. */
 struct conversion {
-    u64 page;    /* 0: none */
+    u64 page; /* 0: none */
     u64 mm;
     u64 root;    /* root of the anon_vma tree, which leads to the fork family */
     u64 kpage;   /* not 0: merge by replacement */

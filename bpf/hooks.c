@@ -52,7 +52,8 @@ static __always_inline int departure(u64 page, u64 vma)
  * two pointers is a number, and as a folio is aligned it has the mapping's low bits.
  */
 #define DIRECT_IS_KSM(page)                                                                        \
-    (((*(u64 *)((page) + OFF_page_mapping) - (page)) & MAPPING_KSM) == MAPPING_KSM && !is_tail(page))
+    (((*(u64 *)((page) + OFF_page_mapping) - (page)) & MAPPING_KSM) == MAPPING_KSM &&              \
+     !is_tail(page))
 
 #ifdef FENTRY_RMAP_ADD
 int ON_ENTRY(FENTRY_RMAP_ADD)(u64 *ctx)

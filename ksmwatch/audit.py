@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+_Pids = Callable[[], Iterable[int]]
+
 # However long nothing was audited, one tick must not take longer than this.
 _LARGEST_ALLOWANCE_SECONDS = 0.25
 
@@ -48,17 +50,14 @@ class Allowance:
 class Round:
     """The order of one audit round: processes with an account first, then all others.
 
-    What was not reached in a round stands at the head of nothing: the next round begins when
-    this one is through, so every process is reached.
+    A round begins when the last one is through, so every process is reached.
     """
 
     def __init__(self) -> None:
         self._queue: list[int] = []
         self.completed = 0
 
-    def next(
-        self, accounted: Callable[[], Iterable[int]], everyone: Callable[[], Iterable[int]]
-    ) -> int | None:
+    def next(self, accounted: _Pids, everyone: _Pids) -> int | None:
         """The process to read next; None when there is none at all."""
         if not self._queue:
             first = list(dict.fromkeys(accounted()))

@@ -138,7 +138,7 @@ def start_backend(facts: Facts, settings: Config) -> tuple[Backend, Obstacle | N
 class Watcher:
     """Makes snapshots. Only one thread may use it."""
 
-    def __init__(  # noqa: PLR0913 - what a snapshot is made of
+    def __init__(
         self,
         backend: Backend,
         facts: Facts,

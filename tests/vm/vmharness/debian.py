@@ -222,7 +222,7 @@ class PrivateApt:
 
 
 def options_of(overrides: Mapping[str, str]) -> list[str]:
-    """apt's -o arguments."""
+    """The -o arguments for apt."""
     return [word for key, value in overrides.items() for word in ("-o", f"{key}={value}")]
 
 
