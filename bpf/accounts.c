@@ -58,6 +58,7 @@ enum total {
     T_STALE_ACCOUNTS,     /* an account outlived its mm: its end was not seen */
     T_RESIDUAL_MMS,       /* an mm went whose count was not 0 */
     T_RESIDUAL_PAGES,     /* by how many pages, absolute */
+    T_SWAPIN_KSM,         /* a page from the swap cache was still KSM when mapped again */
     TOTALS,
 };
 

@@ -210,6 +210,28 @@ int on_break_cow(struct pt_regs *ctx)
 }
 #endif
 
+/* ksm_might_need_to_copy(page, ...): a page from the swap cache is about to be mapped. */
+static __always_inline int swapin(u64 page)
+{
+    if (is_ksm(page))
+        total(T_SWAPIN_KSM, 1);
+    return 0;
+}
+
+#ifdef FENTRY_SWAPIN
+int ON_ENTRY(FENTRY_SWAPIN)(u64 *ctx)
+{
+    return swapin(ctx[0]);
+}
+#endif
+
+#ifdef KPROBE_SWAPIN
+int on_swapin(struct pt_regs *ctx)
+{
+    return swapin(PT_REGS_PARM1(ctx));
+}
+#endif
+
 /*
  * An mm at this address cannot have an account yet. One that is there was left
  * by an earlier mm whose __mmdrop() was missed.

@@ -79,6 +79,13 @@ EVENTS: tuple[Event, ...] = (
         side=Side.RETURN,
         asleep=True,
     ),
+    Event(
+        "swapin",
+        "a swapped-out page is mapped again; asleep, a KSM page among them wakes us",
+        ("ksm_might_need_to_copy",),
+        asleep=True,
+        required=False,
+    ),
     Event("break_cow", "ksmd unshares a page after a failed merge", ("break_cow",), required=False),
 )
 

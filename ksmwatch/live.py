@@ -96,6 +96,7 @@ class Live:
         self._sentry: Links = {}
         self._hooks: Links = {}
         self._ksmd = sources.find_ksmd(proc)
+        self._sentry_events = {probe.event for probe in plan.probes if probe.asleep}
         self._slept_at: int | None = None
         self._sweep_signs = 0
         self._next_sweep = 0.0
@@ -132,26 +133,34 @@ class Live:
     def wake(self) -> None:
         """Attach the remaining hooks and make every count known.
 
-        If no page was converted while asleep, no KSM page exists and all counts are 0:
-        nothing needs to be read. What converted since then is counted by the hooks.
+        If nothing stirred while asleep, no KSM page exists and all counts are 0: nothing
+        needs to be read. What comes since then is counted by the hooks.
         """
-        self._opening = True
-        self._control(doubt=True)
         self._hooks = attach(
             (p for p in self.plan.probes if not p.asleep), self._programs, self._sys
         )
-        if self._slept_at is not None and self._slept_at == self._conversions():
-            for mm, account in self.maps.accounts():
-                self.maps.put_baseline(mm, settle(account, account.net))
-        else:
+        if self._slept_at is None or self._slept_at != self._stirrings():
             self.sweep()
         self._slept_at = None
         self._opening = False
         self._control(doubt=False)
 
-    def sleep(self) -> None:
-        """Take the hooks off. Only to be called while every count is known to be 0."""
-        self._slept_at = self._conversions()
+    def _try_to_sleep(self) -> None:
+        """Take the hooks off if no KSM page exists, which is more than that none is mapped.
+
+        A KSM page that is only in the swap cache can be mapped again, and keeps its stable
+        node, which pages_shared counts until ksmd looks. Whatever stirs between the look at
+        the counts and the detachment shows later as a difference from `_slept_at`.
+        """
+        stirrings = self._stirrings()
+        if self.doubt is not None or not all(c.exact and c.mappings == 0 for c in self.counts()):
+            return
+        if "swapin" not in self._sentry_events or sources.read_pages_shared(self._sys) != 0:
+            return
+        self._slept_at = stirrings
+        # What a stirring opens while the hooks are off must not pass for exact.
+        self._opening = True
+        self._control(doubt=True)
         detach(self._hooks)
         for mm, _ in list(self.maps.accounts()):
             self.maps.close_account(mm)
@@ -159,8 +168,9 @@ class Live:
     def _control(self, *, doubt: bool) -> None:
         self.maps.control(ksmd=self._ksmd, reader=os.getpid(), opening_doubt=doubt)
 
-    def _conversions(self) -> int:
-        return self.maps.total(Total.MERGE_CONVERTED)
+    def _stirrings(self) -> int:
+        """Grows when a KSM page may have come to be mapped while nobody counted."""
+        return self.maps.total(Total.MERGE_CONVERTED) + self.maps.total(Total.SWAPIN_KSM)
 
     def _signs(self) -> int:
         """Grows when something happened after which any process may be wrong."""
@@ -193,15 +203,15 @@ class Live:
         """Go to sleep or wake up, and read what is in doubt, within the budget."""
         run = self._run()
         if self.asleep:
-            if run == 1 or self._slept_at != self._conversions():
+            if run == 1 or self._slept_at != self._stirrings():
                 self.wake()
             return
         due = not patient or time.monotonic() >= self._next_sweep
         if due and self._signs() != self._sweep_signs:
             self.sweep()
         self.settle_doubts(budget)
-        if run in (0, 2) and all(c.exact and c.mappings == 0 for c in self.counts()):
-            self.sleep()
+        if run in (0, 2):
+            self._try_to_sleep()
 
     def _audit(self) -> None:
         """Read the next processes of the round, as far as the allowance goes."""

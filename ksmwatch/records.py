@@ -44,6 +44,7 @@ class Total(IntEnum):
     STALE_ACCOUNTS = 15
     RESIDUAL_MMS = 16
     RESIDUAL_PAGES = 17
+    SWAPIN_KSM = 18
 
 
 class Account(NamedTuple):

@@ -87,6 +87,14 @@ def read_run(sys: Path) -> int:
         raise SourceError(f"/sys/kernel/mm/ksm/run cannot be read: {error}.") from error
 
 
+def read_pages_shared(sys: Path) -> int | None:
+    """/sys/kernel/mm/ksm/pages_shared: stable nodes that ksmd knows; None if unreadable."""
+    try:
+        return int((sys / "kernel/mm/ksm/pages_shared").read_text())
+    except (OSError, ValueError):
+        return None
+
+
 @dataclass(frozen=True)
 class KsmStat:
     """/proc/PID/ksm_stat and ksm_merging_pages: ksmd's book-keeping, None where absent."""
