@@ -52,6 +52,18 @@ class MapState:
     memory: int
 
 
+@dataclass(frozen=True)
+class AuditState:
+    """What the auditor has done. Surplus and missing: pages by which counts were wrong."""
+
+    reads: int = 0
+    rounds: int = 0
+    surplus: int = 0
+    missing: int = 0
+    # Counted less found, of the last drift; None while there was none.
+    last: int | None = None
+
+
 class Backend(Protocol):
     """A way to count KSM mappings. Only one thread may use it."""
 
@@ -83,6 +95,9 @@ class Backend(Protocol):
 
     def probes(self) -> list[ProbeState]:
         """State of every probe; empty where there are none."""
+
+    def audit_state(self) -> AuditState | None:
+        """What the auditor has done; None where nothing is audited."""
 
     def map_state(self) -> MapState | None:
         """State of the account map; None where there is none."""

@@ -18,12 +18,11 @@ from ksmwatch.watcher import start_live
 
 def _try(facts: Facts, settings: Config) -> tuple[Plan, Obstacle | None]:
     """The plan that really attaches, or the obstacle."""
-    wish = Wish(settings.probes)
-    plan = choose(facts, wish)
+    plan = choose(facts, Wish(settings.probes))
     if plan.obstacle is not None:
         return plan, plan.obstacle
     try:
-        live, plan = start_live(facts, wish, settings.accounts_max)
+        live, plan = start_live(facts, settings)
     except KsmwatchError as error:
         return plan, Obstacle(str(error), error.status)
     live.stop()

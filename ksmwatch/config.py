@@ -126,6 +126,12 @@ OPTIONS: tuple[Option, ...] = (
         _number(16, 1 << 22, int),
         "room for so many address spaces with KSM pages (default 65536)",
     ),
+    Option(
+        "audit.cpu-percent",
+        0.5,
+        _number(0, 100),
+        "CPU limit of comparing counts with page tables (default 0.5; 0: never)",
+    ),
     Option("poll.interval", 15.0, _number(1, 3600), "seconds between polling rounds (default 15)"),
     Option("poll.cpu-percent", 1.0, _number(0.01, 100), "CPU limit of polling (default 1)"),
     Option("log.level", "info", _choice("debug", "info", "warning", "error"), "(default info)"),
@@ -143,6 +149,7 @@ class Config:
     backend: str
     probes: str
     accounts_max: int
+    audit_cpu_percent: float
     poll_interval: float
     poll_cpu_percent: float
     log_level: str

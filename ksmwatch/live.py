@@ -13,14 +13,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 
 from ksmwatch import ledger, libbpf, sources
 from ksmwatch.attach import Links, attach, detach
 from ksmwatch.audit import Allowance, Round
-from ksmwatch.backend import Budget, MapState, Mode, ProbeState
+from ksmwatch.backend import AuditState, Budget, MapState, Mode, ProbeState
 from ksmwatch.errors import SourceError
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.ledger import NANOSECONDS_PER_TICK, Count, counts, settle, stood_still
@@ -53,18 +53,6 @@ class Outcome:
 
     read: Read
     mm: int | None = None
-
-
-@dataclass
-class AuditState:
-    """What the auditor has done. Surplus and missing: pages by which counts were wrong."""
-
-    reads: int = 0
-    rounds: int = 0
-    surplus: int = 0
-    missing: int = 0
-    # Signed, of the last drift that was found.
-    last: int = 0
 
 
 class Live:
@@ -104,7 +92,7 @@ class Live:
         self._allowance = Allowance(audit_share)
         self._round = Round()
         self._opening = True
-        self.audit = AuditState()
+        self._audited = AuditState()
         # Accounts whose recorded owner has gone: another process with the mm, or none.
         self._heirs: dict[int, tuple[int, int]] = {}
         self._orphans: set[int] = set()
@@ -225,8 +213,9 @@ class Live:
         )
         if pid is not None:
             self.read_process(pid)
-            self.audit.reads += 1
-        self.audit.rounds = self._round.completed
+            self._audited = replace(
+                self._audited, reads=self._audited.reads + 1, rounds=self._round.completed
+            )
 
     def _run(self) -> int | None:
         try:
@@ -343,9 +332,12 @@ class Live:
 
     def _report(self, pid: int, *, counted: int, found: int) -> None:
         """Drift: exported signed, logged once with its evidence; the caller heals it."""
-        self.audit.surplus += max(counted - found, 0)
-        self.audit.missing += max(found - counted, 0)
-        self.audit.last = counted - found
+        self._audited = replace(
+            self._audited,
+            surplus=self._audited.surplus + max(counted - found, 0),
+            missing=self._audited.missing + max(found - counted, 0),
+            last=counted - found,
+        )
         logger.warning(
             "the count of a process had drifted from its page tables and was healed",
             extra={"pid": pid, "counted": counted, "found": found, "drift": counted - found},
@@ -403,6 +395,10 @@ class Live:
         """Skipped runs (recursion_misses, since 5.12): the program ran on that CPU already."""
         names = [program.name for program in probe.programs]
         return sum(int(libbpf.prog_info(self._programs[n]).recursion_misses) for n in names)
+
+    def audit_state(self) -> AuditState:
+        """What the auditor has done so far."""
+        return self._audited
 
     def map_state(self) -> MapState:
         """How full the account map is."""

@@ -81,7 +81,7 @@ CATALOGUE: tuple[Spec, ...] = (
         "of /sys/kernel/mm/ksm. It moves only when ksmd visits a page.",
     ),
     Spec(
-        "ksmwatch_drift_pages",
+        "ksmwatch_kernel_lag_pages",
         "gauge",
         "ksmwatch_mappings less ksmwatch_kernel_mappings, signed: how far the kernel lags.",
     ),
@@ -117,7 +117,7 @@ CATALOGUE: tuple[Spec, ...] = (
         ("pid", "comm"),
     ),
     Spec(
-        "ksmwatch_process_drift_pages",
+        "ksmwatch_process_kernel_lag_pages",
         "gauge",
         "ksmwatch_process_mappings less ksmwatch_process_kernel_merging_pages, signed.",
         ("pid", "comm"),
@@ -189,6 +189,24 @@ CATALOGUE: tuple[Spec, ...] = (
     ),
     Spec(
         "ksmwatch_residual_pages", "counter", "By how many pages those counts were wrong, absolute."
+    ),
+    Spec("ksmwatch_audit_reads", "counter", "Processes that the background auditor has read."),
+    Spec(
+        "ksmwatch_audit_rounds",
+        "counter",
+        "Rounds of the auditor in which it has read every process.",
+    ),
+    Spec(
+        "ksmwatch_drift_pages",
+        "counter",
+        "Pages by which counts that passed for exact were wrong when read, by sign: surplus "
+        "(counted too many) and missing. Healed at once.",
+        ("sign",),
+    ),
+    Spec(
+        "ksmwatch_last_drift_pages",
+        "gauge",
+        "Counted less found at the last such read, signed; absent while there was none.",
     ),
     Spec("ksmwatch_accounts", "gauge", "Address spaces that have an account in the BPF map."),
     Spec("ksmwatch_accounts_limit", "gauge", "Number of accounts that the BPF map has room for."),
@@ -295,7 +313,7 @@ def _samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
     yield "ksmwatch_mappings", _one(s.mappings)
     yield "ksmwatch_mapped_bytes", _one(s.mappings * PAGE_SIZE)
     yield "ksmwatch_kernel_mappings", _one(s.kernel_mappings)
-    yield "ksmwatch_drift_pages", _one(s.drift)
+    yield "ksmwatch_kernel_lag_pages", _one(s.kernel_lag)
     yield (
         "ksmwatch_processes",
         [(("exact",), len(s.processes) - s.estimated), (("estimated",), s.estimated)],
@@ -314,7 +332,10 @@ def _process_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
         "ksmwatch_process_kernel_merging_pages",
         [(k, p.kernel_merging_pages) for k, p in rows if p.kernel_merging_pages is not None],
     )
-    yield "ksmwatch_process_drift_pages", [(k, p.drift) for k, p in rows if p.drift is not None]
+    yield (
+        "ksmwatch_process_kernel_lag_pages",
+        [(k, p.kernel_lag) for k, p in rows if p.kernel_lag is not None],
+    )
     moved = [(k, p.movements) for k, p in rows if p.movements]
     yield "ksmwatch_process_arrivals", [x for k, m in moved for x in _reasons(m, ARRIVALS, k)]
     yield "ksmwatch_process_departures", [x for k, m in moved for x in _reasons(m, DEPARTURES, k)]
@@ -332,6 +353,14 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
     probes = [((p.event, p.mechanism, p.symbol), p) for p in s.probes]
     yield "ksmwatch_probe_attached", [(k, p.attached) for k, p in probes]
     yield "ksmwatch_probe_missed", [(k, p.missed) for k, p in probes]
+    if s.audit is not None:
+        yield "ksmwatch_audit_reads", _one(s.audit.reads)
+        yield "ksmwatch_audit_rounds", _one(s.audit.rounds)
+        yield (
+            "ksmwatch_drift_pages",
+            [(("surplus",), s.audit.surplus), (("missing",), s.audit.missing)],
+        )
+        yield "ksmwatch_last_drift_pages", _one(s.audit.last)
     if s.map_state is not None:
         yield "ksmwatch_accounts", _one(s.map_state.accounts)
         yield "ksmwatch_accounts_limit", _one(s.map_state.limit)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ksmwatch import sources
-from ksmwatch.backend import Budget, MapState, Mode, ProbeState
+from ksmwatch.backend import AuditState, Budget, MapState, Mode, ProbeState
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.ledger import Count
 from ksmwatch.sources import KsmStat
@@ -121,6 +121,10 @@ class Poll:
     def probes(self) -> list[ProbeState]:
         """None."""
         return []
+
+    def audit_state(self) -> AuditState | None:
+        """None: every count is a reading."""
+        return None
 
     def map_state(self) -> MapState | None:
         """None."""

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-_RIGHT = frozenset({"PID", "MAPPINGS", "MIB", "KERNEL", "DRIFT"})
+_RIGHT = frozenset({"PID", "MAPPINGS", "MIB", "KERNEL", "LAG"})
 
 
 def clean(text: str) -> str:
@@ -41,7 +41,8 @@ def snapshot(document: dict[str, Any]) -> str:
     host = document["host"]
     lines = [
         f"KSM mappings  {host['mappings']} pages, {_mib(host['bytes'])} MiB ({host['confidence']})",
-        f"kernel says   {_or_dash(host['kernel_mappings'])} pages, drift {_or_dash(host['drift'])}",
+        f"kernel says   {_or_dash(host['kernel_mappings'])} pages, "
+        f"lag {_or_dash(host['kernel_lag'])}",
         f"mode          {document['mode']}{', asleep' if document['asleep'] else ''}",
     ]
     if host["reason"]:
@@ -58,13 +59,13 @@ def snapshot(document: dict[str, Any]) -> str:
             p["mappings"],
             _mib(p["bytes"]),
             _or_dash(p["kernel_merging_pages"]),
-            _or_dash(p["drift"]),
+            _or_dash(p["kernel_lag"]),
             p["confidence"],
         )
         for p in document["processes"]
     ]
     if rows:
-        head = ("PID", "NAME", "MAPPINGS", "MIB", "KERNEL", "DRIFT", "CONFIDENCE")
+        head = ("PID", "NAME", "MAPPINGS", "MIB", "KERNEL", "LAG", "CONFIDENCE")
         lines += ["", table(head, rows)]
     return "\n".join(lines)
 

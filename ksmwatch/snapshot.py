@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from ksmwatch.backend import MapState, Mode, ProbeState
+from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
 from ksmwatch.exact import PAGE_SIZE
 from ksmwatch.records import Movement
 from ksmwatch.sources import KernelNumbers
@@ -50,7 +50,7 @@ class Process:
         return self.mappings * PAGE_SIZE
 
     @property
-    def drift(self) -> int | None:
+    def kernel_lag(self) -> int | None:
         """Our count less the kernel's, in pages, signed."""
         if self.kernel_merging_pages is None:
             return None
@@ -75,6 +75,7 @@ class Snapshot:
     losses: Mapping[str, int]
     probes: tuple[ProbeState, ...]
     map_state: MapState | None
+    audit: AuditState | None
 
     @property
     def mappings(self) -> int:
@@ -111,7 +112,7 @@ class Snapshot:
         return ksm["pages_shared"] + ksm["pages_sharing"]
 
     @property
-    def drift(self) -> int | None:
+    def kernel_lag(self) -> int | None:
         """Our sum less the kernel's, in pages, signed."""
         kernel = self.kernel_mappings
         return None if kernel is None else self.mappings - kernel
@@ -132,7 +133,7 @@ def _process(process: Process) -> dict[str, Any]:
         "confidence": process.confidence.value,
         "movements": _movements(process.movements),
         "kernel_merging_pages": process.kernel_merging_pages,
-        "drift": process.drift,
+        "kernel_lag": process.kernel_lag,
     }
 
 
@@ -156,7 +157,7 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
             "reason": snapshot.reason,
             "estimated_processes": snapshot.estimated,
             "kernel_mappings": snapshot.kernel_mappings,
-            "drift": snapshot.drift,
+            "kernel_lag": snapshot.kernel_lag,
         },
         "processes": [_process(process) for process in snapshot.processes],
         "sources": {
@@ -177,6 +178,7 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
             }
             for p in snapshot.probes
         ],
+        "audit": None if snapshot.audit is None else asdict(snapshot.audit),
         "map": None
         if state is None
         else {

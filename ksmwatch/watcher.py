@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ksmwatch import __version__, sources
 from ksmwatch.attach import AttachError
-from ksmwatch.backend import Backend, Budget, MapState, Mode, ProbeState
+from ksmwatch.backend import AuditState, Backend, Budget, MapState, Mode, ProbeState
 from ksmwatch.config import Config
 from ksmwatch.errors import NoLiveError, SourceError
 from ksmwatch.exact import choose_reader
@@ -57,6 +57,10 @@ class Nothing:
         """None."""
         return []
 
+    def audit_state(self) -> AuditState | None:
+        """None."""
+        return None
+
     def map_state(self) -> MapState | None:
         """None."""
         return None
@@ -65,21 +69,22 @@ class Nothing:
         """Nothing to stop."""
 
 
-def start_live(facts: Facts, wish: Wish, max_accounts: int) -> tuple[Live, Plan]:
+def start_live(facts: Facts, settings: Config) -> tuple[Live, Plan]:
     """Plan, load, attach, take the baseline. What the kernel refuses is planned around.
 
     Raises NoLiveError when no plan works.
     """
     for _ in range(_ATTEMPTS):
-        plan = choose(facts, wish)
+        plan = choose(facts, Wish(settings.probes))
         if plan.obstacle is not None:
             raise NoLiveError(plan.obstacle.sentence)
         try:
-            loaded = load(plan, compile_flags(plan, facts, max_accounts))
+            loaded = load(plan, compile_flags(plan, facts, settings.accounts_max))
         except ProgramRefusedError as error:
             facts = _refuse(facts, plan, error.program, error.why)
             continue
-        live = Live(loaded, plan, choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm))
+        reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
+        live = Live(loaded, plan, reader, audit_share=settings.audit_cpu_percent / 100)
         try:
             live.start()
         except AttachError as error:
@@ -115,8 +120,8 @@ def start_backend(facts: Facts, settings: Config) -> tuple[Backend, Obstacle | N
 
     Raises the obstacle's error when ``bpf`` was demanded.
     """
-    wish, backend = Wish(settings.probes), settings.backend
-    plan = choose(facts, wish)
+    backend = settings.backend
+    plan = choose(facts, Wish(settings.probes))
     if not facts.ksm:
         assert plan.obstacle is not None
         if backend != "auto":
@@ -127,7 +132,7 @@ def start_backend(facts: Facts, settings: Config) -> tuple[Backend, Obstacle | N
     obstacle = plan.obstacle
     if obstacle is None:
         try:
-            return start_live(facts, wish, settings.accounts_max)[0], None
+            return start_live(facts, settings)[0], None
         except (NoLiveError, SourceError) as error:
             obstacle = Obstacle(str(error), NoLiveError.status)
     if backend == "bpf":
@@ -182,6 +187,7 @@ class Watcher:
             losses=self._all_losses(totals),
             probes=tuple(self.backend.probes()),
             map_state=self.backend.map_state(),
+            audit=self.backend.audit_state(),
         )
 
     def _all_losses(self, totals: dict[str, int]) -> dict[str, int]:
