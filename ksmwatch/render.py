@@ -32,6 +32,10 @@ def _or_dash(value: object) -> object:
     return "-" if value is None else value
 
 
+def _kernel(host: dict[str, Any]) -> str:
+    return f"{_or_dash(host['kernel_mappings'])} pages, lag {_or_dash(host['kernel_lag'])}"
+
+
 def _mib(size: int) -> str:
     return f"{size / 2**20:.1f}"
 
@@ -41,8 +45,7 @@ def snapshot(document: dict[str, Any]) -> str:
     host = document["host"]
     lines = [
         f"KSM mappings  {host['mappings']} pages, {_mib(host['bytes'])} MiB ({host['confidence']})",
-        f"kernel says   {_or_dash(host['kernel_mappings'])} pages, "
-        f"lag {_or_dash(host['kernel_lag'])}",
+        f"kernel says   {_kernel(host)}",
         f"mode          {document['mode']}{', asleep' if document['asleep'] else ''}",
     ]
     if host["reason"]:
