@@ -6,6 +6,7 @@ Only single types are looked up, through libbpf: dumping all of BTF as text take
 from __future__ import annotations
 
 import ctypes as ct
+import errno
 import os
 from collections.abc import Iterator
 from types import TracebackType
@@ -27,7 +28,9 @@ class Btf:
         self._btf = self._lib.btf__load_vmlinux_btf()
         if not self._btf:
             number = ct.get_errno()
-            raise OSError(number, f"kernel BTF: {os.strerror(number)}")
+            # libbpf looks in many places and gives ESRCH when none has it.
+            nowhere = "there is no /sys/kernel/btf/vmlinux"
+            raise OSError(number, nowhere if number == errno.ESRCH else os.strerror(number))
 
     def __enter__(self) -> Self:
         return self

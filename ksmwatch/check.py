@@ -11,7 +11,7 @@ from ksmwatch import render
 from ksmwatch.config import Config
 from ksmwatch.errors import Exit, KsmwatchError, NoDaemonError
 from ksmwatch.facts import CAPABILITIES, Facts, read_facts
-from ksmwatch.plan import Obstacle, Plan, Wish, choose
+from ksmwatch.plan import Obstacle, Plan, Wish, choose, warnings
 from ksmwatch.service import fetch
 from ksmwatch.watcher import start_live
 
@@ -54,6 +54,7 @@ def _document(
         "schema": "ksmwatch.check/1",
         "live": obstacle is None,
         "obstacle": obstacle.sentence if obstacle else None,
+        "warnings": warnings(facts),
         "status": int(obstacle.status if obstacle else Exit.OK),
         "facts": facts.to_json(),
         "probes": [
@@ -104,5 +105,6 @@ def _text(
     if losses is not None:
         lost = ", ".join(f"{kind} {n}" for kind, n in losses.items() if n)
         parts.append(f"The running daemon has lost: {lost or 'nothing'}.")
+    parts += warnings(facts)
     parts.append(obstacle.sentence if obstacle else "Live accounting is possible.")
     return "\n\n".join(parts)

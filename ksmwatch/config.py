@@ -55,7 +55,7 @@ def _number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]
             raise ValueError("must be a number")  # noqa: TRY004 - one kind for the caller
         number = kind(value)
         if not low <= number <= high:
-            raise ValueError(f"must be between {low:g} and {high:g}")
+            raise ValueError(f"must be between {low} and {high}")
         return number
 
     return check

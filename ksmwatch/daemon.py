@@ -14,6 +14,7 @@ from ksmwatch.config import Config
 from ksmwatch.errors import Exit
 from ksmwatch.facts import read_facts
 from ksmwatch.log import logger
+from ksmwatch.plan import warnings
 from ksmwatch.processes import Connector, ProcessTable
 from ksmwatch.service import Desk, SocketServer
 from ksmwatch.watcher import Watcher, start_backend
@@ -58,6 +59,9 @@ class Daemon:
         cleanup.callback(backend.stop)
         if obstacle is not None:
             logger.warning(obstacle.sentence, extra={"mode": backend.mode.value})
+        elif backend.mode is Mode.BPF:
+            for warning in warnings(facts):
+                logger.warning(warning)
         table = ProcessTable()
         watcher = Watcher(backend, facts, table, obstacle.sentence if obstacle else None)
         Connector(table, watcher.losses).start()

@@ -55,6 +55,7 @@ class Facts:
     headers: str | None
     tracepoints: frozenset[str]
     kprobes: bool
+    kprobes_disarmed: bool
     trampolines: bool
     # libbpf's name of a program type -> whether the kernel loads a trivial one for us.
     bpf_programs: Mapping[str, bool]
@@ -168,7 +169,9 @@ def _read_bpf() -> tuple[dict[str, bool], str | None]:
 
 def _read_bcc() -> tuple[str | None, str | None]:
     """Bcc's version without importing it: an import would bring LLVM into this process."""
-    if importlib.util.find_spec("bcc") is None:
+    spec = importlib.util.find_spec("bcc")
+    # A leftover directory without an __init__.py would be found as a namespace.
+    if spec is None or spec.origin is None:
         return None, "the Python module bcc is not installed"
     try:
         return importlib.metadata.version("bcc"), None
@@ -200,6 +203,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         headers=_read_headers(root, release),
         tracepoints=frozenset([FORK_TRACEPOINT] if tracepoint else []),
         kprobes=(root / "sys/bus/event_source/devices/kprobe/type").exists(),
+        kprobes_disarmed=(_text(root / "sys/kernel/debug/kprobes/enabled") or "").strip() == "0",
         trampolines="bpf_trampoline_link_prog" in found,
         bpf_programs=programs,
         bpf_error=bpf_error,

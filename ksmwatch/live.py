@@ -89,6 +89,8 @@ class Live:
         self._sweep_signs = 0
         self._next_sweep = 0.0
         self._full = 0
+        # Processes that could not be read, by pid: their start ticks.
+        self._denied: dict[int, int] = {}
         self._allowance = Allowance(audit_share)
         self._round = Round()
         self._opening = True
@@ -171,6 +173,9 @@ class Live:
         """Why the sum over the host is not known, if so."""
         if self._full:
             return f"the account map is full: {self._full} processes have no account"
+        denied = self._still_denied()
+        if denied:
+            return f"{denied} processes cannot be read"
         unread = self._signs() - self._sweep_signs
         if unread:
             return f"{unread} events concerned processes that have not been read yet"
@@ -297,14 +302,31 @@ class Live:
                     return Outcome(Read.UNPINNED)
                 for _ in range(_BRACKETS):
                     if self._bracket(pid, mm, opened.read):
+                        self._denied.pop(pid, None)
                         return Outcome(Read.SETTLED, mm)
                 self.losses["reads_disturbed"] += 1
                 return Outcome(Read.DISTURBED, mm)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM):
                 self.losses["reads_denied"] += 1
+                self._deny(pid)
                 return Outcome(Read.DENIED)
             return Outcome(Read.GONE)
+
+    def _deny(self, pid: int) -> None:
+        with contextlib.suppress(OSError):
+            self._denied[pid] = sources.read_start_ticks(self._proc / str(pid))
+
+    def _still_denied(self) -> int:
+        """How many of the processes that could not be read are still there."""
+        for pid, ticks in list(self._denied.items()):
+            try:
+                there = sources.read_start_ticks(self._proc / str(pid)) == ticks
+            except OSError:
+                there = False
+            if not there:
+                del self._denied[pid]
+        return len(self._denied)
 
     def _bracket(self, pid: int, mm: int, read: Callable[[], int]) -> bool:
         """One read between two looks at the account; True when it settled the account."""

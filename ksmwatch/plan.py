@@ -84,6 +84,10 @@ class Plan:
         return next((p.mechanism.value for p in self.probes if p.event == "rmap_remove"), "none")
 
 
+_ABSENT = "no such function in this kernel, or it is inlined"
+_UNWANTED = "--probes="
+
+
 def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
     """The plan for this host."""
     obstacle = _host_obstacle(facts)
@@ -104,6 +108,22 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
         probes.append(fork)
     layout = "btf" if facts.offsets else facts.headers or ""
     return Plan(tuple(probes), tuple(rejected), layout=layout)
+
+
+def warnings(facts: Facts) -> list[str]:
+    """What live accounting will miss on this host although it is possible: sentences."""
+    found = []
+    if "CAP_SYS_PTRACE" not in facts.capabilities:
+        found.append(
+            "Without CAP_SYS_PTRACE other users' processes cannot be read exactly, so what they "
+            "had merged before the start is unknown."
+        )
+    if "CAP_NET_ADMIN" not in facts.capabilities:
+        found.append(
+            "Without CAP_NET_ADMIN there is no process connector, so names are read anew for "
+            "every snapshot."
+        )
+    return found
 
 
 def _host_obstacle(facts: Facts) -> Obstacle | None:
@@ -156,7 +176,7 @@ def _tool_obstacle(facts: Facts) -> Obstacle | None:
 def _layout_obstacle(facts: Facts) -> Obstacle | None:
     if not facts.offsets and facts.headers is None:
         return Obstacle(
-            f"This kernel has no BTF ({facts.btf_error}) and its headers are not installed, "
+            f"This kernel has no BTF ({facts.btf_error}), and its headers are not installed, "
             "so the layout of its structures is unknown.",
             Exit.NO_LIVE,
         )
@@ -169,7 +189,9 @@ def _layout_obstacle(facts: Facts) -> Obstacle | None:
 
 
 def _event_obstacle(event: Event, refused: list[Rejected]) -> Obstacle:
-    whys = dict.fromkeys(f"{r.symbol} by {r.mechanism}: {r.why}" for r in refused)
+    # Every candidate has its line in `check`; the sentence names those that were nearest.
+    nearest = [r for r in refused if r.why != _ABSENT and not r.why.startswith(_UNWANTED)]
+    whys = dict.fromkeys(f"{r.symbol} by {r.mechanism}: {r.why}" for r in nearest or refused)
     return Obstacle(
         f"No probe is possible where {event.meaning} ({'; '.join(whys)}).", Exit.NO_LIVE
     )
@@ -195,11 +217,11 @@ def _objection(
     if tried is not None:
         return f"the kernel refused it: {tried}"
     if symbol not in facts.symbols:
-        return "no such function in this kernel, or it is inlined"
+        return _ABSENT
     if facts.symbols[symbol] > 1:
         return f"{facts.symbols[symbol]} functions have this name"
     if wish is not Wish.AUTO and wish.value != mechanism.value:
-        return f"--probes={wish.value}"
+        return f"{_UNWANTED}{wish.value}"
     if mechanism is Mechanism.FENTRY:
         why = _fentry_objection(facts, symbol)
     else:
@@ -211,7 +233,7 @@ def _objection(
 
 def _fentry_objection(facts: Facts, symbol: str) -> str | None:
     if facts.btf_error is not None:
-        return f"no kernel BTF ({facts.btf_error})"
+        return f"no kernel BTF: {facts.btf_error}"
     if not facts.trampolines:
         return "the kernel has no BPF trampolines"
     if symbol not in facts.prototypes:
@@ -224,6 +246,8 @@ def _kprobe_objection(facts: Facts) -> str | None:
         return "the kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)"
     if not facts.bpf_programs.get("kprobe", False):
         return "the kernel refuses kprobe programs"
+    if facts.kprobes_disarmed:
+        return "kprobes are switched off (0 in /sys/kernel/debug/kprobes/enabled)"
     # perf_kprobe_event_init() asks for CAP_PERFMON, but perf_event_open() of a kprobe by
     # its type wants CAP_SYS_ADMIN on kernels before 5.8.
     return None
