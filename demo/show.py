@@ -1,0 +1,354 @@
+"""The show, where the kernel is: tenants act, and ksmwatch is compared with the truth.
+
+Started by run.py; ``--terminal`` says what the other end of our pipes is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from demo import ksm, view
+from demo.children import DemoError, StoppedError, catch_signals, ignore_signals
+from demo.daemon import Daemon
+from demo.screen import Keyboard, Lines, Screen, Terminal, say
+from demo.tenants import DUMP, LAYOUTS, Tenants, expected_merged
+
+# How long ksmd may take to do what an act waits for, and a count to become exact.
+_KSMD_SECONDS = 90.0
+_REST_SECONDS = 20.0
+_WRITTEN = 151
+_DUMP_WRITTEN = 97
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One look at everything. `steady` when the truth was the same before and after it."""
+
+    rows: tuple[view.Row, ...]
+    host: view.Host
+    steady: bool
+
+    @property
+    def exact(self) -> bool:
+        """Whether ksmwatch calls every living tenant exact."""
+        return all(row.confidence == "exact" for row in self.rows if row.pid is not None)
+
+
+@dataclass
+class Score:
+    """What the comparisons at moments of rest came to."""
+
+    equal: int = 0
+    different: list[str] = field(default_factory=list)
+    unsettled: list[str] = field(default_factory=list)
+    # The largest lag of the kernel's sum at a moment of rest, and after which act.
+    worst_lag: int = 0
+    worst_act: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing speaks against ksmwatch."""
+        return not self.different and not self.unsettled
+
+    def take(self, act: str, reading: Reading) -> str:
+        """Compare one reading; the verdict in words."""
+        if abs(reading.host.lag) > abs(self.worst_lag):
+            self.worst_lag, self.worst_act = reading.host.lag, act
+        compared = [row for row in reading.rows if None not in (row.ours, row.truth)]
+        if not compared:
+            return "truth: not readable here"
+        if not (reading.steady and reading.exact):
+            self.unsettled.append(act)
+            return f"not exact within {_REST_SECONDS:.0f} s"
+        wrong = [row for row in compared if row.differs]
+        self.equal += len(compared) - len(wrong)
+        self.different += [f"{act}: {r.name} {r.ours}, truth {r.truth}" for r in wrong]
+        same = f"ksmwatch = truth in {len(compared) - len(wrong)} of {len(compared)} processes"
+        return f"{same}; the kernel's sum lags by {reading.host.lag:+d}"
+
+
+class Stage:
+    """The tenants, ksmd, ksmwatch, and one way to look at them all."""
+
+    def __init__(self, daemon: Daemon, switches: ksm.Switches, tenants: Tenants) -> None:
+        self.switches = switches
+        self.tenants = tenants
+        self._daemon = daemon
+
+    def read(self) -> Reading:
+        """Truth, ksmwatch and the kernel's numbers, and the truth again."""
+        before = self._truths()
+        document = self._daemon.snapshot()
+        numbers = document["sources"]["ksm"]
+        after = self._truths()
+        found = {p["pid"]: p for p in document["processes"]}
+        rows = [self._row(name, after, found) for name in self.tenants.all]
+        host = view.Host(
+            document["host"]["mappings"],
+            document["host"]["confidence"],
+            numbers["pages_shared"],
+            numbers["pages_sharing"],
+            scanning=numbers["run"] == 1,
+        )
+        return Reading(tuple(row for row in rows if row), host, before == after)
+
+    def _truths(self) -> dict[str, int | None]:
+        tenants = self.tenants.all.values()
+        return {t.name: ksm.truth(t.pid) for t in tenants if self.tenants.alive(t.name)}
+
+    def _row(
+        self, name: str, truths: dict[str, int | None], found: dict[int, dict[str, Any]]
+    ) -> view.Row | None:
+        pid = self.tenants.all[name].pid
+        if not pid:
+            return None
+        ours = found.get(pid)
+        if name not in truths:
+            # Only ended tenants: what ksmwatch still says of them, which is to be nothing.
+            left = None if ours is None else ours["mappings"]
+            return view.Row(name, None, left, None, None, "killed")
+        # Not listed is a statement, too: no event ever gave it a KSM mapping.
+        mappings = 0 if ours is None else ours["mappings"]
+        confidence = "exact" if ours is None else ours["confidence"]
+        return view.Row(name, pid, mappings, truths[name], ksm.merging_pages(pid), confidence)
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something that happens. `done` says of a reading that ksmd is done, where that matters."""
+
+    text: str
+    brief: str
+    play: Callable[[Stage], object]
+    done: Callable[[Reading], bool] = lambda _: True
+    after: Callable[[Stage], object] = lambda _: None
+
+
+def _merged(reading: Reading) -> bool:
+    expected = expected_merged(LAYOUTS)
+    return all(
+        expected.get(row.name) == (row.ours if row.truth is None else row.truth)
+        for row in reading.rows
+    )
+
+
+def _stop_ksmd(stage: Stage) -> None:
+    stage.switches.stop()
+
+
+ACTS: tuple[Act, ...] = (
+    Act(
+        "ksmd runs and merges the equal pages of four tenants.",
+        "ksmd merges",
+        lambda stage: stage.switches.scan(),
+        _merged,
+        _stop_ksmd,
+    ),
+    Act(
+        f"ksmd is stopped now. web-a writes to {_WRITTEN} merged pages and gets copies of its own.",
+        f"web-a writes to {_WRITTEN} pages",
+        lambda stage: stage.tenants.all["web-a"].tell("write", "system", _WRITTEN),
+    ),
+    Act(
+        f"db forks {DUMP}: the same pages are mapped by one process more.",
+        f"db forks {DUMP}",
+        lambda stage: stage.tenants.fork_dump(),
+    ),
+    Act(
+        f"{DUMP} writes to {_DUMP_WRITTEN} of the pages that it has from db.",
+        f"{DUMP} writes to {_DUMP_WRITTEN} pages",
+        lambda stage: stage.tenants.all[DUMP].tell("write", "tables", _DUMP_WRITTEN),
+    ),
+    Act(
+        "web-b unmaps its cache.",
+        "web-b unmaps its cache",
+        lambda stage: stage.tenants.all["web-b"].tell("unmap", "cache"),
+    ),
+    Act(
+        "batch is killed with kill -9.",
+        "batch is killed",
+        lambda stage: stage.tenants.kill("batch"),
+    ),
+    Act(
+        "ksmd runs again and finds out, page by page, what has happened meanwhile.",
+        "ksmd catches up",
+        lambda stage: stage.switches.scan(),
+        lambda reading: reading.host.lag == 0,
+        _stop_ksmd,
+    ),
+)
+
+
+class Director:
+    """Plays the acts one after the other, and shows and compares."""
+
+    def __init__(
+        self, stage: Stage, screen: Screen, keyboard: Keyboard, title: str, seconds: float
+    ) -> None:
+        self._stage = stage
+        self._screen = screen
+        self._keyboard = keyboard
+        self._title = title
+        self._seconds = seconds
+        self._history: list[str] = []
+        self.score = Score()
+        self.last: view.Frame | None = None
+
+    def play(self) -> None:
+        """All acts, or as many as the audience wants to see."""
+        for number, act in enumerate(ACTS, 1):
+            if self._keyboard.quit:
+                return
+            self._play(f"{number}/{len(ACTS)}  ", act)
+
+    def _play(self, number: str, act: Act) -> None:
+        self._screen.act(number + act.text)
+        began = time.monotonic()
+        act.play(self._stage)
+        self._until(number + act.text, act.done, _KSMD_SECONDS)
+        act.after(self._stage)
+        self._until(number + act.text, lambda r: r.steady and r.exact, _REST_SECONDS)
+        if self._keyboard.quit:
+            return
+        reading = self._stage.read()
+        verdict = self.score.take(act.brief, reading)
+        self._history.append(f"{number}{act.brief}: {verdict}")
+        self.last = self._frame(number + act.text, reading)
+        self._screen.concluded(self.last, verdict)
+        self._linger(number + act.text, began + self._seconds)
+
+    def _until(self, text: str, done: Callable[[Reading], bool], seconds: float) -> None:
+        """Show what happens until it is done, or for so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not self._keyboard.quit and time.monotonic() < deadline:
+            reading = self._stage.read()
+            self._screen.draw(self._frame(text, reading))
+            if done(reading):
+                return
+            self._keyboard.wait(self._screen.redraw_seconds)
+
+    def _linger(self, text: str, until: float) -> None:
+        """Keep the table alive so that it can be read."""
+        while not self._keyboard.quit and time.monotonic() < until:
+            self._keyboard.wait(self._screen.redraw_seconds)
+            self._screen.draw(self._frame(text, self._stage.read()))
+
+    def _frame(self, text: str, reading: Reading) -> view.Frame:
+        footer = "q ends the demo"
+        return view.Frame(self._title, text, reading.host, reading.rows, self._history, footer)
+
+
+def _summary(score: Score) -> Iterator[str]:
+    compared = score.equal + len(score.different)
+    if compared or score.unsettled:
+        yield (
+            f"At moments of rest ksmwatch was compared with smaps {compared} times: "
+            f"{score.equal} equal, {len(score.different)} different."
+        )
+    else:
+        yield "Nothing was compared: the truth is not readable here."
+    yield from (f"Different: {text}." for text in score.different)
+    yield from (f"Not exact in time: {text}." for text in score.unsettled)
+    if score.worst_lag:
+        yield (
+            f"The kernel's pages_shared + pages_sharing lagged by up to {score.worst_lag:+d} "
+            f"pages ({score.worst_act})."
+        )
+
+
+@contextmanager
+def _switches(*, guest: bool) -> Iterator[ksm.Switches]:
+    """The switches of ksmd, put back at the end; a guest has no end to care about."""
+    switches = ksm.Switches()
+    try:
+        yield switches
+    finally:
+        if not guest:
+            switches.forget()
+            switches.restore()
+
+
+def _screen(options: argparse.Namespace) -> Screen:
+    if not options.terminal:
+        return Lines()
+    return Terminal((options.columns, options.lines), colour=options.colour)
+
+
+def _title(options: argparse.Namespace, kernel: str) -> str:
+    place = "in QEMU" if options.guest else "on this host"
+    return f"ksmwatch demo  Linux {kernel} {place}  {options.url}"
+
+
+def _round(options: argparse.Namespace, daemon: Daemon, screen: Screen, keys: Keyboard) -> Score:
+    """One performance with tenants of its own."""
+    with ExitStack() as cleanup:
+        switches = cleanup.enter_context(_switches(guest=options.guest))
+        switches.stop()
+        tenants = Tenants()
+        cleanup.callback(tenants.end)
+        # Whatever ends this, the rest of the way out must not be disturbed.
+        cleanup.callback(ignore_signals)
+        tenants.start()
+        title = _title(options, daemon.snapshot()["kernel"])
+        stage = Stage(daemon, switches, tenants)
+        director = Director(stage, screen, keys, title, options.seconds)
+        cleanup.callback(lambda: screen.close(director.last))
+        director.play()
+    return director.score
+
+
+def _perform(options: argparse.Namespace) -> int:
+    screen, keys = _screen(options), Keyboard()
+    with ExitStack() as cleanup:
+        what = "Starting the daemon (it compiles its BPF programs)"
+        screen.waiting(what, 0)
+        began = time.monotonic()
+        daemon = Daemon(options.listen)
+        cleanup.callback(daemon.stop)
+        daemon.wait_ready(lambda seconds: screen.waiting(what, seconds), keys.wait)
+        screen.waited(what, time.monotonic() - began)
+        good = True
+        while True:
+            score = _round(options, daemon, screen, keys)
+            good = good and score.good
+            for line in _summary(score):
+                say(line)
+            if keys.quit or not options.loop:
+                return 0 if good else 1
+            catch_signals()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--listen", required=True, help="HOST:PORT or :PORT of the daemon")
+    parser.add_argument("--url", required=True, help="where /metrics is for the audience")
+    parser.add_argument("--seconds", type=float, required=True, help="for each act")
+    parser.add_argument("--guest", action="store_true", help="the machine ends with us")
+    parser.add_argument("--loop", action="store_true")
+    parser.add_argument("--terminal", action="store_true", help="redraw in place")
+    parser.add_argument("--columns", type=int, default=80)
+    parser.add_argument("--lines", type=int, default=24)
+    parser.add_argument("--colour", action="store_true")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status 0 when all comparisons were equal, 1 when not."""
+    catch_signals()
+    try:
+        return _perform(_parser().parse_args(argv))
+    except StoppedError as stop:
+        return stop.status
+    except DemoError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
