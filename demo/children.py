@@ -29,18 +29,28 @@ def end_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    ignore_signals()
-    raise StoppedError(number)
+class Signals:
+    """What asks us to stop raises StoppedError, once, and never while cleaning up."""
 
+    def __init__(self) -> None:
+        self._holding = True
+        self._held: int | None = None
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
 
-def catch_signals() -> None:
-    """From now on the first signal raises StoppedError, and more do not disturb cleaning up."""
-    for number in _SIGNALS:
-        signal.signal(number, _stop)
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._holding:
+            self._held = number
+            return
+        self._holding = True
+        raise StoppedError(number)
 
+    def hold(self) -> None:
+        """Let nothing interrupt what follows."""
+        self._holding = True
 
-def ignore_signals() -> None:
-    """Let nothing interrupt what follows."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    def catch(self) -> None:
+        """Raise at the next signal; at once if one came meanwhile."""
+        self._holding = False
+        if self._held is not None:
+            self._on_signal(self._held, None)

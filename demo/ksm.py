@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,11 @@ def truth(pid: int) -> int | None:
     return None
 
 
+def truth_readable() -> bool:
+    """Whether this kernel's smaps tells of KSM, which is so since 6.6."""
+    return truth(os.getpid()) is not None
+
+
 def merging_pages(pid: int) -> int | None:
     """What ksmd's books say of a process; None when it is gone or has no memory any more."""
     try:
@@ -63,6 +69,11 @@ class Switches:
             (_ROOT / "pages_to_scan").write_text(str(pages))
         (_ROOT / "sleep_millisecs").write_text(str(_SLEEP_MILLISECONDS))
         (_ROOT / "run").write_text("1")
+
+    @property
+    def scanning(self) -> bool:
+        """Whether ksmd is at work."""
+        return number("run") == 1
 
     def stop(self) -> None:
         """Stop ksmd. What is merged stays merged, and the kernel's books stand still."""

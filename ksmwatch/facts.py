@@ -64,6 +64,8 @@ class Facts:
     bcc_error: str | None
     # Map values allocated safely from any context (bpf_mem_alloc, since 6.1).
     bpf_mem_alloc: bool
+    # Whether another process's page tables may be read: /proc/1/smaps_rollup.
+    foreign_reads: bool
     smaps_ksm: bool
     ksm_stat: bool
     # (event, mechanism, symbol) joined by a space -> why the kernel refused it when tried.
@@ -96,6 +98,14 @@ def _text(path: Path) -> str | None:
         return path.read_text()
     except OSError:
         return None
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with path.open():
+            return True
+    except OSError:
+        return False
 
 
 def read_capabilities(root: Path = Path("/")) -> frozenset[str]:
@@ -210,6 +220,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         bcc=bcc,
         bcc_error=bcc_error,
         bpf_mem_alloc="bpf_mem_alloc_init" in found,
+        foreign_reads=_readable(root / "proc/1/smaps_rollup"),
         smaps_ksm="\nKSM:" in (_text(root / "proc/self/smaps_rollup") or ""),
         ksm_stat=(root / "proc/self/ksm_stat").exists(),
     )

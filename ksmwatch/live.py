@@ -38,7 +38,7 @@ _COUNTING = frozenset({"rmap_add", "rmap_remove", "merge", "enter", "fork"})
 
 
 class Read(Enum):
-    """How an exact read of a process ended."""
+    """How an exact read of a process ended. UNPINNED: it is not known whose file was read."""
 
     SETTLED = auto()
     DISTURBED = auto()
@@ -175,7 +175,7 @@ class Live:
             return f"the account map is full: {self._full} processes have no account"
         denied = self._still_denied()
         if denied:
-            return f"{denied} processes cannot be read"
+            return f"{denied} process{'es' * (denied > 1)} cannot be read"
         unread = self._signs() - self._sweep_signs
         if unread:
             return f"{unread} events concerned processes that have not been read yet"
@@ -287,31 +287,38 @@ class Live:
 
     def read_process(self, pid: int) -> Outcome:
         """Read one process exactly, and settle its account if no event came between."""
+        outcome = Outcome(Read.UNPINNED)
+        try:
+            for _ in range(_BRACKETS):
+                outcome = self._open_and_read(pid)
+                if outcome.read is not Read.UNPINNED:
+                    break
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESRCH):
+                return Outcome(Read.GONE)
+            outcome = Outcome(Read.DENIED)
+        if outcome.read in (Read.DENIED, Read.UNPINNED):
+            self.losses["reads_denied"] += 1
+            self._deny(pid)
+        elif outcome.read is Read.DISTURBED:
+            self.losses["reads_disturbed"] += 1
+        else:
+            self._denied.pop(pid, None)
+        return outcome
+
+    def _open_and_read(self, pid: int) -> Outcome:
         thread = threading.get_native_id()
         self.maps.forget_opened(thread)
         pinned: set[int | None] = set()
         directory = self._proc / str(pid)
-        try:
-            with self._reader.open(
-                directory, lambda: pinned.add(self.maps.opened(thread))
-            ) as opened:
-                mm = pinned.pop()
-                if mm is None or pinned:
-                    # The probe missed the opening, or the process exec'ed between two.
-                    self.losses["mm_opened_unseen"] += 1
-                    return Outcome(Read.UNPINNED)
-                for _ in range(_BRACKETS):
-                    if self._bracket(pid, mm, opened.read):
-                        self._denied.pop(pid, None)
-                        return Outcome(Read.SETTLED, mm)
-                self.losses["reads_disturbed"] += 1
-                return Outcome(Read.DISTURBED, mm)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM):
-                self.losses["reads_denied"] += 1
-                self._deny(pid)
-                return Outcome(Read.DENIED)
-            return Outcome(Read.GONE)
+        with self._reader.open(directory, lambda: pinned.add(self.maps.opened(thread))) as opened:
+            mm = pinned.pop()
+            if mm is None or pinned:
+                # The probe missed the opening, or the process exec'ed between two.
+                self.losses["mm_opened_unseen"] += 1
+                return Outcome(Read.UNPINNED)
+            settled = any(self._bracket(pid, mm, opened.read) for _ in range(_BRACKETS))
+            return Outcome(Read.SETTLED if settled else Read.DISTURBED, mm)
 
     def _deny(self, pid: int) -> None:
         with contextlib.suppress(OSError):

@@ -113,10 +113,11 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
 def warnings(facts: Facts) -> list[str]:
     """What live accounting will miss on this host although it is possible: sentences."""
     found = []
-    if "CAP_SYS_PTRACE" not in facts.capabilities:
+    # mm_access() asks for CAP_SYS_PTRACE; on newer kernels CAP_PERFMON does as well.
+    if not facts.foreign_reads:
         found.append(
-            "Without CAP_SYS_PTRACE other users' processes cannot be read exactly, so what they "
-            "had merged before the start is unknown."
+            "Other processes cannot be read exactly (CAP_SYS_PTRACE is missing), so what they had "
+            "merged before the start is unknown."
         )
     if "CAP_NET_ADMIN" not in facts.capabilities:
         found.append(

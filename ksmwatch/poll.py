@@ -92,7 +92,7 @@ class Poll:
             mappings = self._read(directory, stat)
         except OSError as error:
             self._seen.pop(pid, None)
-            if error.errno in (errno.EACCES, errno.EPERM):
+            if error.errno not in (errno.ENOENT, errno.ESRCH):
                 self.losses["reads_denied"] += 1
             return
         count = Count(

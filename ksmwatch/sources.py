@@ -114,12 +114,13 @@ def read_ksm_stat(directory: Path) -> KsmStat:
     """The kernel's numbers of the process at /proc/PID.
 
     Before 6.5 ksm_stat has rmap_items only, and merging pages come from ksm_merging_pages.
+    Both files are empty for a kernel thread.
     Raises OSError when the process is gone or the files are denied.
     """
     stat = parse_pairs((directory / "ksm_stat").read_text())
     merging = stat.get("ksm_merging_pages")
-    if merging is None:
-        merging = int((directory / "ksm_merging_pages").read_text())
+    if stat and merging is None:
+        merging = int((directory / "ksm_merging_pages").read_text() or 0)
     return KsmStat(
         stat.get("ksm_rmap_items"),
         merging,

@@ -1,0 +1,1 @@
+"""Tests that run as root on a test kernel: `make test-kernel`."""

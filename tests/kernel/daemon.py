@@ -1,0 +1,109 @@
+"""A daemon under test, and what it is asked."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+# Python and the BPF compiler are slow under emulation; nothing is measured by this.
+START_SECONDS = 240
+STOP_SECONDS = 60
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Daemon:
+    """`ksmwatch run` in the background, with a socket and a port of its own."""
+
+    def __init__(self, *options: str, prefix: Sequence[str] = ()) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="ksmwatch-test-")
+        self.socket = Path(self._directory.name) / "ksmwatch.sock"
+        self.port = free_port()
+        self.log_path = Path(self._directory.name) / "log"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(*prefix, "ksmwatch", "run", "--socket", str(self.socket)),
+                    *("--web.listen-address", f"127.0.0.1:{self.port}"),
+                    *("--log.format", "json", *options),
+                ],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+
+    def __enter__(self) -> Self:
+        self.wait_until_ready()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if kind is not None:
+            print("the daemon's log:\n" + self.log_path.read_text())
+        self._directory.cleanup()
+
+    def wait_until_ready(self) -> None:
+        """Returns when the first snapshot can be had; fails with its log if it ended."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(START_SECONDS)
+            self._connect(sock)
+            sock.sendall(b'{"command": "snapshot"}\n')
+            if not sock.recv(1):
+                raise AssertionError(f"the daemon ended:\n{self.log_path.read_text()}")
+
+    def _connect(self, sock: socket.socket) -> None:
+        """Connect as soon as the socket is there."""
+        while True:
+            try:
+                sock.connect(str(self.socket))
+            except (FileNotFoundError, ConnectionRefusedError):
+                try:
+                    status = self.process.wait(0.1)
+                except subprocess.TimeoutExpired:
+                    continue
+                log = self.log_path.read_text()
+                raise AssertionError(f"the daemon ended with {status}:\n{log}") from None
+            return
+
+    def snapshot(self) -> dict[str, Any]:
+        """The snapshot document, asked for as `ksmwatch snapshot` does."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(60)
+            sock.connect(str(self.socket))
+            sock.sendall(b'{"command": "snapshot"}\n')
+            document: dict[str, Any] = json.loads(sock.makefile("rb").read())
+        assert "error" not in document, document
+        return document
+
+    def metrics(self) -> str:
+        """One scrape."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            return str(answer.read().decode())
+
+    def log(self) -> list[dict[str, Any]]:
+        """What it has logged."""
+        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_SECONDS)

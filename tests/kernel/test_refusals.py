@@ -1,0 +1,204 @@
+"""What a user meets where something is missing: one sentence, the documented exit status."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.daemon import Daemon
+
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+WITHOUT_BPF = (sys.executable, str(Path(__file__).with_name("seccomp.py")))
+
+
+def hidden(directory: str) -> tuple[str, ...]:
+    """A prefix under which a directory looks empty."""
+    script = f'mount -t tmpfs none {directory} && exec "$@"'
+    return ("unshare", "--mount", "sh", "-c", script, "sh")
+
+
+def unreadable(*files: str) -> tuple[str, ...]:
+    """A prefix under which reading these files fails, for root too."""
+    mounts = " && ".join(f"mount --bind /proc/sysrq-trigger {file}" for file in files)
+    return ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh")
+
+
+def said(command: Sequence[str]) -> tuple[int, str]:
+    """Exit status and last line of a command."""
+    status, out = everything(command)
+    return status, out.splitlines()[-1] if out else ""
+
+
+def everything(command: Sequence[str]) -> tuple[int, str]:
+    """Exit status and output of a command."""
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return done.returncode, done.stdout.strip()
+
+
+NO_BTF = "This kernel has no BTF (there is no /sys/kernel/btf/vmlinux), and its headers are not"
+OBSTACLES = [
+    (NOBODY, 3, "Live accounting needs root, or CAP_BPF and CAP_PERFMON, and this is uid 65534."),
+    (hidden("/sys/kernel/btf"), 5, NO_BTF),
+    (
+        hidden("/usr/lib/python3/dist-packages/bcc"),
+        5,
+        "bcc is missing (the Python module bcc is not installed): install the package",
+    ),
+    (WITHOUT_BPF, 5, "The kernel refuses BPF programs, although ksmwatch has the capabilities"),
+    (unreadable("/proc/kallsyms"), 5, "/proc/kallsyms cannot be read (Input/output error), so it"),
+    (hidden("/sys/kernel/mm/ksm"), 4, "has no KSM: /sys/kernel/mm/ksm does not exist, so there"),
+]
+NAMES = ["not-root", "no-btf", "no-bcc", "bpf-refused", "no-kallsyms", "no-ksm"]
+
+
+@pytest.mark.parametrize(("prefix", "status", "sentence"), OBSTACLES, ids=NAMES)
+def test_check_says_why_live_accounting_is_impossible(
+    prefix: tuple[str, ...], status: int, sentence: str
+) -> None:
+    got, last = said([*prefix, "ksmwatch", "check"])
+    assert (got, sentence in last) == (status, True), last
+
+
+@pytest.mark.parametrize(("prefix", "status", "sentence"), OBSTACLES, ids=NAMES)
+def test_run_fails_with_the_same_sentence_when_bpf_is_demanded(
+    prefix: tuple[str, ...], status: int, sentence: str
+) -> None:
+    # pytest's own directories are closed to other users.
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        options = ("--socket", f"{directory}/sock", "--web.listen-address=127.0.0.1:0")
+        got, last = said([*prefix, "ksmwatch", "run", "--backend=bpf", *options])
+    assert (got, sentence in last) == (status, True), last
+    assert last.startswith("ksmwatch: ")
+
+
+def test_without_kprobes_only_kprobes_are_impossible() -> None:
+    prefix = hidden("/sys/bus/event_source/devices/kprobe")
+    status, last = said([*prefix, "ksmwatch", "check", "--probes=kprobe"])
+    assert status == 5
+    assert "the kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)" in last
+    status, last = said([*prefix, "ksmwatch", "check", "--probes=fentry"])
+    assert (status, last) == (0, "Live accounting is possible.")
+
+
+def test_run_as_another_user_says_that_it_needs_root() -> None:
+    status, last = said([*NOBODY, "ksmwatch", "run"])
+    assert status == 3
+    assert last.startswith("ksmwatch: ksmwatch run needs root: uid 65534 may not make the socket")
+
+
+def test_snapshot_as_another_user_without_a_daemon() -> None:
+    status, last = said([*NOBODY, "ksmwatch", "snapshot"])
+    assert status == 7
+    assert last.startswith("ksmwatch: No daemon answers at /run/ksmwatch/ksmwatch.sock")
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        status, last = said(["ksmwatch", "run", "--web.listen-address", address])
+    assert (status, last) == (
+        6,
+        f"ksmwatch: {address} cannot be listened on: Address already in use.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[poll]\nintervall = 3\n", "there is no setting 'poll.intervall'."),
+        ("[poll]\ninterval = 0\n", "poll.interval: 0 must be between 1 and 3600."),
+        ("backend = \n", "is not TOML: Invalid value (at line 1, column 11)."),
+    ],
+    ids=["key", "value", "syntax"],
+)
+def test_a_bad_configuration(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "ksmwatch.toml"
+    path.write_text(text)
+    status, last = said(["ksmwatch", "run", "--config.file", str(path)])
+    assert status == 2
+    assert last.startswith(f"ksmwatch: {path}")
+    assert last.endswith(sentence)
+
+
+def test_a_kernel_without_ksm_has_no_ksm_series() -> None:
+    with Daemon(prefix=hidden("/sys/kernel/mm/ksm")) as daemon:
+        series = [
+            line.split("{")[0].split()[0]
+            for line in daemon.metrics().splitlines()
+            if line.startswith("ksmwatch_")
+        ]
+        document = daemon.snapshot()
+        assert daemon.stop() == 4
+    assert set(series) == {
+        "ksmwatch_build_info",
+        "ksmwatch_ksm_supported",
+        "ksmwatch_losses_total",
+        "ksmwatch_mode",
+        "ksmwatch_snapshot_duration_seconds",
+        "ksmwatch_snapshot_timestamp_seconds",
+    }
+    assert document["mode"] == "none"
+    assert document["sources"]["ksm"] is None
+
+
+def test_where_bpf_is_refused_the_daemon_says_so_and_polls() -> None:
+    with Daemon(prefix=WITHOUT_BPF) as daemon:
+        document = daemon.snapshot()
+        metrics = daemon.metrics()
+        assert daemon.process.poll() is None
+        warnings = [line["msg"] for line in daemon.log() if line["level"] == "warning"]
+        assert daemon.stop() == 0
+    assert document["mode"] == "poll"
+    assert document["mode_reason"] == warnings[0]
+    assert warnings[0].startswith("The kernel refuses BPF programs")
+    assert 'ksmwatch_mode{mode="poll"} 1.0' in metrics
+    assert document["host"]["confidence"] != "exact"
+
+
+def test_a_process_that_cannot_be_read_is_a_loss_and_the_sum_is_not_called_known() -> None:
+    with subprocess.Popen(["sleep", "infinity"]) as other:
+        # Which of the two is read depends on the kernel.
+        prefix = unreadable(f"/proc/{other.pid}/smaps_rollup", f"/proc/{other.pid}/smaps")
+        with Daemon(prefix=prefix) as daemon:
+            document = daemon.snapshot()
+            other.kill()
+            other.wait()
+            after = daemon.snapshot()
+            assert daemon.stop() == 0
+    assert document["host"]["confidence"] == "unknown"
+    assert document["host"]["reason"] == "1 process cannot be read"
+    assert document["losses"]["reads_denied"] == 1
+    assert after["host"]["confidence"] == "exact"
+
+
+def test_without_the_capability_to_read_others_check_says_so() -> None:
+    names = "-sys_ptrace,-perfmon,-sys_admin"
+    prefix = ("setpriv", "--bounding-set", names, "--inh-caps", names)
+    status, out = everything([*prefix, "ksmwatch", "check", "--plan-only"])
+    assert status == 3
+    assert "Other processes cannot be read exactly (CAP_SYS_PTRACE is missing)" in out
+
+
+def test_unreadable_sources_are_losses_and_absent_series() -> None:
+    with Daemon(prefix=unreadable("/proc/vmstat")) as daemon:
+        document = daemon.snapshot()
+        metrics = daemon.metrics()
+        assert daemon.stop() == 0
+    assert document["sources"]["failures"] == ["/proc/vmstat"]
+    assert document["losses"]["sources_unreadable"] >= 1
+    assert "ksmwatch_kernel_cow_breaks_total" not in metrics
