@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.children import StoppedError, catch_signals, end_with_parent, ignore_signals
+from demo.children import Signals, StoppedError, end_with_parent
 from demo.screen import ENTER, LEAVE, say
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -28,8 +28,11 @@ VM = CHECKOUT / "tests/vm/run"
 NEWEST = "7.3"
 PORT = 10054
 _KSM_RUN = Path("/sys/kernel/mm/ksm/run")
+# Scrapes are frequent until there is an answer. A guest without a network yet lets them hang.
+_FIRST_SCRAPE_SECONDS = 0.5
 _SCRAPE_SECONDS = 2.0
-_END_SECONDS = 30
+_SCRAPE_TIMEOUT_SECONDS = 3.0
+_END_SECONDS = 60
 _CHUNK = 1 << 16
 
 
@@ -106,10 +109,11 @@ class Scraper(threading.Thread):
         while True:
             with suppress(OSError, ValueError):
                 self._scrape()
-            time.sleep(_SCRAPE_SECONDS)
+            time.sleep(_SCRAPE_SECONDS if self.answers else _FIRST_SCRAPE_SECONDS)
 
     def _scrape(self) -> None:
-        with urllib.request.urlopen(self.url, timeout=10) as answer:  # noqa: S310 - our own
+        timeout = _SCRAPE_TIMEOUT_SECONDS
+        with urllib.request.urlopen(self.url, timeout=timeout) as answer:  # noqa: S310 - ours
             mappings = mappings_in(answer.read().decode())
         if mappings is not None:
             self.answers += 1
@@ -216,26 +220,28 @@ def single_keys() -> Iterator[None]:
 
 
 @contextmanager
-def running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that is ended with the block."""
-    show = subprocess.Popen(
+def running(
+    command: Sequence[str], signals: Signals, stream: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that is ended with the block. `stream`: what it gets as stdout and stderr."""
+    child = subprocess.Popen(
         command,
         cwd=CHECKOUT,
         # Without a terminal the demo takes no input, and must not eat that of others.
         stdin=None if os.isatty(0) else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=stream,
+        stderr=stream,
         preexec_fn=end_with_parent,  # noqa: PLW1509 - no thread has been started yet
     )
     try:
-        yield show
+        yield child
     finally:
-        if show.poll() is None:
-            ignore_signals()
-            show.terminate()
+        if child.poll() is None:
+            signals.hold()
+            child.terminate()
             with suppress(subprocess.TimeoutExpired):
-                show.communicate(timeout=_END_SECONDS)
-            show.kill()
+                child.communicate(timeout=_END_SECONDS)
+            child.kill()
 
 
 def terminal_flags(environment: Mapping[str, str]) -> list[str]:
@@ -281,33 +287,50 @@ def prepare(options: argparse.Namespace) -> Place:
     return place
 
 
-def perform(options: argparse.Namespace) -> int:
-    """The whole demo; the exit status of the show, or 1 when /metrics was not reachable."""
-    place = prepare(options)
-    booting = ""
-    if place.kernel is not None:
-        booting = f"Booting Linux {place.kernel} in QEMU"
-        fetched = subprocess.run([VM, "--fetch", "--kernel", place.kernel], check=False)
-        if fetched.returncode:
-            return fetched.returncode
-    port = free_port(PORT)
-    say(f"Metrics from the start of the daemon: {url(port)}")
-    terminal = terminal_flags(os.environ)
-    seconds = options.seconds if options.seconds is not None else 5.0 if terminal else 0.0
-    flags = [*terminal, f"--seconds={seconds}", *(["--loop"] if options.loop else [])]
-    if booting and not terminal:
-        say(f"{booting} ...")
-        booting = ""
-    scraper = Scraper(url(port))
-    with single_keys(), running(show_command(place, port, flags)) as show:
+def fetch(series: str, signals: Signals) -> int:
+    """Have the kernel in the cache; it shows its progress itself."""
+    with running([str(VM), "--fetch", "--kernel", series], signals) as child:
+        return child.wait()
+
+
+def watch(command: Sequence[str], signals: Signals, scraper: Scraper, booting: str) -> int:
+    """Run the show, its screen and the scrapes; the exit status."""
+    with single_keys(), running(command, signals, subprocess.PIPE) as show:
         relay = Relay(show, booting=booting)
         scraper.start()
         try:
             status = relay.run()
         finally:
             relay.close()
-    if status < 0:
-        status = 128 - status
+    return status if status >= 0 else 128 - status
+
+
+def choose_port() -> int:
+    """Where the metrics will be, and say so."""
+    port = free_port(PORT)
+    taken = "" if port == PORT else f" ({PORT} is taken)"
+    say(f"While it runs: curl {url(port)}{taken}")
+    return port
+
+
+def perform(options: argparse.Namespace, signals: Signals) -> int:
+    """The whole demo; the exit status of the show, or 1 when /metrics was not reachable."""
+    signals.catch()
+    place = prepare(options)
+    booting = ""
+    if place.kernel is not None:
+        booting = f"Booting Linux {place.kernel} in QEMU"
+        if status := fetch(place.kernel, signals):
+            return status
+    port = choose_port()
+    terminal = terminal_flags(os.environ)
+    seconds = options.seconds if options.seconds is not None else 5.0 if terminal else 1.0
+    flags = [*terminal, f"--seconds={seconds}", *(["--loop"] if options.loop else [])]
+    if booting and not terminal:
+        say(f"{booting} ...")
+        booting = ""
+    scraper = Scraper(url(port))
+    status = watch(show_command(place, port, flags), signals, scraper, booting)
     if status in (0, 1):
         say(scraper.report())
         status = status or int(not scraper.answers)
@@ -322,7 +345,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds",
         type=float,
         metavar="S",
-        help="each act lasts at least so long (default 5, without a terminal 0)",
+        help="each act lasts at least so long (default 5, without a terminal 1)",
     )
     parser.add_argument(
         "--kernel", metavar="K", help=f"a test kernel in QEMU (default this host, or {NEWEST})"
@@ -334,9 +357,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """The exit status: 0 when ksmwatch was right all the time."""
     options = _parser().parse_args(argv)
-    catch_signals()
     try:
-        return perform(options)
+        return perform(options, Signals())
     except StoppedError as stop:
         say("\nThe demo was ended early; everything it started has ended, too.")
         return stop.status

@@ -102,17 +102,21 @@ class Lines:
 
 
 class Terminal:
-    """Redraws a terminal, which may be on another machine: its size is told, or our own's."""
+    """Redraws a terminal. Its size is told, because it may be on another machine."""
 
     redraw_seconds = _REDRAW_SECONDS
 
-    def __init__(self, size: tuple[int, int] | None, *, colour: bool) -> None:
+    def __init__(self, size: tuple[int, int], *, colour: bool) -> None:
         self._size = size
         self._colour = colour
         self._entered = False
 
     def _now(self) -> tuple[int, int]:
-        return self._size or (80, 24)
+        """Columns and lines; the terminal may have been resized, if it is here."""
+        try:
+            return os.get_terminal_size(0)
+        except OSError:
+            return self._size
 
     def waiting(self, what: str, seconds: float) -> None:
         """Count the seconds on one line."""

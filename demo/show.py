@@ -6,6 +6,8 @@ Started by run.py; ``--terminal`` says what the other end of our pipes is.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from demo import ksm, view
-from demo.children import DemoError, StoppedError, catch_signals, ignore_signals
+from demo.children import DemoError, Signals, StoppedError
 from demo.daemon import Daemon
 from demo.screen import Keyboard, Lines, Screen, Terminal, say
 from demo.tenants import DUMP, LAYOUTS, Tenants, expected_merged
@@ -28,16 +30,33 @@ _DUMP_WRITTEN = 97
 
 @dataclass(frozen=True)
 class Reading:
-    """One look at everything. `steady` when the truth was the same before and after it."""
+    """One look at everything.
+
+    `steady` when the truth was the same before and after it; `alone` when no other process of
+    the machine can have KSM pages.
+    """
 
     rows: tuple[view.Row, ...]
     host: view.Host
     steady: bool
+    alone: bool
 
     @property
     def exact(self) -> bool:
         """Whether ksmwatch calls every living tenant exact."""
         return all(row.confidence == "exact" for row in self.rows if row.pid is not None)
+
+    @property
+    def pairs(self) -> list[tuple[str, int, int]]:
+        """What can be compared: its name, ksmwatch's pages and the true ones."""
+        pairs = [
+            (row.name, row.ours, row.truth)
+            for row in self.rows
+            if row.ours is not None and row.truth is not None
+        ]
+        if pairs and self.alone:
+            pairs.append(("host", self.host.ours, sum(truth for _, _, truth in pairs)))
+        return pairs
 
 
 @dataclass
@@ -60,43 +79,48 @@ class Score:
         """Compare one reading; the verdict in words."""
         if abs(reading.host.lag) > abs(self.worst_lag):
             self.worst_lag, self.worst_act = reading.host.lag, act
-        compared = [row for row in reading.rows if None not in (row.ours, row.truth)]
-        if not compared:
+        if not reading.pairs:
             return "truth: not readable here"
         if not (reading.steady and reading.exact):
             self.unsettled.append(act)
             return f"not exact within {_REST_SECONDS:.0f} s"
-        wrong = [row for row in compared if row.differs]
-        self.equal += len(compared) - len(wrong)
-        self.different += [f"{act}: {r.name} {r.ours}, truth {r.truth}" for r in wrong]
-        same = f"ksmwatch = truth in {len(compared) - len(wrong)} of {len(compared)} processes"
-        return f"{same}; the kernel's sum lags by {reading.host.lag:+d}"
+        wrong = [(name, ours, truth) for name, ours, truth in reading.pairs if ours != truth]
+        equal = len(reading.pairs) - len(wrong)
+        self.equal += equal
+        self.different += [f"{act}: {name} {ours}, truth {truth}" for name, ours, truth in wrong]
+        lag = view.signed(reading.host.lag)
+        return f"{equal} of {len(reading.pairs)} true, kernel's lag {lag}"
 
 
 class Stage:
     """The tenants, ksmd, ksmwatch, and one way to look at them all."""
 
-    def __init__(self, daemon: Daemon, switches: ksm.Switches, tenants: Tenants) -> None:
+    def __init__(
+        self, daemon: Daemon, switches: ksm.Switches, tenants: Tenants, *, alone: bool
+    ) -> None:
         self.switches = switches
         self.tenants = tenants
         self._daemon = daemon
+        self._alone = alone
+        # Of a killed process the truth is 0, but only where truth is to be had.
+        self._nothing = 0 if ksm.truth_readable() else None
 
     def read(self) -> Reading:
         """Truth, ksmwatch and the kernel's numbers, and the truth again."""
         before = self._truths()
         document = self._daemon.snapshot()
-        numbers = document["sources"]["ksm"]
         after = self._truths()
         found = {p["pid"]: p for p in document["processes"]}
         rows = [self._row(name, after, found) for name in self.tenants.all]
         host = view.Host(
             document["host"]["mappings"],
             document["host"]["confidence"],
-            numbers["pages_shared"],
-            numbers["pages_sharing"],
-            scanning=numbers["run"] == 1,
+            ksm.number("pages_shared"),
+            ksm.number("pages_sharing"),
+            scanning=self.switches.scanning,
         )
-        return Reading(tuple(row for row in rows if row), host, before == after)
+        steady = before == after
+        return Reading(tuple(row for row in rows if row), host, steady=steady, alone=self._alone)
 
     def _truths(self) -> dict[str, int | None]:
         tenants = self.tenants.all.values()
@@ -109,12 +133,10 @@ class Stage:
         if not pid:
             return None
         ours = found.get(pid)
-        if name not in truths:
-            # Only ended tenants: what ksmwatch still says of them, which is to be nothing.
-            left = None if ours is None else ours["mappings"]
-            return view.Row(name, None, left, None, None, "killed")
-        # Not listed is a statement, too: no event ever gave it a KSM mapping.
+        # Not listed is a statement, too: no event ever gave it a KSM mapping, or it has ended.
         mappings = 0 if ours is None else ours["mappings"]
+        if name not in truths:
+            return view.Row(name, None, mappings, self._nothing, None, "killed")
         confidence = "exact" if ours is None else ours["confidence"]
         return view.Row(name, pid, mappings, truths[name], ksm.merging_pages(pid), confidence)
 
@@ -136,6 +158,12 @@ def _merged(reading: Reading) -> bool:
         expected.get(row.name) == (row.ours if row.truth is None else row.truth)
         for row in reading.rows
     )
+
+
+def _caught_up(reading: Reading) -> bool:
+    """Of the host's sum only where all of it is ours: others may lag for ever."""
+    rows = all(row.lag == 0 for row in reading.rows if row.pid is not None)
+    return rows and (reading.host.lag == 0 or not reading.alone)
 
 
 def _stop_ksmd(stage: Stage) -> None:
@@ -179,7 +207,7 @@ ACTS: tuple[Act, ...] = (
         "ksmd runs again and finds out, page by page, what has happened meanwhile.",
         "ksmd catches up",
         lambda stage: stage.switches.scan(),
-        lambda reading: reading.host.lag == 0,
+        _caught_up,
         _stop_ksmd,
     ),
 )
@@ -211,26 +239,26 @@ class Director:
         self._screen.act(number + act.text)
         began = time.monotonic()
         act.play(self._stage)
-        self._until(number + act.text, act.done, _KSMD_SECONDS)
+        reading = self._until(number + act.text, act.done, _KSMD_SECONDS)
+        late = "" if act.done(reading) else f"ksmd is not done after {_KSMD_SECONDS:.0f} s; "
         act.after(self._stage)
-        self._until(number + act.text, lambda r: r.steady and r.exact, _REST_SECONDS)
+        reading = self._until(number + act.text, lambda r: r.steady and r.exact, _REST_SECONDS)
         if self._keyboard.quit:
             return
-        reading = self._stage.read()
-        verdict = self.score.take(act.brief, reading)
+        verdict = late + self.score.take(act.brief, reading)
         self._history.append(f"{number}{act.brief}: {verdict}")
         self.last = self._frame(number + act.text, reading)
         self._screen.concluded(self.last, verdict)
         self._linger(number + act.text, began + self._seconds)
 
-    def _until(self, text: str, done: Callable[[Reading], bool], seconds: float) -> None:
-        """Show what happens until it is done, or for so many seconds."""
+    def _until(self, text: str, done: Callable[[Reading], bool], seconds: float) -> Reading:
+        """Show what happens until it is done, or for so many seconds; the last reading."""
         deadline = time.monotonic() + seconds
-        while not self._keyboard.quit and time.monotonic() < deadline:
+        while True:
             reading = self._stage.read()
             self._screen.draw(self._frame(text, reading))
-            if done(reading):
-                return
+            if self._keyboard.quit or done(reading) or time.monotonic() > deadline:
+                return reading
             self._keyboard.wait(self._screen.redraw_seconds)
 
     def _linger(self, text: str, until: float) -> None:
@@ -257,7 +285,7 @@ def _summary(score: Score) -> Iterator[str]:
     yield from (f"Not exact in time: {text}." for text in score.unsettled)
     if score.worst_lag:
         yield (
-            f"The kernel's pages_shared + pages_sharing lagged by up to {score.worst_lag:+d} "
+            f"The kernel's pages_shared + pages_sharing was off by up to {abs(score.worst_lag)} "
             f"pages ({score.worst_act})."
         )
 
@@ -285,7 +313,9 @@ def _title(options: argparse.Namespace, kernel: str) -> str:
     return f"ksmwatch demo  Linux {kernel} {place}  {options.url}"
 
 
-def _round(options: argparse.Namespace, daemon: Daemon, screen: Screen, keys: Keyboard) -> Score:
+def _round(
+    options: argparse.Namespace, signals: Signals, daemon: Daemon, screen: Screen, keys: Keyboard
+) -> Score:
     """One performance with tenants of its own."""
     with ExitStack() as cleanup:
         switches = cleanup.enter_context(_switches(guest=options.guest))
@@ -293,19 +323,20 @@ def _round(options: argparse.Namespace, daemon: Daemon, screen: Screen, keys: Ke
         tenants = Tenants()
         cleanup.callback(tenants.end)
         # Whatever ends this, the rest of the way out must not be disturbed.
-        cleanup.callback(ignore_signals)
+        cleanup.callback(signals.hold)
         tenants.start()
         title = _title(options, daemon.snapshot()["kernel"])
-        stage = Stage(daemon, switches, tenants)
+        stage = Stage(daemon, switches, tenants, alone=options.guest)
         director = Director(stage, screen, keys, title, options.seconds)
         cleanup.callback(lambda: screen.close(director.last))
         director.play()
     return director.score
 
 
-def _perform(options: argparse.Namespace) -> int:
+def _perform(options: argparse.Namespace, signals: Signals) -> int:
     screen, keys = _screen(options), Keyboard()
     with ExitStack() as cleanup:
+        signals.catch()
         what = "Starting the daemon (it compiles its BPF programs)"
         screen.waiting(what, 0)
         began = time.monotonic()
@@ -315,13 +346,13 @@ def _perform(options: argparse.Namespace) -> int:
         screen.waited(what, time.monotonic() - began)
         good = True
         while True:
-            score = _round(options, daemon, screen, keys)
+            score = _round(options, signals, daemon, screen, keys)
             good = good and score.good
             for line in _summary(score):
                 say(line)
             if keys.quit or not options.loop:
                 return 0 if good else 1
-            catch_signals()
+            signals.catch()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -340,14 +371,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Exit status 0 when all comparisons were equal, 1 when not."""
-    catch_signals()
+    options = _parser().parse_args(argv)
     try:
-        return _perform(_parser().parse_args(argv))
+        return _perform(options, Signals())
     except StoppedError as stop:
         return stop.status
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # run.py was killed, and nobody is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ Line = list[Span]
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "head": "4"}
 _HEAD = ("PROCESS", "PID", "KSMWATCH", "TRUTH", "KERNEL", "LAG", "CONFIDENCE")
 _LEFT = frozenset({"PROCESS", "CONFIDENCE"})
-LEGEND = "KSMWATCH counted by eBPF; TRUTH smaps_rollup; KERNEL ksm_merging_pages; all in pages."
+LEGEND = (
+    "In pages. KSMWATCH: counted by eBPF. TRUTH: KSM in smaps_rollup. "
+    "KERNEL: ksm_merging_pages. LAG: KSMWATCH - KERNEL."
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def _number(value: int | None) -> str:
     return "-" if value is None else str(value)
 
 
-def _signed(value: int | None) -> str:
+def signed(value: int | None) -> str:
+    """A difference in pages with its sign."""
     return "-" if value is None else f"{value:+d}" if value else "0"
 
 
@@ -82,7 +86,7 @@ def _cells(row: Row) -> list[Span]:
         (_number(row.ours), "bold"),
         (_number(row.truth), agreed),
         (_number(row.kernel), ""),
-        (_signed(row.lag), "yellow" if row.lag else ""),
+        (signed(row.lag), "yellow" if row.lag else ""),
         (row.confidence, "" if row.confidence == "exact" else "dim"),
     ]
 
@@ -112,7 +116,7 @@ def host_lines(host: Host) -> list[Line]:
             ("host    ksmwatch ", ""),
             (str(host.ours), "bold"),
             (f" ({host.confidence})   lag ", ""),
-            (_signed(host.lag), "yellow" if host.lag else ""),
+            (signed(host.lag), "yellow" if host.lag else ""),
             (f"   {state}", "dim"),
         ],
         [
