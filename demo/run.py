@@ -60,7 +60,7 @@ def brief(sentence: str) -> str:
     before, parenthesis, rest = sentence.partition(" (")
     if len(sentence) <= 120 or not parenthesis:
         return sentence
-    return f"{before.rstrip('.')} (ksmwatch check says more)." if rest else sentence
+    return f"{before.rstrip('.')} (see ksmwatch check)." if rest else sentence
 
 
 def host_check() -> dict[str, object]:
@@ -124,8 +124,8 @@ class Scraper(threading.Thread):
         if not self.answers:
             return f"From this host {self.url} could not be read."
         return (
-            f"From this host {self.url} was scraped {self.answers} times; "
-            f"the highest ksmwatch_mappings was {self.most}."
+            f"{self.url}: {self.answers} scrapes from this host, "
+            f"ksmwatch_mappings up to {self.most}."
         )
 
 

@@ -24,6 +24,9 @@ from demo.tenants import DUMP, LAYOUTS, Tenants, expected_merged
 # How long ksmd may take to do what an act waits for, and a count to become exact.
 _KSMD_SECONDS = 90.0
 _REST_SECONDS = 20.0
+# For pages_to_scan, every 20 ms.
+_VISIBLE_PAGES = 50
+_FAST_PAGES = 2000
 _WRITTEN = 151
 _DUMP_WRITTEN = 97
 
@@ -89,7 +92,7 @@ class Score:
         self.equal += equal
         self.different += [f"{act}: {name} {ours}, truth {truth}" for name, ours, truth in wrong]
         lag = view.signed(reading.host.lag)
-        return f"{equal} of {len(reading.pairs)} true, kernel's lag {lag}"
+        return f"{equal} of {len(reading.pairs)} equal to smaps, kernel's lag {lag}"
 
 
 class Stage:
@@ -111,7 +114,7 @@ class Stage:
         document = self._daemon.snapshot()
         after = self._truths()
         found = {p["pid"]: p for p in document["processes"]}
-        rows = [self._row(name, after, found) for name in self.tenants.all]
+        rows = [self._row(name, before, after, found) for name in self.tenants.all]
         host = view.Host(
             document["host"]["mappings"],
             document["host"]["confidence"],
@@ -127,7 +130,11 @@ class Stage:
         return {t.name: ksm.truth(t.pid) for t in tenants if self.tenants.alive(t.name)}
 
     def _row(
-        self, name: str, truths: dict[str, int | None], found: dict[int, dict[str, Any]]
+        self,
+        name: str,
+        before: dict[str, int | None],
+        after: dict[str, int | None],
+        found: dict[int, dict[str, Any]],
     ) -> view.Row | None:
         pid = self.tenants.all[name].pid
         if not pid:
@@ -135,10 +142,11 @@ class Stage:
         ours = found.get(pid)
         # Not listed is a statement, too: no event ever gave it a KSM mapping, or it has ended.
         mappings = 0 if ours is None else ours["mappings"]
-        if name not in truths:
+        if name not in after:
             return view.Row(name, None, mappings, self._nothing, None, "killed")
         confidence = "exact" if ours is None else ours["confidence"]
-        return view.Row(name, pid, mappings, truths[name], ksm.merging_pages(pid), confidence)
+        kernel, steady = ksm.merging_pages(pid), before[name] == after[name]
+        return view.Row(name, pid, mappings, after[name], kernel, confidence, steady)
 
 
 @dataclass(frozen=True)
@@ -276,7 +284,7 @@ def _summary(score: Score) -> Iterator[str]:
     compared = score.equal + len(score.different)
     if compared or score.unsettled:
         yield (
-            f"At moments of rest ksmwatch was compared with smaps {compared} times: "
+            f"{compared} comparisons with smaps at moments of rest: "
             f"{score.equal} equal, {len(score.different)} different."
         )
     else:
@@ -285,15 +293,16 @@ def _summary(score: Score) -> Iterator[str]:
     yield from (f"Not exact in time: {text}." for text in score.unsettled)
     if score.worst_lag:
         yield (
-            f"The kernel's pages_shared + pages_sharing was off by up to {abs(score.worst_lag)} "
-            f"pages ({score.worst_act})."
+            f"The kernel's own sum was wrong by up to {abs(score.worst_lag)} pages "
+            f"({score.worst_act})."
         )
 
 
 @contextmanager
 def _switches(*, guest: bool) -> Iterator[ksm.Switches]:
     """The switches of ksmd, put back at the end; a guest has no end to care about."""
-    switches = ksm.Switches()
+    # A guest has no other pages to scan, and it is nice to see the merging.
+    switches = ksm.Switches(pages_to_scan=_VISIBLE_PAGES if guest else _FAST_PAGES)
     try:
         yield switches
     finally:

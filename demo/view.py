@@ -12,6 +12,8 @@ Line = list[Span]
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "head": "4"}
 _HEAD = ("PROCESS", "PID", "KSMWATCH", "TRUTH", "KERNEL", "LAG", "CONFIDENCE")
+# So that columns do not jump about while numbers grow.
+_WIDTHS = (7, 5, 8, 5, 6, 5, 10)
 _LEFT = frozenset({"PROCESS", "CONFIDENCE"})
 LEGEND = (
     "In pages. KSMWATCH: counted by eBPF. TRUTH: KSM in smaps_rollup. "
@@ -21,7 +23,10 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Row:
-    """One tenant at one moment, in pages. None: not there, or not readable."""
+    """One tenant at one moment, in pages. None: not there, or not readable.
+
+    Not `steady`: the truth has moved while it was looked at.
+    """
 
     name: str
     pid: int | None
@@ -29,6 +34,7 @@ class Row:
     truth: int | None
     kernel: int | None
     confidence: str
+    steady: bool = True
 
     @property
     def lag(self) -> int | None:
@@ -37,8 +43,8 @@ class Row:
 
     @property
     def differs(self) -> bool:
-        """Whether ours is not the truth, both being known."""
-        return None not in (self.ours, self.truth) and self.ours != self.truth
+        """Whether ours is not the truth, both being known at one moment."""
+        return self.steady and None not in (self.ours, self.truth) and self.ours != self.truth
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def signed(value: int | None) -> str:
 
 
 def _cells(row: Row) -> list[Span]:
-    agreed = "red" if row.differs else "" if row.truth is None else "green"
+    agreed = "red" if row.differs else "green" if row.steady and row.truth is not None else ""
     return [
         (row.name, ""),
         (_number(row.pid), ""),
@@ -95,7 +101,7 @@ def table(rows: Sequence[Row]) -> list[Line]:
     """The head and a line for each row, in columns."""
     body = [_cells(row) for row in rows]
     widths = [
-        max([len(name), *(len(cells[i][0]) for cells in body)]) for i, name in enumerate(_HEAD)
+        max([least, *(len(cells[i][0]) for cells in body)]) for i, least in enumerate(_WIDTHS)
     ]
     lines = []
     for cells in [[(name, "dim") for name in _HEAD], *body]:

@@ -38,7 +38,7 @@ def test_the_host_is_used_only_if_it_can_do_everything(
 
 def test_a_long_parenthesis_is_left_to_ksmwatch_check() -> None:
     assert run.brief("No probe (short).") == "No probe (short)."
-    assert run.brief(f"No probe ({'x' * 200}).") == "No probe (ksmwatch check says more)."
+    assert run.brief(f"No probe ({'x' * 200}).") == "No probe (see ksmwatch check)."
 
 
 def test_a_taken_port_is_not_chosen() -> None:
@@ -99,8 +99,8 @@ def test_a_frame_fits_the_terminal(columns: int, lines: int) -> None:
 
 def test_columns_are_aligned() -> None:
     head, body = (view.text(line) for line in view.table([row()]))
-    assert head == "PROCESS  PID  KSMWATCH  TRUTH  KERNEL  LAG  CONFIDENCE"
-    assert body == "web-a     42         7      7       9   -2  exact"
+    assert head == "PROCESS    PID  KSMWATCH  TRUTH  KERNEL    LAG  CONFIDENCE"
+    assert body == "web-a       42         7      7       9     -2  exact"
 
 
 def test_colour_is_only_added() -> None:
