@@ -56,8 +56,9 @@ enum total {
     T_CONVERSIONS_UNSEEN, /* a merge ended whose beginning was not seen */
     T_EVENTS_LOST,        /* no account could be opened: map full or busy */
     T_STALE_ACCOUNTS,     /* an account outlived its mm: its end was not seen */
-    T_RESIDUAL_MMS,       /* an mm went whose count was not 0 */
-    T_RESIDUAL_PAGES,     /* by how many pages, absolute */
+    T_MISCOUNTED_MMS,     /* an mm went whose count was not 0 */
+    T_MISCOUNTED_PAGES,   /* by how many pages, absolute */
+    T_BREAK_COW_LEFT,     /* break_cow() unshared one PTE of a page that others mapped too */
     T_SWAPIN_KSM,         /* a page from the swap cache was still KSM when mapped again */
     TOTALS,
 };
@@ -81,6 +82,7 @@ struct conversion {
     u64 already; /* not 0: the page was KSM before */
     u64 removed; /* PTEs of the page that went since, already counted */
     u64 foreign; /* of which in another mm */
+    u64 last;    /* the page that was converted last */
 };
 
 BPF_F_TABLE("hash", u64, struct account, accounts, MAX_ACCOUNTS, ACCOUNT_MAP_FLAGS);

@@ -160,8 +160,10 @@ static __always_inline int merge_ends(int error)
         total(T_MERGE_CONVERTED, 1);
     if (!c->kpage && !c->already) {
         account = accounts.lookup(&c->mm);
-        if (!error)
+        if (!error) {
             converted(c, account);
+            c->last = c->page;
+        }
         if (account)
             lock_xadd(&account->conversions_ended, 1);
     }
@@ -193,20 +195,32 @@ int on_merge_return(struct pt_regs *ctx)
 }
 #endif
 
-/* ksmd gives up one merge and unshares the page that it had converted for it. */
+/*
+ * ksmd gives up one merge and unshares the page that it had converted for it: in
+ * one mm only. PTEs that fork made keep mapping a KSM page without a stable node,
+ * which can be neither reclaimed nor migrated. A sign, as the mapcount can change.
+ */
+static __always_inline int break_cow(void)
+{
+    struct conversion *c = conversion();
+
+    total(T_BREAK_COW, 1);
+    if (c && c->last && is_ksm(c->last) && mapcount(c->last) > 1)
+        total(T_BREAK_COW_LEFT, 1);
+    return 0;
+}
+
 #ifdef FENTRY_BREAK_COW
 int ON_ENTRY(FENTRY_BREAK_COW)(u64 *ctx)
 {
-    total(T_BREAK_COW, 1);
-    return 0;
+    return break_cow();
 }
 #endif
 
 #ifdef KPROBE_BREAK_COW
 int on_break_cow(struct pt_regs *ctx)
 {
-    total(T_BREAK_COW, 1);
-    return 0;
+    return break_cow();
 }
 #endif
 
@@ -333,8 +347,8 @@ static __always_inline int mm_goes(u64 mm)
         return 0;
     left = mappings(mm, account, &settled);
     if (left) {
-        total(T_RESIDUAL_MMS, 1);
-        total(T_RESIDUAL_PAGES, left < 0 ? -left : left);
+        total(T_MISCOUNTED_MMS, 1);
+        total(T_MISCOUNTED_PAGES, left < 0 ? -left : left);
     }
     accounts.delete(&mm);
     baselines.delete(&mm);

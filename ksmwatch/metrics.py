@@ -158,6 +158,12 @@ CATALOGUE: tuple[Spec, ...] = (
         "Calls of break_cow(): ksmd gave up a merge and unshared the page.",
     ),
     Spec(
+        "ksmwatch_break_cow_left",
+        "counter",
+        "Of which other PTEs mapped the page too and keep it: such a page has no stable node and "
+        "can be neither reclaimed nor migrated. `ksmwatch audit` names the processes.",
+    ),
+    Spec(
         "ksmwatch_shared_conversions",
         "counter",
         "Conversions in place of a page that processes shared by fork; each puts its fork "
@@ -183,12 +189,14 @@ CATALOGUE: tuple[Spec, ...] = (
         ("kind",),
     ),
     Spec(
-        "ksmwatch_residual_mms",
+        "ksmwatch_miscounted_mms",
         "counter",
         "Address spaces whose count was not 0 when the kernel freed them: measured errors.",
     ),
     Spec(
-        "ksmwatch_residual_pages", "counter", "By how many pages those counts were wrong, absolute."
+        "ksmwatch_miscounted_pages",
+        "counter",
+        "By how many pages those counts were wrong, absolute.",
     ),
     Spec("ksmwatch_audit_reads", "counter", "Processes that the background auditor has read."),
     Spec(
@@ -348,7 +356,13 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
         yield "ksmwatch_departures", _reasons(moves, DEPARTURES)
         outcomes = ("converted", "replaced", "already", "failed")
         yield "ksmwatch_merge_attempts", [((o,), s.totals[f"merge_{o}"]) for o in outcomes]
-        for total in ("break_cow", "shared_conversions", "residual_mms", "residual_pages"):
+        for total in (
+            "break_cow",
+            "break_cow_left",
+            "shared_conversions",
+            "miscounted_mms",
+            "miscounted_pages",
+        ):
             yield f"ksmwatch_{total}", _one(s.totals[total])
     probes = [((p.event, p.mechanism, p.symbol), p) for p in s.probes]
     yield "ksmwatch_probe_attached", [(k, p.attached) for k, p in probes]

@@ -42,9 +42,10 @@ class Total(IntEnum):
     CONVERSIONS_UNSEEN = 13
     EVENTS_LOST = 14
     STALE_ACCOUNTS = 15
-    RESIDUAL_MMS = 16
-    RESIDUAL_PAGES = 17
-    SWAPIN_KSM = 18
+    MISCOUNTED_MMS = 16
+    MISCOUNTED_PAGES = 17
+    BREAK_COW_LEFT = 18
+    SWAPIN_KSM = 19
 
 
 class Account(NamedTuple):
