@@ -11,6 +11,8 @@ from pathlib import Path
 
 _ROOT = Path("/sys/kernel/mm/ksm")
 _SAVED = ("pages_to_scan", "sleep_millisecs", "run")
+_VISIBLE_PAGES = 40
+_FAST_PAGES = 2000
 _SLEEP_MILLISECONDS = 20
 _FORGET_SECONDS = 10.0
 _KIB_PER_PAGE = mmap.PAGESIZE // 1024
@@ -55,14 +57,15 @@ class Switches:
     Never writes 2 to `run` of its own accord: that would unmerge other people's pages.
     """
 
-    def __init__(self, pages_to_scan: int) -> None:
-        self._pages_to_scan = pages_to_scan
+    def __init__(self, *, alone: bool) -> None:
+        self._alone = alone
         self._before = {name: (_ROOT / name).read_text() for name in _SAVED}
         self._books_before = books()
 
     def scan(self) -> None:
-        """Let ksmd scan, never slower than it was set before."""
-        pages = max(self._pages_to_scan, int(self._before["pages_to_scan"]))
+        """Let ksmd scan: where only tenants are scanned, slowly enough to be watched."""
+        before = int(self._before["pages_to_scan"])
+        pages = _VISIBLE_PAGES if self._alone else max(_FAST_PAGES, before)
         # Where an advisor is in charge of pages_to_scan the kernel refuses; that will do as well.
         with contextlib.suppress(OSError):
             (_ROOT / "pages_to_scan").write_text(str(pages))

@@ -195,7 +195,8 @@ class Relay:
 
     def close(self) -> None:
         """Give the terminal back, however the show has ended."""
-        self._booted()
+        if self._booting:
+            say("")
         if self._has_screen:
             print(LEAVE, end="", flush=True)
         self._flush()

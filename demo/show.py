@@ -24,9 +24,6 @@ from demo.tenants import DUMP, LAYOUTS, Tenants, expected_merged
 # How long ksmd may take to do what an act waits for, and a count to become exact.
 _KSMD_SECONDS = 90.0
 _REST_SECONDS = 20.0
-# For pages_to_scan, every 20 ms.
-_VISIBLE_PAGES = 50
-_FAST_PAGES = 2000
 _WRITTEN = 151
 _DUMP_WRITTEN = 97
 
@@ -301,8 +298,7 @@ def _summary(score: Score) -> Iterator[str]:
 @contextmanager
 def _switches(*, guest: bool) -> Iterator[ksm.Switches]:
     """The switches of ksmd, put back at the end; a guest has no end to care about."""
-    # A guest has no other pages to scan, and it is nice to see the merging.
-    switches = ksm.Switches(pages_to_scan=_VISIBLE_PAGES if guest else _FAST_PAGES)
+    switches = ksm.Switches(alone=guest)
     try:
         yield switches
     finally:
