@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from ksmwatch.areas import Area
 from ksmwatch.ledger import Count
+from ksmwatch.reconcile import RunWatch
 
 
 class Mode(StrEnum):
@@ -64,11 +66,24 @@ class AuditState:
     last: int | None = None
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What exact reads have said about a process.
+
+    `read_age`: seconds since the last one, None for never. `stray`: areas with KSM mappings
+    that are not mergeable; None until areas were looked at.
+    """
+
+    read_age: float | None = None
+    stray: tuple[Area, ...] | None = None
+
+
 class Backend(Protocol):
     """A way to count KSM mappings. Only one thread may use it."""
 
     mode: Mode
     losses: Counter[str]
+    run: RunWatch
 
     @property
     def asleep(self) -> bool:
@@ -86,6 +101,9 @@ class Backend(Protocol):
 
     def counts(self) -> list[Count]:
         """Counts of all address spaces with a history of KSM mappings."""
+
+    def evidence(self, count: Count) -> Evidence:
+        """What exact reads have said about the process."""
 
     def owner(self, count: Count, budget: Budget) -> tuple[int, int] | None:
         """(pid, start ticks) of a process that uses the mm, when its recorded owner has gone."""

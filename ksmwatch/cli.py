@@ -82,6 +82,14 @@ def _meminfo(args: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
+def _audit(args: argparse.Namespace) -> Exit:
+    from ksmwatch import inspection
+
+    if os.geteuid() != 0:
+        raise PrivilegeError("An audit needs root: it reads other users' page tables.")
+    return inspection.run(args.pid, _settings(args), as_json=args.json)
+
+
 def _record(args: argparse.Namespace) -> Exit:
     from ksmwatch.record import record
 
@@ -141,6 +149,11 @@ def build_parser() -> argparse.ArgumentParser:
         "print /proc/meminfo with the line KsmSharing",
         ("socket", *probing),
     )
+    audit = _add(
+        commands, "audit", _audit, "read the page tables: KSM mappings by area, and which are stray"
+    )
+    audit.add_argument("pid", nargs="*", type=int, metavar="PID", help="only these (default: all)")
+    audit.add_argument("--json", action="store_true", help="as a JSON document")
     record = _add(commands, "record", _record, "record facts and kernel files for a bug report")
     record.add_argument("directory", metavar="DIRECTORY")
     return parser

@@ -101,17 +101,20 @@ class _Pagemap:
     def __init__(self, smaps: int, pagemap: int, flags: int) -> None:
         self._smaps, self._pagemap, self._flags = smaps, pagemap, flags
 
-    def read(self) -> int:
+    def smaps(self) -> bytes:
         data = _slurp(self._smaps)
         if not data:
             raise ProcessLookupError(errno.ESRCH, "the address space is gone")
-        total = 0
-        for area in _AREA.finditer(data):
-            if int(area[3]):
-                total += self._area(int(area[1], 16), int(area[2], 16))
-        return total
+        return data
 
-    def _area(self, start: int, end: int) -> int:
+    def read(self) -> int:
+        return sum(
+            self.area(int(area[1], 16), int(area[2], 16))
+            for area in _AREA.finditer(self.smaps())
+            if int(area[3])
+        )
+
+    def area(self, start: int, end: int) -> int:
         raw = os.pread(self._pagemap, (end - start) // PAGE_SIZE * 8, start // PAGE_SIZE * 8)
         wanted = _PRESENT | _FILE_OR_SHARED
         frames: dict[int, int] = {}
@@ -160,7 +163,7 @@ class PagemapReader:
         buffer = (ct.c_char * 1).from_buffer(page)
         address = ct.addressof(buffer)
         with self.open(proc / "self") as files:
-            ksm = files._area(address, address + PAGE_SIZE)  # noqa: SLF001 - same module
+            ksm = files.area(address, address + PAGE_SIZE)
         entry = self._entry(proc, address)
         del buffer
         page.close()

@@ -18,16 +18,17 @@ from enum import Enum, auto
 from pathlib import Path
 
 from ksmwatch import ledger, libbpf, sources
+from ksmwatch.areas import Area, read_areas, stray
 from ksmwatch.attach import Links, attach, detach
 from ksmwatch.audit import Allowance, Round
-from ksmwatch.backend import AuditState, Budget, MapState, Mode, ProbeState
-from ksmwatch.errors import SourceError
+from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.ledger import NANOSECONDS_PER_TICK, Count, counts, settle, stood_still
 from ksmwatch.loader import Loaded
 from ksmwatch.log import logger
 from ksmwatch.maps import Maps
 from ksmwatch.plan import Plan, Probe
+from ksmwatch.reconcile import SCANNING, STOPPED, UNMERGED, RunWatch
 from ksmwatch.records import Account, Movement, Total
 
 # An exact read that events keep disturbing is tried again this often before it is put off.
@@ -97,6 +98,10 @@ class Live:
         self._audited = AuditState()
         # Accounts whose recorded owner has gone: another process with the mm, or none.
         self._heirs: dict[int, tuple[int, int]] = {}
+        # By account: when it was last settled, and its areas that are not mergeable.
+        self._read_at: dict[int, float] = {}
+        self._stray: dict[int, tuple[Area, ...]] = {}
+        self.run = RunWatch()
         self._orphans: set[int] = set()
 
     # ---- attachment ----
@@ -194,16 +199,18 @@ class Live:
 
     def _settle(self, budget: Budget, *, patient: bool) -> None:
         """Go to sleep or wake up, and read what is in doubt, within the budget."""
-        run = self._run()
+        run = self._see_run()
         if self.asleep:
-            if run == 1 or self._slept_at != self._stirrings():
+            if run == SCANNING or self._slept_at != self._stirrings():
                 self.wake()
             return
         due = not patient or time.monotonic() >= self._next_sweep
         if due and self._signs() != self._sweep_signs:
             self.sweep()
         self.settle_doubts(budget)
-        if run in (0, 2):
+        if run == UNMERGED:
+            self._verify_residue(budget)
+        if run in (STOPPED, UNMERGED):
             self._try_to_sleep()
 
     def _audit(self) -> None:
@@ -213,28 +220,43 @@ class Live:
             self._allowance.spend(self._audit_next)
 
     def _audit_next(self) -> None:
-        pid = self._round.next(
-            lambda: [c.pid for c in self.counts() if c.pid], lambda: sources.pids(self._proc)
-        )
+        counts = {c.pid: c for c in self.counts() if c.pid}
+        pid = self._round.next(lambda: counts, lambda: sources.pids(self._proc))
         if pid is not None:
             self.read_process(pid)
+            if pid in counts:
+                self._read_areas(counts[pid])
             self._audited = replace(
                 self._audited, reads=self._audited.reads + 1, rounds=self._round.completed
             )
 
-    def _run(self) -> int | None:
-        try:
-            return sources.read_run(self._sys)
-        except SourceError:
+    def _see_run(self) -> int | None:
+        run = sources.read_run(self._sys)
+        if run is None:
             self.losses["run_unreadable"] += 1
-            return None
+        self.run.see(run)
+        return run
+
+    def _verify_residue(self, budget: Budget) -> None:
+        """After `run=2`: read whoever still has mappings, and has not been read since."""
+        if sources.read_pages_shared(self._sys) != 0:
+            return
+        for each in self.counts():
+            if not budget.left():
+                return
+            age = self.evidence(each).read_age
+            if each.mappings and each.pid and (age is None or age > self.run.state.age):
+                self.read_process(each.pid)
+                self._read_areas(each)
 
     def counts(self) -> list[Count]:
         """Every account's count, as of now."""
         # Baselines first: an account is only ever settled after it was opened, so a baseline
         # that is missed here leaves a count in doubt, never wrongly exact.
         baselines = self.maps.baselines()
-        return counts(self.maps.accounts(), baselines)
+        found = counts(self.maps.accounts(), baselines)
+        self._forget_gone({each.account for each in found})
+        return found
 
     def settle_doubts(self, budget: Budget) -> None:
         """Read exactly the processes whose count is in doubt, until the budget is spent."""
@@ -264,6 +286,12 @@ class Live:
                     return heir
         self._orphans.add(count.account)
         return None
+
+    def evidence(self, count: Count) -> Evidence:
+        """What exact reads have said about the mm."""
+        at = self._read_at.get(count.account)
+        age = None if at is None else time.monotonic() - at
+        return Evidence(age, self._stray.get(count.account))
 
     # ---- exact reads ----
 
@@ -320,6 +348,22 @@ class Live:
             settled = any(self._bracket(pid, mm, opened.read) for _ in range(_BRACKETS))
             return Outcome(Read.SETTLED if settled else Read.DISTURBED, mm)
 
+    def _read_areas(self, count: Count) -> None:
+        """Look where the KSM mappings of a process are."""
+        if not count.mappings:
+            self._stray[count.account] = ()
+            return
+        with contextlib.suppress(OSError):
+            areas = read_areas(self._proc / str(count.pid), self._reader)
+            self._stray[count.account] = stray(areas)
+
+    def _forget_gone(self, accounts: set[int]) -> None:
+        """Drop what was remembered of accounts that are no more."""
+        for remembered in (self._read_at, self._stray, self._heirs):
+            for gone in remembered.keys() - accounts:
+                del remembered[gone]
+        self._orphans &= accounts
+
     def _deny(self, pid: int) -> None:
         with contextlib.suppress(OSError):
             self._denied[pid] = sources.read_start_ticks(self._proc / str(pid))
@@ -351,6 +395,7 @@ class Live:
             return False
         self._compare(pid, mm, after, mappings)
         self.maps.put_baseline(mm, settle(after, mappings))
+        self._read_at[after.id] = time.monotonic()
         return True
 
     def _compare(self, pid: int, mm: int, account: Account, found: int) -> None:

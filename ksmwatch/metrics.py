@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from ksmwatch.backend import Mode
 from ksmwatch.exact import PAGE_SIZE
+from ksmwatch.reconcile import Residue
 from ksmwatch.records import ARRIVALS, DEPARTURES, Movement
 from ksmwatch.snapshot import Confidence, Snapshot
 
@@ -121,6 +122,26 @@ CATALOGUE: tuple[Spec, ...] = (
         "gauge",
         "ksmwatch_process_mappings less ksmwatch_process_kernel_merging_pages, signed.",
         ("pid", "comm"),
+    ),
+    Spec(
+        "ksmwatch_process_stray_mappings",
+        "gauge",
+        "KSM mappings in areas that are not mergeable, in pages, at the last audit of the "
+        "process: only processes that have any.",
+        ("pid", "comm"),
+    ),
+    Spec(
+        "ksmwatch_residue_mappings",
+        "gauge",
+        "Mappings by what KSM's run state makes of them, in pages: merged (run=1), kept (run=0, "
+        "no fault), and after run=2 unmerging, unverified (not read since) or left: the kernel "
+        "left them behind for good.",
+        ("kind",),
+    ),
+    Spec(
+        "ksmwatch_kernel_run_age_seconds",
+        "gauge",
+        "For how long at least /sys/kernel/mm/ksm/run has had its value.",
     ),
     Spec(
         "ksmwatch_process_arrivals",
@@ -326,6 +347,8 @@ def _samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
         "ksmwatch_processes",
         [(("exact",), len(s.processes) - s.estimated), (("estimated",), s.estimated)],
     )
+    yield "ksmwatch_residue_mappings", [((k.value,), s.residue(k)) for k in Residue]
+    yield "ksmwatch_kernel_run_age_seconds", _one(s.run.age)
     yield from _process_samples(s)
     yield from _event_samples(s)
     yield from _kernel_samples(s)
@@ -343,6 +366,10 @@ def _process_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
     yield (
         "ksmwatch_process_kernel_lag_pages",
         [(k, p.kernel_lag) for k, p in rows if p.kernel_lag is not None],
+    )
+    yield (
+        "ksmwatch_process_stray_mappings",
+        [(k, p.stray_mappings) for k, p in rows if p.stray_mappings],
     )
     moved = [(k, p.movements) for k, p in rows if p.movements]
     yield "ksmwatch_process_arrivals", [x for k, m in moved for x in _reasons(m, ARRIVALS, k)]

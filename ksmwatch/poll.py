@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ksmwatch import sources
-from ksmwatch.backend import AuditState, Budget, MapState, Mode, ProbeState
+from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.ledger import Count
+from ksmwatch.reconcile import RunWatch
 from ksmwatch.sources import KsmStat
 
 
 @dataclass(frozen=True)
 class _Seen:
     count: Count
-    round: int
+    at: float
 
 
 class Poll:
@@ -36,6 +37,7 @@ class Poll:
         reader: SmapsReader | PagemapReader | None,
         interval: float,
         proc: Path = Path("/proc"),
+        sys: Path = Path("/sys"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.losses: Counter[str] = Counter()
@@ -46,7 +48,8 @@ class Poll:
         self._proc = proc
         self._seen: dict[int, _Seen] = {}
         self._queue: list[int] = []
-        self._round = 0
+        self.run = RunWatch(clock)
+        self._sys = sys
 
     @property
     def asleep(self) -> bool:
@@ -60,12 +63,14 @@ class Poll:
 
     def tick(self, budget: Budget) -> None:
         """Read the next processes of the round, as far as the budget goes."""
+        self.run.see(sources.read_run(self._sys))
         if not self._queue and self._clock() >= self._next_round:
             self._begin_round()
         self._work(budget)
 
     def refresh(self, budget: Budget) -> None:
         """A whole new round, or as much of it as the budget allows."""
+        self.run.see(sources.read_run(self._sys))
         self._begin_round()
         self._work(budget)
 
@@ -75,7 +80,6 @@ class Poll:
 
     def _begin_round(self) -> None:
         """List the processes. Those not found any more are forgotten."""
-        self._round += 1
         self._next_round = self._clock() + self._interval
         self._queue = sources.pids(self._proc)
         alive = set(self._queue)
@@ -98,7 +102,7 @@ class Poll:
         count = Count(
             mm=0, account=0, pid=pid, start_ticks=ticks, mappings=mappings, exact=False, moves=()
         )
-        self._seen[pid] = _Seen(count, self._round)
+        self._seen[pid] = _Seen(count, self._clock())
 
     def _read(self, directory: Path, stat: KsmStat) -> int:
         if self._reader is None:
@@ -109,6 +113,11 @@ class Poll:
     def counts(self) -> list[Count]:
         """What was read last of each process."""
         return [seen.count for seen in self._seen.values()]
+
+    def evidence(self, count: Count) -> Evidence:
+        """When the process was read."""
+        seen = self._seen.get(count.pid)
+        return Evidence(None if seen is None else self._clock() - seen.at)
 
     def owner(self, count: Count, budget: Budget) -> tuple[int, int] | None:
         """None: what was read of a process that has gone is of no use."""

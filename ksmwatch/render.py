@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-_RIGHT = frozenset({"PID", "MAPPINGS", "MIB", "KERNEL", "LAG"})
+_RIGHT = frozenset({"PID", "MAPPINGS", "MIB", "KERNEL", "LAG", "COUNTED", "STRAY"})
 
 
 def clean(text: str) -> str:

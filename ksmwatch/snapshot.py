@@ -10,12 +10,16 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from ksmwatch.areas import Area
 from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
 from ksmwatch.exact import PAGE_SIZE
+from ksmwatch.reconcile import Residue, RunState
 from ksmwatch.records import Movement
 from ksmwatch.sources import KernelNumbers
 
 SCHEMA = "ksmwatch.snapshot/1"
+# Of one process in the document; all count in stray_mappings.
+_MAX_AREAS = 32
 
 
 class Confidence(StrEnum):
@@ -32,7 +36,7 @@ class Process:
 
     `start_time` is field 22 of /proc/PID/stat, in clock ticks since boot: with the pid it
     names a process for ever, whatever the wall clock does. `kernel_merging_pages` is ksmd's
-    own number, None where it could not be read.
+    own number, None where it could not be read. `read_age`: seconds since the last exact read.
     """
 
     pid: int
@@ -43,6 +47,14 @@ class Process:
     confidence: Confidence
     movements: tuple[int, ...]
     kernel_merging_pages: int | None
+    read_age: float | None
+    stray: tuple[Area, ...] | None
+    residue: Residue
+
+    @property
+    def stray_mappings(self) -> int | None:
+        """KSM mappings in areas that are not mergeable; None until areas were read."""
+        return None if self.stray is None else sum(area.mappings for area in self.stray)
 
     @property
     def bytes(self) -> int:
@@ -75,6 +87,7 @@ class Snapshot:
     losses: Mapping[str, int]
     probes: tuple[ProbeState, ...]
     map_state: MapState | None
+    run: RunState
     audit: AuditState | None
 
     @property
@@ -111,6 +124,10 @@ class Snapshot:
             return None
         return ksm["pages_shared"] + ksm["pages_sharing"]
 
+    def residue(self, which: Residue) -> int:
+        """Mappings, in pages, of the processes whose mappings are of this kind."""
+        return sum(p.mappings for p in self.processes if p.residue is which)
+
     @property
     def kernel_lag(self) -> int | None:
         """Our sum less the kernel's, in pages, signed."""
@@ -134,6 +151,19 @@ def _process(process: Process) -> dict[str, Any]:
         "movements": _movements(process.movements),
         "kernel_merging_pages": process.kernel_merging_pages,
         "kernel_lag": process.kernel_lag,
+        "last_read_seconds": process.read_age,
+        "residue": process.residue.value,
+        "stray_mappings": process.stray_mappings,
+        "stray_areas": [_area(area) for area in (process.stray or ())[:_MAX_AREAS]],
+    }
+
+
+def _area(area: Area) -> dict[str, Any]:
+    return {
+        "start": f"{area.start:#x}",
+        "end": f"{area.end:#x}",
+        "mappings": area.mappings,
+        "name": area.name,
     }
 
 
@@ -158,6 +188,9 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
             "estimated_processes": snapshot.estimated,
             "kernel_mappings": snapshot.kernel_mappings,
             "kernel_lag": snapshot.kernel_lag,
+            "run": snapshot.run.run,
+            "run_age_seconds": snapshot.run.age,
+            "residue": {kind.value: snapshot.residue(kind) for kind in Residue},
         },
         "processes": [_process(process) for process in snapshot.processes],
         "sources": {

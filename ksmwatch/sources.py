@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ksmwatch.errors import SourceError
-
 
 @dataclass(frozen=True)
 class KernelNumbers:
@@ -76,23 +74,21 @@ def read_numbers(proc: Path, sys: Path) -> KernelNumbers:
     return KernelNumbers(ksm, texts["meminfo"], vmstat, tuple(failures))
 
 
-def read_run(sys: Path) -> int:
-    """/sys/kernel/mm/ksm/run: 0 stopped, 1 scanning, 2 unmerging and then stopped.
-
-    Raises SourceError when it cannot be read.
-    """
+def _read_ksm_file(sys: Path, name: str) -> int | None:
     try:
-        return int((sys / "kernel/mm/ksm/run").read_text())
-    except (OSError, ValueError) as error:
-        raise SourceError(f"/sys/kernel/mm/ksm/run cannot be read: {error}.") from error
+        return int((sys / "kernel/mm/ksm" / name).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def read_run(sys: Path) -> int | None:
+    """/sys/kernel/mm/ksm/run: 0 stopped, 1 scanning, 2 unmerged; None if unreadable."""
+    return _read_ksm_file(sys, "run")
 
 
 def read_pages_shared(sys: Path) -> int | None:
     """/sys/kernel/mm/ksm/pages_shared: stable nodes that ksmd knows; None if unreadable."""
-    try:
-        return int((sys / "kernel/mm/ksm/pages_shared").read_text())
-    except (OSError, ValueError):
-        return None
+    return _read_ksm_file(sys, "pages_shared")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ksmwatch import __version__, sources
 from ksmwatch.attach import AttachError
-from ksmwatch.backend import AuditState, Backend, Budget, MapState, Mode, ProbeState
+from ksmwatch.backend import AuditState, Backend, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.config import Config
 from ksmwatch.errors import NoLiveError, SourceError
 from ksmwatch.exact import choose_reader
@@ -20,6 +20,7 @@ from ksmwatch.metrics import LOSSES
 from ksmwatch.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags
 from ksmwatch.poll import Poll
 from ksmwatch.processes import ProcessTable
+from ksmwatch.reconcile import RunWatch, residue
 from ksmwatch.snapshot import Confidence, Process, Snapshot
 
 # More refusals than there are probes to choose from cannot happen.
@@ -35,6 +36,7 @@ class Nothing:
 
     def __init__(self) -> None:
         self.losses: Counter[str] = Counter()
+        self.run = RunWatch()
 
     def tick(self, budget: Budget) -> None:
         """Nothing is due."""
@@ -45,6 +47,10 @@ class Nothing:
     def counts(self) -> list[Count]:
         """None."""
         return []
+
+    def evidence(self, count: Count) -> Evidence:
+        """None."""
+        return Evidence()
 
     def owner(self, count: Count, budget: Budget) -> tuple[int, int] | None:
         """None."""
@@ -168,9 +174,9 @@ class Watcher:
         self.backend.refresh(budget)
         numbers = sources.read_numbers(self._proc, self._sys)
         self.losses["sources_unreadable"] += len(numbers.failures)
-        processes = [
-            p for c in self.backend.counts() if (p := self._process(c, budget)) is not None
-        ]
+        shared = (numbers.ksm or {}).get("pages_shared")
+        found = (self._process(c, budget, shared) for c in self.backend.counts())
+        processes = [process for process in found if process is not None]
         totals = self.backend.totals()
         return Snapshot(
             time=time.time(),
@@ -187,6 +193,7 @@ class Watcher:
             losses=self._all_losses(totals),
             probes=tuple(self.backend.probes()),
             map_state=self.backend.map_state(),
+            run=self.backend.run.state,
             audit=self.backend.audit_state(),
         )
 
@@ -195,7 +202,7 @@ class Watcher:
         seen = self.losses + self.backend.losses
         return {kind: seen[kind] + totals.get(kind, 0) for kind in sorted({*LOSSES, *seen})}
 
-    def _process(self, count: Count, budget: Budget) -> Process | None:
+    def _process(self, count: Count, budget: Budget, pages_shared: int | None) -> Process | None:
         """A count with its process's names; None when no process has that mm any more."""
         pid, identity = count.pid, self._table.identify(count.pid)
         if identity is None or identity.start_ticks != count.start_ticks:
@@ -210,6 +217,7 @@ class Watcher:
             merging = sources.read_ksm_stat(self._proc / str(pid)).merging_pages
         except (OSError, ValueError):
             merging = None
+        evidence = self.backend.evidence(count)
         return Process(
             pid=pid,
             start_time=identity.start_ticks,
@@ -219,4 +227,7 @@ class Watcher:
             confidence=Confidence.EXACT if count.exact else Confidence.ESTIMATED,
             movements=count.moves,
             kernel_merging_pages=merging,
+            read_age=evidence.read_age,
+            stray=evidence.stray,
+            residue=residue(self.backend.run.state, pages_shared, evidence.read_age),
         )
