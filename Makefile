@@ -61,7 +61,7 @@ packages:
 kernels: setup
 	@$(VM) --fetch
 
-workload: setup
+workload: setup ## The C programs that tests drive
 	@$(MAKE) --no-print-directory -C tests/workload
 
 clean: ## Remove what was made here (the kernels' cache stays)

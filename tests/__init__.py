@@ -1,0 +1,1 @@
+"""Pure units, recorded fixtures and real kernels."""

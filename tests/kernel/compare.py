@@ -1,0 +1,57 @@
+"""The comparison that everything is about: the daemon's snapshot against the page tables."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests import oracle
+from tests.kernel.daemon import Daemon
+
+# A quiescent point may wait so long until no process is estimated any more.
+SETTLE_SECONDS = 2.0
+# Under emulation everything takes some ten times as long.
+_EMULATION = 10
+
+
+def mappings(document: dict[str, Any]) -> dict[int, int]:
+    """Mappings by pid, of the processes that have any."""
+    return {p["pid"]: p["mappings"] for p in document["processes"] if p["mappings"]}
+
+
+def settled_snapshot(daemon: Daemon) -> dict[str, Any]:
+    """A snapshot in which no process is estimated."""
+    deadline = time.monotonic() + SETTLE_SECONDS * _EMULATION
+    while True:
+        document = daemon.snapshot()
+        if document["host"]["confidence"] == "exact" or time.monotonic() > deadline:
+            return document
+
+
+def assert_exact(daemon: Daemon, expected: dict[int, int]) -> dict[str, Any]:
+    """With ksmd stopped: the snapshot, the oracle and what the test did agree to the page."""
+    document = settled_snapshot(daemon)
+    truth = oracle.host()
+    assert truth == expected, "the oracle does not see what the test did"
+    _assert_equal(document, truth)
+    return document
+
+
+def assert_exact_while_merging(daemon: Daemon, expected: dict[int, int]) -> None:
+    """With ksmd running: as soon as the truth stands still around a snapshot, they agree."""
+    deadline = time.monotonic() + 60
+    while True:
+        before = oracle.host()
+        document = settled_snapshot(daemon)
+        if before == expected == oracle.host():
+            _assert_equal(document, expected)
+            return
+        assert time.monotonic() < deadline, f"ksmd did not get so far: {before}, not {expected}"
+
+
+def _assert_equal(document: dict[str, Any], truth: dict[int, int]) -> None:
+    assert mappings(document) == truth, f"losses: {document['losses']}"
+    assert document["host"]["mappings"] == sum(truth.values())
+    assert document["host"]["confidence"] == "exact", document["host"]["reason"]
+    assert document["audit"]["missing"] == document["audit"]["surplus"] == 0
+    assert document["totals"]["miscounted_mms"] == 0

@@ -1,0 +1,127 @@
+"""What is attached when, the baseline, and the end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.compare import assert_exact
+from tests.kernel.daemon import Daemon
+from tests.ksmctl import Ksm
+from tests.workload import Tenant, Workload
+
+HOT = {
+    "folio_add_anon_rmap_ptes",
+    "folio_remove_rmap_ptes",
+    "page_add_anon_rmap",
+    "page_remove_rmap",
+}
+
+
+@pytest.fixture(scope="module")
+def tracefs() -> Path:
+    """The kernel's own list of functions that anything is attached to."""
+    path = Path("/sys/kernel/tracing")
+    if not (path / "enabled_functions").exists():
+        subprocess.run(["mount", "-t", "tracefs", "none", path], check=True)
+    return path / "enabled_functions"
+
+
+def attached(tracefs: Path) -> set[str]:
+    """Kernel functions with a probe of anybody's."""
+    return {line.split()[0] for line in tracefs.read_text().splitlines()}
+
+
+def mergeable(load: Workload, name: str, pages: int) -> Tenant:
+    tenant = load.spawn(name)
+    tenant.map("heap", pages)
+    tenant.fill("heap", 0, pages, seed=2, modulo=7)
+    tenant.madvise("heap", 0, pages, "mergeable")
+    return tenant
+
+
+@pytest.mark.parametrize("probes", ["fentry", "kprobe"])
+def test_asleep_nothing_is_on_the_hot_path_and_waking_up_loses_nothing(
+    probes: str, ksm: Ksm, tracefs: Path
+) -> None:
+    assert not attached(tracefs)
+    with Daemon(f"--probes={probes}") as daemon, Workload() as load:
+        # The first tick decides to sleep; a snapshot does as well.
+        assert daemon.snapshot()["asleep"] is True
+        assert not attached(tracefs) & HOT
+        assert "try_to_merge_one_page" in attached(tracefs)
+        a, b = mergeable(load, "a", 1009), mergeable(load, "b", 1511)
+        ksm.merge_all()
+        document = assert_exact(daemon, {a.pid: 1009, b.pid: 1511})
+        assert document["asleep"] is False
+        assert len(attached(tracefs) & HOT) == 2
+        a.write("heap", 0, 101)
+        assert_exact(daemon, {a.pid: 908, b.pid: 1511})
+        ksm.unmerge()
+        assert_exact(daemon, {})
+        assert daemon.snapshot()["asleep"] is True
+        assert not attached(tracefs) & HOT
+        # Awake for the second time, by replacements that follow at once.
+        ksm.merge_all()
+        assert_exact(daemon, {a.pid: 908, b.pid: 1511})
+        assert daemon.stop() == 0
+    assert not attached(tracefs)
+
+
+def test_kill_dash_nine_of_the_daemon_detaches_everything_too(ksm: Ksm, tracefs: Path) -> None:
+    with Daemon() as daemon:
+        assert attached(tracefs)
+        daemon.process.kill()
+        daemon.process.wait()
+    # Links are closed by the kernel after the process has been reaped.
+    deadline = time.monotonic() + 30
+    while attached(tracefs):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("probes", ["fentry", "kprobe"])
+def test_what_was_merged_before_the_start_is_counted_under_churn(probes: str, ksm: Ksm) -> None:
+    with Workload() as load:
+        tenants = [mergeable(load, f"tenant-{i}", 701 + 2 * i) for i in range(5)]
+        ksm.merge_all()
+        truth = {tenant.pid: 701 + 2 * i for i, tenant in enumerate(tenants)}
+        daemon = Daemon(f"--probes={probes}")
+        start = threading.Thread(target=daemon.wait_until_ready)
+        start.start()
+        rounds = churn(load, tenants, truth, start.is_alive)
+        start.join()
+        with daemon:
+            assert_exact(daemon, truth)
+            tenants[0].write("heap", 690, 3)
+            truth[tenants[0].pid] -= 3
+            assert_exact(daemon, truth)
+            assert daemon.stop() == 0
+        assert rounds > 20, "the start was over before there was any churn"
+
+
+def churn(
+    load: Workload, tenants: list[Tenant], truth: dict[int, int], going_on: Callable[[], bool]
+) -> int:
+    """Write, fork and kill as long as something goes on; keeps `truth`, returns the rounds."""
+    rounds = 0
+    while going_on():
+        tenant = tenants[rounds % len(tenants)]
+        if rounds < 600 * len(tenants):
+            tenant.write("heap", rounds // len(tenants), 1)
+            truth[tenant.pid] -= 1
+        child = tenant.fork(f"child-{rounds}")
+        if rounds % 11 == 0:
+            # Some stay, having written a little themselves.
+            child.write("heap", 695, 5)
+            truth[child.pid] = truth[tenant.pid] - 5
+        else:
+            child.kill(signal.SIGKILL)
+        rounds += 1
+    return rounds

@@ -1,0 +1,118 @@
+"""The real Prometheus scrapes the daemon, and its query returns the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests import oracle
+from tests.kernel.daemon import Daemon, free_port
+from tests.ksmctl import Ksm
+from tests.workload import Workload
+
+PROMETHEUS = Path(os.environ["DEB_PROMETHEUS"]) / "usr/bin"
+_DEADLINE_SECONDS = 180
+
+CONFIG = """\
+global: {{scrape_interval: 1s}}
+scrape_configs:
+  - job_name: ksmwatch
+    static_configs: [{{targets: ['127.0.0.1:{port}']}}]
+"""
+
+
+@contextmanager
+def prometheus(target: int, directory: Path) -> Iterator[int]:
+    """A Prometheus that scrapes a port every second; yields its own port."""
+    config = directory / "prometheus.yml"
+    config.write_text(CONFIG.format(port=target))
+    port = free_port()
+    server = subprocess.Popen(
+        [
+            PROMETHEUS / "prometheus",
+            f"--config.file={config}",
+            f"--storage.tsdb.path={directory}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+        ]
+    )
+    try:
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+def query(port: int, expression: str) -> list[dict[str, Any]]:
+    """An instant query; empty while the server does not answer yet."""
+    url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+    try:
+        with urllib.request.urlopen(url) as answer:
+            result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    except (urllib.error.URLError, ConnectionError):
+        return []
+    return result
+
+
+def wait_for_scrape(port: int, after: float) -> None:
+    """Returns when the server has a scrape of a snapshot that was taken after a time."""
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        result = query(port, "ksmwatch_snapshot_timestamp_seconds")
+        if result and float(result[0]["value"][1]) > after:
+            return
+        time.sleep(0.2)
+    raise AssertionError("Prometheus has not scraped the daemon in time")
+
+
+def test_a_query_returns_what_the_page_tables_say(ksm: Ksm, tmp_path: Path) -> None:
+    with Daemon() as daemon, Workload() as load, prometheus(daemon.port, tmp_path) as port:
+        tenants = []
+        for name, pages in (("tenant-a", 1009), ("tenant-b", 2003)):
+            tenant = load.spawn(name)
+            tenant.map("heap", pages)
+            tenant.fill("heap", 0, pages, seed=7, modulo=1)
+            tenant.madvise("heap", 0, pages, "mergeable")
+            tenants.append(tenant)
+        ksm.merge_all()
+        tenants[0].write("heap", 0, 211)
+        truth = oracle.host()
+        wait_for_scrape(port, time.time())
+        found = {
+            int(row["metric"]["pid"]): int(row["value"][1])
+            for row in query(port, "ksmwatch_process_mappings")
+        }
+        (total,) = query(port, "ksmwatch_mappings")
+        (up,) = query(port, 'up{job="ksmwatch"}')
+    assert truth == {tenants[0].pid: 798, tenants[1].pid: 2003}
+    assert {pid: n for pid, n in found.items() if n} == truth
+    assert int(total["value"][1]) == 2801
+    assert up["value"][1] == "1"
+
+
+def test_promtool_has_nothing_to_complain_about(ksm: Ksm) -> None:
+    with Daemon() as daemon, Workload() as load:
+        tenant = load.spawn('te"n\\ant')
+        tenant.map("heap", 101)
+        tenant.fill("heap", 0, 101, seed=1, modulo=1)
+        tenant.madvise("heap", 0, 101, "mergeable")
+        ksm.merge_all()
+        text = daemon.metrics()
+    done = subprocess.run(
+        [PROMETHEUS / "promtool", "check", "metrics"],
+        input=text,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")

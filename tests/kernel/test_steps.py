@@ -1,0 +1,107 @@
+"""Every way in and out of the count, step by step, with ksmd stopped and running."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.kernel.compare import assert_exact, assert_exact_while_merging
+from tests.kernel.daemon import Daemon
+from tests.ksmctl import Ksm
+from tests.workload import Workload
+
+A, B, C = 2003, 3001, 4001
+
+
+@pytest.fixture(scope="module", params=["fentry", "kprobe"])
+def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """One daemon for all steps of a mechanism."""
+    with Daemon(f"--probes={request.param}") as daemon:
+        yield daemon
+        document = daemon.snapshot()
+        assert {p["mechanism"] for p in document["probes"]} == {request.param, "raw_tracepoint"}
+        assert document["losses"] == dict.fromkeys(document["losses"], 0)
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("ksmd", ["stopped", "running"])
+def test_every_step_is_counted_to_the_page(daemon: Daemon, ksm: Ksm, ksmd: str) -> None:
+    check: Callable[[Daemon, dict[int, int]], object]
+    check = assert_exact_while_merging if ksmd == "running" else assert_exact
+    with Workload() as load:
+        a, b, c = (load.spawn(name) for name in ("tenant-a", "tenant-b", "tenant-c"))
+        truth = {a.pid: A, b.pid: B, c.pid: C}
+        for tenant, pages in ((a, A), (b, B), (c, C)):
+            tenant.map("heap", pages)
+            # 89 different contents: chains of stable nodes as well as single ones.
+            tenant.fill("heap", 0, pages, seed=1, modulo=89)
+            tenant.madvise("heap", 0, pages, "mergeable")
+        ksm.merge_all(stop=ksmd == "stopped")
+        check(daemon, truth)
+
+        a.write("heap", 13, 211)
+        truth[a.pid] -= 211
+        check(daemon, truth)
+
+        b.madvise("heap", 101, 307, "dontneed")
+        truth[b.pid] -= 307
+        check(daemon, truth)
+
+        b.munmap("heap", 2600, 401)
+        truth[b.pid] -= 401
+        check(daemon, truth)
+
+        c.mremap("heap", 0, 4001, 3498)
+        truth[c.pid] -= 503
+        check(daemon, truth)
+        c.move("heap", 0, 3498)
+        if ksmd == "stopped":
+            # move_vma() unmerges what it moves, and nobody merges it again.
+            check(daemon, {a.pid: truth[a.pid], b.pid: truth[b.pid]})
+            ksm.merge_all()
+        check(daemon, truth)
+
+        d = c.fork("tenant-d")
+        truth[d.pid] = truth[c.pid]
+        check(daemon, truth)
+
+        d.write("heap", 0, 127)
+        truth[d.pid] -= 127
+        check(daemon, truth)
+
+        d.exec()
+        del truth[d.pid]
+        check(daemon, truth)
+
+        a.kill(signal.SIGKILL)
+        del truth[a.pid]
+        check(daemon, truth)
+
+        b.madvise("heap", 500, 101, "unmergeable")
+        truth[b.pid] -= 101
+        check(daemon, truth)
+
+        ksm.stop()
+        assert_exact(daemon, truth)
+
+        ksm.unmerge()
+        assert_exact(daemon, {})
+
+
+def test_a_kill_shows_at_once_while_the_kernel_still_counts_it(daemon: Daemon, ksm: Ksm) -> None:
+    with Workload() as load:
+        victim, other = load.spawn("victim"), load.spawn("other")
+        for tenant, pages in ((victim, 1009), (other, 503)):
+            tenant.map("heap", pages)
+            tenant.fill("heap", 0, pages, seed=5, modulo=1)
+            tenant.madvise("heap", 0, pages, "mergeable")
+        ksm.merge_all()
+        before = assert_exact(daemon, {victim.pid: 1009, other.pid: 503})
+        victim.kill(signal.SIGKILL)
+        after = assert_exact(daemon, {other.pid: 503})
+    kernel = [document["sources"]["ksm"]["pages_sharing"] for document in (before, after)]
+    assert kernel[0] == kernel[1]
+    assert after["host"]["kernel_mappings"] == 1512
+    assert after["host"]["kernel_lag"] == -1009

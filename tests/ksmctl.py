@@ -1,0 +1,77 @@
+"""KSM's switches, for tests: quick scans, known states, everything put back at the end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_DIRECTORY = Path("/sys/kernel/mm/ksm")
+_QUICK = {"pages_to_scan": 5000, "sleep_millisecs": 2}
+_DEADLINE_SECONDS = 240
+
+
+class Ksm:
+    """Quick, stopped and with nothing merged, inside and after the context."""
+
+    def __enter__(self) -> Self:
+        self._saved = {name: self.read(name) for name in _QUICK}
+        self.unmerge()
+        for name, value in _QUICK.items():
+            self.write(name, value)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.unmerge()
+        self.write("run", 0)
+        for name, value in self._saved.items():
+            self.write(name, value)
+
+    @staticmethod
+    def read(name: str) -> int:
+        """A file of /sys/kernel/mm/ksm."""
+        return int((_DIRECTORY / name).read_text())
+
+    @staticmethod
+    def write(name: str, value: int) -> None:
+        """Set a file of /sys/kernel/mm/ksm."""
+        (_DIRECTORY / name).write_text(str(value))
+
+    @staticmethod
+    def has(name: str) -> bool:
+        """Whether this kernel has the file."""
+        return (_DIRECTORY / name).exists()
+
+    def start(self) -> None:
+        """Let ksmd scan."""
+        self.write("run", 1)
+
+    def stop(self) -> None:
+        """Stop ksmd; when the write returns its batch is over, as it holds the same mutex."""
+        self.write("run", 0)
+
+    def unmerge(self) -> None:
+        """Unmerge everything; when the write returns it is done."""
+        self.write("run", 2)
+
+    def merge_all(self, *, stop: bool = True, scans: int = 4) -> None:
+        """Let ksmd go round until all that can merge has merged.
+
+        A page is merged when it has not changed since the round before, so three whole rounds
+        after the current one do.
+        """
+        self.start()
+        target = self.read("full_scans") + scans
+        deadline = time.monotonic() + _DEADLINE_SECONDS
+        while self.read("full_scans") < target:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"ksmd is at scan {self.read('full_scans')} of {target}")
+            time.sleep(0.02)
+        if stop:
+            self.stop()

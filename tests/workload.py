@@ -1,0 +1,169 @@
+"""Processes that do to their memory what a test tells them: the other end of ksmload.c."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_KSMLOAD = Path(__file__).with_name("workload") / "build" / "ksmload"
+_ANSWER_SECONDS = 120
+
+
+class RefusedError(OSError):
+    """A tenant answered with an error."""
+
+
+class Tenant:
+    """One process. Numbers of pages and first pages count from the beginning of a region."""
+
+    def __init__(self, load: Workload, connection: socket.socket, name: str, pid: int) -> None:
+        self._load = load
+        self._connection = connection
+        self._pidfd = os.pidfd_open(pid)
+        self.name = name
+        self.pid = pid
+
+    def tell(self, *words: object) -> int:
+        """One command; returns when it has been done, with the value of the answer."""
+        self._send(*words)
+        answer = self._connection.recv(256).decode().strip()
+        if not answer.startswith("ok "):
+            raise RefusedError(f"{self.name}: {' '.join(map(str, words))}: {answer or 'it ended'}")
+        return int(answer.removeprefix("ok "))
+
+    def _send(self, *words: object) -> None:
+        self._connection.send(" ".join(map(str, words)).encode())
+
+    def map(self, region: str, pages: int, *, shared: bool = False) -> None:
+        """A new anonymous region."""
+        self.tell("map", region, pages, "shared" if shared else "private")
+
+    def fill(self, region: str, first: int, pages: int, *, seed: int, modulo: int = 1) -> None:
+        """Page i gets the content (seed, i % modulo); modulo 0: (seed, i)."""
+        self.tell("fill", region, first, pages, seed, modulo)
+
+    def write(self, region: str, first: int, pages: int) -> None:
+        """Contents that no other page has."""
+        self.tell("write", region, first, pages)
+
+    def madvise(self, region: str, first: int, pages: int, advice: str) -> None:
+        """Advise, by the name of the advice in lower case."""
+        self.tell("madvise", region, first, pages, advice)
+
+    def munmap(self, region: str, first: int, pages: int) -> None:
+        """Unmap; the region keeps its name and numbering."""
+        self.tell("munmap", region, first, pages)
+
+    def mremap(self, region: str, first: int, pages: int, new: int) -> None:
+        """Change the size, in place where there is room."""
+        self.tell("mremap", region, first, pages, new)
+
+    def move(self, region: str, first: int, pages: int) -> None:
+        """Move to another address."""
+        self.tell("move", region, first, pages)
+
+    def address(self, region: str) -> int:
+        """Where the region begins."""
+        return self.tell("addr", region)
+
+    def fork(self, name: str) -> Tenant:
+        """A child with copies of everything."""
+        return self._load.accept(name, self.tell("fork", name))
+
+    def clone_vm(self, name: str) -> Tenant:
+        """A child process that shares the address space."""
+        return self._load.accept(name, self.tell("clonevm", name))
+
+    def vfork_exec(self, name: str) -> Tenant:
+        """A child that had no copy of anything."""
+        return self._load.accept(name, self.tell("vforkexec", name))
+
+    def exec(self) -> Tenant:
+        """The same process with nothing in memory. Use what is returned from then on."""
+        self._send("exec", self.name)
+        return self._load.accept(self.name, self.pid)
+
+    def exit(self) -> None:
+        """End by itself; returns when the address space has gone."""
+        self._send("exit")
+        self.wait()
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """A signal; returns when the process has ended and its address space has gone."""
+        signal.pidfd_send_signal(self._pidfd, number)
+        self.wait()
+
+    def wait(self) -> None:
+        """Returns when the process has ended: a pidfd is readable after exit_mm()."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(_ANSWER_SECONDS * 1000):
+            raise TimeoutError(f"{self.name} does not end")
+        self._load.reap(self.pid)
+
+    def close(self) -> None:
+        """Let go of it; by that it ends if it has not yet."""
+        self._connection.close()
+        os.close(self._pidfd)
+
+
+class Workload:
+    """All tenants of a test. They end with it."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="ksmload-")
+        self._path = f"{self._directory.name}/socket"
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(self._path)
+        self._listener.listen(64)
+        self._listener.settimeout(_ANSWER_SECONDS)
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._tenants: list[Tenant] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for tenant in self._tenants:
+            with contextlib.suppress(ProcessLookupError):
+                tenant.kill()
+            tenant.close()
+        for child in self._children.values():
+            child.wait()
+        self._listener.close()
+        self._directory.cleanup()
+
+    def spawn(self, name: str) -> Tenant:
+        """A new process that has nothing."""
+        child = subprocess.Popen([_KSMLOAD, self._path, name], stdin=subprocess.DEVNULL)
+        self._children[child.pid] = child
+        return self.accept(name, child.pid)
+
+    def accept(self, name: str, pid: int) -> Tenant:
+        """Take the connection of a process that was just made."""
+        connection, _ = self._listener.accept()
+        connection.settimeout(_ANSWER_SECONDS)
+        hello = connection.recv(256).decode().rpartition(" ")
+        assert (hello[0], int(hello[2])) == (name, pid), f"{hello} is not {name} {pid}"
+        tenant = Tenant(self, connection, name, pid)
+        self._tenants.append(tenant)
+        return tenant
+
+    def reap(self, pid: int) -> None:
+        """Collect a process that has ended, if it is our own child."""
+        child = self._children.pop(pid, None)
+        if child is not None:
+            child.wait()
