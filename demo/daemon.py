@@ -23,7 +23,6 @@ class Daemon:
     """`ksmwatch run` in a process of its own. Its log is kept until it ends."""
 
     def __init__(self, listen: str) -> None:
-
         self._directory = tempfile.TemporaryDirectory(prefix="ksmwatch-demo-")
         self.socket = Path(self._directory.name) / "socket"
         self._log = Path(self._directory.name) / "log"
