@@ -89,16 +89,19 @@ class Tenant:
     def exec(self) -> Tenant:
         """The same process with nothing in memory. Use what is returned from then on."""
         self._send("exec", self.name)
-        return self._load.accept(self.name, self.pid)
+        fresh = self._load.accept(self.name, self.pid)
+        self._load.replaced(self)
+        return fresh
 
     def exit(self) -> None:
         """End by itself; returns when the address space has gone."""
         self._send("exit")
         self.wait()
 
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """A signal; returns when the process has ended and its address space has gone."""
-        signal.pidfd_send_signal(self._pidfd, number)
+    def kill(self) -> None:
+        """SIGKILL; returns when the process has ended and its address space has gone."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self.wait()
 
     def wait(self) -> None:
@@ -107,10 +110,11 @@ class Tenant:
         poll.register(self._pidfd, select.POLLIN)
         if not poll.poll(_ANSWER_SECONDS * 1000):
             raise TimeoutError(f"{self.name} does not end")
-        self._load.reap(self.pid)
+        self.close()
+        self._load.gone(self)
 
     def close(self) -> None:
-        """Let go of it; by that it ends if it has not yet."""
+        """Let go of the connection, by which the process ends, and of the descriptor."""
         self._connection.close()
         os.close(self._pidfd)
 
@@ -137,12 +141,8 @@ class Workload:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for tenant in self._tenants:
-            with contextlib.suppress(ProcessLookupError):
-                tenant.kill()
-            tenant.close()
-        for child in self._children.values():
-            child.wait()
+        for tenant in list(self._tenants):
+            tenant.kill()
         self._listener.close()
         self._directory.cleanup()
 
@@ -162,8 +162,14 @@ class Workload:
         self._tenants.append(tenant)
         return tenant
 
-    def reap(self, pid: int) -> None:
-        """Collect a process that has ended, if it is our own child."""
-        child = self._children.pop(pid, None)
+    def replaced(self, tenant: Tenant) -> None:
+        """Forget the connection of a process that has another one now."""
+        self._tenants.remove(tenant)
+        tenant.close()
+
+    def gone(self, tenant: Tenant) -> None:
+        """Forget a process that has ended; collect it if it is our own child."""
+        self._tenants.remove(tenant)
+        child = self._children.pop(tenant.pid, None)
         if child is not None:
             child.wait()

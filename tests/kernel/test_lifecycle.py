@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import threading
 import time
@@ -122,6 +121,6 @@ def churn(
             child.write("heap", 695, 5)
             truth[child.pid] = truth[tenant.pid] - 5
         else:
-            child.kill(signal.SIGKILL)
+            child.kill()
         rounds += 1
     return rounds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -75,7 +74,7 @@ def test_every_step_is_counted_to_the_page(daemon: Daemon, ksm: Ksm, ksmd: str) 
         del truth[d.pid]
         check(daemon, truth)
 
-        a.kill(signal.SIGKILL)
+        a.kill()
         del truth[a.pid]
         check(daemon, truth)
 
@@ -99,7 +98,7 @@ def test_a_kill_shows_at_once_while_the_kernel_still_counts_it(daemon: Daemon, k
             tenant.madvise("heap", 0, pages, "mergeable")
         ksm.merge_all()
         before = assert_exact(daemon, {victim.pid: 1009, other.pid: 503})
-        victim.kill(signal.SIGKILL)
+        victim.kill()
         after = assert_exact(daemon, {other.pid: 503})
     kernel = [document["sources"]["ksm"]["pages_sharing"] for document in (before, after)]
     assert kernel[0] == kernel[1]
