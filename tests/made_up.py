@@ -1,0 +1,107 @@
+"""A host that never was, for tests of what is made from snapshots."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ksmwatch.areas import Area
+from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
+from ksmwatch.metrics import LOSSES
+from ksmwatch.reconcile import Residue, RunState
+from ksmwatch.records import Movement, Total
+from ksmwatch.snapshot import Confidence, Process, Snapshot
+from ksmwatch.sources import KernelNumbers
+
+STRAY = Area(0x7F0000000000, 0x7F0000010000, 3, mergeable=False, name="[heap]")
+
+
+def process(**changes: Any) -> Process:
+    """Process 42 with 100 mappings, of which 3 are stray."""
+    values: dict[str, Any] = {
+        "pid": 42,
+        "start_time": 9000,
+        "comm": "tenant",
+        "name": "tenant-with-a-long-name",
+        "mappings": 100,
+        "confidence": Confidence.EXACT,
+        "movements": (80, 10, 5, 25, 19, 1),
+        "kernel_merging_pages": 110,
+        "read_age": 2.5,
+        "stray": (STRAY,),
+        "residue": Residue.MERGED,
+    }
+    return Process(**{**values, **changes})
+
+
+def snapshot(**changes: Any) -> Snapshot:
+    """A live host with one process. Every total has a value of its own, from 1000 on."""
+    kinds = [*Movement, *Total]
+    values: dict[str, Any] = {
+        "time": 1700000000.5,
+        "duration": 0.25,
+        "version": "0.1.0",
+        "kernel": "7.3.9-test",
+        "mode": Mode.BPF,
+        "mode_reason": None,
+        "asleep": False,
+        "doubt": None,
+        "processes": (process(),),
+        "numbers": numbers(),
+        "totals": {kind.name.lower(): 1000 + kind for kind in kinds},
+        "losses": dict.fromkeys(LOSSES, 0),
+        "probes": (
+            ProbeState("merge", "fentry", "try_to_merge_one_page", attached=True, missed=7),
+        ),
+        "map_state": MapState(accounts=1, limit=65536, memory=8388608),
+        "run": RunState(1, 30.0),
+        "audit": AuditState(reads=12, rounds=3, surplus=4, missing=1, last=-1),
+    }
+    return Snapshot(**{**values, **changes})
+
+
+def numbers(**changes: Any) -> KernelNumbers:
+    """What the kernel says: 20 + 95 mappings."""
+    values: dict[str, Any] = {
+        "ksm": {
+            "run": 1,
+            "pages_shared": 20,
+            "pages_sharing": 95,
+            "pages_unshared": 5,
+            "pages_volatile": 6,
+            "ksm_zero_pages": 0,
+            "general_profit": -4096,
+            "full_scans": 11,
+            "pages_scanned": 12345,
+        },
+        "meminfo": {"MemTotal": 2048000, "PageTables": 1234},
+        "vmstat": {"cow_ksm": 17, "ksm_swpin_copy": 2},
+    }
+    return KernelNumbers(**{**values, **changes})
+
+
+def poll(**changes: Any) -> Snapshot:
+    """What polling gives: no events, no map, no auditor."""
+    values: dict[str, Any] = {
+        "mode": Mode.POLL,
+        "mode_reason": "No BPF here.",
+        "doubt": "polled",
+        "processes": (process(movements=(), confidence=Confidence.ESTIMATED),),
+        "totals": {},
+        "probes": (),
+        "map_state": None,
+        "audit": None,
+    }
+    return dataclasses.replace(snapshot(), **{**values, **changes})
+
+
+def nothing() -> Snapshot:
+    """A kernel without KSM."""
+    return poll(
+        mode=Mode.NONE,
+        doubt=None,
+        processes=(),
+        numbers=numbers(ksm=None),
+        run=RunState(None, 0.0),
+        asleep=True,
+    )
