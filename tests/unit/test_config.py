@@ -1,0 +1,173 @@
+"""Flags over file over defaults, and a sentence for everything that is wrong."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ksmwatch import config
+from ksmwatch.config import Address, Config, parse_address
+from ksmwatch.errors import ConfigError
+
+
+def flags(*argv: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    config.add_flags(parser)
+    return vars(parser.parse_args(argv))
+
+
+def test_defaults() -> None:
+    assert config.make({}, {}) == Config(
+        web_listen_address=(Address("", 10054),),
+        web_telemetry_path="/metrics",
+        socket="/run/ksmwatch/ksmwatch.sock",
+        backend="auto",
+        probes="auto",
+        accounts_max=65536,
+        audit_cpu_percent=0.5,
+        poll_interval=15.0,
+        poll_cpu_percent=1.0,
+        log_level="info",
+        log_format="logfmt",
+    )
+
+
+def test_flags_over_file_over_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "ksmwatch.toml"
+    path.write_text(
+        'backend = "poll"\nprobes = "kprobe"\n'
+        '[web]\nlisten-address = "localhost:1"\ntelemetry-path = "/ksm"\n'
+        "[accounts]\nmax = 1000\n[poll]\ninterval = 2\n[log]\nlevel = 'debug'\n"
+    )
+    file = config.read_file(path)
+    given = flags("--backend", "bpf", "--accounts.max", "2000", "--log.format=json")
+    made = config.make(file, given, str(path))
+    assert made.backend == "bpf"
+    assert made.accounts_max == 2000
+    assert made.log_format == "json"
+    assert made.probes == "kprobe"
+    assert made.web_listen_address == (Address("localhost", 1),)
+    assert made.web_telemetry_path == "/ksm"
+    assert made.poll_interval == 2.0
+    assert made.log_level == "debug"
+    assert made.audit_cpu_percent == 0.5
+
+
+def test_addresses_are_repeatable_as_flags_and_a_list_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "ksmwatch.toml"
+    path.write_text('web.listen-address = [":1", "[::1]:2"]\n')
+    file = config.read_file(path)
+    assert config.make(file, flags()).web_listen_address == (Address("", 1), Address("::1", 2))
+    given = flags("--web.listen-address", "a:3", "--web.listen-address", ":4")
+    assert config.make(file, given).web_listen_address == (Address("a", 3), Address("", 4))
+
+
+def test_underscores_in_the_file_are_dashes(tmp_path: Path) -> None:
+    path = tmp_path / "ksmwatch.toml"
+    path.write_text("[audit]\ncpu_percent = 2\n")
+    assert config.make(config.read_file(path), {}).audit_cpu_percent == 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (":9", Address("", 9)),
+        ("host:65535", Address("host", 65535)),
+        ("127.0.0.1:0", Address("127.0.0.1", 0)),
+        ("[::]:80", Address("::", 80)),
+        ("[fe80::1]:80", Address("fe80::1", 80)),
+    ],
+)
+def test_addresses(text: str, expected: Address) -> None:
+    assert parse_address(text) == expected
+
+
+BAD_ADDRESS = "must be HOST:PORT or :PORT"
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--web.listen-address", "9100"], f"['9100'] {BAD_ADDRESS}"),
+        (["--web.listen-address", "host:"], f"['host:'] {BAD_ADDRESS}"),
+        (["--web.listen-address", "h:65536"], f"['h:65536'] {BAD_ADDRESS}"),
+        (["--web.listen-address", "h:-1"], f"['h:-1'] {BAD_ADDRESS}"),
+        (["--web.listen-address", "::1:9"], "['::1:9'] an IPv6 address must stand in brackets"),
+        (["--web.telemetry-path", "/"], "'/' must begin with / and not be /"),
+        (["--web.telemetry-path", "metrics"], "'metrics' must begin with / and not be /"),
+        (["--socket", "run/x.sock"], "'run/x.sock' must be an absolute path"),
+        (["--backend", "ebpf"], "'ebpf' must be one of auto, bpf, poll"),
+        (["--probes", "uprobe"], "'uprobe' must be one of auto, fentry, kprobe"),
+        (["--accounts.max", "15"], "'15' must be between 16 and 4194304"),
+        (["--accounts.max", "1e3"], "'1e3' is not a number"),
+        (["--accounts.max", "many"], "'many' is not a number"),
+        (["--audit.cpu-percent", "101"], "'101' must be between 0 and 100"),
+        (["--audit.cpu-percent", "nan"], "'nan' must be between 0 and 100"),
+        (["--poll.interval", "0.5"], "'0.5' must be between 1 and 3600"),
+        (["--poll.cpu-percent", "0"], "'0' must be between 0.01 and 100"),
+        (["--log.level", "INFO"], "'INFO' must be one of debug, info, warning, error"),
+        (["--log.format", "xml"], "'xml' must be one of logfmt, json"),
+    ],
+)
+def test_wrong_flags(argv: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.make({}, flags(*argv))
+    assert str(caught.value) == f"{argv[0]}: {sentence}."
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("accounts.max = true", "accounts.max: True must be a number."),
+        ("accounts.max = []", "accounts.max: [] is not a number."),
+        ("socket = 1", "socket: 1 must be an absolute path."),
+        (
+            "web.listen-address = 9100",
+            "web.listen-address: 9100 must be an address or a list of addresses.",
+        ),
+        (
+            "web.listen-address = [1]",
+            "web.listen-address: [1] must be an address or a list of addresses.",
+        ),
+        ("log.level = 1", "log.level: 1 must be one of debug, info, warning, error."),
+    ],
+)
+def test_wrong_values_in_the_file(tmp_path: Path, line: str, sentence: str) -> None:
+    path = tmp_path / "ksmwatch.toml"
+    path.write_text(line)
+    with pytest.raises(ConfigError) as caught:
+        config.make(config.read_file(path), {}, str(path))
+    assert str(caught.value) == f"{path}: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("colour = 1", "colour"), ("[web]\nport = 1", "web.port")]
+)
+def test_unknown_keys(tmp_path: Path, text: str, name: str) -> None:
+    path = tmp_path / "ksmwatch.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.read_file(path)
+    assert str(caught.value) == f"{path}: there is no setting {name!r}."
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    with pytest.raises(ConfigError) as caught:
+        config.read_file(path)
+    assert str(caught.value) == f"{path} cannot be read: No such file or directory."
+
+
+@pytest.mark.parametrize("data", [b"backend = ", b"\xff\xfe"])
+def test_a_file_that_is_not_toml(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"bad\.toml is not TOML: .*\.$"):
+        config.read_file(path)
+
+
+def test_every_option_is_a_field_of_config_and_the_other_way_round() -> None:
+    assert {option.field for option in config.OPTIONS} == set(Config.__dataclass_fields__)
