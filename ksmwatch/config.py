@@ -208,7 +208,7 @@ def make(file: Mapping[str, Any], flags: Mapping[str, Any], path: str = "") -> C
             value, where = file[option.flag], f"{path}: {option.flag}"
         try:
             settings[option.field] = option.check(value)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise ConfigError(f"{where}: {value!r} {_complaint(error)}.") from error
     return Config(**settings)
 

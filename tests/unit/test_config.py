@@ -123,6 +123,7 @@ def test_wrong_flags(argv: list[str], sentence: str) -> None:
     [
         ("accounts.max = true", "accounts.max: True must be a number."),
         ("accounts.max = []", "accounts.max: [] is not a number."),
+        ("accounts.max = inf", "accounts.max: inf is not a number."),
         ("socket = 1", "socket: 1 must be an absolute path."),
         (
             "web.listen-address = 9100",
