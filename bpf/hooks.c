@@ -346,7 +346,8 @@ static __always_inline int mm_goes(u64 mm)
     if (!account)
         return 0;
     left = mappings(mm, account, &settled);
-    if (left) {
+    /* One that was in doubt never passed for right. */
+    if (left && settled == account->doubts) {
         total(T_MISCOUNTED_MMS, 1);
         total(T_MISCOUNTED_PAGES, left < 0 ? -left : left);
     }

@@ -47,6 +47,11 @@ class Event:
 
 
 EVENTS: tuple[Event, ...] = (
+    # In the order of attachment: an account that the rmap hooks open must see its end.
+    Event("mm_goes", "the last reference to an mm is dropped", ("__mmdrop",)),
+    Event(
+        "enter", "an mm is registered with KSM; for a fork's child: PTEs copied", ("__ksm_enter",)
+    ),
     Event(
         "rmap_add",
         "a PTE is pointed at a KSM page",
@@ -68,10 +73,6 @@ EVENTS: tuple[Event, ...] = (
         side=Side.BOTH,
         asleep=True,
     ),
-    Event(
-        "enter", "an mm is registered with KSM; for a fork's child: PTEs copied", ("__ksm_enter",)
-    ),
-    Event("mm_goes", "the last reference to an mm is dropped", ("__mmdrop",)),
     Event(
         "mm_opened",
         "a /proc file of a process is opened, which pins its mm",

@@ -115,7 +115,7 @@ def _text(findings: list[Finding], unread: list[tuple[int, str]]) -> str:
     strays = [(f, area) for f in findings for area in stray(f.areas)]
     if strays:
         parts.append("KSM mappings in areas that are not mergeable (see docs/leftovers.md):")
-        rows = [(f.pid, f.comm, f"{a.start:#x}-{a.end:#x}", a.mappings, a.name) for f, a in strays]
-        parts.append(render.table(("PID", "NAME", "ADDRESSES", "MAPPINGS", "AREA"), rows))
+        where = [(f.pid, f.comm, f"{a.start:#x}-{a.end:#x}", a.mappings, a.name) for f, a in strays]
+        parts.append(render.table(("PID", "NAME", "ADDRESSES", "MAPPINGS", "AREA"), where))
     parts += [f"Process {pid} could not be read: {why}." for pid, why in unread]
     return "\n\n".join(parts)

@@ -148,7 +148,9 @@ class Live:
         the counts and the detachment shows later as a difference from `_slept_at`.
         """
         stirrings = self._stirrings()
-        if self.doubt is not None or not all(c.exact and c.mappings == 0 for c in self.counts()):
+        # An mm that no process uses has no PTE left.
+        used = (c for c in self.counts() if c.account not in self._orphans)
+        if self.doubt is not None or not all(c.exact and c.mappings == 0 for c in used):
             return
         if "swapin" not in self._sentry_events or sources.read_pages_shared(self._sys) != 0:
             return
@@ -261,31 +263,54 @@ class Live:
     def settle_doubts(self, budget: Budget) -> None:
         """Read exactly the processes whose count is in doubt, until the budget is spent."""
         for each in self.counts():
-            if each.exact or not each.pid:
+            if each.exact:
                 continue
             if not budget.left():
                 return
-            if self.read_process(each.pid).mm != each.mm:
-                self.owner(each, budget)
+            if self._alive(each.pid, each.start_ticks):
+                self.read_process(each.pid)
+            elif (heir := self.owner(each)) is not None:
+                self.read_process(heir[0])
 
-    def owner(self, count: Count, budget: Budget) -> tuple[int, int] | None:
-        """A process that uses an mm whose recorded owner has gone, and its start ticks.
-
-        Looks through /proc once for each such account; reads the mm on the way.
-        """
+    def owner(self, count: Count) -> tuple[int, int] | None:
+        """A process that uses an mm whose recorded owner has gone, and its start ticks."""
         known = self._heirs.get(count.account)
-        if known is not None or count.account in self._orphans:
+        if known is not None and self._alive(*known):
             return known
-        for pid in sources.pids(self._proc):
-            if not budget.left():
-                return None
-            if self.read_process(pid).mm == count.mm:
-                with contextlib.suppress(OSError):
-                    heir = pid, sources.read_start_ticks(self._proc / str(pid))
-                    self._heirs[count.account] = heir
-                    return heir
-        self._orphans.add(count.account)
-        return None
+        if count.account not in self._orphans:
+            self._find_heirs()
+        return self._heirs.get(count.account)
+
+    def _find_heirs(self) -> None:
+        """One pass over /proc for all accounts whose recorded owner has gone."""
+        users = {self._mm_of(pid): pid for pid in sources.pids(self._proc)}
+        for each in self.counts():
+            if self._alive(each.pid, each.start_ticks):
+                continue
+            self._heirs.pop(each.account, None)
+            pid = users.get(each.mm)
+            ticks = None if pid is None else self._start_ticks(pid)
+            if pid is None or ticks is None:
+                self._orphans.add(each.account)
+            else:
+                self._heirs[each.account] = pid, ticks
+
+    def _mm_of(self, pid: int) -> int | None:
+        """The mm of a process; None if it has none, or its file was not seen to be opened."""
+        thread = threading.get_native_id()
+        self.maps.forget_opened(thread)
+        with contextlib.suppress(OSError):
+            os.close(os.open(self._proc / str(pid) / "smaps", os.O_RDONLY | os.O_CLOEXEC))
+        return self.maps.opened(thread)
+
+    def _start_ticks(self, pid: int) -> int | None:
+        try:
+            return sources.read_start_ticks(self._proc / str(pid))
+        except OSError:
+            return None
+
+    def _alive(self, pid: int, ticks: int) -> bool:
+        return self._start_ticks(pid) == ticks
 
     def evidence(self, count: Count) -> Evidence:
         """What exact reads have said about the mm."""
@@ -365,18 +390,13 @@ class Live:
         self._orphans &= accounts
 
     def _deny(self, pid: int) -> None:
-        with contextlib.suppress(OSError):
-            self._denied[pid] = sources.read_start_ticks(self._proc / str(pid))
+        ticks = self._start_ticks(pid)
+        if ticks is not None:
+            self._denied[pid] = ticks
 
     def _still_denied(self) -> int:
         """How many of the processes that could not be read are still there."""
-        for pid, ticks in list(self._denied.items()):
-            try:
-                there = sources.read_start_ticks(self._proc / str(pid)) == ticks
-            except OSError:
-                there = False
-            if not there:
-                del self._denied[pid]
+        self._denied = {p: t for p, t in self._denied.items() if self._alive(p, t)}
         return len(self._denied)
 
     def _bracket(self, pid: int, mm: int, read: Callable[[], int]) -> bool:
@@ -433,10 +453,9 @@ class Live:
 
     def _identity(self, pid: int) -> Account | None:
         """A fresh account in the name of a process."""
-        directory = self._proc / str(pid)
         try:
-            ticks = sources.read_start_ticks(directory)
-            comm = (directory / "comm").read_text(errors="replace").rstrip("\n")
+            ticks = sources.read_start_ticks(self._proc / str(pid))
+            comm = (self._proc / str(pid) / "comm").read_text(errors="replace").rstrip("\n")
         except OSError:
             return None
         return Account(

@@ -212,7 +212,8 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_miscounted_mms",
         "counter",
-        "Address spaces whose count was not 0 when the kernel freed them: measured errors.",
+        "Address spaces whose count passed for exact and was not 0 when the kernel freed them: "
+        "measured errors.",
     ),
     Spec(
         "ksmwatch_miscounted_pages",

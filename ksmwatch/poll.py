@@ -119,7 +119,7 @@ class Poll:
         seen = self._seen.get(count.pid)
         return Evidence(None if seen is None else self._clock() - seen.at)
 
-    def owner(self, count: Count, budget: Budget) -> tuple[int, int] | None:
+    def owner(self, count: Count) -> tuple[int, int] | None:
         """None: what was read of a process that has gone is of no use."""
         return None
 

@@ -52,7 +52,7 @@ class Nothing:
         """None."""
         return Evidence()
 
-    def owner(self, count: Count, budget: Budget) -> tuple[int, int] | None:
+    def owner(self, count: Count) -> tuple[int, int] | None:
         """None."""
 
     def totals(self) -> dict[str, int]:
@@ -175,7 +175,7 @@ class Watcher:
         numbers = sources.read_numbers(self._proc, self._sys)
         self.losses["sources_unreadable"] += len(numbers.failures)
         shared = (numbers.ksm or {}).get("pages_shared")
-        found = (self._process(c, budget, shared) for c in self.backend.counts())
+        found = (self._process(c, shared) for c in self.backend.counts())
         processes = [process for process in found if process is not None]
         totals = self.backend.totals()
         return Snapshot(
@@ -202,12 +202,12 @@ class Watcher:
         seen = self.losses + self.backend.losses
         return {kind: seen[kind] + totals.get(kind, 0) for kind in sorted({*LOSSES, *seen})}
 
-    def _process(self, count: Count, budget: Budget, pages_shared: int | None) -> Process | None:
+    def _process(self, count: Count, pages_shared: int | None) -> Process | None:
         """A count with its process's names; None when no process has that mm any more."""
         pid, identity = count.pid, self._table.identify(count.pid)
         if identity is None or identity.start_ticks != count.start_ticks:
             # The owner has gone: with the mm, or another process still shares it (CLONE_VM).
-            heir = self.backend.owner(count, budget) if count.mappings else None
+            heir = self.backend.owner(count) if count.mappings else None
             if heir is None:
                 return None
             pid, identity = heir[0], self._table.identify(heir[0])
