@@ -1,0 +1,270 @@
+"""The desk and the socket, with threads and without sleeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ksmwatch.errors import ListenError, NoDaemonError, PrivilegeError
+from ksmwatch.service import Desk, SocketServer, fetch
+from ksmwatch.snapshot import Snapshot, to_document
+from tests.made_up import snapshot
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """In seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("ksmwatch.service.time", made)
+    return made
+
+
+def numbered(number: int) -> Callable[[], Snapshot]:
+    return lambda: snapshot(time=float(number))
+
+
+class Asker:
+    """A thread that asks the desk once."""
+
+    def __init__(self, desk: Desk, max_age: float = 0) -> None:
+        self._answers: queue.Queue[float | Exception] = queue.Queue()
+        self._desk, self._max_age = desk, max_age
+        threading.Thread(target=self._ask, daemon=True).start()
+
+    def _ask(self) -> None:
+        try:
+            self._answers.put(self._desk.ask(self._max_age).time)
+        except NoDaemonError as error:
+            self._answers.put(error)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the desk has answered."""
+        return not self._answers.empty()
+
+    def answer(self) -> float | Exception:
+        """The number of the snapshot, or the refusal."""
+        return self._answers.get(timeout=30)
+
+
+def test_a_fresh_snapshot_is_given_without_a_request(clock: Clock) -> None:
+    desk = Desk()
+    assert not desk.ready
+    desk.publish(numbered(1))
+    assert desk.ready
+    clock.now += 1.0
+    assert desk.ask(1.0).time == 1
+    assert desk.wait_for_request(0) is False
+
+
+def test_an_old_snapshot_makes_a_request(clock: Clock) -> None:
+    desk = Desk()
+    desk.publish(numbered(1))
+    clock.now += 1.5
+    asker = Asker(desk, 1.0)
+    assert desk.wait_for_request(30) is True
+    assert not asker.answered
+    desk.publish(numbered(2))
+    assert asker.answer() == 2
+    assert desk.wait_for_request(0) is False
+
+
+def test_ten_who_ask_share_one_snapshot(clock: Clock) -> None:
+    desk = Desk()
+    askers = [Asker(desk) for _ in range(10)]
+    assert desk.wait_for_request(30) is True
+    # With the clock standing still, who asks later is served by the same one.
+    desk.publish(numbered(1))
+    assert [asker.answer() for asker in askers] == [1] * 10
+
+
+def test_who_asks_while_a_snapshot_is_made_gets_the_next(clock: Clock) -> None:
+    desk = Desk()
+    late: list[Asker] = []
+
+    def make() -> Snapshot:
+        clock.now += 1
+        late.append(Asker(desk))
+        # Now it is certain that it asked after this one was begun.
+        assert desk.wait_for_request(30) is True
+        clock.now += 1
+        return snapshot(time=1.0)
+
+    desk.publish(make)
+    assert desk.ask(5).time == 1
+    desk.publish(numbered(2))
+    assert late[0].answer() == 2
+
+
+def test_a_closed_desk_answers_nobody() -> None:
+    desk = Desk()
+    waiting = Asker(desk)
+    assert desk.wait_for_request(30) is True
+    desk.close()
+    answer = waiting.answer()
+    assert isinstance(answer, NoDaemonError)
+    assert str(answer) == "The daemon is stopping."
+    with pytest.raises(NoDaemonError):
+        desk.ask(0)
+    # The main thread is not kept waiting either.
+    assert desk.wait_for_request(1e6) is False
+
+
+class Daemon:
+    """What the main thread does: publish whenever somebody asks."""
+
+    def __init__(self, path: Path) -> None:
+        self.desk = Desk()
+        self.served = 0
+        self.server = SocketServer(path, self.desk)
+        self.server.start()
+        self._ending = False
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while not self._ending:
+            if self.desk.wait_for_request(30):
+                self.served += 1
+                self.desk.publish(numbered(self.served))
+
+    def stop(self) -> None:
+        """End as the daemon does."""
+        self._ending = True
+        self.desk.close()
+        self._thread.join()
+        self.server.stop()
+        self.server.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run/ksmwatch.sock"
+
+
+@pytest.fixture
+def daemon(path: Path) -> Iterator[Daemon]:
+    made = Daemon(path)
+    yield made
+    made.stop()
+
+
+def ask(path: Path, line: bytes) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30)
+        sock.connect(str(path))
+        sock.sendall(line)
+        answer: dict[str, Any] = json.loads(sock.makefile("rb").readline())
+        return answer
+
+
+def test_a_round_trip_by_the_socket(daemon: Daemon, path: Path) -> None:
+    assert fetch(path) == to_document(snapshot(time=1.0))
+    assert fetch(path)["time"] == 2.0
+    assert daemon.served == 2
+
+
+def test_only_the_owner_may_use_the_socket(daemon: Daemon, path: Path) -> None:
+    mode = path.stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+
+
+BAD_REQUEST = "a request is one JSON object with a command, on one line"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"snapshot\n", BAD_REQUEST),
+        (b"[]\n", BAD_REQUEST),
+        (b"null\n", BAD_REQUEST),
+        (b"{}\n", BAD_REQUEST),
+        (b"\xff\n", BAD_REQUEST),
+        (b" " * 5000 + b"\n", BAD_REQUEST),
+        (b'{"command": "reboot"}\n', "the only command is snapshot"),
+        (b'{"command": ["snapshot"]}\n', "the only command is snapshot"),
+    ],
+)
+def test_bad_requests(daemon: Daemon, path: Path, line: bytes, error: str) -> None:
+    assert ask(path, line) == {"error": error}
+    # And the next one is served.
+    assert fetch(path)["schema"] == "ksmwatch.snapshot/1"
+
+
+def test_a_second_daemon_is_refused(daemon: Daemon, path: Path) -> None:
+    with pytest.raises(ListenError) as caught:
+        SocketServer(path, Desk())
+    assert str(caught.value) == f"Another ksmwatch is running: it answers at {path}."
+    assert fetch(path)["time"] == 1.0
+
+
+def test_a_stale_socket_is_replaced_and_removed_at_the_end(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert path.exists()
+    daemon = Daemon(path)
+    assert fetch(path)["time"] == 1.0
+    daemon.stop()
+    assert not path.exists()
+
+
+def test_nobody_answers(path: Path) -> None:
+    with pytest.raises(NoDaemonError) as caught:
+        fetch(path)
+    assert str(caught.value) == f"No daemon answers at {path}: No such file or directory."
+
+
+def test_a_daemon_that_stops_says_so(path: Path) -> None:
+    desk = Desk()
+    desk.close()
+    server = SocketServer(path, desk)
+    server.start()
+    with pytest.raises(NoDaemonError) as caught:
+        fetch(path)
+    assert str(caught.value).startswith(f"The daemon at {path} says: The daemon is stopping.")
+    server.stop()
+    server.close()
+
+
+def test_a_path_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file/ksmwatch.sock"
+    with pytest.raises(ListenError) as caught:
+        SocketServer(path, Desk())
+    assert str(caught.value).startswith(f"The socket {path} cannot be made: ")
+
+
+def test_another_user_is_told_that_root_is_needed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(PrivilegeError, match=r"^ksmwatch run needs root: uid 1000 may not make "):
+        SocketServer(path, Desk())
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(ListenError, match=r"cannot be made: Permission denied\.$"):
+        SocketServer(path, Desk())
