@@ -110,7 +110,9 @@ class _Parser(argparse.ArgumentParser):
 def _add(
     commands: Any, name: str, run: _Command, text: str, only: tuple[str, ...] = ("socket",)
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text, allow_abbrev=False
+    )
     parser.set_defaults(run=run)
     config.add_flags(parser, only)
     parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="TOML settings")
