@@ -489,7 +489,7 @@ class _Place:
     def _enter_slice(self, above: Sequence[str], name: str) -> None:
         self.slice = name
         match = _USER_SLICE.fullmatch(name)
-        if match and list(above) == ["user.slice"] and not self.users:
+        if match and list(above) == ["user.slice"]:
             self.uid = int(match[1])
 
     @property
