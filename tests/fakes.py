@@ -1,0 +1,87 @@
+"""Hosts and processes that are files only, and clocks that are told the time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ksmwatch.exact import PAGE_SIZE
+from ksmwatch.facts import Facts
+
+FIXTURES = Path(__file__).with_name("fixtures")
+KERNELS = ("6.1", "6.12", "7.3")
+
+
+def recorded(kernel: str) -> Facts:
+    """Facts of a recorded test kernel."""
+    return Facts.from_json(json.loads((FIXTURES / kernel / "facts.json").read_text()))
+
+
+def capable() -> Facts:
+    """A host that can do everything; tests take one thing away from it."""
+    return recorded("7.3")
+
+
+class Clock:
+    """Says what it is told."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Proc:
+    """A made-up /proc below a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(exist_ok=True)
+
+    def process(
+        self,
+        pid: int,
+        *,
+        comm: str = "tenant",
+        ticks: int = 5000,
+        parent: int = 1,
+        merging: int | None = 0,
+        rmap_items: int = 0,
+        mapped: int = 0,
+    ) -> Path:
+        """A process with so many KSM mappings, and what ksmd thinks of it; None: no file."""
+        directory = self.path / str(pid)
+        directory.mkdir(exist_ok=True)
+        fields = ["S", str(parent), *["0"] * 17, str(ticks), *["0"] * 30]
+        (directory / "stat").write_text(f"{pid} ({comm}) {' '.join(fields)}\n")
+        (directory / "comm").write_text(f"{comm}\n")
+        if merging is not None:
+            (directory / "ksm_stat").write_text(
+                f"ksm_rmap_items {rmap_items}\nksm_merging_pages {merging}\n"
+            )
+        rollup = f"Rss:  100 kB\nKSM: {mapped * PAGE_SIZE // 1024:15} kB\n"
+        (directory / "smaps_rollup").write_text(rollup)
+        return directory
+
+    def end(self, pid: int) -> None:
+        """The process has gone."""
+        directory = self.path / str(pid)
+        for path in directory.iterdir():
+            path.unlink()
+        directory.rmdir()
+
+
+class Sys:
+    """A made-up /sys with KSM's directory."""
+
+    def __init__(self, path: Path, **numbers: int) -> None:
+        self.path = path
+        self.ksm = path / "kernel/mm/ksm"
+        self.ksm.mkdir(parents=True)
+        for name, number in {"run": 1, "pages_shared": 0, "pages_sharing": 0, **numbers}.items():
+            self.write(name, number)
+
+    def write(self, name: str, number: int) -> None:
+        """Set one of KSM's files."""
+        (self.ksm / name).write_text(f"{number}\n")
