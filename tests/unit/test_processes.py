@@ -11,7 +11,6 @@ from typing import Any, Self
 import psutil
 import pytest
 
-from ksmwatch import processes
 from ksmwatch.processes import Connector, Identity, ProcessTable
 
 
@@ -33,7 +32,7 @@ class FakeProcess:
 
 @pytest.fixture
 def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(processes.psutil, "Process", FakeProcess)
+    monkeypatch.setattr("ksmwatch.processes.psutil.Process", FakeProcess)
     FakeProcess.asked = 0
     return tmp_path
 
