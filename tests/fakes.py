@@ -29,6 +29,7 @@ class Clock:
         self.now = now
 
     def __call__(self) -> float:
+        """The time."""
         return self.now
 
 

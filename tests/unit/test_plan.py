@@ -49,8 +49,10 @@ OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
     (
         {"ksm": False, "release": "9.9"},
         Exit.NO_KSM,
-        "This kernel (9.9) has no KSM: /sys/kernel/mm/ksm does not exist, so there is nothing to "
-        "watch.",
+        (
+            "This kernel (9.9) has no KSM: /sys/kernel/mm/ksm does not exist, so there is nothing to "
+            "watch."
+        ),
     ),
     (
         {"capabilities": frozenset({"CAP_BPF"}), "uid": 1000},
@@ -60,14 +62,18 @@ OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
     (
         {"capabilities": frozenset({"CAP_PERFMON"})},
         Exit.PRIVILEGE,
-        "Live accounting needs root, or CAP_BPF and CAP_PERFMON, and this is root without the "
-        "capabilities.",
+        (
+            "Live accounting needs root, or CAP_BPF and CAP_PERFMON, and this is root without the "
+            "capabilities."
+        ),
     ),
     (
         {"lockdown": "confidentiality"},
         Exit.NO_LIVE,
-        "Kernel lockdown is in confidentiality mode, in which BPF programs may not read kernel "
-        "memory.",
+        (
+            "Kernel lockdown is in confidentiality mode, in which BPF programs may not read kernel "
+            "memory."
+        ),
     ),
     (
         {"bpf_error": "libbpf cannot be loaded (why)"},
@@ -77,14 +83,18 @@ OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
     (
         {"bpf_programs": {"kprobe": False, "raw_tracepoint": False, "tracing": False}},
         Exit.NO_LIVE,
-        "The kernel refuses BPF programs, although ksmwatch has the capabilities for them "
-        "(a security module, seccomp, or a kernel without CONFIG_BPF_SYSCALL).",
+        (
+            "The kernel refuses BPF programs, although ksmwatch has the capabilities for them "
+            "(a security module, seccomp, or a kernel without CONFIG_BPF_SYSCALL)."
+        ),
     ),
     (
         {"kallsyms_error": "Permission denied", "symbols": {}},
         Exit.NO_LIVE,
-        "/proc/kallsyms cannot be read (Permission denied), so it is unknown which functions this "
-        "kernel has.",
+        (
+            "/proc/kallsyms cannot be read (Permission denied), so it is unknown which functions this "
+            "kernel has."
+        ),
     ),
     (
         {"bcc": None, "bcc_error": "not there"},
@@ -94,8 +104,10 @@ OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
     (
         NO_BTF,
         Exit.NO_LIVE,
-        "This kernel has no BTF (gone), and its headers are not installed, so the layout of its "
-        "structures is unknown.",
+        (
+            "This kernel has no BTF (gone), and its headers are not installed, so the layout of its "
+            "structures is unknown."
+        ),
     ),
     (
         {"offsets": {n: o for n, o in capable().offsets.items() if n != "mm_struct_owner"}},
