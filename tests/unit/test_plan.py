@@ -50,8 +50,8 @@ OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
         {"ksm": False, "release": "9.9"},
         Exit.NO_KSM,
         (
-            "This kernel (9.9) has no KSM: /sys/kernel/mm/ksm does not exist, so there is nothing to "
-            "watch."
+            "This kernel (9.9) has no KSM: /sys/kernel/mm/ksm does not exist, so there is nothing "
+            "to watch."
         ),
     ),
     (
@@ -92,8 +92,8 @@ OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
         {"kallsyms_error": "Permission denied", "symbols": {}},
         Exit.NO_LIVE,
         (
-            "/proc/kallsyms cannot be read (Permission denied), so it is unknown which functions this "
-            "kernel has."
+            "/proc/kallsyms cannot be read (Permission denied), so it is unknown which functions "
+            "this kernel has."
         ),
     ),
     (
@@ -105,8 +105,8 @@ OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
         NO_BTF,
         Exit.NO_LIVE,
         (
-            "This kernel has no BTF (gone), and its headers are not installed, so the layout of its "
-            "structures is unknown."
+            "This kernel has no BTF (gone), and its headers are not installed, so the layout of "
+            "its structures is unknown."
         ),
     ),
     (
