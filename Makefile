@@ -42,7 +42,7 @@ format: setup ## Rewrite the sources in the project's format
 docs: setup ## Regenerate what is generated below docs/
 	$(BIN)/python -m ksmwatch.docs
 
-fixtures: setup workload kernels ## Record the kernel fixtures anew, on every test kernel
+fixtures: setup kernels ## Record the kernel fixtures anew, on every test kernel
 	@for k in $(KERNELS); do rm -rf tests/fixtures/$$k; mkdir -p tests/fixtures/$$k; \
 	  $(VM) --kernel $$k --writable $(CURDIR)/tests/fixtures -- \
 	    $(BIN)/python tests/fixtures/make.py tests/fixtures/$$k || exit 1; done
