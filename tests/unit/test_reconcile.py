@@ -1,0 +1,57 @@
+"""What KSM's run state says about mappings that are still there."""
+
+from __future__ import annotations
+
+import pytest
+
+from ksmwatch.reconcile import Residue, RunState, RunWatch, residue
+from tests.fakes import Clock
+
+
+@pytest.mark.parametrize(
+    ("run", "pages_shared", "read_age", "expected"),
+    [
+        (1, 5, None, Residue.MERGED),
+        (1, 0, 1.0, Residue.MERGED),
+        # run=0 keeps pages merged: no fault, whatever has been read.
+        (0, 5, None, Residue.KEPT),
+        (0, 0, 1.0, Residue.KEPT),
+        (2, 5, 1.0, Residue.UNMERGING),
+        (2, None, 1.0, Residue.UNMERGING),
+        (2, 0, None, Residue.UNVERIFIED),
+        # Read before `run` became 2 ten seconds ago: what was read says nothing.
+        (2, 0, 10.5, Residue.UNVERIFIED),
+        (2, 0, 10.0, Residue.LEFT),
+        (2, 0, 0.0, Residue.LEFT),
+        # Unknown is not off.
+        (None, 0, 1.0, Residue.MERGED),
+    ],
+)
+def test_residue(
+    run: int | None, pages_shared: int | None, read_age: float | None, expected: Residue
+) -> None:
+    assert residue(RunState(run, 10.0), pages_shared, read_age) is expected
+
+
+def test_age_counts_from_when_the_value_was_first_seen() -> None:
+    clock = Clock()
+    watch = RunWatch(clock)
+    assert watch.state == RunState(None, 0.0)
+    clock.now += 5
+    watch.see(1)
+    clock.now += 7
+    watch.see(1)
+    assert watch.state == RunState(1, 7.0)
+    watch.see(2)
+    assert watch.state == RunState(2, 0.0)
+
+
+def test_a_value_that_cannot_be_read_is_a_value_of_its_own() -> None:
+    clock = Clock()
+    watch = RunWatch(clock)
+    watch.see(2)
+    clock.now += 3
+    watch.see(None)
+    watch.see(2)
+    # It may have been anything meanwhile.
+    assert watch.state == RunState(2, 0.0)
