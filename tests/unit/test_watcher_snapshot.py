@@ -1,0 +1,161 @@
+"""How a snapshot is put together from counts, names and the kernel's numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ksmwatch.backend import Budget, Evidence, Mode
+from ksmwatch.ledger import Count
+from ksmwatch.metrics import LOSSES
+from ksmwatch.processes import ProcessTable
+from ksmwatch.reconcile import Residue, RunWatch
+from ksmwatch.snapshot import Confidence
+from ksmwatch.watcher import Nothing, Watcher
+from tests.fakes import Proc, Sys, capable
+
+
+class FakeBackend(Nothing):
+    """Counts as told."""
+
+    def __init__(self, *counts: Count) -> None:
+        super().__init__()
+        self.mode = Mode.BPF
+        self.run = RunWatch()
+        self.run.see(1)
+        self._counts = list(counts)
+        self.heirs: dict[int, tuple[int, int]] = {}
+        self.budgets: list[Budget] = []
+
+    def refresh(self, budget: Budget) -> None:
+        """Remember the budget."""
+        self.budgets.append(budget)
+
+    def counts(self) -> list[Count]:
+        """As told."""
+        return self._counts
+
+    def owner(self, count: Count) -> tuple[int, int] | None:
+        """As told."""
+        return self.heirs.get(count.account)
+
+    def evidence(self, count: Count) -> Evidence:
+        """An age that tells accounts apart."""
+        return Evidence(float(count.account))
+
+    def totals(self) -> dict[str, int]:
+        """One of which is a loss."""
+        return {"merged": 5, "events_lost": 3}
+
+
+def count(pid: int, mappings: int, *, ticks: int = 5000, exact: bool = True) -> Count:
+    return Count(0xFFFF0000 + pid, pid * 10, pid, ticks, mappings, exact, (mappings, 0, 0, 0, 0, 0))
+
+
+class Host:
+    """A made-up host, and a watcher of it."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.proc = Proc(tmp_path / "proc")
+        self.sys = Sys(tmp_path / "sys", pages_shared=2, pages_sharing=8)
+        for name in ("meminfo", "vmstat"):
+            (self.proc.path / name).write_text("MemTotal: 5 kB\n")
+
+    def watch(self, backend: FakeBackend, reason: str | None = None) -> Watcher:
+        """A watcher."""
+        table = ProcessTable(self.proc.path)
+        return Watcher(backend, capable(), table, reason, proc=self.proc.path, sys=self.sys.path)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    class Named:
+        def __init__(self, pid: int) -> None:
+            self._pid = pid
+
+        def name(self) -> str:
+            return f"name-{self._pid}"
+
+    monkeypatch.setattr(psutil, "Process", Named)
+    return Host(tmp_path)
+
+
+def test_a_snapshot_joins_counts_names_and_the_kernels_numbers(host: Host) -> None:
+    host.proc.process(7, comm="small", merging=9)
+    host.proc.process(8, comm="large", merging=None)
+    made = host.watch(FakeBackend(count(7, 3), count(8, 30, exact=False))).snapshot(0.5)
+    assert [(p.pid, p.comm, p.name, p.mappings) for p in made.processes] == [
+        (8, "large", "name-8", 30),
+        (7, "small", "name-7", 3),
+    ]
+    large, small = made.processes
+    assert (large.confidence, small.confidence) == (Confidence.ESTIMATED, Confidence.EXACT)
+    assert (large.kernel_merging_pages, small.kernel_merging_pages) == (None, 9)
+    assert (large.read_age, small.read_age) == (80.0, 70.0)
+    assert small.residue is Residue.MERGED
+    assert made.kernel_mappings == 10
+    assert made.numbers.meminfo == {"MemTotal": 5}
+    assert made.kernel == capable().release
+
+
+def test_equal_counts_are_in_order_of_pid(host: Host) -> None:
+    for pid in (9, 7, 8):
+        host.proc.process(pid)
+    made = host.watch(FakeBackend(count(9, 1), count(7, 1), count(8, 1))).snapshot(0)
+    assert [p.pid for p in made.processes] == [7, 8, 9]
+
+
+def test_an_owner_that_has_gone_leaves_its_mappings_to_the_heir(host: Host) -> None:
+    host.proc.process(8, comm="heir", ticks=6000, merging=4)
+    backend = FakeBackend(count(7, 12))
+    backend.heirs = {70: (8, 6000)}
+    [process] = host.watch(backend).snapshot(0).processes
+    assert (process.pid, process.start_time, process.comm) == (8, 6000, "heir")
+    assert (process.mappings, process.kernel_merging_pages) == (12, 4)
+
+
+def test_a_pid_that_was_given_away_is_not_the_owner(host: Host) -> None:
+    host.proc.process(7, comm="stranger", ticks=9999)
+    assert host.watch(FakeBackend(count(7, 12))).snapshot(0).processes == ()
+
+
+def test_an_heir_whose_pid_was_given_away_is_none(host: Host) -> None:
+    host.proc.process(8, comm="stranger", ticks=9999)
+    backend = FakeBackend(count(7, 12))
+    backend.heirs = {70: (8, 6000)}
+    assert host.watch(backend).snapshot(0).processes == ()
+
+
+def test_nobody_is_looked_for_when_there_is_nothing_to_inherit(host: Host) -> None:
+    host.proc.process(8, ticks=6000)
+    backend = FakeBackend(count(7, 0))
+    backend.heirs = {70: (8, 6000)}
+    assert host.watch(backend).snapshot(0).processes == ()
+
+
+def test_losses_of_all_kinds_are_added_up(host: Host) -> None:
+    backend = FakeBackend()
+    backend.losses = Counter(reads_denied=2, something_new=1)
+    (host.sys.ksm / "strange").write_text("not a number\n")
+    watch = host.watch(backend)
+    watch.losses["reads_denied"] += 5
+    losses = watch.snapshot(0).losses
+    assert set(LOSSES) <= set(losses)
+    assert {kind: n for kind, n in losses.items() if n} == {
+        "reads_denied": 7,
+        "something_new": 1,
+        "events_lost": 3,
+        "sources_unreadable": 1,
+    }
+    # The same file again is another loss.
+    assert watch.snapshot(0).losses["sources_unreadable"] == 2
+
+
+def test_the_reason_and_the_budget_are_passed_on(host: Host) -> None:
+    backend = FakeBackend()
+    made = host.watch(backend, "Because.").snapshot(0)
+    assert made.mode_reason == "Because."
+    assert [budget.left() for budget in backend.budgets] == [False]
