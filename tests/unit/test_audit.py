@@ -102,10 +102,13 @@ def test_nobody_is_next_on_an_empty_host() -> None:
 
 def test_who_comes_during_a_round_is_in_the_next() -> None:
     order, host = Round(), [1, 2]
-    seen = []
-    for _ in range(5):
-        seen.append(order.next(list, lambda: host))
-        host = [1, 2, 3]
+
+    def read() -> int | None:
+        return order.next(list, lambda: host)
+
+    seen = [read()]
+    host.append(3)
+    seen += [read() for _ in range(4)]
     assert seen == [1, 2, 1, 2, 3]
 
 
