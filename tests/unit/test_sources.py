@@ -1,0 +1,150 @@
+"""The kernel's own numbers, as text and as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ksmwatch import sources
+from ksmwatch.sources import KsmStat
+from tests.fakes import Proc, Sys
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("", {}),
+        ("cow_ksm 17\n", {"cow_ksm": 17}),
+        ("MemTotal:        2048 kB\n", {"MemTotal": 2048}),
+        ("HugePages_Total:       0\n", {"HugePages_Total": 0}),
+        ("Active(anon):  5 kB\n", {"Active(anon)": 5}),
+        ("ksm_process_profit -64\n", {"ksm_process_profit": -64}),
+        # Words, since 6.17, and lines that are no pairs.
+        ("ksm_merge_any: no\nksm_mergeable: yes\n", {}),
+        ("alone\n\n: 5\n", {}),
+        ("a 1\nb x\nc 3\n", {"a": 1, "c": 3}),
+    ],
+)
+def test_pairs(text: str, pairs: dict[str, int]) -> None:
+    assert sources.parse_pairs(text) == pairs
+
+
+@given(st.dictionaries(st.from_regex(r"[a-zA-Z_()]+", fullmatch=True), st.integers()))
+def test_every_pair_is_found_in_both_spellings(pairs: dict[str, int]) -> None:
+    assert sources.parse_pairs("".join(f"{k} {v}\n" for k, v in pairs.items())) == pairs
+    assert sources.parse_pairs("".join(f"{k}: {v:8} kB\n" for k, v in pairs.items())) == pairs
+
+
+# ---- the host ----
+
+
+def test_ksm_files_are_numbers_by_name(tmp_path: Path) -> None:
+    sys = Sys(tmp_path, run=2, pages_shared=3, pages_sharing=4, general_profit=-8192)
+    (sys.ksm / "advisor_mode").write_text("[none] scan-time\n")
+    numbers = {"run": 2, "pages_shared": 3, "pages_sharing": 4, "general_profit": -8192}
+    assert sources.read_ksm(tmp_path) == (numbers, [])
+
+
+def test_a_kernel_without_ksm_is_not_one_with_zeros(tmp_path: Path) -> None:
+    assert sources.read_ksm(tmp_path) == (None, [])
+
+
+def test_a_file_that_is_not_understood_is_named_and_left_out(tmp_path: Path) -> None:
+    sys = Sys(tmp_path)
+    (sys.ksm / "pages_shared").write_text("many\n")
+    (sys.ksm / "new").mkdir()
+    numbers, failures = sources.read_ksm(tmp_path)
+    assert numbers == {"run": 1, "pages_sharing": 0}
+    assert failures == [str(sys.ksm / "new"), str(sys.ksm / "pages_shared")]
+
+
+def test_missing_host_files_are_failures_not_zeros(tmp_path: Path) -> None:
+    Sys(tmp_path)
+    (tmp_path / "vmstat").write_text("cow_ksm 1\nnr_free_pages 9\nksm_swpin_copy 2\n")
+    numbers = sources.read_numbers(tmp_path, tmp_path)
+    assert numbers.vmstat == {"cow_ksm": 1, "ksm_swpin_copy": 2}
+    assert numbers.meminfo == {}
+    assert numbers.failures == (str(tmp_path / "meminfo"),)
+
+
+@pytest.mark.parametrize(("text", "run"), [("0\n", 0), ("2\n", 2), ("", None), ("x\n", None)])
+def test_run(tmp_path: Path, text: str, run: int | None) -> None:
+    sys = Sys(tmp_path)
+    (sys.ksm / "run").write_text(text)
+    assert sources.read_run(tmp_path) == run
+
+
+def test_an_absent_run_is_unknown(tmp_path: Path) -> None:
+    assert sources.read_run(tmp_path) is None
+    assert sources.read_pages_shared(tmp_path) is None
+
+
+# ---- processes ----
+
+
+@pytest.mark.parametrize(
+    ("stat", "merging", "expected", "user"),
+    [
+        # 6.1, 6.5, 6.6.
+        ("ksm_rmap_items 5\n", "3\n", KsmStat(5, 3, None, None), True),
+        (
+            "ksm_rmap_items 5\nksm_merging_pages 4\nksm_process_profit -9\n",
+            "3\n",
+            KsmStat(5, 4, None, -9),
+            True,
+        ),
+        (
+            "ksm_rmap_items 0\nksm_zero_pages 7\nksm_merging_pages 4\nksm_process_profit 1\n",
+            None,
+            KsmStat(0, 4, 7, 1),
+            True,
+        ),
+        ("ksm_rmap_items 0\nksm_merging_pages 0\n", None, KsmStat(0, 0, None, None), False),
+        # A kernel thread.
+        ("", "", KsmStat(None, None, None, None), False),
+        ("ksm_rmap_items 0\n", "", KsmStat(0, 0, None, None), False),
+    ],
+)
+def test_ksm_stat_of_each_kernel(
+    tmp_path: Path, stat: str, merging: str | None, expected: KsmStat, *, user: bool
+) -> None:
+    (tmp_path / "ksm_stat").write_text(stat)
+    if merging is not None:
+        (tmp_path / "ksm_merging_pages").write_text(merging)
+    found = sources.read_ksm_stat(tmp_path)
+    assert found == expected
+    assert found.user is user
+
+
+def test_a_process_that_has_gone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        sources.read_ksm_stat(tmp_path / "5")
+
+
+@pytest.mark.parametrize("comm", ["plain", "a) S 1 (b", ") ) )", "((", "two\nlines", ""])
+def test_start_times_are_found_behind_any_name(tmp_path: Path, comm: str) -> None:
+    assert sources.read_start_ticks(Proc(tmp_path).process(5, comm=comm, ticks=777)) == 777
+
+
+def test_processes_are_the_numbers_in_proc(tmp_path: Path) -> None:
+    for name in ("10", "9", "self", "1x", "acpi"):
+        (tmp_path / name).mkdir()
+    assert sources.pids(tmp_path) == [9, 10]
+
+
+def test_ksmd_is_a_child_of_kthreadd(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.process(2, comm="kthreadd", parent=0)
+    proc.process(30, comm="ksmd", parent=1)
+    proc.process(31, comm="ksmd) S 2 (x", parent=1)
+    proc.process(32, comm="ksmd", parent=2)
+    (tmp_path / "5").mkdir()
+    assert sources.find_ksmd(tmp_path) == 32
+
+
+def test_without_ksmd_there_is_no_process(tmp_path: Path) -> None:
+    Proc(tmp_path).process(30, comm="ksmd", parent=1)
+    assert sources.find_ksmd(tmp_path) == 0
