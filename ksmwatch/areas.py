@@ -7,6 +7,7 @@ areas that are not. Such PTEs are called stray here.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -37,8 +38,7 @@ class Area:
 def parse(smaps: bytes, probe: Probe | None = None) -> Iterator[Area]:
     """Areas of an smaps text that have KSM mappings."""
     heads = list(_HEAD.finditer(smaps))
-    ends = [head.start() for head in heads[1:]] + [len(smaps)]
-    for head, end in zip(heads, ends, strict=True):
+    for head, end in itertools.zip_longest(heads, [h.start() for h in heads[1:]]):
         block = smaps[head.end() : end]
         start, stop = int(head[1], 16), int(head[2], 16)
         mappings = _mappings(block, start, stop, probe)

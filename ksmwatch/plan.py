@@ -115,9 +115,11 @@ def warnings(facts: Facts) -> list[str]:
     found = []
     # mm_access() asks for CAP_SYS_PTRACE; on newer kernels CAP_PERFMON does as well.
     if not facts.foreign_reads:
+        held = "CAP_SYS_PTRACE" in facts.capabilities
+        why = "/proc/1/smaps_rollup is denied" if held else "CAP_SYS_PTRACE is missing"
         found.append(
-            "Other processes cannot be read exactly (CAP_SYS_PTRACE is missing), so what they had "
-            "merged before the start is unknown."
+            f"Other processes cannot be read exactly ({why}), so what they had merged before the "
+            "start is unknown."
         )
     if "CAP_NET_ADMIN" not in facts.capabilities:
         found.append(
