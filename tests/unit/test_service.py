@@ -111,6 +111,8 @@ def test_who_asks_while_a_snapshot_is_made_gets_the_next(clock: Clock) -> None:
 
     desk.publish(make)
     assert desk.ask(5).time == 1
+    # It was not content with that one, and asks again.
+    assert desk.wait_for_request(30) is True
     desk.publish(numbered(2))
     assert late[0].answer() == 2
 
