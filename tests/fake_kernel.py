@@ -1,0 +1,307 @@
+"""A kernel that merges pages as told, and the maps as its BPF programs would write them.
+
+Page tables (`pages`) and accounts are kept apart as on a real kernel: what happens while no
+hook is attached changes only the page tables.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ksmwatch import libbpf, live, reading
+from ksmwatch.attach import Links
+from ksmwatch.audit import Allowance
+from ksmwatch.exact import SmapsReader
+from ksmwatch.ledger import Count
+from ksmwatch.live import Live
+from ksmwatch.loader import Loaded
+from ksmwatch.plan import Plan, Probe, choose
+from ksmwatch.reconcile import RunWatch
+from ksmwatch.records import Account, Baseline, Movement, Total
+from tests.fakes import Clock, Proc, Sys, capable
+
+KSMD = 33
+_FIRST_MM = 0xFFFF888000000000
+
+
+@dataclass
+class Control:
+    """What the daemon told the programs last."""
+
+    ksmd: int = 0
+    reader: int = 0
+    opening_doubt: bool = True
+
+
+class FakeMaps:
+    """The maps, without a kernel."""
+
+    limit = 16
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.closed = False
+
+    def account(self, mm: int) -> Account | None:
+        """The account of one mm."""
+        return self._kernel.accounts.get(mm)
+
+    def accounts(self) -> Iterator[tuple[int, Account]]:
+        """All accounts."""
+        yield from list(self._kernel.accounts.items())
+
+    def open_account(self, mm: int, account: Account) -> bool:
+        """Open an account unless there is one."""
+        if mm in self._kernel.accounts:
+            return False
+        if len(self._kernel.accounts) >= self.limit:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        self._kernel.accounts[mm] = account._replace(id=self._kernel.next_id())
+        return True
+
+    def close_account(self, mm: int) -> None:
+        """Forget an mm."""
+        self._kernel.accounts.pop(mm, None)
+        self._kernel.baselines.pop(mm, None)
+
+    def baseline(self, mm: int) -> Baseline | None:
+        """What was read last."""
+        return self._kernel.baselines.get(mm)
+
+    def baselines(self) -> dict[int, Baseline]:
+        """All of them."""
+        return dict(self._kernel.baselines)
+
+    def put_baseline(self, mm: int, baseline: Baseline) -> None:
+        """Record an exact read."""
+        self._kernel.baselines[mm] = baseline
+
+    def totals(self) -> dict[Movement | Total, int]:
+        """All totals."""
+        return {which: self.total(which) for which in (*Movement, *Total)}
+
+    def total(self, which: Movement | Total) -> int:
+        """One total."""
+        return self._kernel.totals[which]
+
+    def control(self, *, ksmd: int, reader: int, opening_doubt: bool) -> None:
+        """What the daemon tells the programs."""
+        self._kernel.control = Control(ksmd, reader, opening_doubt)
+        self._kernel.log.append("doubt" if opening_doubt else "trust")
+
+    def forget_opened(self, thread: int) -> None:
+        """An old answer is not a new one."""
+        self._kernel.opened.pop(thread, None)
+
+    def opened(self, thread: int) -> int | None:
+        """The mm of the file that was opened last."""
+        return self._kernel.opened.get(thread)
+
+    def memory_bytes(self) -> int:
+        """Something."""
+        return 8192
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+class _Opened:
+    def __init__(self, kernel: Kernel, pid: int) -> None:
+        self._kernel, self._mm = kernel, kernel.users[pid]
+
+    def read(self) -> int:
+        """The page tables as they are, after what happens meanwhile."""
+        if self._kernel.during_reads:
+            self._kernel.during_reads.pop(0)()
+        self._kernel.reads += 1
+        return self._kernel.pages[self._mm]
+
+
+class FakeReader(SmapsReader):
+    """Reads the page tables of the fake kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.files = 1
+
+    @contextmanager
+    def open(  # type: ignore[override]
+        self, directory: Path, opened: Callable[[], None] = lambda: None
+    ) -> Iterator[_Opened]:
+        """Open so many files as `files` says."""
+        pid = int(directory.name)
+        for _ in range(self.files):
+            self._kernel.open_file(pid)
+            opened()
+        yield _Opened(self._kernel, pid)
+
+
+class Kernel:
+    """Processes, their mms, and KSM."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(exist_ok=True)
+        self.proc = Proc(path / "proc")
+        self.sys = Sys(path / "sys")
+        self.clock, self.cpu = Clock(), Clock(0.0)
+        self.proc.process(KSMD, comm="ksmd", parent=2)
+        # Process -> mm -> KSM PTEs. A kernel thread has no mm.
+        self.users: dict[int, int] = {}
+        self.pages: dict[int, int] = defaultdict(int)
+        self.accounts: dict[int, Account] = {}
+        self.baselines: dict[int, Baseline] = {}
+        self.totals: Counter[Movement | Total] = Counter()
+        self.missed: Counter[int] = Counter()
+        self.control = Control()
+        self.opened: dict[int, int] = {}
+        self.attached: set[str] = set()
+        self.denied: set[int] = set()
+        self.unseen: set[int] = set()
+        self.during_reads: list[Callable[[], None]] = []
+        # What was done, in order.
+        self.log: list[str] = []
+        self.reads = 0
+        self._ids = 0
+
+    def next_id(self) -> int:
+        """What tells accounts apart."""
+        self._ids += 1
+        return self._ids
+
+    def spawn(self, pid: int, pages: int = 0, *, mm: int | None = None, ticks: int = 5000) -> int:
+        """A process, with so many KSM PTEs from the beginning. Returns its mm."""
+        directory = self.proc.process(pid, comm=f"p{pid}", ticks=ticks)
+        (directory / "smaps").write_text("")
+        self.users[pid] = _FIRST_MM + pid * 4096 if mm is None else mm
+        self.pages[self.users[pid]] += pages
+        return self.users[pid]
+
+    def end(self, pid: int) -> None:
+        """The process ends; its mm stays if another uses it."""
+        self.proc.end(pid)
+        mm = self.users.pop(pid)
+        if mm not in self.users.values():
+            del self.pages[mm]
+
+    def open_file(self, pid: int) -> None:
+        """What happens when a /proc file is opened by the daemon."""
+        if pid in self.denied:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        if pid not in self.users:
+            raise ProcessLookupError(errno.ESRCH, "No such process")
+        if "kretfunc__mm_access" in self.attached and pid not in self.unseen:
+            self.opened[_thread()] = self.users[pid]
+
+    def event(self, mm: int, **changes: int) -> None:
+        """Add to numbers of the account, which is opened when there is none."""
+        if mm not in self.accounts:
+            self.accounts[mm] = Account(
+                id=self.next_id(),
+                moves=(0,) * 6,
+                doubts=int(self.control.opening_doubt),
+                conversions_begun=0,
+                conversions_ended=0,
+                start_boottime=5000 * 10_000_000,
+                tgid=next((p for p, m in self.users.items() if m == mm), 0),
+                comm="by event",
+            )
+        account = self.accounts[mm]
+        values = {name: getattr(account, name) + n for name, n in changes.items()}
+        self.accounts[mm] = account._replace(**values)
+
+    def move(self, mm: int, pages: int, why: Movement = Movement.MERGED) -> None:
+        """PTEs come to map KSM pages, or cease to; the hooks see it when attached."""
+        self.pages[mm] += -pages if why in (Movement.UNMAPPED, Movement.EXITED) else pages
+        if "kfunc__folio_add_anon_rmap_ptes" in self.attached:
+            self.event(mm)
+            moves = list(self.accounts[mm].moves)
+            moves[why] += pages
+            self.accounts[mm] = self.accounts[mm]._replace(moves=tuple(moves))
+
+    def doubt(self, mm: int) -> None:
+        """Something happened after which the count may be wrong."""
+        self.event(mm, doubts=1)
+
+    # ---- what takes the place of libbpf ----
+
+    def attach(self, probes: Iterable[Probe], programs: dict[str, int], sys: Path) -> Links:
+        """Attach."""
+        assert sys == self.sys.path
+        names = [program.name for probe in probes for program in probe.programs]
+        self.attached.update(names)
+        self.log.append("attach " + ("hooks" if "kfunc____mmdrop" in names else "sentry"))
+        return {name: programs[name] for name in names}
+
+    def detach(self, links: Links) -> None:
+        """Detach."""
+        self.log.append("detach")
+        self.attached -= links.keys()
+        links.clear()
+
+    def live(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        plan: Plan | None = None,
+        *,
+        audit_share: float = 0.0,
+    ) -> Live:
+        """A backend of this kernel; not started. Audits nothing unless told to."""
+        chosen = plan or choose(capable())
+        names = [program.name for probe in chosen.probes for program in probe.programs]
+        programs = {name: 1000 + i for i, name in enumerate(names)}
+        monkeypatch.setattr(live, "Maps", lambda loaded: FakeMaps(self))
+        monkeypatch.setattr(live, "attach", self.attach)
+        monkeypatch.setattr(live, "detach", self.detach)
+        monkeypatch.setattr(
+            libbpf, "prog_info", lambda fd: SimpleNamespace(recursion_misses=self.missed[fd])
+        )
+        clocks = SimpleNamespace(monotonic=self.clock, monotonic_ns=lambda: int(self.clock() * 1e9))
+        for module in (live, reading):
+            monkeypatch.setattr(module, "time", clocks)
+        self._watch_openings(monkeypatch)
+        made = Live(
+            Loaded({}, programs),
+            chosen,
+            FakeReader(self),
+            proc=self.proc.path,
+            sys=self.sys.path,
+        )
+        made.run = RunWatch(self.clock)
+        made._allowance = Allowance(audit_share, self.clock, self.cpu)
+        return made
+
+    def _watch_openings(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = os.open
+
+        def watched(path: Path, flags: int) -> int:
+            if Path(path).name == "smaps":
+                self.open_file(int(Path(path).parent.name))
+            return original(path, flags)
+
+        monkeypatch.setattr(reading, "os", SimpleNamespace(**{**vars(os), "open": watched}))
+
+
+def _thread() -> int:
+    return threading.get_native_id()
+
+
+def shown(live: Live) -> dict[int, tuple[int, bool]]:
+    """Mappings and exactness by process."""
+    return {c.pid: (c.mappings, c.exact) for c in live.counts()}
+
+
+def of(live: Live, pid: int) -> Count:
+    """The count of one process."""
+    (found,) = (c for c in live.counts() if c.pid == pid)
+    return found

@@ -1,0 +1,36 @@
+"""A kernel with KSM that is a fake, and a backend that runs on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ksmwatch.live import Live
+from ksmwatch.log import logger
+from tests.fake_kernel import Kernel
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Kernel:
+    """A kernel with KSM and nobody on it."""
+    return Kernel(tmp_path)
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The fields of every warning."""
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(logger, "warning", lambda text, extra: found.append(extra))
+    return found
+
+
+@pytest.fixture
+def started(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Live:
+    """A backend that has taken its baseline of the processes 10 (7 pages) and 20 (none)."""
+    kernel.spawn(10, 7)
+    kernel.spawn(20)
+    live = kernel.live(monkeypatch)
+    live.start()
+    return live

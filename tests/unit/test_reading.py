@@ -1,0 +1,189 @@
+"""Reads between two looks at the account: settled, disturbed, denied; drift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ksmwatch.backend import AuditState, Budget
+from ksmwatch.live import Live
+from ksmwatch.reading import Read
+from ksmwatch.records import Movement
+from tests.fake_kernel import FakeReader, Kernel, shown
+
+PLENTY = Budget(3600)
+
+
+# ---- brackets ----
+
+
+def test_a_disturbed_read_is_tried_again_at_once(kernel: Kernel, started: Live) -> None:
+    mm = kernel.users[10]
+    kernel.doubt(mm)
+    kernel.during_reads = [lambda: kernel.move(mm, 1)] * 4
+    outcome = started.reader.read(10)
+    assert (outcome.read, outcome.mm) == (Read.SETTLED, mm)
+    assert shown(started)[10] == (11, True)
+    assert not +started.losses
+
+
+def test_a_read_that_is_always_disturbed_is_put_off_and_counted(
+    kernel: Kernel, started: Live
+) -> None:
+    mm = kernel.users[10]
+    kernel.doubt(mm)
+    kernel.during_reads = [lambda: kernel.move(mm, 1)] * 5
+    assert started.reader.read(10).read is Read.DISTURBED
+    assert started.losses == {"reads_disturbed": 1}
+    assert shown(started)[10] == (12, False)
+    started.tick(PLENTY)
+    assert shown(started)[10] == (12, True)
+
+
+def test_an_event_that_leaves_the_number_as_it_was_disturbs_too(
+    kernel: Kernel, started: Live
+) -> None:
+    mm = kernel.users[10]
+    kernel.doubt(mm)
+
+    def come_and_go() -> None:
+        kernel.move(mm, 1)
+        kernel.move(mm, 1, Movement.UNMAPPED)
+
+    kernel.during_reads = [come_and_go] * 5
+    assert started.reader.read(10).read is Read.DISTURBED
+
+
+def test_nothing_is_settled_while_a_conversion_is_in_flight(kernel: Kernel, started: Live) -> None:
+    mm = kernel.users[10]
+    kernel.event(mm, conversions_begun=1)
+    assert started.reader.read(10).read is Read.DISTURBED
+    kernel.event(mm, conversions_ended=1)
+    assert started.reader.read(10).read is Read.SETTLED
+
+
+def test_a_process_without_ksm_pages_gets_no_account(kernel: Kernel, started: Live) -> None:
+    assert started.reader.read(20).read is Read.SETTLED
+    assert kernel.users[20] not in kernel.accounts
+
+
+def test_an_exec_between_two_openings_is_noticed(
+    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = FakeReader(kernel)
+    reader.files = 2
+    started.reader._reader = reader
+    open_file = kernel.open_file
+    opened: list[int] = []
+
+    def exec_after_first(pid: int) -> None:
+        open_file(pid)
+        if not opened:
+            kernel.users[10] = kernel.spawn(30, 4)
+        opened.append(pid)
+
+    monkeypatch.setattr(kernel, "open_file", exec_after_first)
+    assert started.reader.read(10).read is Read.SETTLED
+    assert started.losses == {"mm_opened_unseen": 1}
+    assert len(opened) == 4
+
+
+# ---- who cannot be read ----
+
+
+def test_an_opening_that_no_probe_saw_attributes_nothing(kernel: Kernel, started: Live) -> None:
+    kernel.unseen = {10}
+    kernel.pages[kernel.users[10]] = 99
+    assert started.reader.read(10).read is Read.UNPINNED
+    assert shown(started)[10] == (7, True)
+    assert started.losses == {"mm_opened_unseen": 5, "reads_denied": 1}
+    assert started.doubt == "1 process cannot be read"
+
+
+def test_denied_processes_leave_the_sum_in_doubt_until_they_end_or_are_read(
+    kernel: Kernel, started: Live
+) -> None:
+    kernel.denied = {10, 20}
+    started.sweep()
+    assert started.losses == {"reads_denied": 2}
+    assert started.doubt == "2 processes cannot be read"
+    kernel.end(20)
+    assert started.doubt == "1 process cannot be read"
+    kernel.denied = set()
+    started.reader.read(10)
+    assert started.doubt is None
+
+
+def test_another_process_with_a_denied_ones_number_is_not_denied(
+    kernel: Kernel, started: Live
+) -> None:
+    kernel.denied = {20}
+    started.reader.read(20)
+    assert started.doubt is not None
+    kernel.end(20)
+    kernel.spawn(20, ticks=6000)
+    assert started.doubt is None
+
+
+def test_a_process_that_has_gone_is_no_loss(started: Live) -> None:
+    assert started.reader.read(12345).read is Read.GONE
+    assert not +started.losses
+
+
+def test_a_full_map_is_a_loss_and_a_doubt(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel.spawn(10, 7)
+    kernel.spawn(20, 5)
+    live = kernel.live(monkeypatch)
+    monkeypatch.setattr(live.maps, "limit", 1)
+    live.start()
+    assert shown(live) == {10: (7, True)}
+    # Tried at every bracket.
+    assert live.losses["accounts_full"] == 5
+    assert live.doubt is not None
+    assert live.doubt.startswith("the account map is full: ")
+
+
+# ---- drift ----
+
+
+@pytest.mark.parametrize(
+    ("pages", "state"),
+    [
+        (9, AuditState(missing=2, last=-2)),
+        (4, AuditState(surplus=3, last=3)),
+        (7, AuditState()),
+    ],
+)
+def test_drift_is_signed_reported_and_healed(
+    kernel: Kernel,
+    started: Live,
+    warnings: list[dict[str, Any]],
+    pages: int,
+    state: AuditState,
+) -> None:
+    kernel.pages[kernel.users[10]] = pages
+    started.reader.read(10)
+    assert started.audit_state() == state
+    assert shown(started)[10] == (pages, True)
+    drift = [{"pid": 10, "counted": 7, "found": pages, "drift": 7 - pages}]
+    assert warnings == (drift if pages != 7 else [])
+    started.reader.read(10)
+    assert started.audit_state() == state
+
+
+def test_mappings_without_an_account_are_drift(
+    kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
+) -> None:
+    kernel.pages[kernel.users[20]] = 5
+    started.reader.read(20)
+    assert started.audit_state() == AuditState(missing=5, last=-5)
+    assert shown(started)[20] == (5, True)
+    assert warnings == [{"pid": 20, "counted": 0, "found": 5, "drift": -5}]
+
+
+def test_drifts_of_both_signs_do_not_cancel(kernel: Kernel, started: Live) -> None:
+    for pages in (9, 4):
+        kernel.pages[kernel.users[10]] = pages
+        started.reader.read(10)
+    assert started.audit_state() == AuditState(surplus=5, missing=2, last=5)
