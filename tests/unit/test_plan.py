@@ -422,8 +422,15 @@ def test_a_host_that_can_do_everything_has_no_warnings() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"foreign_reads": False}, "CAP_SYS_PTRACE"),
-        ({"capabilities": frozenset({"CAP_SYS_ADMIN"})}, "CAP_NET_ADMIN"),
+        ({"foreign_reads": False}, "(/proc/1/smaps_rollup is denied)"),
+        (
+            {
+                "foreign_reads": False,
+                "capabilities": frozenset({"CAP_SYS_ADMIN", "CAP_NET_ADMIN"}),
+            },
+            "(CAP_SYS_PTRACE is missing)",
+        ),
+        ({"capabilities": frozenset({"CAP_SYS_ADMIN"})}, "Without CAP_NET_ADMIN"),
     ],
 )
 def test_what_will_be_missed_is_said(changes: dict[str, Any], words: str) -> None:
