@@ -33,20 +33,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE 4096UL
+#include "memory.h"
+
 #define MAX_REGIONS 32
 #define MAX_WORDS 8
-#define STACK_BYTES (256 * 1024)
-
-#ifndef MADV_COLD
-#define MADV_COLD 20
-#endif
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT 21
-#endif
-#ifndef PR_SET_MEMORY_MERGE
-#define PR_SET_MEMORY_MERGE 67
-#endif
 
 struct region {
     char name[32];
@@ -316,13 +306,12 @@ static int in_shared_mm(void *name)
 /* clonevm NAME: another process with this address space. */
 static int do_clonevm(struct command *c)
 {
-    char *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    char *stack = new_stack();
     pid_t pid;
 
-    if (stack == MAP_FAILED)
+    if (!stack)
         return -1;
-    pid = clone(in_shared_mm, stack + STACK_BYTES, CLONE_VM | SIGCHLD, strdup(word(c, 1)));
+    pid = clone(in_shared_mm, stack, CLONE_VM | SIGCHLD, strdup(word(c, 1)));
     c->value = pid;
     return pid < 0 ? -1 : 0;
 }
@@ -379,14 +368,9 @@ static int do_vmsplice(struct command *c)
 /* vmwrite PID ADDRESS COUNT: into the pages of another process. */
 static int do_vmwrite(struct command *c)
 {
-    for (unsigned long i = 0; i < number(c, 3); i++) {
-        uint64_t content = unique();
-        struct iovec here = {&content, sizeof(content)};
-        struct iovec there = {(void *)(number(c, 2) + i * PAGE), sizeof(content)};
-
-        if (process_vm_writev((pid_t)number(c, 1), &here, 1, &there, 1, 0) < 0)
+    for (unsigned long i = 0; i < number(c, 3); i++)
+        if (write_into((pid_t)number(c, 1), number(c, 2) + i * PAGE, unique()))
             return -1;
-    }
     return 0;
 }
 
@@ -396,7 +380,7 @@ static int do_poke(struct command *c)
     pid_t pid = (pid_t)number(c, 1);
     int result = 0;
 
-    if (ptrace(PTRACE_ATTACH, pid, NULL, NULL) || waitpid(pid, NULL, __WALL) < 0)
+    if (seize(pid))
         return -1;
     for (unsigned long i = 0; i < number(c, 3) && !result; i++)
         result = (int)ptrace(PTRACE_POKEDATA, pid, number(c, 2) + i * PAGE, unique());
@@ -408,15 +392,7 @@ static int do_poke(struct command *c)
 /* procmadvise PID ADDRESS COUNT ADVICE */
 static int do_procmadvise(struct command *c)
 {
-    struct iovec there = {(void *)number(c, 2), bytes(c)};
-    int fd = (int)syscall(SYS_pidfd_open, (pid_t)number(c, 1), 0);
-    long result;
-
-    if (fd < 0)
-        return -1;
-    result = syscall(SYS_process_madvise, fd, &there, 1UL, advice_by_name(word(c, 4)), 0U);
-    close(fd);
-    return result < 0 ? -1 : 0;
+    return advise_process((pid_t)number(c, 1), number(c, 2), bytes(c), advice_by_name(word(c, 4)));
 }
 
 static const struct verb {
