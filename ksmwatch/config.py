@@ -54,6 +54,8 @@ def _number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]
         if isinstance(value, bool):
             raise ValueError("must be a number")  # noqa: TRY004 - one kind for the caller
         number = kind(value)
+        if isinstance(value, float) and number != value:
+            raise ValueError("must be a whole number")
         if not low <= number <= high:
             raise ValueError(f"must be between {low} and {high}")
         return number

@@ -10,8 +10,12 @@ _RIGHT = frozenset({"PID", "MAPPINGS", "MIB", "KERNEL", "LAG", "COUNTED", "STRAY
 
 
 def clean(text: str) -> str:
-    """A name as one harmless line: control and format characters become `?`."""
-    return "".join("?" if unicodedata.category(c)[0] == "C" else c for c in text)
+    """A name as one harmless line: control, format and line-breaking characters become `?`."""
+    return "".join("?" if _harmful(unicodedata.category(c)) else c for c in text)
+
+
+def _harmful(category: str) -> bool:
+    return category[0] == "C" or category in ("Zl", "Zp")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -89,9 +89,9 @@ class _Handler(socketserver.StreamRequestHandler):
             request = json.loads(line)
             command = request["command"]
         except (ValueError, TypeError, KeyError):
-            return {"error": "a request is one JSON object with a command, on one line"}
+            return {"error": "A request is one JSON object with a command, on one line."}
         if command != "snapshot":
-            return {"error": "the only command is snapshot"}
+            return {"error": "The only command is snapshot."}
         try:
             return to_document(cast(SocketServer, self.server).desk.ask(0))
         except NoDaemonError as error:
@@ -163,5 +163,5 @@ def fetch(path: Path, command: str = "snapshot") -> dict[str, Any]:
         raise NoDaemonError(f"No daemon answers at {path}: {error.strerror or error}.") from error
     document = json.loads(data)
     if "error" in document:
-        raise NoDaemonError(f"The daemon at {path} says: {document['error']}.")
+        raise NoDaemonError(f"The daemon at {path} says: {document['error']}")
     return cast(dict[str, Any], document)

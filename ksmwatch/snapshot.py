@@ -113,7 +113,7 @@ class Snapshot:
         if self.doubt is not None:
             return self.doubt
         if self.estimated:
-            return f"{self.estimated} processes are estimated"
+            return f"{self.estimated} process{'es are' if self.estimated > 1 else ' is'} estimated"
         return None
 
     @property

@@ -17,6 +17,13 @@ NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 WITHOUT_BPF = (sys.executable, str(Path(__file__).with_name("seccomp.py")))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def checkout_for_everybody() -> None:
+    """Other users must reach this checkout; the guest's changes to modes stay in the guest."""
+    for directory in Path(__file__).resolve().parents:
+        directory.chmod(directory.stat().st_mode | 0o011)
+
+
 def hidden(directory: str) -> tuple[str, ...]:
     """A prefix under which a directory looks empty."""
     script = f'mount -t tmpfs none {directory} && exec "$@"'

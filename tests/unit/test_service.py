@@ -191,7 +191,7 @@ def test_only_the_owner_may_use_the_socket(daemon: Daemon, path: Path) -> None:
     assert stat.S_IMODE(mode) == 0o600
 
 
-BAD_REQUEST = "a request is one JSON object with a command, on one line"
+BAD_REQUEST = "A request is one JSON object with a command, on one line."
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ BAD_REQUEST = "a request is one JSON object with a command, on one line"
         (b"{}\n", BAD_REQUEST),
         (b"\xff\n", BAD_REQUEST),
         (b" " * 5000 + b"\n", BAD_REQUEST),
-        (b'{"command": "reboot"}\n', "the only command is snapshot"),
-        (b'{"command": ["snapshot"]}\n', "the only command is snapshot"),
+        (b'{"command": "reboot"}\n', "The only command is snapshot."),
+        (b'{"command": ["snapshot"]}\n', "The only command is snapshot."),
     ],
 )
 def test_bad_requests(daemon: Daemon, path: Path, line: bytes, error: str) -> None:

@@ -41,7 +41,7 @@ def test_the_host_is_the_sum_of_its_processes() -> None:
     ("made", "confidence", "reason"),
     [
         (snapshot(), "exact", None),
-        (two(), "estimated", "1 processes are estimated"),
+        (two(), "estimated", "1 process is estimated"),
         (snapshot(doubt="3 events"), "unknown", "3 events"),
         (dataclasses.replace(two(), doubt="3 events"), "unknown", "3 events"),
         (poll(), "estimated", "polled"),
