@@ -1,0 +1,258 @@
+"""What holds for the sources as a whole: order of imports, C and Python agree, nothing skips."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ksmwatch import errors, layout, loader
+from ksmwatch.errors import Exit, KsmwatchError
+from ksmwatch.events import EVENTS, Mechanism
+from ksmwatch.plan import Wish, choose, compile_flags
+from ksmwatch.records import ARRIVALS, DEPARTURES, Account, Baseline, Movement, Total
+from tests.fakes import KERNELS, recorded
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "ksmwatch"
+
+# Modules import only from what stands before them.
+ORDER = (
+    "__init__",
+    *("errors", "log", "config"),
+    *("libbpf", "btf", "layout", "events", "facts", "plan"),
+    *("records", "loader", "attach", "maps"),
+    *("ledger", "sources", "exact", "areas", "reconcile", "audit", "backend"),
+    *("reading", "live", "poll"),
+    *("owners", "processes", "snapshot"),
+    *("metrics", "watcher", "render", "service", "web", "docs"),
+    *("record", "oneshot", "check", "inspection", "daemon", "cli", "__main__"),
+)
+# Judgement: no file, no clock, no kernel.
+PURE = ("layout", "events", "plan", "records", "ledger", "owners", "snapshot", "render")
+EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}
+
+
+def imports(module: str) -> Iterator[str]:
+    """Every module that a module imports, also inside functions."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            assert node.module is not None
+            if node.module == "ksmwatch":
+                yield from (f"ksmwatch.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def own(module: str) -> set[str]:
+    """Modules of the package that a module imports."""
+    parts = [name.split(".") for name in imports(module)]
+    names = {part[1] for part in parts if part[0] == "ksmwatch"}
+    return {"__init__" if name == "__version__" else name for name in names}
+
+
+# ---- order ----
+
+
+def test_every_module_has_one_place() -> None:
+    assert sorted(ORDER) == sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_modules_import_only_backwards(module: str) -> None:
+    before = set(ORDER[: ORDER.index(module)])
+    assert own(module) - before == set()
+
+
+def test_the_order_is_the_one_that_is_written_down() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (line,) = re.findall(r"Data flows one way: (.*?)\. ", text, re.DOTALL)
+    stages = line.split(" → ")
+    assert len(stages) > 5
+    # The outputs are many modules.
+    assert stages.pop() == "outputs"
+    places = [ORDER.index(stage) for stage in stages]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_judgement_has_no_effects(module: str) -> None:
+    assert {name.split(".")[0] for name in imports(module)} & EFFECTS == set()
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {function.id for function in called if isinstance(function, ast.Name)}
+    assert names & {"open", "print", "input"} == set()
+
+
+def test_the_daemon_never_imports_bcc() -> None:
+    # It brings 100 MB; only the loader's own process may.
+    users = {module for module in ORDER if "bcc" in imports(module)}
+    assert users == {"loader"}
+
+
+# ---- C and Python ----
+
+
+def c_source(*names: str) -> str:
+    """Sources without comments."""
+    text = "\n".join((ROOT / "bpf" / name).read_text() for name in names)
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+def c_body(kind: str, name: str) -> str:
+    """What stands between the braces of an enum or struct."""
+    found = re.search(rf"{kind} {name} {{(.*?)}}", c_source("accounts.c"), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def c_enum(name: str, known: dict[str, int]) -> dict[str, int]:
+    """Values by name."""
+    values: dict[str, int] = {}
+    following = 0
+    for item in filter(None, (part.strip() for part in c_body("enum", name).split(","))):
+        word, _, value = (part.strip() for part in item.partition("="))
+        values[word] = known[value] if value else following
+        following = values[word] + 1
+    return values
+
+
+def c_members(name: str) -> set[str]:
+    """Names of the members of a struct."""
+    return set(re.findall(r"(\w+)(?:\[\w+\])?;", c_body("struct", name)))
+
+
+def test_movements_are_those_of_the_programs() -> None:
+    values = c_enum("movement", {})
+    assert values.pop("MOVEMENTS") == len(Movement)
+    assert values == {
+        **{f"IN_{m.name}": m.value for m in ARRIVALS},
+        **{f"OUT_{m.name}": m.value for m in DEPARTURES},
+    }
+
+
+def test_totals_are_those_of_the_programs() -> None:
+    values = c_enum("total", c_enum("movement", {}))
+    assert values.pop("TOTALS") == len(Movement) + len(Total)
+    assert values == {f"T_{t.name}": t.value for t in Total}
+
+
+@pytest.mark.parametrize(("struct", "record"), [("account", Account), ("baseline", Baseline)])
+def test_records_have_the_members_of_the_programs(
+    struct: str, record: type[Account | Baseline]
+) -> None:
+    assert c_members(struct) - {"unused"} == set(record._fields)
+
+
+def test_maps_are_those_of_the_programs() -> None:
+    declared = re.findall(r"^BPF_\w+\((.*?)\);", c_source("accounts.c"), re.MULTILINE)
+    names = set()
+    for arguments in declared:
+        words = [word.strip() for word in arguments.split(",")]
+        # BPF_F_TABLE(type, key, value, name, ...), BPF_HASH(name, ...).
+        names.add(words[3] if words[0].startswith('"') else words[0])
+    assert names == set(loader.MAPS)
+
+
+def test_all_sources_are_compiled() -> None:
+    assert set(loader.SOURCES) == {path.name for path in (ROOT / "bpf").glob("*.c")}
+
+
+def fields_used() -> set[str]:
+    """Members that the programs read, by FIELD() or by OFF_."""
+    text = c_source("accounts.c", "family.c", "hooks.c", "layout.h")
+    # Where the names are made, not used.
+    text = re.sub(r"^#(define (OFF_|FIELD)|ifdef OFF_).*$", "", text, flags=re.MULTILINE)
+    used = set(re.findall(r"\bOFF_(\w+)", text))
+    # From the inside, as calls are nested.
+    innermost = re.compile(r"\bFIELD\([^()]*(?:\(\))?,\s*(\w+)\)")
+    while found := innermost.findall(text):
+        used |= set(found)
+        text = innermost.sub("x", text)
+    assert "FIELD(" not in text
+    return used
+
+
+def test_members_are_looked_up_if_and_only_if_the_programs_read_them() -> None:
+    assert fields_used() == {member.name for member in layout.MEMBERS}
+
+
+def test_headers_give_the_same_members_as_btf() -> None:
+    defined = set(re.findall(r"#define OFF_([a-z]\w*) offsetof", c_source("layout.h")))
+    assert defined == {member.name for member in layout.MEMBERS}
+
+
+HOOKS = (ROOT / "bpf/hooks.c").read_text()
+
+
+def test_the_programs_have_both_kinds_of_probe_for_every_event() -> None:
+    events = {event.name.upper() for event in EVENTS}
+    for kind in ("FENTRY", "KPROBE"):
+        assert set(re.findall(rf"#ifdef {kind}_(\w+)", HOOKS)) == events
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("wish", Wish)
+def test_every_program_of_a_plan_is_in_the_sources(kernel: str, wish: Wish) -> None:
+    for probe in choose(recorded(kernel), wish).probes:
+        for program in probe.programs:
+            macro = f"FENTRY_{probe.event.upper()}"
+            if probe.mechanism is Mechanism.FENTRY:
+                side = "ON_RETURN" if program.at_return else "ON_ENTRY"
+                assert f"int {side}({macro})(" in HOOKS
+            else:
+                assert f"int {program.name}(" in HOOKS
+
+
+@pytest.mark.parametrize("wish", [Wish.FENTRY, Wish.KPROBE])
+def test_every_flag_is_asked_for_by_the_sources(wish: Wish) -> None:
+    facts = recorded("7.3")
+    text = c_source("accounts.c", "family.c", "hooks.c", "layout.h")
+    names = {flag[2:].split("=")[0] for flag in compile_flags(choose(facts, wish), facts, 16)}
+    asked = {name for name in names if not name.startswith("OFF_")}
+    assert {name for name in asked if not re.search(rf"\b{name}\b", text)} == set()
+
+
+# ---- what is written for people ----
+
+
+def subclasses(kind: type[KsmwatchError]) -> Iterator[type[KsmwatchError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from subclasses(each)
+
+
+def test_the_table_of_exit_statuses_is_complete() -> None:
+    text = (ROOT / "README.md").read_text()
+    section = text.split("## Exit status")[1].split("\n## ")[0]
+    rows = [int(number) for number in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)]
+    assert rows == [status.value for status in Exit]
+
+
+def test_every_status_but_success_belongs_to_an_error() -> None:
+    statuses = {kind.status for kind in subclasses(KsmwatchError)}
+    assert statuses == set(Exit) - {Exit.OK}
+    direct = [k.status for k in KsmwatchError.__subclasses__() if k is not errors.SourceError]
+    # So that the status tells the kinds apart. SourceError is an error inside.
+    assert len(direct) == len(set(direct))
+
+
+# ---- tests ----
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_skips(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    words = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    words |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    words |= {a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert words & {"skip", "skipif", "xfail", "importorskip", "skipTest"} == set()
