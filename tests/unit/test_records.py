@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes as ct
-import re
 import struct
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.loader import _fields
-from ksmwatch.records import ARRIVALS, DEPARTURES, Account, Baseline, Field, Movement, Record, Total
+from ksmwatch.records import ARRIVALS, DEPARTURES, Account, Field, Movement, Record, Total
 
 U32, U64 = 2**32 - 1, 2**64 - 1
 
@@ -132,53 +130,3 @@ def test_an_arrival_and_a_departure_do_not_cancel_in_the_sequence() -> None:
 
 def test_totals_follow_the_movements_without_a_gap() -> None:
     assert [int(t) for t in (*Movement, *Total)] == list(range(len(Movement) + len(Total)))
-
-
-# ---- the C source ----
-
-SOURCE = re.sub(
-    r"/\*.*?\*/",
-    "",
-    (Path(__file__).parents[2] / "bpf/accounts.c").read_text(),
-    flags=re.DOTALL,
-)
-
-
-def body(kind: str) -> str:
-    """What stands between the braces of `enum x` or `struct x`."""
-    (found,) = re.findall(rf"^{kind} {{(.*?)^}};$", SOURCE, re.DOTALL | re.MULTILINE)
-    return str(found)
-
-
-def enumerators(name: str, known: dict[str, int]) -> dict[str, int]:
-    """Values by name, as C counts; `known` are names that may stand for a first value."""
-    values: dict[str, int] = {}
-    following = 0
-    for entry in filter(None, (part.strip() for part in body(f"enum {name}").split(","))):
-        symbol, _, value = (part.strip() for part in entry.partition("="))
-        values[symbol] = known[value] if value else following
-        following = values[symbol] + 1
-    return values
-
-
-MOVEMENTS = enumerators("movement", {})
-TOTALS = enumerators("total", MOVEMENTS)
-
-
-def test_movements_are_those_of_the_c_source() -> None:
-    arrivals = {f"IN_{m.name}": int(m) for m in ARRIVALS}
-    departures = {f"OUT_{m.name}": int(m) for m in DEPARTURES}
-    assert {**arrivals, **departures, "MOVEMENTS": len(Movement)} == MOVEMENTS
-
-
-def test_totals_are_those_of_the_c_source() -> None:
-    assert {
-        **{f"T_{t.name}": int(t) for t in Total},
-        "TOTALS": len(Movement) + len(Total),
-    } == TOTALS
-
-
-@pytest.mark.parametrize(("name", "kind"), [("account", Account), ("baseline", Baseline)])
-def test_members_are_those_of_the_c_source(name: str, kind: type[Account | Baseline]) -> None:
-    members_in_c = re.findall(r"^\s*\w+ (\w+)(?:\[\w+\])?;", body(f"struct {name}"), re.MULTILINE)
-    assert {member for member in members_in_c if member != "unused"} == set(kind._fields)
