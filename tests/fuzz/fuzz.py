@@ -1,0 +1,155 @@
+"""Fuzzing inside a test kernel, as root: `python -m tests.fuzz.fuzz --seed 1 -- DAEMON-OPTION...`.
+
+While a random program runs (ksmfuzz.c), the daemon counts. At each pause of the program its
+snapshot must equal the page tables, to the page. Exit status 1: it did not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tests import oracle
+from tests.fuzz import swap
+from tests.fuzz.generator import Generator, Pause
+from tests.kernel.compare import mappings, settled_snapshot
+from tests.kernel.daemon import Daemon
+from tests.ksmctl import Ksm
+
+# A page on its way to another place is in neither count for a moment.
+_ATTEMPTS = 3
+_TRIES_PER_PREFIX = 3
+
+
+class DifferenceError(Exception):
+    """The count was not the truth."""
+
+
+def by_space(counts: Mapping[int, int], pause: Pause) -> dict[str, int]:
+    """Counts by address space; of processes that are not the program's, by process."""
+    return {
+        f"mm {pause.spaces[pid]}" if pid in pause.spaces else f"pid {pid}": count
+        for pid, count in counts.items()
+    }
+
+
+def complaints(document: dict[str, Any], truth: Mapping[int, int], pause: Pause) -> list[str]:
+    """What is wrong with a snapshot."""
+    ours, real = by_space(mappings(document), pause), by_space(truth, pause)
+    found = [
+        f"{space}: {ours.get(space, 0)} counted, {real.get(space, 0)} are true"
+        for space in sorted({*ours, *real})
+        if ours.get(space, 0) != real.get(space, 0)
+    ]
+    if document["host"]["confidence"] != "exact":
+        found.append(f"{document['host']['confidence']}: {document['host']['reason']}")
+    if document["totals"]["miscounted_mms"]:
+        found.append(f"miscounted: {document['totals']}")
+    if document["audit"]["surplus"] or document["audit"]["missing"]:
+        found.append(f"the audit corrected: {document['audit']}")
+    found += [f"loss: {name} {count}" for name, count in document["losses"].items() if count]
+    return found
+
+
+def describe(document: dict[str, Any], truth: Mapping[int, int], pause: Pause) -> str:
+    """All that the daemon says of the processes that differ."""
+    ours = mappings(document)
+    lines = []
+    for process in document["processes"]:
+        pid = process["pid"]
+        if ours.get(pid, 0) != truth.get(pid, 0):
+            lines.append(f"  mm {pause.spaces.get(pid)} true {truth.get(pid, 0)}: {process}")
+    return "\n".join(lines)
+
+
+def check(daemon: Daemon, pause: Pause) -> dict[str, Any]:
+    """The snapshot, if it is the truth."""
+    for attempt in range(_ATTEMPTS):
+        began = time.monotonic()
+        document = settled_snapshot(daemon)
+        settled = time.monotonic() - began
+        truth = oracle.host()
+        wrong = complaints(document, truth, pause)
+        if not wrong:
+            break
+        print(f"attempt {attempt}:", *wrong, sep="\n  ", flush=True)
+    else:
+        print(describe(document, truth, pause))
+        print("totals", document["totals"], "losses", document["losses"])
+        raise DifferenceError
+    spaces = set(pause.spaces.values())
+    print(
+        f"{'unmerged' if pause.unmerged else 'quiescent'} {pause.operations}: "
+        f"{sum(mappings(document).values())} mappings, {len(pause.spaces)} processes, "
+        f"{len(spaces)} address spaces, {swap.used()} pages in swap, settled in {settled:.1f} s"
+        + (f", at attempt {attempt + 1}" if attempt else ""),
+        flush=True,
+    )
+    return document
+
+
+def fuzz(arguments: argparse.Namespace, operations: int) -> bool:
+    """Whether all pauses of a program found the truth."""
+    began = time.monotonic()
+    paused = 0.0
+    document = None
+    with (
+        Ksm(),
+        Daemon(*arguments.daemon) as daemon,
+        Generator(arguments.seed, operations, arguments.pause, shown=arguments.print) as generator,
+    ):
+        ready = time.monotonic()
+        print(f"seed {arguments.seed}: the daemon is ready in {ready - began:.0f} s", flush=True)
+        for pause in generator:
+            stopped = time.monotonic()
+            try:
+                document = check(daemon, pause)
+            except DifferenceError:
+                print(f"DIFFERENCE: seed {arguments.seed}, at operation {pause.operations}")
+                return False
+            paused += time.monotonic() - stopped
+        ran = time.monotonic() - ready - paused
+        print(f"{operations} operations, {operations / ran:.0f} per second")
+        print(*generator.counters, sep="\n")
+        print("totals", document and document["totals"])
+    return True
+
+
+def shrink(arguments: argparse.Namespace) -> int:
+    """The length of the shortest prefix that was seen to fail."""
+    works, fails = 0, arguments.ops
+    while fails - works > max(1, fails // 50):
+        middle = (works + fails) // 2
+        if all(fuzz(arguments, middle) for _ in range(_TRIES_PER_PREFIX)):
+            works = middle
+        else:
+            fails = middle
+    return int(fails)
+
+
+def main(argv: list[str]) -> int:
+    """Run it; 0 if no difference was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.fuzz")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="so many seeds, one after another")
+    parser.add_argument("--ops", type=int, default=20000)
+    parser.add_argument("--pause", type=int, default=2000)
+    parser.add_argument("--print", action="store_true", help="each operation, on stderr")
+    parser.add_argument("--shrink", action="store_true", help="find a short prefix that fails")
+    parser.add_argument("daemon", nargs="*", help="options of the daemon, after --")
+    arguments = parser.parse_args(argv)
+    swap.enable()
+    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+        arguments.seed = seed
+        if not fuzz(arguments, arguments.ops):
+            if arguments.shrink:
+                print(f"the shortest prefix that failed: {shrink(arguments)}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""The other end of ksmfuzz.c."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_KSMFUZZ = Path(__file__).parents[1] / "workload" / "build" / "ksmfuzz"
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A moment in which nothing happens: the number of operations so far, and who lives."""
+
+    unmerged: bool
+    operations: int
+    # A number of its own for each address space, by the pids that have it.
+    spaces: dict[int, int]
+
+
+class Generator:
+    """The random program; iterate over its pauses. It goes on when the next one is asked for."""
+
+    def __init__(self, seed: int, operations: int, pause: int, *, shown: bool = False) -> None:
+        self.counters: list[str] = []
+        self._process = subprocess.Popen(
+            [
+                _KSMFUZZ,
+                *("--seed", str(seed), "--ops", str(operations), "--pause", str(pause)),
+                *(["--print"] if shown else []),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def __iter__(self) -> Iterator[Pause]:
+        assert self._process.stdin is not None
+        while (words := self._words()) and words[0] in ("quiescent", "unmerged"):
+            yield Pause(words[0] == "unmerged", int(words[1]), self._spaces())
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+        while words[0] == "operation":
+            self.counters.append(" ".join(words[1:]))
+            words = self._words()
+        assert words == ["ended"], words
+
+    def _words(self) -> list[str]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"ksmfuzz ended with {self._process.wait()}"
+        return line.split()
+
+    def _spaces(self) -> dict[int, int]:
+        spaces = {}
+        while (words := self._words()) != ["."]:
+            spaces[int(words[1])] = int(words[2])
+        return spaces
