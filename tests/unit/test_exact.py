@@ -127,6 +127,14 @@ def test_only_present_private_pages_with_the_flag_count(process: Path) -> None:
     assert read_pagemap(process) == 3
 
 
+@pytest.mark.parametrize("bit", [55, 56, 57], ids=["soft-dirty", "exclusive", "uffd-wp"])
+def test_bits_above_the_frame_number_do_not_belong_to_it(process: Path, bit: int) -> None:
+    write_words(process / "pagemap", [PRESENT | 1 << bit | 1])
+    write_words(process.parent / "kpageflags", [0, KSM])
+    (process / "smaps").write_text(area(0, 1))
+    assert read_pagemap(process) == 1
+
+
 def test_areas_without_anonymous_pages_are_not_looked_at(process: Path) -> None:
     write_words(process / "pagemap", [PRESENT | 1] * 4)
     write_words(process.parent / "kpageflags", [0, KSM])

@@ -167,6 +167,24 @@ def test_capabilities_are_the_effective_ones(root: Path) -> None:
     assert read_capabilities(root) == {"CAP_BPF", "CAP_SYS_PTRACE"}
 
 
+@pytest.mark.parametrize(
+    ("mask", "name"),
+    [
+        # As `capsh --decode` says.
+        ("0000000000000004", "CAP_DAC_READ_SEARCH"),
+        ("0000000000001000", "CAP_NET_ADMIN"),
+        ("0000000000080000", "CAP_SYS_PTRACE"),
+        ("0000000000200000", "CAP_SYS_ADMIN"),
+        ("0000000400000000", "CAP_SYSLOG"),
+        ("0000004000000000", "CAP_PERFMON"),
+        ("0000008000000000", "CAP_BPF"),
+    ],
+)
+def test_capabilities_have_the_kernels_numbers(root: Path, mask: str, name: str) -> None:
+    write(root / "proc/self/status", f"CapEff:\t{mask}\n")
+    assert read_capabilities(root) == {name}
+
+
 def test_root_has_all_capabilities_that_matter(root: Path) -> None:
     write(root / "proc/self/status", f"CapEff:\t{(1 << 41) - 1:016x}\n")
     assert read_capabilities(root) == set(CAPABILITIES)
