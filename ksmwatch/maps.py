@@ -26,6 +26,8 @@ class Maps:
 
     def __init__(self, loaded: Loaded) -> None:
         maps = loaded.maps
+        # Of `conversions` too, which only the programs use.
+        self._descriptors = [each.fd for each in maps.values()]
         self._accounts = _map(maps["accounts"])
         self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
         self._baselines = _map(maps["baselines"])
@@ -123,5 +125,5 @@ class Maps:
 
     def close(self) -> None:
         """Close the descriptors; the kernel frees the maps with the last program."""
-        for each in (self._accounts, self._baselines, self._controls, self._opened, self._totals):
-            os.close(each.fd)
+        for fd in self._descriptors:
+            os.close(fd)
