@@ -1,0 +1,204 @@
+"""Records in BPF maps, on maps that are dictionaries."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from ksmwatch import libbpf, maps
+from ksmwatch.loader import Loaded, LoadedMap
+from ksmwatch.maps import Maps
+from ksmwatch.records import Account, Baseline, Field, Movement, Total
+
+MM = 0xFFFF888012345000
+CPUS = 3
+ACCOUNT = LoadedMap(
+    1,
+    8,
+    112,
+    (
+        Field("id", 0, "Q"),
+        Field("moves", 8, "6Q"),
+        Field("doubts", 56, "Q"),
+        Field("conversions_begun", 64, "Q"),
+        Field("conversions_ended", 72, "Q"),
+        Field("start_boottime", 80, "Q"),
+        Field("tgid", 88, "I"),
+        Field("unused", 92, "I"),
+        Field("comm", 96, "16s"),
+    ),
+)
+LOADED = Loaded(
+    {
+        "accounts": ACCOUNT,
+        "baselines": LoadedMap(
+            2, 8, 24, (Field("id", 0, "Q"), Field("mappings", 8, "q"), Field("doubts", 16, "Q"))
+        ),
+        "totals": LoadedMap(3, 4, 8, ()),
+        "controls": LoadedMap(
+            4,
+            4,
+            16,
+            (Field("ksmd", 0, "I"), Field("reader", 4, "I"), Field("opening_doubt", 8, "Q")),
+        ),
+        "conversions": LoadedMap(5, 4, 64, ()),
+        "opened": LoadedMap(6, 4, 8, ()),
+    },
+    {},
+)
+
+
+class FakeMap:
+    """A BPF map by its descriptor; keys and values have the sizes that they should."""
+
+    contents: dict[int, dict[bytes, bytes]]
+    failure: OSError | None = None
+
+    def __init__(self, fd: int, key_size: int, value_size: int) -> None:
+        self.fd, self.key_size, self.value_size = fd, key_size, value_size
+        self.data = self.contents.setdefault(fd, {})
+
+    def get(self, key: bytes) -> bytes | None:
+        """One value."""
+        assert len(key) == self.key_size
+        return self.data.get(key)
+
+    def put(self, key: bytes, value: bytes, flags: int = libbpf.BPF_ANY) -> None:
+        """Write one value."""
+        assert (len(key), len(value)) == (self.key_size, self.value_size)
+        if self.failure is not None:
+            raise self.failure
+        if flags == libbpf.BPF_NOEXIST and key in self.data:
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self.data[key] = value
+
+    def delete(self, key: bytes) -> bool:
+        """Delete one value."""
+        assert len(key) == self.key_size
+        return self.data.pop(key, None) is not None
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All of them."""
+        yield from self.data.items()
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Maps:
+    """The maps as the programs leave them before anything happened."""
+    monkeypatch.setattr(FakeMap, "contents", {}, raising=False)
+    monkeypatch.setattr(libbpf, "Map", FakeMap)
+    library = SimpleNamespace(libbpf_num_possible_cpus=lambda: CPUS)
+    monkeypatch.setattr(libbpf, "library", lambda: library)
+    fdinfo = {("max_entries", None): "64", ("memlock", None): "8192", ("memlock", 2): "4096"}
+    monkeypatch.setattr(Maps, "_fdinfo", lambda self, name, fd=None: fdinfo[name, fd])
+    return Maps(LOADED)
+
+
+def account(comm: str = "tenant") -> Account:
+    return Account(5, (1, 2, 3, 4, 5, 6), 7, 9, 8, 123456789, 42, comm)
+
+
+def test_an_account_is_read_as_it_was_opened(shared: Maps) -> None:
+    assert shared.account(MM) is None
+    assert shared.open_account(MM, account())
+    assert shared.account(MM) == account()
+    assert list(shared.accounts()) == [(MM, account())]
+
+
+def test_an_account_that_an_event_has_just_opened_is_left_alone(shared: Maps) -> None:
+    shared.open_account(MM, account())
+    assert not shared.open_account(MM, account()._replace(id=6))
+    assert shared.account(MM) == account()
+
+
+@pytest.mark.parametrize("number", [errno.E2BIG, errno.EBUSY, errno.ENOMEM])
+def test_other_failures_are_not_hidden(
+    shared: Maps, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(FakeMap, "failure", OSError(number, os.strerror(number)))
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the number is looked at
+        shared.open_account(MM, account())
+    assert caught.value.errno == number
+
+
+@pytest.mark.parametrize(
+    ("raw", "comm"),
+    [
+        (b"tenant\0garbage\0\0", "tenant"),
+        (b"exactly-16-bytes", "exactly-16-bytes"),
+        (b"\0" * 16, ""),
+        (b"caf\xc3\xa9" + bytes(11), "café"),
+        (b"caf\xc3" + bytes(12), "caf\N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_names_end_at_the_first_zero_and_may_be_broken(shared: Maps, raw: bytes, comm: str) -> None:
+    value = struct.pack("<Q6QQQQQII16s", 5, *range(1, 7), 7, 9, 8, 123456789, 42, 0, raw)
+    FakeMap.contents[1][struct.pack("<Q", MM)] = value
+    assert shared.account(MM) == account(comm)
+
+
+def test_a_long_name_keeps_its_last_zero(shared: Maps) -> None:
+    shared.open_account(MM, account("a-name-that-is-too-long"))
+    found = shared.account(MM)
+    assert found is not None
+    assert found.comm == "a-name-that-is-"
+
+
+def test_baselines_are_signed(shared: Maps) -> None:
+    shared.put_baseline(MM, Baseline(5, -3, 7))
+    assert shared.baseline(MM) == Baseline(5, -3, 7)
+    assert shared.baselines() == {MM: Baseline(5, -3, 7)}
+    assert shared.baseline(MM + 1) is None
+
+
+def test_closing_an_account_takes_its_baseline_with_it(shared: Maps) -> None:
+    shared.open_account(MM, account())
+    shared.put_baseline(MM, Baseline(5, 1, 0))
+    shared.close_account(MM)
+    assert (shared.account(MM), shared.baseline(MM)) == (None, None)
+    shared.close_account(MM)
+
+
+def test_totals_are_summed_over_the_cpus(shared: Maps) -> None:
+    FakeMap.contents[3] |= {
+        struct.pack("<I", Movement.FORKED): struct.pack("<3Q", 1, 2, 4),
+        struct.pack("<I", Total.SWAPIN_KSM): struct.pack("<3Q", 0, 0, 2**63),
+    }
+    assert shared.total(Movement.FORKED) == 7
+    totals = shared.totals()
+    assert totals[Total.SWAPIN_KSM] == 2**63
+    assert totals[Movement.MERGED] == 0
+    assert list(totals) == [*Movement, *Total]
+
+
+def test_the_programs_are_told_in_the_words_of_the_record(shared: Maps) -> None:
+    shared.control(ksmd=33, reader=44, opening_doubt=True)
+    assert FakeMap.contents[4] == {bytes(4): struct.pack("<IIQ", 33, 44, 1)}
+    shared.control(ksmd=33, reader=44, opening_doubt=False)
+    assert FakeMap.contents[4] == {bytes(4): struct.pack("<IIQ", 33, 44, 0)}
+
+
+def test_an_old_opening_is_not_taken_for_a_new_one(shared: Maps) -> None:
+    assert shared.opened(7) is None
+    FakeMap.contents[6][struct.pack("<I", 7)] = struct.pack("<Q", MM)
+    assert shared.opened(7) == MM
+    assert shared.opened(8) is None
+    shared.forget_opened(7)
+    assert shared.opened(7) is None
+
+
+def test_size_and_memory_are_the_kernels_word(shared: Maps) -> None:
+    assert shared.limit == 64
+    assert shared.memory_bytes() == 8192 + 4096
+
+
+def test_closing_closes_every_map(shared: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    monkeypatch.setattr(maps, "os", SimpleNamespace(close=closed.append))
+    shared.close()
+    assert sorted(closed) == sorted(m.fd for m in LOADED.maps.values())
