@@ -84,12 +84,13 @@ def start_live(facts: Facts, settings: Config) -> tuple[Live, Plan]:
         plan = choose(facts, Wish(settings.probes))
         if plan.obstacle is not None:
             raise NoLiveError(plan.obstacle.sentence)
+        # Before anything is loaded, of which nothing would be let go.
+        reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
         try:
             loaded = load(plan, compile_flags(plan, facts, settings.accounts_max))
         except ProgramRefusedError as error:
             facts = _refuse(facts, plan, error.program, error.why)
             continue
-        reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
         live = Live(loaded, plan, reader, audit_share=settings.audit_cpu_percent / 100)
         try:
             live.start()

@@ -106,6 +106,19 @@ def test_a_probe_that_cannot_be_attached_is_planned_around(
     assert [mechanisms(p)["merge"] for p in FakeLive.stopped] == ["fentry"]
 
 
+def test_nothing_is_loaded_where_nothing_can_be_read(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impossible(proc: object, *, smaps_ksm: bool) -> None:
+        raise SourceError("No exact read is possible.")
+
+    monkeypatch.setattr(watcher, "choose_reader", impossible)
+    with pytest.raises(SourceError):
+        start_live(capable(), settings())
+    # What had been loaded would stay: nobody has its descriptors.
+    assert kernel.loads == []
+
+
 def test_an_optional_probe_is_left_out(kernel: Kernel) -> None:
     kernel.refuses = {"kfunc__break_cow", "on_break_cow"}
     _, plan = start_live(capable(), settings())
