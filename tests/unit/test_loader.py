@@ -1,0 +1,203 @@
+"""The loader process: what is asked of it, what it answers, and how it fails."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import io
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ksmwatch import loader
+from ksmwatch.errors import Exit, NoLiveError
+from ksmwatch.libbpf import PROG_TYPE_KPROBE, PROG_TYPE_TRACING
+from ksmwatch.loader import Loaded, LoadedMap, ProgramRefusedError
+from ksmwatch.records import Field
+
+# ---- the daemon's side ----
+
+MAP = {"key_size": 8, "value_size": 24, "fields": [["id", 0, "Q"], ["moves", 8, "2Q"]]}
+
+
+def test_descriptors_come_in_the_order_of_the_answer() -> None:
+    answer = {"maps": {"accounts": MAP, "totals": {**MAP, "fields": []}}, "programs": ["a", "b"]}
+    loaded = loader._loaded(answer, [11, 12, 13, 14], "")
+    fields = (Field("id", 0, "Q"), Field("moves", 8, "2Q"))
+    assert loaded == Loaded(
+        {"accounts": LoadedMap(11, 8, 24, fields), "totals": LoadedMap(12, 8, 24, ())},
+        {"a": 13, "b": 14},
+    )
+
+
+def test_a_refused_program_is_told_by_name_and_the_kernels_last_words() -> None:
+    with pytest.raises(ProgramRefusedError) as caught:
+        loader._loaded({"error": "Failed", "program": "on_merge"}, [], "R1 is no pointer")
+    assert (caught.value.program, caught.value.why) == ("on_merge", "R1 is no pointer")
+    sentence = "The kernel refused the BPF program on_merge: R1 is no pointer."
+    assert (str(caught.value), caught.value.status) == (sentence, Exit.NO_LIVE)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"), [("x.c:1: error: no", "x.c:1: error: no"), ("", "Failed")]
+)
+def test_without_a_program_compiling_failed(words: str, why: str) -> None:
+    with pytest.raises(NoLiveError) as caught:
+        loader._loaded({"error": "Failed"}, [], words)
+    assert not isinstance(caught.value, ProgramRefusedError)
+    assert str(caught.value) == f"The BPF programs could not be compiled: {why}."
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ""),
+        ("one\n\n  two \n\n", "two"),
+        (
+            "in file x\nx.c:3: error: unknown type\n1 warning generated.\n",
+            "x.c:3: error: unknown type",
+        ),
+    ],
+)
+def test_the_last_words_are_the_error_if_there_is_one(text: str, words: str) -> None:
+    child = SimpleNamespace(stderr=io.BytesIO(text.encode()), wait=lambda: 0)
+    assert loader._last_words(cast("subprocess.Popen[bytes]", child)) == words
+    # Asked again, as it is on the way out.
+    assert loader._last_words(cast("subprocess.Popen[bytes]", child)) == ""
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_an_answer_may_come_in_pieces(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    theirs.sendall(b'{"maps"')
+    theirs.sendall(b": {}}\n")
+    assert loader._receive(ours) == ({"maps": {}}, [])
+
+
+def test_an_answer_that_never_ends_is_an_error(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    theirs.sendall(b'{"maps"')
+    theirs.close()
+    with pytest.raises(ValueError, match="without an answer"):
+        loader._receive(ours)
+
+
+# ---- the loader process ----
+
+
+class Leaf(ct.Structure):
+    """A record as bcc makes it."""
+
+    _fields_ = (("id", ct.c_uint64), ("mappings", ct.c_int64), ("comm", ct.c_char * 16))
+
+
+class FakeBcc:
+    """A compiled module. Its descriptors are of real files, so that they can be sent."""
+
+    def __init__(self) -> None:
+        self.loaded: list[tuple[bytes, int]] = []
+        self.refuses = b""
+        self.fds: dict[str, int] = {}
+
+    def _fd(self, name: str) -> int:
+        self.fds[name] = os.memfd_create(name)
+        return self.fds[name]
+
+    def __getitem__(self, name: bytes) -> Any:
+        leaf = Leaf if name == b"accounts" else ct.c_uint64
+        return SimpleNamespace(Key=ct.c_uint32, Leaf=leaf, get_fd=lambda: self._fd(name.decode()))
+
+    def load_func(self, name: bytes, kind: int) -> Any:
+        """Load one program."""
+        if name == self.refuses:
+            raise Exception("Failed to load BPF program")  # noqa: TRY002 - as bcc does
+        self.loaded.append((name, kind))
+        return SimpleNamespace(fd=self._fd(name.decode()))
+
+
+@pytest.fixture
+def bcc(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBcc]:
+    """What the sources compile to."""
+    module = FakeBcc()
+    monkeypatch.setattr(loader, "_compile", lambda request: module)
+    yield module
+    for fd in module.fds.values():
+        os.close(fd)
+
+
+REQUEST = {
+    "flags": ["-DX"],
+    "layout": "btf",
+    "programs": [["kfunc__f", "fentry"], ["on_merge", "kprobe"]],
+}
+
+
+def serve(pair: tuple[socket.socket, socket.socket]) -> tuple[dict[str, Any], list[int]]:
+    """One request and its answer, through a real connection."""
+    ours, theirs = pair
+    ours.sendall(json.dumps(REQUEST).encode() + b"\n")
+    loader._serve(theirs)
+    return loader._receive(ours)
+
+
+def name_of(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}").removeprefix("/memfd:").removesuffix(" (deleted)")
+
+
+def test_what_was_loaded_arrives_under_its_name(
+    bcc: FakeBcc, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    answer, descriptors = serve(pair)
+    try:
+        loaded = loader._loaded(answer, descriptors, "")
+        assert [name_of(m.fd) for m in loaded.maps.values()] == list(loader.MAPS)
+        assert {name: name_of(fd) for name, fd in loaded.programs.items()} == {
+            "kfunc__f": "kfunc__f",
+            "on_merge": "on_merge",
+        }
+    finally:
+        for fd in descriptors:
+            os.close(fd)
+    assert loaded.maps["accounts"].value_size == 32
+    assert loaded.maps["accounts"].fields == (
+        Field("id", 0, "Q"),
+        Field("mappings", 8, "q"),
+        Field("comm", 16, "16s"),
+    )
+    assert loaded.maps["totals"].fields == ()
+    assert bcc.loaded == [(b"kfunc__f", PROG_TYPE_TRACING), (b"on_merge", PROG_TYPE_KPROBE)]
+
+
+def test_a_refusal_is_answered_without_descriptors(
+    bcc: FakeBcc, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    bcc.refuses = b"on_merge"
+    answer, descriptors = serve(pair)
+    assert answer == {"error": "Failed to load BPF program", "program": "on_merge"}
+    assert descriptors == []
+
+
+def test_an_error_without_words_is_named_by_its_kind(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    def fail(request: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(loader, "_compile", fail)
+    assert serve(pair) == ({"error": "MemoryError"}, [])
+
+
+def test_the_sources_are_found_in_a_checkout() -> None:
+    assert {path.name for path in loader.bpf_directory().glob("*.c")} == set(loader.SOURCES)
