@@ -1,4 +1,4 @@
-"""A kernel with KSM that is a fake, and a backend that runs on it."""
+"""Settings of hypothesis; a kernel with KSM that is a fake, and a backend that runs on it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from ksmwatch.live import Live
 from ksmwatch.log import logger
 from tests.fake_kernel import Kernel
+
+# The same examples in every run; no deadline, which is a clock; nothing is kept on disk.
+settings.register_profile("ksmwatch", derandomize=True, deadline=None, database=None)
+settings.load_profile("ksmwatch")
 
 
 @pytest.fixture

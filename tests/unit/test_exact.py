@@ -120,6 +120,8 @@ def test_only_present_private_pages_with_the_flag_count(process: Path) -> None:
         14: SWAPPED | 3,  # its number is a place in swap, not a frame
         15: 0,
         16: PRESENT | 4,  # KSM, behind a gap in the frames
+        17: PRESENT | 1,  # behind the area, as 9 is before it
+        9: PRESENT | 1,
     }
     write_words(process / "pagemap", (entries.get(i, 0) for i in range(20)))
     write_words(process.parent / "kpageflags", [0, KSM | ANON, ANON, KSM | ANON, KSM, 0])

@@ -40,6 +40,8 @@ def test_without_an_exact_read_the_events_alone_make_the_count() -> None:
 
 def test_start_times_are_in_the_ticks_of_proc_rounded_down() -> None:
     assert count(MM, account(), None).start_ticks == 1234
+    years = account(start_boottime=123_456_789_019_999_999)
+    assert count(MM, years, None).start_ticks == 12_345_678_901
 
 
 def test_a_baseline_adds_what_was_there_before_the_account() -> None:

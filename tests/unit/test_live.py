@@ -42,7 +42,7 @@ def test_the_baseline_finds_what_was_merged_before(
     kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
 ) -> None:
     assert shown(started) == {10: (7, True)}
-    assert of(started, 10).start_ticks == 5000
+    assert (of(started, 10).start_ticks, of(started, 10).moves) == (5000, (0,) * 6)
     assert (started.doubt, started.asleep) == (None, False)
     # What was there before us is no error of ours.
     assert started.audit_state() == AuditState()
@@ -325,13 +325,17 @@ def test_it_wakes_up_when_ksmd_scans_and_reads_nobody(kernel: Kernel, idle: Live
     assert shown(idle) == {10: (3, True)}
 
 
-@pytest.mark.parametrize("total", [Total.MERGE_CONVERTED, Total.SWAPIN_KSM])
+@pytest.mark.parametrize(
+    "totals",
+    [[Total.MERGE_CONVERTED], [Total.SWAPIN_KSM], [Total.MERGE_CONVERTED, Total.SWAPIN_KSM]],
+)
 def test_it_wakes_up_and_reads_everyone_when_something_stirred(
-    kernel: Kernel, idle: Live, total: Total
+    kernel: Kernel, idle: Live, totals: list[Total]
 ) -> None:
     idle.tick(PLENTY)
     kernel.move(kernel.users[10], 3)
-    kernel.totals[total] += 1
+    for total in totals:
+        kernel.totals[total] += 1
     idle.tick(PLENTY)
     assert not idle.asleep
     assert shown(idle) == {10: (3, True)}

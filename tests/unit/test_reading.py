@@ -182,6 +182,34 @@ def test_mappings_without_an_account_are_drift(
     assert warnings == [{"pid": 20, "counted": 0, "found": 5, "drift": -5}]
 
 
+def test_who_ends_while_being_read_is_no_drift(
+    kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
+) -> None:
+    mm = kernel.users[20]
+
+    def end() -> None:
+        kernel.end(20)
+        # Its page tables go after its /proc files.
+        kernel.pages[mm] = 5
+
+    kernel.during_reads = [end]
+    started.reader.read(20)
+    assert (started.audit_state(), warnings) == (AuditState(), [])
+
+
+def test_who_finds_no_room_for_an_account_is_no_drift(
+    kernel: Kernel,
+    started: Live,
+    warnings: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(started.maps, "limit", 1)
+    kernel.pages[kernel.users[20]] = 5
+    started.reader.read(20)
+    assert (started.audit_state(), warnings) == (AuditState(), [])
+    assert started.doubt is not None
+
+
 def test_drifts_of_both_signs_do_not_cancel(kernel: Kernel, started: Live) -> None:
     for pages in (9, 4):
         kernel.pages[kernel.users[10]] = pages
