@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.fuzz import swap
+
 _KSMFUZZ = Path(__file__).parents[1] / "workload" / "build" / "ksmfuzz"
 
 
@@ -29,7 +31,7 @@ class Generator:
         self.counters: list[str] = []
         self._process = subprocess.Popen(
             [
-                _KSMFUZZ,
+                *("sh", "-c", f'echo $$ >{swap.GROUP}/cgroup.procs; exec "$@"', "sh", _KSMFUZZ),
                 *("--seed", str(seed), "--ops", str(operations), "--pause", str(pause)),
                 *(["--print"] if shown else []),
             ],

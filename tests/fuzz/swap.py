@@ -1,4 +1,4 @@
-"""Swap space in compressed memory, by a module that every test kernel has."""
+"""Swap space in compressed memory, and a control group whose memory can be reclaimed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 _SIZE = "512M"
 _DEVICE = Path("/dev/zram0")
+# As in ksmfuzz.c.
+GROUP = Path("/sys/fs/cgroup/ksmfuzz")
 
 
 def enable() -> None:
@@ -15,6 +17,12 @@ def enable() -> None:
     Path("/sys/block/zram0/disksize").write_text(_SIZE)
     subprocess.run(["/sbin/mkswap", _DEVICE], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["/sbin/swapon", _DEVICE], check=True)
+
+
+def make_group() -> None:
+    """The control group that ksmfuzz.c reclaims from."""
+    (GROUP.parent / "cgroup.subtree_control").write_text("+memory")
+    GROUP.mkdir()
 
 
 def used() -> int:

@@ -36,7 +36,7 @@
 
 #define ARENA 0x200000000000UL
 #define ARENA_PAGES 768U
-#define FEW_PAGES 32U
+#define FEW_PAGES 16U
 #define HUGE_PAGES 512U
 #define SLOTS 24
 #define MAX_DEPTH 4
@@ -97,7 +97,7 @@ static bool printing;
 
 static _Thread_local sigjmp_buf fault;
 
-static void serve(int slot);
+static _Noreturn void obey(int slot);
 
 static char *at(unsigned page)
 {
@@ -323,15 +323,14 @@ static int do_fork(struct step *s)
     pid_t pid = fork();
 
     if (pid == 0)
-        serve(s->other);
+        obey(s->other);
     s->pid = pid;
     return pid < 0 ? -1 : 0;
 }
 
 static int in_shared_mm(void *slot)
 {
-    serve((int)(intptr_t)slot);
-    return 0;
+    obey((int)(intptr_t)slot);
 }
 
 /* Another process with this address space. */
@@ -405,6 +404,13 @@ static int do_dropcaches(struct step *s)
     return write_file("/proc/sys/vm/drop_caches", s->argument % 2 ? "1" : "3");
 }
 
+/* Swaps out what is not used, merged pages too, if fuzz.py has made a control group. */
+static int do_reclaim(struct step *s)
+{
+    (void)s;
+    return write_file("/sys/fs/cgroup/ksmfuzz/memory.reclaim", "4M");
+}
+
 /* Rarely unmerges everything on the way. */
 static int do_ksmd(struct step *s)
 {
@@ -455,9 +461,12 @@ static const struct verb {
     {"kill", 12, ENDS, do_kill},
     {"compact", 2, ON_HOST, do_compact},
     {"dropcaches", 1, ON_HOST, do_dropcaches},
+    {"reclaim", 4, ON_HOST, do_reclaim},
     {"ksmd", 2, ON_HOST, do_ksmd},
 };
 
+/* Reading needs nothing. */
+#define INSTEAD 4
 #define VERBS (int)(sizeof(verbs) / sizeof(*verbs))
 
 static unsigned long done[VERBS][MAX_ERRNO];
@@ -470,8 +479,8 @@ static void *do_beside(void *step)
     return NULL;
 }
 
-/* The process's side: obey until the root has gone. */
-static void serve(int slot)
+/* The process's side, until the root has gone. */
+static void obey(int slot)
 {
     int own = OWN_FD + slot;
     struct order order;
@@ -492,6 +501,17 @@ static void serve(int slot)
             break;
     }
     _exit(0);
+}
+
+/* A process that inherits nothing: all of the arena is there, for few operations to fail. */
+static void begin_life(int slot)
+{
+    struct step all = {.pages = ARENA_PAGES, .argument = ROOT_FD};
+
+    do_map(&all);
+    if (slot % 2)
+        do_mergeable(&all);
+    obey(slot);
 }
 
 static uint64_t draw(void)
@@ -532,7 +552,7 @@ static struct step draw_step(void)
     struct step s = {.verb = draw_verb(), .other = ROOT};
 
     s.first = below(ARENA_PAGES - 1);
-    s.pages = 1 + below(one_in(6) ? 8 * FEW_PAGES : FEW_PAGES);
+    s.pages = 1 + below(one_in(8) ? 16 * FEW_PAGES : FEW_PAGES);
     if (s.pages > ARENA_PAGES - s.first)
         s.pages = ARENA_PAGES - s.first;
     s.argument = (unsigned)draw();
@@ -582,6 +602,8 @@ static void born(int slot, int parent, struct step *s, pid_t pid)
     p->depth = parent == ROOT ? 0 : processes[parent].depth + 1;
     p->mm = shares ? processes[parent].mm : next_mm++;
     p->pid = pid;
+    if (printing)
+        fprintf(stderr, "%lu: %d is process %d with mm %d\n", operation, slot, pid, p->mm);
     p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (p->pidfd < 0)
         fail("pidfd_open");
@@ -635,8 +657,9 @@ static void show(int slot, struct order *order)
 
     if (!printing)
         return;
-    fprintf(stderr, "%lu: %d %s %u+%u %u other %d", operation, slot, verbs[s->verb].name, s->first,
-            s->pages, s->argument, s->other);
+    fprintf(stderr, "%lu: %d (%d) %s %u+%u %u other %d", operation, slot,
+            slot == ROOT ? 0 : processes[slot].pid, verbs[s->verb].name, s->first, s->pages,
+            s->argument, s->other);
     if (b->verb)
         fprintf(stderr, " beside %s %u+%u %u", verbs[b->verb].name, b->first, b->pages,
                 b->argument);
@@ -657,7 +680,7 @@ static void complete(int slot, struct step *s)
     if (kind == ON_ANOTHER && s->other != ROOT)
         s->pid = processes[s->other].pid;
     if ((kind == MAKES_CHILD || kind == ON_ANOTHER) && s->other == ROOT)
-        s->verb = 4;
+        s->verb = INSTEAD;
 }
 
 static struct order draw_order(int slot, struct step *s)
@@ -728,14 +751,15 @@ static void race(int slot, struct order *order)
 
 static void spawn(void)
 {
-    struct step s = {.other = free_slot()};
+    struct step nothing = {0};
+    int slot = free_slot();
+    pid_t pid = fork();
 
-    for (int i = 0; i < VERBS; i++)
-        if (verbs[i].run == do_fork)
-            s.verb = i;
-    if (do_fork(&s))
+    if (pid == 0)
+        begin_life(slot);
+    if (pid < 0)
         fail("fork");
-    born(s.other, ROOT, &s, s.pid);
+    born(slot, ROOT, &nothing, pid);
 }
 
 static void operate(void)
@@ -878,7 +902,7 @@ int main(int argc, char **argv)
             printing = true;
         else if (option == 'S') {
             send(OWN_FD + atoi(optarg), &ready, sizeof(ready), 0);
-            serve(atoi(optarg));
+            begin_life(atoi(optarg));
         } else
             return 2;
     }
