@@ -13,7 +13,7 @@ class Host:
     """An allowance with clocks that the test moves."""
 
     def __init__(self, share: float) -> None:
-        self.wall, self.cpu = Clock(), Clock(0.0)
+        self.wall, self.cpu = Clock(), Clock(500.0)
         self.allowance = Allowance(share, self.wall, self.cpu)
 
     def work(self, seconds: float) -> None:

@@ -123,6 +123,12 @@ def test_loading_shows_the_plan_that_attaches_and_detaches_it(
     assert host.stopped == 1
 
 
+def test_what_was_rejected_is_shown(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = text(capsys, load=True)[1].splitlines()
+    row = "merge         fentry  try_to_merge_one_page  the kernel refused it: no"
+    assert lines.index(row) == lines.index("REJECTED FOR  PROBE   FUNCTION               WHY") + 1
+
+
 def test_the_plan_alone_loads_nothing(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     host.refusal = "The kernel refused every probe that was tried."
     found = document(capsys, load=False)

@@ -51,10 +51,11 @@ def read_smaps(process: Path) -> int:
         return opened.read()
 
 
-def test_smaps_rollup_says_kilobytes(process: Path) -> None:
-    text = f"Rss: 8 kB\nAnonymous: 4 kB\nKSM: {13 * KB:14} kB\nLazyFree: 0 kB\n"
+@pytest.mark.parametrize("pages", [0, 13, 10**9])
+def test_smaps_rollup_says_kilobytes(process: Path, pages: int) -> None:
+    text = f"Rss: 8 kB\nAnonymous: 4 kB\nKSM: {pages * KB:14} kB\nLazyFree: 0 kB\n"
     (process / "smaps_rollup").write_text(text)
-    assert read_smaps(process) == 13
+    assert read_smaps(process) == pages
 
 
 def test_an_empty_rollup_means_that_the_mm_has_gone(process: Path) -> None:
@@ -241,9 +242,9 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 
 def test_areas_with_mappings_are_found_and_named() -> None:
-    text = area(10, 5, ksm=3) + area(20, 4, ksm=0) + area(30, 6, ksm=2, flags="rd wr ac")
+    text = area(10, 5, ksm=10**9) + area(20, 4, ksm=0) + area(30, 6, ksm=2, flags="rd wr ac")
     assert list(parse(text.encode())) == [
-        Area(10 * PAGE_SIZE, 15 * PAGE_SIZE, 3, mergeable=True, name="[heap]"),
+        Area(10 * PAGE_SIZE, 15 * PAGE_SIZE, 10**9, mergeable=True, name="[heap]"),
         Area(30 * PAGE_SIZE, 36 * PAGE_SIZE, 2, mergeable=False, name="[heap]"),
     ]
 

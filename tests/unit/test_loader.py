@@ -8,7 +8,9 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,7 +20,9 @@ from ksmwatch import loader
 from ksmwatch.errors import Exit, NoLiveError
 from ksmwatch.libbpf import PROG_TYPE_KPROBE, PROG_TYPE_TRACING
 from ksmwatch.loader import Loaded, LoadedMap, ProgramRefusedError
+from ksmwatch.plan import choose
 from ksmwatch.records import Field
+from tests.fakes import capable
 
 # ---- the daemon's side ----
 
@@ -92,6 +96,18 @@ def test_an_answer_that_never_ends_is_an_error(pair: tuple[socket.socket, socket
     theirs.close()
     with pytest.raises(ValueError, match="without an answer"):
         loader._receive(ours)
+
+
+def test_a_loader_that_dies_has_the_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\necho no memory >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(NoLiveError) as caught:
+        loader.load(choose(capable()), [])
+    assert str(caught.value) == "The BPF loader failed: no memory."
 
 
 # ---- the loader process ----

@@ -66,7 +66,9 @@ class FakeMap:
     def get(self, key: bytes) -> bytes | None:
         """One value."""
         assert len(key) == self.key_size
-        return self.data.get(key)
+        value = self.data.get(key)
+        assert value is None or len(value) == self.value_size
+        return value
 
     def put(self, key: bytes, value: bytes, flags: int = libbpf.BPF_ANY) -> None:
         """Write one value."""

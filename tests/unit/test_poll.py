@@ -54,8 +54,9 @@ def test_mappings_come_from_the_page_tables_not_from_ksmd(host: Host) -> None:
 def test_without_a_reader_ksmds_number_is_repeated(tmp_path: Path) -> None:
     host = Host(tmp_path, None)
     host.proc.process(10, merging=64, rmap_items=64, mapped=32)
+    host.proc.process(11, merging=0, rmap_items=64, mapped=32)
     host.poll.tick(PLENTY)
-    assert host.shown() == {10: 64}
+    assert host.shown() == {10: 64, 11: 0}
 
 
 def test_only_processes_that_ksmd_knows_are_read(host: Host) -> None:

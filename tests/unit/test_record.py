@@ -56,6 +56,7 @@ def test_files_stand_at_their_own_paths_as_they_were(root: Path, tmp_path: Path)
 
 
 def test_facts_are_read_back_as_they_were(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
     record(tmp_path / "out", root)
     found = Facts.from_json(json.loads((tmp_path / "out/facts.json").read_text()))
     assert found == capable()

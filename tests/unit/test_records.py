@@ -81,6 +81,13 @@ def test_fields_may_come_in_any_order() -> None:
     assert Record(8, fields).unpack(struct.pack("<II", 1, 2)) == {"a": 1, "b": 2}
 
 
+@pytest.mark.parametrize("length", [2, 3])
+def test_arrays_are_tuples(length: int) -> None:
+    record = Record(8 * length, [Field("a", 0, f"{length}Q")])
+    values = {"a": tuple(range(length))}
+    assert record.unpack(record.pack(values)) == values
+
+
 def test_a_plain_integer_has_no_fields() -> None:
     assert _fields(ct.c_uint64) == []
 
