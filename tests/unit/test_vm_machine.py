@@ -24,9 +24,9 @@ def value(words: list[str], option: str) -> str:
     return words[words.index(option) + 1]
 
 
-def test_plain_machine_is_emulated_on_all_cores_and_has_no_network() -> None:
+def test_plain_machine_is_emulated_on_one_thread_and_has_no_network() -> None:
     words = argv(Machine(IMAGE))
-    assert value(words, "-accel") == "tcg,thread=multi"
+    assert value(words, "-accel") == "tcg,thread=single"
     assert value(words, "-smp") == "2"
     assert value(words, "-nic") == "none"
     assert "-netdev" not in words
