@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from tests import oracle
 from tests.fuzz import swap
 from tests.fuzz.generator import Generator, Pause
-from tests.kernel.compare import mappings, settled_snapshot
+from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
 
@@ -26,6 +27,21 @@ _TRIES_PER_PREFIX = 3
 
 class DifferenceError(Exception):
     """The count was not the truth."""
+
+
+def counted(document: dict[str, Any]) -> dict[int, int]:
+    """The sum over everything in the snapshot that has a pid."""
+    sums: dict[int, int] = defaultdict(int)
+    for process in document["processes"]:
+        if process["mappings"]:
+            sums[process["pid"]] += process["mappings"]
+    return dict(sums)
+
+
+def twice(document: dict[str, Any]) -> list[int]:
+    """Processes that are listed more than once."""
+    pids = Counter(process["pid"] for process in document["processes"])
+    return [pid for pid, times in pids.items() if times > 1]
 
 
 def by_space(counts: Mapping[int, int], pause: Pause) -> dict[str, int]:
@@ -40,12 +56,13 @@ def complaints(
     document: dict[str, Any], truth: Mapping[int, int], pause: Pause, tolerated: Collection[str]
 ) -> list[str]:
     """What is wrong with a snapshot; losses that are tolerated are not."""
-    ours, real = by_space(mappings(document), pause), by_space(truth, pause)
+    ours, real = by_space(counted(document), pause), by_space(truth, pause)
     found = [
         f"{space}: {ours.get(space, 0)} counted, {real.get(space, 0)} are true"
         for space in sorted({*ours, *real})
         if ours.get(space, 0) != real.get(space, 0)
     ]
+    found += [f"pid {pid} is listed more than once" for pid in twice(document)]
     if document["host"]["confidence"] != "exact":
         found.append(f"{document['host']['confidence']}: {document['host']['reason']}")
     if document["totals"]["miscounted_mms"]:
@@ -62,7 +79,7 @@ def complaints(
 
 def describe(document: dict[str, Any], truth: Mapping[int, int], pause: Pause) -> str:
     """All that the daemon says of the processes that differ."""
-    ours, real = by_space(mappings(document), pause), by_space(truth, pause)
+    ours, real = by_space(counted(document), pause), by_space(truth, pause)
     wrong = {space for space in {*ours, *real} if ours.get(space) != real.get(space)}
     lines = [
         f"  process {pid} has {space}, true {truth.get(pid, 0)}"
@@ -95,7 +112,7 @@ def check(daemon: Daemon, pause: Pause, tolerated: Collection[str]) -> dict[str,
     spaces = set(pause.spaces.values())
     print(
         f"{'unmerged' if pause.unmerged else 'quiescent'} {pause.operations}: "
-        f"{sum(mappings(document).values())} mappings, {len(pause.spaces)} processes, "
+        f"{sum(counted(document).values())} mappings, {len(pause.spaces)} processes, "
         f"{len(spaces)} address spaces, {swap.used()} pages in swap, settled in {settled:.1f} s"
         + (f", at attempt {attempt + 1}" if attempt else ""),
         flush=True,

@@ -483,8 +483,11 @@ static void *do_beside(void *step)
 static void obey(int slot)
 {
     int own = OWN_FD + slot;
+    struct sigaction action = {.sa_handler = on_fault, .sa_flags = SA_NODEFER};
     struct order order;
 
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
     close_range(ROOT_FD, ROOT_FD + SLOTS - 1, 0);
     while (recv(own, &order, sizeof(order), 0) == sizeof(order)) {
         struct answer answer = {0, 0};
@@ -869,16 +872,6 @@ static void run(unsigned long operations, unsigned long every)
     puts("ended");
 }
 
-static void handle_faults(void)
-{
-    struct sigaction action = {.sa_handler = on_fault, .sa_flags = SA_NODEFER};
-
-    sigaction(SIGSEGV, &action, NULL);
-    sigaction(SIGBUS, &action, NULL);
-    /* Children that end are nobody's business but the root's, who has a pidfd. */
-    signal(SIGCHLD, SIG_IGN);
-}
-
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -890,7 +883,6 @@ int main(int argc, char **argv)
     struct answer ready = {0, getpid()};
     int option;
 
-    handle_faults();
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 's')
             state = strtoul(optarg, NULL, 0) * 0x9e3779b97f4a7c15UL | 1;
@@ -908,6 +900,8 @@ int main(int argc, char **argv)
     }
     if (!state || !every)
         return 2;
+    /* Children that end are nobody's business but the root's, who has a pidfd. */
+    signal(SIGCHLD, SIG_IGN);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     run(operations, every);
     return 0;
