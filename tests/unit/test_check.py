@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ksmwatch import check, config
+from ksmwatch.cli import main
 from ksmwatch.config import Config
 from ksmwatch.errors import Exit, NoDaemonError, NoLiveError
 from ksmwatch.facts import Facts
@@ -142,6 +143,24 @@ def test_what_only_loading_shows_is_an_obstacle(
     found = document(capsys, load=True)
     assert (found["live"], found["status"], found["obstacle"]) == (False, 5, host.refusal)
     assert text(capsys, load=True)[1].endswith(f"\n\n{host.refusal}\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "as_json", "load"),
+    [([], False, True), (["--plan-only"], False, False), (["--json"], True, True)],
+)
+def test_flags(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], *, as_json: bool, load: bool
+) -> None:
+    calls: list[dict[str, bool]] = []
+
+    def run(settings: Config, **kwargs: bool) -> Exit:
+        calls.append(kwargs)
+        return Exit.NO_LIVE
+
+    monkeypatch.setattr(check, "run", run)
+    assert main(["check", *flags]) == Exit.NO_LIVE
+    assert calls == [{"as_json": as_json, "load": load}]
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,16 @@ def test_nobody_answers(path: Path) -> None:
     assert str(caught.value) == f"No daemon answers at {path}: No such file or directory."
 
 
+def test_only_the_socket_is_private_not_what_is_made_later(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        server = SocketServer(tmp_path / "socket", Desk())
+        server.close()
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+
+
 def test_a_daemon_that_stops_says_so(path: Path) -> None:
     desk = Desk()
     desk.close()
