@@ -125,10 +125,13 @@ def fuzz(arguments: argparse.Namespace, operations: int) -> bool:
     began = time.monotonic()
     paused = 0.0
     document = None
+    options = [f"--without={verb}" for verb in arguments.without]
+    if arguments.print:
+        options.append("--print")
     with (
         Ksm(),
         Daemon(*arguments.daemon) as daemon,
-        Generator(arguments.seed, operations, arguments.pause, shown=arguments.print) as generator,
+        Generator(arguments.seed, operations, arguments.pause, *options) as generator,
     ):
         ready = time.monotonic()
         print(f"seed {arguments.seed}: the daemon is ready in {ready - began:.0f} s", flush=True)
@@ -168,6 +171,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--ops", type=int, default=20000)
     parser.add_argument("--pause", type=int, default=2000)
     parser.add_argument("--print", action="store_true", help="each operation, on stderr")
+    parser.add_argument("--without", action="append", default=[], metavar="VERB")
     parser.add_argument("--tolerate", action="append", default=[], metavar="LOSS")
     parser.add_argument("--shrink", action="store_true", help="find a short prefix that fails")
     parser.add_argument("daemon", nargs="*", help="options of the daemon, after --")

@@ -27,13 +27,13 @@ class Pause:
 class Generator:
     """The random program; iterate over its pauses. It goes on when the next one is asked for."""
 
-    def __init__(self, seed: int, operations: int, pause: int, *, shown: bool = False) -> None:
+    def __init__(self, seed: int, operations: int, pause: int, *options: str) -> None:
         self.counters: list[str] = []
         self._process = subprocess.Popen(
             [
                 *("sh", "-c", f'echo $$ >{swap.GROUP}/cgroup.procs; exec "$@"', "sh", _KSMFUZZ),
                 *("--seed", str(seed), "--ops", str(operations), "--pause", str(pause)),
-                *(["--print"] if shown else []),
+                *options,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -2,7 +2,7 @@
 /*
  * A random program over a tree of processes, the same one for the same seed.
  *
- *     ksmfuzz --seed S --ops N [--pause EVERY] [--print]
+ *     ksmfuzz --seed S --ops N [--pause EVERY] [--without VERB]... [--print]
  *
  * The root draws each operation, sends it to a process and waits for the answer, while ksmd
  * runs beside. Some operations go to two processes at once, and some have a thread that does
@@ -470,6 +470,7 @@ static const struct verb {
 #define VERBS (int)(sizeof(verbs) / sizeof(*verbs))
 
 static unsigned long done[VERBS][MAX_ERRNO];
+static bool unwanted[VERBS];
 
 static void *do_beside(void *step)
 {
@@ -535,6 +536,11 @@ static bool one_in(unsigned number)
     return below(number) == 0;
 }
 
+static unsigned weight(int verb)
+{
+    return unwanted[verb] ? 0 : verbs[verb].weight;
+}
+
 /* A verb by its weight. */
 static int draw_verb(void)
 {
@@ -543,10 +549,10 @@ static int draw_verb(void)
     int verb = 0;
 
     for (int i = 0; i < VERBS; i++)
-        sum += verbs[i].weight;
+        sum += weight(i);
     drawn = below(sum);
-    while (drawn >= verbs[verb].weight)
-        drawn -= verbs[verb++].weight;
+    while (drawn >= weight(verb))
+        drawn -= weight(verb++);
     return verb;
 }
 
@@ -872,12 +878,23 @@ static void run(unsigned long operations, unsigned long every)
     puts("ended");
 }
 
+static void leave_out(const char *name)
+{
+    for (int i = 0; i < VERBS; i++)
+        if (!strcmp(verbs[i].name, name))
+            unwanted[i] = true;
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},  {"ops", required_argument, NULL, 'o'},
-        {"pause", required_argument, NULL, 'p'}, {"print", no_argument, NULL, 't'},
-        {"serve", required_argument, NULL, 'S'}, {0},
+        {"seed", required_argument, NULL, 's'},
+        {"ops", required_argument, NULL, 'o'},
+        {"pause", required_argument, NULL, 'p'},
+        {"print", no_argument, NULL, 't'},
+        {"serve", required_argument, NULL, 'S'},
+        {"without", required_argument, NULL, 'w'},
+        {0},
     };
     unsigned long operations = 20000, every = 2000;
     struct answer ready = {0, getpid()};
@@ -890,6 +907,8 @@ int main(int argc, char **argv)
             operations = strtoul(optarg, NULL, 0);
         else if (option == 'p')
             every = strtoul(optarg, NULL, 0);
+        else if (option == 'w')
+            leave_out(optarg);
         else if (option == 't')
             printing = true;
         else if (option == 'S') {
