@@ -117,7 +117,20 @@ def check(daemon: Daemon, pause: Pause, tolerated: Collection[str]) -> dict[str,
         + (f", at attempt {attempt + 1}" if attempt else ""),
         flush=True,
     )
+    if pause.unmerged:
+        report_leftovers(truth, pause)
     return document
+
+
+def report_leftovers(truth: Mapping[int, int], pause: Pause) -> None:
+    """Where there are KSM pages although everything was unmerged."""
+    for pid in truth:
+        for area in oracle.areas(pid):
+            if area.pages:
+                print(
+                    f"  left in process {pid} (mm {pause.spaces.get(pid)}): {area.pages} at "
+                    f"{area.start:x}-{area.end:x} {' '.join(sorted(area.flags))}"
+                )
 
 
 def fuzz(arguments: argparse.Namespace, operations: int) -> bool:
