@@ -71,6 +71,13 @@ struct control {
     u32 reader;
     /* 1 until every process has been read: what is opened before is in doubt. */
     u64 opening_doubt;
+    /* For a successor of the daemon: how many signs of loss have been followed by a sweep. */
+    u64 sweep_signs;
+};
+
+/* What the daemon says about these maps to its successor. */
+struct manifest {
+    char text[16384];
 };
 
 /* The one call of try_to_merge_one_page() under way. ksmd is its only caller. */
@@ -89,6 +96,7 @@ BPF_F_TABLE("hash", u64, struct account, accounts, MAX_ACCOUNTS, ACCOUNT_MAP_FLA
 BPF_F_TABLE("hash", u64, struct baseline, baselines, MAX_ACCOUNTS, ACCOUNT_MAP_FLAGS);
 BPF_PERCPU_ARRAY(totals, u64, TOTALS);
 BPF_ARRAY(controls, struct control, 1);
+BPF_ARRAY(manifests, struct manifest, 1);
 BPF_ARRAY(conversions, struct conversion, 1);
 /* By thread of the reader: the mm that the /proc file it opened last is about. */
 BPF_HASH(opened, u32, u64, 64);

@@ -39,6 +39,7 @@ class Attachments:
         self._keep = keep
         self._links = dict(links or {})
         self._sys = sys
+        self.unkept = 0
 
     def attach(self, probes: Iterable[Probe]) -> None:
         """Attach all programs of the probes: all or none. Raises AttachError."""
@@ -63,7 +64,11 @@ class Attachments:
         else:
             link = libbpf.raw_tracepoint_open(fd)
         self._links[name] = link
-        self._keep.store(f"link-{name}", link)
+        try:
+            self._keep.store(f"link-{name}", link)
+        except OSError:
+            # Accounting goes on all the same; it only ends with this process.
+            self.unkept += 1
 
     def detach(self, probes: Iterable[Probe]) -> None:
         """Detach the probes, the last one first."""
@@ -76,9 +81,7 @@ class Attachments:
 
     def holds(self, probes: Iterable[Probe]) -> bool:
         """Whether every program of the probes is attached, and is the one that we know."""
-        return all(
-            self._is_ours(program.name) for probe in probes for program in probe.programs
-        )
+        return all(self._is_ours(program.name) for probe in probes for program in probe.programs)
 
     def _is_ours(self, name: str) -> bool:
         link = self._links.get(name)

@@ -47,11 +47,16 @@ class ProbeState:
 
 @dataclass(frozen=True)
 class MapState:
-    """Fill and size of the account map. `memory` in bytes."""
+    """Fill and size of the account map. `memory` in bytes.
+
+    `kept`: maps and attachments outlive the daemon. `adopted`: an earlier daemon made them.
+    """
 
     accounts: int
     limit: int
     memory: int
+    kept: bool
+    adopted: bool
 
 
 @dataclass(frozen=True)

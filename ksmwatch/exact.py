@@ -176,7 +176,10 @@ class PagemapReader:
             return int.from_bytes(pagemap.read(8), "little")
 
 
-def choose_reader(proc: Path, *, smaps_ksm: bool) -> SmapsReader | PagemapReader:
+Reader = SmapsReader | PagemapReader
+
+
+def choose_reader(proc: Path, *, smaps_ksm: bool) -> Reader:
     """The cheapest reader that tells the truth here. Raises SourceError when there is none."""
     if smaps_ksm:
         return SmapsReader()

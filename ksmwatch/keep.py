@@ -69,9 +69,7 @@ class Pins:
 
     def load(self) -> dict[str, int]:
         """Open every pin."""
-        return {
-            path.name: libbpf.obj_get(str(path)) for path in sorted(self._directory.iterdir())
-        }
+        return {path.name: libbpf.obj_get(str(path)) for path in sorted(self._directory.iterdir())}
 
     def store(self, name: str, fd: int) -> None:
         """Pin one, in place of an earlier one of this name."""

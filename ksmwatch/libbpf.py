@@ -132,6 +132,15 @@ def obj_get(path: str) -> int:
     return _checked(library().bpf_obj_get(path.encode()), f"open {path}")
 
 
+def map_value_size(map_fd: int) -> int:
+    """Bytes of one value (struct bpf_map_info: type, id, key_size, value_size)."""
+    info = (ct.c_uint32 * 32)()
+    size = ct.c_uint32(ct.sizeof(info))
+    result = library().bpf_obj_get_info_by_fd(map_fd, ct.byref(info), ct.byref(size))
+    _checked(result, "map info")
+    return int(info[3])
+
+
 class _LinkInfo(ct.Structure):
     """struct bpf_link_info, its common beginning."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ksmwatch import libbpf
 from ksmwatch.loader import Loaded, LoadedMap
-from ksmwatch.records import Account, Baseline, Movement, Record, Total
+from ksmwatch.records import Account, Baseline, Control, Movement, Record, Total
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -99,10 +99,15 @@ class Maps:
         data = self._totals.get(_U32.pack(which))
         return 0 if data is None else sum(self._slots.unpack(data))
 
-    def control(self, *, ksmd: int, reader: int, opening_doubt: bool) -> None:
+    def control(self, control: Control) -> None:
         """Tell the programs who ksmd is, whose file openings count, and whether to doubt."""
-        members = {"ksmd": ksmd, "reader": reader, "opening_doubt": int(opening_doubt)}
-        self._controls.put(_ZERO, self._control.pack(members))
+        self._controls.put(_ZERO, self._control.pack(control._asdict()))
+
+    def read_control(self) -> Control:
+        """What was told last, perhaps by a daemon before us."""
+        data = self._controls.get(_ZERO)
+        assert data is not None
+        return Control(**self._control.unpack(data))
 
     def forget_opened(self, thread: int) -> None:
         """Before a /proc file is opened: so that an old answer is not taken for a new one."""

@@ -115,6 +115,10 @@ class ProcessReader:
             settled = any(self._bracket(pid, mm, opened.read) for _ in range(_BRACKETS))
             return Outcome(Read.SETTLED if settled else Read.DISTURBED, mm)
 
+    def has_read(self, account: int) -> bool:
+        """Whether the account has been settled by this daemon."""
+        return account in self._read_at
+
     def read_areas(self, count: Count) -> None:
         """Look where the KSM mappings of a process are."""
         if not count.mappings:

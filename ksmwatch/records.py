@@ -72,6 +72,15 @@ class Account(NamedTuple):
         return sum(self.moves), self.doubts, self.conversions_begun, self.conversions_ended
 
 
+class Control(NamedTuple):
+    """struct control: what the daemon tells the programs, and its successor."""
+
+    ksmd: int
+    reader: int
+    opening_doubt: int
+    sweep_signs: int
+
+
 class Baseline(NamedTuple):
     """struct baseline."""
 
