@@ -71,6 +71,8 @@ struct control {
     u32 reader;
     /* 1 until every process has been read: what is opened before is in doubt. */
     u64 opening_doubt;
+    /* 1 while the hooks are off: conversions are then only counted in the totals. */
+    u64 asleep;
     /* For a successor of the daemon: how many signs of loss have been followed by a sweep. */
     u64 sweep_signs;
 };
@@ -87,6 +89,7 @@ struct conversion {
     u64 root;    /* root of the anon_vma tree, which leads to the fork family */
     u64 kpage;   /* not 0: merge by replacement */
     u64 already; /* not 0: the page was KSM before */
+    u64 begun;   /* not 0: counted in the account's conversions_begun */
     u64 removed; /* PTEs of the page that went since, already counted */
     u64 foreign; /* of which in another mm */
     u64 last;    /* the page that was converted last */

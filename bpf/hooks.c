@@ -20,6 +20,13 @@ static __always_inline bool current_is_ksmd(void)
     return c && c->ksmd == bpf_get_current_pid_tgid() >> 32;
 }
 
+static __always_inline bool asleep(void)
+{
+    struct control *c = control();
+
+    return c && c->asleep;
+}
+
 /* A PTE was pointed at a KSM page. Runs under the page-table lock. */
 static __always_inline int arrival(u64 vma)
 {
@@ -102,6 +109,7 @@ static __always_inline int merge_begins(u64 vma, u64 page, u64 kpage)
 
     if (!c)
         return 0;
+    c->begun = 0;
     c->mm = FIELD(vma, vm_area_struct_vm_mm);
     c->root = FIELD(FIELD(vma, vm_area_struct_anon_vma), anon_vma_root);
     c->kpage = kpage;
@@ -109,11 +117,13 @@ static __always_inline int merge_begins(u64 vma, u64 page, u64 kpage)
     c->removed = 0;
     c->foreign = 0;
     c->page = page;
-    if (kpage || c->already)
+    if (kpage || c->already || asleep())
         return 0;
     account = account_of(c->mm);
-    if (account)
+    if (account) {
+        c->begun = 1;
         lock_xadd(&account->conversions_begun, 1);
+    }
     /* In doubt before the first PTE turns, so that no snapshot calls it exact meanwhile. */
     if (!is_tail(page) && mapcount(page) > 1)
         doubt_family(c->root);
@@ -139,10 +149,29 @@ static __always_inline void converted(struct conversion *c, struct account *acco
     }
 }
 
+static __always_inline void conversion_ends(struct conversion *c, int error)
+{
+    struct account *account = accounts.lookup(&c->mm);
+
+    if (!error)
+        c->last = c->page;
+    if (!c->begun) {
+        /* It began while the hooks were off: perhaps an exact read has seen it already. */
+        if (!error && !asleep()) {
+            doubt(c->mm);
+            doubt_family(c->root);
+        }
+        return;
+    }
+    if (!error)
+        converted(c, account);
+    if (account)
+        lock_xadd(&account->conversions_ended, 1);
+}
+
 static __always_inline int merge_ends(int error)
 {
     struct conversion *c = conversion();
-    struct account *account;
 
     if (!c)
         return 0;
@@ -158,15 +187,8 @@ static __always_inline int merge_ends(int error)
         total(T_MERGE_ALREADY, 1);
     else
         total(T_MERGE_CONVERTED, 1);
-    if (!c->kpage && !c->already) {
-        account = accounts.lookup(&c->mm);
-        if (!error) {
-            converted(c, account);
-            c->last = c->page;
-        }
-        if (account)
-            lock_xadd(&account->conversions_ended, 1);
-    }
+    if (!c->kpage && !c->already)
+        conversion_ends(c, error);
     c->page = 0;
     return 0;
 }

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch import libbpf, sources
-from ksmwatch.attach import Attachments
+from ksmwatch.attach import AttachError, Attachments
 from ksmwatch.audit import Allowance, Round
 from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.exact import PagemapReader, SmapsReader
@@ -69,6 +69,7 @@ class Live:
         # Accounts of a daemon before us that have not been compared with page tables yet.
         self._unverified: set[int] = set()
         self._ksmd = sources.find_ksmd(proc)
+        self._refused: str | None = None
         self._slept_at: int | None = None
         self._sweep_signs = 0
         self._next_sweep = 0.0
@@ -83,7 +84,7 @@ class Live:
 
     def start(self) -> None:
         """Attach everything and take the baseline. Raises AttachError."""
-        self._control(doubt=True)
+        self._control(doubt=True, asleep=True)
         self._attached.attach(self._sentry)
         self.wake()
 
@@ -101,7 +102,7 @@ class Live:
         if left.opening_doubt or not self._attached.holds(self._hooks):
             self._attached.detach(self._hooks)
             self._forget_accounts()
-            self._control(doubt=True)
+            self._control(doubt=True, asleep=True)
             self.wake()
             return True
         self.asleep = self.reader.opening = False
@@ -126,12 +127,23 @@ class Live:
         needs to be read. What comes since then is counted by the hooks.
         """
         self._attached.attach(self._hooks)
+        self._control(doubt=True)
         self.asleep = False
         if self._slept_at is None or self._slept_at != self._stirrings():
             self.sweep()
         self._slept_at = None
         self.reader.opening = False
         self._control(doubt=False)
+
+    def _try_to_wake(self) -> None:
+        """What could be attached before can be refused now; then nothing is known."""
+        try:
+            self.wake()
+        except AttachError as error:
+            self.losses["attach_failed"] += 1
+            self._refused = f"{error.probe.symbol} cannot be attached any more: {error.strerror}"
+        else:
+            self._refused = None
 
     def _try_to_sleep(self) -> None:
         """Take the hooks off if no KSM page exists, which is more than that none is mapped.
@@ -150,9 +162,8 @@ class Live:
         if sources.read_pages_shared(self._sys) != 0:
             return
         self._slept_at = stirrings
-        # What a stirring opens while the hooks are off must not pass for exact.
         self.reader.opening = True
-        self._control(doubt=True)
+        self._control(doubt=True, asleep=True)
         self._attached.detach(self._hooks)
         self.asleep = True
         self._forget_accounts()
@@ -161,12 +172,13 @@ class Live:
         for mm, _ in list(self.maps.accounts()):
             self.maps.close_account(mm)
 
-    def _control(self, *, doubt: bool) -> None:
+    def _control(self, *, doubt: bool, asleep: bool = False) -> None:
         self.maps.control(
             Control(
                 ksmd=self._ksmd,
                 reader=os.getpid(),
                 opening_doubt=int(doubt),
+                asleep=int(asleep),
                 sweep_signs=self._sweep_signs,
             )
         )
@@ -184,6 +196,8 @@ class Live:
     @property
     def doubt(self) -> str | None:
         """Why the sum over the host is not known, if so."""
+        if self._refused is not None:
+            return self._refused
         if self.reader.full:
             return f"the account map is full: {self.reader.full} processes have no account"
         denied = self.reader.denied()
@@ -210,7 +224,7 @@ class Live:
         run = self._see_run()
         if self.asleep:
             if run == SCANNING or self._slept_at != self._stirrings():
-                self.wake()
+                self._try_to_wake()
             return
         due = not patient or time.monotonic() >= self._next_sweep
         if due and self._signs() != self._sweep_signs:
@@ -330,11 +344,14 @@ class Live:
         began = time.monotonic()
         self._sweep_signs = self._signs()
         self.reader.full = 0
+        # A difference is no drift where signs have announced it.
+        self.reader.announced = True
         seen: set[int] = set()
         while new := [pid for pid in sources.pids(self._proc) if pid not in seen]:
             for pid in new:
                 seen.add(pid)
                 self.reader.read(pid)
+        self.reader.announced = False
         ended = time.monotonic()
         # Signs that never cease must not make sweeping more than a twentieth of the time.
         self._next_sweep = ended + 19 * (ended - began)

@@ -291,6 +291,7 @@ _PAGE_FILES = (
 # Losses that exist from the start, so that a rate() has a first point.
 LOSSES = (
     "accounts_full",
+    "attach_failed",
     "connector_lost",
     "conversions_unseen",
     "events_lost",

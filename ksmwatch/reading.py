@@ -50,8 +50,9 @@ class Outcome:
 class ProcessReader:
     """Reads processes and settles their accounts. Only one thread may use it.
 
-    `opening`: while True accounts may be missing for no fault, so that a process without one is
-    not drift. `full`: processes that found no room for an account.
+    `opening`: accounts may be missing for no fault, so a process without one is no drift.
+    `announced`: lost events have announced wrong counts, so those are no drift either.
+    `full`: number of processes that found no room for an account.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class ProcessReader:
         self._losses = losses
         self._proc = proc
         self.opening = True
+        self.announced = False
         self.full = 0
         self.audited = AuditState()
         # Processes that could not be read, by pid: their start ticks.
@@ -155,7 +157,7 @@ class ProcessReader:
             if mappings == 0:
                 return True
             # Without an account no event could have been seen: open one and look again.
-            if self._open(mm, pid) and not self.opening:
+            if self._open(mm, pid) and not (self.opening or self.announced):
                 self._report(pid, counted=0, found=mappings)
             return False
         self._compare(pid, mm, after, mappings)
@@ -166,7 +168,7 @@ class ProcessReader:
     def _compare(self, pid: int, mm: int, account: Account, found: int) -> None:
         """A count that is thought exact and differs from the page tables is drift."""
         count = ledger.count(mm, account, self._maps.baseline(mm))
-        if count.exact and count.mappings != found:
+        if count.exact and count.mappings != found and not self.announced:
             self._report(pid, counted=count.mappings, found=found)
 
     def _report(self, pid: int, *, counted: int, found: int) -> None:

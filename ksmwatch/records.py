@@ -78,6 +78,7 @@ class Control(NamedTuple):
     ksmd: int
     reader: int
     opening_doubt: int
+    asleep: int
     sweep_signs: int
 
 
