@@ -77,6 +77,15 @@ struct control {
     u64 sweep_signs;
 };
 
+/* The mm that a /proc file is about, and its owner. */
+struct opened {
+    u64 mm;
+    u64 start_boottime;
+    u32 tgid;
+    u32 unused;
+    char comm[16];
+};
+
 /* What the daemon says about these maps to its successor. */
 struct manifest {
     char text[16384];
@@ -101,8 +110,8 @@ BPF_PERCPU_ARRAY(totals, u64, TOTALS);
 BPF_ARRAY(controls, struct control, 1);
 BPF_ARRAY(manifests, struct manifest, 1);
 BPF_ARRAY(conversions, struct conversion, 1);
-/* By thread of the reader: the mm that the /proc file it opened last is about. */
-BPF_HASH(opened, u32, u64, 64);
+/* By thread of the reader. */
+BPF_HASH(opened, u32, struct opened, 64);
 
 static __always_inline void total(u32 which, u64 amount)
 {
@@ -126,15 +135,16 @@ static __always_inline struct conversion *conversion(void)
     return conversions.lookup(&zero);
 }
 
-static __always_inline void name_owner(struct account *account, u64 task)
-{
-    u64 leader = FIELD(task, task_struct_group_leader);
-
-    account->tgid = read_u32(task + OFF_task_struct_tgid);
-    account->start_boottime = FIELD(leader, task_struct_start_boottime);
-    bpf_probe_read_kernel(account->comm, sizeof(account->comm),
-                          (void *)(leader + OFF_task_struct_comm));
-}
+/* Writes process id, start and name of a task to an account, or to an opened file. */
+#define NAME_OWNER(record, task)                                                                   \
+    do {                                                                                           \
+        u64 leader = FIELD(task, task_struct_group_leader);                                        \
+                                                                                                   \
+        (record)->tgid = read_u32((task) + OFF_task_struct_tgid);                                  \
+        (record)->start_boottime = FIELD(leader, task_struct_start_boottime);                      \
+        bpf_probe_read_kernel((record)->comm, sizeof((record)->comm),                              \
+                              (void *)(leader + OFF_task_struct_comm));                            \
+    } while (0)
 
 static __always_inline struct account *open_account(u64 mm, u64 owner, u64 forked, u64 doubts)
 {
@@ -145,7 +155,7 @@ static __always_inline struct account *open_account(u64 mm, u64 owner, u64 forke
     fresh.moves[IN_FORKED] = forked;
     fresh.doubts = doubts;
     if (owner)
-        name_owner(&fresh, owner);
+        NAME_OWNER(&fresh, owner);
     accounts.insert(&mm, &fresh);
     account = accounts.lookup(&mm);
     if (!account)

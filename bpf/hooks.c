@@ -349,7 +349,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
         return 0;
     account = accounts.lookup(&mm);
     if (account && !account->tgid) {
-        name_owner(account, child);
+        NAME_OWNER(account, child);
         return 0;
     }
     if (account)
@@ -357,6 +357,52 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
     inherit(own, mm, child);
     return 0;
 }
+
+/*
+ * mm_update_next_owner(mm): the owner exits or execs, and the mm passes to another process
+ * that shares it (CLONE_VM), if there is one.
+ */
+static __always_inline int passes_on(u64 mm)
+{
+    struct account *account = accounts.lookup(&mm);
+    u64 owner = account ? FIELD(mm, mm_struct_owner) : 0;
+
+    if (owner)
+        NAME_OWNER(account, owner);
+    return 0;
+}
+
+#ifdef FENTRY_OWNER
+int ON_RETURN(FENTRY_OWNER)(u64 *ctx)
+{
+    return passes_on(ctx[0]);
+}
+#endif
+
+#ifdef KPROBE_OWNER
+/* A kretprobe has no arguments. By thread: that of the call under way. */
+BPF_HASH(passing, u64, u64, 1024);
+
+int on_owner(struct pt_regs *ctx)
+{
+    u64 thread = bpf_get_current_pid_tgid(), mm = PT_REGS_PARM1(ctx);
+
+    passing.update(&thread, &mm);
+    return 0;
+}
+
+int on_owner_return(struct pt_regs *ctx)
+{
+    u64 thread = bpf_get_current_pid_tgid();
+    u64 *mm = passing.lookup(&thread);
+
+    if (mm) {
+        passes_on(*mm);
+        passing.delete(&thread);
+    }
+    return 0;
+}
+#endif
 
 /* The last reference to an mm goes, long after its last PTE. */
 static __always_inline int mm_goes(u64 mm)
@@ -401,10 +447,16 @@ static __always_inline int mm_opened(u64 mm)
 {
     struct control *c = control();
     u64 self = bpf_get_current_pid_tgid();
+    struct opened file = {.mm = mm};
     u32 thread = self;
+    u64 owner;
 
-    if (c && c->reader == self >> 32)
-        opened.update(&thread, &mm);
+    if (!c || c->reader != self >> 32)
+        return 0;
+    owner = FIELD(mm, mm_struct_owner);
+    if (owner)
+        NAME_OWNER(&file, owner);
+    opened.update(&thread, &file);
     return 0;
 }
 

@@ -110,9 +110,6 @@ class Backend(Protocol):
     def evidence(self, count: Count) -> Evidence:
         """What exact reads have said about the process."""
 
-    def owner(self, count: Count) -> tuple[int, int] | None:
-        """(pid, start ticks) of a process that uses the mm, when its recorded owner has gone."""
-
     def totals(self) -> dict[str, int]:
         """Host-wide totals by name; empty where events are not seen."""
 

@@ -75,10 +75,7 @@ class Live:
         self._next_sweep = 0.0
         self._allowance = Allowance(audit_share)
         self._round = Round()
-        # Accounts whose recorded owner has gone: another process with the mm, or none.
-        self._heirs: dict[int, tuple[int, int]] = {}
         self.run = RunWatch()
-        self._orphans: set[int] = set()
 
     # ---- attachment ----
 
@@ -153,9 +150,7 @@ class Live:
         the counts and the detachment shows later as a difference from `_slept_at`.
         """
         stirrings = self._stirrings()
-        # An mm that no process uses has no PTE left.
-        used = (c for c in self.counts() if c.account not in self._orphans)
-        if self.doubt is not None or not all(c.exact and c.mappings == 0 for c in used):
+        if self.doubt is not None or any(map(self._may_map, self.counts())):
             return
         if not any(probe.event == "swapin" for probe in self._sentry):
             return
@@ -167,6 +162,11 @@ class Live:
         self._attached.detach(self._hooks)
         self.asleep = True
         self._forget_accounts()
+
+    def _may_map(self, count: Count) -> bool:
+        """Whether the mm may have KSM mappings. One that no process uses has no PTE left."""
+        empty = count.exact and count.mappings == 0
+        return not empty and self.reader.alive(count.pid, count.start_ticks)
 
     def _forget_accounts(self) -> None:
         for mm, _ in list(self.maps.accounts()):
@@ -278,7 +278,9 @@ class Live:
         # that is missed here leaves a count in doubt, never wrongly exact.
         baselines = self.maps.baselines()
         found = counts(self.maps.accounts(), baselines)
-        self._forget_others({each.account for each in found})
+        accounts = {each.account for each in found}
+        self.reader.forget_others(accounts)
+        self._unverified &= accounts
         if not self._unverified:
             return found
         self._unverified = {a for a in self._unverified if not self.reader.has_read(a)}
@@ -287,47 +289,14 @@ class Live:
             for each in found
         ]
 
-    def _forget_others(self, accounts: set[int]) -> None:
-        """Drop what is remembered of accounts that are no more."""
-        self.reader.forget_others(accounts)
-        self._heirs = {a: heir for a, heir in self._heirs.items() if a in accounts}
-        self._orphans &= accounts
-        self._unverified &= accounts
-
     def settle_doubts(self, budget: Budget) -> None:
         """Read exactly the processes whose count is in doubt, until the budget is spent."""
         for each in self.counts():
-            if each.exact:
+            if each.exact or not self.reader.alive(each.pid, each.start_ticks):
                 continue
             if not budget.left():
                 return
-            if self.reader.alive(each.pid, each.start_ticks):
-                self.reader.read(each.pid)
-            elif (heir := self.owner(each)) is not None:
-                self.reader.read(heir[0])
-
-    def owner(self, count: Count) -> tuple[int, int] | None:
-        """A process that uses an mm whose recorded owner has gone, and its start ticks."""
-        known = self._heirs.get(count.account)
-        if known is not None and self.reader.alive(*known):
-            return known
-        if count.account not in self._orphans:
-            self._find_heirs()
-        return self._heirs.get(count.account)
-
-    def _find_heirs(self) -> None:
-        """One pass over /proc for all accounts whose recorded owner has gone."""
-        users = {self.reader.mm_of(pid): pid for pid in sources.pids(self._proc)}
-        for each in self.counts():
-            if self.reader.alive(each.pid, each.start_ticks):
-                continue
-            self._heirs.pop(each.account, None)
-            pid = users.get(each.mm)
-            ticks = None if pid is None else self.reader.start_ticks(pid)
-            if pid is None or ticks is None:
-                self._orphans.add(each.account)
-            else:
-                self._heirs[each.account] = pid, ticks
+            self.reader.read(each.pid)
 
     def evidence(self, count: Count) -> Evidence:
         """What exact reads have said about the mm."""

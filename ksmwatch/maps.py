@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ksmwatch import libbpf
 from ksmwatch.loader import Loaded, LoadedMap
-from ksmwatch.records import Account, Baseline, Control, Movement, Record, Total
+from ksmwatch.records import Account, Baseline, Control, Movement, Opened, Record, Total
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -19,6 +19,10 @@ _ZERO = _U32.pack(0)
 
 def _map(loaded: LoadedMap) -> libbpf.Map:
     return libbpf.Map(loaded.fd, loaded.key_size, loaded.value_size)
+
+
+def _text(comm: bytes) -> str:
+    return comm.split(b"\0", 1)[0].decode(errors="replace")
 
 
 class Maps:
@@ -35,6 +39,7 @@ class Maps:
         self._controls = _map(maps["controls"])
         self._control = Record(maps["controls"].value_size, maps["controls"].fields)
         self._opened = _map(maps["opened"])
+        self._file = Record(maps["opened"].value_size, maps["opened"].fields)
         # A per-CPU value has one eight-byte slot for every possible CPU.
         cpus = int(libbpf.library().libbpf_num_possible_cpus())
         self._totals = libbpf.Map(maps["totals"].fd, 4, 8 * cpus)
@@ -54,8 +59,7 @@ class Maps:
     def _unpack(self, data: bytes) -> Account:
         members = self._account.unpack(data)
         del members["unused"]
-        comm = members.pop("comm")
-        return Account(comm=comm.split(b"\0", 1)[0].decode(errors="replace"), **members)
+        return Account(comm=_text(members.pop("comm")), **members)
 
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account that no event has opened yet; False when one has just done so."""
@@ -113,10 +117,15 @@ class Maps:
         """Before a /proc file is opened: so that an old answer is not taken for a new one."""
         self._opened.delete(_U32.pack(thread))
 
-    def opened(self, thread: int) -> int | None:
+    def opened(self, thread: int) -> Opened | None:
         """The mm of the /proc file that this thread opened last; None if no probe saw it."""
         data = self._opened.get(_U32.pack(thread))
-        return _U64.unpack(data)[0] if data else None
+        if data is None:
+            return None
+        members = self._file.unpack(data)
+        del members["unused"]
+        comm = _text(members.pop("comm"))
+        return Opened(comm=comm, **members)
 
     def memory_bytes(self) -> int:
         """Kernel memory of the account maps, as far as the kernel says (fdinfo's memlock)."""

@@ -54,9 +54,6 @@ class Nothing:
         """None."""
         return Evidence()
 
-    def owner(self, count: Count) -> tuple[int, int] | None:
-        """None."""
-
     def totals(self) -> dict[str, int]:
         """None."""
         return {}
@@ -254,13 +251,7 @@ class Watcher:
         """A count with its process's names; None when no process has that mm any more."""
         pid, identity = count.pid, self._table.identify(count.pid)
         if identity is None or identity.start_ticks != count.start_ticks:
-            # The owner has gone: with the mm, or another process still shares it (CLONE_VM).
-            heir = self.backend.owner(count) if count.mappings else None
-            if heir is None:
-                return None
-            pid, identity = heir[0], self._table.identify(heir[0])
-            if identity is None or identity.start_ticks != heir[1]:
-                return None
+            return None
         try:
             merging = sources.read_ksm_stat(self._proc / str(pid)).merging_pages
         except (OSError, ValueError):
