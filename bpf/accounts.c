@@ -71,6 +71,24 @@ struct control {
     u32 reader;
     /* 1 until every process has been read: what is opened before is in doubt. */
     u64 opening_doubt;
+    /* 1 while the hooks are off: conversions are then only counted in the totals. */
+    u64 asleep;
+    /* For a successor of the daemon: how many signs of loss have been followed by a sweep. */
+    u64 sweep_signs;
+};
+
+/* The mm that a /proc file is about, and its owner. */
+struct opened {
+    u64 mm;
+    u64 start_boottime;
+    u32 tgid;
+    u32 unused;
+    char comm[16];
+};
+
+/* What the daemon says about these maps to its successor. */
+struct manifest {
+    char text[16384];
 };
 
 /* The one call of try_to_merge_one_page() under way. ksmd is its only caller. */
@@ -80,6 +98,7 @@ struct conversion {
     u64 root;    /* root of the anon_vma tree, which leads to the fork family */
     u64 kpage;   /* not 0: merge by replacement */
     u64 already; /* not 0: the page was KSM before */
+    u64 begun;   /* not 0: counted in the account's conversions_begun */
     u64 removed; /* PTEs of the page that went since, already counted */
     u64 foreign; /* of which in another mm */
     u64 last;    /* the page that was converted last */
@@ -89,9 +108,10 @@ BPF_F_TABLE("hash", u64, struct account, accounts, MAX_ACCOUNTS, ACCOUNT_MAP_FLA
 BPF_F_TABLE("hash", u64, struct baseline, baselines, MAX_ACCOUNTS, ACCOUNT_MAP_FLAGS);
 BPF_PERCPU_ARRAY(totals, u64, TOTALS);
 BPF_ARRAY(controls, struct control, 1);
+BPF_ARRAY(manifests, struct manifest, 1);
 BPF_ARRAY(conversions, struct conversion, 1);
-/* By thread of the reader: the mm that the /proc file it opened last is about. */
-BPF_HASH(opened, u32, u64, 64);
+/* By thread of the reader. */
+BPF_HASH(opened, u32, struct opened, 64);
 
 static __always_inline void total(u32 which, u64 amount)
 {
@@ -115,15 +135,16 @@ static __always_inline struct conversion *conversion(void)
     return conversions.lookup(&zero);
 }
 
-static __always_inline void name_owner(struct account *account, u64 task)
-{
-    u64 leader = FIELD(task, task_struct_group_leader);
-
-    account->tgid = read_u32(task + OFF_task_struct_tgid);
-    account->start_boottime = FIELD(leader, task_struct_start_boottime);
-    bpf_probe_read_kernel(account->comm, sizeof(account->comm),
-                          (void *)(leader + OFF_task_struct_comm));
-}
+/* Writes process id, start and name of a task to an account, or to an opened file. */
+#define NAME_OWNER(record, task)                                                                   \
+    do {                                                                                           \
+        u64 leader = FIELD(task, task_struct_group_leader);                                        \
+                                                                                                   \
+        (record)->tgid = read_u32((task) + OFF_task_struct_tgid);                                  \
+        (record)->start_boottime = FIELD(leader, task_struct_start_boottime);                      \
+        bpf_probe_read_kernel((record)->comm, sizeof((record)->comm),                              \
+                              (void *)(leader + OFF_task_struct_comm));                            \
+    } while (0)
 
 static __always_inline struct account *open_account(u64 mm, u64 owner, u64 forked, u64 doubts)
 {
@@ -134,7 +155,7 @@ static __always_inline struct account *open_account(u64 mm, u64 owner, u64 forke
     fresh.moves[IN_FORKED] = forked;
     fresh.doubts = doubts;
     if (owner)
-        name_owner(&fresh, owner);
+        NAME_OWNER(&fresh, owner);
     accounts.insert(&mm, &fresh);
     account = accounts.lookup(&mm);
     if (!account)

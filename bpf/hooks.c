@@ -20,6 +20,13 @@ static __always_inline bool current_is_ksmd(void)
     return c && c->ksmd == bpf_get_current_pid_tgid() >> 32;
 }
 
+static __always_inline bool asleep(void)
+{
+    struct control *c = control();
+
+    return c && c->asleep;
+}
+
 /* A PTE was pointed at a KSM page. Runs under the page-table lock. */
 static __always_inline int arrival(u64 vma)
 {
@@ -102,6 +109,7 @@ static __always_inline int merge_begins(u64 vma, u64 page, u64 kpage)
 
     if (!c)
         return 0;
+    c->begun = 0;
     c->mm = FIELD(vma, vm_area_struct_vm_mm);
     c->root = FIELD(FIELD(vma, vm_area_struct_anon_vma), anon_vma_root);
     c->kpage = kpage;
@@ -109,11 +117,13 @@ static __always_inline int merge_begins(u64 vma, u64 page, u64 kpage)
     c->removed = 0;
     c->foreign = 0;
     c->page = page;
-    if (kpage || c->already)
+    if (kpage || c->already || asleep())
         return 0;
     account = account_of(c->mm);
-    if (account)
+    if (account) {
+        c->begun = 1;
         lock_xadd(&account->conversions_begun, 1);
+    }
     /* In doubt before the first PTE turns, so that no snapshot calls it exact meanwhile. */
     if (!is_tail(page) && mapcount(page) > 1)
         doubt_family(c->root);
@@ -139,10 +149,29 @@ static __always_inline void converted(struct conversion *c, struct account *acco
     }
 }
 
+static __always_inline void conversion_ends(struct conversion *c, int error)
+{
+    struct account *account = accounts.lookup(&c->mm);
+
+    if (!error)
+        c->last = c->page;
+    if (!c->begun) {
+        /* It began while the hooks were off: perhaps an exact read has seen it already. */
+        if (!error && !asleep()) {
+            doubt(c->mm);
+            doubt_family(c->root);
+        }
+        return;
+    }
+    if (!error)
+        converted(c, account);
+    if (account)
+        lock_xadd(&account->conversions_ended, 1);
+}
+
 static __always_inline int merge_ends(int error)
 {
     struct conversion *c = conversion();
-    struct account *account;
 
     if (!c)
         return 0;
@@ -158,15 +187,8 @@ static __always_inline int merge_ends(int error)
         total(T_MERGE_ALREADY, 1);
     else
         total(T_MERGE_CONVERTED, 1);
-    if (!c->kpage && !c->already) {
-        account = accounts.lookup(&c->mm);
-        if (!error) {
-            converted(c, account);
-            c->last = c->page;
-        }
-        if (account)
-            lock_xadd(&account->conversions_ended, 1);
-    }
+    if (!c->kpage && !c->already)
+        conversion_ends(c, error);
     c->page = 0;
     return 0;
 }
@@ -327,7 +349,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
         return 0;
     account = accounts.lookup(&mm);
     if (account && !account->tgid) {
-        name_owner(account, child);
+        NAME_OWNER(account, child);
         return 0;
     }
     if (account)
@@ -335,6 +357,52 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
     inherit(own, mm, child);
     return 0;
 }
+
+/*
+ * mm_update_next_owner(mm): the owner exits or execs, and the mm passes to another process
+ * that shares it (CLONE_VM), if there is one.
+ */
+static __always_inline int passes_on(u64 mm)
+{
+    struct account *account = accounts.lookup(&mm);
+    u64 owner = account ? FIELD(mm, mm_struct_owner) : 0;
+
+    if (owner)
+        NAME_OWNER(account, owner);
+    return 0;
+}
+
+#ifdef FENTRY_OWNER
+int ON_RETURN(FENTRY_OWNER)(u64 *ctx)
+{
+    return passes_on(ctx[0]);
+}
+#endif
+
+#ifdef KPROBE_OWNER
+/* A kretprobe has no arguments. By thread: that of the call under way. */
+BPF_HASH(passing, u64, u64, 1024);
+
+int on_owner(struct pt_regs *ctx)
+{
+    u64 thread = bpf_get_current_pid_tgid(), mm = PT_REGS_PARM1(ctx);
+
+    passing.update(&thread, &mm);
+    return 0;
+}
+
+int on_owner_return(struct pt_regs *ctx)
+{
+    u64 thread = bpf_get_current_pid_tgid();
+    u64 *mm = passing.lookup(&thread);
+
+    if (mm) {
+        passes_on(*mm);
+        passing.delete(&thread);
+    }
+    return 0;
+}
+#endif
 
 /* The last reference to an mm goes, long after its last PTE. */
 static __always_inline int mm_goes(u64 mm)
@@ -379,10 +447,16 @@ static __always_inline int mm_opened(u64 mm)
 {
     struct control *c = control();
     u64 self = bpf_get_current_pid_tgid();
+    struct opened file = {.mm = mm};
     u32 thread = self;
+    u64 owner;
 
-    if (c && c->reader == self >> 32)
-        opened.update(&thread, &mm);
+    if (!c || c->reader != self >> 32)
+        return 0;
+    owner = FIELD(mm, mm_struct_owner);
+    if (owner)
+        NAME_OWNER(&file, owner);
+    opened.update(&thread, &file);
     return 0;
 }
 

@@ -1,6 +1,7 @@
 """Attaching and detaching the probes of a plan. The daemon does this itself, by libbpf.
 
-Every attachment is one descriptor and ends when it is closed, also when the process dies.
+Every attachment is one descriptor. It ends when that is closed, also when the process dies,
+unless it is kept (``keep``).
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from pathlib import Path
 
 from ksmwatch import libbpf
 from ksmwatch.events import Mechanism
+from ksmwatch.keep import Keep
 from ksmwatch.plan import Probe, Program
-
-Links = dict[str, int]
 
 
 class AttachError(OSError):
@@ -24,29 +24,71 @@ class AttachError(OSError):
         self.probe = probe
 
 
-def _attach(program: Program, prog_fd: int, sys: Path) -> int:
-    if program.mechanism is Mechanism.KPROBE:
-        return libbpf.attach_kprobe(prog_fd, program.symbol, at_return=program.at_return, sys=sys)
-    if program.mechanism is Mechanism.RAW_TRACEPOINT:
-        return libbpf.raw_tracepoint_open(prog_fd, program.symbol)
-    return libbpf.raw_tracepoint_open(prog_fd)
+class Attachments:
+    """What of a plan is attached now."""
 
+    def __init__(
+        self,
+        programs: Mapping[str, int],
+        keep: Keep,
+        links: Mapping[str, int] | None = None,
+        sys: Path = Path("/sys"),
+    ) -> None:
+        """`links`: attachments that a daemon before us has kept, by program."""
+        self._programs = programs
+        self._keep = keep
+        self._links = dict(links or {})
+        self._sys = sys
+        self.unkept = 0
 
-def attach(probes: Iterable[Probe], programs: Mapping[str, int], sys: Path = Path("/sys")) -> Links:
-    """Attach all programs of the probes: all or none. Raises AttachError."""
-    links: Links = {}
-    for probe in probes:
-        for program in probe.programs:
-            try:
-                links[program.name] = _attach(program, programs[program.name], sys)
-            except OSError as error:
-                detach(links)
-                raise AttachError(probe, error) from error
-    return links
+    def attach(self, probes: Iterable[Probe]) -> None:
+        """Attach all programs of the probes: all or none. Raises AttachError."""
+        done: list[Probe] = []
+        for probe in probes:
+            done.append(probe)
+            for program in probe.programs:
+                try:
+                    self._attach(program)
+                except OSError as error:
+                    self.detach(done)
+                    raise AttachError(probe, error) from error
 
+    def _attach(self, program: Program) -> None:
+        fd, name = self._programs[program.name], program.name
+        if program.mechanism is Mechanism.KPROBE:
+            link = libbpf.attach_kprobe(
+                fd, program.symbol, at_return=program.at_return, sys=self._sys
+            )
+        elif program.mechanism is Mechanism.RAW_TRACEPOINT:
+            link = libbpf.raw_tracepoint_open(fd, program.symbol)
+        else:
+            link = libbpf.raw_tracepoint_open(fd)
+        self._links[name] = link
+        try:
+            self._keep.store(f"link-{name}", link)
+        except OSError:
+            # Accounting goes on all the same; it only ends with this process.
+            self.unkept += 1
 
-def detach(links: Links) -> None:
-    """Detach; the dictionary is empty afterwards."""
-    while links:
-        _, fd = links.popitem()
-        os.close(fd)
+    def detach(self, probes: Iterable[Probe]) -> None:
+        """Detach the probes, the last one first."""
+        for probe in reversed(list(probes)):
+            for program in probe.programs:
+                link = self._links.pop(program.name, None)
+                if link is not None:
+                    self._keep.drop(f"link-{program.name}")
+                    os.close(link)
+
+    def holds(self, probes: Iterable[Probe]) -> bool:
+        """Whether every program of the probes is attached, and is the one that we know."""
+        return all(self._is_ours(program.name) for probe in probes for program in probe.programs)
+
+    def _is_ours(self, name: str) -> bool:
+        link = self._links.get(name)
+        if link is None:
+            return False
+        try:
+            return libbpf.link_program(link) == int(libbpf.prog_info(self._programs[name]).id)
+        except OSError:
+            # A perf event from before there were links: it is attached as long as it is open.
+            return True

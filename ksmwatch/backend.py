@@ -47,11 +47,16 @@ class ProbeState:
 
 @dataclass(frozen=True)
 class MapState:
-    """Fill and size of the account map. `memory` in bytes."""
+    """Fill and size of the account map. `memory` in bytes.
+
+    `kept`: maps and attachments outlive the daemon. `adopted`: an earlier daemon made them.
+    """
 
     accounts: int
     limit: int
     memory: int
+    kept: bool
+    adopted: bool
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,6 @@ class Backend(Protocol):
 
     def evidence(self, count: Count) -> Evidence:
         """What exact reads have said about the process."""
-
-    def owner(self, count: Count) -> tuple[int, int] | None:
-        """(pid, start ticks) of a process that uses the mm, when its recorded owner has gone."""
 
     def totals(self) -> dict[str, int]:
         """Host-wide totals by name; empty where events are not seen."""

@@ -69,6 +69,10 @@ def _path(value: Any) -> str:
     return value
 
 
+def _pin_path(value: Any) -> str:
+    return "" if value == "" else _path(value)
+
+
 def _addresses(value: Any) -> tuple[Address, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
@@ -136,6 +140,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("poll.interval", 15.0, _number(1, 3600), "seconds between polling rounds (default 15)"),
     Option("poll.cpu-percent", 1.0, _number(0.01, 100), "CPU limit of polling (default 1)"),
+    Option(
+        "state.pin-path",
+        "/sys/fs/bpf/ksmwatch",
+        _pin_path,
+        "where maps and attachments outlive a killed daemon; empty: nowhere "
+        "(default /sys/fs/bpf/ksmwatch)",
+    ),
     Option("log.level", "info", _choice("debug", "info", "warning", "error"), "(default info)"),
     Option("log.format", "logfmt", _choice("logfmt", "json"), "(default logfmt)"),
 )
@@ -154,6 +165,7 @@ class Config:
     audit_cpu_percent: float
     poll_interval: float
     poll_cpu_percent: float
+    state_pin_path: str
     log_level: str
     log_format: str
 

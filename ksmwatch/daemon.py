@@ -17,7 +17,7 @@ from ksmwatch.log import logger
 from ksmwatch.plan import warnings
 from ksmwatch.processes import Connector, ProcessTable
 from ksmwatch.service import Desk, SocketServer
-from ksmwatch.watcher import Watcher, start_backend
+from ksmwatch.watcher import Watcher, open_keep, start_backend
 from ksmwatch.web import WebServer, make_app
 
 # Between two looks at what is due when nobody asks.
@@ -55,7 +55,7 @@ class Daemon:
         app = make_app(self._desk, config.web_telemetry_path)
         webs = [WebServer(address, app) for address in config.web_listen_address]
         facts = read_facts()
-        backend, obstacle = start_backend(facts, config)
+        backend, obstacle = start_backend(facts, config, open_keep(config.state_pin_path))
         cleanup.callback(backend.stop)
         if obstacle is not None:
             logger.warning(obstacle.sentence, extra={"mode": backend.mode.value})

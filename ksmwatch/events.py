@@ -27,6 +27,8 @@ class Side(StrEnum):
     ENTRY = "entry"
     RETURN = "return"
     BOTH = "both"
+    # At the return, where a kretprobe knows the arguments only from the entry.
+    RETURN_WITH_ARGUMENTS = "return with arguments"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class Event:
 EVENTS: tuple[Event, ...] = (
     # In the order of attachment: an account that the rmap hooks open must see its end.
     Event("mm_goes", "the last reference to an mm is dropped", ("__mmdrop",)),
+    Event(
+        "owner",
+        "an mm passes to another process, as its owner exits or execs",
+        ("mm_update_next_owner",),
+        side=Side.RETURN_WITH_ARGUMENTS,
+        required=False,
+    ),
     Event(
         "enter", "an mm is registered with KSM; for a fork's child: PTEs copied", ("__ksm_enter",)
     ),

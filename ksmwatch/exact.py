@@ -29,6 +29,7 @@ _PRESENT = 1 << 63
 _FILE_OR_SHARED = 1 << 61
 _PFN = (1 << 55) - 1
 _KPF_KSM = 1 << 21
+_PIECE_PAGES = 1 << 17
 
 
 def _slurp(fd: int) -> bytes:
@@ -115,7 +116,16 @@ class _Pagemap:
         )
 
     def area(self, start: int, end: int) -> int:
-        raw = os.pread(self._pagemap, (end - start) // PAGE_SIZE * 8, start // PAGE_SIZE * 8)
+        """KSM mappings between two addresses. Read in pieces: an area can be terabytes."""
+        pieces = range(start, end, _PIECE_PAGES * PAGE_SIZE)
+        return sum(self._piece(at, min(end, at + _PIECE_PAGES * PAGE_SIZE)) for at in pieces)
+
+    def _piece(self, start: int, end: int) -> int:
+        size = (end - start) // PAGE_SIZE * 8
+        raw = os.pread(self._pagemap, size, start // PAGE_SIZE * 8)
+        if len(raw) != size:
+            # pagemap_read() gives nothing once mm_users is 0, although smaps still did.
+            raise ProcessLookupError(errno.ESRCH, "the address space is gone")
         wanted = _PRESENT | _FILE_OR_SHARED
         frames: dict[int, int] = {}
         for entry in array("Q", raw):
@@ -176,7 +186,10 @@ class PagemapReader:
             return int.from_bytes(pagemap.read(8), "little")
 
 
-def choose_reader(proc: Path, *, smaps_ksm: bool) -> SmapsReader | PagemapReader:
+Reader = SmapsReader | PagemapReader
+
+
+def choose_reader(proc: Path, *, smaps_ksm: bool) -> Reader:
     """The cheapest reader that tells the truth here. Raises SourceError when there is none."""
     if smaps_ksm:
         return SmapsReader()

@@ -28,6 +28,7 @@ PROG_TYPE_TRACING = 26
 _PERF_EVENT_IOC_ENABLE = 0x2400
 _PERF_EVENT_IOC_SET_BPF = 0x40042408
 _PERF_FLAG_FD_CLOEXEC = 8
+_BPF_PERF_EVENT = 41
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 
 _BATCH = 1024
@@ -105,13 +106,59 @@ def attach_kprobe(prog_fd: int, symbol: str, *, at_return: bool, sys: Path) -> i
     number = _PERF_EVENT_OPEN[platform.machine()]
     fd = libc.syscall(number, ct.byref(attr), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
     _checked(fd, f"kprobe {symbol}")
+    link = library().bpf_link_create(prog_fd, fd, _BPF_PERF_EVENT, None)
+    if link >= 0:
+        # The link keeps the event alive.
+        fcntl.ioctl(fd, _PERF_EVENT_IOC_ENABLE, 0)
+        os.close(fd)
+        return int(link)
     try:
+        # Before 5.15 (commit b89fbfbb854c) perf events have no links, and cannot be pinned.
         fcntl.ioctl(fd, _PERF_EVENT_IOC_SET_BPF, prog_fd)
         fcntl.ioctl(fd, _PERF_EVENT_IOC_ENABLE, 0)
     except OSError:
         os.close(fd)
         raise
     return int(fd)
+
+
+def obj_pin(fd: int, path: str) -> None:
+    """Give a map, program or link a name in a BPF file system."""
+    _checked(library().bpf_obj_pin(fd, path.encode()), f"pin {path}")
+
+
+def obj_get(path: str) -> int:
+    """Open what was pinned at a path."""
+    return _checked(library().bpf_obj_get(path.encode()), f"open {path}")
+
+
+def map_value_size(map_fd: int) -> int:
+    """Bytes of one value (struct bpf_map_info: type, id, key_size, value_size)."""
+    info = (ct.c_uint32 * 32)()
+    size = ct.c_uint32(ct.sizeof(info))
+    result = library().bpf_obj_get_info_by_fd(map_fd, ct.byref(info), ct.byref(size))
+    _checked(result, "map info")
+    return int(info[3])
+
+
+class _LinkInfo(ct.Structure):
+    """struct bpf_link_info, its common beginning."""
+
+    _fields_ = [
+        ("type", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("prog_id", ct.c_uint32),
+        ("rest", ct.c_uint8 * 64),
+    ]
+
+
+def link_program(link_fd: int) -> int:
+    """Id of the program that a link has attached."""
+    info = _LinkInfo()
+    size = ct.c_uint32(ct.sizeof(info))
+    result = library().bpf_obj_get_info_by_fd(link_fd, ct.byref(info), ct.byref(size))
+    _checked(result, "link info")
+    return int(info.prog_id)
 
 
 class Map:

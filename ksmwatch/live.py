@@ -9,21 +9,23 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch import libbpf, sources
-from ksmwatch.attach import Links, attach, detach
+from ksmwatch.attach import AttachError, Attachments
 from ksmwatch.audit import Allowance, Round
 from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.exact import PagemapReader, SmapsReader
+from ksmwatch.keep import Keep, Nowhere
 from ksmwatch.ledger import Count, counts
 from ksmwatch.loader import Loaded
 from ksmwatch.maps import Maps
 from ksmwatch.plan import Plan, Probe
 from ksmwatch.reading import ProcessReader
 from ksmwatch.reconcile import SCANNING, STOPPED, UNMERGED, RunWatch
-from ksmwatch.records import Total
+from ksmwatch.records import Control, Total
 
 # Events whose loss makes a count wrong. A missed mm_goes shows as a stale account, a missed
 # mm_opened as a read that could not be attributed.
@@ -45,6 +47,8 @@ class Live:
         plan: Plan,
         reader: SmapsReader | PagemapReader,
         *,
+        keep: Keep | None = None,
+        links: Mapping[str, int] | None = None,
         audit_share: float = 0.005,
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
@@ -56,37 +60,59 @@ class Live:
         self.reader = ProcessReader(self.maps, reader, self.losses, proc)
         self._proc = proc
         self._sys = sys
-        self._sentry: Links = {}
-        self._hooks: Links = {}
+        self._keep = keep or Nowhere()
+        self._attached = Attachments(loaded.programs, self._keep, links, sys)
+        self._sentry = [probe for probe in plan.probes if probe.asleep]
+        self._hooks = [probe for probe in plan.probes if not probe.asleep]
+        self.asleep = True
+        self.adopted = False
+        # Accounts of a daemon before us that have not been compared with page tables yet.
+        self._unverified: set[int] = set()
         self._ksmd = sources.find_ksmd(proc)
-        self._sentry_events = {probe.event for probe in plan.probes if probe.asleep}
+        self._refused: str | None = None
         self._slept_at: int | None = None
         self._sweep_signs = 0
         self._next_sweep = 0.0
         self._allowance = Allowance(audit_share)
         self._round = Round()
-        # Accounts whose recorded owner has gone: another process with the mm, or none.
-        self._heirs: dict[int, tuple[int, int]] = {}
         self.run = RunWatch()
-        self._orphans: set[int] = set()
 
     # ---- attachment ----
 
-    @property
-    def asleep(self) -> bool:
-        """Whether the hooks of the hot path are off."""
-        return not self._hooks
-
     def start(self) -> None:
         """Attach everything and take the baseline. Raises AttachError."""
-        self._control(doubt=True)
-        self._sentry = attach((p for p in self.plan.probes if p.asleep), self._programs, self._sys)
+        self._control(doubt=True, asleep=True)
+        self._attached.attach(self._sentry)
         self.wake()
+
+    def adopt(self) -> bool:
+        """Go on with what a daemon before us has left; False if it is not whole.
+
+        If it was killed while hooks went on or off, they are put on again and every process
+        is read. Otherwise the counts were kept all along, and are trusted one by one as soon
+        as each has been compared with the page tables.
+        """
+        if not self._attached.holds(self._sentry):
+            return False
+        left = self.maps.read_control()
+        self.adopted = True
+        if left.opening_doubt or not self._attached.holds(self._hooks):
+            self._attached.detach(self._hooks)
+            self._forget_accounts()
+            self._control(doubt=True, asleep=True)
+            self.wake()
+            return True
+        self.asleep = self.reader.opening = False
+        self._sweep_signs = left.sweep_signs
+        self._unverified = {account.id for _, account in self.maps.accounts()}
+        self._control(doubt=False)
+        return True
 
     def stop(self) -> None:
         """Detach everything and free the maps."""
-        detach(self._hooks)
-        detach(self._sentry)
+        self._attached.detach(self._hooks)
+        self._attached.detach(self._sentry)
+        self._keep.clear()
         for fd in self._programs.values():
             os.close(fd)
         self.maps.close()
@@ -97,14 +123,24 @@ class Live:
         If nothing stirred while asleep, no KSM page exists and all counts are 0: nothing
         needs to be read. What comes since then is counted by the hooks.
         """
-        self._hooks = attach(
-            (p for p in self.plan.probes if not p.asleep), self._programs, self._sys
-        )
+        self._attached.attach(self._hooks)
+        self._control(doubt=True)
+        self.asleep = False
         if self._slept_at is None or self._slept_at != self._stirrings():
             self.sweep()
         self._slept_at = None
         self.reader.opening = False
         self._control(doubt=False)
+
+    def _try_to_wake(self) -> None:
+        """What could be attached before can be refused now; then nothing is known."""
+        try:
+            self.wake()
+        except AttachError as error:
+            self.losses["attach_failed"] += 1
+            self._refused = f"{error.probe.symbol} cannot be attached any more: {error.strerror}"
+        else:
+            self._refused = None
 
     def _try_to_sleep(self) -> None:
         """Take the hooks off if no KSM page exists, which is more than that none is mapped.
@@ -114,22 +150,38 @@ class Live:
         the counts and the detachment shows later as a difference from `_slept_at`.
         """
         stirrings = self._stirrings()
-        # An mm that no process uses has no PTE left.
-        used = (c for c in self.counts() if c.account not in self._orphans)
-        if self.doubt is not None or not all(c.exact and c.mappings == 0 for c in used):
+        if self.doubt is not None or any(map(self._may_map, self.counts())):
             return
-        if "swapin" not in self._sentry_events or sources.read_pages_shared(self._sys) != 0:
+        if not any(probe.event == "swapin" for probe in self._sentry):
+            return
+        if sources.read_pages_shared(self._sys) != 0:
             return
         self._slept_at = stirrings
-        # What a stirring opens while the hooks are off must not pass for exact.
         self.reader.opening = True
-        self._control(doubt=True)
-        detach(self._hooks)
+        self._control(doubt=True, asleep=True)
+        self._attached.detach(self._hooks)
+        self.asleep = True
+        self._forget_accounts()
+
+    def _may_map(self, count: Count) -> bool:
+        """Whether the mm may have KSM mappings. One that no process uses has no PTE left."""
+        empty = count.exact and count.mappings == 0
+        return not empty and self.reader.alive(count.pid, count.start_ticks)
+
+    def _forget_accounts(self) -> None:
         for mm, _ in list(self.maps.accounts()):
             self.maps.close_account(mm)
 
-    def _control(self, *, doubt: bool) -> None:
-        self.maps.control(ksmd=self._ksmd, reader=os.getpid(), opening_doubt=doubt)
+    def _control(self, *, doubt: bool, asleep: bool = False) -> None:
+        self.maps.control(
+            Control(
+                ksmd=self._ksmd,
+                reader=os.getpid(),
+                opening_doubt=int(doubt),
+                asleep=int(asleep),
+                sweep_signs=self._sweep_signs,
+            )
+        )
 
     def _stirrings(self) -> int:
         """Grows when a KSM page may have come to be mapped while nobody counted."""
@@ -144,6 +196,8 @@ class Live:
     @property
     def doubt(self) -> str | None:
         """Why the sum over the host is not known, if so."""
+        if self._refused is not None:
+            return self._refused
         if self.reader.full:
             return f"the account map is full: {self.reader.full} processes have no account"
         denied = self.reader.denied()
@@ -170,7 +224,7 @@ class Live:
         run = self._see_run()
         if self.asleep:
             if run == SCANNING or self._slept_at != self._stirrings():
-                self.wake()
+                self._try_to_wake()
             return
         due = not patient or time.monotonic() >= self._next_sweep
         if due and self._signs() != self._sweep_signs:
@@ -224,49 +278,25 @@ class Live:
         # that is missed here leaves a count in doubt, never wrongly exact.
         baselines = self.maps.baselines()
         found = counts(self.maps.accounts(), baselines)
-        self._forget_others({each.account for each in found})
-        return found
-
-    def _forget_others(self, accounts: set[int]) -> None:
-        """Drop what is remembered of accounts that are no more."""
+        accounts = {each.account for each in found}
         self.reader.forget_others(accounts)
-        self._heirs = {a: heir for a, heir in self._heirs.items() if a in accounts}
-        self._orphans &= accounts
+        self._unverified &= accounts
+        if not self._unverified:
+            return found
+        self._unverified = {a for a in self._unverified if not self.reader.has_read(a)}
+        return [
+            replace(each, exact=False) if each.account in self._unverified else each
+            for each in found
+        ]
 
     def settle_doubts(self, budget: Budget) -> None:
         """Read exactly the processes whose count is in doubt, until the budget is spent."""
         for each in self.counts():
-            if each.exact:
+            if each.exact or not self.reader.alive(each.pid, each.start_ticks):
                 continue
             if not budget.left():
                 return
-            if self.reader.alive(each.pid, each.start_ticks):
-                self.reader.read(each.pid)
-            elif (heir := self.owner(each)) is not None:
-                self.reader.read(heir[0])
-
-    def owner(self, count: Count) -> tuple[int, int] | None:
-        """A process that uses an mm whose recorded owner has gone, and its start ticks."""
-        known = self._heirs.get(count.account)
-        if known is not None and self.reader.alive(*known):
-            return known
-        if count.account not in self._orphans:
-            self._find_heirs()
-        return self._heirs.get(count.account)
-
-    def _find_heirs(self) -> None:
-        """One pass over /proc for all accounts whose recorded owner has gone."""
-        users = {self.reader.mm_of(pid): pid for pid in sources.pids(self._proc)}
-        for each in self.counts():
-            if self.reader.alive(each.pid, each.start_ticks):
-                continue
-            self._heirs.pop(each.account, None)
-            pid = users.get(each.mm)
-            ticks = None if pid is None else self.reader.start_ticks(pid)
-            if pid is None or ticks is None:
-                self._orphans.add(each.account)
-            else:
-                self._heirs[each.account] = pid, ticks
+            self.reader.read(each.pid)
 
     def evidence(self, count: Count) -> Evidence:
         """What exact reads have said about the mm."""
@@ -283,14 +313,18 @@ class Live:
         began = time.monotonic()
         self._sweep_signs = self._signs()
         self.reader.full = 0
+        # A difference is no drift where signs have announced it.
+        self.reader.announced = True
         seen: set[int] = set()
         while new := [pid for pid in sources.pids(self._proc) if pid not in seen]:
             for pid in new:
                 seen.add(pid)
                 self.reader.read(pid)
+        self.reader.announced = False
         ended = time.monotonic()
         # Signs that never cease must not make sweeping more than a twentieth of the time.
         self._next_sweep = ended + 19 * (ended - began)
+        self._control(doubt=self.reader.opening)
 
     # ---- state for the snapshot ----
 
@@ -303,8 +337,7 @@ class Live:
         return [self._probe_state(probe) for probe in self.plan.probes]
 
     def _probe_state(self, probe: Probe) -> ProbeState:
-        names = [program.name for program in probe.programs]
-        attached = all(name in self._sentry or name in self._hooks for name in names)
+        attached = self._attached.holds([probe])
         return ProbeState(probe.event, probe.mechanism, probe.symbol, attached, self._missed(probe))
 
     def _missed(self, probe: Probe) -> int:
@@ -322,4 +355,6 @@ class Live:
             accounts=sum(1 for _ in self.maps.accounts()),
             limit=self.maps.limit,
             memory=self.maps.memory_bytes(),
+            kept=self._keep.works and not self._attached.unkept,
+            adopted=self.adopted,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ksmwatch import libbpf
 from ksmwatch.loader import Loaded, LoadedMap
-from ksmwatch.records import Account, Baseline, Movement, Record, Total
+from ksmwatch.records import Account, Baseline, Control, Movement, Opened, Record, Total
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -19,6 +19,10 @@ _ZERO = _U32.pack(0)
 
 def _map(loaded: LoadedMap) -> libbpf.Map:
     return libbpf.Map(loaded.fd, loaded.key_size, loaded.value_size)
+
+
+def _text(comm: bytes) -> str:
+    return comm.split(b"\0", 1)[0].decode(errors="replace")
 
 
 class Maps:
@@ -35,6 +39,7 @@ class Maps:
         self._controls = _map(maps["controls"])
         self._control = Record(maps["controls"].value_size, maps["controls"].fields)
         self._opened = _map(maps["opened"])
+        self._file = Record(maps["opened"].value_size, maps["opened"].fields)
         # A per-CPU value has one eight-byte slot for every possible CPU.
         cpus = int(libbpf.library().libbpf_num_possible_cpus())
         self._totals = libbpf.Map(maps["totals"].fd, 4, 8 * cpus)
@@ -54,8 +59,7 @@ class Maps:
     def _unpack(self, data: bytes) -> Account:
         members = self._account.unpack(data)
         del members["unused"]
-        comm = members.pop("comm")
-        return Account(comm=comm.split(b"\0", 1)[0].decode(errors="replace"), **members)
+        return Account(comm=_text(members.pop("comm")), **members)
 
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account that no event has opened yet; False when one has just done so."""
@@ -99,19 +103,29 @@ class Maps:
         data = self._totals.get(_U32.pack(which))
         return 0 if data is None else sum(self._slots.unpack(data))
 
-    def control(self, *, ksmd: int, reader: int, opening_doubt: bool) -> None:
+    def control(self, control: Control) -> None:
         """Tell the programs who ksmd is, whose file openings count, and whether to doubt."""
-        members = {"ksmd": ksmd, "reader": reader, "opening_doubt": int(opening_doubt)}
-        self._controls.put(_ZERO, self._control.pack(members))
+        self._controls.put(_ZERO, self._control.pack(control._asdict()))
+
+    def read_control(self) -> Control:
+        """What was told last, perhaps by a daemon before us."""
+        data = self._controls.get(_ZERO)
+        assert data is not None
+        return Control(**self._control.unpack(data))
 
     def forget_opened(self, thread: int) -> None:
         """Before a /proc file is opened: so that an old answer is not taken for a new one."""
         self._opened.delete(_U32.pack(thread))
 
-    def opened(self, thread: int) -> int | None:
+    def opened(self, thread: int) -> Opened | None:
         """The mm of the /proc file that this thread opened last; None if no probe saw it."""
         data = self._opened.get(_U32.pack(thread))
-        return _U64.unpack(data)[0] if data else None
+        if data is None:
+            return None
+        members = self._file.unpack(data)
+        del members["unused"]
+        comm = _text(members.pop("comm"))
+        return Opened(comm=comm, **members)
 
     def memory_bytes(self) -> int:
         """Kernel memory of the account maps, as far as the kernel says (fdinfo's memlock)."""

@@ -240,6 +240,12 @@ CATALOGUE: tuple[Spec, ...] = (
     ),
     Spec("ksmwatch_accounts", "gauge", "Address spaces that have an account in the BPF map."),
     Spec("ksmwatch_accounts_limit", "gauge", "Number of accounts that the BPF map has room for."),
+    Spec(
+        "ksmwatch_kept",
+        "gauge",
+        "1 while counts and attachments would outlive a killed daemon (pinned in bpffs).",
+    ),
+    Spec("ksmwatch_adopted", "gauge", "1 if this daemon goes on with what an earlier one counted."),
     Spec("ksmwatch_map_memory_bytes", "gauge", "Kernel memory of the account maps."),
     Spec(
         "ksmwatch_kernel_run",
@@ -285,6 +291,7 @@ _PAGE_FILES = (
 # Losses that exist from the start, so that a rate() has a first point.
 LOSSES = (
     "accounts_full",
+    "attach_failed",
     "connector_lost",
     "conversions_unseen",
     "events_lost",
@@ -406,6 +413,8 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
     if s.map_state is not None:
         yield "ksmwatch_accounts", _one(s.map_state.accounts)
         yield "ksmwatch_accounts_limit", _one(s.map_state.limit)
+        yield "ksmwatch_kept", _one(float(s.map_state.kept))
+        yield "ksmwatch_adopted", _one(float(s.map_state.adopted))
         yield "ksmwatch_map_memory_bytes", _one(s.map_state.memory)
 
 

@@ -286,7 +286,8 @@ def _programs(event: Event, mechanism: Mechanism, symbol: str) -> list[Program]:
     """Program names as in bpf/hooks.c."""
     fentry = mechanism is Mechanism.FENTRY
     programs = []
-    if event.side is not Side.RETURN:
+    at_entry = (Side.ENTRY, Side.BOTH) if fentry else tuple(set(Side) - {Side.RETURN})
+    if event.side in at_entry:
         name = f"kfunc__{symbol}" if fentry else f"on_{event.name}"
         programs.append(Program(name, mechanism, symbol))
     if event.side is not Side.ENTRY:

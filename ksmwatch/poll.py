@@ -119,10 +119,6 @@ class Poll:
         seen = self._seen.get(count.pid)
         return Evidence(None if seen is None else self._clock() - seen.at)
 
-    def owner(self, count: Count) -> tuple[int, int] | None:
-        """None: what was read of a process that has gone is of no use."""
-        return None
-
     def totals(self) -> dict[str, int]:
         """None: events are not seen."""
         return {}

@@ -72,6 +72,25 @@ class Account(NamedTuple):
         return sum(self.moves), self.doubts, self.conversions_begun, self.conversions_ended
 
 
+class Opened(NamedTuple):
+    """struct opened: the mm that a /proc file pins, and its owner (tgid 0: none)."""
+
+    mm: int
+    start_boottime: int
+    tgid: int
+    comm: str
+
+
+class Control(NamedTuple):
+    """struct control: what the daemon tells the programs, and its successor."""
+
+    ksmd: int
+    reader: int
+    opening_doubt: int
+    asleep: int
+    sweep_signs: int
+
+
 class Baseline(NamedTuple):
     """struct baseline."""
 

@@ -218,5 +218,7 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
             "accounts": state.accounts,
             "limit": state.limit,
             "memory_bytes": state.memory,
+            "kept": state.kept,
+            "adopted": state.adopted,
         },
     }

@@ -6,16 +6,18 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from ksmwatch import __version__, sources
+from ksmwatch import __version__, adopt, sources
 from ksmwatch.attach import AttachError
 from ksmwatch.backend import AuditState, Backend, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.config import Config
 from ksmwatch.errors import NoLiveError, SourceError
-from ksmwatch.exact import choose_reader
+from ksmwatch.exact import Reader, choose_reader
 from ksmwatch.facts import Facts
+from ksmwatch.keep import Keep, Nowhere, Pins
 from ksmwatch.ledger import Count
 from ksmwatch.live import Live
 from ksmwatch.loader import ProgramRefusedError, load
+from ksmwatch.log import logger
 from ksmwatch.metrics import LOSSES
 from ksmwatch.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags
 from ksmwatch.poll import Poll
@@ -52,9 +54,6 @@ class Nothing:
         """None."""
         return Evidence()
 
-    def owner(self, count: Count) -> tuple[int, int] | None:
-        """None."""
-
     def totals(self) -> dict[str, int]:
         """None."""
         return {}
@@ -75,24 +74,31 @@ class Nothing:
         """Nothing to stop."""
 
 
-def start_live(facts: Facts, settings: Config) -> tuple[Live, Plan]:
+def start_live(facts: Facts, settings: Config, keep: Keep | None = None) -> tuple[Live, Plan]:
     """Plan, load, attach, take the baseline. What the kernel refuses is planned around.
 
+    With a place where a daemon before us has kept its maps and attachments, goes on with those.
     Raises NoLiveError when no plan works.
     """
+    keep = keep or Nowhere()
+    # Before anything is loaded, of which nothing would be let go.
+    reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
+    adopted = _adopt(facts, settings, keep, reader)
+    if adopted is not None:
+        return adopted, adopted.plan
     for _ in range(_ATTEMPTS):
         plan = choose(facts, Wish(settings.probes))
         if plan.obstacle is not None:
             raise NoLiveError(plan.obstacle.sentence)
-        # Before anything is loaded, of which nothing would be let go.
-        reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
         try:
-            loaded = load(plan, compile_flags(plan, facts, settings.accounts_max))
+            flags = compile_flags(plan, facts, settings.accounts_max)
+            loaded = load(plan, flags)
         except ProgramRefusedError as error:
             facts = _refuse(facts, plan, error.program, error.why)
             continue
-        live = Live(loaded, plan, reader, audit_share=settings.audit_cpu_percent / 100)
+        live = _make_live(adopt.Kept(loaded, {}, plan), reader, settings, keep)
         try:
+            adopt.save(loaded, flags, facts, keep)
             live.start()
         except AttachError as error:
             live.stop()
@@ -100,6 +106,42 @@ def start_live(facts: Facts, settings: Config) -> tuple[Live, Plan]:
             continue
         return live, plan
     raise NoLiveError("The kernel refused every probe that was tried.")
+
+
+def _adopt(facts: Facts, settings: Config, keep: Keep, reader: Reader) -> Live | None:
+    kept = adopt.load(facts, Wish(settings.probes), settings.accounts_max, keep)
+    if kept is None:
+        return None
+    live = _make_live(kept, reader, settings, keep)
+    if live.adopt():
+        return live
+    live.stop()
+    return None
+
+
+def _make_live(kept: adopt.Kept, reader: Reader, settings: Config, keep: Keep) -> Live:
+    return Live(
+        kept.loaded,
+        kept.plan,
+        reader,
+        keep=keep,
+        links=kept.links,
+        audit_share=settings.audit_cpu_percent / 100,
+    )
+
+
+def open_keep(path: str) -> Keep:
+    """The place where things outlive us, if the host has it."""
+    if not path:
+        return Nowhere()
+    try:
+        return Pins(Path(path))
+    except OSError as error:
+        logger.warning(
+            "no count outlives this daemon: the directory of pins cannot be used",
+            extra={"directory": path, "why": error.strerror},
+        )
+        return Nowhere()
 
 
 def _with(facts: Facts, probe: Probe, why: str) -> Facts:
@@ -122,7 +164,9 @@ def start_poll(facts: Facts, interval: float) -> Poll:
     return Poll(reader, interval)
 
 
-def start_backend(facts: Facts, settings: Config) -> tuple[Backend, Obstacle | None]:
+def start_backend(
+    facts: Facts, settings: Config, keep: Keep | None = None
+) -> tuple[Backend, Obstacle | None]:
     """The backend that was asked for, or polling and the obstacle to live accounting.
 
     Raises the obstacle's error when ``bpf`` was demanded.
@@ -139,7 +183,7 @@ def start_backend(facts: Facts, settings: Config) -> tuple[Backend, Obstacle | N
     obstacle = plan.obstacle
     if obstacle is None:
         try:
-            return start_live(facts, settings)[0], None
+            return start_live(facts, settings, keep)[0], None
         except (NoLiveError, SourceError) as error:
             obstacle = Obstacle(str(error), NoLiveError.status)
     if backend == "bpf":
@@ -207,13 +251,7 @@ class Watcher:
         """A count with its process's names; None when no process has that mm any more."""
         pid, identity = count.pid, self._table.identify(count.pid)
         if identity is None or identity.start_ticks != count.start_ticks:
-            # The owner has gone: with the mm, or another process still shares it (CLONE_VM).
-            heir = self.backend.owner(count) if count.mappings else None
-            if heir is None:
-                return None
-            pid, identity = heir[0], self._table.identify(heir[0])
-            if identity is None or identity.start_ticks != heir[1]:
-                return None
+            return None
         try:
             merging = sources.read_ksm_stat(self._proc / str(pid)).merging_pages
         except (OSError, ValueError):

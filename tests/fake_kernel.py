@@ -12,35 +12,26 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from ksmwatch import libbpf, live, reading
-from ksmwatch.attach import Links
+from ksmwatch import libbpf, live, reading, sources
+from ksmwatch.attach import AttachError
 from ksmwatch.audit import Allowance
 from ksmwatch.exact import SmapsReader
-from ksmwatch.ledger import Count
+from ksmwatch.keep import Keep
+from ksmwatch.ledger import NANOSECONDS_PER_TICK, Count
 from ksmwatch.live import Live
 from ksmwatch.loader import Loaded
 from ksmwatch.plan import Plan, Probe, choose
 from ksmwatch.reconcile import RunWatch
-from ksmwatch.records import Account, Baseline, Movement, Total
+from ksmwatch.records import Account, Baseline, Control, Movement, Opened, Total
 from tests.fakes import Clock, Proc, Sys, capable
 
 KSMD = 33
 _FIRST_MM = 0xFFFF888000000000
-
-
-@dataclass
-class Control:
-    """What the daemon told the programs last."""
-
-    ksmd: int = 0
-    reader: int = 0
-    opening_doubt: bool = True
 
 
 class FakeMaps:
@@ -94,17 +85,22 @@ class FakeMaps:
         """One total."""
         return self._kernel.totals[which]
 
-    def control(self, *, ksmd: int, reader: int, opening_doubt: bool) -> None:
+    def control(self, control: Control) -> None:
         """What the daemon tells the programs."""
-        self._kernel.control = Control(ksmd, reader, opening_doubt)
-        self._kernel.log.append("doubt" if opening_doubt else "trust")
+        if control.opening_doubt != self._kernel.control.opening_doubt or not self._kernel.log:
+            self._kernel.log.append("doubt" if control.opening_doubt else "trust")
+        self._kernel.control = control
+
+    def read_control(self) -> Control:
+        """What was told last."""
+        return self._kernel.control
 
     def forget_opened(self, thread: int) -> None:
         """An old answer is not a new one."""
         self._kernel.opened.pop(thread, None)
 
-    def opened(self, thread: int) -> int | None:
-        """The mm of the file that was opened last."""
+    def opened(self, thread: int) -> Opened | None:
+        """The mm of the file that was opened last, and its owner."""
         return self._kernel.opened.get(thread)
 
     def memory_bytes(self) -> int:
@@ -114,6 +110,39 @@ class FakeMaps:
     def close(self) -> None:
         """Remember it."""
         self.closed = True
+
+
+class FakeAttachments:
+    """What is attached to the fake kernel. `refused`: events that cannot be any more."""
+
+    unkept = 0
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def attach(self, probes: Iterable[Probe]) -> None:
+        """Attach."""
+        kernel, probes = self._kernel, list(probes)
+        for probe in probes:
+            if probe.event in kernel.refused:
+                raise AttachError(probe, OSError(errno.EBUSY, os.strerror(errno.EBUSY)))
+        names = _programs(probes)
+        kernel.attached.update(names)
+        kernel.log.append("attach " + ("hooks" if "kfunc____mmdrop" in names else "sentry"))
+
+    def detach(self, probes: Iterable[Probe]) -> None:
+        """Detach."""
+        self._kernel.before_detaching()
+        self._kernel.log.append("detach")
+        self._kernel.attached -= _programs(probes)
+
+    def holds(self, probes: Iterable[Probe]) -> bool:
+        """Whether all are attached."""
+        return _programs(probes) <= self._kernel.attached
+
+
+def _programs(probes: Iterable[Probe]) -> set[str]:
+    return {program.name for probe in probes for program in probe.programs}
 
 
 class _Opened:
@@ -163,11 +192,13 @@ class Kernel:
         self.baselines: dict[int, Baseline] = {}
         self.totals: Counter[Movement | Total] = Counter()
         self.missed: Counter[int] = Counter()
-        self.control = Control()
-        self.opened: dict[int, int] = {}
+        self.control = Control(0, 0, 1, 0, 0)
+        self.opened: dict[int, Opened] = {}
         self.attached: set[str] = set()
         self.denied: set[int] = set()
         self.unseen: set[int] = set()
+        self.refused: set[str] = set()
+        self.before_detaching: Callable[[], None] = lambda: None
         self.during_reads: list[Callable[[], None]] = []
         # What was done, in order.
         self.log: list[str] = []
@@ -201,7 +232,21 @@ class Kernel:
         if pid not in self.users:
             raise ProcessLookupError(errno.ESRCH, "No such process")
         if "kretfunc__mm_access" in self.attached and pid not in self.unseen:
-            self.opened[_thread()] = self.users[pid]
+            self.opened[_thread()] = self.owner(self.users[pid])
+
+    def owner(self, mm: int) -> Opened:
+        """What a hook finds by mm->owner: the first process that uses the mm."""
+        pid = next((p for p, m in self.users.items() if m == mm), 0)
+        ticks = sources.read_start_ticks(self.proc.path / str(pid)) if pid else 0
+        return Opened(mm, ticks * NANOSECONDS_PER_TICK, pid, f"p{pid}")
+
+    def pass_on(self, mm: int) -> None:
+        """The owner of an mm has left it: the account is named after the next."""
+        if mm in self.accounts and mm in self.users.values():
+            new = self.owner(mm)
+            self.accounts[mm] = self.accounts[mm]._replace(
+                tgid=new.tgid, start_boottime=new.start_boottime, comm=new.comm
+            )
 
     def event(self, mm: int, **changes: int) -> None:
         """Add to numbers of the account, which is opened when there is none."""
@@ -235,19 +280,13 @@ class Kernel:
 
     # ---- what takes the place of libbpf ----
 
-    def attach(self, probes: Iterable[Probe], programs: dict[str, int], sys: Path) -> Links:
-        """Attach."""
+    def attachments(
+        self, programs: dict[str, int], keep: Keep, links: dict[str, int] | None, sys: Path
+    ) -> FakeAttachments:
+        """In the place of the class."""
         assert sys == self.sys.path
-        names = [program.name for probe in probes for program in probe.programs]
-        self.attached.update(names)
-        self.log.append("attach " + ("hooks" if "kfunc____mmdrop" in names else "sentry"))
-        return {name: programs[name] for name in names}
-
-    def detach(self, links: Links) -> None:
-        """Detach."""
-        self.log.append("detach")
-        self.attached -= links.keys()
-        links.clear()
+        self.attached.update(links or ())
+        return FakeAttachments(self)
 
     def live(
         self,
@@ -255,41 +294,31 @@ class Kernel:
         plan: Plan | None = None,
         *,
         audit_share: float = 0.0,
+        links: dict[str, int] | None = None,
     ) -> Live:
         """A backend of this kernel; not started. Audits nothing unless told to."""
         chosen = plan or choose(capable())
         names = [program.name for probe in chosen.probes for program in probe.programs]
         programs = {name: 1000 + i for i, name in enumerate(names)}
         monkeypatch.setattr(live, "Maps", lambda loaded: FakeMaps(self))
-        monkeypatch.setattr(live, "attach", self.attach)
-        monkeypatch.setattr(live, "detach", self.detach)
+        monkeypatch.setattr(live, "Attachments", self.attachments)
         monkeypatch.setattr(
             libbpf, "prog_info", lambda fd: SimpleNamespace(recursion_misses=self.missed[fd])
         )
         clocks = SimpleNamespace(monotonic=self.clock, monotonic_ns=lambda: int(self.clock() * 1e9))
         for module in (live, reading):
             monkeypatch.setattr(module, "time", clocks)
-        self._watch_openings(monkeypatch)
         made = Live(
             Loaded({}, programs),
             chosen,
             FakeReader(self),
+            links=links,
             proc=self.proc.path,
             sys=self.sys.path,
         )
         made.run = RunWatch(self.clock)
         made._allowance = Allowance(audit_share, self.clock, self.cpu)
         return made
-
-    def _watch_openings(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        original = os.open
-
-        def watched(path: Path, flags: int) -> int:
-            if Path(path).name == "smaps":
-                self.open_file(int(Path(path).parent.name))
-            return original(path, flags)
-
-        monkeypatch.setattr(reading, "os", SimpleNamespace(**{**vars(os), "open": watched}))
 
 
 def _thread() -> int:

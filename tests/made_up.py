@@ -53,7 +53,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "probes": (
             ProbeState("merge", "fentry", "try_to_merge_one_page", attached=True, missed=7),
         ),
-        "map_state": MapState(accounts=1, limit=65536, memory=8388608),
+        "map_state": MapState(accounts=1, limit=65536, memory=8388608, kept=True, adopted=False),
         "run": RunState(1, 30.0),
         "audit": AuditState(reads=12, rounds=3, surplus=4, missing=1, last=-1),
     }

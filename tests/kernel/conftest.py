@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +16,12 @@ def ksm() -> Iterator[Ksm]:
     """KSM in a known state: quick, stopped, nothing merged; so it is left as well."""
     with Ksm() as control:
         yield control
+
+
+@pytest.fixture(scope="module")
+def tracefs() -> Path:
+    """The kernel's own list of functions that anything is attached to."""
+    path = Path("/sys/kernel/tracing")
+    if not (path / "enabled_functions").exists():
+        subprocess.run(["mount", "-t", "tracefs", "none", path], check=True)
+    return path / "enabled_functions"

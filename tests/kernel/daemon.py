@@ -38,7 +38,8 @@ class Daemon:
                 [
                     *(*prefix, "ksmwatch", "run", "--socket", str(self.socket)),
                     *("--web.listen-address", f"127.0.0.1:{self.port}"),
-                    *("--log.format", "json", *options),
+                    # Nothing of one test outlives it into the next, unless it asks for that.
+                    *("--log.format", "json", "--state.pin-path=", *options),
                 ],
                 stdin=subprocess.DEVNULL,
                 stderr=log,

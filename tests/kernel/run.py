@@ -1,6 +1,7 @@
 """Runs the kernel tests on each test kernel: `run.py KERNEL... [-- PYTEST-ARGUMENT...]`.
 
-Every kernel is a guest of its own; as many run at once as the machine has cores for.
+The tests of a kernel are shared out among guests, so that all cores have work to the end. What
+does not depend on the kernel (tests marked `once`) runs on the newest only.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 VM = ROOT / "tests/vm"
 # Programs of which the real ones are tested against.
 PACKAGES = ("prometheus",)
+# About equally long. A file that is in neither comes to the first.
+SECOND_SHARE = ("test_lifecycle.py", "test_survival.py")
 _TIMEOUT_SECONDS = 1500
 _printing = threading.Lock()
 
@@ -32,9 +36,31 @@ def unpack_packages() -> dict[str, str]:
     return found
 
 
-def run_kernel(kernel: str, arguments: list[str], environment: dict[str, str]) -> tuple[int, float]:
-    """Run the tests on one kernel; the exit status, and how many seconds it took."""
+@dataclass(frozen=True)
+class Job:
+    """What one guest does."""
+
+    kernel: str
+    arguments: tuple[str, ...]
+
+
+def jobs_for(kernels: list[str], arguments: list[str]) -> list[Job]:
+    """The guests to run; with arguments of the caller's one for each kernel."""
+    if arguments:
+        return [Job(kernel, tuple(arguments)) for kernel in kernels]
+    second = [f"tests/kernel/{name}" for name in SECOND_SHARE]
+    first = ["tests/kernel", *(f"--ignore={path}" for path in second)]
+    jobs = []
+    for kernel in kernels:
+        chosen = () if kernel == kernels[-1] else ("-m", "not once")
+        jobs += [Job(kernel, (*share, *chosen)) for share in (first, second)]
+    return jobs
+
+
+def run_job(job: Job, environment: dict[str, str]) -> tuple[int, float]:
+    """Run one guest; the exit status, and how many seconds it took."""
     began = time.monotonic()
+    kernel = job.kernel
     guest = subprocess.Popen(
         [
             VM / "run",
@@ -42,7 +68,7 @@ def run_kernel(kernel: str, arguments: list[str], environment: dict[str, str]) -
             *(word for name, value in environment.items() for word in ("--env", f"{name}={value}")),
             "--",
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no"),
-            *("--durations=8", "--timeout=600", *(arguments or ["tests/kernel"])),
+            *("--durations=8", "--timeout=600", *job.arguments),
         ],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
@@ -65,12 +91,12 @@ def main(argv: list[str]) -> int:
         print("usage: run.py KERNEL... [-- PYTEST-ARGUMENT...]", file=sys.stderr)
         return 2
     environment = unpack_packages()
+    jobs = jobs_for(kernels, arguments)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(lambda k: run_kernel(k, arguments, environment), kernels))
-    for kernel, (status, seconds) in zip(kernels, results, strict=True):
-        print(
-            f"{kernel:>5} | {'passed' if status == 0 else f'FAILED ({status})'} in {seconds:.0f} s"
-        )
+        results = list(pool.map(lambda job: run_job(job, environment), jobs))
+    for job, (status, seconds) in zip(jobs, results, strict=True):
+        verdict = "passed" if status == 0 else f"FAILED ({status})"
+        print(f"{job.kernel:>5} | {verdict} in {seconds:.0f} s: {' '.join(job.arguments)}")
     return 0 if all(status == 0 for status, _ in results) else 1
 
 

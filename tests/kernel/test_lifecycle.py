@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -21,15 +20,6 @@ HOT = {
     "page_add_anon_rmap",
     "page_remove_rmap",
 }
-
-
-@pytest.fixture(scope="module")
-def tracefs() -> Path:
-    """The kernel's own list of functions that anything is attached to."""
-    path = Path("/sys/kernel/tracing")
-    if not (path / "enabled_functions").exists():
-        subprocess.run(["mount", "-t", "tracefs", "none", path], check=True)
-    return path / "enabled_functions"
 
 
 def attached(tracefs: Path) -> set[str]:
@@ -73,7 +63,9 @@ def test_asleep_nothing_is_on_the_hot_path_and_waking_up_loses_nothing(
     assert not attached(tracefs)
 
 
-def test_kill_dash_nine_of_the_daemon_detaches_everything_too(ksm: Ksm, tracefs: Path) -> None:
+def test_kill_dash_nine_detaches_everything_where_nothing_is_pinned(
+    ksm: Ksm, tracefs: Path
+) -> None:
     with Daemon() as daemon:
         assert attached(tracefs)
         daemon.process.kill()
@@ -123,4 +115,6 @@ def churn(
         else:
             child.kill()
         rounds += 1
+        # Leave some time to the daemon: the guest may have less than one real core.
+        time.sleep(0.01)
     return rounds

@@ -13,6 +13,8 @@ import pytest
 
 from tests.kernel.daemon import Daemon
 
+pytestmark = pytest.mark.once
+
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 WITHOUT_BPF = (sys.executable, str(Path(__file__).with_name("seccomp.py")))
 

@@ -24,7 +24,7 @@ ORDER = (
     "__init__",
     *("errors", "log", "config"),
     *("libbpf", "btf", "layout", "events", "facts", "plan"),
-    *("records", "loader", "attach", "maps"),
+    *("records", "loader", "keep", "adopt", "attach", "maps"),
     *("ledger", "sources", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
     *("owners", "processes", "snapshot"),

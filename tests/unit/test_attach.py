@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,8 @@ import pytest
 
 from ksmwatch import attach as module
 from ksmwatch import libbpf
-from ksmwatch.attach import AttachError, attach, detach
+from ksmwatch.attach import AttachError, Attachments
+from ksmwatch.keep import Nowhere
 from ksmwatch.plan import Wish, choose
 from tests.fakes import capable
 
@@ -53,34 +55,86 @@ PROGRAMS = {
 }
 
 
-def test_fentry_takes_its_function_from_the_program(kernel: Kernel) -> None:
-    links = attach(PLANS[Wish.FENTRY], PROGRAMS)
-    assert set(links.values()) == set(kernel.attached)
+class FakeKeep(Nowhere):
+    """Remembers what it keeps; `full`: keeps nothing more."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, int] = {}
+        self.full = False
+
+    def store(self, name: str, fd: int) -> None:
+        """Keep one."""
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.kept[name] = fd
+
+    def drop(self, name: str) -> None:
+        """Forget one."""
+        self.kept.pop(name, None)
+
+
+@pytest.fixture
+def keep() -> FakeKeep:
+    return FakeKeep()
+
+
+def test_fentry_takes_its_function_from_the_program(kernel: Kernel, keep: FakeKeep) -> None:
+    Attachments(PROGRAMS, keep).attach(PLANS[Wish.FENTRY])
     kinds = [what for _, *what in kernel.attached.values()]
-    assert kinds == [["tracing"]] * 9 + [["sched_process_fork"]]
+    assert kinds == [["tracing"]] * 10 + [["sched_process_fork"]]
 
 
-def test_kprobes_are_told_the_function_and_the_side(kernel: Kernel, tmp_path: Path) -> None:
+def test_kprobes_are_told_the_function_and_the_side(
+    kernel: Kernel, keep: FakeKeep, tmp_path: Path
+) -> None:
     merge = [probe for probe in PLANS[Wish.KPROBE] if probe.event == "merge"]
-    links = attach(merge, PROGRAMS, tmp_path)
-    assert list(links) == ["on_merge", "on_merge_return"]
+    Attachments(PROGRAMS, keep, sys=tmp_path).attach(merge)
     assert list(kernel.attached.values()) == [
         (PROGRAMS["on_merge"], "kprobe", "try_to_merge_one_page", False, tmp_path),
         (PROGRAMS["on_merge_return"], "kprobe", "try_to_merge_one_page", True, tmp_path),
     ]
 
 
-def test_one_refusal_takes_everything_off_again_and_names_the_probe(kernel: Kernel) -> None:
+def test_every_attachment_is_kept_by_name_until_it_is_detached(
+    kernel: Kernel, keep: FakeKeep
+) -> None:
+    merge = [probe for probe in PLANS[Wish.KPROBE] if probe.event == "merge"]
+    attachments = Attachments(PROGRAMS, keep)
+    attachments.attach(merge)
+    assert set(keep.kept) == {"link-on_merge", "link-on_merge_return"}
+    assert set(keep.kept.values()) == set(kernel.attached)
+    attachments.detach(merge)
+    assert (keep.kept, kernel.attached) == ({}, {})
+    attachments.detach(merge)
+
+
+def test_what_cannot_be_kept_is_attached_and_counted(kernel: Kernel, keep: FakeKeep) -> None:
+    keep.full = True
+    attachments = Attachments(PROGRAMS, keep)
+    attachments.attach(PLANS[Wish.FENTRY])
+    assert attachments.unkept == len(kernel.attached) == 11
+
+
+def test_one_refusal_takes_everything_off_again_and_names_the_probe(
+    kernel: Kernel, keep: FakeKeep
+) -> None:
     kernel.refuses = {PROGRAMS["kretfunc__try_to_merge_one_page"]}
     with pytest.raises(AttachError) as caught:
-        attach(PLANS[Wish.FENTRY], PROGRAMS)
+        Attachments(PROGRAMS, keep).attach(PLANS[Wish.FENTRY])
     assert caught.value.probe.event == "merge"
     assert (caught.value.errno, caught.value.strerror) == (22, "attach: Invalid argument")
-    assert kernel.attached == {}
+    assert (keep.kept, kernel.attached) == ({}, {})
 
 
-def test_detaching_closes_every_link_once(kernel: Kernel) -> None:
-    links = attach(PLANS[Wish.FENTRY], PROGRAMS)
-    detach(links)
-    assert (links, kernel.attached) == ({}, {})
-    detach(links)
+def test_a_link_counts_only_if_it_has_our_program(
+    kernel: Kernel, keep: FakeKeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge = [probe for probe in PLANS[Wish.KPROBE] if probe.event == "merge"]
+    fork = [probe for probe in PLANS[Wish.KPROBE] if probe.event == "fork"]
+    monkeypatch.setattr(libbpf, "prog_info", lambda fd: SimpleNamespace(id=fd + 1000))
+    monkeypatch.setattr(libbpf, "link_program", lambda link: PROGRAMS["on_merge"] + 1000)
+    links = {"on_merge": 50, "on_merge_return": 51}
+    assert not Attachments(PROGRAMS, keep, links).holds(merge)
+    assert not Attachments(PROGRAMS, keep, links).holds(fork)
+    half = [replace(merge[0], programs=merge[0].programs[:1])]
+    assert Attachments(PROGRAMS, keep, links).holds(half)

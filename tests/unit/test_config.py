@@ -30,6 +30,7 @@ def test_defaults() -> None:
         audit_cpu_percent=0.5,
         poll_interval=15.0,
         poll_cpu_percent=1.0,
+        state_pin_path="/sys/fs/bpf/ksmwatch",
         log_level="info",
         log_format="logfmt",
     )

@@ -1,4 +1,4 @@
-"""Baseline, doubts, audit, sleep and heirs, on a fake kernel."""
+"""Baseline, doubts, audit, sleep and succession, on a fake kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from ksmwatch import live as module
 from ksmwatch.backend import AuditState, Budget, MapState
 from ksmwatch.live import Live
 from ksmwatch.plan import choose
@@ -342,15 +341,12 @@ def test_it_wakes_up_and_reads_everyone_when_something_stirred(
     assert idle.audit_state() == AuditState()
 
 
-def test_what_stirred_while_it_fell_asleep_wakes_it_up(
-    kernel: Kernel, idle: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stir(links: dict[str, int]) -> None:
-        kernel.detach(links)
+def test_what_stirred_while_it_fell_asleep_wakes_it_up(kernel: Kernel, idle: Live) -> None:
+    def stir() -> None:
         kernel.move(kernel.users[10], 3)
         kernel.totals[Total.MERGE_CONVERTED] += 1
 
-    monkeypatch.setattr(module, "detach", stir)
+    kernel.before_detaching = stir
     idle.tick(PLENTY)
     idle.tick(PLENTY)
     assert not idle.asleep
@@ -362,35 +358,82 @@ def test_what_stirred_while_it_fell_asleep_wakes_it_up(
 
 def test_another_user_of_the_mm_is_found(kernel: Kernel, started: Live) -> None:
     kernel.spawn(30, mm=kernel.users[10], ticks=5100)
-    left = of(started, 10)
+    mm = kernel.users[10]
     kernel.end(10)
-    assert started.owner(left) == (30, 5100)
-    kernel.doubt(left.mm)
-    kernel.pages[left.mm] = 3
+    kernel.pass_on(mm)
+    kernel.doubt(mm)
+    kernel.pages[mm] = 3
     started.tick(PLENTY)
-    assert shown(started) == {10: (3, True)}
+    assert shown(started) == {30: (3, True)}
 
 
-def test_an_mm_without_users_is_looked_for_once(
+# ---- a daemon before us ----
+
+
+def successor(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, before: Live) -> Live:
+    """Another daemon, that finds what this one has left."""
+    return kernel.live(monkeypatch, before.plan, links=dict.fromkeys(kernel.attached, 0))
+
+
+def test_counts_that_were_kept_are_estimated_until_they_are_read(
     kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = of(started, 10)
-    kernel.end(10)
-    assert started.owner(left) is None
-    opened: list[int] = []
-    monkeypatch.setattr(kernel, "open_file", opened.append)
-    assert started.owner(left) is None
-    assert not opened
+    kernel.move(kernel.users[10], 2)
+    reads = kernel.reads
+    heir = successor(kernel, monkeypatch, started)
+    assert heir.adopt()
+    assert (heir.adopted, heir.asleep, kernel.reads) == (True, False, reads)
+    assert shown(heir) == {10: (shown(started)[10][0], False)}
+    heir.refresh(PLENTY)
+    assert shown(heir) == {10: (shown(started)[10][0], True)}
+    assert heir.audit_state() == AuditState()
 
 
-def test_an_heir_that_ended_is_not_named(kernel: Kernel, started: Live) -> None:
-    kernel.spawn(30, mm=kernel.users[10])
-    left = of(started, 10)
-    kernel.end(10)
-    assert started.owner(left) == (30, 5000)
-    kernel.end(30)
-    kernel.spawn(30, ticks=9000)
-    assert started.owner(left) is None
+def test_a_wrong_count_that_was_kept_is_found(
+    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = shown(started)[10][0]
+    heir = successor(kernel, monkeypatch, started)
+    assert heir.adopt()
+    kernel.pages[kernel.users[10]] += 7
+    heir.refresh(PLENTY)
+    assert shown(heir) == {10: (right + 7, True)}
+    assert heir.audit_state().missing == 7
+
+
+def test_who_was_killed_while_hooks_went_on_is_followed_by_reading_everyone(
+    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.attached.discard("kfunc__folio_remove_rmap_ptes")
+    kernel.move(kernel.users[20], 5)
+    kernel.accounts.clear()
+    heir = successor(kernel, monkeypatch, started)
+    assert heir.adopt()
+    assert shown(heir)[20] == (5, True)
+    assert heir.audit_state() == AuditState()
+
+
+def test_without_the_sentry_nothing_is_adopted(
+    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.attached.discard("kretfunc__mm_access")
+    assert not successor(kernel, monkeypatch, started).adopt()
+
+
+def test_hooks_that_cannot_be_attached_any_more_are_a_loss_and_a_doubt(
+    kernel: Kernel, idle: Live
+) -> None:
+    idle.tick(PLENTY)
+    assert idle.asleep
+    kernel.refused = {"rmap_add"}
+    kernel.totals[Total.MERGE_CONVERTED] += 1
+    idle.tick(PLENTY)
+    assert idle.losses == {"attach_failed": 1}
+    assert idle.doubt == "folio_add_anon_rmap_ptes cannot be attached any more: " + os.strerror(16)
+    kernel.refused = set()
+    idle.tick(PLENTY)
+    assert idle.doubt is None
+    assert "kfunc__folio_add_anon_rmap_ptes" in kernel.attached
 
 
 # ---- evidence ----
@@ -440,7 +483,9 @@ def test_totals_go_by_their_names(kernel: Kernel, started: Live) -> None:
 
 
 def test_the_fill_of_the_map(started: Live) -> None:
-    assert started.map_state() == MapState(accounts=1, limit=16, memory=8192)
+    assert started.map_state() == MapState(
+        accounts=1, limit=16, memory=8192, kept=False, adopted=False
+    )
 
 
 def test_stopping_lets_go_of_everything(

@@ -13,7 +13,7 @@ import pytest
 from ksmwatch import libbpf, maps
 from ksmwatch.loader import Loaded, LoadedMap
 from ksmwatch.maps import Maps
-from ksmwatch.records import Account, Baseline, Field, Movement, Total
+from ksmwatch.records import Account, Baseline, Control, Field, Movement, Opened, Total
 
 MM = 0xFFFF888012345000
 CPUS = 3
@@ -43,11 +43,29 @@ LOADED = Loaded(
         "controls": LoadedMap(
             4,
             4,
-            16,
-            (Field("ksmd", 0, "I"), Field("reader", 4, "I"), Field("opening_doubt", 8, "Q")),
+            32,
+            (
+                Field("ksmd", 0, "I"),
+                Field("reader", 4, "I"),
+                Field("opening_doubt", 8, "Q"),
+                Field("asleep", 16, "Q"),
+                Field("sweep_signs", 24, "Q"),
+            ),
         ),
         "conversions": LoadedMap(5, 4, 64, ()),
-        "opened": LoadedMap(6, 4, 8, ()),
+        "opened": LoadedMap(
+            6,
+            4,
+            40,
+            (
+                Field("mm", 0, "Q"),
+                Field("start_boottime", 8, "Q"),
+                Field("tgid", 16, "I"),
+                Field("unused", 20, "I"),
+                Field("comm", 24, "16s"),
+            ),
+        ),
+        "manifests": LoadedMap(7, 4, 16384, (Field("text", 0, "16384s"),)),
     },
     {},
 )
@@ -179,16 +197,17 @@ def test_totals_are_summed_over_the_cpus(shared: Maps) -> None:
 
 
 def test_the_programs_are_told_in_the_words_of_the_record(shared: Maps) -> None:
-    shared.control(ksmd=33, reader=44, opening_doubt=True)
-    assert FakeMap.contents[4] == {bytes(4): struct.pack("<IIQ", 33, 44, 1)}
-    shared.control(ksmd=33, reader=44, opening_doubt=False)
-    assert FakeMap.contents[4] == {bytes(4): struct.pack("<IIQ", 33, 44, 0)}
+    told = Control(ksmd=33, reader=44, opening_doubt=1, asleep=0, sweep_signs=5)
+    shared.control(told)
+    assert FakeMap.contents[4] == {bytes(4): struct.pack("<IIQQQ", 33, 44, 1, 0, 5)}
+    assert shared.read_control() == told
 
 
 def test_an_old_opening_is_not_taken_for_a_new_one(shared: Maps) -> None:
     assert shared.opened(7) is None
-    FakeMap.contents[6][struct.pack("<I", 7)] = struct.pack("<Q", MM)
-    assert shared.opened(7) == MM
+    file = struct.pack("<QQII16s", MM, 12, 7, 0, b"tenant")
+    FakeMap.contents[6][struct.pack("<I", 7)] = file
+    assert shared.opened(7) == Opened(MM, 12, 7, "tenant")
     assert shared.opened(8) is None
     shared.forget_opened(7)
     assert shared.opened(7) is None

@@ -192,6 +192,7 @@ def test_a_capable_host_gets_fentry_everywhere_and_the_fork_tracepoint() -> None
     plan = choose(capable())
     assert [(p.event, p.mechanism.value, p.symbol) for p in plan.probes] == [
         ("mm_goes", "fentry", "__mmdrop"),
+        ("owner", "fentry", "mm_update_next_owner"),
         ("enter", "fentry", "__ksm_enter"),
         ("rmap_add", "fentry", "folio_add_anon_rmap_ptes"),
         ("rmap_remove", "fentry", "folio_remove_rmap_ptes"),

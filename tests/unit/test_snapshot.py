@@ -127,7 +127,13 @@ def test_the_document_of_a_live_host() -> None:
     assert json.loads(json.dumps(document)) == document
     assert document["schema"] == "ksmwatch.snapshot/1"
     assert document["mode"] == Mode.BPF.value
-    assert document["map"] == {"accounts": 1, "limit": 65536, "memory_bytes": 8388608}
+    assert document["map"] == {
+        "accounts": 1,
+        "limit": 65536,
+        "memory_bytes": 8388608,
+        "kept": True,
+        "adopted": False,
+    }
     assert document["audit"] == {"reads": 12, "rounds": 3, "surplus": 4, "missing": 1, "last": -1}
     assert document["probes"] == [
         {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ksmwatch import config, watcher
+from ksmwatch import adopt, config, watcher
 from ksmwatch.attach import AttachError
 from ksmwatch.backend import Mode
 from ksmwatch.config import Config
@@ -28,8 +28,8 @@ class FakeLive:
     unattachable: tuple[str, ...] = ()
     stopped: list[Plan]
 
-    def __init__(self, loaded: object, plan: Plan, reader: object, *, audit_share: float) -> None:
-        self.plan, self.audit_share = plan, audit_share
+    def __init__(self, loaded: object, plan: Plan, reader: object, **options: Any) -> None:
+        self.plan, self.audit_share = plan, options["audit_share"]
 
     def start(self) -> None:
         """Attach, or not."""
@@ -50,6 +50,8 @@ class Kernel:
         self.loads: list[Plan] = []
         monkeypatch.setattr(watcher, "load", self._load)
         monkeypatch.setattr(watcher, "Live", FakeLive)
+        monkeypatch.setattr(adopt, "load", lambda *_: None)
+        monkeypatch.setattr(adopt, "save", lambda *_: None)
         monkeypatch.setattr(FakeLive, "unattachable", ())
         monkeypatch.setattr(FakeLive, "stopped", [], raising=False)
 
@@ -166,7 +168,7 @@ def test_a_kernel_that_refuses_for_ever_is_given_up(
 
 
 def refuse_live(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def start(facts: object, settings: object) -> object:
+    def start(facts: object, settings: object, keep: object) -> object:
         raise error
 
     monkeypatch.setattr(watcher, "start_live", start)

@@ -108,32 +108,9 @@ def test_equal_counts_are_in_order_of_pid(host: Host) -> None:
     assert [p.pid for p in made.processes] == [7, 8, 9]
 
 
-def test_an_owner_that_has_gone_leaves_its_mappings_to_the_heir(host: Host) -> None:
-    host.proc.process(8, comm="heir", ticks=6000, merging=4)
-    backend = FakeBackend(count(7, 12))
-    backend.heirs = {70: (8, 6000)}
-    [process] = host.watch(backend).snapshot(0).processes
-    assert (process.pid, process.start_time, process.comm) == (8, 6000, "heir")
-    assert (process.mappings, process.kernel_merging_pages) == (12, 4)
-
-
 def test_a_pid_that_was_given_away_is_not_the_owner(host: Host) -> None:
     host.proc.process(7, comm="stranger", ticks=9999)
     assert host.watch(FakeBackend(count(7, 12))).snapshot(0).processes == ()
-
-
-def test_an_heir_whose_pid_was_given_away_is_none(host: Host) -> None:
-    host.proc.process(8, comm="stranger", ticks=9999)
-    backend = FakeBackend(count(7, 12))
-    backend.heirs = {70: (8, 6000)}
-    assert host.watch(backend).snapshot(0).processes == ()
-
-
-def test_nobody_is_looked_for_when_there_is_nothing_to_inherit(host: Host) -> None:
-    host.proc.process(8, ticks=6000)
-    backend = FakeBackend(count(7, 0))
-    backend.heirs = {70: (8, 6000)}
-    assert host.watch(backend).snapshot(0).processes == ()
 
 
 def test_losses_of_all_kinds_are_added_up(host: Host) -> None:

@@ -1,0 +1,99 @@
+"""Counts go on while no daemon runs, and a new one goes on with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.compare import assert_exact, mappings
+from tests.kernel.daemon import Daemon
+from tests.kernel.test_lifecycle import HOT, attached, mergeable
+from tests.ksmctl import Ksm
+from tests.workload import Workload
+
+PINS = Path("/sys/fs/bpf/ksmwatch-test")
+
+
+@pytest.fixture
+def pins() -> Iterator[str]:
+    """A directory of pins, empty before and after."""
+    yield f"--state.pin-path={PINS}"
+    assert not list(PINS.iterdir()), "pins were left"
+    PINS.rmdir()
+
+
+def kill(daemon: Daemon) -> None:
+    daemon.process.kill()
+    daemon.process.wait()
+
+
+@pytest.mark.parametrize("probes", ["fentry", "kprobe"])
+def test_a_successor_goes_on_where_a_killed_daemon_was(
+    probes: str, pins: str, ksm: Ksm, tracefs: Path
+) -> None:
+    options = (pins, f"--probes={probes}", "--audit.cpu-percent=0")
+    with Workload() as load:
+        with Daemon(*options) as first:
+            a, b, c = (mergeable(load, name, pages) for name, pages in NAMES)
+            ksm.merge_all()
+            before = assert_exact(first, {a.pid: 1009, b.pid: 1511, c.pid: 701})
+            kill(first)
+        assert len(attached(tracefs) & HOT) == 2
+        a.write("heap", 0, 101)
+        b.kill()
+        d = c.fork("d")
+        d.write("heap", 3, 13)
+        truth = {a.pid: 908, c.pid: 701, d.pid: 688}
+        with Daemon(*options) as second:
+            after = assert_exact(second, truth)
+            assert (before["map"]["adopted"], after["map"]["adopted"]) == (False, True)
+            assert after["map"]["kept"] is True
+            assert after["totals"]["unmapped"] >= before["totals"]["unmapped"] + 114
+            assert second.stop() == 0
+    assert not attached(tracefs)
+
+
+NAMES = (("a", 1009), ("b", 1511), ("c", 701))
+
+
+def test_other_settings_start_anew_and_count_right(pins: str, ksm: Ksm, tracefs: Path) -> None:
+    with Workload() as load:
+        with Daemon(pins) as first:
+            a = mergeable(load, "a", 1009)
+            ksm.merge_all()
+            assert mappings(first.snapshot()) == {a.pid: 1009}
+            kill(first)
+        a.write("heap", 0, 101)
+        with Daemon(pins, "--accounts.max=4096") as second:
+            document = assert_exact(second, {a.pid: 908})
+            assert document["map"]["adopted"] is False
+            assert second.stop() == 0
+    assert not attached(tracefs)
+
+
+def test_killed_asleep_and_woken_by_nobody(pins: str, ksm: Ksm, tracefs: Path) -> None:
+    """KSM starts while no daemon runs: the successor reads what nobody has counted."""
+    with Workload() as load:
+        a = mergeable(load, "a", 1009)
+        with Daemon(pins) as first:
+            assert first.snapshot()["asleep"] is True
+            kill(first)
+        ksm.merge_all()
+        with Daemon(pins) as second:
+            document = assert_exact(second, {a.pid: 1009})
+            assert document["map"]["adopted"] is True
+            assert second.stop() == 0
+    assert not attached(tracefs)
+
+
+def test_a_second_daemon_does_not_touch_the_pins_of_the_first(pins: str, ksm: Ksm) -> None:
+    with Daemon(pins) as first, Workload() as load:
+        with Daemon(pins) as second:
+            assert second.snapshot()["map"]["kept"] is False
+            assert second.stop() == 0
+        a = mergeable(load, "a", 499)
+        ksm.merge_all()
+        assert assert_exact(first, {a.pid: 499})["map"]["kept"] is True
+        assert first.stop() == 0
