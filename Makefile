@@ -11,7 +11,7 @@ VM := tests/vm/run
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
 PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make
 
-.PHONY: help demo test test-unit test-fixtures test-kernel lint format docs fixtures setup packages \
+.PHONY: help demo test test-unit test-fixtures test-kernel soak lint format docs fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -27,6 +27,13 @@ test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 
 test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kernel
 	$(BIN)/python tests/kernel/run.py $(KERNELS)
+
+SEED ?= 1
+OPS ?= 20000
+KERNEL ?= 6.12
+
+soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL=
+	@$(VM) --kernel $(KERNEL) --memory 3G -- $(BIN)/python -m tests.fuzz.fuzz --seed $(SEED) --ops $(OPS)
 
 lint: setup ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check .
