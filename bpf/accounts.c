@@ -104,11 +104,18 @@ struct conversion {
     u64 last;    /* the page that was converted last */
 };
 
+/* Calls of migrate_pages() that have taken a KSM page away, and those that are over. */
+struct migration {
+    u64 begun;
+    u64 ended;
+};
+
 BPF_F_TABLE("hash", u64, struct account, accounts, MAX_ACCOUNTS, ACCOUNT_MAP_FLAGS);
 BPF_F_TABLE("hash", u64, struct baseline, baselines, MAX_ACCOUNTS, ACCOUNT_MAP_FLAGS);
 BPF_PERCPU_ARRAY(totals, u64, TOTALS);
 BPF_ARRAY(controls, struct control, 1);
 BPF_ARRAY(manifests, struct manifest, 1);
+BPF_ARRAY(migrations, struct migration, 1);
 BPF_ARRAY(conversions, struct conversion, 1);
 /* By thread of the reader. */
 BPF_HASH(opened, u32, struct opened, 64);
@@ -126,6 +133,13 @@ static __always_inline struct control *control(void)
     u32 zero = 0;
 
     return controls.lookup(&zero);
+}
+
+static __always_inline struct migration *migration(void)
+{
+    u32 zero = 0;
+
+    return migrations.lookup(&zero);
 }
 
 static __always_inline struct conversion *conversion(void)

@@ -37,6 +37,25 @@ static __always_inline int arrival(u64 vma)
     return 0;
 }
 
+/* By thread: it is in migrate_pages(); 1 once it has taken a KSM page away. */
+BPF_HASH(migrating, u32, u32, 4096);
+
+/*
+ * A page in migration is mapped by nobody until it has arrived, but smaps counts its
+ * migration entries. An exact read must wait for the end of the call.
+ */
+static __always_inline void note_migration(void)
+{
+    u32 thread = bpf_get_current_pid_tgid();
+    u32 *taken = migrating.lookup(&thread);
+    struct migration *m = migration();
+
+    if (taken && !*taken && m) {
+        *taken = 1;
+        lock_xadd(&m->begun, 1);
+    }
+}
+
 /* A PTE that mapped a KSM page is gone. Runs under the page-table lock. */
 static __always_inline int departure(u64 page, u64 vma)
 {
@@ -44,6 +63,7 @@ static __always_inline int departure(u64 page, u64 vma)
     struct account *account = account_of(mm);
     struct conversion *c = conversion();
 
+    note_migration();
     if (c && c->page == page) {
         lock_xadd(&c->removed, 1);
         if (c->mm != mm)
@@ -357,6 +377,50 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
     inherit(own, mm, child);
     return 0;
 }
+
+static __always_inline int migration_begins(void)
+{
+    u32 thread = bpf_get_current_pid_tgid(), none = 0;
+
+    migrating.update(&thread, &none);
+    return 0;
+}
+
+static __always_inline int migration_ends(void)
+{
+    u32 thread = bpf_get_current_pid_tgid();
+    u32 *taken = migrating.lookup(&thread);
+    struct migration *m = migration();
+
+    if (taken && *taken && m)
+        lock_xadd(&m->ended, 1);
+    migrating.delete(&thread);
+    return 0;
+}
+
+#ifdef FENTRY_MIGRATE
+int ON_ENTRY(FENTRY_MIGRATE)(u64 *ctx)
+{
+    return migration_begins();
+}
+
+int ON_RETURN(FENTRY_MIGRATE)(u64 *ctx)
+{
+    return migration_ends();
+}
+#endif
+
+#ifdef KPROBE_MIGRATE
+int on_migrate(struct pt_regs *ctx)
+{
+    return migration_begins();
+}
+
+int on_migrate_return(struct pt_regs *ctx)
+{
+    return migration_ends();
+}
+#endif
 
 /*
  * mm_update_next_owner(mm): the owner exits or execs, and the mm passes to another process

@@ -62,6 +62,13 @@ EVENTS: tuple[Event, ...] = (
         "enter", "an mm is registered with KSM; for a fork's child: PTEs copied", ("__ksm_enter",)
     ),
     Event(
+        "migrate",
+        "pages are moved; smaps counts those on their way as mapped",
+        ("migrate_pages",),
+        side=Side.BOTH,
+        required=False,
+    ),
+    Event(
         "rmap_add",
         "a PTE is pointed at a KSM page",
         # folio_* since 6.8 (Linux commits of the "rmap cleanups" series by D. Hildenbrand).

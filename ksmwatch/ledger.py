@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ksmwatch.records import Account, Baseline
+from ksmwatch.records import Account, Baseline, Migrations
 
 # USER_HZ: /proc/PID/stat gives start times in ticks of this size on every architecture.
 NANOSECONDS_PER_TICK = 10_000_000
@@ -58,6 +58,14 @@ def counts(
 def settle(account: Account, mappings: int) -> Baseline:
     """The baseline that makes `account` say `mappings`, and settles its doubts so far."""
     return Baseline(account.id, mappings - account.net, account.doubts)
+
+
+def nothing_moved(before: Migrations, after: Migrations, stuck: int = 0) -> bool:
+    """Whether no KSM page was on its way to another place between these two.
+
+    `stuck`: migrations whose end was missed.
+    """
+    return before.begun - before.ended == stuck and before.begun == after.begun
 
 
 def stood_still(before: Account | None, after: Account | None) -> bool:

@@ -212,6 +212,7 @@ class Live:
 
     def tick(self, budget: Budget) -> None:
         """What is due when nobody asks: settle doubts, and audit on its own CPU allowance."""
+        self.reader.see_migrations()
         self._settle(budget, patient=True)
         self._audit()
 

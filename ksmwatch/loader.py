@@ -27,7 +27,16 @@ from ksmwatch.libbpf import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT, PROG_TYP
 from ksmwatch.plan import Plan
 from ksmwatch.records import Field
 
-MAPS = ("accounts", "baselines", "totals", "controls", "conversions", "opened", "manifests")
+MAPS = (
+    "accounts",
+    "baselines",
+    "totals",
+    "controls",
+    "conversions",
+    "opened",
+    "manifests",
+    "migrations",
+)
 SOURCES = ("accounts.c", "family.c", "hooks.c")
 
 _PROG_TYPES = {

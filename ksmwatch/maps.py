@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ksmwatch import libbpf
 from ksmwatch.loader import Loaded, LoadedMap
-from ksmwatch.records import Account, Baseline, Control, Movement, Opened, Record, Total
+from ksmwatch.records import Account, Baseline, Control, Migrations, Movement, Opened, Record, Total
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -38,6 +38,8 @@ class Maps:
         self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
         self._controls = _map(maps["controls"])
         self._control = Record(maps["controls"].value_size, maps["controls"].fields)
+        self._migrations = _map(maps["migrations"])
+        self._migration = Record(maps["migrations"].value_size, maps["migrations"].fields)
         self._opened = _map(maps["opened"])
         self._file = Record(maps["opened"].value_size, maps["opened"].fields)
         # A per-CPU value has one eight-byte slot for every possible CPU.
@@ -112,6 +114,12 @@ class Maps:
         data = self._controls.get(_ZERO)
         assert data is not None
         return Control(**self._control.unpack(data))
+
+    def migrations(self) -> Migrations:
+        """Calls of migrate_pages() that have taken a KSM page away, and those that are over."""
+        data = self._migrations.get(_ZERO)
+        assert data is not None
+        return Migrations(**self._migration.unpack(data))
 
     def forget_opened(self, thread: int) -> None:
         """Before a /proc file is opened: so that an old answer is not taken for a new one."""

@@ -19,10 +19,10 @@ from ksmwatch import areas, ledger, sources
 from ksmwatch.areas import Area
 from ksmwatch.backend import AuditState, Evidence
 from ksmwatch.exact import PagemapReader, SmapsReader
-from ksmwatch.ledger import Count, settle, stood_still
+from ksmwatch.ledger import Count, nothing_moved, settle, stood_still
 from ksmwatch.log import logger
 from ksmwatch.maps import Maps
-from ksmwatch.records import Account, Movement, Opened
+from ksmwatch.records import Account, Migrations, Movement, Opened
 
 # An exact read that events keep disturbing is tried again this often before it is put off.
 _BRACKETS = 5
@@ -59,6 +59,8 @@ class ProcessReader:
         self._proc = proc
         self.opening = True
         self.announced = False
+        self._migrations: Migrations | None = None
+        self._stuck = 0
         self.full = 0
         self.audited = AuditState()
         # Processes that could not be read, by pid: their start ticks.
@@ -110,6 +112,13 @@ class ProcessReader:
             settled = any(self._bracket(owned, pid, opened.read) for _ in range(_BRACKETS))
             return Outcome.SETTLED if settled else Outcome.DISTURBED
 
+    def see_migrations(self) -> None:
+        """To be called about every second: a migration that takes longer has missed its end."""
+        now = self._maps.migrations()
+        if now == self._migrations:
+            self._stuck = now.begun - now.ended
+        self._migrations = now
+
     def has_read(self, account: int) -> bool:
         """Whether the account has been settled by this daemon."""
         return account in self._read_at
@@ -141,10 +150,13 @@ class ProcessReader:
 
     def _bracket(self, file: Opened, pid: int, read: Callable[[], int]) -> bool:
         """One read between two looks at the account; True when it settled the account."""
+        moving = self._maps.migrations()
         before = self._maps.account(file.mm)
         mappings = read()
         after = self._maps.account(file.mm)
         if not stood_still(before, after):
+            return False
+        if not nothing_moved(moving, self._maps.migrations(), self._stuck):
             return False
         if after is None:
             if mappings == 0:

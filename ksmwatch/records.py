@@ -81,6 +81,13 @@ class Opened(NamedTuple):
     comm: str
 
 
+class Migrations(NamedTuple):
+    """struct migration."""
+
+    begun: int
+    ended: int
+
+
 class Control(NamedTuple):
     """struct control: what the daemon tells the programs, and its successor."""
 

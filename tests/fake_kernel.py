@@ -27,7 +27,7 @@ from ksmwatch.live import Live
 from ksmwatch.loader import Loaded
 from ksmwatch.plan import Plan, Probe, choose
 from ksmwatch.reconcile import RunWatch
-from ksmwatch.records import Account, Baseline, Control, Movement, Opened, Total
+from ksmwatch.records import Account, Baseline, Control, Migrations, Movement, Opened, Total
 from tests.fakes import Clock, Proc, Sys, capable
 
 KSMD = 33
@@ -94,6 +94,10 @@ class FakeMaps:
     def read_control(self) -> Control:
         """What was told last."""
         return self._kernel.control
+
+    def migrations(self) -> Migrations:
+        """KSM pages on their way."""
+        return self._kernel.migrations
 
     def forget_opened(self, thread: int) -> None:
         """An old answer is not a new one."""
@@ -197,6 +201,7 @@ class Kernel:
         self.attached: set[str] = set()
         self.denied: set[int] = set()
         self.unseen: set[int] = set()
+        self.migrations = Migrations(0, 0)
         self.refused: set[str] = set()
         self.before_detaching: Callable[[], None] = lambda: None
         self.during_reads: list[Callable[[], None]] = []

@@ -65,6 +65,7 @@ LOADED = Loaded(
                 Field("comm", 24, "16s"),
             ),
         ),
+        "migrations": LoadedMap(8, 4, 16, (Field("begun", 0, "Q"), Field("ended", 8, "Q"))),
         "manifests": LoadedMap(7, 4, 16384, (Field("text", 0, "16384s"),)),
     },
     {},

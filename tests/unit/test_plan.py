@@ -194,6 +194,7 @@ def test_a_capable_host_gets_fentry_everywhere_and_the_fork_tracepoint() -> None
         ("mm_goes", "fentry", "__mmdrop"),
         ("owner", "fentry", "mm_update_next_owner"),
         ("enter", "fentry", "__ksm_enter"),
+        ("migrate", "fentry", "migrate_pages"),
         ("rmap_add", "fentry", "folio_add_anon_rmap_ptes"),
         ("rmap_remove", "fentry", "folio_remove_rmap_ptes"),
         ("merge", "fentry", "try_to_merge_one_page"),

@@ -9,7 +9,7 @@ import pytest
 from ksmwatch.backend import AuditState, Budget
 from ksmwatch.live import Live
 from ksmwatch.reading import Outcome
-from ksmwatch.records import Movement
+from ksmwatch.records import Migrations, Movement
 from tests.fake_kernel import FakeReader, Kernel, shown
 
 PLENTY = Budget(3600)
@@ -53,6 +53,37 @@ def test_an_event_that_leaves_the_number_as_it_was_disturbs_too(
 
     kernel.during_reads = [come_and_go] * 5
     assert started.reader.read(10) is Outcome.DISTURBED
+
+
+def test_nothing_is_settled_while_a_page_is_on_its_way(kernel: Kernel, started: Live) -> None:
+    kernel.doubt(kernel.users[10])
+    kernel.migrations = Migrations(begun=3, ended=2)
+    assert started.reader.read(10) is Outcome.DISTURBED
+    kernel.migrations = Migrations(begun=3, ended=3)
+    assert started.reader.read(10) is Outcome.SETTLED
+
+
+def test_a_migration_during_the_read_disturbs_it(kernel: Kernel, started: Live) -> None:
+    def move_there_and_back() -> None:
+        begun, ended = kernel.migrations
+        kernel.migrations = Migrations(begun + 1, ended + 1)
+
+    kernel.doubt(kernel.users[10])
+    kernel.during_reads = [move_there_and_back] * 4
+    assert started.reader.read(10) is Outcome.SETTLED
+    kernel.during_reads = [move_there_and_back] * 5
+    assert started.reader.read(10) is Outcome.DISTURBED
+
+
+def test_a_migration_whose_end_was_missed_is_not_waited_for_for_ever(
+    kernel: Kernel, started: Live
+) -> None:
+    kernel.migrations = Migrations(begun=3, ended=2)
+    kernel.doubt(kernel.users[10])
+    started.tick(PLENTY)
+    assert shown(started)[10][1] is False
+    started.tick(PLENTY)
+    assert shown(started)[10][1] is True
 
 
 def test_nothing_is_settled_while_a_conversion_is_in_flight(kernel: Kernel, started: Live) -> None:
