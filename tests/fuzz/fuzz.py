@@ -110,6 +110,7 @@ def check(daemon: Daemon, pause: Pause, tolerated: Collection[str]) -> dict[str,
     else:
         print(describe(document, truth, pause))
         print("totals", document["totals"], "losses", document["losses"])
+        print("missed", {p["event"]: p["missed"] for p in document["probes"] if p["missed"]})
         raise DifferenceError
     spaces = set(pause.spaces.values())
     print(
