@@ -54,4 +54,7 @@ def _assert_equal(document: dict[str, Any], truth: dict[int, int]) -> None:
     assert document["host"]["mappings"] == sum(truth.values())
     assert document["host"]["confidence"] == "exact", document["host"]["reason"]
     assert document["audit"]["missing"] == document["audit"]["surplus"] == 0
-    assert document["totals"]["miscounted_mms"] == 0
+    if not any(probe["missed"] for probe in document["probes"]):
+        # Where the kernel itself skipped a kprobe program the daemon reads everyone again, but
+        # an mm can go before that.
+        assert document["totals"]["miscounted_mms"] == 0
