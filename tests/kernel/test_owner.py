@@ -12,8 +12,7 @@ from tests.ksmctl import Ksm
 from tests.workload import Workload
 
 
-@pytest.mark.parametrize("probes", ["fentry", "kprobe"])
-@pytest.mark.parametrize("merged", ["before", "after"])
+@pytest.mark.parametrize(("probes", "merged"), [("fentry", "before"), ("kprobe", "after")])
 def test_an_mm_passes_to_who_shares_it(probes: str, merged: str, ksm: Ksm) -> None:
     with Workload() as load:
         a = mergeable(load, "a", 1009)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import oracle
 from tests.kernel.daemon import Daemon, free_port
 from tests.ksmctl import Ksm
@@ -74,8 +76,14 @@ def wait_for_scrape(port: int, after: float) -> None:
     raise AssertionError("Prometheus has not scraped the daemon in time")
 
 
-def test_a_query_returns_what_the_page_tables_say(ksm: Ksm, tmp_path: Path) -> None:
-    with Daemon() as daemon, Workload() as load, prometheus(daemon.port, tmp_path) as port:
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with Daemon() as daemon:
+        yield daemon
+
+
+def test_a_query_returns_what_the_page_tables_say(daemon: Daemon, ksm: Ksm, tmp_path: Path) -> None:
+    with Workload() as load, prometheus(daemon.port, tmp_path) as port:
         tenants = []
         for name, pages in (("tenant-a", 1009), ("tenant-b", 2003)):
             tenant = load.spawn(name)
@@ -99,8 +107,8 @@ def test_a_query_returns_what_the_page_tables_say(ksm: Ksm, tmp_path: Path) -> N
     assert up["value"][1] == "1"
 
 
-def test_promtool_has_nothing_to_complain_about(ksm: Ksm) -> None:
-    with Daemon() as daemon, Workload() as load:
+def test_promtool_has_nothing_to_complain_about(daemon: Daemon, ksm: Ksm) -> None:
+    with Workload() as load:
         tenant = load.spawn('te"n\\ant')
         tenant.map("heap", 101)
         tenant.fill("heap", 0, 101, seed=1, modulo=1)
