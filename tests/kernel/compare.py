@@ -50,7 +50,7 @@ def assert_exact_while_merging(daemon: Daemon, expected: dict[int, int]) -> None
 
 
 def _assert_equal(document: dict[str, Any], truth: dict[int, int]) -> None:
-    assert mappings(document) == truth, f"losses: {document['losses']}"
+    assert mappings(document) == truth, _evidence(document, truth)
     assert document["host"]["mappings"] == sum(truth.values())
     assert document["host"]["confidence"] == "exact", document["host"]["reason"]
     assert document["audit"]["missing"] == document["audit"]["surplus"] == 0
@@ -58,3 +58,16 @@ def _assert_equal(document: dict[str, Any], truth: dict[int, int]) -> None:
         # Where the kernel itself skipped a kprobe program the daemon reads everyone again, but
         # an mm can go before that.
         assert document["totals"]["miscounted_mms"] == 0
+
+
+def _evidence(document: dict[str, Any], truth: dict[int, int]) -> str:
+    """What is known about the processes that differ."""
+    ours = {p["pid"]: p for p in document["processes"]}
+    lines = [
+        f"process {pid}: truth {truth.get(pid, 0)}, ours {ours.get(pid)}"
+        for pid in sorted(truth.keys() | ours.keys())
+        if truth.get(pid, 0) != ours.get(pid, {"mappings": 0})["mappings"]
+    ]
+    missed = {p["event"]: p["missed"] for p in document["probes"] if p["missed"]}
+    host, losses = document["host"], {k: n for k, n in document["losses"].items() if n}
+    return "\n".join([*lines, f"host {host}", f"losses {losses}", f"missed {missed}"])
