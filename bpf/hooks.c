@@ -512,14 +512,20 @@ static __always_inline int mm_opened(u64 mm)
     struct control *c = control();
     u64 self = bpf_get_current_pid_tgid();
     struct opened file = {.mm = mm};
+    struct account *account;
     u32 thread = self;
     u64 owner;
 
     if (!c || c->reader != self >> 32)
         return 0;
     owner = FIELD(mm, mm_struct_owner);
-    if (owner)
+    if (owner) {
         NAME_OWNER(&file, owner);
+        /* A child of a fork that ran before the tracepoint was attached has no name yet. */
+        account = accounts.lookup(&mm);
+        if (account && !account->tgid)
+            NAME_OWNER(account, owner);
+    }
     opened.update(&thread, &file);
     return 0;
 }

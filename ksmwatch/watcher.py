@@ -191,6 +191,12 @@ def start_backend(
     return start_poll(facts, settings.poll_interval), obstacle
 
 
+def _doubt_about(unnamed: int) -> str | None:
+    if not unnamed:
+        return None
+    return f"{unnamed} pages are mapped by processes that could not be named"
+
+
 class Watcher:
     """Makes snapshots. Only one thread may use it."""
 
@@ -220,8 +226,13 @@ class Watcher:
         numbers = sources.read_numbers(self._proc, self._sys)
         self.losses["sources_unreadable"] += len(numbers.failures)
         shared = (numbers.ksm or {}).get("pages_shared")
-        found = (self._process(c, shared) for c in self.backend.counts())
-        processes = [process for process in found if process is not None]
+        processes, unnamed = [], 0
+        for count in self.backend.counts():
+            process = self._process(count, shared)
+            if process is not None:
+                processes.append(process)
+            else:
+                unnamed += abs(count.mappings)
         totals = self.backend.totals()
         return Snapshot(
             time=time.time(),
@@ -231,7 +242,7 @@ class Watcher:
             mode=self.backend.mode,
             mode_reason=self._reason,
             asleep=self.backend.asleep,
-            doubt=self.backend.doubt,
+            doubt=self.backend.doubt or _doubt_about(unnamed),
             processes=tuple(sorted(processes, key=lambda p: (-p.mappings, p.pid))),
             numbers=numbers,
             totals=totals,

@@ -57,8 +57,17 @@ def jobs_for(kernels: list[str], arguments: list[str]) -> list[Job]:
     return jobs
 
 
-def run_job(job: Job, environment: dict[str, str]) -> tuple[int, float]:
-    """Run one guest; the exit status, and how many seconds it took."""
+@dataclass(frozen=True)
+class Outcome:
+    """How a guest ended: its exit status, the seconds it took, and pytest's words on what failed."""
+
+    status: int
+    seconds: float
+    failures: tuple[str, ...]
+
+
+def run_job(job: Job, environment: dict[str, str]) -> Outcome:
+    """Run one guest and show what it prints."""
     began = time.monotonic()
     kernel = job.kernel
     guest = subprocess.Popen(
@@ -77,10 +86,13 @@ def run_job(job: Job, environment: dict[str, str]) -> tuple[int, float]:
         text=True,
     )
     assert guest.stdout is not None
+    failures = []
     for line in guest.stdout:
+        if line.startswith(("E  ", "FAILED ", "ERROR ")):
+            failures.append(line.rstrip())
         with _printing:
             print(f"{kernel:>5} | {line.rstrip()}", flush=True)
-    return guest.wait(), time.monotonic() - began
+    return Outcome(guest.wait(), time.monotonic() - began, tuple(failures))
 
 
 def main(argv: list[str]) -> int:
@@ -94,10 +106,14 @@ def main(argv: list[str]) -> int:
     jobs = jobs_for(kernels, arguments)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(lambda job: run_job(job, environment), jobs))
-    for job, (status, seconds) in zip(jobs, results, strict=True):
-        verdict = "passed" if status == 0 else f"FAILED ({status})"
-        print(f"{job.kernel:>5} | {verdict} in {seconds:.0f} s: {' '.join(job.arguments)}")
-    return 0 if all(status == 0 for status, _ in results) else 1
+    for job, outcome in zip(jobs, results, strict=True):
+        verdict = "passed" if outcome.status == 0 else f"FAILED ({outcome.status})"
+        print(f"{job.kernel:>5} | {verdict} in {outcome.seconds:.0f} s: {' '.join(job.arguments)}")
+    # Once more at the very end: of a long log often only the end is kept.
+    for job, outcome in zip(jobs, results, strict=True):
+        for line in outcome.failures:
+            print(f"{job.kernel:>5} | {line}")
+    return 0 if all(outcome.status == 0 for outcome in results) else 1
 
 
 if __name__ == "__main__":

@@ -110,7 +110,11 @@ def test_equal_counts_are_in_order_of_pid(host: Host) -> None:
 
 def test_a_pid_that_was_given_away_is_not_the_owner(host: Host) -> None:
     host.proc.process(7, comm="stranger", ticks=9999)
-    assert host.watch(FakeBackend(count(7, 12))).snapshot(0).processes == ()
+    made = host.watch(FakeBackend(count(7, 12))).snapshot(0)
+    assert made.processes == ()
+    # What nobody can be named for is not silently left out of the sum.
+    assert made.confidence is Confidence.UNKNOWN
+    assert made.reason == "12 pages are mapped by processes that could not be named"
 
 
 def test_losses_of_all_kinds_are_added_up(host: Host) -> None:
