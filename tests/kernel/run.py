@@ -59,7 +59,7 @@ def jobs_for(kernels: list[str], arguments: list[str]) -> list[Job]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a guest ended: its exit status, the seconds it took, and pytest's words on what failed."""
+    """How a guest ended: exit status, seconds, and what pytest said of failures."""
 
     status: int
     seconds: float
