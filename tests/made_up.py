@@ -55,7 +55,15 @@ def snapshot(**changes: Any) -> Snapshot:
         ),
         "map_state": MapState(accounts=1, limit=65536, memory=8388608, kept=True, adopted=False),
         "run": RunState(1, 30.0),
-        "audit": AuditState(reads=12, rounds=3, surplus=4, missing=1, last=-1),
+        "audit": AuditState(
+            reads=12,
+            rounds=3,
+            surplus=4,
+            missing=1,
+            corrected_surplus=6,
+            corrected_missing=2,
+            last=-1,
+        ),
     }
     return Snapshot(**{**values, **changes})
 

@@ -25,7 +25,7 @@ ORDER = (
     *("errors", "log", "config"),
     *("libbpf", "btf", "layout", "events", "facts", "plan"),
     *("records", "loader", "keep", "adopt", "attach", "maps"),
-    *("ledger", "sources", "exact", "areas", "reconcile", "audit", "backend"),
+    *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
     *("owners", "processes", "snapshot"),
     *("metrics", "watcher", "render", "service", "web", "docs"),

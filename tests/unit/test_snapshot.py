@@ -134,7 +134,15 @@ def test_the_document_of_a_live_host() -> None:
         "kept": True,
         "adopted": False,
     }
-    assert document["audit"] == {"reads": 12, "rounds": 3, "surplus": 4, "missing": 1, "last": -1}
+    assert document["audit"] == {
+        "reads": 12,
+        "rounds": 3,
+        "surplus": 4,
+        "missing": 1,
+        "corrected_surplus": 6,
+        "corrected_missing": 2,
+        "last": -1,
+    }
     assert document["probes"] == [
         {
             "event": "merge",
