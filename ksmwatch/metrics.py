@@ -54,6 +54,12 @@ CATALOGUE: tuple[Spec, ...] = (
         ("mode",),
     ),
     Spec(
+        "ksmwatch_fallback",
+        "gauge",
+        "1 while counts are polled because live accounting is impossible here; 0 where it is "
+        "live, or where polling was asked for.",
+    ),
+    Spec(
         "ksmwatch_asleep",
         "gauge",
         "1 while no KSM page exists and ksmd is stopped, so that no hot-path hook is attached.",
@@ -75,6 +81,7 @@ CATALOGUE: tuple[Spec, ...] = (
         "gauge",
         "Memory that the KSM mappings of the host span: mappings times the page size.",
     ),
+    Spec("ksmwatch_page_size_bytes", "gauge", "What one page is."),
     Spec(
         "ksmwatch_kernel_mappings",
         "gauge",
@@ -271,6 +278,25 @@ CATALOGUE: tuple[Spec, ...] = (
         "gauge",
         "/sys/kernel/mm/ksm/general_profit: the kernel's estimate of memory gained, signed.",
     ),
+    Spec(
+        "ksmwatch_kernel_stable_node_chains",
+        "gauge",
+        "/sys/kernel/mm/ksm/stable_node_chains: contents of which one page has reached "
+        "max_page_sharing, so that copies of it are kept. Moved by ksmd only.",
+    ),
+    Spec(
+        "ksmwatch_kernel_stable_node_dups",
+        "gauge",
+        "/sys/kernel/mm/ksm/stable_node_dups: pages in those chains. Less the chains: pages that "
+        "a higher max_page_sharing would save.",
+    ),
+    Spec(
+        "ksmwatch_kernel_memory_available_bytes",
+        "gauge",
+        "MemAvailable of /proc/meminfo: with ksmwatch_kernel_swap_free_bytes, what unmerging may "
+        "take.",
+    ),
+    Spec("ksmwatch_kernel_swap_free_bytes", "gauge", "SwapFree of /proc/meminfo."),
     Spec("ksmwatch_kernel_full_scans", "counter", "/sys/kernel/mm/ksm/full_scans."),
     Spec("ksmwatch_kernel_pages_scanned", "counter", "/sys/kernel/mm/ksm/pages_scanned."),
     Spec(
@@ -354,10 +380,14 @@ def _samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
     yield "ksmwatch_losses", [((kind,), amount) for kind, amount in sorted(s.losses.items())]
     if s.mode is Mode.NONE:
         return
+    # A reason is there exactly when something stood in the way of live accounting.
+    fallback = s.mode is Mode.POLL and s.mode_reason is not None
+    yield "ksmwatch_fallback", _one(float(fallback))
     yield "ksmwatch_asleep", _one(float(s.asleep))
     yield "ksmwatch_confidence", _states((c.value for c in Confidence), s.confidence.value)
     yield "ksmwatch_mappings", _one(s.mappings)
     yield "ksmwatch_mapped_bytes", _one(s.mappings * PAGE_SIZE)
+    yield "ksmwatch_page_size_bytes", _one(PAGE_SIZE)
     yield "ksmwatch_kernel_mappings", _one(s.kernel_mappings)
     yield "ksmwatch_kernel_lag_pages", _one(s.kernel_lag)
     yield (
@@ -439,6 +469,12 @@ def _kernel_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
     yield "ksmwatch_kernel_run", _one(ksm.get("run"))
     yield "ksmwatch_kernel_pages", [((f,), ksm[f]) for f in _PAGE_FILES if f in ksm]
     yield "ksmwatch_kernel_profit_bytes", _one(ksm.get("general_profit"))
+    yield "ksmwatch_kernel_stable_node_chains", _one(ksm.get("stable_node_chains"))
+    yield "ksmwatch_kernel_stable_node_dups", _one(ksm.get("stable_node_dups"))
+    for name, entry in (("memory_available", "MemAvailable"), ("swap_free", "SwapFree")):
+        kilobytes = s.numbers.meminfo.get(entry)
+        amount = None if kilobytes is None else kilobytes * 1024
+        yield f"ksmwatch_kernel_{name}_bytes", _one(amount)
     yield "ksmwatch_kernel_full_scans", _one(ksm.get("full_scans"))
     yield "ksmwatch_kernel_pages_scanned", _one(ksm.get("pages_scanned"))
     yield "ksmwatch_kernel_cow_breaks", _one(s.numbers.vmstat.get("cow_ksm"))

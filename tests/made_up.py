@@ -79,10 +79,17 @@ def numbers(**changes: Any) -> KernelNumbers:
             "pages_volatile": 6,
             "ksm_zero_pages": 0,
             "general_profit": -4096,
+            "stable_node_chains": 2,
+            "stable_node_dups": 7,
             "full_scans": 11,
             "pages_scanned": 12345,
         },
-        "meminfo": {"MemTotal": 2048000, "PageTables": 1234},
+        "meminfo": {
+            "MemTotal": 2048000,
+            "MemAvailable": 1024000,
+            "SwapFree": 300,
+            "PageTables": 1234,
+        },
         "vmstat": {"cow_ksm": 17, "ksm_swpin_copy": 2},
     }
     return KernelNumbers(**{**values, **changes})

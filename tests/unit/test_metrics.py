@@ -101,6 +101,11 @@ def test_a_live_host_has_every_metric_of_the_catalogue() -> None:
         ("residue_mappings", {"kind": "merged"}, 100),
         ("residue_mappings", {"kind": "left"}, 0),
         ("kernel_pages", {"file": "pages_shared"}, 20),
+        ("page_size_bytes", {}, 4096),
+        ("kernel_stable_node_chains", {}, 2),
+        ("kernel_stable_node_dups", {}, 7),
+        ("kernel_memory_available_bytes", {}, 1024000 * 1024),
+        ("kernel_swap_free_bytes", {}, 300 * 1024),
         ("map_memory_bytes", {}, 8388608),
     ],
 )
@@ -123,12 +128,16 @@ def test_a_kernel_without_ksm_has_no_ksm_series() -> None:
 
 
 def test_facts_that_a_kernel_does_not_have_have_no_sample() -> None:
-    old = numbers(ksm={"run": 1, "pages_shared": 20, "pages_sharing": 95}, vmstat={})
+    old = numbers(ksm={"run": 1, "pages_shared": 20, "pages_sharing": 95}, vmstat={}, meminfo={})
     unread = process(kernel_merging_pages=None, stray=None)
     found = names(scrape(snapshot(numbers=old, processes=(unread,))))
     gone = names(scrape(snapshot())) - found
     assert gone == {
         "ksmwatch_kernel_profit_bytes",
+        "ksmwatch_kernel_stable_node_chains",
+        "ksmwatch_kernel_stable_node_dups",
+        "ksmwatch_kernel_memory_available_bytes",
+        "ksmwatch_kernel_swap_free_bytes",
         "ksmwatch_kernel_full_scans_total",
         "ksmwatch_kernel_pages_scanned_total",
         "ksmwatch_kernel_cow_breaks_total",
@@ -143,6 +152,19 @@ def test_polling_has_no_event_series() -> None:
     found = names(scrape(poll()))
     assert "ksmwatch_process_mappings" in found
     assert not {n for n in found if re.search("arrivals|departures|merge_a|probe|audit|map_", n)}
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        pytest.param(snapshot(), 0, id="live"),
+        pytest.param(poll(), 1, id="live accounting is impossible"),
+        pytest.param(poll(mode_reason=None), 0, id="polling was asked for"),
+        pytest.param(nothing(), None, id="no KSM"),
+    ],
+)
+def test_polling_is_a_fallback_unless_asked_for(made: Snapshot, expected: float | None) -> None:
+    assert value(scrape(made), "ksmwatch_fallback") == expected
 
 
 def test_every_kind_of_loss_is_there_from_the_start() -> None:
