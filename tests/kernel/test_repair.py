@@ -148,8 +148,13 @@ def test_a_probe_that_was_taken_off_behind_the_daemons_back(daemon: Daemon, ksm:
         take_off(daemon, "on_rmap_remove" if "kprobe" in mechanism else "remove_rmap")
         a.write("heap", 0, 13)
         after = wait_for(daemon, lambda d: d["losses"]["renewals"] > before["losses"]["renewals"])
-        assert after["audit"]["surplus"] == before["audit"]["surplus"] + 13
-        assert after["audit"]["rounds"] <= before["audit"]["rounds"] + 2
+        assert after["losses"]["probes_lost"] == before["losses"]["probes_lost"] + 1
+        audit = {sign: after["audit"][sign] - before["audit"][sign] for sign in CORRECTED}
+        assert audit == {"surplus": 0, "missing": 0, "corrected_surplus": 13}
+        told = [line for line in daemon.log() if line.get("drift") == 13]
+        assert told[-1]["pid"] == a.pid
+        assert "rmap" in told[-1]["why"]
+        assert "was taken off" in told[-1]["why"]
         assert_repaired(daemon, {a.pid: 198, b.pid: 101})
         # It is on again.
         b.write("heap", 0, 19)
