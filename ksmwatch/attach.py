@@ -6,7 +6,6 @@ unless it is kept (``keep``).
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -102,11 +101,18 @@ class Attachments:
             return False
         try:
             return libbpf.link_program(link) == self._program_id(name)
-        except OSError as error:
+        except OSError:
             # A perf event from before there were links: it is attached as long as it is open.
-            return error.errno != errno.EBADF
+            return _is_perf_event(link)
 
     def _program_id(self, name: str) -> int:
         if name not in self._ids:
             self._ids[name] = int(libbpf.prog_info(self._programs[name]).id)
         return self._ids[name]
+
+
+def _is_perf_event(fd: int) -> bool:
+    try:
+        return str(Path(f"/proc/self/fd/{fd}").readlink()) == "anon_inode:[perf_event]"
+    except OSError:
+        return False

@@ -83,6 +83,8 @@ class Live:
         # Which probe is not attached any more, as a sentence.
         self._lost: str | None = None
         self._drift_seen = 0
+        # Why all probes have to be attached anew, and not before when.
+        self._renewal: str | None = None
         self._next_renewal = 0.0
         self._allowance = Allowance(audit_share)
         self._round = Round()
@@ -151,18 +153,29 @@ class Live:
         self._attached.attach(self._sentry)
         self.wake()
 
-    def _renew(self) -> None:
-        """Somebody has taken a probe off, or counts drift and nothing has announced it."""
+    def _renew(self, why: str) -> None:
+        """Attach all probes anew, and every count after it.
+
+        Accounts whose mm went meanwhile have to go. What is wrong by now is exported and logged
+        before that, while there is something to compare with.
+        """
         began = time.monotonic()
-        # What is wrong by now is exported and logged, before all counts begin anew.
-        self.sweep()
-        self._drift_seen = self.reader.audited.drift
         self.losses["renewals"] += 1
-        logger.warning(
-            "all hooks are attached anew and every process is read",
-            extra={"why": self._lost or "counts have drifted"},
-        )
-        self._attempt(self._begin_anew)
+        logger.warning("all probes are attached anew and every process is read", extra={"why": why})
+        self._attached.detach(self.plan.probes)
+        self._attempt(lambda: self._attached.attach(self.plan.probes))
+        if self._refused is None:
+            self.sweep()
+            self.reader.opening = True
+            self._control(doubt=True)
+            self._forget_accounts()
+            self.sweep()
+            self.reader.opening = False
+            self._control(doubt=False)
+        else:
+            self._attempt(self._begin_anew)
+        self._drift_seen = self.reader.audited.drift
+        self._renewal = None
         self._see_lost()
         ended = time.monotonic()
         self._next_renewal = ended + _PATIENCE * (ended - began)
@@ -236,15 +249,18 @@ class Live:
 
     def _announce(self) -> None:
         """Tell the reader which loss explains wrong counts; without one they are drift."""
-        self.reader.announced = self._stopped or self._lost or self._unread()
+        self.reader.announced = self._why_unknown() or self._unread()
+
+    def _why_unknown(self) -> str | None:
+        """Why no count is known, whatever was read."""
+        return self._refused or self._stopped or self._lost or self._renewal
 
     @property
     def doubt(self) -> str | None:
         """Why the sum over the host is not known, if so."""
-        if self._refused is not None:
-            return self._refused
-        if self._stopped or self._lost:
-            return self._stopped or self._lost
+        unknown = self._why_unknown()
+        if unknown is not None:
+            return unknown
         if self.reader.full:
             return f"the account map is full: {self.reader.full} processes have no account"
         denied = self.reader.denied()
@@ -270,15 +286,18 @@ class Live:
         self._see_switches()
         self._see_lost()
         if self.asleep:
-            if self._lost is not None:
+            if self._lost or self._renewal:
+                self._renewal = None
                 self._attempt(self._begin_anew)
             elif run == SCANNING or self._slept_at != self._stirrings():
                 self._attempt(self.wake)
             return
         now = time.monotonic()
-        drifted = self.reader.audited.drift != self._drift_seen
-        if (self._lost or drifted) and now >= self._next_renewal:
-            self._renew()
+        if self.reader.audited.drift != self._drift_seen:
+            self._renewal = self._renewal or "counts have drifted"
+        why = self._lost or self._renewal
+        if why is not None and self._stopped is None and now >= self._next_renewal:
+            self._renew(why)
         due = not patient or now >= self._next_sweep
         if due and self._signs() != self._sweep_signs:
             self.sweep()
@@ -324,6 +343,9 @@ class Live:
             self._stops += 1
             # Whatever stirs now is not seen: no reason to take all counts for 0.
             self._slept_at = None
+        if stopped is None and self._stopped is not None:
+            # Kernel 6.1 does not put every trampoline on again.
+            self._renewal = "probes did not run for a while"
         self._stopped = stopped
 
     def _see_lost(self) -> None:

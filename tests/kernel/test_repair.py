@@ -65,7 +65,7 @@ def assert_repaired(daemon: Daemon, truth: dict[int, int]) -> None:
     document = settled_snapshot(daemon)
     assert oracle.host() == truth
     assert mappings(document) == truth
-    assert document["host"]["confidence"] == "exact"
+    assert document["host"]["confidence"] == "exact", document["host"]["reason"]
 
 
 @pytest.mark.parametrize(("offset", "drift"), [(MERGED, 7), (UNMAPPED, -7)])
