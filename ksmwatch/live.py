@@ -80,7 +80,11 @@ class Live:
         # Why attached probes do not run, and how often that was seen.
         self._stopped: str | None = None
         self._stops = 0
+        # Which probe is not attached any more, as a sentence.
+        self._lost: str | None = None
         self._drift_seen = 0
+        # Why all probes have to be attached anew, and not before when.
+        self._renewal: str | None = None
         self._next_renewal = 0.0
         self._allowance = Allowance(audit_share)
         self._round = Round()
@@ -139,25 +143,40 @@ class Live:
         self._control(doubt=False)
 
     def _begin_anew(self) -> None:
-        """Take the hooks off, if they are on, put them on, and read every process."""
-        self._attached.detach(self._hooks)
+        """Take all probes off, as far as they are on, put them on, and read every process."""
+        self._attached.detach(self.plan.probes)
         self._forget_accounts()
-        # As if asleep: if the hooks cannot go on now, every tick tries again.
+        # As if asleep: if the probes cannot go on now, every tick tries again.
         self.asleep = self.reader.opening = True
         self._slept_at = None
         self._control(doubt=True, asleep=True)
+        self._attached.attach(self._sentry)
         self.wake()
 
-    def _renew(self) -> None:
-        """After drift that nothing has announced: whatever has come off goes on again."""
+    def _renew(self, why: str) -> None:
+        """Attach all probes anew, and every count after it.
+
+        Accounts whose mm went meanwhile have to go. What is wrong by now is exported and logged
+        before that, while there is something to compare with.
+        """
         began = time.monotonic()
-        self._drift_seen = self.reader.audited.drift
         self.losses["renewals"] += 1
-        logger.warning(
-            "after drift all hooks are attached anew and every process is read",
-            extra={"drift_pages": self._drift_seen},
-        )
-        self._attempt(self._begin_anew)
+        logger.warning("all probes are attached anew and every process is read", extra={"why": why})
+        self._attached.detach(self.plan.probes)
+        self._attempt(lambda: self._attached.attach(self.plan.probes))
+        if self._refused is None:
+            self.sweep()
+            self.reader.opening = True
+            self._control(doubt=True)
+            self._forget_accounts()
+            self.sweep()
+            self.reader.opening = False
+            self._control(doubt=False)
+        else:
+            self._attempt(self._begin_anew)
+        self._drift_seen = self.reader.audited.drift
+        self._renewal = None
+        self._see_lost()
         ended = time.monotonic()
         self._next_renewal = ended + _PATIENCE * (ended - began)
 
@@ -230,15 +249,18 @@ class Live:
 
     def _announce(self) -> None:
         """Tell the reader which loss explains wrong counts; without one they are drift."""
-        self.reader.announced = self._stopped or self._unread()
+        self.reader.announced = self._why_unknown() or self._unread()
+
+    def _why_unknown(self) -> str | None:
+        """Why no count is known, whatever was read."""
+        return self._refused or self._stopped or self._lost or self._renewal
 
     @property
     def doubt(self) -> str | None:
         """Why the sum over the host is not known, if so."""
-        if self._refused is not None:
-            return self._refused
-        if self._stopped is not None:
-            return self._stopped
+        unknown = self._why_unknown()
+        if unknown is not None:
+            return unknown
         if self.reader.full:
             return f"the account map is full: {self.reader.full} processes have no account"
         denied = self.reader.denied()
@@ -262,13 +284,20 @@ class Live:
         """Go to sleep or wake up, and read what is in doubt, within the budget."""
         run = self._see_run()
         self._see_switches()
+        self._see_lost()
         if self.asleep:
-            if run == SCANNING or self._slept_at != self._stirrings():
+            if self._lost or self._renewal:
+                self._renewal = None
+                self._attempt(self._begin_anew)
+            elif run == SCANNING or self._slept_at != self._stirrings():
                 self._attempt(self.wake)
             return
         now = time.monotonic()
-        if self.reader.audited.drift != self._drift_seen and now >= self._next_renewal:
-            self._renew()
+        if self.reader.audited.drift != self._drift_seen:
+            self._renewal = self._renewal or "counts have drifted"
+        why = self._lost or self._renewal
+        if why is not None and self._stopped is None and now >= self._next_renewal:
+            self._renew(why)
         due = not patient or now >= self._next_sweep
         if due and self._signs() != self._sweep_signs:
             self.sweep()
@@ -314,7 +343,17 @@ class Live:
             self._stops += 1
             # Whatever stirs now is not seen: no reason to take all counts for 0.
             self._slept_at = None
+        if stopped is None and self._stopped is not None:
+            # Kernel 6.1 does not put every trampoline on again.
+            self._renewal = "probes did not run for a while"
         self._stopped = stopped
+
+    def _see_lost(self) -> None:
+        """A probe that is not attached any more, of those that should be."""
+        lost = self._attached.first_lost(self._sentry if self.asleep else self.plan.probes)
+        if lost is not None and self._lost is None:
+            self.losses["probes_lost"] += 1
+        self._lost = None if lost is None else f"the probe on {lost.symbol} was taken off"
 
     def _verify_residue(self, budget: Budget) -> None:
         """After `run=2`: read whoever still has mappings, and has not been read since."""

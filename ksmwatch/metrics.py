@@ -330,6 +330,7 @@ LOSSES = (
     "events_lost",
     "families_truncated",
     "mm_opened_unseen",
+    "probes_lost",
     "probes_stopped",
     "reads_denied",
     "reads_disturbed",

@@ -75,9 +75,9 @@ def test_while_probes_are_stopped_nothing_is_known_and_afterwards_all_is_read(
     assert started.doubt is None
     assert shown(started)[10] == (11, True)
     # Once for the stop, however long it lasts; what it made wrong is no drift.
-    assert started.losses == {"probes_stopped": 1}
+    assert started.losses == {"probes_stopped": 1, "renewals": 1}
     assert started.audit_state() == AuditState(corrected_surplus=3, corrected_missing=7)
-    assert warnings == []
+    assert warnings == [{"why": "probes did not run for a while"}]
 
 
 def test_kprobes_that_are_switched_off_matter_to_kprobes_only(
@@ -114,22 +114,70 @@ def test_a_stop_while_asleep_wakes_it_up(
 # ---- renewal ----
 
 
-def test_drift_that_nothing_announced_puts_all_hooks_on_anew(
+def test_a_probe_that_was_taken_off_is_missed_and_goes_on_again(
     kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
 ) -> None:
-    hooks = set(kernel.attached)
-    # Somebody has taken it off.
+    probes = set(kernel.attached)
     kernel.attached.discard("kfunc__folio_remove_rmap_ptes")
+    kernel.pages[kernel.users[10]] = 4
+    kernel.pages[kernel.users[20]] = 2
+    started.tick(PLENTY)
+    assert kernel.attached == probes
+    assert shown(started) == {10: (4, True), 20: (2, True)}
+    # Explained, so it is no drift.
+    assert started.audit_state() == AuditState(corrected_surplus=3, corrected_missing=2)
+    assert started.losses == {"probes_lost": 1, "renewals": 1}
+    assert (started.doubt, warnings) == (
+        None,
+        [{"why": "the probe on folio_remove_rmap_ptes was taken off"}],
+    )
+
+
+def test_while_a_probe_is_off_and_cannot_be_renewed_yet_nothing_is_known(
+    kernel: Kernel, started: Live
+) -> None:
+    kernel.attached.discard("kfunc__folio_remove_rmap_ptes")
+    started._next_renewal = kernel.clock.now + 10
+    started.tick(PLENTY)
+    assert started.doubt == "the probe on folio_remove_rmap_ptes was taken off"
+    kernel.clock.now += 10
+    started.tick(PLENTY)
+    assert started.doubt is None
+    assert started.losses["probes_lost"] == 1
+
+
+def test_a_sentry_that_was_taken_off_while_asleep_goes_on_again(
+    kernel: Kernel, started: Live
+) -> None:
+    started.reader.announced = "a test"
+    kernel.pages[kernel.users[10]] = 0
+    started.reader.read(10)
+    kernel.sys.write("run", 0)
+    started.tick(PLENTY)
+    assert started.asleep
+    sentry = set(kernel.attached)
+    kernel.attached.discard("kretfunc__try_to_merge_one_page")
+    # Nobody sees this come.
+    kernel.pages[kernel.users[20]] = 3
+    started.tick(PLENTY)
+    assert kernel.attached > sentry
+    assert shown(started)[20] == (3, True)
+
+
+def test_drift_that_nothing_announced_begins_anew(
+    kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
+) -> None:
     kernel.pages[kernel.users[10]] = 4
     kernel.pages[kernel.users[20]] = 2
     started.reader.read(10)
     assert started.audit_state() == AuditState(surplus=3, last=3)
     started.tick(PLENTY)
-    assert kernel.attached == hooks
-    # Process 20, which the audit had not reached, is right as well, and that is no more drift.
+    # Process 20, which the audit had not reached, is right as well.
     assert shown(started) == {10: (4, True), 20: (2, True)}
-    assert started.audit_state() == AuditState(surplus=3, last=3)
+    assert started.audit_state() == AuditState(surplus=3, last=3, corrected_missing=2)
     assert (started.losses["renewals"], started.doubt) == (1, None)
+    assert warnings[-1] == {"why": "counts have drifted"}
+    kernel.clock.now += 1000
     started.tick(PLENTY)
     assert started.losses["renewals"] == 1
 
@@ -160,7 +208,8 @@ def test_hooks_that_cannot_go_on_again_are_said(
     started.tick(PLENTY)
     assert started.doubt is not None
     assert "cannot be attached any more" in started.doubt
-    assert started.losses["attach_failed"] == 1
+    assert started.losses["attach_failed"] > 0
+    assert started.asleep
     kernel.refused = set()
     started.tick(PLENTY)
     assert shown(started)[10] == (4, True)
