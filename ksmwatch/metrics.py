@@ -300,6 +300,12 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec("ksmwatch_kernel_full_scans", "counter", "/sys/kernel/mm/ksm/full_scans."),
     Spec("ksmwatch_kernel_pages_scanned", "counter", "/sys/kernel/mm/ksm/pages_scanned."),
     Spec(
+        "ksmwatch_ksmd_cpu_seconds",
+        "counter",
+        "CPU time that the kernel thread ksmd has used, of /proc/PID/stat. Absent where the pid "
+        "namespace does not show it.",
+    ),
+    Spec(
         "ksmwatch_kernel_cow_breaks",
         "counter",
         "cow_ksm of /proc/vmstat: attempts to copy a KSM page on write.",
@@ -478,6 +484,7 @@ def _kernel_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
         yield f"ksmwatch_kernel_{name}_bytes", _one(amount)
     yield "ksmwatch_kernel_full_scans", _one(ksm.get("full_scans"))
     yield "ksmwatch_kernel_pages_scanned", _one(ksm.get("pages_scanned"))
+    yield "ksmwatch_ksmd_cpu_seconds", _one(s.numbers.ksmd_cpu)
     yield "ksmwatch_kernel_cow_breaks", _one(s.numbers.vmstat.get("cow_ksm"))
     yield "ksmwatch_kernel_swapin_copies", _one(s.numbers.vmstat.get("ksm_swpin_copy"))
 

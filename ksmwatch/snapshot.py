@@ -197,6 +197,7 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
             "ksm": snapshot.numbers.ksm,
             "meminfo": snapshot.numbers.meminfo,
             "vmstat": snapshot.numbers.vmstat,
+            "ksmd_cpu_seconds": snapshot.numbers.ksmd_cpu,
             "failures": list(snapshot.numbers.failures),
         },
         "totals": dict(snapshot.totals),

@@ -6,6 +6,7 @@ absent from the result, never 0. Parsers are pure functions from text; roots are
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class KernelNumbers:
     vmstat: dict[str, int]
     # Files that exist and could not be read, or not understood.
     failures: tuple[str, ...] = ()
+    # CPU time that ksmd has used since boot, in seconds; None where it is not seen.
+    ksmd_cpu: float | None = None
 
 
 VMSTAT = ("cow_ksm", "ksm_swpin_copy")
@@ -60,8 +63,8 @@ def read_ksm(sys: Path) -> tuple[dict[str, int] | None, list[str]]:
     return numbers, failures
 
 
-def read_numbers(proc: Path, sys: Path) -> KernelNumbers:
-    """Read every host source once."""
+def read_numbers(proc: Path, sys: Path, ksmd: Ksmd | None = None) -> KernelNumbers:
+    """Read every host source once; of ksmd, if it is given, its CPU time."""
     ksm, failures = read_ksm(sys)
     texts = {}
     for name in ("meminfo", "vmstat"):
@@ -71,7 +74,8 @@ def read_numbers(proc: Path, sys: Path) -> KernelNumbers:
             failures.append(str(proc / name))
             texts[name] = {}
     vmstat = {k: v for k, v in texts["vmstat"].items() if k in VMSTAT}
-    return KernelNumbers(ksm, texts["meminfo"], vmstat, tuple(failures))
+    cpu = None if ksmd is None else ksmd.cpu_seconds()
+    return KernelNumbers(ksm, texts["meminfo"], vmstat, tuple(failures), cpu)
 
 
 def _read_ksm_file(sys: Path, name: str) -> int | None:
@@ -125,20 +129,49 @@ def read_ksm_stat(directory: Path) -> KsmStat:
     )
 
 
-def find_ksmd(proc: Path) -> int:
-    """Ksmd's process id, 0 when there is none (then merges count as other arrivals).
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def _ksmd_stat(directory: Path) -> list[str] | None:
+    """Fields of /proc/PID/stat behind the name, if that is ksmd.
 
     A kernel thread: a child of kthreadd, which is process 2.
     """
-    for path in pids(proc):
-        try:
-            stat = (proc / str(path) / "stat").read_text(errors="replace")
-        except OSError:
-            continue
-        comm, _, rest = stat.partition("(")[2].rpartition(")")
-        if comm == "ksmd" and rest.split()[1] == "2":
-            return path
-    return 0
+    try:
+        stat = (directory / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    comm, _, rest = stat.partition("(")[2].rpartition(")")
+    fields = rest.split()
+    return fields if comm == "ksmd" and fields[1] == "2" else None
+
+
+def find_ksmd(proc: Path) -> int:
+    """Ksmd's process id, 0 when there is none (then merges count as other arrivals)."""
+    return next((pid for pid in pids(proc) if _ksmd_stat(proc / str(pid))), 0)
+
+
+class Ksmd:
+    """The kernel thread ksmd. It starts with the kernel and never ends.
+
+    So it is looked for once; in a pid namespace that does not show it, never again.
+    """
+
+    def __init__(self, proc: Path) -> None:
+        self._proc = proc
+        self._pid = find_ksmd(proc)
+
+    def cpu_seconds(self) -> float | None:
+        """CPU time since boot in steps of a clock tick; None when it is not seen."""
+        if not self._pid:
+            return None
+        fields = _ksmd_stat(self._proc / str(self._pid))
+        if fields is None:
+            # Somebody else's number by now.
+            self._pid = 0
+            return None
+        # utime and stime, fields 14 and 15 of proc(5).
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
 def pids(proc: Path) -> list[int]:

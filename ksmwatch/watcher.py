@@ -217,13 +217,14 @@ class Watcher:
         self._reason = reason
         self._proc = proc
         self._sys = sys
+        self._ksmd = sources.Ksmd(proc)
 
     def snapshot(self, seconds: float) -> Snapshot:
         """The state now, after settling doubts for at most so many seconds."""
         began = time.monotonic()
         budget = Budget(seconds)
         self.backend.refresh(budget)
-        numbers = sources.read_numbers(self._proc, self._sys)
+        numbers = sources.read_numbers(self._proc, self._sys, self._ksmd)
         self.losses["sources_unreadable"] += len(numbers.failures)
         shared = (numbers.ksm or {}).get("pages_shared")
         processes, unnamed = [], 0

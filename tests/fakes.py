@@ -50,11 +50,16 @@ class Proc:
         merging: int | None = 0,
         rmap_items: int = 0,
         mapped: int = 0,
+        cpu: tuple[int, int] = (0, 0),
     ) -> Path:
-        """A process with so many KSM mappings, and what ksmd thinks of it; None: no file."""
+        """A process with so many KSM mappings, and what ksmd thinks of it; None: no file.
+
+        `cpu`: user and system time in clock ticks.
+        """
         directory = self.path / str(pid)
         directory.mkdir(exist_ok=True)
-        fields = ["S", str(parent), *["0"] * 17, str(ticks), *["0"] * 30]
+        used = [str(part) for part in cpu]
+        fields = ["S", str(parent), *["0"] * 9, *used, *["0"] * 6, str(ticks), *["0"] * 30]
         (directory / "stat").write_text(f"{pid} ({comm}) {' '.join(fields)}\n")
         (directory / "comm").write_text(f"{comm}\n")
         if merging is not None:

@@ -91,6 +91,7 @@ def numbers(**changes: Any) -> KernelNumbers:
             "PageTables": 1234,
         },
         "vmstat": {"cow_ksm": 17, "ksm_swpin_copy": 2},
+        "ksmd_cpu": 12.5,
     }
     return KernelNumbers(**{**values, **changes})
 

@@ -105,6 +105,7 @@ def test_a_live_host_has_every_metric_of_the_catalogue() -> None:
         ("kernel_stable_node_chains", {}, 2),
         ("kernel_stable_node_dups", {}, 7),
         ("kernel_memory_available_bytes", {}, 1024000 * 1024),
+        ("ksmd_cpu_seconds_total", {}, 12.5),
         ("kernel_swap_free_bytes", {}, 300 * 1024),
         ("map_memory_bytes", {}, 8388608),
     ],
@@ -128,7 +129,12 @@ def test_a_kernel_without_ksm_has_no_ksm_series() -> None:
 
 
 def test_facts_that_a_kernel_does_not_have_have_no_sample() -> None:
-    old = numbers(ksm={"run": 1, "pages_shared": 20, "pages_sharing": 95}, vmstat={}, meminfo={})
+    old = numbers(
+        ksm={"run": 1, "pages_shared": 20, "pages_sharing": 95},
+        vmstat={},
+        meminfo={},
+        ksmd_cpu=None,
+    )
     unread = process(kernel_merging_pages=None, stray=None)
     found = names(scrape(snapshot(numbers=old, processes=(unread,))))
     gone = names(scrape(snapshot())) - found
@@ -140,6 +146,7 @@ def test_facts_that_a_kernel_does_not_have_have_no_sample() -> None:
         "ksmwatch_kernel_swap_free_bytes",
         "ksmwatch_kernel_full_scans_total",
         "ksmwatch_kernel_pages_scanned_total",
+        "ksmwatch_ksmd_cpu_seconds_total",
         "ksmwatch_kernel_cow_breaks_total",
         "ksmwatch_kernel_swapin_copies_total",
         "ksmwatch_process_kernel_merging_pages",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,32 @@ def test_ksmd_is_a_child_of_kthreadd(tmp_path: Path) -> None:
 def test_without_ksmd_there_is_no_process(tmp_path: Path) -> None:
     Proc(tmp_path).process(30, comm="ksmd", parent=1)
     assert sources.find_ksmd(tmp_path) == 0
+
+
+def test_cpu_time_of_ksmd_is_of_user_and_system(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.process(32, comm="ksmd", parent=2, cpu=(3, 250))
+    ksmd = sources.Ksmd(tmp_path)
+    assert ksmd.cpu_seconds() == 253 / os.sysconf("SC_CLK_TCK")
+    proc.process(32, comm="ksmd", parent=2, cpu=(3, 251))
+    assert ksmd.cpu_seconds() == 254 / os.sysconf("SC_CLK_TCK")
+
+
+def test_the_cpu_time_of_somebody_else_is_not_ksmds(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.process(32, comm="ksmd", parent=2, cpu=(0, 7))
+    ksmd = sources.Ksmd(tmp_path)
+    proc.process(32, comm="ksmd", parent=1, cpu=(0, 9))
+    assert ksmd.cpu_seconds() is None
+
+
+def test_where_ksmd_is_not_seen_its_cpu_time_is_unknown(tmp_path: Path) -> None:
+    assert sources.Ksmd(tmp_path).cpu_seconds() is None
+
+
+def test_numbers_have_the_cpu_time_of_ksmd(tmp_path: Path) -> None:
+    Proc(tmp_path).process(32, comm="ksmd", parent=2, cpu=(0, 7))
+    ksmd = sources.Ksmd(tmp_path)
+    cpu = sources.read_numbers(tmp_path, tmp_path, ksmd).ksmd_cpu
+    assert cpu == 7 / os.sysconf("SC_CLK_TCK")
+    assert sources.read_numbers(tmp_path, tmp_path).ksmd_cpu is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def test_a_snapshot_joins_counts_names_and_the_kernels_numbers(host: Host) -> None:
+    host.proc.process(2, comm="kthreadd", parent=0)
+    host.proc.process(32, comm="ksmd", parent=2, cpu=(0, 50))
     host.proc.process(7, comm="small", merging=9)
     host.proc.process(8, comm="large", merging=None)
     made = host.watch(FakeBackend(count(7, 3), count(8, 30, exact=False))).snapshot(0.5)
@@ -97,6 +100,7 @@ def test_a_snapshot_joins_counts_names_and_the_kernels_numbers(host: Host) -> No
     assert (large.read_age, small.read_age) == (80.0, 70.0)
     assert small.residue is Residue.MERGED
     assert made.kernel_mappings == 10
+    assert made.numbers.ksmd_cpu == 50 / os.sysconf("SC_CLK_TCK")
     assert made.numbers.meminfo == {"MemTotal": 5}
     assert made.kernel == capable().release
 
