@@ -11,7 +11,7 @@ VM := tests/vm/run
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
 PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make
 
-.PHONY: help demo test test-unit test-kernel soak accuracy lint format docs fixtures setup packages \
+.PHONY: help demo test test-unit test-kernel soak accuracy lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -51,6 +51,9 @@ format: setup ## Rewrite the sources in the project's format
 
 docs: setup ## Regenerate what is generated below docs/
 	$(BIN)/python -m ksmwatch.docs
+
+dashboards: setup ## Regenerate grafana/dashboards from the code in grafana/
+	$(BIN)/python -m grafana.build
 
 fixtures: setup kernels ## Record the kernel fixtures anew, on every test kernel
 	@for k in $(KERNELS); do rm -rf tests/fixtures/$$k; mkdir -p tests/fixtures/$$k; \

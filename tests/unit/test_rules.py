@@ -1,12 +1,8 @@
-"""The rules for Prometheus: what promtool says, and that rules, metrics and runbook agree.
-
-promtool comes from Debian's package prometheus, unpacked below the cache and not installed.
-"""
+"""The rules for Prometheus: what promtool says, and that rules, metrics and runbook agree."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ import pytest
 import yaml
 
 from ksmwatch.metrics import CATALOGUE, LOSSES
+from tests.promtool import STANDARD, metrics_of, promtool
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYED = ROOT / "deploy/prometheus"
@@ -21,8 +18,6 @@ RULES = DEPLOYED / "ksmwatch.rules.yml"
 RUNBOOK = ROOT / "docs/runbook"
 TESTS = ROOT / "tests/rules"
 HEADINGS = ["What it means", "How to see it", "What to do", "When it resolves"]
-# Made by Prometheus itself and by prometheus_client for every process.
-STANDARD = {"up", "process_start_time_seconds"}
 
 GROUPS = yaml.safe_load(RULES.read_text())["groups"]
 ALL = [rule for group in GROUPS for rule in group["rules"]]
@@ -30,50 +25,27 @@ ALERTS = {rule["alert"]: rule for rule in ALL if "alert" in rule}
 RECORDED = {rule["record"] for rule in ALL if "record" in rule}
 
 
-@pytest.fixture(scope="module")
-def promtool() -> Path:
-    """The program."""
-    run = subprocess.run(
-        [ROOT / "tests/vm/debs", "prometheus"], check=True, capture_output=True, text=True
-    )
-    return Path(run.stdout.strip()) / "usr/bin/promtool"
-
-
-def ask(promtool: Path, *arguments: str | Path) -> None:
-    """Run promtool, and fail with what it says."""
-    run = subprocess.run(
-        [promtool, *arguments], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert run.returncode == 0, run.stdout.decode()
-
-
-def metrics_of(expression: str) -> set[str]:
-    """Names of metrics in an expression, recorded ones included."""
-    bare = re.sub(r'"[^"]*"', "", expression)
-    return set(re.findall(r"(?:[a-z]+:)?\b(?:ksmwatch|process)_[a-z0-9_:]+|\bup\b", bare))
-
-
 # ---- promtool ----
 
 
-def test_the_rules_parse(promtool: Path) -> None:
-    ask(promtool, "check", "rules", "--lint-fatal", RULES)
+def test_the_rules_parse() -> None:
+    promtool("check", "rules", "--lint-fatal", RULES)
 
 
-def test_the_example_is_a_configuration(promtool: Path) -> None:
-    ask(promtool, "check", "config", DEPLOYED / "prometheus.yml")
+def test_the_example_is_a_configuration() -> None:
+    promtool("check", "config", DEPLOYED / "prometheus.yml")
     example = yaml.safe_load((DEPLOYED / "prometheus.yml").read_text())
     assert example["rule_files"] == [RULES.name]
     assert [job["job_name"] for job in example["scrape_configs"]] == ["ksmwatch"]
 
 
 @pytest.mark.parametrize("path", sorted(TESTS.glob("*.test.yml")), ids=lambda path: path.stem)
-def test_the_rules_do_what_they_are_for(promtool: Path, path: Path) -> None:
-    ask(promtool, "test", "rules", path)
+def test_the_rules_do_what_they_are_for(path: Path) -> None:
+    promtool("test", "rules", path)
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_each_loss_makes_one_alert_fire(promtool: Path, tmp_path: Path, kind: str) -> None:
+def test_each_loss_makes_one_alert_fire(tmp_path: Path, kind: str) -> None:
     labels = f'{{kind="{kind}",job="ksmwatch",instance="a"}}'
     start = 'process_start_time_seconds{job="ksmwatch",instance="a"}'
     document = {
@@ -98,7 +70,7 @@ def test_each_loss_makes_one_alert_fire(promtool: Path, tmp_path: Path, kind: st
     }
     path = tmp_path / "loss.test.yml"
     path.write_text(yaml.safe_dump(document))
-    ask(promtool, "test", "rules", path)
+    promtool("test", "rules", path)
 
 
 # ---- the tests are whole ----

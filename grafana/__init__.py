@@ -1,0 +1,1 @@
+"""Dashboards for Grafana as code: `make dashboards` writes grafana/dashboards/*.json."""

@@ -1,0 +1,198 @@
+"""Many hosts: what KSM saves in all, and which hosts deserve a look."""
+
+from __future__ import annotations
+
+from grafana.host import CONFIDENCE, JOB, MODE, confidence, mode, profit, saved
+from grafana.host import UID as HOST_UID
+from grafana.parts import BLUE, GREEN, YELLOW, Board, Column, Kind, Panel, drill
+from grafana.processes import TOP
+
+UID = "ksmwatch-fleet"
+HEALTH = "ksmwatch-health"
+
+ALL = 'job="$job"'
+CLOSER = drill(HOST_UID, instance="${__field.labels.instance}")
+CLOSER_ROW = drill(HOST_UID, instance="${__data.fields.Host}")
+
+
+def _sum(title: str, description: str, unit: str, expression: str, more: str, color: str) -> Panel:
+    return Panel(
+        Kind.CELL,
+        title,
+        description,
+        unit,
+        {title: expression},
+        more,
+        width=4,
+        height=4,
+        steps=((None, color),),
+    )
+
+
+def _bad(title: str, description: str, expression: str) -> Panel:
+    return Panel(
+        Kind.CELL,
+        title,
+        description,
+        "short",
+        {title: expression},
+        HEALTH,
+        width=4,
+        height=4,
+        steps=((None, GREEN), (1, YELLOW)),
+    )
+
+
+def _now() -> tuple[Panel, ...]:
+    return (
+        _sum("Hosts that answer", "Scraped now.", "short", f"sum(up{{{ALL}}})", HEALTH, BLUE),
+        _sum(
+            "Memory saved",
+            "Every mapping but one of each page, and KSM's zero pages, over all hosts.",
+            "bytes",
+            f"sum({saved(ALL)})",
+            HOST_UID,
+            GREEN,
+        ),
+        _sum(
+            "Kernels' claims are off by",
+            "How far the kernels' numbers of mappings are wrong, in either direction, as memory.",
+            "bytes",
+            f"sum(abs(ksmwatch_kernel_lag_pages{{{ALL}}}) * ksmwatch_page_size_bytes{{{ALL}}})",
+            HOST_UID,
+            YELLOW,
+        ),
+        _bad(
+            "Hosts that do not answer",
+            "Targets that could not be scraped.",
+            f"count(up{{{ALL}}}) - sum(up{{{ALL}}})",
+        ),
+        _bad(
+            "Hosts that are not exact",
+            "Whose sum is estimated or unknown now.",
+            f'sum(1 - ksmwatch_confidence{{level="exact", {ALL}}})',
+        ),
+        _bad(
+            "Hosts that poll",
+            "Where live accounting is impossible, or polling was asked for.",
+            f'sum(ksmwatch_mode{{mode="poll", {ALL}}})',
+        ),
+    )
+
+
+def _over_time() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.GRAPH,
+            "Saved, and claimed to be mapped",
+            "Memory that merging saves over all hosts, what KSM mappings span, and what the "
+            "kernels claim that they span.",
+            "bytes",
+            {
+                "saved": f"sum({saved(ALL)})",
+                "mapped": f"sum(ksmwatch_mapped_bytes{{{ALL}}})",
+                "mapped, kernels' claim": f"sum(ksmwatch_kernel_mappings{{{ALL}}}"
+                f" * ksmwatch_page_size_bytes{{{ALL}}})",
+            },
+            HOST_UID,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "CPU of ksmd",
+            "Cores over all hosts, and a share of one core at the median and the busiest hosts.",
+            "short",
+            {
+                "all": f"sum(rate(ksmwatch_ksmd_cpu_seconds_total{{{ALL}}}[$__rate_interval]))",
+                "median": "quantile(0.5, rate(ksmwatch_ksmd_cpu_seconds_total"
+                f"{{{ALL}}}[$__rate_interval]))",
+                "99 %": "quantile(0.99, rate(ksmwatch_ksmd_cpu_seconds_total"
+                f"{{{ALL}}}[$__rate_interval]))",
+            },
+            HOST_UID,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Drift and losses over all hosts",
+            "Pages by which exact counts were found wrong, and losses, in the last hour.",
+            "short",
+            {
+                "drift (pages)": f"sum(increase(ksmwatch_drift_pages_total{{{ALL}}}[1h]))",
+                "losses": f"sum(increase(ksmwatch_losses_total{{{ALL}}}[1h]))",
+            },
+            HEALTH,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Copies on write (pages/s)",
+            "The hosts with most writes to merged pages.",
+            "short",
+            {
+                "{{instance}}": "topk($top, rate(ksmwatch_kernel_cow_breaks_total"
+                f"{{{ALL}}}[$__rate_interval]))"
+            },
+            HOST_UID,
+            link=CLOSER,
+        ),
+    )
+
+
+def _hosts() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.BARS,
+            "Hosts that save most",
+            "Click on one to look closer.",
+            "bytes",
+            {"{{instance}}": f"topk($top, {saved(ALL)})"},
+            HOST_UID,
+            height=10,
+            link=CLOSER,
+        ),
+        Panel(
+            Kind.BARS,
+            "Hosts whose kernel is most wrong (pages)",
+            "By how far pages_shared + pages_sharing is off, in either direction.",
+            "short",
+            {"{{instance}}": f"topk($top, abs(ksmwatch_kernel_lag_pages{{{ALL}}}))"},
+            HOST_UID,
+            height=10,
+            steps=((None, YELLOW),),
+            link=CLOSER,
+        ),
+        Panel(
+            Kind.TABLE,
+            "Hosts with most mappings",
+            "Click on a name to look closer. Profit: red where KSM costs more than it saves.",
+            "short",
+            {
+                "mappings": f"topk($top, ksmwatch_mappings{{{ALL}}})",
+                "lag": f"ksmwatch_kernel_lag_pages{{{ALL}}}",
+                "profit": profit(ALL),
+                "mode": mode(ALL),
+                "confidence": confidence(ALL),
+                "build": f"ksmwatch_build_info{{{ALL}}}",
+            },
+            HOST_UID,
+            width=24,
+            height=10,
+            columns=(
+                Column("instance", "Host", "string", link=CLOSER_ROW),
+                Column("Value #A", "Mappings (pages)"),
+                Column("Value #B", "Kernel's lag (pages)"),
+                Column("Value #C", "Profit", "bytes"),
+                Column("Value #D", "Counted by", "none", MODE),
+                Column("Value #E", "Known", "none", CONFIDENCE),
+                Column("version", "ksmwatch", "string"),
+                Column("kernel", "Kernel", "string"),
+            ),
+        ),
+    )
+
+
+BOARD = Board(
+    UID,
+    "KSM: fleet",
+    "What KSM saves on all hosts, how wrong the kernels are, and which hosts deserve a look.",
+    (JOB, TOP),
+    {"Now": _now(), "Over time": _over_time(), "Hosts": _hosts()},
+)

@@ -1,0 +1,248 @@
+"""Drift and health: how far the counts can be trusted, and what the daemon costs."""
+
+from __future__ import annotations
+
+from grafana.host import CONFIDENCE, HERE, HOST, JOB, MODE, confidence, mode
+from grafana.host import UID as HOST_UID
+from grafana.parts import GREEN, GREY, RED, YELLOW, Board, Column, Kind, Panel
+
+UID = "ksmwatch-health"
+PROCESSES = "ksmwatch-processes"
+
+YES = {"0": ("no", GREY), "1": ("yes", GREEN)}
+
+
+def _drift(expression: str) -> str:
+    return f"sum without (sign) (increase({expression}{{{HERE}}}[$__range]))"
+
+
+def _now() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.CELL,
+            "Counts are made by",
+            "bpf: live. poll: by reading smaps_rollup; then nothing is exact. none: no KSM.",
+            "none",
+            {"mode": mode(HERE)},
+            HOST_UID,
+            width=4,
+            height=4,
+            states=MODE,
+        ),
+        Panel(
+            Kind.CELL,
+            "How far they are known",
+            "Exact: equal to the page tables. Estimated: a process is in doubt until it is read. "
+            "Unknown: events were lost, or processes cannot be read.",
+            "none",
+            {"confidence": confidence(HERE)},
+            HOST_UID,
+            width=4,
+            height=4,
+            states=CONFIDENCE,
+        ),
+        Panel(
+            Kind.CELL,
+            "Drift in this time (pages)",
+            "Pages by which counts that passed for exact were wrong when read, both signs added "
+            "up. Should be 0.",
+            "short",
+            {"drift": _drift("ksmwatch_drift_pages_total")},
+            HOST_UID,
+            width=4,
+            height=4,
+            steps=((None, GREEN), (1, RED)),
+        ),
+        Panel(
+            Kind.CELL,
+            "Miscounted at the end (pages)",
+            "Counts that passed for exact and were not 0 when the kernel freed the address space. "
+            "Should be 0.",
+            "short",
+            {"miscounted": f"increase(ksmwatch_miscounted_pages_total{{{HERE}}}[$__range])"},
+            HOST_UID,
+            width=4,
+            height=4,
+            steps=((None, GREEN), (1, RED)),
+        ),
+        Panel(
+            Kind.CELL,
+            "Outlives the daemon",
+            "Whether counts and attachments would outlive a killed daemon (pinned in bpffs).",
+            "none",
+            {"kept": f"ksmwatch_kept{{{HERE}}}"},
+            HOST_UID,
+            width=4,
+            height=4,
+            states=YES,
+        ),
+        Panel(
+            Kind.CELL,
+            "Asleep",
+            "While no KSM page exists and ksmd is stopped, no hot-path hook is attached.",
+            "none",
+            {"asleep": f"ksmwatch_asleep{{{HERE}}}"},
+            HOST_UID,
+            width=4,
+            height=4,
+            states={"0": ("no", GREEN), "1": ("yes", GREY)},
+        ),
+    )
+
+
+def _trust() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.GRAPH,
+            "Drift and corrections (pages)",
+            "Differences between counts and page tables that exact reads found and healed. Drift: "
+            "nothing had put the count in doubt. Corrected: a loss had announced it.",
+            "short",
+            {
+                "drift, {{sign}}": "increase(ksmwatch_drift_pages_total"
+                f"{{{HERE}}}[$__rate_interval])",
+                "corrected, {{sign}}": "increase(ksmwatch_corrected_pages_total"
+                f"{{{HERE}}}[$__rate_interval])",
+            },
+            HOST_UID,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Losses by kind",
+            "What was lost, or repaired; the runbook page KsmwatchEventsLost explains each kind.",
+            "short",
+            {"{{kind}}": f"increase(ksmwatch_losses_total{{{HERE}}}[$__rate_interval])"},
+            HOST_UID,
+        ),
+        Panel(
+            Kind.TABLE,
+            "Probes",
+            "The plan: which function shows which event, by which mechanism, and how many runs of "
+            "its programs the kernel has skipped.",
+            "short",
+            {
+                "attached": f"ksmwatch_probe_attached{{{HERE}}}",
+                "skipped": f"ksmwatch_probe_missed_total{{{HERE}}}",
+            },
+            HOST_UID,
+            columns=(
+                Column("event", "Event", "string"),
+                Column("symbol", "Function", "string"),
+                Column("mechanism", "Mechanism", "string"),
+                Column("Value #A", "Attached", "none", {"0": ("no", YELLOW), "1": ("yes", GREEN)}),
+                Column("Value #B", "Skipped runs"),
+            ),
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Exact reads by the auditor",
+            "Processes that it has read, and rounds in which it has read all.",
+            "short",
+            {
+                "reads": f"increase(ksmwatch_audit_reads_total{{{HERE}}}[$__rate_interval])",
+                "rounds": f"increase(ksmwatch_audit_rounds_total{{{HERE}}}[$__rate_interval])",
+            },
+            PROCESSES,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "What puts counts in doubt (events/s)",
+            "Conversions in place of pages that processes share by fork, and merges that ksmd gave "
+            "up (break_cow), with those that leave a KSM page behind.",
+            "short",
+            {
+                "shared conversions": "rate(ksmwatch_shared_conversions_total"
+                f"{{{HERE}}}[$__rate_interval])",
+                "break_cow": f"rate(ksmwatch_break_cow_total{{{HERE}}}[$__rate_interval])",
+                "break_cow, page left": "rate(ksmwatch_break_cow_left_total"
+                f"{{{HERE}}}[$__rate_interval])",
+            },
+            PROCESSES,
+        ),
+        Panel(
+            Kind.BARS,
+            "Mappings in areas that are not mergeable (pages)",
+            "Processes that have KSM pages where none should be, at their last audit: ksmwatch "
+            "audit prints the addresses. Without any there is no data.",
+            "short",
+            {"{{comm}} {{pid}}": f"topk(10, ksmwatch_process_stray_mappings{{{HERE}}})"},
+            PROCESSES,
+            steps=((None, YELLOW),),
+        ),
+    )
+
+
+def _cost() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.GRAPH,
+            "Accounts in use",
+            "Address spaces that have an account, as a share of what the map has room for.",
+            "percentunit",
+            {"in use": f"ksmwatch_accounts{{{HERE}}} / ksmwatch_accounts_limit{{{HERE}}}"},
+            HOST_UID,
+            width=6,
+            steps=((None, GREEN), (0.8, RED)),
+        ),
+        Panel(
+            Kind.GRAPH,
+            "CPU of the daemon",
+            "Share of one core. The BPF programs run on behalf of others and are not in it.",
+            "percentunit",
+            {"daemon": f"rate(process_cpu_seconds_total{{{HERE}}}[$__rate_interval])"},
+            HOST_UID,
+            width=6,
+        ),
+        Panel(
+            Kind.STACK,
+            "Memory of the daemon",
+            "Resident memory, and the kernel's for the account maps.",
+            "bytes",
+            {
+                "resident": f"process_resident_memory_bytes{{{HERE}}}",
+                "maps": f"ksmwatch_map_memory_bytes{{{HERE}}}",
+            },
+            HOST_UID,
+            width=6,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Time for a snapshot",
+            "How long the state that a scrape gets took to make. Near 2 s: there are more doubts "
+            "than can be settled.",
+            "s",
+            {"duration": f"ksmwatch_snapshot_duration_seconds{{{HERE}}}"},
+            HOST_UID,
+            width=6,
+            steps=((None, GREEN), (1.5, YELLOW)),
+        ),
+        Panel(
+            Kind.TABLE,
+            "Version",
+            "Of ksmwatch and of the kernel.",
+            "short",
+            {
+                "build": f"ksmwatch_build_info{{{HERE}}}",
+                "adopted": f"ksmwatch_adopted{{{HERE}}}",
+            },
+            "ksmwatch-fleet",
+            width=24,
+            height=4,
+            columns=(
+                Column("instance", "Host", "string"),
+                Column("version", "ksmwatch", "string"),
+                Column("kernel", "Kernel", "string"),
+                Column("Value #B", "Goes on with an earlier daemon's counts", "none", YES),
+            ),
+        ),
+    )
+
+
+BOARD = Board(
+    UID,
+    "KSM: drift and health",
+    "How far ksmwatch's counts can be trusted on one host: exact reads against counts, losses, "
+    "probes, and what the daemon costs.",
+    (JOB, HOST),
+    {"Now": _now(), "Trust": _trust(), "What it costs": _cost()},
+)

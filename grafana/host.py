@@ -1,0 +1,325 @@
+"""One host: the truth against the kernel's claim, what merging saves and what it costs."""
+
+from __future__ import annotations
+
+from grafana.parts import BLUE, GREEN, GREY, RED, YELLOW, Board, Kind, Panel, Variable
+
+UID = "ksmwatch-host"
+PROCESSES = "ksmwatch-processes"
+HEALTH = "ksmwatch-health"
+
+JOB = Variable("job", "Job", "label_values(ksmwatch_build_info, job)")
+HOST = Variable("instance", "Host", 'label_values(ksmwatch_build_info{job="$job"}, instance)')
+
+# Every query of one host looks for these labels.
+HERE = 'job="$job", instance="$instance"'
+
+RUN = {
+    "0": ("stopped, pages stay merged", YELLOW),
+    "1": ("scanning", GREEN),
+    "2": ("unmerged, stopped", GREY),
+}
+CONFIDENCE = {"0": ("exact", GREEN), "1": ("estimated", YELLOW), "2": ("unknown", RED)}
+MODE = {"0": ("none: no KSM", GREY), "1": ("poll", YELLOW), "2": ("bpf", GREEN)}
+
+
+def confidence(labels: str) -> str:
+    """0 exact, 1 estimated, 2 unknown."""
+    return (
+        f'ksmwatch_confidence{{level="estimated", {labels}}}'
+        f' + ignoring (level) 2 * ksmwatch_confidence{{level="unknown", {labels}}}'
+    )
+
+
+def mode(labels: str) -> str:
+    """0 none, 1 poll, 2 bpf."""
+    return (
+        f'ksmwatch_mode{{mode="poll", {labels}}}'
+        f' + ignoring (mode) 2 * ksmwatch_mode{{mode="bpf", {labels}}}'
+    )
+
+
+def saved(labels: str) -> str:
+    """Memory that merging saves, in bytes: every mapping but one of each page, and zero pages."""
+    return (
+        f"(ksmwatch_mappings{{{labels}}}"
+        f' - ignoring (file) ksmwatch_kernel_pages{{file="pages_shared", {labels}}}'
+        f' + ignoring (file) (sum without (file) (ksmwatch_kernel_pages{{file="ksm_zero_pages",'
+        f" {labels}}}) or 0 * ksmwatch_mappings{{{labels}}}))"
+        f" * ksmwatch_page_size_bytes{{{labels}}}"
+    )
+
+
+def profit(labels: str) -> str:
+    """The kernel's estimate, put right by as much as its number of mappings is wrong."""
+    return (
+        f"ksmwatch_kernel_profit_bytes{{{labels}}}"
+        f" + ksmwatch_kernel_lag_pages{{{labels}}} * ksmwatch_page_size_bytes{{{labels}}}"
+    )
+
+
+def _now() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.CELL,
+            "Memory mapped by KSM",
+            "What the PTEs that map KSM pages span, counted live. Not a saving: the first mapping "
+            "of each page saves nothing.",
+            "bytes",
+            {"mapped": f"ksmwatch_mapped_bytes{{{HERE}}}"},
+            PROCESSES,
+            width=4,
+            height=4,
+            steps=((None, BLUE),),
+        ),
+        Panel(
+            Kind.CELL,
+            "Memory saved",
+            "Every mapping but one of each page, and KSM's zero pages. Unmerging takes as much.",
+            "bytes",
+            {"saved": saved(HERE)},
+            PROCESSES,
+            width=4,
+            height=4,
+            steps=((None, YELLOW), (0, GREEN)),
+        ),
+        Panel(
+            Kind.CELL,
+            "Kernel's claim is off by",
+            "Counted mappings less pages_shared + pages_sharing, as memory. Negative: the kernel "
+            "claims mappings that are gone; ksmd has not come by yet.",
+            "bytes",
+            {"off by": f"ksmwatch_kernel_lag_pages{{{HERE}}} * ksmwatch_page_size_bytes{{{HERE}}}"},
+            HEALTH,
+            width=4,
+            height=4,
+            steps=((None, YELLOW), (-(2**24), GREEN), (2**24, YELLOW)),
+        ),
+        Panel(
+            Kind.CELL,
+            "How far this is known",
+            "Exact: equal to the page tables. Estimated: a process is in doubt until it is read. "
+            "Unknown: events were lost, or processes cannot be read.",
+            "none",
+            {"confidence": confidence(HERE)},
+            HEALTH,
+            width=4,
+            height=4,
+            states=CONFIDENCE,
+        ),
+        Panel(
+            Kind.CELL,
+            "KSM",
+            "/sys/kernel/mm/ksm/run. 0 stops ksmd and keeps what it has merged; 2 unmerges.",
+            "none",
+            {"run": f"ksmwatch_kernel_run{{{HERE}}}"},
+            HEALTH,
+            width=4,
+            height=4,
+            states=RUN,
+        ),
+        Panel(
+            Kind.CELL,
+            "Profit",
+            "Memory saved less ksmd's book-keeping: the kernel's general_profit, less the mappings "
+            "that it claims wrongly. Negative: KSM costs more than it saves.",
+            "bytes",
+            {"profit": profit(HERE)},
+            UID,
+            width=4,
+            height=4,
+            steps=((None, RED), (0, GREEN)),
+        ),
+    )
+
+
+def _truth() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.GRAPH,
+            "Mappings: truth and claim (pages)",
+            "PTEs that map a KSM page, counted live, and the kernel's number for them "
+            "(pages_shared + pages_sharing), which moves only when ksmd visits a page.",
+            "short",
+            {
+                "counted": f"ksmwatch_mappings{{{HERE}}}",
+                "kernel's claim": f"ksmwatch_kernel_mappings{{{HERE}}}",
+            },
+            PROCESSES,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "How far the kernel lags (pages)",
+            "Counted less claimed. It falls when tenants write or exit, and comes back to 0 as "
+            "ksmd visits their pages.",
+            "short",
+            {"lag": f"ksmwatch_kernel_lag_pages{{{HERE}}}"},
+            HEALTH,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Mappings that came (pages/s)",
+            "merged and converted by ksmd, forked, other (swap-in, migration). Absent when "
+            "polling.",
+            "short",
+            {
+                "{{reason}}": f"sum by (reason) (rate(ksmwatch_arrivals_total{{{HERE}}}"
+                "[$__rate_interval]))"
+            },
+            PROCESSES,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Mappings that went (pages/s)",
+            "unmapped (COW, unmap, reclaim, migration) and exited. Absent when polling.",
+            "short",
+            {
+                "{{reason}}": f"sum by (reason) (rate(ksmwatch_departures_total{{{HERE}}}"
+                "[$__rate_interval]))"
+            },
+            PROCESSES,
+        ),
+    )
+
+
+def _reconciliation() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.STACK,
+            "Mappings by what KSM's state makes of them (pages)",
+            "merged: KSM is on. kept: stopped by run=0, no fault. After run=2: unmerging, "
+            "unverified (not read since), and left: the kernel left them behind for good.",
+            "short",
+            {"{{kind}}": f"ksmwatch_residue_mappings{{{HERE}}}"},
+            HEALTH,
+        ),
+        Panel(
+            Kind.CELL,
+            "run has its value for at least",
+            "Since when /sys/kernel/mm/ksm/run is what it is; begins anew with the daemon.",
+            "s",
+            {"age": f"ksmwatch_kernel_run_age_seconds{{{HERE}}}"},
+            HEALTH,
+            width=4,
+            steps=((None, BLUE),),
+        ),
+        Panel(
+            Kind.STACK,
+            "Processes by confidence",
+            "Processes with a history of KSM mappings. Estimated ones are in doubt, after a fork "
+            "for example, and are read within a second.",
+            "short",
+            {"{{confidence}}": f"ksmwatch_processes{{{HERE}}}"},
+            HEALTH,
+            width=8,
+        ),
+    )
+
+
+def _economics() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.GRAPH,
+            "Saved, and what is free",
+            "If less is free than merging saves, unmerging would not fit into memory.",
+            "bytes",
+            {
+                "saved": saved(HERE),
+                "free (MemAvailable and swap)": f"ksmwatch_kernel_memory_available_bytes{{{HERE}}}"
+                f" + ksmwatch_kernel_swap_free_bytes{{{HERE}}}",
+            },
+            PROCESSES,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Profit: truth and claim",
+            "The kernel's general_profit, and what is left of it when mappings that are gone are "
+            "taken off. Absent before Linux 6.4.",
+            "bytes",
+            {
+                "corrected": profit(HERE),
+                "kernel's claim": f"ksmwatch_kernel_profit_bytes{{{HERE}}}",
+            },
+            PROCESSES,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "CPU of ksmd",
+            "Share of one core that the kernel thread ksmd uses.",
+            "percentunit",
+            {"ksmd": f"rate(ksmwatch_ksmd_cpu_seconds_total{{{HERE}}}[$__rate_interval])"},
+            HEALTH,
+            width=8,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Cores per GiB saved",
+            "CPU of ksmd over the last hour for each GiB that merging saves now. Absent while it "
+            "saves nothing.",
+            "short",
+            {
+                "cores per GiB": f"rate(ksmwatch_ksmd_cpu_seconds_total{{{HERE}}}[1h])"
+                f" / ({saved(HERE)} > 0) * 2 ^ 30"
+            },
+            HEALTH,
+            width=8,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Copies on write (pages/s)",
+            "cow_ksm of /proc/vmstat: writes to merged pages, each a fault and a copy.",
+            "short",
+            {"copies": f"rate(ksmwatch_kernel_cow_breaks_total{{{HERE}}}[$__rate_interval])"},
+            PROCESSES,
+            width=8,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Pages scanned by ksmd (pages/s)",
+            "pages_scanned of /sys/kernel/mm/ksm. Absent before Linux 6.6.",
+            "short",
+            {"scanned": f"rate(ksmwatch_kernel_pages_scanned_total{{{HERE}}}[$__rate_interval])"},
+            HEALTH,
+            width=8,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Attempts to merge (pages/s)",
+            "Calls of try_to_merge_one_page() by outcome. Many that fail: tenants hold their "
+            "pages by extra references, or write to them meanwhile.",
+            "short",
+            {
+                "{{outcome}}": f"sum by (outcome) (rate(ksmwatch_merge_attempts_total{{{HERE}}}"
+                "[$__rate_interval]))"
+            },
+            HEALTH,
+            width=8,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Copies because of max_page_sharing (pages)",
+            "Pages that a higher max_page_sharing would save.",
+            "short",
+            {
+                "copies": f"ksmwatch_kernel_stable_node_dups{{{HERE}}}"
+                f" - ksmwatch_kernel_stable_node_chains{{{HERE}}}"
+            },
+            HEALTH,
+            width=8,
+        ),
+    )
+
+
+BOARD = Board(
+    UID,
+    "KSM: host",
+    "The truth about Kernel Samepage Merging on one host against the kernel's claim, and what "
+    "merging saves and costs.",
+    (JOB, HOST),
+    {
+        "Now": _now(),
+        "Truth and claim": _truth(),
+        "Reconciliation": _reconciliation(),
+        "What it saves and costs": _economics(),
+    },
+)

@@ -1,0 +1,147 @@
+"""Processes: who has the mappings, and one of them closely."""
+
+from __future__ import annotations
+
+from grafana.host import HERE, HOST, JOB
+from grafana.host import UID as HOST_UID
+from grafana.parts import BLUE, GREEN, YELLOW, Board, Column, Kind, Panel, Variable, drill
+
+UID = "ksmwatch-processes"
+HEALTH = "ksmwatch-health"
+
+TOP = Variable("top", "Show the first", choices=("10", "5", "20", "50"))
+PID = Variable(
+    "pid",
+    "Process",
+    f"label_values(ksmwatch_process_mappings{{{HERE}}}, pid)",
+)
+# Grafana fills in the name and the number of the process that was clicked on.
+THIS = f'{HERE}, pid="$pid"'
+CLOSER = drill(UID, instance="${instance}", pid="${__field.labels.pid}")
+CLOSER_ROW = drill(UID, instance="${instance}", pid="${__data.fields.PID}")
+
+
+def _first() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.BARS,
+            "Most memory mapped by KSM",
+            "Processes by what their KSM mappings span. Click on one to look closer.",
+            "bytes",
+            {"{{comm}} {{pid}}": f"topk($top, ksmwatch_process_mapped_bytes{{{HERE}}})"},
+            HOST_UID,
+            height=10,
+            steps=((None, BLUE),),
+            link=CLOSER,
+        ),
+        Panel(
+            Kind.BARS,
+            "Kernel's number is most wrong (pages)",
+            "Processes by how far ksm_merging_pages of /proc/PID/ksm_stat is off, in either "
+            "direction.",
+            "short",
+            {"{{comm}} {{pid}}": f"topk($top, abs(ksmwatch_process_kernel_lag_pages{{{HERE}}}))"},
+            HOST_UID,
+            height=10,
+            steps=((None, YELLOW),),
+            link=CLOSER,
+        ),
+        Panel(
+            Kind.STACK,
+            "Memory mapped by KSM over time",
+            "The processes that have most at each moment.",
+            "bytes",
+            {"{{comm}} {{pid}}": f"topk($top, ksmwatch_process_mapped_bytes{{{HERE}}})"},
+            HOST_UID,
+            link=CLOSER,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Who loses mappings by writes and unmaps (pages/s)",
+            "Departures by COW, unmap, reclaim and migration: where merging is undone.",
+            "short",
+            {
+                "{{comm}} {{pid}}": "topk($top, rate(ksmwatch_process_departures_total"
+                f'{{reason="unmapped", {HERE}}}[$__rate_interval]) > 0)'
+            },
+            HOST_UID,
+            link=CLOSER,
+        ),
+        Panel(
+            Kind.TABLE,
+            "Processes",
+            "Counted mappings beside the kernel's number. Estimated: in doubt until the next exact "
+            "read. Click on a number to look closer.",
+            "short",
+            {
+                "mappings": f"topk($top, ksmwatch_process_mappings{{{HERE}}})",
+                "bytes": f"ksmwatch_process_mapped_bytes{{{HERE}}}",
+                "kernel": f"ksmwatch_process_kernel_merging_pages{{{HERE}}}",
+                "lag": f"ksmwatch_process_kernel_lag_pages{{{HERE}}}",
+                "exact": f"ksmwatch_process_exact{{{HERE}}}",
+            },
+            HEALTH,
+            width=24,
+            height=10,
+            columns=(
+                Column("pid", "PID", "string", link=CLOSER_ROW),
+                Column("comm", "Name", "string"),
+                Column("Value #A", "Mappings (pages)"),
+                Column("Value #B", "Memory", "bytes"),
+                Column("Value #C", "Kernel's number (pages)"),
+                Column("Value #D", "Lag (pages)"),
+                Column(
+                    "Value #E",
+                    "Known",
+                    "none",
+                    {"0": ("estimated", YELLOW), "1": ("exact", GREEN)},
+                ),
+            ),
+        ),
+    )
+
+
+def _one() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.GRAPH,
+            "Mappings: truth and claim (pages)",
+            "PTEs of the process that map a KSM page, and the kernel's ksm_merging_pages.",
+            "short",
+            {
+                "counted": f"ksmwatch_process_mappings{{{THIS}}}",
+                "kernel's claim": f"ksmwatch_process_kernel_merging_pages{{{THIS}}}",
+            },
+            HEALTH,
+            width=8,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Mappings that came (pages/s)",
+            "merged and converted by ksmd, forked, other (swap-in, migration). Absent when "
+            "polling.",
+            "short",
+            {"{{reason}}": f"rate(ksmwatch_process_arrivals_total{{{THIS}}}[$__rate_interval])"},
+            HOST_UID,
+            width=8,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Mappings that went (pages/s)",
+            "unmapped (COW, unmap, reclaim, migration) and exited. Absent when polling.",
+            "short",
+            {"{{reason}}": f"rate(ksmwatch_process_departures_total{{{THIS}}}[$__rate_interval])"},
+            HOST_UID,
+            width=8,
+        ),
+    )
+
+
+BOARD = Board(
+    UID,
+    "KSM: processes",
+    "Which processes of a host map KSM pages, how wrong the kernel's numbers of them are, and one "
+    "process closely.",
+    (JOB, HOST, TOP, PID),
+    {"All": _first(), "Process $pid": _one()},
+)
