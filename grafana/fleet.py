@@ -11,6 +11,7 @@ UID = "ksmwatch-fleet"
 HEALTH = "ksmwatch-health"
 
 ALL = 'job="$job"'
+FIRST = f"topk($top, ksmwatch_mappings{{{ALL}}})"
 CLOSER = drill(HOST_UID, instance="${__field.labels.instance}")
 CLOSER_ROW = drill(HOST_UID, instance="${__data.fields.Host}")
 
@@ -136,6 +137,11 @@ def _over_time() -> tuple[Panel, ...]:
     )
 
 
+def _of_first(expression: str) -> str:
+    """Another number of the same hosts."""
+    return f"{expression} and on (instance) {FIRST}"
+
+
 def _hosts() -> tuple[Panel, ...]:
     return (
         Panel(
@@ -165,12 +171,12 @@ def _hosts() -> tuple[Panel, ...]:
             "Click on a name to look closer. Profit: red where KSM costs more than it saves.",
             "short",
             {
-                "mappings": f"topk($top, ksmwatch_mappings{{{ALL}}})",
-                "lag": f"ksmwatch_kernel_lag_pages{{{ALL}}}",
-                "profit": profit(ALL),
-                "mode": mode(ALL),
-                "confidence": confidence(ALL),
-                "build": f"ksmwatch_build_info{{{ALL}}}",
+                "mappings": FIRST,
+                "lag": _of_first(f"ksmwatch_kernel_lag_pages{{{ALL}}}"),
+                "profit": _of_first(profit(ALL)),
+                "mode": _of_first(mode(ALL)),
+                "confidence": _of_first(confidence(ALL)),
+                "build": _of_first(f"ksmwatch_build_info{{{ALL}}}"),
             },
             HOST_UID,
             width=24,

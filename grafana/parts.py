@@ -284,16 +284,19 @@ def _bars() -> bargauge.Panel:
 
 
 def _table(panel: Panel) -> table.Panel:
-    """One row per set of labels: the answers of the queries side by side."""
+    """One row per set of labels: the answers of the queries side by side.
+
+    Other fields go first, because rows are merged only if all that is left is equal.
+    """
     made = (
         table.Panel()
-        .with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(
             models.DataTransformerConfig(
                 id_val="filterFieldsByName",
                 options={"include": {"names": [column.source for column in panel.columns]}},
             )
         )
+        .with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(
             models.DataTransformerConfig(
                 id_val="organize",

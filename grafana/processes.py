@@ -17,8 +17,14 @@ PID = Variable(
 )
 # Grafana fills in the name and the number of the process that was clicked on.
 THIS = f'{HERE}, pid="$pid"'
+FIRST = f"topk($top, ksmwatch_process_mappings{{{HERE}}})"
 CLOSER = drill(UID, instance="${instance}", pid="${__field.labels.pid}")
 CLOSER_ROW = drill(UID, instance="${instance}", pid="${__data.fields.PID}")
+
+
+def _of_first(metric: str) -> str:
+    """The same processes' numbers of another metric."""
+    return f"{metric}{{{HERE}}} and on (pid) {FIRST}"
 
 
 def _first() -> tuple[Panel, ...]:
@@ -74,11 +80,11 @@ def _first() -> tuple[Panel, ...]:
             "read. Click on a number to look closer.",
             "short",
             {
-                "mappings": f"topk($top, ksmwatch_process_mappings{{{HERE}}})",
-                "bytes": f"ksmwatch_process_mapped_bytes{{{HERE}}}",
-                "kernel": f"ksmwatch_process_kernel_merging_pages{{{HERE}}}",
-                "lag": f"ksmwatch_process_kernel_lag_pages{{{HERE}}}",
-                "exact": f"ksmwatch_process_exact{{{HERE}}}",
+                "mappings": FIRST,
+                "bytes": _of_first("ksmwatch_process_mapped_bytes"),
+                "kernel": _of_first("ksmwatch_process_kernel_merging_pages"),
+                "lag": _of_first("ksmwatch_process_kernel_lag_pages"),
+                "exact": _of_first("ksmwatch_process_exact"),
             },
             HEALTH,
             width=24,
