@@ -13,6 +13,7 @@ from typing import Any
 from ksmwatch.areas import Area
 from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
 from ksmwatch.exact import PAGE_SIZE
+from ksmwatch.owners import Owner
 from ksmwatch.reconcile import Residue, RunState
 from ksmwatch.records import Movement
 from ksmwatch.sources import KernelNumbers
@@ -43,6 +44,7 @@ class Process:
     start_time: int
     comm: str
     name: str
+    owner: Owner
     mappings: int
     confidence: Confidence
     movements: tuple[int, ...]
@@ -145,6 +147,7 @@ def _process(process: Process) -> dict[str, Any]:
         "start_time": process.start_time,
         "comm": process.comm,
         "name": process.name,
+        "owner": asdict(process.owner),
         "mappings": process.mappings,
         "bytes": process.bytes,
         "confidence": process.confidence.value,

@@ -150,3 +150,49 @@ def read_start_ticks(directory: Path) -> int:
     """Start of the process at /proc/PID, in clock ticks since boot (field 22 of stat)."""
     stat = (directory / "stat").read_text(errors="replace")
     return int(stat.rpartition(")")[2].split()[19])
+
+
+# The longest cmdline that is read, in bytes: it can have megabytes, and what tells of an owner
+# comes early.
+_MAX_CMDLINE = 1 << 18
+
+
+def read_cmdline(directory: Path) -> bytes:
+    """The arguments of the process at /proc/PID, a NUL after each; empty for a kernel thread."""
+    with (directory / "cmdline").open("rb") as file:
+        return file.read(_MAX_CMDLINE)
+
+
+def read_cgroup(directory: Path) -> bytes:
+    """/proc/PID/cgroup: a line per hierarchy. Empty where the kernel has no cgroups."""
+    try:
+        return (directory / "cgroup").read_bytes()
+    except FileNotFoundError:
+        # CONFIG_CGROUPS=n, if the process is there at all.
+        if directory.exists():
+            return b""
+        raise
+
+
+def read_uid(directory: Path) -> int:
+    """The real uid of the process at /proc/PID.
+
+    Neither the effective one, which a set-user-ID program changes, nor the owner of the files
+    below /proc/PID, which is root where the process may not be dumped.
+    """
+    status = (directory / "status").read_text(errors="replace")
+    return int(status.partition("\nUid:")[2].split(maxsplit=1)[0])
+
+
+def read_users(passwd: Path) -> dict[int, str]:
+    """Names of users by uid, of a file like /etc/passwd; the first of several names counts."""
+    try:
+        lines = passwd.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return {}
+    users: dict[int, str] = {}
+    for line in lines:
+        name, *rest = line.split(":")
+        if len(rest) >= 2 and rest[1].isdecimal():
+            users.setdefault(int(rest[1]), name)
+    return users

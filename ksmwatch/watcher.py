@@ -273,6 +273,7 @@ class Watcher:
             start_time=identity.start_ticks,
             comm=identity.comm,
             name=identity.name,
+            owner=identity.owner,
             mappings=count.mappings,
             confidence=Confidence.EXACT if count.exact else Confidence.ESTIMATED,
             movements=count.moves,

@@ -8,12 +8,15 @@ from typing import Any
 from ksmwatch.areas import Area
 from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
 from ksmwatch.metrics import LOSSES
+from ksmwatch.owners import Owner, OwnerKind
 from ksmwatch.reconcile import Residue, RunState
 from ksmwatch.records import Movement, Total
 from ksmwatch.snapshot import Confidence, Process, Snapshot
 from ksmwatch.sources import KernelNumbers
 
 STRAY = Area(0x7F0000000000, 0x7F0000010000, 3, mergeable=False, name="[heap]")
+
+UNIT = Owner(OwnerKind.UNIT, "tenant.service", "tenant.service", manager="systemd")
 
 
 def process(**changes: Any) -> Process:
@@ -23,6 +26,7 @@ def process(**changes: Any) -> Process:
         "start_time": 9000,
         "comm": "tenant",
         "name": "tenant-with-a-long-name",
+        "owner": UNIT,
         "mappings": 100,
         "confidence": Confidence.EXACT,
         "movements": (80, 10, 5, 25, 19, 1),

@@ -11,6 +11,7 @@ import pytest
 from ksmwatch.backend import Budget, Evidence, Mode
 from ksmwatch.ledger import Count
 from ksmwatch.metrics import LOSSES
+from ksmwatch.owners import OwnerKind
 from ksmwatch.processes import ProcessTable
 from ksmwatch.reconcile import Residue, RunWatch
 from ksmwatch.snapshot import Confidence
@@ -96,6 +97,7 @@ def test_a_snapshot_joins_counts_names_and_the_kernels_numbers(host: Host) -> No
     assert (large.kernel_merging_pages, small.kernel_merging_pages) == (None, 9)
     assert (large.read_age, small.read_age) == (80.0, 70.0)
     assert small.residue is Residue.MERGED
+    assert small.owner.key == (OwnerKind.UNIT, "tenant.service")
     assert made.kernel_mappings == 10
     assert made.numbers.meminfo == {"MemTotal": 5}
     assert made.kernel == capable().release
