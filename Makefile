@@ -11,7 +11,7 @@ VM := tests/vm/run
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
 PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make
 
-.PHONY: help demo test test-unit test-fixtures test-kernel soak lint format docs fixtures setup packages \
+.PHONY: help demo test test-unit test-kernel soak accuracy lint format docs fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -34,6 +34,9 @@ KERNEL ?= 6.12
 
 soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL=
 	@$(VM) --kernel $(KERNEL) --memory 3G -- $(BIN)/python -m tests.fuzz.fuzz --seed $(SEED) --ops $(OPS)
+
+accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: docs/accuracy.md
+	@$(BIN)/python -m bench.accuracy
 
 lint: setup ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check .

@@ -40,6 +40,7 @@ class Attachments:
         self._links = dict(links or {})
         self._sys = sys
         self.unkept = 0
+        self._ids: dict[str, int] = {}
 
     def attach(self, probes: Iterable[Probe]) -> None:
         """Attach all programs of the probes: all or none. Raises AttachError."""
@@ -74,21 +75,44 @@ class Attachments:
         """Detach the probes, the last one first."""
         for probe in reversed(list(probes)):
             for program in probe.programs:
-                link = self._links.pop(program.name, None)
-                if link is not None:
-                    self._keep.drop(f"link-{program.name}")
+                if program.name not in self._links:
+                    continue
+                # Somebody may have closed it in our back, and the number be another file's now.
+                ours = self._is_ours(program.name)
+                link = self._links.pop(program.name)
+                self._keep.drop(f"link-{program.name}")
+                if ours:
                     os.close(link)
 
     def holds(self, probes: Iterable[Probe]) -> bool:
         """Whether every program of the probes is attached, and is the one that we know."""
-        return all(self._is_ours(program.name) for probe in probes for program in probe.programs)
+        return self.first_lost(probes) is None
+
+    def first_lost(self, probes: Iterable[Probe]) -> Probe | None:
+        """The first of the probes that is not attached, if any."""
+        for probe in probes:
+            if not all(self._is_ours(program.name) for program in probe.programs):
+                return probe
+        return None
 
     def _is_ours(self, name: str) -> bool:
         link = self._links.get(name)
         if link is None:
             return False
         try:
-            return libbpf.link_program(link) == int(libbpf.prog_info(self._programs[name]).id)
+            return libbpf.link_program(link) == self._program_id(name)
         except OSError:
             # A perf event from before there were links: it is attached as long as it is open.
-            return True
+            return _is_perf_event(link)
+
+    def _program_id(self, name: str) -> int:
+        if name not in self._ids:
+            self._ids[name] = int(libbpf.prog_info(self._programs[name]).id)
+        return self._ids[name]
+
+
+def _is_perf_event(fd: int) -> bool:
+    try:
+        return str(Path(f"/proc/self/fd/{fd}").readlink()) == "anon_inode:[perf_event]"
+    except OSError:
+        return False

@@ -61,14 +61,25 @@ class MapState:
 
 @dataclass(frozen=True)
 class AuditState:
-    """What the auditor has done. Surplus and missing: pages by which counts were wrong."""
+    """What the auditor has done.
+
+    Surplus and missing: pages by which counts that passed for exact were wrong. Corrected:
+    pages by which counts were wrong after a loss that had put them in doubt.
+    """
 
     reads: int = 0
     rounds: int = 0
     surplus: int = 0
     missing: int = 0
+    corrected_surplus: int = 0
+    corrected_missing: int = 0
     # Counted less found, of the last drift; None while there was none.
     last: int | None = None
+
+    @property
+    def drift(self) -> int:
+        """Pages by which counts were wrong unannounced, of either sign."""
+        return self.surplus + self.missing
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,14 @@ EVENTS: tuple[Event, ...] = (
         asleep=True,
         required=False,
     ),
-    Event("break_cow", "ksmd unshares a page after a failed merge", ("break_cow",), required=False),
+    Event(
+        "break_cow",
+        "ksmd unshares a page after a failed merge",
+        ("break_cow",),
+        # It can be over before a daemon that was asleep has woken up.
+        asleep=True,
+        required=False,
+    ),
 )
 
 # A better source than any function for this one: the child has its process id by then.

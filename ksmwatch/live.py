@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ksmwatch import libbpf, sources
+from ksmwatch import libbpf, sources, switches
 from ksmwatch.attach import AttachError, Attachments
 from ksmwatch.audit import Allowance, Round
 from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
+from ksmwatch.events import Mechanism
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.keep import Keep, Nowhere
 from ksmwatch.ledger import Count, counts
 from ksmwatch.loader import Loaded
+from ksmwatch.log import logger
 from ksmwatch.maps import Maps
 from ksmwatch.plan import Plan, Probe
 from ksmwatch.reading import ProcessReader
@@ -30,6 +32,8 @@ from ksmwatch.records import Control, Total
 # Events whose loss makes a count wrong. A missed mm_goes shows as a stale account, a missed
 # mm_opened as a read that could not be attributed.
 _COUNTING = frozenset({"rmap_add", "rmap_remove", "merge", "enter", "fork"})
+# What repairs itself must not take more than a twentieth of the time.
+_PATIENCE = 19
 
 
 class Live:
@@ -73,6 +77,15 @@ class Live:
         self._slept_at: int | None = None
         self._sweep_signs = 0
         self._next_sweep = 0.0
+        # Why attached probes do not run, and how often that was seen.
+        self._stopped: str | None = None
+        self._stops = 0
+        # Which probe is not attached any more, as a sentence.
+        self._lost: str | None = None
+        self._drift_seen = 0
+        # Why all probes have to be attached anew, and not before when.
+        self._renewal: str | None = None
+        self._next_renewal = 0.0
         self._allowance = Allowance(audit_share)
         self._round = Round()
         self.run = RunWatch()
@@ -97,10 +110,7 @@ class Live:
         left = self.maps.read_control()
         self.adopted = True
         if left.opening_doubt or not self._attached.holds(self._hooks):
-            self._attached.detach(self._hooks)
-            self._forget_accounts()
-            self._control(doubt=True, asleep=True)
-            self.wake()
+            self._begin_anew()
             return True
         self.asleep = self.reader.opening = False
         self._sweep_signs = left.sweep_signs
@@ -132,10 +142,48 @@ class Live:
         self.reader.opening = False
         self._control(doubt=False)
 
-    def _try_to_wake(self) -> None:
+    def _begin_anew(self) -> None:
+        """Take all probes off, as far as they are on, put them on, and read every process."""
+        self._attached.detach(self.plan.probes)
+        self._forget_accounts()
+        # As if asleep: if the probes cannot go on now, every tick tries again.
+        self.asleep = self.reader.opening = True
+        self._slept_at = None
+        self._control(doubt=True, asleep=True)
+        self._attached.attach(self._sentry)
+        self.wake()
+
+    def _renew(self, why: str) -> None:
+        """Attach all probes anew, and every count after it.
+
+        Accounts whose mm went meanwhile have to go. What is wrong by now is exported and logged
+        before that, while there is something to compare with.
+        """
+        began = time.monotonic()
+        self.losses["renewals"] += 1
+        logger.warning("all probes are attached anew and every process is read", extra={"why": why})
+        self._attached.detach(self.plan.probes)
+        self._attempt(lambda: self._attached.attach(self.plan.probes))
+        if self._refused is None:
+            self.sweep()
+            self.reader.opening = True
+            self._control(doubt=True)
+            self._forget_accounts()
+            self.sweep()
+            self.reader.opening = False
+            self._control(doubt=False)
+        else:
+            self._attempt(self._begin_anew)
+        self._drift_seen = self.reader.audited.drift
+        self._renewal = None
+        self._see_lost()
+        ended = time.monotonic()
+        self._next_renewal = ended + _PATIENCE * (ended - began)
+
+    def _attempt(self, attach: Callable[[], None]) -> None:
         """What could be attached before can be refused now; then nothing is known."""
         try:
-            self.wake()
+            attach()
         except AttachError as error:
             self.losses["attach_failed"] += 1
             self._refused = f"{error.probe.symbol} cannot be attached any more: {error.strerror}"
@@ -191,22 +239,34 @@ class Live:
         """Grows when something happened after which any process may be wrong."""
         seen = (Total.FAMILIES_TRUNCATED, Total.CONVERSIONS_UNSEEN, Total.EVENTS_LOST)
         missed = sum(self._missed(probe) for probe in self.plan.probes if probe.event in _COUNTING)
-        return missed + sum(self.maps.total(which) for which in seen)
+        return self._stops + missed + sum(self.maps.total(which) for which in seen)
+
+    def _unread(self) -> str | None:
+        unread = self._signs() - self._sweep_signs
+        if not unread:
+            return None
+        return f"{unread} events concerned processes that have not been read yet"
+
+    def _announce(self) -> None:
+        """Tell the reader which loss explains wrong counts; without one they are drift."""
+        self.reader.announced = self._why_unknown() or self._unread()
+
+    def _why_unknown(self) -> str | None:
+        """Why no count is known, whatever was read."""
+        return self._refused or self._stopped or self._lost or self._renewal
 
     @property
     def doubt(self) -> str | None:
         """Why the sum over the host is not known, if so."""
-        if self._refused is not None:
-            return self._refused
+        unknown = self._why_unknown()
+        if unknown is not None:
+            return unknown
         if self.reader.full:
             return f"the account map is full: {self.reader.full} processes have no account"
         denied = self.reader.denied()
         if denied:
             return f"{denied} process{'es' * (denied > 1)} cannot be read"
-        unread = self._signs() - self._sweep_signs
-        if unread:
-            return f"{unread} events concerned processes that have not been read yet"
-        return None
+        return self._unread()
 
     # ---- what the daemon calls ----
 
@@ -223,13 +283,25 @@ class Live:
     def _settle(self, budget: Budget, *, patient: bool) -> None:
         """Go to sleep or wake up, and read what is in doubt, within the budget."""
         run = self._see_run()
+        self._see_switches()
+        self._see_lost()
         if self.asleep:
-            if run == SCANNING or self._slept_at != self._stirrings():
-                self._try_to_wake()
+            if self._lost or self._renewal:
+                self._renewal = None
+                self._attempt(self._begin_anew)
+            elif run == SCANNING or self._slept_at != self._stirrings():
+                self._attempt(self.wake)
             return
-        due = not patient or time.monotonic() >= self._next_sweep
+        now = time.monotonic()
+        if self.reader.audited.drift != self._drift_seen:
+            self._renewal = self._renewal or "counts have drifted"
+        why = self._lost or self._renewal
+        if why is not None and self._stopped is None and now >= self._next_renewal:
+            self._renew(why)
+        due = not patient or now >= self._next_sweep
         if due and self._signs() != self._sweep_signs:
             self.sweep()
+        self._announce()
         self.settle_doubts(budget)
         if run == UNMERGED:
             self._verify_residue(budget)
@@ -260,6 +332,28 @@ class Live:
             self.losses["run_unreadable"] += 1
         self.run.see(run)
         return run
+
+    def _see_switches(self) -> None:
+        """While probes do not run, and once more after it, any process may be wrong."""
+        kprobes = Mechanism.KPROBE in {probe.mechanism for probe in self.plan.probes}
+        stopped = switches.read_stopped(self._proc, self._sys, kprobes=kprobes)
+        if stopped is not None and self._stopped is None:
+            self.losses["probes_stopped"] += 1
+        if stopped is not None or self._stopped is not None:
+            self._stops += 1
+            # Whatever stirs now is not seen: no reason to take all counts for 0.
+            self._slept_at = None
+        if stopped is None and self._stopped is not None:
+            # Kernel 6.1 does not put every trampoline on again.
+            self._renewal = "probes did not run for a while"
+        self._stopped = stopped
+
+    def _see_lost(self) -> None:
+        """A probe that is not attached any more, of those that should be."""
+        lost = self._attached.first_lost(self._sentry if self.asleep else self.plan.probes)
+        if lost is not None and self._lost is None:
+            self.losses["probes_lost"] += 1
+        self._lost = None if lost is None else f"the probe on {lost.symbol} was taken off"
 
     def _verify_residue(self, budget: Budget) -> None:
         """After `run=2`: read whoever still has mappings, and has not been read since."""
@@ -312,19 +406,18 @@ class Live:
         not yet read is in a later listing.
         """
         began = time.monotonic()
+        self._announce()
         self._sweep_signs = self._signs()
         self.reader.full = 0
-        # A difference is no drift where signs have announced it.
-        self.reader.announced = True
         seen: set[int] = set()
         while new := [pid for pid in sources.pids(self._proc) if pid not in seen]:
             for pid in new:
                 seen.add(pid)
                 self.reader.read(pid)
-        self.reader.announced = False
+        self._announce()
         ended = time.monotonic()
-        # Signs that never cease must not make sweeping more than a twentieth of the time.
-        self._next_sweep = ended + 19 * (ended - began)
+        # Signs may never cease.
+        self._next_sweep = ended + _PATIENCE * (ended - began)
         self._control(doubt=self.reader.opening)
 
     # ---- state for the snapshot ----

@@ -234,6 +234,13 @@ CATALOGUE: tuple[Spec, ...] = (
         ("sign",),
     ),
     Spec(
+        "ksmwatch_corrected_pages",
+        "counter",
+        "Pages by which counts were wrong when read, by sign, after a loss that had put them in "
+        "doubt (see ksmwatch_losses_total). Healed at once.",
+        ("sign",),
+    ),
+    Spec(
         "ksmwatch_last_drift_pages",
         "gauge",
         "Counted less found at the last such read, signed; absent while there was none.",
@@ -297,8 +304,11 @@ LOSSES = (
     "events_lost",
     "families_truncated",
     "mm_opened_unseen",
+    "probes_lost",
+    "probes_stopped",
     "reads_denied",
     "reads_disturbed",
+    "renewals",
     "run_unreadable",
     "sources_unreadable",
     "stale_accounts",
@@ -408,6 +418,13 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
         yield (
             "ksmwatch_drift_pages",
             [(("surplus",), s.audit.surplus), (("missing",), s.audit.missing)],
+        )
+        yield (
+            "ksmwatch_corrected_pages",
+            [
+                (("surplus",), s.audit.corrected_surplus),
+                (("missing",), s.audit.corrected_missing),
+            ],
         )
         yield "ksmwatch_last_drift_pages", _one(s.audit.last)
     if s.map_state is not None:

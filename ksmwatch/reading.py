@@ -42,7 +42,7 @@ class ProcessReader:
     """Reads processes and settles their accounts. Only one thread may use it.
 
     `opening`: accounts may be missing for no fault, so a process without one is no drift.
-    `announced`: lost events have announced wrong counts, so those are no drift either.
+    `announced`: the loss that lets wrong counts be expected, which are no drift then; or None.
     `full`: number of processes that found no room for an account.
     """
 
@@ -58,7 +58,7 @@ class ProcessReader:
         self._losses = losses
         self._proc = proc
         self.opening = True
-        self.announced = False
+        self.announced: str | None = None
         self._migrations: Migrations | None = None
         self._stuck = 0
         self.full = 0
@@ -162,27 +162,38 @@ class ProcessReader:
             if mappings == 0:
                 return True
             # Without an account no event could have been seen: open one and look again.
-            if self._open(file) and not (self.opening or self.announced):
+            if self._open(file) and not self.opening:
                 self._report(pid, counted=0, found=mappings)
             return False
         count = ledger.count(file.mm, after, self._maps.baseline(file.mm))
-        if count.exact and count.mappings != mappings and not self.announced:
+        if count.exact and count.mappings != mappings:
             self._report(pid, counted=count.mappings, found=mappings)
         self._maps.put_baseline(file.mm, settle(after, mappings))
         self._read_at[after.id] = time.monotonic()
         return True
 
     def _report(self, pid: int, *, counted: int, found: int) -> None:
-        """Drift: exported signed, logged once with its evidence; the caller heals it."""
+        """A wrong count: exported signed, logged once with its evidence; the caller heals it."""
+        surplus, missing = max(counted - found, 0), max(found - counted, 0)
+        told = self.audited
+        evidence = {"pid": pid, "counted": counted, "found": found, "drift": counted - found}
+        if self.announced is not None:
+            self.audited = replace(
+                told,
+                corrected_surplus=told.corrected_surplus + surplus,
+                corrected_missing=told.corrected_missing + missing,
+            )
+            logger.info("a count was corrected", extra={**evidence, "why": self.announced})
+            return
         self.audited = replace(
-            self.audited,
-            surplus=self.audited.surplus + max(counted - found, 0),
-            missing=self.audited.missing + max(found - counted, 0),
+            told,
+            surplus=told.surplus + surplus,
+            missing=told.missing + missing,
             last=counted - found,
         )
         logger.warning(
             "the count of a process had drifted from its page tables and was healed",
-            extra={"pid": pid, "counted": counted, "found": found, "drift": counted - found},
+            extra=evidence,
         )
 
     def _open(self, file: Opened) -> bool:

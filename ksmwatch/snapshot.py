@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from ksmwatch.areas import Area
@@ -16,6 +17,7 @@ from ksmwatch.exact import PAGE_SIZE
 from ksmwatch.owners import Owner
 from ksmwatch.reconcile import Residue, RunState
 from ksmwatch.records import Movement
+from ksmwatch.rollup import Holding, Key, Moves, roll_up, saved_pages
 from ksmwatch.sources import KernelNumbers
 
 SCHEMA = "ksmwatch.snapshot/1"
@@ -37,7 +39,8 @@ class Process:
 
     `start_time` is field 22 of /proc/PID/stat, in clock ticks since boot: with the pid it
     names a process for ever, whatever the wall clock does. `kernel_merging_pages` is ksmd's
-    own number, None where it could not be read. `read_age`: seconds since the last exact read.
+    own number, None where it could not be read; `zero_pages` likewise, PTEs in which KSM has put
+    the zero page (since 6.6). `read_age`: seconds since the last exact read.
     """
 
     pid: int
@@ -49,9 +52,15 @@ class Process:
     confidence: Confidence
     movements: tuple[int, ...]
     kernel_merging_pages: int | None
+    zero_pages: int | None
     read_age: float | None
     stray: tuple[Area, ...] | None
     residue: Residue
+
+    @property
+    def exact(self) -> bool:
+        """Whether the count is known to equal the page tables."""
+        return self.confidence is Confidence.EXACT
 
     @property
     def stray_mappings(self) -> int | None:
@@ -73,7 +82,11 @@ class Process:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that is known at `time` (seconds since the epoch)."""
+    """Everything that is known at `time` (seconds since the epoch).
+
+    `unnamed`: mappings of address spaces of which no process is known. `moved`: movements by
+    owner, see rollup.Turnover.
+    """
 
     time: float
     duration: float
@@ -84,6 +97,8 @@ class Snapshot:
     asleep: bool
     doubt: str | None
     processes: tuple[Process, ...]
+    unnamed: int
+    moved: Mapping[Key, Moves]
     numbers: KernelNumbers
     totals: Mapping[str, int]
     losses: Mapping[str, int]
@@ -94,13 +109,28 @@ class Snapshot:
 
     @property
     def mappings(self) -> int:
-        """PTEs on the host that map a KSM page: the sum over the processes."""
-        return sum(process.mappings for process in self.processes)
+        """PTEs on the host that map a KSM page: of all processes, and of whom none is known."""
+        return sum(process.mappings for process in self.processes) + self.unnamed
+
+    @cached_property
+    def owners(self) -> tuple[Holding, ...]:
+        """What each owner holds, the largest first; their mappings add up to the host's."""
+        return roll_up(self.processes, self.unnamed, self._pages_shared, self.moved)
+
+    @property
+    def _pages_shared(self) -> int | None:
+        return (self.numbers.ksm or {}).get("pages_shared")
+
+    @property
+    def saved(self) -> int | None:
+        """Bytes that merging saves, see rollup.saved_pages; None if unknown."""
+        pages = saved_pages(self.mappings, self._pages_shared)
+        return None if pages is None else pages * PAGE_SIZE
 
     @property
     def estimated(self) -> int:
         """Number of processes whose count is not known to be exact."""
-        return sum(p.confidence is not Confidence.EXACT for p in self.processes)
+        return sum(not p.exact for p in self.processes)
 
     @property
     def confidence(self) -> Confidence:
@@ -154,10 +184,27 @@ def _process(process: Process) -> dict[str, Any]:
         "movements": _movements(process.movements),
         "kernel_merging_pages": process.kernel_merging_pages,
         "kernel_lag": process.kernel_lag,
+        "zero_pages": process.zero_pages,
         "last_read_seconds": process.read_age,
         "residue": process.residue.value,
         "stray_mappings": process.stray_mappings,
         "stray_areas": [_area(area) for area in (process.stray or ())[:_MAX_AREAS]],
+    }
+
+
+def _holding(holding: Holding) -> dict[str, Any]:
+    return {
+        **asdict(holding.owner),
+        "processes": holding.processes,
+        "estimated_processes": holding.estimated,
+        "mappings": holding.mappings,
+        "bytes": holding.bytes,
+        "saved_bytes": holding.saved,
+        "movements": _movements(holding.movements),
+        "kernel_merging_pages": holding.kernel_merging_pages,
+        "kernel_lag": holding.kernel_lag,
+        "stray_mappings": holding.stray_mappings,
+        "zero_pages": holding.zero_pages,
     }
 
 
@@ -186,6 +233,8 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
         "host": {
             "mappings": snapshot.mappings,
             "bytes": snapshot.mappings * PAGE_SIZE,
+            "saved_bytes": snapshot.saved,
+            "unnamed_mappings": snapshot.unnamed,
             "confidence": snapshot.confidence.value,
             "reason": snapshot.reason,
             "estimated_processes": snapshot.estimated,
@@ -195,6 +244,7 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
             "run_age_seconds": snapshot.run.age,
             "residue": {kind.value: snapshot.residue(kind) for kind in Residue},
         },
+        "owners": [_holding(holding) for holding in snapshot.owners],
         "processes": [_process(process) for process in snapshot.processes],
         "sources": {
             "ksm": snapshot.numbers.ksm,

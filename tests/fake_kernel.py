@@ -142,7 +142,12 @@ class FakeAttachments:
 
     def holds(self, probes: Iterable[Probe]) -> bool:
         """Whether all are attached."""
-        return _programs(probes) <= self._kernel.attached
+        return self.first_lost(probes) is None
+
+    def first_lost(self, probes: Iterable[Probe]) -> Probe | None:
+        """The first that is not attached."""
+        lost = (p for p in probes if not _programs([p]) <= self._kernel.attached)
+        return next(lost, None)
 
 
 def _programs(probes: Iterable[Probe]) -> set[str]:

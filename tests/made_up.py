@@ -31,6 +31,7 @@ def process(**changes: Any) -> Process:
         "confidence": Confidence.EXACT,
         "movements": (80, 10, 5, 25, 19, 1),
         "kernel_merging_pages": 110,
+        "zero_pages": 8,
         "read_age": 2.5,
         "stray": (STRAY,),
         "residue": Residue.MERGED,
@@ -51,6 +52,8 @@ def snapshot(**changes: Any) -> Snapshot:
         "asleep": False,
         "doubt": None,
         "processes": (process(),),
+        "unnamed": 0,
+        "moved": {UNIT.key: (81, 12, 7, 26, 20, 9)},
         "numbers": numbers(),
         "totals": {kind.name.lower(): 1000 + kind for kind in kinds},
         "losses": dict.fromkeys(LOSSES, 0),
@@ -59,7 +62,15 @@ def snapshot(**changes: Any) -> Snapshot:
         ),
         "map_state": MapState(accounts=1, limit=65536, memory=8388608, kept=True, adopted=False),
         "run": RunState(1, 30.0),
-        "audit": AuditState(reads=12, rounds=3, surplus=4, missing=1, last=-1),
+        "audit": AuditState(
+            reads=12,
+            rounds=3,
+            surplus=4,
+            missing=1,
+            corrected_surplus=6,
+            corrected_missing=2,
+            last=-1,
+        ),
     }
     return Snapshot(**{**values, **changes})
 
@@ -91,6 +102,7 @@ def poll(**changes: Any) -> Snapshot:
         "mode_reason": "No BPF here.",
         "doubt": "polled",
         "processes": (process(movements=(), confidence=Confidence.ESTIMATED),),
+        "moved": {},
         "totals": {},
         "probes": (),
         "map_state": None,

@@ -25,14 +25,14 @@ ORDER = (
     *("errors", "log", "config"),
     *("libbpf", "btf", "layout", "events", "facts", "plan"),
     *("records", "loader", "keep", "adopt", "attach", "maps"),
-    *("ledger", "sources", "exact", "areas", "reconcile", "audit", "backend"),
+    *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
-    *("owners", "processes", "snapshot"),
+    *("owners", "processes", "rollup", "snapshot"),
     *("metrics", "watcher", "render", "service", "web", "docs"),
     *("record", "oneshot", "check", "inspection", "daemon", "cli", "__main__"),
 )
 # Judgement: no file, no clock, no kernel.
-PURE = ("layout", "events", "plan", "records", "ledger", "owners", "snapshot", "render")
+PURE = ("layout", "events", "plan", "records", "ledger", "owners", "rollup", "snapshot", "render")
 EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}
 
 

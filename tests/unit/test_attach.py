@@ -25,6 +25,8 @@ class Kernel:
         self._next = 100
         monkeypatch.setattr(libbpf, "attach_kprobe", self._kprobe)
         monkeypatch.setattr(libbpf, "raw_tracepoint_open", self._raw_tracepoint)
+        monkeypatch.setattr(libbpf, "link_program", self._link_program)
+        monkeypatch.setattr(libbpf, "prog_info", lambda fd: SimpleNamespace(id=fd + 1000))
         monkeypatch.setattr(module, "os", SimpleNamespace(close=self.attached.pop))
 
     def _add(self, prog_fd: int, *what: object) -> int:
@@ -33,6 +35,11 @@ class Kernel:
         self._next += 1
         self.attached[self._next] = (prog_fd, *what)
         return self._next
+
+    def _link_program(self, link: int) -> int:
+        if link not in self.attached:
+            raise OSError(77, "link info: File descriptor in bad state")
+        return int(str(self.attached[link][0])) + 1000
 
     def _kprobe(self, prog_fd: int, symbol: str, *, at_return: bool, sys: Path) -> int:
         return self._add(prog_fd, "kprobe", symbol, at_return, sys)
@@ -138,3 +145,34 @@ def test_a_link_counts_only_if_it_has_our_program(
     assert not Attachments(PROGRAMS, keep, links).holds(fork)
     half = [replace(merge[0], programs=merge[0].programs[:1])]
     assert Attachments(PROGRAMS, keep, links).holds(half)
+
+
+def test_what_somebody_else_has_taken_off_is_missed_and_not_closed_again(
+    kernel: Kernel, keep: FakeKeep
+) -> None:
+    attachments = Attachments(PROGRAMS, keep)
+    attachments.attach(PLANS[Wish.FENTRY])
+    assert attachments.first_lost(PLANS[Wish.FENTRY]) is None
+    merge = next(probe for probe in PLANS[Wish.FENTRY] if probe.event == "merge")
+    links = {program: number for number, (program, *_) in kernel.attached.items()}
+    first, second = (links[PROGRAMS[program.name]] for program in merge.programs)
+    del kernel.attached[first]
+    # The number of this one belongs to another link now.
+    kernel.attached[second] = (-1, "somebody else's")
+    assert attachments.first_lost(PLANS[Wish.FENTRY]) == merge
+    attachments.detach(PLANS[Wish.FENTRY])
+    assert kernel.attached == {second: (-1, "somebody else's")}
+    assert keep.kept == {}
+
+
+def test_a_perf_event_without_a_link_counts_as_long_as_it_is_open(
+    kernel: Kernel, keep: FakeKeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge = next(probe for probe in PLANS[Wish.KPROBE] if probe.event == "merge")
+    links = {program.name: 2000 + n for n, program in enumerate(merge.programs)}
+    attachments = Attachments(PROGRAMS, keep, links)
+    assert not attachments.holds([merge])
+    monkeypatch.setattr(Path, "readlink", lambda self: Path("anon_inode:[perf_event]"))
+    assert attachments.holds([merge])
+    monkeypatch.setattr(Path, "readlink", lambda self: Path("socket:[1]"))
+    assert not attachments.holds([merge])

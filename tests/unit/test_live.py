@@ -230,12 +230,13 @@ def test_where_no_ksm_page_exists_the_hot_hooks_come_off(kernel: Kernel, idle: L
         "kretfunc__try_to_merge_one_page",
         "kretfunc__mm_access",
         "kfunc__ksm_might_need_to_copy",
+        "kfunc__break_cow",
     }
     # Doubt before the hooks come off: what opens meanwhile must not pass for exact.
     assert kernel.log[-2:] == ["doubt", "detach"]
     assert (kernel.accounts, idle.counts()) == ({}, [])
     attached = {state.event for state in idle.probes() if state.attached}
-    assert attached == {"merge", "mm_opened", "swapin"}
+    assert attached == {"break_cow", "merge", "mm_opened", "swapin"}
 
 
 def test_after_unmerging_it_sleeps_as_well(kernel: Kernel, idle: Live) -> None:

@@ -95,6 +95,8 @@ def test_a_live_host_has_every_metric_of_the_catalogue() -> None:
         ("miscounted_pages_total", {}, 1017),
         ("break_cow_left_total", {}, 1018),
         ("drift_pages_total", {"sign": "surplus"}, 4),
+        ("corrected_pages_total", {"sign": "surplus"}, 6),
+        ("corrected_pages_total", {"sign": "missing"}, 2),
         ("last_drift_pages", {}, -1),
         ("residue_mappings", {"kind": "merged"}, 100),
         ("residue_mappings", {"kind": "left"}, 0),

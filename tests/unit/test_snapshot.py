@@ -96,6 +96,7 @@ def test_a_process_in_the_document() -> None:
             },
             "kernel_merging_pages": 110,
             "kernel_lag": -10,
+            "zero_pages": 8,
             "last_read_seconds": 2.5,
             "residue": "merged",
             "stray_mappings": 3,
@@ -148,7 +149,15 @@ def test_the_document_of_a_live_host() -> None:
         "kept": True,
         "adopted": False,
     }
-    assert document["audit"] == {"reads": 12, "rounds": 3, "surplus": 4, "missing": 1, "last": -1}
+    assert document["audit"] == {
+        "reads": 12,
+        "rounds": 3,
+        "surplus": 4,
+        "missing": 1,
+        "corrected_surplus": 6,
+        "corrected_missing": 2,
+        "last": -1,
+    }
     assert document["probes"] == [
         {
             "event": "merge",

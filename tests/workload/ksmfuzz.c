@@ -31,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "memory.h"
 
@@ -470,6 +471,7 @@ static const struct verb {
 #define VERBS (int)(sizeof(verbs) / sizeof(*verbs))
 
 static unsigned long done[VERBS][MAX_ERRNO];
+static double seconds[VERBS];
 static bool unwanted[VERBS];
 
 static void *do_beside(void *step)
@@ -771,9 +773,16 @@ static void spawn(void)
     born(slot, ROOT, &nothing, pid);
 }
 
-static void operate(void)
+static double now(void)
 {
-    struct step s = draw_step();
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+static void do_operation(struct step s)
+{
     struct order order;
     int slot;
 
@@ -793,6 +802,15 @@ static void operate(void)
     }
     begin(slot, &order);
     finish(slot, &order);
+}
+
+static void operate(void)
+{
+    struct step s = draw_step();
+    double began = now();
+
+    do_operation(s);
+    seconds[s.verb] += now() - began;
 }
 
 /* Says where it stands and waits for a line. */
@@ -824,7 +842,7 @@ static void report_counters(void)
 
         for (int error = 0; error < MAX_ERRNO; error++)
             all += done[verb][error];
-        printf("operation %s %lu", verbs[verb].name, all);
+        printf("operation %s %lu in %.1f s", verbs[verb].name, all, seconds[verb]);
         for (int error = 1; error < MAX_ERRNO; error++)
             if (done[verb][error])
                 printf(" %s:%lu", error == MAX_ERRNO - 1 ? "died" : strerrorname_np(error),

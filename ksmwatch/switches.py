@@ -1,0 +1,31 @@
+"""Switches by which somebody else stops all probes without detaching one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# All at function entries hang on ftrace: fentry trampolines and kprobes alike. Writing 0 turns
+# every call site back into a nop (ftrace_shutdown_sysctl() in kernel/trace/ftrace.c).
+_FTRACE = "sys/kernel/ftrace_enabled"
+# disarm_all_kprobes() in kernel/kprobes.c.
+_KPROBES = "kernel/debug/kprobes/enabled"
+
+
+def read_stopped(proc: Path, sys: Path, *, kprobes: bool) -> str | None:
+    """Why attached probes do not run, as a sentence's beginning; None if nothing stops them.
+
+    `kprobes`: whether any probe is one. A file that cannot be read says nothing: kernels
+    without ftrace or debugfs have none.
+    """
+    if _is_off(proc / _FTRACE):
+        return "probes do not run while kernel.ftrace_enabled is 0"
+    if kprobes and _is_off(sys / _KPROBES):
+        return "probes do not run while /sys/kernel/debug/kprobes/enabled is 0"
+    return None
+
+
+def _is_off(path: Path) -> bool:
+    try:
+        return path.read_text().strip() == "0"
+    except OSError:
+        return False

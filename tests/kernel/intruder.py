@@ -1,0 +1,55 @@
+"""Closes a descriptor of another process, as nothing but a debugger can (x86-64)."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+import os
+
+_GETREGS, _SETREGS, _SINGLESTEP, _ATTACH, _DETACH = 12, 13, 9, 16, 17
+_SYS_CLOSE = 3
+# `syscall` has two bytes, and a process that waits in the kernel is just behind one.
+_SYSCALL_BYTES = 2
+_NAMES = (
+    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx"),
+    *("rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base"),
+    *("ds", "es", "fs", "gs"),
+)
+
+
+class _Registers(ct.Structure):
+    """struct user_regs_struct."""
+
+    _fields_ = [(name, ct.c_uint64) for name in _NAMES]
+
+
+def _ptrace(request: int, pid: int, data: object = None) -> None:
+    libc = ct.CDLL(None, use_errno=True)
+    libc.ptrace.restype = ct.c_long
+    libc.ptrace.argtypes = (ct.c_long, ct.c_long, ct.c_void_p, ct.c_void_p)
+    if libc.ptrace(request, pid, None, data) < 0:
+        code = ct.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def close_in(pid: int, fd: int) -> None:
+    """Let the main thread of a process close one of its descriptors. It must be in a wait."""
+    _ptrace(_ATTACH, pid)
+    os.waitpid(pid, 0)
+    try:
+        before, call = _Registers(), _Registers()
+        _ptrace(_GETREGS, pid, ct.addressof(before))
+        _ptrace(_GETREGS, pid, ct.addressof(call))
+        assert ct.c_int64(before.orig_rax).value >= 0, "the process is not in a system call"
+        call.rip = before.rip - _SYSCALL_BYTES
+        call.rax, call.rdi, call.orig_rax = _SYS_CLOSE, fd, 2**64 - 1
+        _ptrace(_SETREGS, pid, ct.addressof(call))
+        _ptrace(_SINGLESTEP, pid)
+        os.waitpid(pid, 0)
+        _ptrace(_GETREGS, pid, ct.addressof(call))
+        assert call.rax == 0, f"close() gave {ct.c_int64(call.rax).value}"
+        # To the process, its wait was interrupted by a signal.
+        before.rax, before.orig_rax = 2**64 - errno.EINTR, 2**64 - 1
+        _ptrace(_SETREGS, pid, ct.addressof(before))
+    finally:
+        _ptrace(_DETACH, pid)
