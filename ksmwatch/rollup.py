@@ -157,6 +157,28 @@ def _holding(group: list[Member], mappings: int, saved: int | None, moves: Moves
     )
 
 
+def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Holding | None]:
+    """The `top` largest, and all others as one without movements; None if there are none.
+
+    Movements of the others would fall when one of them comes to the top.
+    """
+    shown, rest = holdings[:top], holdings[top:]
+    if not rest:
+        return shown, None
+    other = Holding(
+        owner=UNKNOWN,
+        processes=sum(h.processes for h in rest),
+        estimated=sum(h.estimated for h in rest),
+        mappings=sum(h.mappings for h in rest),
+        saved=total(h.saved for h in rest),
+        movements=(),
+        kernel_merging_pages=total(h.kernel_merging_pages for h in rest),
+        stray_mappings=total(h.stray_mappings for h in rest),
+        zero_pages=total(h.zero_pages for h in rest),
+    )
+    return shown, other
+
+
 class Turnover:
     """Movements by owner, as far as they were seen. They never fall while the owner is there.
 
