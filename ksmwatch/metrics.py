@@ -93,6 +93,14 @@ CATALOGUE: tuple[Spec, ...] = (
         "bytes. Too small while ksmd has not noticed that all mappings of a page went.",
     ),
     Spec(
+        "ksmwatch_unmerge_needed_bytes",
+        "gauge",
+        "What run=2 would need, by bound. most: a page for each mapping and zero page. least: that "
+        "less pages_shared pages, and less than needed while the kernel counts pages that have no "
+        "mapping any more.",
+        ("bound",),
+    ),
+    Spec(
         "ksmwatch_unnamed_mappings",
         "gauge",
         "Of ksmwatch_mappings, those of address spaces of which no process is known.",
@@ -442,6 +450,8 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample
     yield "ksmwatch_mappings", _one(s.mappings)
     yield "ksmwatch_mapped_bytes", _one(s.mappings * PAGE_SIZE)
     yield "ksmwatch_saved_bytes", _one(s.saved)
+    unmerge = (("least", s.unmerge.at_least), ("most", s.unmerge.at_most))
+    yield "ksmwatch_unmerge_needed_bytes", [((b,), n) for b, n in unmerge if n is not None]
     yield "ksmwatch_unnamed_mappings", _one(s.unnamed)
     yield "ksmwatch_kernel_mappings", _one(s.kernel_mappings)
     yield "ksmwatch_kernel_lag_pages", _one(s.kernel_lag)

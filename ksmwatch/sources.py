@@ -6,6 +6,7 @@ absent from the result, never 0. Parsers are pure functions from text; roots are
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,6 +173,34 @@ def read_cgroup(directory: Path) -> bytes:
         if directory.exists():
             return b""
         raise
+
+
+def unified_path(cgroup: bytes) -> str | None:
+    """The path in the unified hierarchy (v2), of the text of /proc/PID/cgroup; None if none.
+
+    None too where it is not below what we see of that hierarchy (`/..`), or has been removed.
+    """
+    for line in cgroup.split(b"\n"):
+        if line.startswith(b"0::/"):
+            path = os.fsdecode(line[3:])
+            outside = "/../" in f"{path}/" or path.endswith(" (deleted)")
+            return None if outside else path
+    return None
+
+
+def read_room(sys: Path, path: str) -> int | None:
+    """Bytes that a cgroup has left: memory.max less memory.current; negative when over it.
+
+    None where it has no limit (also: the root, no memory controller), or cannot be read.
+    """
+    directory = sys / "fs/cgroup" / path.lstrip("/")
+    try:
+        limit = (directory / "memory.max").read_text()
+        if limit.strip() == "max":
+            return None
+        return int(limit) - int((directory / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def read_uid(directory: Path) -> int:

@@ -13,6 +13,7 @@ from ksmwatch.config import Config
 from ksmwatch.errors import NoLiveError, SourceError
 from ksmwatch.exact import Reader, choose_reader
 from ksmwatch.facts import Facts
+from ksmwatch.forecast import levels
 from ksmwatch.keep import Keep, Nowhere, Pins
 from ksmwatch.ledger import Count
 from ksmwatch.live import Live
@@ -255,6 +256,7 @@ class Watcher:
             processes=tuple(sorted(processes, key=lambda p: (-p.mappings, p.pid))),
             unnamed=sum(unnamed),
             moved=self._turnover.see(moves),
+            rooms=self._rooms(processes),
             numbers=numbers,
             totals=totals,
             losses=self._all_losses(totals),
@@ -263,6 +265,13 @@ class Watcher:
             run=self.backend.run.state,
             audit=self.backend.audit_state(),
         )
+
+    def _rooms(self, processes: list[Process]) -> dict[str, int]:
+        """What cgroups of processes with KSM pages have left, of those with a limit."""
+        sharing = [p for p in processes if p.mappings or p.zero_pages]
+        paths = {path for p in sharing for path in levels(p.cgroup)}
+        rooms = {path: sources.read_room(self._sys, path) for path in paths}
+        return {path: room for path, room in rooms.items() if room is not None}
 
     def _all_losses(self, totals: dict[str, int]) -> dict[str, int]:
         """Losses seen by the daemon and by the programs, every known kind present."""
@@ -285,6 +294,7 @@ class Watcher:
             comm=identity.comm,
             name=identity.name,
             owner=identity.owner,
+            cgroup=sources.unified_path(identity.cgroup),
             mappings=count.mappings,
             confidence=Confidence.EXACT if count.exact else Confidence.ESTIMATED,
             movements=count.moves,

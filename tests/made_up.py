@@ -27,6 +27,7 @@ def process(**changes: Any) -> Process:
         "comm": "tenant",
         "name": "tenant-with-a-long-name",
         "owner": UNIT,
+        "cgroup": "/system.slice/tenant.service",
         "mappings": 100,
         "confidence": Confidence.EXACT,
         "movements": (80, 10, 5, 25, 19, 1),
@@ -54,6 +55,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "processes": (process(),),
         "unnamed": 0,
         "moved": {UNIT.key: (81, 12, 7, 26, 20, 9)},
+        "rooms": {"/system.slice/tenant.service": 1 << 20},
         "numbers": numbers(),
         "totals": {kind.name.lower(): 1000 + kind for kind in kinds},
         "losses": dict.fromkeys(LOSSES, 0),
@@ -89,7 +91,7 @@ def numbers(**changes: Any) -> KernelNumbers:
             "full_scans": 11,
             "pages_scanned": 12345,
         },
-        "meminfo": {"MemTotal": 2048000, "PageTables": 1234},
+        "meminfo": {"MemTotal": 2048000, "MemAvailable": 1024000, "PageTables": 1234},
         "vmstat": {"cow_ksm": 17, "ksm_swpin_copy": 2},
     }
     return KernelNumbers(**{**values, **changes})

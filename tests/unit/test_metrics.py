@@ -81,6 +81,8 @@ def test_a_live_host_has_every_metric_of_the_catalogue() -> None:
         ("processes", {"confidence": "estimated"}, 0),
         ("saved_bytes", {}, 80 * 4096),
         ("unnamed_mappings", {}, 0),
+        ("unmerge_needed_bytes", {"bound": "least"}, 80 * 4096),
+        ("unmerge_needed_bytes", {"bound": "most"}, 100 * 4096),
         ("owner_mappings", OWNER, 100),
         ("owner_mapped_bytes", OWNER, 409600),
         ("owner_saved_bytes", OWNER, 80 * 4096),

@@ -120,6 +120,17 @@ def test_an_owner_in_the_document() -> None:
         "kernel_lag": -10,
         "stray_mappings": 3,
         "zero_pages": 8,
+        "unmerge": {
+            "at_least_bytes": 88 * PAGE_SIZE,
+            "at_most_bytes": 108 * PAGE_SIZE,
+            "available_bytes": 1024000 << 10,
+            "verdict": "fits",
+            "limit": {
+                "cgroup": "/system.slice/tenant.service",
+                "at_most_bytes": 108 * PAGE_SIZE,
+                "left_bytes": 1 << 20,
+            },
+        },
     }
 
 

@@ -196,3 +196,16 @@ def test_zero_pages_are_the_kernels(host: Host) -> None:
     (directory / "ksm_stat").write_text("ksm_rmap_items 1\nksm_zero_pages 6\nksm_merging_pages 2\n")
     made = host.watch(FakeBackend(count(7, 3), count(8, 2))).snapshot(0)
     assert [p.zero_pages for p in made.processes] == [6, None]
+
+
+def test_rooms_are_of_cgroups_with_a_limit_that_share_pages(host: Host) -> None:
+    for pid, cgroup in ((7, "/a/b"), (8, "/a/c"), (9, "/d")):
+        host.proc.process(pid, cgroup=cgroup)
+    for path, limit in (("a", "max"), ("a/b", "9000"), ("a/c", "5000"), ("d", "7000")):
+        directory = host.sys.path / "fs/cgroup" / path
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "memory.max").write_text(f"{limit}\n")
+        (directory / "memory.current").write_text("1000\n")
+    made = host.watch(FakeBackend(count(7, 3), count(8, 1), count(9, 0))).snapshot(0)
+    assert made.rooms == {"/a/b": 8000, "/a/c": 4000}
+    assert [p.cgroup for p in made.processes] == ["/a/b", "/a/c", "/d"]
