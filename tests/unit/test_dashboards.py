@@ -15,7 +15,7 @@ import yaml
 
 from grafana import build
 from ksmwatch import metrics
-from ksmwatch.metrics import CATALOGUE
+from ksmwatch.metrics import CATALOGUE, Series
 from tests import made_up
 from tests.promtool import STANDARD, metrics_of, promtool
 
@@ -180,7 +180,7 @@ def test_columns_are_answers_or_labels(where: str) -> None:
 def scraped() -> Iterator[dict[str, str]]:
     """What a live host exposes, for an hour; counters grow."""
     where = 'job="ksmwatch",instance="a"'
-    for family in metrics.collect(made_up.snapshot()):
+    for family in metrics.collect(made_up.snapshot(), Series()):
         for sample in family.samples:
             labels = "".join(f'{key}="{value}",' for key, value in sample.labels.items())
             step = "+1" if family.type == "counter" else "+0"
