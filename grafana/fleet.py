@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.host import CONFIDENCE, JOB, MODE, confidence, mode, profit, saved
+from grafana.host import CONFIDENCE, JOB, MODE, confidence, mode, profit
 from grafana.host import UID as HOST_UID
 from grafana.parts import BLUE, GREEN, YELLOW, Board, Column, Kind, Panel, drill
 from grafana.processes import TOP
@@ -49,9 +49,9 @@ def _now() -> tuple[Panel, ...]:
         _sum("Hosts that answer", "Scraped now.", "short", f"sum(up{{{ALL}}})", HEALTH, BLUE),
         _sum(
             "Memory saved",
-            "Every mapping but one of each page, and KSM's zero pages, over all hosts.",
+            "What KSM mappings span less one page for each set of equal pages, over all hosts.",
             "bytes",
-            f"sum({saved(ALL)})",
+            f"sum(ksmwatch_saved_bytes{{{ALL}}})",
             HOST_UID,
             GREEN,
         ),
@@ -90,7 +90,7 @@ def _over_time() -> tuple[Panel, ...]:
             "kernels claim that they span.",
             "bytes",
             {
-                "saved": f"sum({saved(ALL)})",
+                "saved": f"sum(ksmwatch_saved_bytes{{{ALL}}})",
                 "mapped": f"sum(ksmwatch_mapped_bytes{{{ALL}}})",
                 "mapped, kernels' claim": f"sum(ksmwatch_kernel_mappings{{{ALL}}}"
                 f" * ksmwatch_page_size_bytes{{{ALL}}})",
@@ -149,7 +149,7 @@ def _hosts() -> tuple[Panel, ...]:
             "Hosts that save most",
             "Click on one to look closer.",
             "bytes",
-            {"{{instance}}": f"topk($top, {saved(ALL)})"},
+            {"{{instance}}": f"topk($top, ksmwatch_saved_bytes{{{ALL}}})"},
             HOST_UID,
             height=10,
             link=CLOSER,

@@ -39,17 +39,6 @@ def mode(labels: str) -> str:
     )
 
 
-def saved(labels: str) -> str:
-    """Memory that merging saves, in bytes: every mapping but one of each page, and zero pages."""
-    return (
-        f"(ksmwatch_mappings{{{labels}}}"
-        f' - ignoring (file) ksmwatch_kernel_pages{{file="pages_shared", {labels}}}'
-        f' + ignoring (file) (sum without (file) (ksmwatch_kernel_pages{{file="ksm_zero_pages",'
-        f" {labels}}}) or 0 * ksmwatch_mappings{{{labels}}}))"
-        f" * ksmwatch_page_size_bytes{{{labels}}}"
-    )
-
-
 def profit(labels: str) -> str:
     """The kernel's estimate, put right by as much as its number of mappings is wrong."""
     return (
@@ -75,9 +64,10 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Memory saved",
-            "Every mapping but one of each page, and KSM's zero pages. Unmerging takes as much.",
+            "What KSM mappings span less one page for each set of equal pages. Too small while "
+            "ksmd has not noticed that all mappings of a page went.",
             "bytes",
-            {"saved": saved(HERE)},
+            {"saved": f"ksmwatch_saved_bytes{{{HERE}}}"},
             PROCESSES,
             width=4,
             height=4,
@@ -220,11 +210,12 @@ def _economics() -> tuple[Panel, ...]:
     return (
         Panel(
             Kind.GRAPH,
-            "Saved, and what is free",
-            "If less is free than merging saves, unmerging would not fit into memory.",
+            "What unmerging would need, and what is free",
+            "Bounds of what run=2 would need. If less is free than the lower one, processes would "
+            "be killed.",
             "bytes",
             {
-                "saved": saved(HERE),
+                "needed at {{bound}}": f"ksmwatch_unmerge_needed_bytes{{{HERE}}}",
                 "free (MemAvailable and swap)": f"ksmwatch_kernel_memory_available_bytes{{{HERE}}}"
                 f" + ksmwatch_kernel_swap_free_bytes{{{HERE}}}",
             },
@@ -259,7 +250,7 @@ def _economics() -> tuple[Panel, ...]:
             "short",
             {
                 "cores per GiB": f"rate(ksmwatch_ksmd_cpu_seconds_total{{{HERE}}}[1h])"
-                f" / ({saved(HERE)} > 0) * 2 ^ 30"
+                f" / (ksmwatch_saved_bytes{{{HERE}}} > 0) * 2 ^ 30"
             },
             HEALTH,
             width=8,
