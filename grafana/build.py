@@ -7,10 +7,10 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana import fleet, health, host, parts, processes
+from grafana import fleet, health, host, owners, parts, processes
 
 DASHBOARDS = Path(__file__).resolve().parent / "dashboards"
-BOARDS = (host.BOARD, processes.BOARD, health.BOARD, fleet.BOARD)
+BOARDS = (host.BOARD, owners.BOARD, processes.BOARD, health.BOARD, fleet.BOARD)
 
 
 def generate() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana.parts import BLUE, GREEN, GREY, RED, YELLOW, Board, Kind, Panel, Variable
 
 UID = "ksmwatch-host"
+OWNERS = "ksmwatch-owners"
 PROCESSES = "ksmwatch-processes"
 HEALTH = "ksmwatch-health"
 
@@ -56,7 +57,7 @@ def _now() -> tuple[Panel, ...]:
             "of each page saves nothing.",
             "bytes",
             {"mapped": f"ksmwatch_mapped_bytes{{{HERE}}}"},
-            PROCESSES,
+            OWNERS,
             width=4,
             height=4,
             steps=((None, BLUE),),
@@ -68,7 +69,7 @@ def _now() -> tuple[Panel, ...]:
             "ksmd has not noticed that all mappings of a page went.",
             "bytes",
             {"saved": f"ksmwatch_saved_bytes{{{HERE}}}"},
-            PROCESSES,
+            OWNERS,
             width=4,
             height=4,
             steps=((None, YELLOW), (0, GREEN)),

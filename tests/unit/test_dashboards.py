@@ -34,6 +34,7 @@ FILLED_IN = {
     "$job": "ksmwatch",
     "$instance": "a",
     "$pid": "42",
+    "$owner": made_up.UNIT.id,
     "$top": "10",
 }
 

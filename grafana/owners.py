@@ -1,0 +1,173 @@
+"""Owners: virtual machines, pods, containers, units and users; one of them closely."""
+
+from __future__ import annotations
+
+from grafana.host import HERE, HOST, JOB
+from grafana.host import UID as HOST_UID
+from grafana.parts import BLUE, Board, Column, Kind, Panel, Variable, drill
+from grafana.processes import TOP
+from grafana.processes import UID as PROCESSES
+
+UID = "ksmwatch-owners"
+HEALTH = "ksmwatch-health"
+
+# All owners that are not among the largest are one row of this kind.
+NAMED = f'kind!="other", {HERE}'
+OWNER = Variable("owner", "Owner", f"label_values(ksmwatch_owner_mappings{{{NAMED}}}, id)")
+THIS = f'id="$owner", {HERE}'
+LEGEND = "{{kind}} {{name}}"
+CLOSER = drill(UID, instance="${instance}", owner="${__field.labels.id}")
+CLOSER_ROW = drill(UID, instance="${instance}", owner="${__data.fields.Id}")
+FIRST = f"topk($top, ksmwatch_owner_mappings{{{NAMED}}})"
+
+
+def _of_first(expression: str) -> str:
+    """Another number of the same owners."""
+    return f"{expression} and on (kind, id) {FIRST}"
+
+
+def _all() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.BARS,
+            "Most memory mapped by KSM",
+            "What the KSM mappings of an owner's processes span. Click on one to look closer.",
+            "bytes",
+            {LEGEND: f"topk($top, ksmwatch_owner_mapped_bytes{{{NAMED}}})"},
+            PROCESSES,
+            height=10,
+            steps=((None, BLUE),),
+            link=CLOSER,
+        ),
+        Panel(
+            Kind.BARS,
+            "Saving, shared out",
+            "The host's saving, shared out by mappings. Whose pages are shared how often is not "
+            "known, so this is an apportionment and no measurement.",
+            "bytes",
+            {LEGEND: f"topk($top, ksmwatch_owner_saved_bytes{{{NAMED}}})"},
+            HOST_UID,
+            height=10,
+            link=CLOSER,
+        ),
+        Panel(
+            Kind.STACK,
+            "Memory mapped by KSM over time",
+            "The owners that have most at each moment.",
+            "bytes",
+            {LEGEND: f"topk($top, ksmwatch_owner_mapped_bytes{{{NAMED}}})"},
+            PROCESSES,
+            link=CLOSER,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Who loses mappings by writes and unmaps (pages/s)",
+            "Departures by COW, unmap, reclaim and migration: where merging is undone.",
+            "short",
+            {
+                LEGEND: "topk($top, rate(ksmwatch_owner_departures_total"
+                f'{{reason="unmapped", {NAMED}}}[$__rate_interval]))'
+            },
+            HOST_UID,
+            link=CLOSER,
+        ),
+        Panel(
+            Kind.TABLE,
+            "Owners",
+            "Counted mappings beside the kernel's number. Stray: in areas that are not mergeable. "
+            "Click on an id to look closer.",
+            "short",
+            {
+                "mappings": FIRST,
+                "bytes": _of_first(f"ksmwatch_owner_mapped_bytes{{{HERE}}}"),
+                "kernel": _of_first(f"ksmwatch_owner_kernel_merging_pages{{{HERE}}}"),
+                "stray": _of_first(f"ksmwatch_owner_stray_mappings{{{HERE}}}"),
+                "processes": _of_first(
+                    f"sum without (confidence) (ksmwatch_owner_processes{{{HERE}}})"
+                ),
+                "estimated": _of_first(
+                    f'sum without (confidence) (ksmwatch_owner_processes{{confidence="estimated",'
+                    f" {HERE}}})"
+                ),
+            },
+            HEALTH,
+            width=24,
+            height=10,
+            columns=(
+                Column("kind", "Kind", "string"),
+                Column("name", "Name", "string"),
+                Column("id", "Id", "string", link=CLOSER_ROW),
+                Column("Value #A", "Mappings (pages)"),
+                Column("Value #B", "Memory", "bytes"),
+                Column("Value #C", "Kernel's number (pages)"),
+                Column("Value #D", "Stray (pages)"),
+                Column("Value #E", "Processes"),
+                Column("Value #F", "Of which estimated"),
+            ),
+        ),
+    )
+
+
+def _one() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            Kind.GRAPH,
+            "Mappings: truth and claim (pages)",
+            "PTEs of the owner's processes that map a KSM page, and the kernel's number for them.",
+            "short",
+            {
+                "counted": f"ksmwatch_owner_mappings{{{THIS}}}",
+                "kernel's claim": f"ksmwatch_owner_kernel_merging_pages{{{THIS}}}",
+            },
+            PROCESSES,
+        ),
+        Panel(
+            Kind.STACK,
+            "Processes by confidence",
+            "The owner's processes with a history of KSM mappings.",
+            "short",
+            {"{{confidence}}": f"ksmwatch_owner_processes{{{THIS}}}"},
+            PROCESSES,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Mappings that came (pages/s)",
+            "merged and converted by ksmd, forked, other (swap-in, migration).",
+            "short",
+            {"{{reason}}": f"rate(ksmwatch_owner_arrivals_total{{{THIS}}}[$__rate_interval])"},
+            PROCESSES,
+            width=8,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Mappings that went (pages/s)",
+            "unmapped (COW, unmap, reclaim, migration) and exited.",
+            "short",
+            {"{{reason}}": f"rate(ksmwatch_owner_departures_total{{{THIS}}}[$__rate_interval])"},
+            PROCESSES,
+            width=8,
+        ),
+        Panel(
+            Kind.GRAPH,
+            "Zero pages and stray mappings (pages)",
+            "Zero pages that KSM has put (no part of the mappings), and mappings in areas that "
+            "are not mergeable.",
+            "short",
+            {
+                "zero pages": f"ksmwatch_owner_zero_pages{{{THIS}}}",
+                "stray": f"ksmwatch_owner_stray_mappings{{{THIS}}}",
+            },
+            HEALTH,
+            width=8,
+        ),
+    )
+
+
+BOARD = Board(
+    UID,
+    "KSM: owners",
+    "Which virtual machines, pods, containers, units and users of a host map KSM pages, and one "
+    "owner closely.",
+    (JOB, HOST, TOP, OWNER),
+    {"All": _all(), "Owner $owner": _one()},
+)
