@@ -32,8 +32,9 @@ from ksmwatch.records import Control, Total
 # Events whose loss makes a count wrong. A missed mm_goes shows as a stale account, a missed
 # mm_opened as a read that could not be attributed.
 _COUNTING = frozenset({"rmap_add", "rmap_remove", "merge", "enter", "fork"})
-# What repairs itself must not take more than a twentieth of the time.
-_PATIENCE = 19
+# Sweeps take a twentieth of the time at most; renewals, before which nothing is known, a fifth.
+_SWEEP_PATIENCE = 19
+_RENEWAL_PATIENCE = 4
 
 
 class Live:
@@ -178,7 +179,7 @@ class Live:
         self._renewal = None
         self._see_lost()
         ended = time.monotonic()
-        self._next_renewal = ended + _PATIENCE * (ended - began)
+        self._next_renewal = ended + _RENEWAL_PATIENCE * (ended - began)
 
     def _attempt(self, attach: Callable[[], None]) -> None:
         """What could be attached before can be refused now; then nothing is known."""
@@ -417,7 +418,7 @@ class Live:
         self._announce()
         ended = time.monotonic()
         # Signs may never cease.
-        self._next_sweep = ended + _PATIENCE * (ended - began)
+        self._next_sweep = ended + _SWEEP_PATIENCE * (ended - began)
         self._control(doubt=self.reader.opening)
 
     # ---- state for the snapshot ----
