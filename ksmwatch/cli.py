@@ -82,6 +82,16 @@ def _meminfo(args: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
+def _forecast(args: argparse.Namespace) -> Exit:
+    document = _document(args)
+    if args.json:
+        json.dump(render.forecast_document(document), sys.stdout, indent=1)
+        print()
+    else:
+        print(render.forecast(document))
+    return Exit.OK
+
+
 def _audit(args: argparse.Namespace) -> Exit:
     from ksmwatch import inspection
 
@@ -151,6 +161,14 @@ def build_parser() -> argparse.ArgumentParser:
         "print /proc/meminfo with the line KsmSharing",
         ("socket", *probing),
     )
+    forecast = _add(
+        commands,
+        "forecast",
+        _forecast,
+        "say what unmerging would need: run=2, or one owner",
+        ("socket", *probing),
+    )
+    forecast.add_argument("--json", action="store_true", help="as a JSON document")
     audit = _add(
         commands, "audit", _audit, "read the page tables: KSM mappings by area, and which are stray"
     )

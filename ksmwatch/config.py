@@ -63,6 +63,12 @@ def _number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]
     return check
 
 
+def _boolean(value: Any) -> bool:
+    if value not in (True, False, "true", "false") or not isinstance(value, (bool, str)):
+        raise ValueError("must be true or false")
+    return value in (True, "true")
+
+
 def _path(value: Any) -> str:
     if not isinstance(value, str) or not value.startswith("/"):
         raise ValueError("must be an absolute path")
@@ -138,6 +144,18 @@ OPTIONS: tuple[Option, ...] = (
         _number(0, 100),
         "CPU limit of comparing counts with page tables (default 0.5; 0: never)",
     ),
+    Option(
+        "owners.top",
+        50,
+        _number(0, 10000, int),
+        "series for so many owners, the largest; the rest are one (default 50; 0: none)",
+    ),
+    Option(
+        flag="metrics.processes",
+        default=True,
+        check=_boolean,
+        help="series by process: true (default) or false",
+    ),
     Option("poll.interval", 15.0, _number(1, 3600), "seconds between polling rounds (default 15)"),
     Option("poll.cpu-percent", 1.0, _number(0.01, 100), "CPU limit of polling (default 1)"),
     Option(
@@ -163,6 +181,8 @@ class Config:
     probes: str
     accounts_max: int
     audit_cpu_percent: float
+    owners_top: int
+    metrics_processes: bool
     poll_interval: float
     poll_cpu_percent: float
     state_pin_path: str

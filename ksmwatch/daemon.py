@@ -14,6 +14,7 @@ from ksmwatch.config import Config
 from ksmwatch.errors import Exit
 from ksmwatch.facts import read_facts
 from ksmwatch.log import logger
+from ksmwatch.metrics import Series
 from ksmwatch.plan import warnings
 from ksmwatch.processes import Connector, ProcessTable
 from ksmwatch.service import Desk, SocketServer
@@ -52,7 +53,8 @@ class Daemon:
         # Listen before probes are attached: what a user got wrong must show at once.
         sock = SocketServer(Path(config.socket), self._desk)
         cleanup.callback(sock.close)
-        app = make_app(self._desk, config.web_telemetry_path)
+        series = Series(config.owners_top, processes=config.metrics_processes)
+        app = make_app(self._desk, config.web_telemetry_path, series)
         webs = [WebServer(address, app) for address in config.web_listen_address]
         facts = read_facts()
         backend, obstacle = start_backend(facts, config, open_keep(config.state_pin_path))

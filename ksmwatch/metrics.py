@@ -17,7 +17,16 @@ from ksmwatch.backend import Mode
 from ksmwatch.exact import PAGE_SIZE
 from ksmwatch.reconcile import Residue
 from ksmwatch.records import ARRIVALS, DEPARTURES, Movement
+from ksmwatch.rollup import Holding, split
 from ksmwatch.snapshot import Confidence, Snapshot
+
+
+@dataclass(frozen=True)
+class Series:
+    """Which series there are. `owners`: for so many of the largest, 0 for none."""
+
+    owners: int = 50
+    processes: bool = True
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class Spec:
         """The name as it is scraped."""
         return f"{self.name}_total" if self.kind == "counter" else self.name
 
+
+_OWNER = ("kind", "name", "id")
 
 CATALOGUE: tuple[Spec, ...] = (
     Spec(
@@ -76,6 +87,25 @@ CATALOGUE: tuple[Spec, ...] = (
         "Memory that the KSM mappings of the host span: mappings times the page size.",
     ),
     Spec(
+        "ksmwatch_saved_bytes",
+        "gauge",
+        "What merging saves on the host: ksmwatch_mapped_bytes less the kernel's pages_shared in "
+        "bytes. Too small while ksmd has not noticed that all mappings of a page went.",
+    ),
+    Spec(
+        "ksmwatch_unmerge_needed_bytes",
+        "gauge",
+        "What run=2 would need, by bound. most: a page for each mapping and zero page. least: that "
+        "less pages_shared pages, and less than needed while the kernel counts pages that have no "
+        "mapping any more.",
+        ("bound",),
+    ),
+    Spec(
+        "ksmwatch_unnamed_mappings",
+        "gauge",
+        "Of ksmwatch_mappings, those of address spaces of which no process is known.",
+    ),
+    Spec(
         "ksmwatch_kernel_mappings",
         "gauge",
         "The kernel's own number for ksmwatch_mappings, in pages: pages_shared + pages_sharing "
@@ -91,6 +121,66 @@ CATALOGUE: tuple[Spec, ...] = (
         "gauge",
         "Processes with a history of KSM mappings, by confidence in their count.",
         ("confidence",),
+    ),
+    Spec(
+        "ksmwatch_owner_mappings",
+        "gauge",
+        "PTEs of the owner's processes that map a KSM page, in pages. With the row of kind other, "
+        "which has all owners that are not among the largest, the sum is ksmwatch_mappings.",
+        _OWNER,
+    ),
+    Spec(
+        "ksmwatch_owner_mapped_bytes",
+        "gauge",
+        "Memory that the KSM mappings of the owner span.",
+        _OWNER,
+    ),
+    Spec(
+        "ksmwatch_owner_saved_bytes",
+        "gauge",
+        "ksmwatch_saved_bytes shared out by mappings: an apportionment. Which owner's pages are "
+        "shared how often is not known without reading page numbers.",
+        _OWNER,
+    ),
+    Spec(
+        "ksmwatch_owner_processes",
+        "gauge",
+        "The owner's processes with a history of KSM mappings, by confidence in their count.",
+        (*_OWNER, "confidence"),
+    ),
+    Spec(
+        "ksmwatch_owner_kernel_merging_pages",
+        "gauge",
+        "The kernel's own number of the owner, in pages: ksm_merging_pages of its processes.",
+        _OWNER,
+    ),
+    Spec(
+        "ksmwatch_owner_stray_mappings",
+        "gauge",
+        "KSM mappings in areas that are not mergeable, in pages; absent until the auditor has "
+        "read all of the owner's processes.",
+        _OWNER,
+    ),
+    Spec(
+        "ksmwatch_owner_zero_pages",
+        "gauge",
+        "PTEs in which KSM has put the zero page, in pages: ksm_zero_pages of /proc/PID/ksm_stat. "
+        "No part of the mappings.",
+        _OWNER,
+    ),
+    Spec(
+        "ksmwatch_owner_arrivals",
+        "counter",
+        "KSM mappings that came to the owner, in pages, by reason, also of its processes that "
+        "ended, for as long as it has any. Not for the row of kind other.",
+        (*_OWNER, "reason"),
+    ),
+    Spec(
+        "ksmwatch_owner_departures",
+        "counter",
+        "KSM mappings that left the owner, in pages, by reason. What a process loses between the "
+        "last snapshot and its end is only in ksmwatch_departures_total.",
+        (*_OWNER, "reason"),
     ),
     Spec(
         "ksmwatch_process_mappings",
@@ -338,15 +428,15 @@ def _reasons(moves: Any, which: tuple[Movement, ...], labels: tuple[str, ...] = 
     return [((*labels, m.name.lower()), moves[m]) for m in which]
 
 
-def collect(snapshot: Snapshot) -> Iterator[Metric]:
+def collect(snapshot: Snapshot, series: Series) -> Iterator[Metric]:
     """Every family that has a value in this snapshot. Absent facts have no sample."""
-    for name, samples in _samples(snapshot):
+    for name, samples in _samples(snapshot, series):
         family = _family(name, samples)
         if family is not None:
             yield family
 
 
-def _samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
+def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample]]]:
     yield "ksmwatch_build_info", [((s.version, s.kernel), 1)]
     yield "ksmwatch_ksm_supported", _one(float(s.mode is not Mode.NONE))
     yield "ksmwatch_mode", _states((m.value for m in Mode), s.mode.value)
@@ -359,6 +449,10 @@ def _samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
     yield "ksmwatch_confidence", _states((c.value for c in Confidence), s.confidence.value)
     yield "ksmwatch_mappings", _one(s.mappings)
     yield "ksmwatch_mapped_bytes", _one(s.mappings * PAGE_SIZE)
+    yield "ksmwatch_saved_bytes", _one(s.saved)
+    unmerge = (("least", s.unmerge.at_least), ("most", s.unmerge.at_most))
+    yield "ksmwatch_unmerge_needed_bytes", [((b,), n) for b, n in unmerge if n is not None]
+    yield "ksmwatch_unnamed_mappings", _one(s.unnamed)
     yield "ksmwatch_kernel_mappings", _one(s.kernel_mappings)
     yield "ksmwatch_kernel_lag_pages", _one(s.kernel_lag)
     yield (
@@ -367,9 +461,50 @@ def _samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
     )
     yield "ksmwatch_residue_mappings", [((k.value,), s.residue(k)) for k in Residue]
     yield "ksmwatch_kernel_run_age_seconds", _one(s.run.age)
-    yield from _process_samples(s)
+    if series.owners:
+        yield from _owner_samples(s, series.owners)
+    if series.processes:
+        yield from _process_samples(s)
     yield from _event_samples(s)
     yield from _kernel_samples(s)
+
+
+# Of an owner and of all others: the gauges; of an owner also a counter per movement.
+_OWNER_GAUGES = 8
+_OWNER_SERIES = _OWNER_GAUGES + len(Movement)
+
+
+def owner_series(top: int) -> int:
+    """How many series by owner there can be."""
+    return top * _OWNER_SERIES + _OWNER_GAUGES if top else 0
+
+
+def _owner_samples(s: Snapshot, top: int) -> Iterator[tuple[str, Iterable[Sample]]]:
+    shown, other = split(s.owners, top)
+    rows = [((h.owner.kind.value, h.owner.name, h.owner.id), h) for h in shown]
+    if other is not None:
+        rows.append((("other", "other", "other"), other))
+    for name, value in _OWNER_VALUES.items():
+        known = [(k, value(h)) for k, h in rows]
+        yield name, [(k, amount) for k, amount in known if amount is not None]
+    yield (
+        "ksmwatch_owner_processes",
+        [((*k, "exact"), h.processes - h.estimated) for k, h in rows]
+        + [((*k, "estimated"), h.estimated) for k, h in rows],
+    )
+    moved = [(k, h.movements) for k, h in rows if h.movements]
+    yield "ksmwatch_owner_arrivals", [x for k, m in moved for x in _reasons(m, ARRIVALS, k)]
+    yield "ksmwatch_owner_departures", [x for k, m in moved for x in _reasons(m, DEPARTURES, k)]
+
+
+_OWNER_VALUES: dict[str, Callable[[Holding], int | None]] = {
+    "ksmwatch_owner_mappings": lambda h: h.mappings,
+    "ksmwatch_owner_mapped_bytes": lambda h: h.bytes,
+    "ksmwatch_owner_saved_bytes": lambda h: h.saved,
+    "ksmwatch_owner_kernel_merging_pages": lambda h: h.kernel_merging_pages,
+    "ksmwatch_owner_stray_mappings": lambda h: h.stray_mappings,
+    "ksmwatch_owner_zero_pages": lambda h: h.zero_pages,
+}
 
 
 def _process_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
@@ -449,16 +584,27 @@ def _kernel_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
 class SnapshotCollector(Collector):
     """Gives Prometheus the snapshot that `current` returns."""
 
-    def __init__(self, current: Callable[[], Snapshot]) -> None:
+    def __init__(self, current: Callable[[], Snapshot], series: Series) -> None:
         self._current = current
+        self._series = series
 
     def collect(self) -> Iterable[Metric]:
         """One scrape."""
-        return collect(self._current())
+        return collect(self._current(), self._series)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is collected at registration."""
         return []
+
+
+def _bounds() -> str:
+    return (
+        f"Series by owner are for the `owners.top` largest, at most {_OWNER_SERIES} each, and "
+        f"{_OWNER_GAUGES} of kind `other` for all others: with the default of {Series.owners} at "
+        f"most {owner_series(Series.owners)}. They go with the owner's last process. An owner that "
+        "falls out of the largest keeps its counters, and shows them when it comes back. Series "
+        "by process have no bound; `metrics.processes = false` turns them off."
+    )
 
 
 def document() -> str:
@@ -475,5 +621,6 @@ def document() -> str:
     for spec in CATALOGUE:
         labels = ", ".join(f"`{label}`" for label in spec.labels)
         lines.append(f"| `{spec.exposed}` | {spec.kind} | {labels} | {spec.help} |")
-    lines += ["", "Kinds of `ksmwatch_losses_total`: " + ", ".join(f"`{k}`" for k in LOSSES) + "."]
+    lines += ["", _bounds(), ""]
+    lines += ["Kinds of `ksmwatch_losses_total`: " + ", ".join(f"`{k}`" for k in LOSSES) + "."]
     return "\n".join(lines) + "\n"

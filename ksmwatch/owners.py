@@ -58,6 +58,8 @@ class OwnerKind(StrEnum):
     USER = "user"
     SLICE = "slice"
     COMMAND = "command"
+    # Of mappings of which no process is known; `owner_of` never says so.
+    UNKNOWN = "unknown"
 
 
 class Qos(StrEnum):
@@ -94,6 +96,10 @@ class Owner:
     def key(self) -> tuple[OwnerKind, str]:
         """Equal for two processes if and only if they have the same owner."""
         return self.kind, self.id
+
+
+# Whose mappings are that no process could be named for.
+UNKNOWN = Owner(OwnerKind.UNKNOWN, "unknown", "unknown")
 
 
 def best_known(members: Iterable[Owner]) -> Owner:

@@ -6,7 +6,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-_RIGHT = frozenset({"PID", "MAPPINGS", "MIB", "KERNEL", "LAG", "COUNTED", "STRAY"})
+_RIGHT = frozenset(
+    {"PID", "MAPPINGS", "MIB", "KERNEL", "LAG", "COUNTED", "STRAY", "AT LEAST", "AT MOST", "LEFT"}
+)
 
 
 def clean(text: str) -> str:
@@ -75,6 +77,62 @@ def snapshot(document: dict[str, Any]) -> str:
         head = ("PID", "NAME", "MAPPINGS", "MIB", "KERNEL", "LAG", "CONFIDENCE")
         lines += ["", table(head, rows)]
     return "\n".join(lines)
+
+
+_VERDICTS = {
+    "fits": "fits",
+    "uncertain": "may not fit",
+    "too_little": "does not fit",
+    "unknown": "unknown",
+}
+
+
+def _mib_or_dash(size: int | None) -> str:
+    return "-" if size is None else _mib(size)
+
+
+def forecast(document: dict[str, Any]) -> str:
+    """What unmerging would need, of a snapshot document, for people; in MiB."""
+    host = document["host"]
+    need = host["unmerge"]
+    least, most = _mib_or_dash(need["at_least_bytes"]), _mib(need["at_most_bytes"])
+    verdict = _VERDICTS[need["verdict"]]
+    lines = [
+        f"run=2 needs   {least} to {most} MiB ({host['confidence']}): {verdict}",
+        f"available     {_mib_or_dash(need['available_bytes'])} MiB",
+    ]
+    rows = [_forecast_row(owner) for owner in document["owners"]]
+    if rows:
+        head = ("OWNER", "KIND", "AT LEAST", "AT MOST", "LEFT", "LIMITED BY", "VERDICT")
+        lines += ["", table(head, rows)]
+    return "\n".join(lines)
+
+
+def forecast_document(document: dict[str, Any]) -> dict[str, Any]:
+    """The same as JSON: the keys of a snapshot document that a forecast has."""
+    names = ("kind", "name", "id", "mappings", "unmerge")
+    host = document["host"]
+    return {
+        "schema": "ksmwatch.forecast/1",
+        "time": document["time"],
+        "page_size": document["page_size"],
+        "host": {key: host[key] for key in ("mappings", "confidence", "reason", "unmerge")},
+        "owners": [{key: owner[key] for key in names} for owner in document["owners"]],
+    }
+
+
+def _forecast_row(owner: dict[str, Any]) -> tuple[object, ...]:
+    need = owner["unmerge"]
+    limit = need["limit"]
+    return (
+        owner["name"],
+        owner["kind"],
+        _mib_or_dash(need["at_least_bytes"]),
+        _mib(need["at_most_bytes"]),
+        _mib_or_dash(need["available_bytes"] if limit is None else limit["left_bytes"]),
+        "host" if limit is None else limit["cgroup"],
+        _VERDICTS[need["verdict"]],
+    )
 
 
 def meminfo(text: str, mappings: int, page_size: int) -> str:

@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from ksmwatch.areas import Area
 from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
 from ksmwatch.exact import PAGE_SIZE
+from ksmwatch.forecast import Forecast, Need, Verdict, Zeros, limits, need
+from ksmwatch.owners import Owner, harmless
 from ksmwatch.reconcile import Residue, RunState
 from ksmwatch.records import Movement
+from ksmwatch.rollup import Holding, Key, Moves, roll_up, saved_pages
 from ksmwatch.sources import KernelNumbers
 
 SCHEMA = "ksmwatch.snapshot/1"
@@ -36,20 +40,30 @@ class Process:
 
     `start_time` is field 22 of /proc/PID/stat, in clock ticks since boot: with the pid it
     names a process for ever, whatever the wall clock does. `kernel_merging_pages` is ksmd's
-    own number, None where it could not be read. `read_age`: seconds since the last exact read.
+    own number, None where it could not be read; `zero_pages` likewise, PTEs in which KSM has put
+    the zero page (since 6.6). `cgroup`: its path in the unified hierarchy, as it is, None where
+    there is none. `read_age`: seconds since the last exact read.
     """
 
     pid: int
     start_time: int
     comm: str
     name: str
+    owner: Owner
+    cgroup: str | None
     mappings: int
     confidence: Confidence
     movements: tuple[int, ...]
     kernel_merging_pages: int | None
+    zero_pages: int | None
     read_age: float | None
     stray: tuple[Area, ...] | None
     residue: Residue
+
+    @property
+    def exact(self) -> bool:
+        """Whether the count is known to equal the page tables."""
+        return self.confidence is Confidence.EXACT
 
     @property
     def stray_mappings(self) -> int | None:
@@ -71,7 +85,11 @@ class Process:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that is known at `time` (seconds since the epoch)."""
+    """Everything that is known at `time` (seconds since the epoch).
+
+    `unnamed`: mappings of address spaces of which no process is known. `moved`: movements by
+    owner, see rollup.Turnover. `rooms`: bytes that cgroups have left, of those with a limit.
+    """
 
     time: float
     duration: float
@@ -82,6 +100,9 @@ class Snapshot:
     asleep: bool
     doubt: str | None
     processes: tuple[Process, ...]
+    unnamed: int
+    moved: Mapping[Key, Moves]
+    rooms: Mapping[str, int]
     numbers: KernelNumbers
     totals: Mapping[str, int]
     losses: Mapping[str, int]
@@ -92,13 +113,62 @@ class Snapshot:
 
     @property
     def mappings(self) -> int:
-        """PTEs on the host that map a KSM page: the sum over the processes."""
-        return sum(process.mappings for process in self.processes)
+        """PTEs on the host that map a KSM page: of all processes, and of whom none is known."""
+        return sum(process.mappings for process in self.processes) + self.unnamed
+
+    @cached_property
+    def owners(self) -> tuple[Holding, ...]:
+        """What each owner holds, the largest first; their mappings add up to the host's."""
+        return roll_up(self.processes, self.unnamed, self._pages_shared, self.moved)
+
+    @property
+    def unmerge(self) -> Need:
+        """What `run=2` would need, against MemAvailable."""
+        return self._need(self.mappings, None)
+
+    @cached_property
+    def forecasts(self) -> dict[Key, Forecast]:
+        """What unmerging each owner would need, by its key."""
+        limited = limits(self.processes, self.rooms)
+        return {
+            h.owner.key: Forecast(self._need(h.mappings, h), limited.get(h.owner.key))
+            for h in self.owners
+        }
+
+    def _need(self, mappings: int, holding: Holding | None) -> Need:
+        known = need(mappings, self._zeros(holding), self._pages_shared, self._available)
+        # Without a doubt about the host nobody needs to look at all processes.
+        counted = self.doubt is None or self.confidence is not Confidence.UNKNOWN
+        return replace(known, counted=counted)
+
+    def _zeros(self, holding: Holding | None) -> Zeros:
+        """Zero pages of the host, or of an owner. A kernel that counts none unmerges none."""
+        host = max(0, (self.numbers.ksm or {}).get("ksm_zero_pages", 0))
+        if holding is None:
+            return Zeros(host, host)
+        if holding.zero_pages is None:
+            return Zeros(0, host)
+        return Zeros(holding.zero_pages, holding.zero_pages)
+
+    @property
+    def _available(self) -> int | None:
+        kib = self.numbers.meminfo.get("MemAvailable")
+        return None if kib is None else kib * 1024
+
+    @property
+    def _pages_shared(self) -> int | None:
+        return (self.numbers.ksm or {}).get("pages_shared")
+
+    @property
+    def saved(self) -> int | None:
+        """Bytes that merging saves, see rollup.saved_pages; None if unknown."""
+        pages = saved_pages(self.mappings, self._pages_shared)
+        return None if pages is None else pages * PAGE_SIZE
 
     @property
     def estimated(self) -> int:
         """Number of processes whose count is not known to be exact."""
-        return sum(p.confidence is not Confidence.EXACT for p in self.processes)
+        return sum(not p.exact for p in self.processes)
 
     @property
     def confidence(self) -> Confidence:
@@ -145,16 +215,58 @@ def _process(process: Process) -> dict[str, Any]:
         "start_time": process.start_time,
         "comm": process.comm,
         "name": process.name,
+        "owner": dict(vars(process.owner)),
         "mappings": process.mappings,
         "bytes": process.bytes,
         "confidence": process.confidence.value,
         "movements": _movements(process.movements),
         "kernel_merging_pages": process.kernel_merging_pages,
         "kernel_lag": process.kernel_lag,
+        "zero_pages": process.zero_pages,
         "last_read_seconds": process.read_age,
         "residue": process.residue.value,
         "stray_mappings": process.stray_mappings,
         "stray_areas": [_area(area) for area in (process.stray or ())[:_MAX_AREAS]],
+    }
+
+
+def _need(amount: Need, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "at_least_bytes": amount.at_least,
+        "at_most_bytes": amount.at_most,
+        "available_bytes": amount.available,
+        "verdict": verdict.value,
+    }
+
+
+def _forecast(forecast: Forecast) -> dict[str, Any]:
+    limit = forecast.limit
+    return {
+        **_need(forecast.memory, forecast.verdict),
+        "limit": None
+        if limit is None
+        else {
+            "cgroup": harmless(limit.cgroup),
+            "at_most_bytes": limit.at_most,
+            "left_bytes": limit.left,
+        },
+    }
+
+
+def _holding(holding: Holding, forecast: Forecast) -> dict[str, Any]:
+    return {
+        **vars(holding.owner),
+        "processes": holding.processes,
+        "estimated_processes": holding.estimated,
+        "mappings": holding.mappings,
+        "bytes": holding.bytes,
+        "saved_bytes": holding.saved,
+        "movements": _movements(holding.movements),
+        "kernel_merging_pages": holding.kernel_merging_pages,
+        "kernel_lag": holding.kernel_lag,
+        "stray_mappings": holding.stray_mappings,
+        "zero_pages": holding.zero_pages,
+        "unmerge": _forecast(forecast),
     }
 
 
@@ -183,6 +295,9 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
         "host": {
             "mappings": snapshot.mappings,
             "bytes": snapshot.mappings * PAGE_SIZE,
+            "saved_bytes": snapshot.saved,
+            "unnamed_mappings": snapshot.unnamed,
+            "unmerge": _need(snapshot.unmerge, snapshot.unmerge.verdict),
             "confidence": snapshot.confidence.value,
             "reason": snapshot.reason,
             "estimated_processes": snapshot.estimated,
@@ -192,6 +307,7 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
             "run_age_seconds": snapshot.run.age,
             "residue": {kind.value: snapshot.residue(kind) for kind in Residue},
         },
+        "owners": [_holding(h, snapshot.forecasts[h.owner.key]) for h in snapshot.owners],
         "processes": [_process(process) for process in snapshot.processes],
         "sources": {
             "ksm": snapshot.numbers.ksm,

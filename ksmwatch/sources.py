@@ -6,6 +6,7 @@ absent from the result, never 0. Parsers are pure functions from text; roots are
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,3 +151,77 @@ def read_start_ticks(directory: Path) -> int:
     """Start of the process at /proc/PID, in clock ticks since boot (field 22 of stat)."""
     stat = (directory / "stat").read_text(errors="replace")
     return int(stat.rpartition(")")[2].split()[19])
+
+
+# The longest cmdline that is read, in bytes: it can have megabytes, and what tells of an owner
+# comes early.
+_MAX_CMDLINE = 1 << 18
+
+
+def read_cmdline(directory: Path) -> bytes:
+    """The arguments of the process at /proc/PID, a NUL after each; empty for a kernel thread."""
+    with (directory / "cmdline").open("rb") as file:
+        return file.read(_MAX_CMDLINE)
+
+
+def read_cgroup(directory: Path) -> bytes:
+    """/proc/PID/cgroup: a line per hierarchy. Empty where the kernel has no cgroups."""
+    try:
+        return (directory / "cgroup").read_bytes()
+    except FileNotFoundError:
+        # CONFIG_CGROUPS=n, if the process is there at all.
+        if directory.exists():
+            return b""
+        raise
+
+
+def unified_path(cgroup: bytes) -> str | None:
+    """The path in the unified hierarchy (v2), of the text of /proc/PID/cgroup; None if none.
+
+    None too where it is not below what we see of that hierarchy (`/..`), or has been removed.
+    """
+    for line in cgroup.split(b"\n"):
+        if line.startswith(b"0::/"):
+            path = os.fsdecode(line[3:])
+            outside = "/../" in f"{path}/" or path.endswith(" (deleted)")
+            return None if outside else path
+    return None
+
+
+def read_room(sys: Path, path: str) -> int | None:
+    """Bytes that a cgroup has left: memory.max less memory.current; negative when over it.
+
+    None where it has no limit (also: the root, no memory controller), or cannot be read.
+    """
+    directory = sys / "fs/cgroup" / path.lstrip("/")
+    try:
+        limit = (directory / "memory.max").read_text()
+        if limit.strip() == "max":
+            return None
+        return int(limit) - int((directory / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def read_uid(directory: Path) -> int:
+    """The real uid of the process at /proc/PID.
+
+    Neither the effective one, which a set-user-ID program changes, nor the owner of the files
+    below /proc/PID, which is root where the process may not be dumped.
+    """
+    status = (directory / "status").read_text(errors="replace")
+    return int(status.partition("\nUid:")[2].split(maxsplit=1)[0])
+
+
+def read_users(passwd: Path) -> dict[int, str]:
+    """Names of users by uid, of a file like /etc/passwd; the first of several names counts."""
+    try:
+        lines = passwd.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return {}
+    users: dict[int, str] = {}
+    for line in lines:
+        name, *rest = line.split(":")
+        if len(rest) >= 2 and rest[1].isdecimal():
+            users.setdefault(int(rest[1]), name)
+    return users

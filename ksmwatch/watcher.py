@@ -13,16 +13,19 @@ from ksmwatch.config import Config
 from ksmwatch.errors import NoLiveError, SourceError
 from ksmwatch.exact import Reader, choose_reader
 from ksmwatch.facts import Facts
+from ksmwatch.forecast import levels
 from ksmwatch.keep import Keep, Nowhere, Pins
 from ksmwatch.ledger import Count
 from ksmwatch.live import Live
 from ksmwatch.loader import ProgramRefusedError, load
 from ksmwatch.log import logger
 from ksmwatch.metrics import LOSSES
+from ksmwatch.owners import UNKNOWN
 from ksmwatch.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags
 from ksmwatch.poll import Poll
 from ksmwatch.processes import ProcessTable
 from ksmwatch.reconcile import RunWatch, residue
+from ksmwatch.rollup import Turnover
 from ksmwatch.snapshot import Confidence, Process, Snapshot
 
 # More refusals than there are probes to choose from cannot happen.
@@ -217,6 +220,10 @@ class Watcher:
         self._reason = reason
         self._proc = proc
         self._sys = sys
+        self._turnover = Turnover()
+        state = backend.map_state()
+        if state is not None and state.adopted:
+            self._turnover.begin_after(((c.mm, c.account), c.moves) for c in backend.counts())
 
     def snapshot(self, seconds: float) -> Snapshot:
         """The state now, after settling doubts for at most so many seconds."""
@@ -226,13 +233,16 @@ class Watcher:
         numbers = sources.read_numbers(self._proc, self._sys)
         self.losses["sources_unreadable"] += len(numbers.failures)
         shared = (numbers.ksm or {}).get("pages_shared")
-        processes, unnamed = [], 0
+        processes, unnamed, moves = [], [], []
         for count in self.backend.counts():
             process = self._process(count, shared)
             if process is not None:
                 processes.append(process)
             else:
-                unnamed += abs(count.mappings)
+                unnamed.append(count.mappings)
+            owner = UNKNOWN if process is None else process.owner
+            if count.moves:
+                moves.append(((count.mm, count.account), owner.key, count.moves))
         totals = self.backend.totals()
         return Snapshot(
             time=time.time(),
@@ -242,8 +252,11 @@ class Watcher:
             mode=self.backend.mode,
             mode_reason=self._reason,
             asleep=self.backend.asleep,
-            doubt=self.backend.doubt or _doubt_about(unnamed),
+            doubt=self.backend.doubt or _doubt_about(sum(map(abs, unnamed))),
             processes=tuple(sorted(processes, key=lambda p: (-p.mappings, p.pid))),
+            unnamed=sum(unnamed),
+            moved=self._turnover.see(moves),
+            rooms=self._rooms(processes),
             numbers=numbers,
             totals=totals,
             losses=self._all_losses(totals),
@@ -252,6 +265,13 @@ class Watcher:
             run=self.backend.run.state,
             audit=self.backend.audit_state(),
         )
+
+    def _rooms(self, processes: list[Process]) -> dict[str, int]:
+        """What cgroups of processes with KSM pages have left, of those with a limit."""
+        sharing = [p for p in processes if p.mappings or p.zero_pages]
+        paths = {path for p in sharing for path in levels(p.cgroup)}
+        rooms = {path: sources.read_room(self._sys, path) for path in paths}
+        return {path: room for path, room in rooms.items() if room is not None}
 
     def _all_losses(self, totals: dict[str, int]) -> dict[str, int]:
         """Losses seen by the daemon and by the programs, every known kind present."""
@@ -264,19 +284,22 @@ class Watcher:
         if identity is None or identity.start_ticks != count.start_ticks:
             return None
         try:
-            merging = sources.read_ksm_stat(self._proc / str(pid)).merging_pages
+            stat = sources.read_ksm_stat(self._proc / str(pid))
         except (OSError, ValueError):
-            merging = None
+            stat = sources.KsmStat(None, None, None, None)
         evidence = self.backend.evidence(count)
         return Process(
             pid=pid,
             start_time=identity.start_ticks,
             comm=identity.comm,
             name=identity.name,
+            owner=identity.owner,
+            cgroup=sources.unified_path(identity.cgroup),
             mappings=count.mappings,
             confidence=Confidence.EXACT if count.exact else Confidence.ESTIMATED,
             movements=count.moves,
-            kernel_merging_pages=merging,
+            kernel_merging_pages=stat.merging_pages,
+            zero_pages=stat.zero_pages,
             read_age=evidence.read_age,
             stray=evidence.stray,
             residue=residue(self.backend.run.state, pages_shared, evidence.read_age),

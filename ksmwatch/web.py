@@ -15,7 +15,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from ksmwatch import __version__
 from ksmwatch.config import Address
 from ksmwatch.errors import ListenError
-from ksmwatch.metrics import SnapshotCollector
+from ksmwatch.metrics import Series, SnapshotCollector
 from ksmwatch.service import Desk
 
 # How long the state may be cached between scrapes; said in the HELP of ksmwatch_mappings.
@@ -32,10 +32,10 @@ _LANDING = """<!DOCTYPE html>
 """
 
 
-def make_app(desk: Desk, telemetry_path: str) -> _Wsgi:
+def make_app(desk: Desk, telemetry_path: str, series: Series) -> _Wsgi:
     """The WSGI application. A scrape asks the desk; nothing here touches the kernel."""
     registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: desk.ask(SCRAPE_CACHE_SECONDS)))
+    registry.register(SnapshotCollector(lambda: desk.ask(SCRAPE_CACHE_SECONDS), series))
     ProcessCollector(registry=registry)
     metrics: _Wsgi = make_wsgi_app(registry)
     landing = _LANDING.format(version=__version__, metrics=html.escape(telemetry_path)).encode()

@@ -50,6 +50,8 @@ class Proc:
         merging: int | None = 0,
         rmap_items: int = 0,
         mapped: int = 0,
+        cgroup: str = "/system.slice/tenant.service",
+        uid: int = 0,
     ) -> Path:
         """A process with so many KSM mappings, and what ksmd thinks of it; None: no file."""
         directory = self.path / str(pid)
@@ -57,6 +59,9 @@ class Proc:
         fields = ["S", str(parent), *["0"] * 17, str(ticks), *["0"] * 30]
         (directory / "stat").write_text(f"{pid} ({comm}) {' '.join(fields)}\n")
         (directory / "comm").write_text(f"{comm}\n")
+        (directory / "cmdline").write_text(f"/usr/bin/{comm}\0")
+        (directory / "cgroup").write_text(f"0::{cgroup}\n")
+        (directory / "status").write_text(f"Name:\t{comm}\nUid:\t{uid}\t9\t9\t9\n")
         if merging is not None:
             (directory / "ksm_stat").write_text(
                 f"ksm_rmap_items {rmap_items}\nksm_merging_pages {merging}\n"

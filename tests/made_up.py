@@ -8,12 +8,15 @@ from typing import Any
 from ksmwatch.areas import Area
 from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
 from ksmwatch.metrics import LOSSES
+from ksmwatch.owners import Owner, OwnerKind
 from ksmwatch.reconcile import Residue, RunState
 from ksmwatch.records import Movement, Total
 from ksmwatch.snapshot import Confidence, Process, Snapshot
 from ksmwatch.sources import KernelNumbers
 
 STRAY = Area(0x7F0000000000, 0x7F0000010000, 3, mergeable=False, name="[heap]")
+
+UNIT = Owner(OwnerKind.UNIT, "tenant.service", "tenant.service", manager="systemd")
 
 
 def process(**changes: Any) -> Process:
@@ -23,10 +26,13 @@ def process(**changes: Any) -> Process:
         "start_time": 9000,
         "comm": "tenant",
         "name": "tenant-with-a-long-name",
+        "owner": UNIT,
+        "cgroup": "/system.slice/tenant.service",
         "mappings": 100,
         "confidence": Confidence.EXACT,
         "movements": (80, 10, 5, 25, 19, 1),
         "kernel_merging_pages": 110,
+        "zero_pages": 8,
         "read_age": 2.5,
         "stray": (STRAY,),
         "residue": Residue.MERGED,
@@ -47,6 +53,9 @@ def snapshot(**changes: Any) -> Snapshot:
         "asleep": False,
         "doubt": None,
         "processes": (process(),),
+        "unnamed": 0,
+        "moved": {UNIT.key: (81, 12, 7, 26, 20, 9)},
+        "rooms": {"/system.slice/tenant.service": 1 << 20},
         "numbers": numbers(),
         "totals": {kind.name.lower(): 1000 + kind for kind in kinds},
         "losses": dict.fromkeys(LOSSES, 0),
@@ -82,7 +91,7 @@ def numbers(**changes: Any) -> KernelNumbers:
             "full_scans": 11,
             "pages_scanned": 12345,
         },
-        "meminfo": {"MemTotal": 2048000, "PageTables": 1234},
+        "meminfo": {"MemTotal": 2048000, "MemAvailable": 1024000, "PageTables": 1234},
         "vmstat": {"cow_ksm": 17, "ksm_swpin_copy": 2},
     }
     return KernelNumbers(**{**values, **changes})
@@ -95,6 +104,7 @@ def poll(**changes: Any) -> Snapshot:
         "mode_reason": "No BPF here.",
         "doubt": "polled",
         "processes": (process(movements=(), confidence=Confidence.ESTIMATED),),
+        "moved": {},
         "totals": {},
         "probes": (),
         "map_state": None,

@@ -27,12 +27,23 @@ ORDER = (
     *("records", "loader", "keep", "adopt", "attach", "maps"),
     *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
-    *("owners", "processes", "snapshot"),
+    *("owners", "processes", "rollup", "forecast", "snapshot"),
     *("metrics", "watcher", "render", "service", "web", "docs"),
     *("record", "oneshot", "check", "inspection", "daemon", "cli", "__main__"),
 )
 # Judgement: no file, no clock, no kernel.
-PURE = ("layout", "events", "plan", "records", "ledger", "owners", "snapshot", "render")
+PURE = (
+    "layout",
+    "events",
+    "plan",
+    "records",
+    "ledger",
+    "owners",
+    "rollup",
+    "forecast",
+    "snapshot",
+    "render",
+)
 EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}
 
 

@@ -219,3 +219,17 @@ def test_interrupt_is_130(
 
     monkeypatch.setattr(service, "fetch", fetch)
     assert Shown(capsys, "snapshot").status == 130
+
+
+def test_forecast_as_table_and_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = serve(monkeypatch, to_document(snapshot()))
+    shown = Shown(capsys, "forecast", "--socket", "/x.sock")
+    assert shown.status == 0
+    assert shown.out.startswith("run=2 needs   0.3 to 0.4 MiB (exact): fits\n")
+    shown = Shown(capsys, "forecast", "--json", "--socket", "/x.sock")
+    assert shown.status == 0
+    found = json.loads(shown.out)
+    assert found["owners"][0]["unmerge"]["at_most_bytes"] == 108 * 4096
+    assert asked == [Path("/x.sock")] * 2

@@ -28,6 +28,8 @@ def test_defaults() -> None:
         probes="auto",
         accounts_max=65536,
         audit_cpu_percent=0.5,
+        owners_top=50,
+        metrics_processes=True,
         poll_interval=15.0,
         poll_cpu_percent=1.0,
         state_pin_path="/sys/fs/bpf/ksmwatch",
@@ -107,6 +109,8 @@ BAD_ADDRESS = "must be HOST:PORT or :PORT"
         (["--accounts.max", "many"], "'many' is not a number"),
         (["--audit.cpu-percent", "101"], "'101' must be between 0 and 100"),
         (["--audit.cpu-percent", "nan"], "'nan' must be between 0 and 100"),
+        (["--owners.top", "-1"], "'-1' must be between 0 and 10000"),
+        (["--metrics.processes", "yes"], "'yes' must be true or false"),
         (["--poll.interval", "0.5"], "'0.5' must be between 1 and 3600"),
         (["--poll.cpu-percent", "0"], "'0' must be between 0.01 and 100"),
         (["--log.level", "INFO"], "'INFO' must be one of debug, info, warning, error"),
@@ -125,6 +129,8 @@ def test_wrong_flags(argv: list[str], sentence: str) -> None:
         ("accounts.max = true", "accounts.max: True must be a number."),
         ("accounts.max = []", "accounts.max: [] is not a number."),
         ("accounts.max = inf", "accounts.max: inf is not a number."),
+        ("metrics.processes = 1", "metrics.processes: 1 must be true or false."),
+        ("metrics.processes = []", "metrics.processes: [] must be true or false."),
         ("socket = 1", "socket: 1 must be an absolute path."),
         (
             "web.listen-address = 9100",
@@ -169,6 +175,21 @@ def test_a_file_that_is_not_toml(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(ConfigError, match=r"bad\.toml is not TOML: .*\.$"):
         config.read_file(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "argv", "on"),
+    [
+        ("", [], True),
+        ("metrics.processes = false", [], False),
+        ("metrics.processes = false", ["--metrics.processes=true"], True),
+        ("", ["--metrics.processes", "false"], False),
+    ],
+)
+def test_switches(tmp_path: Path, text: str, argv: list[str], *, on: bool) -> None:
+    path = tmp_path / "k.toml"
+    path.write_text(text)
+    assert config.make(config.read_file(path), flags(*argv)).metrics_processes is on
 
 
 def test_every_option_is_a_field_of_config_and_the_other_way_round() -> None:

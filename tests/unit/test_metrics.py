@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,15 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from ksmwatch import metrics
 from ksmwatch.metrics import CATALOGUE, LOSSES, Spec
 from ksmwatch.snapshot import Snapshot
-from tests.made_up import nothing, numbers, poll, process, snapshot
+from tests.made_up import UNIT, nothing, numbers, poll, process, snapshot
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def scrape(made: Snapshot) -> Series:
+def scrape(made: Snapshot, owners: int = 50, *, processes: bool = True) -> Series:
     """What Prometheus reads: a value by name and sorted labels."""
     registry = CollectorRegistry()
-    registry.register(metrics.SnapshotCollector(lambda: made))
+    registry.register(metrics.SnapshotCollector(lambda: made, metrics.Series(owners, processes)))
     text = generate_latest(registry).decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -30,7 +31,10 @@ def scrape(made: Snapshot) -> Series:
     }
 
 
-def value(series: Series, name: str, **labels: str) -> float | None:
+OWNER = {"kind": "unit", "name": "tenant.service", "id": "tenant.service"}
+
+
+def value(series: Series, name: str, /, **labels: str) -> float | None:
     return series.get((name, tuple(sorted(labels.items()))))
 
 
@@ -75,6 +79,20 @@ def test_a_live_host_has_every_metric_of_the_catalogue() -> None:
         ("confidence", {"level": "unknown"}, 0),
         ("processes", {"confidence": "exact"}, 1),
         ("processes", {"confidence": "estimated"}, 0),
+        ("saved_bytes", {}, 80 * 4096),
+        ("unnamed_mappings", {}, 0),
+        ("unmerge_needed_bytes", {"bound": "least"}, 80 * 4096),
+        ("unmerge_needed_bytes", {"bound": "most"}, 100 * 4096),
+        ("owner_mappings", OWNER, 100),
+        ("owner_mapped_bytes", OWNER, 409600),
+        ("owner_saved_bytes", OWNER, 80 * 4096),
+        ("owner_processes", {**OWNER, "confidence": "exact"}, 1),
+        ("owner_processes", {**OWNER, "confidence": "estimated"}, 0),
+        ("owner_kernel_merging_pages", OWNER, 110),
+        ("owner_stray_mappings", OWNER, 3),
+        ("owner_zero_pages", OWNER, 8),
+        ("owner_arrivals_total", {**OWNER, "reason": "forked"}, 26),
+        ("owner_departures_total", {**OWNER, "reason": "exited"}, 9),
         ("process_mappings", {"pid": "42", "comm": "tenant"}, 100),
         ("process_kernel_lag_pages", {"pid": "42", "comm": "tenant"}, -10),
         ("process_stray_mappings", {"pid": "42", "comm": "tenant"}, 3),
@@ -124,7 +142,7 @@ def test_a_kernel_without_ksm_has_no_ksm_series() -> None:
 
 def test_facts_that_a_kernel_does_not_have_have_no_sample() -> None:
     old = numbers(ksm={"run": 1, "pages_shared": 20, "pages_sharing": 95}, vmstat={})
-    unread = process(kernel_merging_pages=None, stray=None)
+    unread = process(kernel_merging_pages=None, stray=None, zero_pages=None)
     found = names(scrape(snapshot(numbers=old, processes=(unread,))))
     gone = names(scrape(snapshot())) - found
     assert gone == {
@@ -136,6 +154,9 @@ def test_facts_that_a_kernel_does_not_have_have_no_sample() -> None:
         "ksmwatch_process_kernel_merging_pages",
         "ksmwatch_process_kernel_lag_pages",
         "ksmwatch_process_stray_mappings",
+        "ksmwatch_owner_kernel_merging_pages",
+        "ksmwatch_owner_stray_mappings",
+        "ksmwatch_owner_zero_pages",
     }
 
 
@@ -151,6 +172,49 @@ def test_every_kind_of_loss_is_there_from_the_start() -> None:
         assert {kind: value(series, "ksmwatch_losses_total", kind=kind) for kind in LOSSES} == (
             dict.fromkeys(LOSSES, 0)
         )
+
+
+def of_owners(series: Series) -> Series:
+    return {key: amount for key, amount in series.items() if key[0].startswith("ksmwatch_owner_")}
+
+
+def crowd(number: int) -> Snapshot:
+    """A host with so many owners; the first has most mappings."""
+    owners = [replace(UNIT, id=f"u{n}", name=f"u{n}") for n in range(number)]
+    members = tuple(process(owner=o, mappings=10 * (number - n)) for n, o in enumerate(owners))
+    return snapshot(processes=members, moved={o.key: (1, 2, 3, 4, 5, 6) for o in owners})
+
+
+@pytest.mark.parametrize(
+    ("number", "top", "series"), [(0, 5, 0), (5, 5, 70), (6, 5, 78), (60, 5, 78), (60, 0, 0)]
+)
+def test_series_by_owner_are_bounded(number: int, top: int, series: int) -> None:
+    assert len(of_owners(scrape(crowd(number), top))) == series <= metrics.owner_series(top)
+
+
+def test_the_other_owners_are_one_row_without_counters() -> None:
+    series = of_owners(scrape(crowd(4), 2))
+    other = {"kind": "other", "name": "other", "id": "other"}
+    assert value(series, "ksmwatch_owner_mappings", **other) == 30
+    assert value(series, "ksmwatch_owner_processes", **other, confidence="exact") == 2
+    assert value(series, "ksmwatch_owner_zero_pages", **other) == 16
+    kinds = {(name, dict(labels)["kind"]) for name, labels in series}
+    assert ("ksmwatch_owner_arrivals_total", "unit") in kinds
+    assert not {name for name, kind in kinds if kind == "other" and name.endswith("_total")}
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([0, 7, 1000]))
+def test_owners_of_a_scrape_add_up_to_the_host(number: int, top: int, unnamed: int) -> None:
+    series = scrape(replace(crowd(number), unnamed=unnamed), top)
+    rows = [v for (name, _), v in series.items() if name == "ksmwatch_owner_mappings"]
+    assert sum(rows) == value(series, "ksmwatch_mappings")
+
+
+def test_series_by_process_can_be_turned_off() -> None:
+    found = names(scrape(snapshot(), processes=False))
+    assert names(scrape(snapshot())) - found == {
+        spec.exposed for spec in CATALOGUE if spec.name.startswith("ksmwatch_process_")
+    }
 
 
 HOSTILE = st.text(min_size=1, max_size=15).map(lambda text: text.encode(errors="replace").decode())

@@ -11,7 +11,9 @@ from typing import Any, Self
 import psutil
 import pytest
 
-from ksmwatch.processes import Connector, Identity, ProcessTable
+from ksmwatch.owners import OwnerKind
+from ksmwatch.processes import CGROUP_SECONDS, Connector, Identity, ProcessTable
+from tests.fakes import Clock
 
 
 class FakeProcess:
@@ -42,13 +44,52 @@ def put(proc: Path, pid: int, comm: bytes, ticks: int) -> None:
     directory = proc / str(pid)
     directory.mkdir(exist_ok=True)
     (directory / "comm").write_bytes(comm + b"\n")
+    (directory / "cmdline").write_bytes(b"/bin/" + comm + b"\0")
+    (directory / "status").write_bytes(b"Name:\t" + comm + b"\nUmask:\t0\nUid:\t1000\t0\t0\t0\n")
+    move(proc, pid, "/system.slice/a.service")
     rest = " ".join(["S", "1", *["0"] * 17, str(ticks), "0"])
     (directory / "stat").write_bytes(f"{pid} (".encode() + comm + f") {rest}\n".encode())
 
 
+def move(proc: Path, pid: int, cgroup: str) -> None:
+    """To another cgroup, of which nobody is told."""
+    (proc / str(pid) / "cgroup").write_text(f"0::{cgroup}\n")
+
+
+def names(identity: Identity | None) -> tuple[int, str, str] | None:
+    return None if identity is None else (identity.start_ticks, identity.comm, identity.name)
+
+
+def owner_name(identity: Identity | None) -> str | None:
+    return None if identity is None else identity.owner.name
+
+
 def test_identity(proc: Path) -> None:
     put(proc, 7, b"tenant) 1 (x", 9000)
-    assert ProcessTable(proc).identify(7) == Identity(9000, "tenant) 1 (x", "name-of-7")
+    identity = ProcessTable(proc).identify(7)
+    assert names(identity) == (9000, "tenant) 1 (x", "name-of-7")
+    assert identity is not None
+    assert identity.owner.key == (OwnerKind.UNIT, "a.service")
+    assert identity.cgroup == b"0::/system.slice/a.service\n"
+
+
+def test_the_owner_is_of_command_line_and_users_too(proc: Path) -> None:
+    passwd = proc / "passwd"
+    passwd.write_text("root:x:0:0::/:/bin/sh\n#\nalice:x:1000:1000:::\nalias:x:1000:1:::\n")
+    put(proc, 7, b"sleep", 1)
+    move(proc, 7, "/")
+    table = ProcessTable(proc, passwd)
+    assert owner_name(table.identify(7)) == "alice"
+    (proc / "7/cmdline").write_bytes(b"qemu-system-x86_64\0-name\0guest=web\0")
+    identity = table.identify(7)
+    assert identity is not None
+    assert (identity.owner.kind, identity.owner.name) == (OwnerKind.VM, "web")
+
+
+def test_without_users_there_are_numbers(proc: Path) -> None:
+    put(proc, 7, b"sleep", 1)
+    move(proc, 7, "/")
+    assert owner_name(ProcessTable(proc, proc / "none").identify(7)) == "1000"
 
 
 def test_a_name_that_is_not_utf8(proc: Path) -> None:
@@ -90,11 +131,75 @@ def test_with_events_a_name_is_remembered_until_it_changes(proc: Path) -> None:
     put(proc, 8, b"another", 1)
     assert table.identify(7) == first
     table.forget(7)
-    assert table.identify(7) == Identity(1, "after", "name-of-7")
+    assert names(table.identify(7)) == (1, "after", "name-of-7")
     assert table.identify(8) == other
     table.forget()
-    assert table.identify(8) == Identity(1, "another", "name-of-8")
+    assert names(table.identify(8)) == (1, "another", "name-of-8")
     assert FakeProcess.asked == 4
+
+
+def test_a_move_to_another_cgroup_is_seen_in_time(proc: Path) -> None:
+    clock = Clock()
+    table = ProcessTable(proc, clock=clock)
+    table.following = True
+    put(proc, 7, b"tenant", 1)
+    table.identify(7)
+    move(proc, 7, "/system.slice/b.service")
+    clock.now += CGROUP_SECONDS - 1
+    assert owner_name(table.identify(7)) == "a.service"
+    clock.now += 1
+    assert owner_name(table.identify(7)) == "b.service"
+    assert FakeProcess.asked == 2
+
+
+def test_who_stays_in_the_cgroup_is_not_read_anew(proc: Path) -> None:
+    clock = Clock()
+    table = ProcessTable(proc, clock=clock)
+    table.following = True
+    put(proc, 7, b"tenant", 1)
+    first = table.identify(7)
+    for _ in range(3):
+        clock.now += CGROUP_SECONDS
+        assert table.identify(7) is first
+    # After a look at the cgroup the time begins again.
+    move(proc, 7, "/system.slice/b.service")
+    clock.now += CGROUP_SECONDS - 1
+    assert table.identify(7) is first
+    assert FakeProcess.asked == 1
+
+
+def test_who_ended_unnoticed_is_nobody(proc: Path) -> None:
+    clock = Clock()
+    table = ProcessTable(proc, clock=clock)
+    table.following = True
+    put(proc, 7, b"tenant", 1)
+    table.identify(7)
+    for path in (proc / "7").iterdir():
+        path.unlink()
+    (proc / "7").rmdir()
+    clock.now += CGROUP_SECONDS
+    assert table.identify(7) is None
+
+
+@pytest.mark.parametrize(("changed", "remembered"), [(7, False), (None, False), (8, True)])
+def test_what_changes_while_it_is_read_is_not_remembered(
+    proc: Path, monkeypatch: pytest.MonkeyPatch, changed: int | None, *, remembered: bool
+) -> None:
+    table = ProcessTable(proc)
+    table.following = True
+    put(proc, 7, b"before", 1)
+
+    def name(self: FakeProcess) -> str:
+        # The connector's thread hears of an exec just now.
+        table.forget(changed)
+        return "read"
+
+    monkeypatch.setattr(FakeProcess, "name", name)
+    table.identify(7)
+    put(proc, 7, b"after", 1)
+    identity = table.identify(7)
+    assert identity is not None
+    assert identity.comm == ("before" if remembered else "after")
 
 
 EXEC, COMM, EXIT = 0x2, 0x200, 0x80000000
@@ -103,7 +208,7 @@ FORK, UID, COREDUMP = 0x1, 0x4, 0x40000000
 
 @pytest.mark.parametrize(
     ("what", "forgotten"),
-    [(EXEC, True), (COMM, True), (EXIT, True), (FORK, False), (UID, False), (COREDUMP, False)],
+    [(EXEC, True), (COMM, True), (EXIT, True), (UID, True), (FORK, False), (COREDUMP, False)],
 )
 def test_which_events_make_it_forget(proc: Path, what: int, *, forgotten: bool) -> None:
     table = ProcessTable(proc)

@@ -148,3 +148,78 @@ def test_ksmd_is_a_child_of_kthreadd(tmp_path: Path) -> None:
 def test_without_ksmd_there_is_no_process(tmp_path: Path) -> None:
     Proc(tmp_path).process(30, comm="ksmd", parent=1)
     assert sources.find_ksmd(tmp_path) == 0
+
+
+# ---- whose a process is ----
+
+
+def test_the_uid_is_the_real_one(tmp_path: Path) -> None:
+    assert sources.read_uid(Proc(tmp_path).process(5, uid=1000)) == 1000
+
+
+def test_a_name_cannot_pass_for_a_uid(tmp_path: Path) -> None:
+    # The kernel escapes a newline in the name.
+    directory = Proc(tmp_path).process(5, comm="x\\nUid:\t0", uid=1000)
+    assert sources.read_uid(directory) == 1000
+
+
+def test_a_command_line_is_read_up_to_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "cmdline").write_bytes(b"a\0" * (1 << 20))
+    assert sources.read_cmdline(tmp_path) == b"a\0" * (1 << 17)
+
+
+def test_no_cgroups_is_not_no_process(tmp_path: Path) -> None:
+    assert sources.read_cgroup(tmp_path) == b""
+    with pytest.raises(FileNotFoundError):
+        sources.read_cgroup(tmp_path / "5")
+
+
+def test_users_of_a_file_that_is_broken_in_places(tmp_path: Path) -> None:
+    path = tmp_path / "passwd"
+    path.write_bytes(b"root:x:0:0\n\n:\nb\xff:x:7:7\nno:x:-1:0\n+::::::\nother:x:0:1\n")
+    assert sources.read_users(path) == {0: "root", 7: "b\udcff"}
+    assert sources.read_users(tmp_path / "none") == {}
+
+
+# ---- cgroups ----
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (b"0::/a/b.service\n", "/a/b.service"),
+        (b"12:memory:/x\n1:name=systemd:/y\n0::/z\n", "/z"),
+        (b"12:memory:/x\n", None),
+        (b"", None),
+        (b"0::/\n", "/"),
+        (b"0::/a:b\xff\n", "/a:b\udcff"),
+        # Of another cgroup namespace.
+        (b"0::/../../a\n", None),
+        (b"0::/..\n", None),
+        (b"0::/a (deleted)\n", None),
+        (b"0::/..a/b..\n", "/..a/b.."),
+    ],
+)
+def test_unified_path(text: bytes, path: str | None) -> None:
+    assert sources.unified_path(text) == path
+
+
+@pytest.mark.parametrize(
+    ("limit", "current", "room"),
+    [
+        ("4096\n", "1000\n", 3096),
+        ("4096\n", "5000\n", -904),
+        ("max\n", "5000\n", None),
+        ("4096\n", None, None),
+        (None, "1\n", None),
+        ("x\n", "1\n", None),
+    ],
+)
+def test_room(tmp_path: Path, limit: str | None, current: str | None, room: int | None) -> None:
+    directory = tmp_path / "fs/cgroup/a/b"
+    directory.mkdir(parents=True)
+    for name, text in (("memory.max", limit), ("memory.current", current)):
+        if text is not None:
+            (directory / name).write_text(text)
+    assert sources.read_room(tmp_path, "/a/b") == room
+    assert sources.read_room(tmp_path, "/none") is None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 
-from ksmwatch.backend import Budget, Evidence, Mode
+from ksmwatch.backend import Budget, Evidence, MapState, Mode
 from ksmwatch.ledger import Count
 from ksmwatch.metrics import LOSSES
+from ksmwatch.owners import UNKNOWN, OwnerKind
 from ksmwatch.processes import ProcessTable
 from ksmwatch.reconcile import Residue, RunWatch
 from ksmwatch.snapshot import Confidence
@@ -96,6 +98,7 @@ def test_a_snapshot_joins_counts_names_and_the_kernels_numbers(host: Host) -> No
     assert (large.kernel_merging_pages, small.kernel_merging_pages) == (None, 9)
     assert (large.read_age, small.read_age) == (80.0, 70.0)
     assert small.residue is Residue.MERGED
+    assert small.owner.key == (OwnerKind.UNIT, "tenant.service")
     assert made.kernel_mappings == 10
     assert made.numbers.meminfo == {"MemTotal": 5}
     assert made.kernel == capable().release
@@ -112,6 +115,7 @@ def test_a_pid_that_was_given_away_is_not_the_owner(host: Host) -> None:
     host.proc.process(7, comm="stranger", ticks=9999)
     made = host.watch(FakeBackend(count(7, 12))).snapshot(0)
     assert made.processes == ()
+    assert made.unnamed == made.mappings == 12
     # What nobody can be named for is not silently left out of the sum.
     assert made.confidence is Confidence.UNKNOWN
     assert made.reason == "12 pages are mapped by processes that could not be named"
@@ -140,3 +144,68 @@ def test_the_reason_and_the_budget_are_passed_on(host: Host) -> None:
     made = host.watch(backend, "Because.").snapshot(0)
     assert made.mode_reason == "Because."
     assert [budget.left() for budget in backend.budgets] == [False]
+
+
+def test_movements_are_added_up_by_owner_beyond_the_end_of_a_process(host: Host) -> None:
+    for pid in (7, 8):
+        host.proc.process(pid)
+    host.proc.process(9, cgroup="/system.slice/other.service")
+    backend = FakeBackend(count(7, 3), count(8, 30), count(9, 5))
+    watch = host.watch(backend)
+    key, other = (OwnerKind.UNIT, "tenant.service"), (OwnerKind.UNIT, "other.service")
+    assert watch.snapshot(0).moved == {key: (33, 0, 0, 0, 0, 0), other: (5, 0, 0, 0, 0, 0)}
+    backend._counts = [count(8, 31), count(9, 5)]
+    host.proc.end(7)
+    assert watch.snapshot(0).moved == {key: (34, 0, 0, 0, 0, 0), other: (5, 0, 0, 0, 0, 0)}
+
+
+def test_whose_process_cannot_be_named_moves_for_the_unknown(host: Host) -> None:
+    made = host.watch(FakeBackend(count(7, 3), count(8, -3))).snapshot(0)
+    assert made.moved == {UNKNOWN.key: (0, 0, 0, 0, 0, 0)}
+    # The two do not cancel out in what is in doubt.
+    assert made.unnamed == 0
+    assert made.reason == "6 pages are mapped by processes that could not be named"
+
+
+def test_polling_has_no_movements(host: Host) -> None:
+    host.proc.process(7)
+    made = host.watch(FakeBackend(dataclasses.replace(count(7, 3), moves=()))).snapshot(0)
+    assert made.moved == {}
+    assert [h.movements for h in made.owners] == [()]
+
+
+@pytest.mark.parametrize(("adopted", "told"), [(True, 2), (False, 5)])
+def test_what_an_adopted_account_has_moved_before_is_not_told_again(
+    host: Host, told: int, *, adopted: bool
+) -> None:
+    class Adopted(FakeBackend):
+        def map_state(self) -> MapState:
+            return MapState(1, 16, 4096, kept=True, adopted=adopted)
+
+    host.proc.process(7)
+    backend = Adopted(count(7, 3))
+    watch = host.watch(backend)
+    backend._counts = [count(7, 5)]
+    (moves,) = watch.snapshot(0).moved.values()
+    assert moves[0] == told
+
+
+def test_zero_pages_are_the_kernels(host: Host) -> None:
+    directory = host.proc.process(7)
+    host.proc.process(8, merging=None)
+    (directory / "ksm_stat").write_text("ksm_rmap_items 1\nksm_zero_pages 6\nksm_merging_pages 2\n")
+    made = host.watch(FakeBackend(count(7, 3), count(8, 2))).snapshot(0)
+    assert [p.zero_pages for p in made.processes] == [6, None]
+
+
+def test_rooms_are_of_cgroups_with_a_limit_that_share_pages(host: Host) -> None:
+    for pid, cgroup in ((7, "/a/b"), (8, "/a/c"), (9, "/d")):
+        host.proc.process(pid, cgroup=cgroup)
+    for path, limit in (("a", "max"), ("a/b", "9000"), ("a/c", "5000"), ("d", "7000")):
+        directory = host.sys.path / "fs/cgroup" / path
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "memory.max").write_text(f"{limit}\n")
+        (directory / "memory.current").write_text("1000\n")
+    made = host.watch(FakeBackend(count(7, 3), count(8, 1), count(9, 0))).snapshot(0)
+    assert made.rooms == {"/a/b": 8000, "/a/c": 4000}
+    assert [p.cgroup for p in made.processes] == ["/a/b", "/a/c", "/d"]
