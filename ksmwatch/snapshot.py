@@ -137,7 +137,9 @@ class Snapshot:
 
     def _need(self, mappings: int, holding: Holding | None) -> Need:
         known = need(mappings, self._zeros(holding), self._pages_shared, self._available)
-        return replace(known, counted=self.confidence is not Confidence.UNKNOWN)
+        # Without a doubt about the host nobody needs to look at all processes.
+        counted = self.doubt is None or self.confidence is not Confidence.UNKNOWN
+        return replace(known, counted=counted)
 
     def _zeros(self, holding: Holding | None) -> Zeros:
         """Zero pages of the host, or of an owner. A kernel that counts none unmerges none."""
@@ -213,7 +215,7 @@ def _process(process: Process) -> dict[str, Any]:
         "start_time": process.start_time,
         "comm": process.comm,
         "name": process.name,
-        "owner": asdict(process.owner),
+        "owner": dict(vars(process.owner)),
         "mappings": process.mappings,
         "bytes": process.bytes,
         "confidence": process.confidence.value,
@@ -253,7 +255,7 @@ def _forecast(forecast: Forecast) -> dict[str, Any]:
 
 def _holding(holding: Holding, forecast: Forecast) -> dict[str, Any]:
     return {
-        **asdict(holding.owner),
+        **vars(holding.owner),
         "processes": holding.processes,
         "estimated_processes": holding.estimated,
         "mappings": holding.mappings,

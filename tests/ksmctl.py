@@ -15,10 +15,14 @@ _DEADLINE_SECONDS = 240
 class Ksm:
     """Quick, stopped and with nothing merged, inside and after the context."""
 
+    def __init__(self, **settings: int) -> None:
+        """Settings of ksmd that replace the quick ones."""
+        self._settings = _QUICK | settings
+
     def __enter__(self) -> Self:
-        self._saved = {name: self.read(name) for name in _QUICK}
+        self._saved = {name: self.read(name) for name in self._settings}
         self.unmerge()
-        for name, value in _QUICK.items():
+        for name, value in self._settings.items():
             self.write(name, value)
         return self
 

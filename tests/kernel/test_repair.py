@@ -20,6 +20,9 @@ from tests.kernel.test_lifecycle import mergeable
 from tests.ksmctl import Ksm
 from tests.workload import Workload
 
+# Renewals, like baselines, take many seconds where smaps has no KSM line. By hand: run.py 6.1.
+pytestmark = pytest.mark.once
+
 PINS = Path("/sys/fs/bpf/ksmwatch-repair")
 FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
 REPAIR_SECONDS = 120

@@ -41,11 +41,13 @@ def test_files_stand_at_their_own_paths_as_they_were(root: Path, tmp_path: Path)
     assert files(out) == {
         "facts.json",
         "root/proc/meminfo",
+        "root/proc/10/cgroup",
         "root/proc/10/cmdline",
         "root/proc/10/comm",
         "root/proc/10/ksm_stat",
         "root/proc/10/smaps_rollup",
         "root/proc/10/stat",
+        "root/proc/10/status",
         "root/sys/kernel/mm/ksm/pages_shared",
         "root/sys/kernel/mm/ksm/pages_sharing",
         "root/sys/kernel/mm/ksm/run",

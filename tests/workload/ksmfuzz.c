@@ -37,7 +37,8 @@
 
 #define ARENA 0x200000000000UL
 #define ARENA_PAGES 768U
-#define FEW_PAGES 16U
+#define FEW_PAGES 8U
+#define MANY_PAGES 64U
 #define HUGE_PAGES 512U
 #define SLOTS 24
 #define MAX_DEPTH 4
@@ -563,7 +564,7 @@ static struct step draw_step(void)
     struct step s = {.verb = draw_verb(), .other = ROOT};
 
     s.first = below(ARENA_PAGES - 1);
-    s.pages = 1 + below(one_in(8) ? 16 * FEW_PAGES : FEW_PAGES);
+    s.pages = 1 + below(one_in(16) ? MANY_PAGES : FEW_PAGES);
     if (s.pages > ARENA_PAGES - s.first)
         s.pages = ARENA_PAGES - s.first;
     s.argument = (unsigned)draw();
