@@ -31,9 +31,12 @@ test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kerne
 SEED ?= 1
 OPS ?= 20000
 KERNEL ?= 6.12
+# Seconds between kill -9 of the daemon; 0 for never.
+RESTART ?= 0
 
-soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL=
-	@$(VM) --kernel $(KERNEL) --memory 3G -- $(BIN)/python -m tests.fuzz.fuzz --seed $(SEED) --ops $(OPS)
+soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL= RESTART=
+	@$(VM) --kernel $(KERNEL) --memory 2G --cpus 1 --timeout 0 -- $(BIN)/python -m tests.fuzz.fuzz \
+	  --seed $(SEED) --ops $(OPS) --pause 5000 --restart $(RESTART)
 
 accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: docs/accuracy.md
 	@$(BIN)/python -m bench.accuracy

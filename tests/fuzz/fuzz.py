@@ -16,6 +16,7 @@ from typing import Any
 from tests import oracle
 from tests.fuzz import swap
 from tests.fuzz.generator import Generator, Pause
+from tests.fuzz.restarts import Restarts
 from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
@@ -157,25 +158,27 @@ def fuzz(arguments: argparse.Namespace, operations: int) -> bool:
     with (
         # On emulated cores a quicker ksmd leaves no time to the processes.
         Ksm(pages_to_scan=500, sleep_millisecs=20),
-        Daemon(*arguments.daemon) as daemon,
+        Restarts(arguments.daemon, arguments.restart) as restarts,
         Generator(arguments.seed, operations, arguments.pause, *options) as generator,
     ):
         ready = time.monotonic()
         print(f"seed {arguments.seed}: the daemon is ready in {ready - began:.0f} s", flush=True)
         for pause in generator:
             stopped = time.monotonic()
-            try:
-                document = check(daemon, pause, arguments.tolerate)
-            except DifferenceError:
-                print(*daemon.log()[-20:], sep="\n")
-                print(f"DIFFERENCE: seed {arguments.seed}, at operation {pause.operations}")
-                return False
+            with restarts.daemon() as daemon:
+                try:
+                    document = check(daemon, pause, arguments.tolerate)
+                except DifferenceError:
+                    print(*daemon.log()[-20:], sep="\n")
+                    print(f"DIFFERENCE: seed {arguments.seed}, at operation {pause.operations}")
+                    return False
             paused += time.monotonic() - stopped
         ran = time.monotonic() - ready - paused
         print(f"{operations} operations, {operations / ran:.0f} per second")
         print(*generator.counters, sep="\n")
         print("totals", document and document["totals"])
         print("missed", document and missed_runs(document))
+        print(f"the daemon was killed {restarts.kills} times")
     return True
 
 
@@ -201,6 +204,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--print", action="store_true", help="each operation, on stderr")
     parser.add_argument("--without", action="append", default=[], metavar="VERB")
     parser.add_argument("--tolerate", action="append", default=_HARMLESS, metavar="LOSS")
+    parser.add_argument(
+        "--restart", type=float, default=0, metavar="SECONDS", help="kill -9 the daemon so often"
+    )
     parser.add_argument("--shrink", action="store_true", help="find a short prefix that fails")
     parser.add_argument("daemon", nargs="*", help="options of the daemon, after --")
     arguments = parser.parse_args(argv)
