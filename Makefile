@@ -35,7 +35,7 @@ KERNEL ?= 6.12
 RESTART ?= 0
 
 soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL= RESTART=
-	@$(VM) --kernel $(KERNEL) --memory 2G --cpus 1 --timeout 0 -- $(BIN)/python -m tests.fuzz.fuzz \
+	@$(VM) --kernel $(KERNEL) --memory 2G --cpus 1 -- $(BIN)/python -m tests.fuzz.fuzz \
 	  --seed $(SEED) --ops $(OPS) --pause 5000 --restart $(RESTART)
 
 accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: docs/accuracy.md
