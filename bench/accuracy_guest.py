@@ -2,6 +2,8 @@
 
 Two processes fill memory that may be merged with one value, and then write every page with the
 value that it already has, for ever: a page that was merged is copied, and can be merged again.
+Memory is scaled down to the guest, so the writers pause: a round takes as long as one over the
+original 1000 MiB did, which is what ksmd's speed has to be compared with.
 
 To compare, everything must stand still: for each sample the writers are stopped, and ksmd is,
 by run=0, which keeps what is merged. What the kernel's counters say is as old as it was before.
@@ -26,10 +28,12 @@ from tests.ksmctl import Ksm
 from tests.workload import Tenant, Workload
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_ROUND_SECONDS = 1.5
+_SLICES = 32
 
 
 class Writer:
-    """Rewrites all pages of one process, without a pause."""
+    """Rewrites all pages of one process, round after round."""
 
     def __init__(self, tenant: Tenant, pages: int) -> None:
         self.tenant = tenant
@@ -41,15 +45,19 @@ class Writer:
         """Map, fill, and go on."""
         self.tenant.map("heap", self._pages)
         self.tenant.madvise("heap", 0, self._pages, "mergeable")
-        self._fill()
+        self._fill(0, self._pages)
         self._thread.start()
 
-    def _fill(self) -> None:
-        self.tenant.fill("heap", 0, self._pages, seed=1, modulo=1)
+    def _fill(self, first: int, pages: int) -> None:
+        self.tenant.fill("heap", first, pages, seed=1, modulo=1)
 
     def _write(self) -> None:
-        while not self._ended.is_set():
-            self._fill()
+        size = self._pages // _SLICES
+        while True:
+            for first in range(0, self._pages, size):
+                if self._ended.wait(_ROUND_SECONDS / _SLICES):
+                    return
+                self._fill(first, min(size, self._pages - first))
 
     def stop(self) -> None:
         """Returns when it has stopped."""
