@@ -168,7 +168,11 @@ static __always_inline struct account *open_account(u64 mm, u64 owner, u64 forke
     fresh.id = bpf_ktime_get_ns();
     fresh.moves[IN_FORKED] = forked;
     fresh.doubts = doubts;
-    if (owner)
+    /*
+     * In fork an mm has its owner before that has its process id, and is still known by its
+     * parent's mm: on_fork() gives such an account its name.
+     */
+    if (owner && FIELD(owner, task_struct_mm) == mm)
         NAME_OWNER(&fresh, owner);
     accounts.insert(&mm, &fresh);
     account = accounts.lookup(&mm);

@@ -370,6 +370,8 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
     account = accounts.lookup(&mm);
     if (account && !account->tgid) {
         NAME_OWNER(account, child);
+        /* It may have been opened by an event in dup_mmap() that knew nothing of the parent. */
+        lock_xadd(&account->doubts, 1);
         return 0;
     }
     if (account)
@@ -443,28 +445,93 @@ int ON_RETURN(FENTRY_OWNER)(u64 *ctx)
 }
 #endif
 
-#ifdef KPROBE_OWNER
-/* A kretprobe has no arguments. By thread: that of the call under way. */
+#if defined(KPROBE_OWNER) || defined(KPROBE_EMPTIED)
+/* A kretprobe has no arguments. By thread: the mm of the call under way. */
 BPF_HASH(passing, u64, u64, 1024);
 
-int on_owner(struct pt_regs *ctx)
+static __always_inline int remember(u64 mm)
 {
-    u64 thread = bpf_get_current_pid_tgid(), mm = PT_REGS_PARM1(ctx);
+    u64 thread = bpf_get_current_pid_tgid();
 
     passing.update(&thread, &mm);
     return 0;
 }
 
-int on_owner_return(struct pt_regs *ctx)
+static __always_inline u64 remembered(void)
 {
     u64 thread = bpf_get_current_pid_tgid();
-    u64 *mm = passing.lookup(&thread);
+    u64 *passed = passing.lookup(&thread);
+    u64 mm = passed ? *passed : 0;
 
-    if (mm) {
-        passes_on(*mm);
-        passing.delete(&thread);
-    }
+    passing.delete(&thread);
+    return mm;
+}
+#endif
+
+#ifdef KPROBE_OWNER
+int on_owner(struct pt_regs *ctx)
+{
+    return remember(PT_REGS_PARM1(ctx));
+}
+
+int on_owner_return(struct pt_regs *ctx)
+{
+    u64 mm = remembered();
+
+    return mm ? passes_on(mm) : 0;
+}
+#endif
+
+static __always_inline void miscounted(s64 left)
+{
+    total(T_MISCOUNTED_MMS, 1);
+    total(T_MISCOUNTED_PAGES, left < 0 ? -left : left);
+}
+
+/*
+ * exit_mmap(mm) returns: no PTE is left, whatever has been counted. That settles what was in
+ * doubt, and what was counted for a fork that failed half-way: ksmd keeps an mm that it knows,
+ * and so its account, until it scans again.
+ */
+static __always_inline int emptied(u64 mm)
+{
+    struct account *account = accounts.lookup(&mm);
+    struct baseline nothing = {};
+    u64 settled;
+    s64 left;
+
+    if (!account)
+        return 0;
+    left = mappings(mm, account, &settled);
+    if (!left && settled == account->doubts)
+        return 0;
+    if (settled == account->doubts)
+        miscounted(left);
+    nothing.id = account->id;
+    nothing.mappings = baseline_of(mm, account, &settled) - left;
+    nothing.doubts = account->doubts;
+    baselines.update(&mm, &nothing);
     return 0;
+}
+
+#ifdef FENTRY_EMPTIED
+int ON_RETURN(FENTRY_EMPTIED)(u64 *ctx)
+{
+    return emptied(ctx[0]);
+}
+#endif
+
+#ifdef KPROBE_EMPTIED
+int on_emptied(struct pt_regs *ctx)
+{
+    return remember(PT_REGS_PARM1(ctx));
+}
+
+int on_emptied_return(struct pt_regs *ctx)
+{
+    u64 mm = remembered();
+
+    return mm ? emptied(mm) : 0;
 }
 #endif
 
@@ -479,10 +546,8 @@ static __always_inline int mm_goes(u64 mm)
         return 0;
     left = mappings(mm, account, &settled);
     /* One that was in doubt never passed for right. */
-    if (left && settled == account->doubts) {
-        total(T_MISCOUNTED_MMS, 1);
-        total(T_MISCOUNTED_PAGES, left < 0 ? -left : left);
-    }
+    if (left && settled == account->doubts)
+        miscounted(left);
     accounts.delete(&mm);
     baselines.delete(&mm);
     return 0;

@@ -59,6 +59,13 @@ EVENTS: tuple[Event, ...] = (
         required=False,
     ),
     Event(
+        "emptied",
+        "an mm has no PTE any more; ksmd may keep it for long",
+        ("exit_mmap",),
+        side=Side.RETURN_WITH_ARGUMENTS,
+        required=False,
+    ),
+    Event(
         "enter", "an mm is registered with KSM; for a fork's child: PTEs copied", ("__ksm_enter",)
     ),
     Event(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch import __version__, adopt, sources
@@ -200,6 +202,31 @@ def _doubt_about(unnamed: int) -> str | None:
     return f"{unnamed} pages are mapped by processes that could not be named"
 
 
+def one_for_each(processes: Iterable[Process]) -> Iterable[Process]:
+    """Processes, those that have several accounts as one.
+
+    After exec ksmd can keep the old mm, and with it an account of the same process, until it
+    scans again.
+    """
+    found: dict[tuple[int, int], Process] = {}
+    for process in processes:
+        key = process.pid, process.start_time
+        found[key] = _together(found[key], process) if key in found else process
+    return found.values()
+
+
+def _together(a: Process, b: Process) -> Process:
+    main, other = (a, b) if a.mappings >= b.mappings else (b, a)
+    stray = None if a.stray is None or b.stray is None else (*a.stray, *b.stray)
+    return replace(
+        main,
+        mappings=a.mappings + b.mappings,
+        confidence=main.confidence if other.confidence is Confidence.EXACT else other.confidence,
+        movements=tuple(map(sum, zip(a.movements, b.movements, strict=True))),
+        stray=stray,
+    )
+
+
 class Watcher:
     """Makes snapshots. Only one thread may use it."""
 
@@ -254,7 +281,7 @@ class Watcher:
             mode_reason=self._reason,
             asleep=self.backend.asleep,
             doubt=self.backend.doubt or _doubt_about(sum(map(abs, unnamed))),
-            processes=tuple(sorted(processes, key=lambda p: (-p.mappings, p.pid))),
+            processes=tuple(sorted(one_for_each(processes), key=lambda p: (-p.mappings, p.pid))),
             unnamed=sum(unnamed),
             moved=self._turnover.see(moves),
             rooms=self._rooms(processes),

@@ -23,6 +23,7 @@ HOSTILE = "a) S 1 (b"
 OLD, *NEW = KERNELS
 ALWAYS = {
     "owner": "mm_update_next_owner",
+    "emptied": "exit_mmap",
     "migrate": "migrate_pages",
     "mm_goes": "__mmdrop",
     "enter": "__ksm_enter",

@@ -193,6 +193,7 @@ def test_a_capable_host_gets_fentry_everywhere_and_the_fork_tracepoint() -> None
     assert [(p.event, p.mechanism.value, p.symbol) for p in plan.probes] == [
         ("mm_goes", "fentry", "__mmdrop"),
         ("owner", "fentry", "mm_update_next_owner"),
+        ("emptied", "fentry", "exit_mmap"),
         ("enter", "fentry", "__ksm_enter"),
         ("migrate", "fentry", "migrate_pages"),
         ("rmap_add", "fentry", "folio_add_anon_rmap_ptes"),

@@ -213,3 +213,22 @@ def test_rooms_are_of_cgroups_with_a_limit_that_share_pages(host: Host) -> None:
     made = host.watch(FakeBackend(count(7, 3), count(8, 1), count(9, 0))).snapshot(0)
     assert made.rooms == {"/a/b": 8000, "/a/c": 4000}
     assert [p.cgroup for p in made.processes] == ["/a/b", "/a/c", "/d"]
+
+
+def test_the_mm_before_an_exec_and_the_one_after_it_are_one_process(host: Host) -> None:
+    host.proc.process(7, comm="seven", ticks=5000)
+    old = dataclasses.replace(count(7, 0), account=1, mm=1, moves=(5, 0, 0, 0, 5, 0))
+    new = dataclasses.replace(count(7, 12), account=2, mm=2)
+    for counts in ((old, new), (new, old)):
+        (process,) = host.watch(FakeBackend(*counts)).snapshot(0).processes
+        assert (process.pid, process.mappings) == (7, 12)
+        assert process.movements == (17, 0, 0, 0, 5, 0)
+        assert (process.confidence, process.read_age) == (Confidence.EXACT, 2.0)
+
+
+def test_a_process_is_exact_if_all_its_accounts_are(host: Host) -> None:
+    host.proc.process(7, comm="seven", ticks=5000)
+    doubtful = dataclasses.replace(count(7, 1, exact=False), account=1, mm=1)
+    for counts in ((doubtful, count(7, 12)), (count(7, 12), doubtful)):
+        (process,) = host.watch(FakeBackend(*counts)).snapshot(0).processes
+        assert (process.mappings, process.confidence) == (13, Confidence.ESTIMATED)
