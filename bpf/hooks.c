@@ -368,9 +368,12 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
     if (!mm || mm == own)
         return 0;
     account = accounts.lookup(&mm);
-    if (account && !account->tgid) {
+    if (account && (!account->tgid || account->tgid == read_u32(child + OFF_task_struct_tgid))) {
         NAME_OWNER(account, child);
-        /* It may have been opened by an event in dup_mmap() that knew nothing of the parent. */
+        /*
+         * It may have been opened by an event in dup_mmap(), which knew nothing of the parent,
+         * or by the reader: the child is in /proc already.
+         */
         lock_xadd(&account->doubts, 1);
         return 0;
     }

@@ -210,15 +210,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--shrink", action="store_true", help="find a short prefix that fails")
     parser.add_argument("daemon", nargs="*", help="options of the daemon, after --")
     arguments = parser.parse_args(argv)
-    swap.enable()
-    swap.make_group()
     failed = []
-    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-        arguments.seed = seed
-        if not fuzz(arguments, arguments.ops):
-            failed.append(seed)
-            if arguments.shrink:
-                print(f"the shortest prefix that failed: {shrink(arguments)}")
+    with swap.ready():
+        for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+            arguments.seed = seed
+            if not fuzz(arguments, arguments.ops):
+                failed.append(seed)
+                if arguments.shrink:
+                    print(f"the shortest prefix that failed: {shrink(arguments)}")
     print("seeds with differences:", failed or "none")
     return 1 if failed else 0
 

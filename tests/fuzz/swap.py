@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _SIZE = "512M"
 _DEVICE = Path("/dev/zram0")
+_SYSFS = Path("/sys/block/zram0")
 # As in ksmfuzz.c.
 GROUP = Path("/sys/fs/cgroup/ksmfuzz")
 
 
-def enable() -> None:
-    """Swap to zram from now on."""
+@contextmanager
+def ready() -> Iterator[None]:
+    """Swap to zram, with the control group that ksmfuzz.c reclaims from."""
     subprocess.run(["/sbin/modprobe", "zram"], check=True)
-    Path("/sys/block/zram0/disksize").write_text(_SIZE)
+    (_SYSFS / "disksize").write_text(_SIZE)
     subprocess.run(["/sbin/mkswap", _DEVICE], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["/sbin/swapon", _DEVICE], check=True)
-
-
-def make_group() -> None:
-    """The control group that ksmfuzz.c reclaims from."""
     (GROUP.parent / "cgroup.subtree_control").write_text("+memory")
     GROUP.mkdir()
+    try:
+        yield
+    finally:
+        GROUP.rmdir()
+        subprocess.run(["/sbin/swapoff", _DEVICE], check=True)
+        (_SYSFS / "reset").write_text("1")
 
 
 def used() -> int:

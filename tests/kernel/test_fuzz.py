@@ -1,0 +1,21 @@
+"""A short random program; `make soak` runs longer ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz import fuzz
+
+
+def fuzz_shortly(*options: str) -> int:
+    """2,000 operations, compared four times and once more when all is unmerged."""
+    return fuzz.main(["--ops", "2000", "--pause", "500", *options, "--", "--audit.cpu-percent=0"])
+
+
+def test_a_random_program_is_counted_to_the_page() -> None:
+    assert fuzz_shortly("--seed=101") == 0
+
+
+@pytest.mark.once
+def test_it_is_when_the_daemon_is_killed_every_three_seconds() -> None:
+    assert fuzz_shortly("--seed=102", "--restart=3") == 0
