@@ -1,0 +1,163 @@
+"""Facts of the host, alerts, and their lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ksmwatch.snapshot import to_document
+from ksmwatch.top import header
+from ksmwatch.top.header import Facts, Tone
+from ksmwatch.top.model import Options, Unit
+from ksmwatch.top.sample import Sample, make_sample
+from tests.made_up import nothing, poll
+from tests.made_up_host import document
+
+PAGES = Options(unit=Unit.PAGES)
+
+
+def host(step: int = 0, /, **changes: Any) -> Sample:
+    """A host; `a__b=1` changes `b` in `a`."""
+    made = document(7, step)
+    for path, new in changes.items():
+        *above, last = path.split("__")
+        place: Any = made
+        for key in above:
+            place = place[key]
+        place[last] = new
+    return make_sample(made)
+
+
+def facts(sample: Sample, before: Sample | None = None) -> Facts:
+    return header.facts(sample, before)
+
+
+def alerts(sample: Sample) -> list[str]:
+    return [a.text for a in header.alerts(sample, facts(sample), PAGES)]
+
+
+def shown(sample: Sample, before: Sample | None = None) -> str:
+    known = facts(sample, before)
+    return "\n".join(header.plain(line) for line in header.lines(sample, known, PAGES))
+
+
+def test_the_saving_is_what_is_mapped_less_what_it_is_mapped_to() -> None:
+    known = facts(host(host__mappings=1000, sources__ksm__pages_shared=100))
+    assert known.saving == 900
+
+
+def test_scan_rate() -> None:
+    assert facts(host(1), host(0)).scan_rate == 4500
+    assert facts(host(0)).scan_rate is None
+    assert facts(host(0), host(1)).scan_rate is None
+    assert facts(host(1, sources__ksm__pages_scanned=5), host(0)).scan_rate is None
+
+
+def test_lines() -> None:
+    made = host(
+        1,
+        host__mappings=1000,
+        host__kernel_mappings=990,
+        host__kernel_lag=10,
+        sources__ksm__pages_shared=100,
+        sources__ksm__pages_sharing=890,
+        sources__ksm__general_profit=-4096,
+        sources__meminfo__MemAvailable=8000,
+    )
+    assert shown(made, host(0)).splitlines() == [
+        "mapped 1,000 pages exact  kernel says 990 pages  lag +10 pages",
+        "saved 900 pages  kernel claims 890 pages  profit -1 pages  available 2,000 pages",
+        "ksmd scanning for 30 s  scans 11  pace 100 pages/20 ms  now 4,500 pages/s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (0, "ksmd stopped, pages stay merged for 30 s"),
+        (2, "ksmd stopped and unmerged for 30 s"),
+        (9, "ksmd run=9 for 30 s"),
+        (None, "ksmd state unknown"),
+    ],
+)
+def test_run_states(run: int | None, expected: str) -> None:
+    assert shown(host(host__run=run)).splitlines()[-1].startswith(expected)
+
+
+def test_a_host_in_order_has_no_alert() -> None:
+    assert alerts(host()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "new", "expected"),
+    [
+        ("mode_reason", "No BTF.", "not live: No BTF."),
+        ("host__residue__left", 7, "left behind by run=2: 7 pages"),
+        ("audit__surplus", 5, "drift: exact counts were wrong by +5 -0 pages (healed)"),
+        ("totals__miscounted_pages", 9, "miscounted: 9 pages of processes that ended"),
+        ("losses__events_lost", 3, "lost: events_lost 3"),
+        ("sources__failures", ["/proc/x\x1b"], "unreadable: /proc/x?"),
+    ],
+)
+def test_alerts(path: str, new: object, expected: str) -> None:
+    assert alerts(host(**{path: new})) == [expected]
+
+
+def test_a_probe_that_is_off_is_bad() -> None:
+    made = host()
+    made.document["probes"][0]["attached"] = False
+    (alert,) = header.alerts(made, facts(made), PAGES)
+    assert (alert.tone, alert.text) == (Tone.BAD, "not attached: merge")
+
+
+@pytest.mark.parametrize(
+    ("confidence", "tone", "expected"),
+    [
+        ("unknown", Tone.BAD, "counts unknown: events were lost"),
+        ("estimated", Tone.WARN, "estimated: events were lost"),
+    ],
+)
+def test_confidence(confidence: str, tone: Tone, expected: str) -> None:
+    made = host(host__confidence=confidence, host__reason="events were lost")
+    (alert,) = header.alerts(made, facts(made), PAGES)
+    assert (alert.tone, alert.text) == (tone, expected)
+
+
+@pytest.mark.parametrize(("available_kb", "fits"), [(3600, True), (3596, False)])
+def test_unmerge_that_would_not_fit(available_kb: int, *, fits: bool) -> None:
+    made = host(
+        host__mappings=1000,
+        sources__ksm__pages_shared=100,
+        sources__meminfo__MemAvailable=available_kb,
+    )
+    expected = "unmerge would not fit: run=2 needs 900 pages, available 899 pages"
+    assert alerts(made) == ([] if fits else [expected])
+
+
+def test_what_is_unknown_is_no_alert() -> None:
+    made = host(sources__meminfo={}, audit=None, totals={}, sources__ksm=None)
+    assert alerts(made) == []
+    assert "saved -  kernel claims -  profit -  available -" in shown(made)
+
+
+def test_the_worst_comes_first() -> None:
+    made = host(losses__events_lost=1, host__residue__left=1, mode_reason="x")
+    tones = [a.tone for a in header.alerts(made, facts(made), PAGES)]
+    assert tones == [Tone.BAD, Tone.WARN, Tone.WARN]
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (document(1), "ksmwatch live, kernel 7.3.9-test, here"),
+        (document(1, asleep=True), "ksmwatch live, asleep, kernel 7.3.9-test, here"),
+        (to_document(poll()), "ksmwatch polling, kernel 7.3.9-test, here"),
+        (to_document(nothing()), "ksmwatch no KSM in this kernel, kernel 7.3.9-test, here"),
+    ],
+)
+def test_title(document: dict[str, Any], expected: str) -> None:
+    sample = make_sample(document)
+    assert header.plain(header.title(sample, "here")) == expected
+    # And every kind of host has lines.
+    assert len(shown(sample).splitlines()) == 3
