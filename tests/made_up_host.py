@@ -14,10 +14,16 @@ _OWNERS = (
     ("container", "cache", "docker/5f2a", "docker-5f2a.scope", None),
     ("pod", "shop/cart-7d4b9", "pod/0a1b", None, None),
     ("unit", "postgresql.service", "postgresql.service", "postgresql.service", None),
-    ("user", "uid 1000", "1000", None, 1000),
+    ("user", "alice", "1000", None, 1000),
     ("command", "memtest", "memtest", None, None),
 )
-KINDS = {"vm": "kvm", "container": "redis-server", "pod": "java", "unit": "postgres"}
+KINDS = {
+    "vm": "kvm",
+    "container": "redis-server",
+    "pod": "java",
+    "unit": "postgres",
+    "user": "bash",
+}
 
 
 def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:

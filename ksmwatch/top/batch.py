@@ -74,7 +74,7 @@ def _text(view: View, label: str, out: TextIO, *, gap: bool) -> None:
     known = header.facts(view.sample, view.previous)
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(view.sample.time))
     print(f"{header.plain(header.title(view.sample, label))}, {at}", file=out)
-    for line in header.lines(view.sample, known, view.options):
+    for line in header.lines(view.sample, known, view.options, _WIDTH):
         print(header.plain(line), file=out)
     for alert in header.alerts(view.sample, known, view.options):
         print(f"! {alert.text}", file=out)

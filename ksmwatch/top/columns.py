@@ -95,6 +95,7 @@ _FIGURES = (
 )
 _AMOUNTS = frozenset({"mapped", "kernel", "lag", "stray", *MOVEMENTS})
 _MAX_NAME = 48
+_ROOMY, _LONGER = 100, 12
 
 
 def possible(grouping: Grouping) -> tuple[Column, ...]:
@@ -112,7 +113,9 @@ def sortable(grouping: Grouping) -> tuple[Column, ...]:
 def chosen(options: Options, width: int) -> tuple[Column, ...]:
     """Columns that fit a width, the name as wide as there is room. The sorted one stays."""
     columns = list(possible(options.grouping))
-    while _needed(columns) > width:
+    # A long name is worth more than the last columns.
+    wanted = width if width < _ROOMY else width - _LONGER
+    while _needed(columns) > wanted:
         spare = [c for c in columns if c.rank and c.key != options.sort]
         if not spare:
             break
@@ -159,7 +162,10 @@ def cell(row: Row, column: Column, view: View) -> str:
     found = value(row.of, key, view)
     if key in _AMOUNTS:
         unit, size = view.options.unit, view.sample.page_size
-        return amount(found, unit, size, signed=key == "lag", width=column.width)
+        # Of what is only estimated, the sum of all too.
+        doubt = "~" if key == "mapped" and not row.of.exact else ""
+        room = column.width - len(doubt)
+        return doubt + amount(found, unit, size, signed=key == "lag", width=room)
     return UNKNOWN if found is None else str(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ from ksmwatch.errors import ConfigError, Exit
 from ksmwatch.top import batch, columns, source
 from ksmwatch.top.model import SORTABLE, Grouping, Options, Unit
 
+_GC_OBJECTS = 500_000
 _MIN_SECONDS, _MAX_SECONDS = 0.1, 3600.0
 
 
@@ -89,11 +91,28 @@ def run(args: argparse.Namespace, settings: Config) -> Exit:
     seconds = _number(args.delay, "-d", float, _MIN_SECONDS, _MAX_SECONDS)
     options = _options(args)
     printing = _batch(args, options, seconds)
-    if printing is None:
+    if printing is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError("This is no terminal: say --once, --batch, --json or --csv.")
     watched = source.choose(settings, args.url)
+    if printing is None:
+        return _show(watched, options, seconds)
     try:
         batch.run(watched, printing, sys.stdout)
     finally:
         watched.close()
+    return Exit.OK
+
+
+def _show(watched: source.Source, options: Options, seconds: float) -> Exit:
+    try:
+        # Nothing else loads it: it takes half a second and 30 MB.
+        from ksmwatch.top.app import App
+    except ImportError as error:
+        watched.close()
+        raise ConfigError(
+            "The terminal view needs Textual: pip install 'ksmwatch[top]', or say --batch."
+        ) from error
+    # A document has 100,000 objects and no cycle: to look for some takes longer than to read it.
+    gc.set_threshold(_GC_OBJECTS)
+    App(watched, options, seconds).run()
     return Exit.OK

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +17,7 @@ class Tone(StrEnum):
 
     PLAIN = "plain"
     LABEL = "label"
+    TITLE = "title"
     GOOD = "good"
     WARN = "warn"
     BAD = "bad"
@@ -53,7 +54,7 @@ class Facts:
     profit_bytes: int | None
     available_bytes: int | None
     run: int | None
-    run_age: float
+    run_age: float | None
     full_scans: int | None
     pages_to_scan: int | None
     sleep_milliseconds: int | None
@@ -155,12 +156,58 @@ def amounts(pages: float | None, options: Options, sample: Sample, *, signed: bo
 _RUN = {0: "stopped, pages stay merged", 1: "scanning", 2: "stopped and unmerged"}
 _CONFIDENCE = {"exact": Tone.GOOD, "estimated": Tone.WARN, "unknown": Tone.BAD}
 
+# Between items of a line, and the place of each where they stand in columns.
+_GAP, _PLACE = 2, 28
+
 Line = list[tuple[Tone, str]]
 
 
-def lines(sample: Sample, known: Facts, options: Options) -> list[Line]:
-    """The lines of a header, without alerts. Each piece is harmless text."""
-    return [_mapped(sample, known, options), _saving(sample, known, options), _ksmd(known)]
+def lines(sample: Sample, known: Facts, options: Options, width: int) -> list[Line]:
+    """The lines of a header, without alerts, of what fits. Each piece is harmless text."""
+    return [
+        _spread(_mapped(sample, known, options), width),
+        _spread(_saving(sample, known, options), width),
+        _spread(_ksmd(known), width, _GAP),
+    ]
+
+
+def _spread(items: Sequence[Line], width: int, place: int = _PLACE) -> Line:
+    """Items side by side, each with as much place; those that do not fit are left out."""
+    line: Line = []
+    used = 0
+    for item in items:
+        text = plain(item)
+        gap = max(-used % place, _GAP) if used else 0
+        if used + gap + len(text) > width:
+            break
+        line += [(Tone.PLAIN, " " * gap), *item] if gap else item
+        used += gap + len(text)
+    return line
+
+
+@dataclass(frozen=True)
+class Status:
+    """Of the source. `problem`: why the last reading failed. `age`: of what is shown, seconds."""
+
+    source: str
+    problem: str | None
+    age: float | None
+    paused: bool
+
+
+def status_lines(status: Status) -> list[Line]:
+    """What is to say of the source besides its name: nothing while all is well."""
+    shown = "" if status.age is None else f" Shown: {duration(status.age)} old."
+    if status.problem is not None:
+        return [[(Tone.BAD, f"! LOST.{shown} {clean(status.problem)} Trying again.")]]
+    return [[(Tone.WARN, f"! PAUSED.{shown} p goes on.")]] if status.paused else []
+
+
+def alert_lines(found: Sequence[Alert], room: int) -> list[Line]:
+    """Alerts, as many as there is room for; then how many more there are."""
+    if len(found) > room:
+        found = [*found[: room - 1], Alert(Tone.WARN, f"and {len(found) - room + 1} more: press a")]
+    return [[(alert.tone, f"! {alert.text}")] for alert in found]
 
 
 def title(sample: Sample, source: str) -> Line:
@@ -176,58 +223,55 @@ def title(sample: Sample, source: str) -> Line:
     ]
 
 
-def _mapped(sample: Sample, known: Facts, options: Options) -> Line:
+def _mapped(sample: Sample, known: Facts, options: Options) -> list[Line]:
     def show(pages: int | None, *, signed: bool = False) -> str:
-        return amounts(pages, options, sample, signed=signed)
+        return amount(pages, options.unit, sample.page_size, signed=signed)
 
+    doubt = "" if known.confidence == "exact" else "~"
+    lag = known.kernel_lag
+    behind = lag is not None and abs(lag) * 100 > known.mappings
     return [
-        (Tone.LABEL, "mapped "),
-        (Tone.PLAIN, show(known.mappings) + " "),
-        (_CONFIDENCE.get(known.confidence, Tone.BAD), known.confidence),
-        (Tone.LABEL, "  kernel says "),
-        (Tone.PLAIN, show(known.kernel_mappings)),
-        (Tone.LABEL, "  lag "),
-        (Tone.WARN if known.kernel_lag else Tone.PLAIN, show(known.kernel_lag, signed=True)),
+        [
+            (Tone.LABEL, "mapped "),
+            (Tone.PLAIN, f"{doubt}{show(known.mappings)} {options.unit} "),
+            (_CONFIDENCE.get(known.confidence, Tone.BAD), clean(known.confidence)),
+        ],
+        [(Tone.LABEL, "kernel says "), (Tone.PLAIN, show(known.kernel_mappings))],
+        [(Tone.LABEL, "lag "), (Tone.WARN if behind else Tone.PLAIN, show(lag, signed=True))],
     ]
 
 
-def _saving(sample: Sample, known: Facts, options: Options) -> Line:
-    def show(pages: float | None, *, signed: bool = False) -> str:
-        return amounts(pages, options, sample, signed=signed)
+def _saving(sample: Sample, known: Facts, options: Options) -> list[Line]:
+    def show(pages: float | None) -> str:
+        return amount(pages, options.unit, sample.page_size)
 
     profit, available = (
         None if n is None else n / sample.page_size
         for n in (known.profit_bytes, known.available_bytes)
     )
     return [
-        (Tone.LABEL, "saved "),
-        (Tone.PLAIN, show(known.saving)),
-        (Tone.LABEL, "  kernel claims "),
-        (Tone.PLAIN, show(known.claim)),
-        (Tone.LABEL, "  profit "),
-        (Tone.PLAIN, show(profit)),
-        (Tone.LABEL, "  available "),
-        (Tone.PLAIN, show(available)),
+        [(Tone.LABEL, "saved "), (Tone.PLAIN, f"{show(known.saving)} {options.unit}")],
+        [(Tone.LABEL, "kernel claims "), (Tone.PLAIN, show(known.claim))],
+        [(Tone.LABEL, "MemAvailable "), (Tone.PLAIN, show(available))],
+        [(Tone.LABEL, "kernel's profit "), (Tone.PLAIN, show(profit))],
     ]
 
 
-def _ksmd(known: Facts) -> Line:
+def _ksmd(known: Facts) -> list[Line]:
     if known.run is None:
-        return [(Tone.LABEL, "ksmd "), (Tone.PLAIN, "state unknown")]
+        return [[(Tone.LABEL, "ksmd "), (Tone.PLAIN, "state unknown")]]
     state = _RUN.get(known.run, f"run={known.run}")
-    parts: Line = [
-        (Tone.LABEL, "ksmd "),
-        (Tone.PLAIN if known.run == 1 else Tone.WARN, state),
-        (Tone.PLAIN, f" for {duration(known.run_age)}"),
-    ]
+    tone = Tone.PLAIN if known.run == 1 else Tone.WARN
+    age = "" if known.run_age is None else f" for {duration(known.run_age)}"
+    items: list[Line] = [[(Tone.LABEL, "ksmd "), (tone, state), (Tone.PLAIN, age)]]
     if known.full_scans is not None:
-        parts += [(Tone.LABEL, "  scans "), (Tone.PLAIN, f"{known.full_scans:,}")]
+        items.append([(Tone.LABEL, "scans "), (Tone.PLAIN, f"{known.full_scans:,}")])
     if known.pages_to_scan is not None and known.sleep_milliseconds is not None:
         pace = f"{known.pages_to_scan:,} pages/{known.sleep_milliseconds} ms"
-        parts += [(Tone.LABEL, "  pace "), (Tone.PLAIN, pace)]
+        items.append([(Tone.LABEL, "pace "), (Tone.PLAIN, pace)])
     if known.scan_rate is not None:
-        parts += [(Tone.LABEL, "  now "), (Tone.PLAIN, f"{known.scan_rate:,.0f} pages/s")]
-    return parts
+        items.append([(Tone.LABEL, "now "), (Tone.PLAIN, f"{known.scan_rate:,.0f} pages/s")])
+    return items
 
 
 def plain(line: Line) -> str:

@@ -131,14 +131,10 @@ def build(sample: Sample, previous: Sample | None, options: Options) -> View:
 
 def matches(process: Process, text: str) -> bool:
     """Whether a process, or its owner, has this text in a name; capitals do not matter."""
-    owner = process.owner
     wanted = text.casefold()
     return (
-        wanted in process.name.casefold()
-        or wanted in owner.name.casefold()
-        or wanted in owner.kind
-        or wanted in owner.id.casefold()
-        or wanted in (owner.unit or "").casefold()
+        wanted in process.owner.words
+        or wanted in process.name.casefold()
         or wanted in process.comm.casefold()
         or wanted == str(process.pid)
     )
@@ -171,6 +167,8 @@ def _title(process: Process, grouping: Grouping) -> tuple[str, str]:
         case Grouping.UNIT:
             return "unit", owner.unit or _NO_UNIT
         case Grouping.USER:
+            if owner.kind == "user":
+                return "user", owner.name
             return "user", _NO_USER if owner.uid is None else f"uid {owner.uid}"
     return owner.kind, owner.name
 
@@ -193,7 +191,8 @@ def groups(processes: Iterable[Process], grouping: Grouping) -> list[Group]:
     return [
         Group(
             key,
-            *_title(members[0], grouping),
+            # Only an owner that is the user has the user's name.
+            *_title(next((p for p in members if p.kind == "user"), members[0]), grouping),
             tuple(members),
             sum(p.mappings for p in members),
             _all_known(p.kernel for p in members),
@@ -260,8 +259,12 @@ def movement(of: Process | Group, view: View, reasons: Sequence[str]) -> float |
     """Pages that moved for these reasons: in all, or per second. None where that is unknown."""
     if isinstance(of, Process):
         return _moved(of, view, reasons)
-    known = [m for p in of.members if (m := _moved(p, view, reasons)) is not None]
-    return sum(known) if known else None
+    if view.options.rates:
+        known = [m for p in of.members if (m := _moved(p, view, reasons)) is not None]
+        return sum(known) if known else None
+    # Of thousands of members, for every column that is drawn.
+    totals = [p.movements for p in of.members if p.movements]
+    return sum(sum(map(itemgetter(r), totals)) for r in reasons) if totals else None
 
 
 def _moved(process: Process, view: View, reasons: Sequence[str]) -> float | None:
@@ -299,6 +302,11 @@ def _read_age_of(of: Process | Group) -> float | None:
     ages = [p.read_age for p in of.members]
     known = [age for age in ages if age is not None]
     return max(known) if len(known) == len(ages) else None
+
+
+def lags(of: Process | Group) -> bool:
+    """Whether the kernel's count is behind by more than a hundredth."""
+    return of.lag is not None and abs(of.lag) * 100 > of.mappings
 
 
 def state_of(of: Process | Group) -> str:
@@ -377,17 +385,16 @@ class History:
 
     def add(self, sample: Sample, grouping: Grouping) -> None:
         """Remember a sample; what it does not list is forgotten."""
-        now: dict[Key, int] = defaultdict(int)
-        for process in sample.processes:
-            now[process.key] = process.mappings
-            if grouping is not Grouping.PROCESS:
-                now[group_key(process, grouping)] += process.mappings
-        for key in self._of.keys() - now.keys():
-            del self._of[key]
+        now: dict[Key, int] = {process.key: process.mappings for process in sample.processes}
+        if grouping is not Grouping.PROCESS:
+            for process in sample.processes:
+                key = group_key(process, grouping)
+                now[key] = now.get(key, 0) + process.mappings
+        length, before = self._length, self._of
+        self._of = {}
         for key, mappings in now.items():
-            if key not in self._of:
-                self._of[key] = deque(maxlen=self._length)
-            self._of[key].append(mappings)
+            past = self._of[key] = before.get(key) or deque(maxlen=length)
+            past.append(mappings)
 
     def of(self, row: Row) -> tuple[int, ...]:
         """Mappings of what a row shows, oldest first."""

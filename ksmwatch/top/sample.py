@@ -11,21 +11,28 @@ ProcessKey = tuple[int, int]
 
 
 class Owner(NamedTuple):
-    """Whose process it is. `unit` and `uid` are None where the document does not say."""
+    """Whose process it is. `unit` and `uid` are None where the document does not say.
+
+    `more`: what else is known, for people. `words`: every text, small, to be searched.
+    """
 
     kind: str
     name: str
     id: str
-    unit: str | None = None
-    uid: int | None = None
+    unit: str | None
+    uid: int | None
+    more: Mapping[str, str]
+    words: str
 
 
 class Process(NamedTuple):
     """One process of the document. Counts are in pages, None where unknown.
 
-    `movements`: totals by reason, empty when polling. `kernel`: the kernel's own count.
+    `key` names it for ever. `movements`: totals by reason, empty when polling. `kernel`: the
+    kernel's own count.
     """
 
+    key: ProcessKey
     pid: int
     start_time: int
     ppid: int | None
@@ -41,11 +48,6 @@ class Process(NamedTuple):
     read_age: float | None
     movements: Mapping[str, int]
     areas: tuple[Mapping[str, Any], ...]
-
-    @property
-    def key(self) -> ProcessKey:
-        """Names the process for ever."""
-        return self.pid, self.start_time
 
     @property
     def kind(self) -> str:
@@ -73,7 +75,7 @@ class Sample:
     @cached_property
     def by_key(self) -> Mapping[ProcessKey, Process]:
         """The processes by what names them."""
-        return {(p.pid, p.start_time): p for p in self.processes}
+        return {p.key: p for p in self.processes}
 
 
 def make_sample(document: Mapping[str, Any]) -> Sample:
@@ -86,13 +88,15 @@ def _process(p: Mapping[str, Any], owners: dict[tuple[str, str], Owner]) -> Proc
     comm = p["comm"]
     # Added to the schema later than the rest: an older daemon does not send them.
     owner = p.get("owner")
-    key = (owner["kind"], owner["id"]) if owner else ("command", comm)
-    known = owners.get(key)
+    whose = (owner["kind"], owner["id"]) if owner else ("command", comm)
+    known = owners.get(whose)
     if known is None:
-        known = owners[key] = _owner(owner, comm)
+        known = owners[whose] = _owner(owner, comm)
+    pid, start_time = p["pid"], p["start_time"]
     return Process(
-        p["pid"],
-        p["start_time"],
+        (pid, start_time),
+        pid,
+        start_time,
         p.get("ppid"),
         p["name"],
         comm,
@@ -109,7 +113,15 @@ def _process(p: Mapping[str, Any], owners: dict[tuple[str, str], Owner]) -> Proc
     )
 
 
+_MORE = ("manager", "uuid", "pod", "qos", "container", "slice")
+
+
 def _owner(owner: Mapping[str, Any] | None, comm: str) -> Owner:
     if owner is None:
-        return Owner("command", comm, comm)
-    return Owner(owner["kind"], owner["name"], owner["id"], owner.get("unit"), owner.get("uid"))
+        owner = {"kind": "command", "name": comm, "id": comm}
+    more = {key: owner[key] for key in _MORE if owner.get(key)}
+    if owner.get("claimed"):
+        more["claimed"] = "by itself"
+    kind, name, ident, unit = owner["kind"], owner["name"], owner["id"], owner.get("unit")
+    words = "\n".join((kind, name, ident, unit or "", *more.values())).casefold()
+    return Owner(kind, name, ident, unit, owner.get("uid"), more, words)

@@ -31,13 +31,15 @@ ORDER = (
     *("metrics", "watcher", "render", "service", "web", "docs"),
     *("record", "oneshot", "check", "inspection", "daemon"),
     *("top.__init__", "top.sample", "top.model", "top.columns", "top.header"),
-    *("top.scrape", "top.source", "top.batch", "top.command"),
+    *("top.details", "top.scrape", "top.source", "top.batch"),
+    *("top.widgets", "top.app", "top.command"),
     *("cli", "__main__"),
 )
 # Judgement: no file, no clock, no kernel.
 PURE = (
     *("layout", "events", "plan", "records", "ledger", "owners", "rollup", "forecast"),
-    *("snapshot", "render", "top.sample", "top.model", "top.columns", "top.header"),
+    *("snapshot", "render"),
+    *("top.sample", "top.model", "top.columns", "top.header", "top.details"),
 )
 EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}
 

@@ -39,7 +39,7 @@ def alerts(sample: Sample) -> list[str]:
 
 def shown(sample: Sample, before: Sample | None = None) -> str:
     known = facts(sample, before)
-    return "\n".join(header.plain(line) for line in header.lines(sample, known, PAGES))
+    return "\n".join(header.plain(line) for line in header.lines(sample, known, PAGES, 200))
 
 
 def test_the_saving_is_what_is_mapped_less_what_it_is_mapped_to() -> None:

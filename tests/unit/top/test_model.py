@@ -75,7 +75,7 @@ def test_every_grouping_has_the_sum_of_the_host(grouping: Grouping) -> None:
             Grouping.UNIT,
             {"101.scope", "102.scope", "docker-5f2a.scope", "postgresql.service", "(no unit)"},
         ),
-        (Grouping.USER, {"uid 1000", "(no user)"}),
+        (Grouping.USER, {"alice", "(no user)"}),
     ],
 )
 def test_groupings(grouping: Grouping, expected: set[str]) -> None:

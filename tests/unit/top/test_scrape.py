@@ -77,7 +77,7 @@ def test_without_ksm() -> None:
     made = scraped(nothing())
     assert (made["mode"], made["processes"], made["sources"]["ksm"]) == ("none", [], None)
     sample = make_sample(made)
-    assert header.lines(sample, header.facts(sample, None), Options())
+    assert header.lines(sample, header.facts(sample, None), Options(), 80)
 
 
 @given(st.text())
