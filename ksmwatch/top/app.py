@@ -242,7 +242,7 @@ class App(textual.app.App[None]):
 
     def _draw_header(self) -> None:
         age = time.monotonic() - self._received if self._sample else None
-        status = header.Status(self._source.label, self._problem, age, paused=self._paused)
+        status = header.Status(self._problem, age, self._paused)
         lines = header.status_lines(status)
         if self._sample is None:
             lines = lines or [[(header.Tone.LABEL, f"Waiting for {self._source.label}")]]

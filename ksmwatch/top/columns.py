@@ -82,6 +82,7 @@ _PROCS = Column("procs", "PROCS", 5, 4)
 _FIGURES = (
     Column("mapped", "MAPPED", 9, 0),
     Column("share", "%", 5, 7),
+    Column("saved", "SAVED", 9, 5),
     Column("kernel", "KERNEL", 9, 1),
     Column("lag", "LAG", 8, 1),
     Column("came", "CAME", 8, 2),
@@ -91,7 +92,7 @@ _FIGURES = (
     Column("unmapped", "UNMAP", 9, 11),
     Column("stray", "STRAY", 8, 8),
     Column("read", "READ", 8, 12),
-    Column("state", "STATE", 10, 5, right=False),
+    Column("state", "STATE", 10, 6, right=False),
 )
 _AMOUNTS = frozenset({"mapped", "kernel", "lag", "stray", *MOVEMENTS})
 _MAX_NAME = 48
@@ -100,9 +101,10 @@ _ROOMY, _LONGER = 100, 12
 
 def possible(grouping: Grouping) -> tuple[Column, ...]:
     """Every column of a grouping, in order. `share` cannot be sorted by: it is `mapped`."""
+    figures = tuple(c for c in _FIGURES if c.key != "saved" or grouping is Grouping.OWNER)
     if grouping is Grouping.PROCESS:
-        return (_PID, _KIND, NAME, _OWNER, *_FIGURES)
-    return (_KIND, NAME, _PROCS, *_FIGURES)
+        return (_PID, _KIND, NAME, _OWNER, *figures)
+    return (_KIND, NAME, _PROCS, *figures)
 
 
 def sortable(grouping: Grouping) -> tuple[Column, ...]:
@@ -149,7 +151,18 @@ def _name(row: Row, view: View) -> str:
     return "  " * min(row.depth, 12) + mark + name
 
 
-_TEXTS: dict[str, Callable[[Row, View], str]] = {"share": _share, "read": _read, "name": _name}
+def _saved(row: Row, view: View) -> str:
+    size = value(row.of, "saved", view)
+    page_size = view.sample.page_size
+    return amount(None if size is None else size / page_size, view.options.unit, page_size, width=9)
+
+
+_TEXTS: dict[str, Callable[[Row, View], str]] = {
+    "share": _share,
+    "read": _read,
+    "saved": _saved,
+    "name": _name,
+}
 
 
 def cell(row: Row, column: Column, view: View) -> str:

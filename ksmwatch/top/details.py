@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ksmwatch.render import clean, fit
 from ksmwatch.top.columns import UNKNOWN, amount, duration
-from ksmwatch.top.header import Line, Tone, amounts
-from ksmwatch.top.model import Grouping, Row, View, lags, movement, state_of, value
+from ksmwatch.top.header import Line, Tone, amounts, needs
+from ksmwatch.top.model import Group, Grouping, Row, View, lags, movement, state_of, value
 from ksmwatch.top.sample import Process
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -34,7 +34,11 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def lines(row: Row, view: View, history: Sequence[int], width: int) -> list[Line]:
     """The details, as many lines as they need, none wider than `width`."""
     facts = [*_identity(row, view), _history(view, history, width), *_figures(row, view)]
-    facts += _process(row.process, view) if row.process else _members(row, view)
+    if isinstance(row.of, Group):
+        facts += _holding(row.of, view) if row.of.holding else ()
+        facts += _members(row.of, view)
+    else:
+        facts += _process(row.of, view)
     return [line for fact in facts for line in _flow(fact, width)]
 
 
@@ -59,7 +63,8 @@ def _line(label: str, text: str, tone: Tone, room: int) -> Line:
 
 def _identity(row: Row, view: View) -> Iterator[_Fact]:
     process, grouping = row.process, view.options.grouping
-    owner = row.members[0].owner
+    holding = row.of.holding if isinstance(row.of, Group) else None
+    owner = holding.owner if holding else row.members[0].owner
     known = {"unit": owner.unit, **owner.more}
     more = [f"{key} {text}" for key, text in known.items() if text and text != owner.id]
     if process is not None:
@@ -116,12 +121,32 @@ def _process(process: Process, view: View) -> Iterator[_Fact]:
         yield "stray", [total, *areas], Tone.WARN
 
 
-def _members(row: Row, view: View) -> Iterator[_Fact]:
-    if row.of.stray:
-        yield "stray", [amounts(row.of.stray, view.options, view.sample)], Tone.WARN
-    members = sorted(row.members, key=lambda p: -p.mappings)
+_VERDICTS = {"fits": "fits", "uncertain": "may not fit", "too_little": "does not fit"}
+
+
+def _holding(group: Group, view: View) -> Iterator[_Fact]:
+    """What the document says of an owner besides its sums."""
+    holding, size = group.holding, view.sample.page_size
+    assert holding is not None
+    if holding.saved_bytes is not None:
+        saved = amounts(holding.saved_bytes / size, view.options, view.sample)
+        zeros = amounts(holding.zeros, view.options, view.sample)
+        yield "saved", [f"{saved}, as its part of the host's", f"zero pages {zeros}"], Tone.PLAIN
+    if holding.unmerge is not None:
+        verdict = holding.unmerge["verdict"]
+        need = needs(holding.unmerge, view.options, size)
+        limit = holding.unmerge["limit"]
+        limited = [f"limited by {limit['cgroup']}"] if limit else []
+        items = [f"needs {need}: {_VERDICTS.get(verdict, 'unknown')}", *limited]
+        yield "unmerge", items, Tone.PLAIN if verdict in ("fits", "unknown") else Tone.WARN
+
+
+def _members(group: Group, view: View) -> Iterator[_Fact]:
+    if group.stray:
+        yield "stray", [amounts(group.stray, view.options, view.sample)], Tone.WARN
+    members = sorted(group.members, key=lambda p: -p.mappings)
     unit, size = view.options.unit, view.sample.page_size
     items = [f"{p.pid} {p.name} {amount(p.mappings, unit, size)}" for p in members[:_MAX_MEMBERS]]
-    if len(members) > _MAX_MEMBERS:
-        items.append(f"and {len(members) - _MAX_MEMBERS} more")
-    yield f"{len(members)} proc.", items, Tone.PLAIN
+    if group.processes > len(items):
+        items.append(f"and {group.processes - len(items)} more")
+    yield f"{group.processes} proc.", items, Tone.PLAIN

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from ksmwatch.render import clean
 from ksmwatch.top.columns import amount, duration
@@ -36,12 +37,11 @@ class Alert:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of the host. Amounts in pages, None where unknown.
+    """Of the host. Amounts in pages, or bytes where the name says so, None where unknown.
 
-    `saving`: mappings less `pages_shared`, the pages that they share: what would be needed
-    besides if every mapping had a page of its own, and so what `run=2` needs. As true as the
-    kernel's `pages_shared`, which lags. `claim`: the kernel's number for it, `pages_sharing`.
-    `scan_rate`: pages per second that ksmd looks at, measured between two samples.
+    `claim`: the kernel's number for the saving, `pages_sharing`. `unmerge`: whether `run=2`
+    would fit into memory, and what it needs, see docs/snapshot.md. `scan_rate`: pages per
+    second that ksmd looks at, measured between two samples.
     """
 
     mappings: int
@@ -49,10 +49,11 @@ class Facts:
     reason: str | None
     kernel_mappings: int | None
     kernel_lag: int | None
-    saving: int | None
+    saved_bytes: int | None
     claim: int | None
     profit_bytes: int | None
     available_bytes: int | None
+    unmerge: Mapping[str, Any]
     run: int | None
     run_age: float | None
     full_scans: int | None
@@ -65,17 +66,18 @@ def facts(sample: Sample, previous: Sample | None) -> Facts:
     """The facts of a sample."""
     host, sources = sample.document["host"], sample.document["sources"]
     ksm: Mapping[str, int] = sources["ksm"] or {}
-    shared, available = ksm.get("pages_shared"), sources["meminfo"].get("MemAvailable")
+    available = sources["meminfo"].get("MemAvailable")
     return Facts(
         mappings=host["mappings"],
         confidence=host["confidence"],
         reason=host["reason"],
         kernel_mappings=host["kernel_mappings"],
         kernel_lag=host["kernel_lag"],
-        saving=None if shared is None else host["mappings"] - shared,
+        saved_bytes=host["saved_bytes"],
         claim=ksm.get("pages_sharing"),
         profit_bytes=ksm.get("general_profit"),
         available_bytes=None if available is None else available * 1024,
+        unmerge=host["unmerge"],
         run=host["run"],
         run_age=host["run_age_seconds"],
         full_scans=ksm.get("full_scans"),
@@ -120,12 +122,25 @@ def _residue(sample: Sample, known: Facts, options: Options) -> Iterator[Alert]:
     left = sample.document["host"]["residue"]["left"]
     if left:
         yield Alert(Tone.BAD, f"left behind by run=2: {amounts(left, options, sample)}")
-    if known.saving is None or known.available_bytes is None:
-        return
-    available = known.available_bytes / sample.page_size
-    if known.saving > available:
-        need, have = (amounts(pages, options, sample) for pages in (known.saving, available))
-        yield Alert(Tone.WARN, f"unmerge would not fit: run=2 needs {need}, available {have}")
+    verdict = _VERDICTS.get(known.unmerge["verdict"])
+    if verdict is not None:
+        need = needs(known.unmerge, options, sample.page_size)
+        yield Alert(Tone.WARN, f"unmerge {verdict}: run=2 needs {need}")
+
+
+# Of those that are alarming.
+_VERDICTS = {"uncertain": "may not fit", "too_little": "would not fit"}
+
+
+def needs(unmerge: Mapping[str, Any], options: Options, page_size: int) -> str:
+    """What unmerging needs, of what is available."""
+    sizes = (unmerge[f"{bound}_bytes"] for bound in ("at_least", "at_most", "available"))
+    least, most, available = (
+        None if size is None else amount(size / page_size, options.unit, page_size)
+        for size in sizes
+    )
+    span = f"at most {most}" if least is None else f"{least} to {most}"
+    return f"{span} {options.unit}" + (f" of {available}" if available else "")
 
 
 def _errors(sample: Sample) -> Iterator[Alert]:
@@ -189,7 +204,6 @@ def _spread(items: Sequence[Line], width: int, place: int = _PLACE) -> Line:
 class Status:
     """Of the source. `problem`: why the last reading failed. `age`: of what is shown, seconds."""
 
-    source: str
     problem: str | None
     age: float | None
     paused: bool
@@ -242,18 +256,17 @@ def _mapped(sample: Sample, known: Facts, options: Options) -> list[Line]:
 
 
 def _saving(sample: Sample, known: Facts, options: Options) -> list[Line]:
-    def show(pages: float | None) -> str:
-        return amount(pages, options.unit, sample.page_size)
+    page_size = sample.page_size
 
-    profit, available = (
-        None if n is None else n / sample.page_size
-        for n in (known.profit_bytes, known.available_bytes)
-    )
+    def show(size: float | None) -> str:
+        return amount(None if size is None else size / page_size, options.unit, page_size)
+
+    claim = None if known.claim is None else known.claim * page_size
     return [
-        [(Tone.LABEL, "saved "), (Tone.PLAIN, f"{show(known.saving)} {options.unit}")],
-        [(Tone.LABEL, "kernel claims "), (Tone.PLAIN, show(known.claim))],
-        [(Tone.LABEL, "MemAvailable "), (Tone.PLAIN, show(available))],
-        [(Tone.LABEL, "kernel's profit "), (Tone.PLAIN, show(profit))],
+        [(Tone.LABEL, "saved "), (Tone.PLAIN, f"{show(known.saved_bytes)} {options.unit}")],
+        [(Tone.LABEL, "kernel claims "), (Tone.PLAIN, show(claim))],
+        [(Tone.LABEL, "MemAvailable "), (Tone.PLAIN, show(known.available_bytes))],
+        [(Tone.LABEL, "kernel's profit "), (Tone.PLAIN, show(known.profit_bytes))],
     ]
 
 

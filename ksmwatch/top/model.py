@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,7 +10,7 @@ from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, TypeVar
 
-from ksmwatch.top.sample import Process, Sample
+from ksmwatch.top.sample import Holding, Owner, Process, Sample
 
 # Of a row.
 Key = tuple[Hashable, ...]
@@ -61,18 +61,22 @@ class Options:
 class Group(NamedTuple):
     """Processes that belong together, and their sums.
 
-    `kernel`, `lag` and `stray` are None as soon as one of them is unknown.
+    `kernel`, `lag` and `stray` are None as soon as one of them is unknown. `holding`: of an
+    owner that the filter leaves whole, what the document says, which is where the sums are
+    from; also of processes that the document does not list.
     """
 
     key: Key
     kind: str
     name: str
     members: tuple[Process, ...]
+    processes: int
     mappings: int
     kernel: int | None
     lag: int | None
     stray: int | None
     exact: bool
+    holding: Holding | None
 
 
 class Row(NamedTuple):
@@ -127,6 +131,11 @@ def build(sample: Sample, previous: Sample | None, options: Options) -> View:
 
 
 # -- Filter ----------------------------------------------------------------------------------
+
+
+def matches_owner(owner: Owner, text: str) -> bool:
+    """Whether an owner has this text in a name or id; capitals do not matter."""
+    return text.casefold() in owner.words
 
 
 def matches(process: Process, text: str) -> bool:
@@ -185,30 +194,81 @@ def _all_known(values: Iterable[int | None]) -> int | None:
 
 def groups(processes: Iterable[Process], grouping: Grouping) -> list[Group]:
     """The groups of these processes."""
+    return [_group(members, grouping) for members in _members(processes, grouping).values()]
+
+
+def _members(processes: Iterable[Process], grouping: Grouping) -> dict[Key, list[Process]]:
     by_key: dict[Key, list[Process]] = defaultdict(list)
     for process in processes:
         by_key[group_key(process, grouping)].append(process)
-    return [
-        Group(
-            key,
-            # Only an owner that is the user has the user's name.
-            *_title(next((p for p in members if p.kind == "user"), members[0]), grouping),
-            tuple(members),
-            sum(p.mappings for p in members),
-            _all_known(p.kernel for p in members),
-            _all_known(p.lag for p in members),
-            _all_known(p.stray for p in members),
-            all(p.exact for p in members),
-        )
-        for key, members in by_key.items()
-    ]
+    return by_key
+
+
+def _group(members: Sequence[Process], grouping: Grouping) -> Group:
+    # Only an owner that is the user has the user's name.
+    names = next((p for p in members if p.kind == "user"), members[0])
+    return Group(
+        group_key(members[0], grouping),
+        *_title(names, grouping),
+        tuple(members),
+        len(members),
+        sum(p.mappings for p in members),
+        _all_known(p.kernel for p in members),
+        _all_known(p.lag for p in members),
+        _all_known(p.stray for p in members),
+        all(p.exact for p in members),
+        None,
+    )
+
+
+def owners(sample: Sample, processes: Iterable[Process], wanted: str) -> list[Group]:
+    """The owners of these processes, and those that the filter wants by themselves.
+
+    An owner of whom only some processes are wanted has the sums of these.
+    """
+    by_key = _members(processes, Grouping.OWNER)
+    whole = Counter(p.owner.key for p in sample.processes) if wanted else {}
+    found = []
+    for holding in sample.owners:
+        owner = holding.owner
+        key = (Grouping.OWNER, *owner.key)
+        members = by_key.pop(key, [])
+        if members and wanted and len(members) < whole[owner.key]:
+            found.append(_group(members, Grouping.OWNER))
+        elif members or not wanted or matches_owner(owner, wanted):
+            found.append(_held(key, holding, members))
+    # Processes whose owner is not told.
+    if not sample.owners:
+        found += [_group(members, Grouping.OWNER) for members in by_key.values()]
+    return found
+
+
+def _held(key: Key, holding: Holding, members: Sequence[Process]) -> Group:
+    return Group(
+        key,
+        holding.owner.kind,
+        holding.owner.name,
+        tuple(members),
+        holding.processes,
+        holding.mappings,
+        holding.kernel,
+        holding.lag,
+        holding.stray,
+        holding.exact,
+        holding,
+    )
 
 
 def _grouped(processes: Sequence[Process], view: View) -> Iterator[Row]:
     options = view.options
-    for group in _sorted(groups(processes, options.grouping), view):
+    if options.grouping is Grouping.OWNER:
+        found = owners(view.sample, processes, options.filter)
+    else:
+        found = groups(processes, options.grouping)
+    for group in _sorted(found, view):
         unfolded = options.tree is not (group.key in options.turned)
-        yield Row(group.key, 0, group, "-" if unfolded else "+")
+        mark = "-" if unfolded else "+"
+        yield Row(group.key, 0, group, mark if group.members else "")
         if unfolded:
             for process in _sorted(group.members, view):
                 yield Row((*group.key, process.key), 1, process, "")
@@ -257,27 +317,36 @@ def _skip(
 
 def movement(of: Process | Group, view: View, reasons: Sequence[str]) -> float | None:
     """Pages that moved for these reasons: in all, or per second. None where that is unknown."""
+    previous = view.previous
     if isinstance(of, Process):
-        return _moved(of, view, reasons)
+        before = previous.by_key.get(of.key) if previous else None
+        return _moved(of.movements, before, view, reasons)
+    if of.holding is not None:
+        held = previous.owners_by_key.get(of.holding.owner.key) if previous else None
+        return _moved(of.holding.movements, held, view, reasons)
     if view.options.rates:
-        known = [m for p in of.members if (m := _moved(p, view, reasons)) is not None]
+        rates = [movement(p, view, reasons) for p in of.members]
+        known = [rate for rate in rates if rate is not None]
         return sum(known) if known else None
     # Of thousands of members, for every column that is drawn.
     totals = [p.movements for p in of.members if p.movements]
     return sum(sum(map(itemgetter(r), totals)) for r in reasons) if totals else None
 
 
-def _moved(process: Process, view: View, reasons: Sequence[str]) -> float | None:
-    moves = process.movements
+def _moved(
+    moves: Mapping[str, int],
+    before: Process | Holding | None,
+    view: View,
+    reasons: Sequence[str],
+) -> float | None:
     if not moves:
         return None
     total = sum(moves[reason] for reason in reasons)
     if not view.options.rates:
         return total
-    seconds, previous = view.seconds, view.previous
-    if previous is None or seconds is None or seconds <= 0:
+    seconds = view.seconds
+    if seconds is None or seconds <= 0:
         return None
-    before = previous.by_key.get(process.key)
     # Who was not listed had not moved: a process is listed from its first event.
     delta = total - (sum(before.movements.get(r, 0) for r in reasons) if before else 0)
     # Less than before: another daemon counts now.
@@ -301,7 +370,12 @@ def _read_age_of(of: Process | Group) -> float | None:
         return of.read_age
     ages = [p.read_age for p in of.members]
     known = [age for age in ages if age is not None]
-    return max(known) if len(known) == len(ages) else None
+    return max(known) if known and len(known) == len(ages) else None
+
+
+def _saved_of(of: Process | Group) -> int | None:
+    """In bytes; of owners only."""
+    return of.holding.saved_bytes if isinstance(of, Group) and of.holding else None
 
 
 def lags(of: Process | Group) -> bool:
@@ -327,10 +401,11 @@ _VALUES: Mapping[str, Callable[[Process | Group], Any]] = {
     "kind": attrgetter("kind"),
     "name": lambda of: of.name.casefold(),
     "owner": lambda of: _owner_of(of).casefold(),
-    "procs": lambda of: 1 if isinstance(of, Process) else len(of.members),
+    "procs": lambda of: 1 if isinstance(of, Process) else of.processes,
     "mapped": attrgetter("mappings"),
     "kernel": attrgetter("kernel"),
     "lag": attrgetter("lag"),
+    "saved": _saved_of,
     "stray": attrgetter("stray"),
     "state": state_of,
     "read": _read_age_of,
@@ -386,7 +461,9 @@ class History:
     def add(self, sample: Sample, grouping: Grouping) -> None:
         """Remember a sample; what it does not list is forgotten."""
         now: dict[Key, int] = {process.key: process.mappings for process in sample.processes}
-        if grouping is not Grouping.PROCESS:
+        if grouping is Grouping.OWNER and sample.owners:
+            now |= {(grouping, *h.owner.key): h.mappings for h in sample.owners}
+        elif grouping is not Grouping.PROCESS:
             for process in sample.processes:
                 key = group_key(process, grouping)
                 now[key] = now.get(key, 0) + process.mappings

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 ProcessKey = tuple[int, int]
+OwnerKey = tuple[str, str]
 
 
 class Owner(NamedTuple):
@@ -23,6 +24,11 @@ class Owner(NamedTuple):
     uid: int | None
     more: Mapping[str, str]
     words: str
+
+    @property
+    def key(self) -> OwnerKey:
+        """Names the owner."""
+        return self.kind, self.id
 
 
 class Process(NamedTuple):
@@ -46,6 +52,7 @@ class Process(NamedTuple):
     exact: bool
     residue: str
     read_age: float | None
+    zeros: int | None
     movements: Mapping[str, int]
     areas: tuple[Mapping[str, Any], ...]
 
@@ -55,12 +62,32 @@ class Process(NamedTuple):
         return self.owner.kind
 
 
+class Holding(NamedTuple):
+    """What the document says of one owner: also of processes that have ended or have no name.
+
+    Counts in pages, None where unknown. `unmerge`: the forecast, see docs/snapshot.md.
+    """
+
+    owner: Owner
+    processes: int
+    exact: bool
+    mappings: int
+    kernel: int | None
+    lag: int | None
+    stray: int | None
+    saved_bytes: int | None
+    zeros: int | None
+    movements: Mapping[str, int]
+    unmerge: Mapping[str, Any] | None
+
+
 @dataclass(frozen=True)
 class Sample:
-    """A document, and its processes. Nobody changes the document any more."""
+    """A document, its processes and owners. Nobody changes the document any more."""
 
     document: Mapping[str, Any]
     processes: tuple[Process, ...]
+    owners: tuple[Holding, ...]
 
     @property
     def time(self) -> float:
@@ -77,18 +104,41 @@ class Sample:
         """The processes by what names them."""
         return {p.key: p for p in self.processes}
 
+    @cached_property
+    def owners_by_key(self) -> Mapping[OwnerKey, Holding]:
+        """The owners by what names them."""
+        return {h.owner.key: h for h in self.owners}
+
 
 def make_sample(document: Mapping[str, Any]) -> Sample:
     """A sample from a snapshot document. Raises KeyError or TypeError when it is not one."""
-    owners: dict[tuple[str, str], Owner] = {}
-    return Sample(document, tuple(_process(p, owners) for p in document["processes"]))
+    owners: dict[OwnerKey, Owner] = {}
+    processes = tuple(_process(p, owners) for p in document["processes"])
+    return Sample(document, processes, tuple(_holding(h) for h in document["owners"]))
 
 
-def _process(p: Mapping[str, Any], owners: dict[tuple[str, str], Owner]) -> Process:
+def _holding(h: Mapping[str, Any]) -> Holding:
+    return Holding(
+        _owner(h, ""),
+        h["processes"],
+        # Of no process at all it is only known that there is one.
+        not h["estimated_processes"] and h["kind"] != "unknown",
+        h["mappings"],
+        h["kernel_merging_pages"],
+        h["kernel_lag"],
+        h["stray_mappings"],
+        h["saved_bytes"],
+        h["zero_pages"],
+        h["movements"],
+        h["unmerge"],
+    )
+
+
+def _process(p: Mapping[str, Any], owners: dict[OwnerKey, Owner]) -> Process:
     comm = p["comm"]
-    # Added to the schema later than the rest: an older daemon does not send them.
-    owner = p.get("owner")
-    whose = (owner["kind"], owner["id"]) if owner else ("command", comm)
+    # Metrics name none.
+    owner = p["owner"]
+    whose = (owner["kind"], owner["id"]) if owner else ("unknown", comm)
     known = owners.get(whose)
     if known is None:
         known = owners[whose] = _owner(owner, comm)
@@ -108,6 +158,7 @@ def _process(p: Mapping[str, Any], owners: dict[tuple[str, str], Owner]) -> Proc
         p["confidence"] == "exact",
         p["residue"],
         p["last_read_seconds"],
+        p["zero_pages"],
         p["movements"],
         tuple(p["stray_areas"]),
     )
@@ -118,7 +169,7 @@ _MORE = ("manager", "uuid", "pod", "qos", "container", "slice")
 
 def _owner(owner: Mapping[str, Any] | None, comm: str) -> Owner:
     if owner is None:
-        owner = {"kind": "command", "name": comm, "id": comm}
+        owner = {"kind": "unknown", "name": comm, "id": comm}
     more = {key: owner[key] for key in _MORE if owner.get(key)}
     if owner.get("claimed"):
         more["claimed"] = "by itself"

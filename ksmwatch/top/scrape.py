@@ -110,6 +110,9 @@ def _document(series: _Series, info: Labels, mode: str) -> dict[str, Any]:
         "host": {
             "mappings": mappings,
             "bytes": size,
+            "saved_bytes": series.count("ksmwatch_saved_bytes"),
+            "unnamed_mappings": series.count("ksmwatch_unnamed_mappings") or 0,
+            "unmerge": _unmerge(series),
             "confidence": confidence,
             "reason": _reason(confidence, estimated),
             "estimated_processes": estimated,
@@ -119,6 +122,7 @@ def _document(series: _Series, info: Labels, mode: str) -> dict[str, Any]:
             "run_age_seconds": series.one("ksmwatch_kernel_run_age_seconds"),
             "residue": {"left": 0, **series.by("ksmwatch_residue_mappings", "kind")},
         },
+        "owners": _owners(series),
         "processes": _processes(series),
         "sources": {"ksm": ksm or None, "meminfo": {}, "vmstat": {}, "failures": []},
         "totals": _totals(series),
@@ -151,6 +155,59 @@ def _totals(series: _Series) -> dict[str, int]:
     return totals
 
 
+def _unmerge(series: _Series) -> dict[str, Any]:
+    """Without the memory of that host there is no verdict."""
+    bounds = series.by("ksmwatch_unmerge_needed_bytes", "bound")
+    return {
+        "at_least_bytes": bounds.get("least"),
+        "at_most_bytes": bounds.get("most"),
+        "available_bytes": None,
+        "verdict": "unknown",
+    }
+
+
+_OwnerLabels = tuple[str, str, str]
+
+
+def _owner_labels(labels: Labels) -> _OwnerLabels:
+    return labels["kind"], labels["name"], labels["id"]
+
+
+def _owners(series: _Series) -> list[dict[str, Any]]:
+    def of(what: str, **wanted: str) -> dict[_OwnerLabels, int]:
+        return {
+            _owner_labels(labels): int(value)
+            for labels, value in series.all(f"ksmwatch_owner_{what}")
+            if wanted.items() <= labels.items()
+        }
+
+    moves: dict[_OwnerLabels, dict[str, int]] = defaultdict(dict)
+    for what in ("arrivals_total", "departures_total"):
+        for labels, value in series.all(f"ksmwatch_owner_{what}"):
+            moves[_owner_labels(labels)][labels["reason"]] = int(value)
+    kernel, stray, zeros = of("kernel_merging_pages"), of("stray_mappings"), of("zero_pages")
+    saved = of("saved_bytes")
+    exact, estimated = (of("processes", confidence=c) for c in ("exact", "estimated"))
+    return [
+        {
+            "kind": key[0],
+            "name": key[1],
+            "id": key[2],
+            "processes": exact.get(key, 0) + estimated.get(key, 0),
+            "estimated_processes": estimated.get(key, 0),
+            "mappings": mappings,
+            "saved_bytes": saved.get(key),
+            "movements": moves.get(key, {}),
+            "kernel_merging_pages": kernel.get(key),
+            "kernel_lag": mappings - kernel[key] if key in kernel else None,
+            "stray_mappings": stray.get(key),
+            "zero_pages": zeros.get(key),
+            "unmerge": None,
+        }
+        for key, mappings in of("mappings").items()
+    ]
+
+
 def _by_process(samples: Iterable[tuple[Labels, float]]) -> dict[tuple[str, str], int]:
     return {(labels["pid"], labels["comm"]): int(value) for labels, value in samples}
 
@@ -177,6 +234,8 @@ def _processes(series: _Series) -> list[dict[str, Any]]:
             "movements": moves.get(key, {}),
             "kernel_merging_pages": kernel.get(key),
             "kernel_lag": lag.get(key),
+            "owner": None,
+            "zero_pages": None,
             "last_read_seconds": None,
             "residue": "merged",
             "stray_mappings": stray.get(key),

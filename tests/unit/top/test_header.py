@@ -42,11 +42,6 @@ def shown(sample: Sample, before: Sample | None = None) -> str:
     return "\n".join(header.plain(line) for line in header.lines(sample, known, PAGES, 200))
 
 
-def test_the_saving_is_what_is_mapped_less_what_it_is_mapped_to() -> None:
-    known = facts(host(host__mappings=1000, sources__ksm__pages_shared=100))
-    assert known.saving == 900
-
-
 def test_scan_rate() -> None:
     assert facts(host(1), host(0)).scan_rate == 4500
     assert facts(host(0)).scan_rate is None
@@ -60,14 +55,14 @@ def test_lines() -> None:
         host__mappings=1000,
         host__kernel_mappings=990,
         host__kernel_lag=10,
-        sources__ksm__pages_shared=100,
+        host__saved_bytes=900 * 4096,
         sources__ksm__pages_sharing=890,
         sources__ksm__general_profit=-4096,
         sources__meminfo__MemAvailable=8000,
     )
     assert shown(made, host(0)).splitlines() == [
-        "mapped 1,000 pages exact  kernel says 990 pages  lag +10 pages",
-        "saved 900 pages  kernel claims 890 pages  profit -1 pages  available 2,000 pages",
+        "mapped 1,000 pages exact    kernel says 990             lag +10",
+        f"{'saved 900 pages':28}{'kernel claims 890':28}{'MemAvailable 2,000':28}kernel's profit -1",
         "ksmd scanning for 30 s  scans 11  pace 100 pages/20 ms  now 4,500 pages/s",
     ]
 
@@ -124,21 +119,67 @@ def test_confidence(confidence: str, tone: Tone, expected: str) -> None:
     assert (alert.tone, alert.text) == (tone, expected)
 
 
-@pytest.mark.parametrize(("available_kb", "fits"), [(3600, True), (3596, False)])
-def test_unmerge_that_would_not_fit(available_kb: int, *, fits: bool) -> None:
-    made = host(
-        host__mappings=1000,
-        sources__ksm__pages_shared=100,
-        sources__meminfo__MemAvailable=available_kb,
-    )
-    expected = "unmerge would not fit: run=2 needs 900 pages, available 899 pages"
-    assert alerts(made) == ([] if fits else [expected])
+@pytest.mark.parametrize(
+    ("verdict", "least", "expected"),
+    [
+        ("fits", 1 << 20, []),
+        ("unknown", None, []),
+        ("uncertain", 1 << 20, ["unmerge may not fit: run=2 needs 256 to 1,024 pages of 512"]),
+        ("too_little", 1 << 20, ["unmerge would not fit: run=2 needs 256 to 1,024 pages of 512"]),
+        ("uncertain", None, ["unmerge may not fit: run=2 needs at most 1,024 pages of 512"]),
+    ],
+)
+def test_unmerge_that_would_not_fit(verdict: str, least: int | None, expected: list[str]) -> None:
+    unmerge = {
+        "at_least_bytes": least,
+        "at_most_bytes": 1 << 22,
+        "available_bytes": 1 << 21,
+        "verdict": verdict,
+    }
+    assert alerts(host(host__unmerge=unmerge)) == expected
+
+
+def test_lines_hold_what_fits() -> None:
+    made = host(1, host__confidence="estimated")
+    for width in range(20, 200):
+        for line in header.lines(made, facts(made, host(0)), PAGES, width):
+            assert len(header.plain(line)) <= width
+    wide = header.lines(made, facts(made), Options(), 200)
+    assert "MiB estimated" in header.plain(wide[0])
+    assert header.plain(wide[0]).startswith("mapped ~")
+
+
+@pytest.mark.parametrize(
+    ("problem", "age", "paused", "expected"),
+    [
+        (None, 0.5, False, []),
+        (None, 7.0, True, ["! PAUSED. Shown: 7.0 s old. p goes on."]),
+        ("Gone\x1b.", 12.0, False, ["! LOST. Shown: 12 s old. Gone?. Trying again."]),
+        ("Gone.", None, True, ["! LOST. Gone. Trying again."]),
+    ],
+)
+def test_status(problem: str | None, age: float | None, paused: bool, expected: list[str]) -> None:  # noqa: FBT001
+    status = header.Status(problem, age, paused)
+    assert [header.plain(line) for line in header.status_lines(status)] == expected
+
+
+def test_more_alerts_than_there_is_room_for() -> None:
+    found = [header.Alert(Tone.BAD, str(n)) for n in range(5)]
+    shown = [header.plain(line) for line in header.alert_lines(found, 3)]
+    assert shown == ["! 0", "! 1", "! and 3 more: press a"]
+    assert len(header.alert_lines(found, 5)) == 5
+    assert header.alert_lines([], 3) == []
 
 
 def test_what_is_unknown_is_no_alert() -> None:
     made = host(sources__meminfo={}, audit=None, totals={}, sources__ksm=None)
+    made.document["host"]["saved_bytes"] = None
     assert alerts(made) == []
-    assert "saved -  kernel claims -  profit -  available -" in shown(made)
+    assert shown(made).splitlines()[1].split() == (
+        "saved - MiB kernel claims - MemAvailable - kernel's profit -".replace(
+            "MiB", "pages"
+        ).split()
+    )
 
 
 def test_the_worst_comes_first() -> None:

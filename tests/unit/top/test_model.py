@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ksmwatch.snapshot import to_document
 from ksmwatch.top.model import (
     CAME,
     SORTABLE,
@@ -20,6 +21,7 @@ from ksmwatch.top.model import (
     value,
 )
 from ksmwatch.top.sample import Sample, make_sample
+from tests.made_up import snapshot
 from tests.made_up_host import document
 
 
@@ -40,8 +42,8 @@ def pids(made: View) -> list[int | None]:
 
 
 def altered(changes: dict[int, dict[str, Any]], count: int = 4, step: int = 0) -> Sample:
-    """A host of which process 1000 + n was changed."""
-    made = document(count, step)
+    """A host of which process 1000 + n was changed, without sums by owner."""
+    made = document(count, step, owners=[])
     for n, change in changes.items():
         made["processes"][n] |= change
     return make_sample(made)
@@ -89,17 +91,31 @@ def test_two_owners_of_one_name_stay_two() -> None:
     assert made.rows[0].key != made.rows[1].key
 
 
-def test_an_older_daemon_names_no_owners() -> None:
-    made = altered({0: {"comm": "kvm"}, 1: {"comm": "kvm"}})
-    for process in (raw := dict(made.document))["processes"]:
-        del process["owner"], process["ppid"]
-    assert [(row.of.kind, row.of.name) for row in view(make_sample(raw)).rows if row.fold] == [
-        ("command", name)
-        for name in sorted(
-            {p.comm for p in made.processes},
-            key=lambda n: -sum(p.mappings for p in made.processes if p.comm == n),
-        )
-    ]
+def test_an_owner_that_is_not_told_is_unknown() -> None:
+    made = view(altered({0: {"owner": None}, 1: {"owner": None, "comm": "java"}}, 3))
+    found = {(row.of.kind, row.of.name) for row in made.rows}
+    assert found == {("unknown", "kvm"), ("unknown", "java"), ("container", "cache")}
+
+
+def test_sums_of_owners_are_those_of_the_document() -> None:
+    made = document(14)
+    web = next(owner for owner in made["owners"] if owner["name"] == "web")
+    web |= {"mappings": 7, "kernel_lag": -2, "stray_mappings": None, "estimated_processes": 1}
+    web["movements"]["forked"] = 99
+    shown = view(make_sample(made))
+    (row,) = [row for row in shown.rows if row.of.name == "web"]
+    found = [value(row.of, key, shown) for key in ("mapped", "lag", "stray", "forked", "saved")]
+    assert found == [7, -2, None, 99, web["saved_bytes"]]
+    assert value(row.of, "state", shown) == "estimated"
+
+
+def test_mappings_without_a_process_have_a_row() -> None:
+    made = to_document(snapshot(unnamed=5))
+    shown = view(make_sample(made), tree=True)
+    (row,) = [row for row in shown.rows if row.of.kind == "unknown"]
+    assert (row.of.mappings, row.members, row.fold) == (5, (), "")
+    assert value(row.of, "state", shown) == "estimated"
+    assert value(row.of, "read", shown) is None
 
 
 @pytest.mark.parametrize("column", ["kernel", "lag", "stray"])
@@ -206,6 +222,21 @@ def test_filter(text: str, expected: int) -> None:
     assert (len(made.rows), made.selected) == (expected, expected)
 
 
+def test_a_filter_that_takes_a_part_of_an_owner_shows_the_sum_of_the_part() -> None:
+    made = sample()
+    shown = view(made, filter="1007")
+    (row,) = shown.rows
+    (process,) = [p for p in made.processes if p.pid == 1007]
+    assert (row.of.name, row.of.mappings, len(row.members)) == ("web", process.mappings, 1)
+    assert value(row.of, "saved", shown) is None
+
+
+def test_a_filter_finds_owners_without_processes() -> None:
+    made = document(14)
+    shown = view(make_sample(made | {"processes": []}), filter="proxmox")
+    assert set(names(shown)) == {"web", "database"}
+
+
 def test_a_filter_reaches_groups_by_their_processes() -> None:
     assert names(view(filter="java")) == ["shop/cart-7d4b9"]
 
@@ -267,9 +298,17 @@ def test_rates_are_per_second() -> None:
 
 
 def test_the_rate_of_a_group_is_the_sum() -> None:
-    made = view(sample(14, 1), sample(14), rates=True)
+    made = view(sample(14, 1, owners=[]), sample(14), rates=True)
     (web,) = [row for row in made.rows if row.of.name == "web"]
     assert value(web.of, "merged", made) == 3.5
+
+
+def test_the_rate_of_an_owner_counts_its_ended_processes() -> None:
+    made = document(14, 1)
+    made["processes"] = []
+    shown = view(make_sample(made), sample(14), rates=True)
+    (web,) = [row for row in shown.rows if row.of.name == "web"]
+    assert value(web.of, "merged", shown) == 3.5
 
 
 def test_a_process_that_was_not_listed_had_not_moved() -> None:

@@ -14,21 +14,26 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
-from ksmwatch.metrics import SnapshotCollector
+from ksmwatch.metrics import Series, SnapshotCollector
 from ksmwatch.snapshot import Confidence, Snapshot, to_document
 from ksmwatch.top import header, scrape
-from ksmwatch.top.model import Options
+from ksmwatch.top.model import Options, build, value
 from ksmwatch.top.sample import make_sample
 from ksmwatch.top.scrape import Scrape
 from tests.made_up import nothing, poll, process, snapshot
 
 # What metrics do not tell.
-UNTOLD = {"start_time", "name", "last_read_seconds", "residue", "stray_areas", "owner", "ppid"}
+UNTOLD = {
+    *("start_time", "name", "last_read_seconds", "residue", "stray_areas", "owner", "zero_pages"),
+}
 
 
-def text(made: Snapshot) -> str:
+ALL = Series()
+
+
+def text(made: Snapshot, series: Series = ALL) -> str:
     registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: made))
+    registry.register(SnapshotCollector(lambda: made, series))
     return generate_latest(registry).decode()
 
 
@@ -54,13 +59,29 @@ def test_processes_are_those_of_the_document(made: Snapshot) -> None:
         assert {k: one[k] for k in told} == {k: other[k] for k in told}
 
 
+@pytest.mark.parametrize("made", [snapshot(), BUSY, poll(), snapshot(unnamed=5)])
+def test_owners_are_those_of_the_document(made: Snapshot) -> None:
+    ours, theirs = scraped(made)["owners"], to_document(made)["owners"]
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        told = one.keys() - {"unmerge"}
+        assert {k: one[k] for k in told} == {k: other[k] for k in told}
+
+
+def test_a_host_that_serves_no_processes_has_rows_by_owner() -> None:
+    made = scrape.parse(text(snapshot(), Series(processes=False)), "here")
+    view = build(make_sample(made), None, Options())
+    found = [(r.of.name, r.of.mappings, value(r.of, "procs", view)) for r in view.rows]
+    assert found == [("tenant.service", 100, 1)]
+
+
 @pytest.mark.parametrize("made", [snapshot(), BUSY, poll()])
 def test_facts_are_those_of_the_document_or_unknown(made: Snapshot) -> None:
     ours = dataclasses.asdict(header.facts(make_sample(scraped(made)), None))
     theirs = dataclasses.asdict(header.facts(make_sample(to_document(made)), None))
     assert ours["mappings"] == made.mappings
     # Why, and memory, are not in the metrics.
-    for name in ours.keys() - {"reason", "available_bytes"}:
+    for name in ours.keys() - {"reason", "available_bytes", "unmerge"}:
         assert ours[name] == theirs[name]
 
 
@@ -88,7 +109,7 @@ def test_a_hostile_comm_comes_through(comm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", ["", "<html>", "up 1\n", "ksmwatch_build_info 1\n", text(snapshot())[:3000] + "\x00{"]
+    "answer", ["", "<html>", "up 1\n", "ksmwatch_build_info 1\n", text(snapshot()) + "x{\x00"]
 )
 def test_other_answers(answer: str) -> None:
     with pytest.raises(SourceError, match="What here answers are not metrics of ksmwatch"):
