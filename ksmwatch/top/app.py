@@ -63,6 +63,8 @@ _COLUMNS = (
 # From here on the details stand beside the table.
 _WIDE = 140
 _DETAILS_HEIGHT, _DETAILS_WIDTH = 9, 56
+# On a lower screen the table has all of it.
+_LOW = 20
 # Of the screen's height, what alerts may take.
 _ALERTS_SHARE = 12
 
@@ -274,7 +276,7 @@ class App(textual.app.App[None]):
     def _draw_details(self) -> None:
         pane = self.query_one("#details", Lines)
         row = self.query_one(Table).row
-        pane.display = self._with_details
+        pane.display = self._with_details and self.size.height >= _LOW
         if row is None or self._view is None:
             pane.show([])
             return

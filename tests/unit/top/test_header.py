@@ -60,9 +60,10 @@ def test_lines() -> None:
         sources__ksm__general_profit=-4096,
         sources__meminfo__MemAvailable=8000,
     )
+    saved = ("saved 900 pages", "kernel claims 890", "MemAvailable 2,000", "kernel's profit -1")
     assert shown(made, host(0)).splitlines() == [
         "mapped 1,000 pages exact    kernel says 990             lag +10",
-        f"{'saved 900 pages':28}{'kernel claims 890':28}{'MemAvailable 2,000':28}kernel's profit -1",
+        "".join(f"{item:28}" for item in saved).rstrip(),
         "ksmd scanning for 30 s  scans 11  pace 100 pages/20 ms  now 4,500 pages/s",
     ]
 
