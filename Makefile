@@ -9,7 +9,7 @@ KERNELS := 6.1 6.12 7.3
 VM := tests/vm/run
 
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
-PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make
+PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux
 
 .PHONY: help demo test test-unit test-kernel soak accuracy lint format docs dashboards fixtures setup packages \
 	kernels workload clean

@@ -36,33 +36,35 @@ _KEYS = (
     ("F10", "Quit"),
 )
 _HELP = (
-    ("Up Down PgUp PgDn Home End", "move; the cursor stays with its row"),
-    ("F3 F4 /", "filter by a part of a name, id, unit, kind, or by pid"),
+    ("Arrows PgUp PgDn", "move; Home is the first row, End the last"),
+    ("F3 F4 /", "filter by part of a name, id, unit or kind, or by pid"),
     ("Escape", "no filter"),
     ("F5 t", "tree: members below groups, children below parents"),
     ("Enter + -", "fold or unfold the row"),
-    ("F6", "choose the column to sort by; < and > go from one to the next"),
-    ("I", "the other way round"),
-    ("M P N", "sort by what is mapped, by what comes, by name or pid"),
-    ("g", "group by owner, kind, unit, user, or processes one by one"),
-    ("r", "movements per second, or since ksmwatch knows the process"),
+    ("F6 < >", "choose the column to sort by; the one before, the next"),
+    ("I", "sort the other way round"),
+    ("M P N", "sort by what is mapped, what came, name or pid"),
+    ("g", "group by owner, kind, unit, user; or processes"),
+    ("r", "movements per second, or since they are known"),
     ("u", "pages, KiB, MiB, GiB"),
     ("p Space", "pause"),
-    ("d", "details of the selected row"),
+    ("d", "show or hide the details of the selected row"),
     ("a", "everything that is wrong"),
     ("q F10", "quit"),
 )
 _COLUMNS = (
     ("MAPPED", "PTEs that map a KSM page; ~ where that is estimated"),
-    ("KERNEL", "the kernel's own count of it, ksm_merging_pages"),
-    ("LAG", "ours less the kernel's"),
+    ("SAVED", "an owner's part of what the host saves"),
+    ("KERNEL LAG", "the kernel's own count, and ours less that"),
     ("CAME WENT", "mappings that came (merged, forked) and went"),
     ("STRAY", "mappings in areas where nothing may merge"),
-    ("READ", "when the page tables were last read"),
+    ("READ", "how long ago the page tables were read"),
 )
 # From here on the details stand beside the table.
 _WIDE = 140
 _DETAILS_HEIGHT, _DETAILS_WIDTH = 9, 56
+# After so many times the seconds between readings an answer is late.
+_LATE = 3
 # On a lower screen the table has all of it.
 _LOW = 20
 # Of the screen's height, what alerts may take.
@@ -147,8 +149,11 @@ class App(textual.app.App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1,h,question_mark", "help"),
-        Binding("f3,f4,slash,backslash", "filter"),
-        Binding("escape", "clear_filter"),
+        # With priority, and so before the next key is given to whoever has the focus: who types
+        # fast is ahead of it otherwise.
+        Binding("f3,f4,slash,backslash", "filter", priority=True),
+        Binding("enter", "keep_filter", priority=True),
+        Binding("escape", "clear_filter", priority=True),
         Binding("f5,t", "tree"),
         Binding("enter,plus,minus,equals_sign", "fold"),
         Binding("f6", "choose_sort"),
@@ -169,11 +174,12 @@ class App(textual.app.App[None]):
 
     def __init__(self, source: Source, options: Options, seconds: float) -> None:
         """Watch a source, read every so many seconds."""
-        super().__init__()
-        # Of the terminal, be it dark or light.
+        # The terminal's own colours, be it dark or light.
+        super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self.options = options
         self._source = source
+        self._seconds = seconds
         self._worker = Worker(source, seconds, lambda reading: self.post_message(Arrived(reading)))
         self._sample: Sample | None = None
         self._previous: Sample | None = None
@@ -190,7 +196,9 @@ class App(textual.app.App[None]):
         with Container(id="body"):
             yield Table()
             yield Lines("details")
-        yield Input(id="filter", placeholder="part of a name, id, unit, kind; or a pid")
+        # What is typed before it knows that it has the focus must not be taken for selected.
+        hint = "part of a name, id, unit, kind; or a pid"
+        yield Input(id="filter", placeholder=hint, select_on_focus=False)
         yield Lines("footer")
 
     def on_mount(self) -> None:
@@ -244,7 +252,8 @@ class App(textual.app.App[None]):
 
     def _draw_header(self) -> None:
         age = time.monotonic() - self._received if self._sample else None
-        status = header.Status(self._problem, age, self._paused)
+        late = age is not None and age > _LATE * self._seconds + 1
+        status = header.Status(self._problem, age, self._paused, late)
         lines = header.status_lines(status)
         if self._sample is None:
             lines = lines or [[(header.Tone.LABEL, f"Waiting for {self._source.label}")]]
@@ -294,10 +303,10 @@ class App(textual.app.App[None]):
         """Keys and columns."""
         tones = header.Tone
         lines: list[header.Line] = [
-            [(tones.TITLE, f"{key:27}"), (tones.PLAIN, text)] for key, text in _HELP
+            [(tones.TITLE, f"{key:18}"), (tones.PLAIN, text)] for key, text in _HELP
         ]
         lines.append([])
-        lines += [[(tones.TITLE, f"{key:27}"), (tones.PLAIN, text)] for key, text in _COLUMNS]
+        lines += [[(tones.TITLE, f"{key:18}"), (tones.PLAIN, text)] for key, text in _COLUMNS]
         self.push_screen(Page(lines))
 
     def action_alerts(self) -> None:
@@ -309,27 +318,37 @@ class App(textual.app.App[None]):
         nothing: list[header.Line] = [[(header.Tone.GOOD, "Nothing is wrong.")]]
         self.push_screen(Page(header.alert_lines(found, len(found)) or nothing))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys of the filter mean something else elsewhere."""
+        typing = isinstance(self.focused, Input)
+        if action == "filter":
+            return not typing and len(self.screen_stack) == 1
+        if action == "keep_filter":
+            return typing
+        if action == "clear_filter":
+            return len(self.screen_stack) == 1
+        return True
+
     def action_filter(self) -> None:
         """Filter as one types."""
-        box = self.query_one("#filter", Input)
+        box = self.query_one(Input)
         box.display = True
-        box.focus()
+        self.screen.set_focus(box)
 
-    @on(Input.Changed, "#filter")
+    def action_keep_filter(self) -> None:
+        """Back to the table."""
+        self.query_one(Input).display = False
+        self.screen.set_focus(self.query_one(Table))
+
+    @on(Input.Changed)
     def filter_changed(self, event: Input.Changed) -> None:
         """One more letter."""
         self._change(filter=event.value)
 
-    @on(Input.Submitted, "#filter")
-    def filter_done(self) -> None:
-        """Keep it."""
-        self.query_one("#filter").display = False
-        self.query_one(Table).focus()
-
     def action_clear_filter(self) -> None:
         """Show everything again."""
-        self.query_one("#filter", Input).value = ""
-        self.filter_done()
+        self.query_one(Input).value = ""
+        self.action_keep_filter()
 
     def action_tree(self) -> None:
         """Members below groups, children below parents."""

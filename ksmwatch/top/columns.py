@@ -76,7 +76,7 @@ class Column:
 
 _PID = Column("pid", "PID", 7, 0)
 _KIND = Column("kind", "KIND", 9, 3, right=False)
-NAME = Column("name", "NAME", 16, 0, right=False)
+NAME = Column("name", "NAME", 15, 0, right=False)
 _OWNER = Column("owner", "OWNER", 16, 6, right=False)
 _PROCS = Column("procs", "PROCS", 5, 4)
 _FIGURES = (
@@ -157,7 +157,14 @@ def _saved(row: Row, view: View) -> str:
     return amount(None if size is None else size / page_size, view.options.unit, page_size, width=9)
 
 
+def _kind(row: Row, view: View) -> str:
+    # Below its group it has been said.
+    grouped = view.options.grouping is not Grouping.PROCESS
+    return "" if row.process and grouped else row.of.kind
+
+
 _TEXTS: dict[str, Callable[[Row, View], str]] = {
+    "kind": _kind,
     "share": _share,
     "read": _read,
     "saved": _saved,

@@ -114,5 +114,6 @@ def _show(watched: source.Source, options: Options, seconds: float) -> Exit:
         ) from error
     # A document has 100,000 objects and no cycle: to look for some takes longer than to read it.
     gc.set_threshold(_GC_OBJECTS)
-    App(watched, options, seconds).run()
-    return Exit.OK
+    app = App(watched, options, seconds)
+    app.run()
+    return Exit.INTERNAL if app.return_code else Exit.OK

@@ -137,7 +137,7 @@ def _holding(group: Group, view: View) -> Iterator[_Fact]:
         need = needs(holding.unmerge, view.options, size)
         limit = holding.unmerge["limit"]
         limited = [f"limited by {limit['cgroup']}"] if limit else []
-        items = [f"needs {need}: {_VERDICTS.get(verdict, 'unknown')}", *limited]
+        items = [f"needs {need}", _VERDICTS.get(verdict, "unknown"), *limited]
         yield "unmerge", items, Tone.PLAIN if verdict in ("fits", "unknown") else Tone.WARN
 
 

@@ -202,11 +202,15 @@ def _spread(items: Sequence[Line], width: int, place: int = _PLACE) -> Line:
 
 @dataclass(frozen=True)
 class Status:
-    """Of the source. `problem`: why the last reading failed. `age`: of what is shown, seconds."""
+    """Of the source. `problem`: why the last reading failed. `age`: of what is shown, seconds.
+
+    `late`: an answer should have come by now.
+    """
 
     problem: str | None
     age: float | None
     paused: bool
+    late: bool
 
 
 def status_lines(status: Status) -> list[Line]:
@@ -214,7 +218,9 @@ def status_lines(status: Status) -> list[Line]:
     shown = "" if status.age is None else f" Shown: {duration(status.age)} old."
     if status.problem is not None:
         return [[(Tone.BAD, f"! LOST.{shown} {clean(status.problem)} Trying again.")]]
-    return [[(Tone.WARN, f"! PAUSED.{shown} p goes on.")]] if status.paused else []
+    if status.paused:
+        return [[(Tone.WARN, f"! PAUSED.{shown} p goes on.")]]
+    return [[(Tone.WARN, f"! LATE.{shown} No answer yet.")]] if status.late else []
 
 
 def alert_lines(found: Sequence[Alert], room: int) -> list[Line]:

@@ -22,8 +22,9 @@ from ksmwatch.top.model import Key, Row, View, lags, state_of
 
 # The terminal's own colours, so that dark and light ones both read well; yellow and blue do
 # not. Every colour goes with a word or a sign.
+_PLAIN = Style()
 _STYLES = {
-    Tone.PLAIN: Style(),
+    Tone.PLAIN: _PLAIN,
     Tone.LABEL: Style(dim=True),
     Tone.TITLE: Style(bold=True),
     Tone.GOOD: Style(color="green"),
@@ -62,9 +63,9 @@ class Lines(Widget):
         """One line."""
         width = self.size.width
         if y >= len(self._lines):
-            return Strip.blank(width)
+            return Strip.blank(width, _PLAIN)
         segments = [Segment(text, _STYLES[tone]) for tone, text in self._lines[y]]
-        return Strip(segments).adjust_cell_length(width)
+        return Strip(segments).adjust_cell_length(width, _PLAIN)
 
 
 class Table(Widget, can_focus=True):
@@ -192,15 +193,15 @@ class Table(Widget, can_focus=True):
         width = self.size.width
         view = self._view
         if view is None:
-            return Strip.blank(width)
+            return Strip.blank(width, _PLAIN)
         if not y:
             return Strip(self._head(view)).adjust_cell_length(width, _HEAD)
         at = self._top + y - 1
         if at >= len(view.rows):
-            return Strip.blank(width)
+            return Strip.blank(width, _PLAIN)
         cursor = at == self._at
         segments = self._row(view.rows[at], view, cursor=cursor)
-        return Strip(segments).adjust_cell_length(width, _CURSOR if cursor else None)
+        return Strip(segments).adjust_cell_length(width, _CURSOR if cursor else _PLAIN)
 
     def _head(self, view: View) -> list[Segment]:
         texts = columns.heads(self._columns, view.options)

@@ -268,7 +268,7 @@ def test_a_row_that_goes_leaves_the_cursor_where_it_was() -> None:
         assert screen.table.row is not None
         assert screen.table.row.process is not None
         assert screen.table.row.process.name == "kvm"
-        await screen.press("slash", "z", "z", "enter")
+        await screen.press("f4", "z", "z", "enter")
         assert screen.table.row is None
         assert screen.lines("details") == ""
         await screen.press("down", "enter", "end")

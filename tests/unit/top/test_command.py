@@ -18,7 +18,6 @@ from tests.made_up_host import document
 def daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = iter(range(1000))
     monkeypatch.setattr(service, "fetch", lambda path: document(7, next(steps)))
-    monkeypatch.setattr("ksmwatch.top.batch.time.sleep", lambda seconds: None)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -32,7 +31,7 @@ def test_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_iterations(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, "-n", "3", "-d", "0.1").count("ksmwatch live") == 3
-    assert len(shown(capsys, "--batch", "-n", "2", "--json").splitlines()) == 2
+    assert len(shown(capsys, "--batch", "-n", "2", "-d", "0.1", "--json").splitlines()) == 2
 
 
 def test_json_or_csv_alone_is_one_sample(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +72,7 @@ def test_a_daemon_that_goes_ends_a_batch(
 ) -> None:
     answers: list[dict[str, Any]] = [document(1), document(1), {}]
     monkeypatch.setattr(service, "fetch", lambda path: answers.pop(0))
-    assert cli.main(["top", "-n", "5"]) is Exit.INTERNAL
+    assert cli.main(["top", "-n", "5", "-d", "0.1"]) is Exit.INTERNAL
     assert "not a snapshot of ksmwatch" in capsys.readouterr().err
 
 

@@ -160,8 +160,13 @@ def test_lines_hold_what_fits() -> None:
     ],
 )
 def test_status(problem: str | None, age: float | None, paused: bool, expected: list[str]) -> None:  # noqa: FBT001
-    status = header.Status(problem, age, paused)
+    status = header.Status(problem, age, paused, late=False)
     assert [header.plain(line) for line in header.status_lines(status)] == expected
+
+
+def test_a_late_answer() -> None:
+    (line,) = header.status_lines(header.Status(None, 30.0, paused=False, late=True))
+    assert header.plain(line) == "! LATE. Shown: 30 s old. No answer yet."
 
 
 def test_more_alerts_than_there_is_room_for() -> None:
