@@ -49,15 +49,13 @@ def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:
         time=1700000000.5 + 2 * step,
         processes=processes,
         moved=moved,
-        numbers=numbers(ksm=ksm, meminfo={"MemAvailable": 900_000_000}),
+        numbers=numbers(ksm=ksm, meminfo={"MemAvailable": 900_000_000}, ksmd_cpu=50 + 0.5 * step),
         rooms={},
     )
     found = to_document(made)
     found["audit"] |= {"surplus": 0, "missing": 0, "last": 0}
     found["totals"] |= {"miscounted_mms": 0, "miscounted_pages": 0}
     found["host"] |= {"confidence": "exact", "reason": None}
-    for n, each in enumerate(found["processes"]):
-        each["ppid"] = 999 + n if n % 5 == 4 else 1
     return found | changes
 
 
@@ -68,6 +66,7 @@ def _process(n: int, step: int) -> Process:
     return process(
         pid=1000 + n,
         start_time=7000 + n,
+        ppid=999 + n if n % 5 == 4 else 1,
         comm=comm,
         name=comm,
         owner=owner,

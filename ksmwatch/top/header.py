@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -41,7 +41,8 @@ class Facts:
 
     `claim`: the kernel's number for the saving, `pages_sharing`. `unmerge`: whether `run=2`
     would fit into memory, and what it needs, see docs/snapshot.md. `scan_rate`: pages per
-    second that ksmd looks at, measured between two samples.
+    second that ksmd looks at; `ksmd_cpu_share`: CPU time per time, 1 is one whole CPU; both
+    measured between two samples.
     """
 
     mappings: int
@@ -60,6 +61,7 @@ class Facts:
     pages_to_scan: int | None
     sleep_milliseconds: int | None
     scan_rate: float | None
+    ksmd_cpu_share: float | None
 
 
 def facts(sample: Sample, previous: Sample | None) -> Facts:
@@ -83,18 +85,21 @@ def facts(sample: Sample, previous: Sample | None) -> Facts:
         full_scans=ksm.get("full_scans"),
         pages_to_scan=ksm.get("pages_to_scan"),
         sleep_milliseconds=ksm.get("sleep_millisecs"),
-        scan_rate=_scan_rate(sample, previous),
+        scan_rate=_rate(sample, previous, lambda found: (found["ksm"] or {}).get("pages_scanned")),
+        ksmd_cpu_share=_rate(sample, previous, lambda found: found["ksmd_cpu_seconds"]),
     )
 
 
-def _scan_rate(sample: Sample, previous: Sample | None) -> float | None:
+def _rate(
+    sample: Sample, previous: Sample | None, count: Callable[[Mapping[str, Any]], float | None]
+) -> float | None:
+    """How much a count of the sources grows per second; None where that is unknown."""
     if previous is None or sample.time <= previous.time:
         return None
-    counts = [(s.document["sources"]["ksm"] or {}).get("pages_scanned") for s in (previous, sample)]
-    before, now = counts
+    before, now = (count(s.document["sources"]) for s in (previous, sample))
     if before is None or now is None or now < before:
         return None
-    return float((now - before) / (sample.time - previous.time))
+    return (now - before) / (sample.time - previous.time)
 
 
 def alerts(sample: Sample, known: Facts, options: Options) -> list[Alert]:
@@ -289,7 +294,9 @@ def _ksmd(known: Facts) -> list[Line]:
         pace = f"{known.pages_to_scan:,} pages/{known.sleep_milliseconds} ms"
         items.append([(Tone.LABEL, "pace "), (Tone.PLAIN, pace)])
     if known.scan_rate is not None:
-        items.append([(Tone.LABEL, "now "), (Tone.PLAIN, f"{known.scan_rate:,.0f} pages/s")])
+        items.append([(Tone.LABEL, "now "), (Tone.PLAIN, f"{known.scan_rate:,.0f}/s")])
+    if known.ksmd_cpu_share is not None:
+        items.append([(Tone.LABEL, "CPU "), (Tone.PLAIN, f"{100 * known.ksmd_cpu_share:.1f}%")])
     return items
 
 

@@ -277,13 +277,16 @@ def _grouped(processes: Sequence[Process], view: View) -> Iterator[Row]:
 def _tree(processes: Sequence[Process], view: View) -> Iterator[Row]:
     """Processes below their parents; who has no listed parent stands at the top.
 
-    A parent that is its own descendant is a lie; it and its descendants stand at the top.
+    A parent that is younger than its child has taken the pid of one that ended. Equally old
+    ones could form a ring: it and who is below stand at the top.
     """
     children: dict[int | None, list[Process]] = defaultdict(list)
-    pids = {p.pid for p in processes}
+    starts = {p.pid: p.start_time for p in processes}
     for process in processes:
-        parent = process.ppid if process.ppid in pids and process.ppid != process.pid else None
-        children[parent].append(process)
+        # Without a listed parent: a start before all.
+        start = starts.get(process.ppid or 0)
+        known = start is not None and start <= process.start_time and process.ppid != process.pid
+        children[process.ppid if known else None].append(process)
     seen: set[int] = set()
     # Depth first, without recursion: a chain of forks can be long.
     waiting = [(p, 0) for p in reversed(_sorted(children.pop(None, []), view))]

@@ -147,7 +147,7 @@ def _process(p: Mapping[str, Any], owners: dict[OwnerKey, Owner]) -> Process:
         (pid, start_time),
         pid,
         start_time,
-        p.get("ppid"),
+        p["ppid"],
         p["name"],
         comm,
         known,

@@ -124,7 +124,13 @@ def _document(series: _Series, info: Labels, mode: str) -> dict[str, Any]:
         },
         "owners": _owners(series),
         "processes": _processes(series),
-        "sources": {"ksm": ksm or None, "meminfo": {}, "vmstat": {}, "failures": []},
+        "sources": {
+            "ksm": ksm or None,
+            "meminfo": {},
+            "vmstat": {},
+            "ksmd_cpu_seconds": series.one("ksmwatch_ksmd_cpu_seconds_total"),
+            "failures": [],
+        },
         "totals": _totals(series),
         "losses": series.by("ksmwatch_losses_total", "kind"),
         "probes": [
@@ -227,6 +233,7 @@ def _processes(series: _Series) -> list[dict[str, Any]]:
             "pid": int(key[0]),
             # Not told: a pid that is used again looks like the same process.
             "start_time": 0,
+            "ppid": None,
             "comm": key[1],
             "name": key[1],
             "mappings": mappings,

@@ -49,6 +49,12 @@ def test_scan_rate() -> None:
     assert facts(host(1, sources__ksm__pages_scanned=5), host(0)).scan_rate is None
 
 
+def test_cpu_of_ksmd() -> None:
+    assert facts(host(1), host(0)).ksmd_cpu_share == 0.25
+    assert facts(host(1, sources__ksmd_cpu_seconds=None), host(0)).ksmd_cpu_share is None
+    assert facts(host(0)).ksmd_cpu_share is None
+
+
 def test_lines() -> None:
     made = host(
         1,
@@ -64,7 +70,7 @@ def test_lines() -> None:
     assert shown(made, host(0)).splitlines() == [
         "mapped 1,000 pages exact    kernel says 990             lag +10",
         "".join(f"{item:28}" for item in saved).rstrip(),
-        "ksmd scanning for 30 s  scans 11  pace 100 pages/20 ms  now 4,500 pages/s",
+        "ksmd scanning for 30 s  scans 11  pace 100 pages/20 ms  now 4,500/s  CPU 25.0%",
     ]
 
 

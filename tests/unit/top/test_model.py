@@ -181,15 +181,23 @@ def test_a_folded_process_hides_everything_below_it() -> None:
     ]
 
 
+def test_a_parent_that_is_younger_than_its_child_is_another() -> None:
+    made = altered({1: {"ppid": 1000}, 0: {"start_time": 8000}})
+    shown = view(made, grouping=Grouping.PROCESS, tree=True)
+    assert {row.depth for row in shown.rows} == {0}
+
+
 def test_a_loop_of_parents_loses_nobody() -> None:
-    loop = altered({0: {"ppid": 1002}, 1: {"ppid": 1000}, 2: {"ppid": 1001}, 3: {"ppid": 1003}})
+    parents = {0: 1002, 1: 1000, 2: 1001, 3: 1003}
+    loop = altered({n: {"ppid": ppid, "start_time": 5} for n, ppid in parents.items()})
     made = view(loop, grouping=Grouping.PROCESS, tree=True, sort="pid")
     assert sorted(p or 0 for p in pids(made)) == [1000, 1001, 1002, 1003]
 
 
 @given(st.lists(st.integers(998, 1030), min_size=1, max_size=25), st.sampled_from(SORTABLE))
 def test_a_tree_shows_every_process_once(parents: list[int], sort: str) -> None:
-    made = altered({n: {"ppid": ppid} for n, ppid in enumerate(parents)}, len(parents))
+    changes = {n: {"ppid": ppid, "start_time": n % 3} for n, ppid in enumerate(parents)}
+    made = altered(changes, len(parents))
     shown = view(made, grouping=Grouping.PROCESS, tree=True, sort=sort)
     assert sorted(p or 0 for p in pids(shown)) == [1000 + n for n in range(len(parents))]
 

@@ -25,6 +25,7 @@ from tests.made_up import nothing, poll, process, snapshot
 # What metrics do not tell.
 UNTOLD = {
     *("start_time", "name", "last_read_seconds", "residue", "stray_areas", "owner", "zero_pages"),
+    "ppid",
 }
 
 
