@@ -1,6 +1,6 @@
 """CPU time of `ksmwatch top` per refresh, in a real terminal of 160x50.
 
-    python bench/top.py [PROCESSES] [REFRESHES]
+    python -m bench.top [PROCESSES] [REFRESHES]
 
 The times are the whole process's, user and system, all threads: asking, parsing, sorting,
 drawing. A made-up host is served on a socket; the server's own time is not counted.
@@ -22,8 +22,6 @@ import threading
 import time
 from itertools import count
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.made_up_host import document
 

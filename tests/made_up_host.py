@@ -55,7 +55,6 @@ def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:
     found = to_document(made)
     found["audit"] |= {"surplus": 0, "missing": 0, "last": 0}
     found["totals"] |= {"miscounted_mms": 0, "miscounted_pages": 0}
-    found["host"] |= {"confidence": "exact", "reason": None}
     return found | changes
 
 
@@ -71,7 +70,7 @@ def _process(n: int, step: int) -> Process:
         name=comm,
         owner=owner,
         mappings=mappings,
-        confidence=Confidence.ESTIMATED if n % 11 == 10 else Confidence.EXACT,
+        confidence=Confidence.ESTIMATED if n % 31 == 30 else Confidence.EXACT,
         movements=(base + n * step, 0, 0, n % 3, step, 0),
         kernel_merging_pages=mappings - n % 4,
         stray=(STRAY,) if n % 6 == 0 else (),

@@ -10,6 +10,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
+from demo import screenshot
 from ksmwatch.errors import NoDaemonError
 from ksmwatch.top import source
 from ksmwatch.top.app import App, Arrived
@@ -416,6 +417,12 @@ def test_a_hostile_name_is_drawn_harmless() -> None:
             assert text.isprintable()
 
     play(script, grouping=Grouping.PROCESS)
+
+
+def test_the_picture_in_the_documentation_is_of_this_version() -> None:
+    shown = screenshot.texts(screenshot.PATH.read_text())
+    assert shown == screenshot.texts(asyncio.run(screenshot.draw()))
+    assert any("postgresql.service" in text for text in shown)
 
 
 def test_quit() -> None:
