@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from ksmwatch import service
 from ksmwatch.config import Config
 from ksmwatch.errors import KsmwatchError, NoDaemonError, SourceError
+from ksmwatch.top import header
+from ksmwatch.top.model import Options
 from ksmwatch.top.sample import Sample, make_sample
 
 
@@ -82,13 +84,21 @@ def read(source: Source, clock: Callable[[], float] = time.monotonic) -> Reading
         return Reading(_sample(document), None, clock())
     except KsmwatchError as error:
         return Reading(None, str(error), clock())
+    except Exception as error:  # noqa: BLE001 - above the worker there is nobody to tell it
+        return Reading(None, f"internal error: {error!r}", clock())
 
 
 def _sample(document: dict[str, Any]) -> Sample:
     try:
-        return make_sample(document)
+        sample = make_sample(document)
+        # The header needs keys too; better here than where it is drawn.
+        known = header.facts(sample, sample)
+        header.alerts(sample, known, Options())
+        header.lines(sample, known, Options(), 80)
+        header.title(sample, "")
     except (KeyError, TypeError, AttributeError) as error:
         raise SourceError("What was answered is not a snapshot of ksmwatch.") from error
+    return sample
 
 
 class Worker:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ksmwatch import cli, service
 from ksmwatch.errors import Exit
+from ksmwatch.top import app
+from ksmwatch.top.model import Options, Unit
 from tests.made_up_host import document
+
+
+TTY = SimpleNamespace(isatty=lambda: True)
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +80,37 @@ def test_a_daemon_that_goes_ends_a_batch(
     monkeypatch.setattr(service, "fetch", lambda path: answers.pop(0))
     assert cli.main(["top", "-n", "5", "-d", "0.1"]) is Exit.INTERNAL
     assert "not a snapshot of ksmwatch" in capsys.readouterr().err
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ksmwatch.top.command.sys", SimpleNamespace(stdin=TTY, stdout=TTY))
+
+
+def test_without_textual(
+    terminal: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ksmwatch.top.app", None)
+    assert cli.main(["top"]) is Exit.USAGE
+    assert "needs Textual: pip install 'ksmwatch[top]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, Exit.OK), (1, Exit.INTERNAL)])
+def test_the_application_says_how_it_ended(
+    terminal: None, monkeypatch: pytest.MonkeyPatch, code: int, status: Exit
+) -> None:
+    class App:
+        return_code = code
+
+        def __init__(self, source: Any, options: Options, seconds: float) -> None:
+            assert (options.unit, seconds) == (Unit.GIB, 5.0)
+
+        def run(self) -> None:
+            """Done at once."""
+
+    monkeypatch.setattr(app, "App", App)
+    monkeypatch.setattr("gc.set_threshold", lambda objects: None)
+    assert cli.main(["top", "-u", "GiB", "-d", "5"]) is status
 
 
 def test_nothing_but_the_application_loads_textual() -> None:

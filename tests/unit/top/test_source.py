@@ -69,6 +69,20 @@ def test_another_answer_is_a_problem_and_no_crash(answer: dict[str, Any]) -> Non
     assert reading.problem == "What was answered is not a snapshot of ksmwatch."
 
 
+@pytest.mark.parametrize("key", sorted(document(1).keys() - {"schema", "version"}))
+def test_a_document_without_a_key_that_is_needed_is_none(key: str) -> None:
+    made = document(1)
+    del made[key]
+    reading = read(Fake(made))
+    needed = key not in ("duration_seconds", "map")
+    assert (reading.problem is not None) is needed
+
+
+def test_a_bug_is_said_and_does_not_end_the_worker() -> None:
+    reading = read(Fake(ZeroDivisionError("x")))
+    assert reading.problem == "internal error: ZeroDivisionError('x')"
+
+
 # ---- choice ----
 
 
