@@ -68,7 +68,7 @@ _LATE = 3
 # On a lower screen the table has all of it.
 _LOW = 20
 # Of the screen's height, what alerts may take.
-_ALERTS_SHARE = 12
+_ALERTS_SHARE = 8
 
 
 class Arrived(Message):

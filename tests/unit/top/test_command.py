@@ -16,7 +16,6 @@ from ksmwatch.top import app
 from ksmwatch.top.model import Options, Unit
 from tests.made_up_host import document
 
-
 TTY = SimpleNamespace(isatty=lambda: True)
 
 
