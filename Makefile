@@ -9,9 +9,9 @@ KERNELS := 6.1 6.12 7.3
 VM := tests/vm/run
 
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
-PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make
+PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux
 
-.PHONY: help demo test test-unit test-kernel soak accuracy lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test test-unit test-kernel soak accuracy bench-top screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -40,6 +40,12 @@ soak: setup workload kernels ## Random programs against the page tables: SEED= O
 
 accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: docs/accuracy.md
 	@$(BIN)/python -m bench.accuracy
+
+bench-top: setup ## CPU time of ksmwatch top per refresh, with 5,000 processes: docs/top.md
+	@$(BIN)/python -m bench.top
+
+screenshot: setup ## Draw docs/top.svg anew
+	@$(BIN)/python -m demo.screenshot
 
 lint: setup ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check .

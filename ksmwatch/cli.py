@@ -51,12 +51,10 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
     try:
         return fetch(path)
     except NoDaemonError as error:
-        if os.geteuid() != 0:
-            raise
-        if path.exists() and "refused" not in str(error):
-            raise
-    from ksmwatch.oneshot import measure
+        from ksmwatch.oneshot import may_measure, measure
 
+        if not may_measure(path, error):
+            raise
     return measure(settings)
 
 
@@ -90,6 +88,12 @@ def _forecast(args: argparse.Namespace) -> Exit:
     else:
         print(render.forecast(document))
     return Exit.OK
+
+
+def _top(args: argparse.Namespace) -> Exit:
+    from ksmwatch.top import command
+
+    return command.run(args, _settings(args))
 
 
 def _audit(args: argparse.Namespace) -> Exit:
@@ -169,6 +173,11 @@ def build_parser() -> argparse.ArgumentParser:
         ("socket", *probing),
     )
     forecast.add_argument("--json", action="store_true", help="as a JSON document")
+    from ksmwatch.top import command
+
+    top = _add(commands, "top", _top, "live view by owner or process", ("socket", "backend"))
+    top.usage = "ksmwatch top [FLAGS]"
+    command.add_flags(top)
     audit = _add(
         commands, "audit", _audit, "read the page tables: KSM mappings by area, and which are stray"
     )

@@ -1,25 +1,58 @@
-"""A snapshot without a daemon: attach, read, count, detach."""
+"""Snapshots without a daemon: attach, read, count, detach."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
+from ksmwatch.backend import Budget
 from ksmwatch.config import Config
+from ksmwatch.errors import NoDaemonError
 from ksmwatch.facts import read_facts
 from ksmwatch.processes import ProcessTable
 from ksmwatch.snapshot import to_document
 from ksmwatch.watcher import Watcher, start_backend
 
 _BUDGET_SECONDS = 5.0
+_TICK_SECONDS = 0.1
+
+
+def may_measure(socket: Path, error: NoDaemonError) -> bool:
+    """Whether we may do without the daemon: as root, and when there is none, not a slow one."""
+    return os.geteuid() == 0 and (not socket.exists() or "refused" in str(error))
+
+
+class Measuring:
+    """Counts in this process, until closed. Only one thread at a time may use it."""
+
+    label = "measured here, no daemon"
+
+    def __init__(self, settings: Config) -> None:
+        """Attach. Raises KsmwatchError."""
+        facts = read_facts()
+        self._backend, obstacle = start_backend(facts, settings)
+        reason = obstacle.sentence if obstacle else None
+        self._watcher = Watcher(self._backend, facts, ProcessTable(), reason)
+        self._read_before = False
+
+    def read(self) -> dict[str, Any]:
+        """The snapshot document of this moment. Raises KsmwatchError."""
+        if self._read_before:
+            # What a daemon would have done meanwhile: auditing, looking for signs of trouble.
+            self._backend.tick(Budget(_TICK_SECONDS))
+        self._read_before = True
+        return to_document(self._watcher.snapshot(_BUDGET_SECONDS))
+
+    def close(self) -> None:
+        """Detach."""
+        self._backend.stop()
 
 
 def measure(settings: Config) -> dict[str, Any]:
     """The snapshot document of this moment. Raises KsmwatchError."""
-    facts = read_facts()
-    backend, obstacle = start_backend(facts, settings)
+    measuring = Measuring(settings)
     try:
-        reason = obstacle.sentence if obstacle else None
-        watcher = Watcher(backend, facts, ProcessTable(), reason)
-        return to_document(watcher.snapshot(_BUDGET_SECONDS))
+        return measuring.read()
     finally:
-        backend.stop()
+        measuring.close()

@@ -32,6 +32,7 @@ class Identity:
     `cgroup`: /proc/PID/cgroup as it is, from which the owner was made.
     """
 
+    ppid: int
     start_ticks: int
     comm: str
     name: str
@@ -101,7 +102,7 @@ class ProcessTable:
     def _read(self, pid: int) -> Identity | None:
         directory = self._proc / str(pid)
         try:
-            ticks = sources.read_start_ticks(directory)
+            ppid, ticks = sources.read_origin(directory)
             comm = (directory / "comm").read_text(errors="replace").rstrip("\n")
             name = psutil.Process(pid).name()
             cgroup = sources.read_cgroup(directory)
@@ -110,7 +111,7 @@ class ProcessTable:
         except (OSError, psutil.Error, IndexError, ValueError):
             return None
         return Identity(
-            ticks, comm, name, cgroup, owner_of(cmdline, cgroup, comm, uid, self._users)
+            ppid, ticks, comm, name, cgroup, owner_of(cmdline, cgroup, comm, uid, self._users)
         )
 
     def forget(self, pid: int | None = None) -> None:
@@ -119,8 +120,11 @@ class ProcessTable:
             self._changed.add(pid)
             if pid is None:
                 self._known.clear()
-            else:
-                self._known.pop(pid, None)
+            elif self._known.pop(pid, None) is not None:
+                # It may have ended: its children have another parent then.
+                for child in [c for c, k in self._known.items() if k.identity.ppid == pid]:
+                    self._changed.add(child)
+                    del self._known[child]
 
 
 class Connector:

@@ -161,7 +161,11 @@ def fetch(path: Path, command: str = "snapshot") -> dict[str, Any]:
             data = sock.makefile("rb").read()
     except OSError as error:
         raise NoDaemonError(f"No daemon answers at {path}: {error.strerror or error}.") from error
-    document = json.loads(data)
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        # It was killed while it answered, or is no ksmwatch.
+        raise NoDaemonError(f"The daemon at {path} did not finish its answer.") from error
     if "error" in document:
         raise NoDaemonError(f"The daemon at {path} says: {document['error']}")
     return cast(dict[str, Any], document)

@@ -47,6 +47,7 @@ class Process:
 
     pid: int
     start_time: int
+    ppid: int
     comm: str
     name: str
     owner: Owner
@@ -213,6 +214,7 @@ def _process(process: Process) -> dict[str, Any]:
     return {
         "pid": process.pid,
         "start_time": process.start_time,
+        "ppid": process.ppid,
         "comm": process.comm,
         "name": process.name,
         "owner": dict(vars(process.owner)),

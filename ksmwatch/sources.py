@@ -181,8 +181,13 @@ def pids(proc: Path) -> list[int]:
 
 def read_start_ticks(directory: Path) -> int:
     """Start of the process at /proc/PID, in clock ticks since boot (field 22 of stat)."""
-    stat = (directory / "stat").read_text(errors="replace")
-    return int(stat.rpartition(")")[2].split()[19])
+    return read_origin(directory)[1]
+
+
+def read_origin(directory: Path) -> tuple[int, int]:
+    """Parent and start of the process at /proc/PID (fields 4 and 22 of stat)."""
+    fields = (directory / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    return int(fields[1]), int(fields[19])
 
 
 # The longest cmdline that is read, in bytes: it can have megabytes, and what tells of an owner

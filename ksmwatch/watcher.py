@@ -319,6 +319,7 @@ class Watcher:
         return Process(
             pid=pid,
             start_time=identity.start_ticks,
+            ppid=identity.ppid,
             comm=identity.comm,
             name=identity.name,
             owner=identity.owner,

@@ -24,6 +24,7 @@ def process(**changes: Any) -> Process:
     values: dict[str, Any] = {
         "pid": 42,
         "start_time": 9000,
+        "ppid": 1,
         "comm": "tenant",
         "name": "tenant-with-a-long-name",
         "owner": UNIT,

@@ -29,27 +29,29 @@ ORDER = (
     *("reading", "live", "poll"),
     *("owners", "processes", "rollup", "forecast", "snapshot"),
     *("metrics", "watcher", "render", "service", "web", "docs"),
-    *("record", "oneshot", "check", "inspection", "daemon", "cli", "__main__"),
+    *("record", "oneshot", "check", "inspection", "daemon"),
+    *("top.__init__", "top.sample", "top.model", "top.columns", "top.header"),
+    *("top.details", "top.scrape", "top.source", "top.batch"),
+    *("top.widgets", "top.app", "top.command"),
+    *("cli", "__main__"),
 )
 # Judgement: no file, no clock, no kernel.
 PURE = (
-    "layout",
-    "events",
-    "plan",
-    "records",
-    "ledger",
-    "owners",
-    "rollup",
-    "forecast",
-    "snapshot",
-    "render",
+    *("layout", "events", "plan", "records", "ledger", "owners", "rollup", "forecast"),
+    *("snapshot", "render"),
+    *("top.sample", "top.model", "top.columns", "top.header", "top.details"),
 )
 EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}
 
 
+def path_of(module: str) -> Path:
+    """Its file."""
+    return (PACKAGE / module.replace(".", "/")).with_suffix(".py")
+
+
 def imports(module: str) -> Iterator[str]:
     """Every module that a module imports, also inside functions."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    tree = ast.parse(path_of(module).read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -64,16 +66,26 @@ def imports(module: str) -> Iterator[str]:
 
 def own(module: str) -> set[str]:
     """Modules of the package that a module imports."""
-    parts = [name.split(".") for name in imports(module)]
-    names = {part[1] for part in parts if part[0] == "ksmwatch"}
-    return {"__init__" if name == "__version__" else name for name in names}
+    names = {name.partition(".")[2] for name in imports(module) if name.startswith("ksmwatch.")}
+    names = {"__init__" if name == "__version__" else name for name in names}
+    return {name for name in names if name != "top"} | {
+        f"top.{alias}" for alias in imported_from_top(module)
+    }
+
+
+def imported_from_top(module: str) -> Iterator[str]:
+    """Modules that a module imports by `from ksmwatch.top import ...`."""
+    for node in ast.walk(ast.parse(path_of(module).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "ksmwatch.top":
+            yield from (alias.name for alias in node.names)
 
 
 # ---- order ----
 
 
 def test_every_module_has_one_place() -> None:
-    assert sorted(ORDER) == sorted(path.stem for path in PACKAGE.glob("*.py"))
+    files = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    assert sorted(ORDER) == sorted(str(file).replace("/", ".") for file in files)
 
 
 @pytest.mark.parametrize("module", ORDER)
@@ -96,7 +108,7 @@ def test_the_order_is_the_one_that_is_written_down() -> None:
 @pytest.mark.parametrize("module", PURE)
 def test_judgement_has_no_effects(module: str) -> None:
     assert {name.split(".")[0] for name in imports(module)} & EFFECTS == set()
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    tree = ast.parse(path_of(module).read_text())
     called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     names = {function.id for function in called if isinstance(function, ast.Name)}
     assert names & {"open", "print", "input"} == set()

@@ -39,7 +39,7 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def put(proc: Path, pid: int, comm: bytes, ticks: int) -> None:
+def put(proc: Path, pid: int, comm: bytes, ticks: int, parent: int = 1) -> None:
     """A process as /proc shows it, with a hostile name in stat."""
     directory = proc / str(pid)
     directory.mkdir(exist_ok=True)
@@ -47,7 +47,7 @@ def put(proc: Path, pid: int, comm: bytes, ticks: int) -> None:
     (directory / "cmdline").write_bytes(b"/bin/" + comm + b"\0")
     (directory / "status").write_bytes(b"Name:\t" + comm + b"\nUmask:\t0\nUid:\t1000\t0\t0\t0\n")
     move(proc, pid, "/system.slice/a.service")
-    rest = " ".join(["S", "1", *["0"] * 17, str(ticks), "0"])
+    rest = " ".join(["S", str(parent), *["0"] * 17, str(ticks), "0"])
     (directory / "stat").write_bytes(f"{pid} (".encode() + comm + f") {rest}\n".encode())
 
 
@@ -281,3 +281,21 @@ def test_a_broken_stream_of_events_ends_remembering(
     assert followed == [False, True]
     assert table.following is False
     assert losses == {"connector_lost": 1}
+
+
+def test_children_of_who_ended_are_read_anew(proc: Path) -> None:
+    put(proc, 5, b"parent", 1)
+    put(proc, 6, b"child", 2, parent=5)
+    table = ProcessTable(proc)
+    table.following = True
+
+    def parent_of_6() -> int | None:
+        found = table.identify(6)
+        return None if found is None else found.ppid
+
+    table.identify(5)
+    assert parent_of_6() == 5
+    put(proc, 6, b"child", 2, parent=1)
+    assert parent_of_6() == 5
+    table.forget(5)
+    assert parent_of_6() == 1

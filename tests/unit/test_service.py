@@ -237,6 +237,26 @@ def test_nobody_answers(path: Path) -> None:
     assert str(caught.value) == f"No daemon answers at {path}: No such file or directory."
 
 
+@pytest.mark.parametrize("answer", [b"", b'{"schema": "ksmwatch.snap', b"\xff\n"])
+def test_an_answer_that_is_not_finished(path: Path, answer: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(NoDaemonError, match="did not finish its answer"):
+            fetch(path)
+        thread.join()
+
+
 def test_only_the_socket_is_private_not_what_is_made_later(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:

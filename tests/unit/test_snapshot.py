@@ -67,6 +67,7 @@ def test_a_process_in_the_document() -> None:
         {
             "pid": 42,
             "start_time": 9000,
+            "ppid": 1,
             "comm": "tenant",
             "name": "tenant-with-a-long-name",
             "owner": {

@@ -1,0 +1,425 @@
+"""`ksmwatch top` in a terminal. A worker posts readings; this draws them. Loads Textual."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import textual.app
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList
+from textual.widgets.option_list import Option
+
+from ksmwatch.render import clean
+from ksmwatch.top import columns, details, header
+from ksmwatch.top.model import Grouping, History, Options, Unit, View, build
+from ksmwatch.top.sample import Sample
+from ksmwatch.top.source import Reading, Source, Worker
+from ksmwatch.top.widgets import Lines, Table, keys_line
+
+_KEYS = (
+    ("F1", "Help"),
+    ("F3", "Filter"),
+    ("F5", "Tree"),
+    ("F6", "Sort"),
+    ("g", "Group"),
+    ("r", "Rates"),
+    ("u", "Units"),
+    ("p", "Pause"),
+    ("F10", "Quit"),
+)
+_HELP = (
+    ("Arrows PgUp PgDn", "move; Home is the first row, End the last"),
+    ("F3 F4 /", "filter by part of a name, id, unit or kind, or by pid"),
+    ("Escape", "no filter"),
+    ("F5 t", "tree: members below groups, children below parents"),
+    ("Enter + -", "fold or unfold the row"),
+    ("F6 < >", "choose the column to sort by; the one before, the next"),
+    ("I", "sort the other way round"),
+    ("M P N", "sort by what is mapped, what came, name or pid"),
+    ("g", "group by owner, kind, unit, user; or processes"),
+    ("r", "movements per second, or since they are known"),
+    ("u", "pages, KiB, MiB, GiB"),
+    ("p Space", "pause"),
+    ("d", "show or hide the details of the selected row"),
+    ("a", "everything that is wrong"),
+    ("q F10", "quit"),
+)
+_COLUMNS = (
+    ("MAPPED", "PTEs that map a KSM page; ~ where that is estimated"),
+    ("SAVED", "an owner's part of what the host saves"),
+    ("KERNEL LAG", "the kernel's own count, and ours less that"),
+    ("CAME WENT", "mappings that came (merged, forked) and went"),
+    ("STRAY", "mappings in areas where nothing may merge"),
+    ("READ", "how long ago the page tables were read"),
+)
+# From here on the details stand beside the table.
+_WIDE = 140
+_DETAILS_HEIGHT, _DETAILS_WIDTH = 9, 56
+# After so many times the seconds between readings an answer is late.
+_LATE = 3
+# On a lower screen the table has all of it.
+_LOW = 20
+# Of the screen's height, what alerts may take.
+_ALERTS_SHARE = 8
+
+
+class Arrived(Message):
+    """A reading, from the worker."""
+
+    def __init__(self, reading: Reading) -> None:
+        super().__init__()
+        self.reading = reading
+
+
+class Page(ModalScreen[None]):
+    """Lines above everything, until a key is pressed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter,space,f1,h,question_mark,a,f10", "dismiss")
+    ]
+
+    def __init__(self, lines: Iterable[header.Line]) -> None:
+        super().__init__()
+        self._lines = list(lines)
+
+    def compose(self) -> ComposeResult:
+        """One box."""
+        yield Lines("page")
+
+    def on_mount(self) -> None:
+        """Fill it."""
+        self.query_one(Lines).show(self._lines)
+
+
+class Choice(ModalScreen[str | None]):
+    """Choose one of some columns."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,f6,f10", "dismiss")]
+
+    def __init__(self, choices: Iterable[columns.Column], current: str) -> None:
+        super().__init__()
+        self._choices = list(choices)
+        self._current = current
+
+    def compose(self) -> ComposeResult:
+        """A list of their heads."""
+        yield OptionList(*(Option(column.head, column.key) for column in self._choices))
+
+    def on_mount(self) -> None:
+        """Begin at the current one."""
+        keys = [column.key for column in self._choices]
+        self.query_one(OptionList).highlighted = keys.index(self._current)
+
+    @on(OptionList.OptionSelected)
+    def choose(self, event: OptionList.OptionSelected) -> None:
+        """Done."""
+        self.dismiss(event.option_id)
+
+
+class App(textual.app.App[None]):
+    """The application."""
+
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    * { scrollbar-size-vertical: 1; }
+    Lines { width: 1fr; height: auto; }
+    #body { height: 1fr; layout: vertical; }
+    #body.wide { layout: horizontal; }
+    Table { width: 1fr; height: 1fr; }
+    #details { border-top: solid ansi_default; }
+    .wide #details { border-top: none; border-left: solid ansi_default; padding: 0 0 0 1; }
+    #filter { display: none; height: 1; border: none; padding: 0; background: ansi_default; }
+    #filter:focus { border: none; }
+    ModalScreen { align: center middle; background: transparent; }
+    #page { width: 78; height: auto; max-height: 100%; border: solid ansi_default; padding: 0 1;
+            background: ansi_default; }
+    OptionList { width: 24; height: auto; max-height: 20; border: solid ansi_default;
+                 background: ansi_default; color: ansi_default; }
+    OptionList > .option-list--option-highlighted,
+    OptionList:focus > .option-list--option-highlighted { color: ansi_default;
+                 background: ansi_default; text-style: reverse; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1,h,question_mark", "help"),
+        # With priority, and so before the next key is given to whoever has the focus: who types
+        # fast is ahead of it otherwise.
+        Binding("f3,f4,slash,backslash", "filter", priority=True),
+        Binding("enter", "keep_filter", priority=True),
+        Binding("escape", "clear_filter", priority=True),
+        Binding("f5,t", "tree"),
+        Binding("enter,plus,minus,equals_sign", "fold"),
+        Binding("f6", "choose_sort"),
+        Binding("less_than_sign,comma", "next_sort(-1)"),
+        Binding("greater_than_sign,full_stop", "next_sort(1)"),
+        Binding("I", "invert"),
+        Binding("M", "sort('mapped')"),
+        Binding("P", "sort('came')"),
+        Binding("N", "sort_by_name"),
+        Binding("g", "group"),
+        Binding("r", "rates"),
+        Binding("u", "unit"),
+        Binding("p,space", "pause"),
+        Binding("d", "details"),
+        Binding("a", "alerts"),
+        Binding("q,f10,ctrl+c", "quit", priority=False),
+    ]
+
+    def __init__(self, source: Source, options: Options, seconds: float) -> None:
+        """Watch a source, read every so many seconds."""
+        # The terminal's own colours, be it dark or light.
+        super().__init__(ansi_color=True)
+        self.theme = "ansi-dark"
+        self.options = options
+        self._source = source
+        self._seconds = seconds
+        self._worker = Worker(source, seconds, lambda reading: self.post_message(Arrived(reading)))
+        self._sample: Sample | None = None
+        self._previous: Sample | None = None
+        self._view: View | None = None
+        self._history = History()
+        self._problem: str | None = None
+        self._received = 0.0
+        self._paused = False
+        self._with_details = True
+
+    def compose(self) -> ComposeResult:
+        """Header, table and details, footer or filter."""
+        yield Lines("header")
+        with Container(id="body"):
+            yield Table()
+            yield Lines("details")
+        # What is typed before it knows that it has the focus must not be taken for selected.
+        hint = "part of a name, id, unit, kind; or a pid"
+        yield Input(id="filter", placeholder=hint, select_on_focus=False)
+        yield Lines("footer")
+
+    def on_mount(self) -> None:
+        """Begin to read."""
+        self.query_one(Table).focus()
+        self._worker.start()
+        # The age of what is shown grows by itself.
+        self.set_interval(1.0, self._draw_header)
+        self._draw()
+
+    def on_unmount(self) -> None:
+        """Detach what the source has attached."""
+        self._worker.stop()
+
+    @on(Arrived)
+    def take(self, event: Arrived) -> None:
+        """A reading came. While paused only problems are news."""
+        reading = event.reading
+        self._problem = reading.problem
+        if reading.sample is None or self._paused:
+            self._draw_header()
+            return
+        self._previous, self._sample = self._sample, reading.sample
+        self._received = reading.at
+        self._history.add(reading.sample, self.options.grouping)
+        self._draw()
+
+    def _change(self, **changes: Any) -> None:
+        """Other options: the same sample, drawn anew."""
+        self.options = replace(self.options, **changes)
+        self._draw()
+
+    # -- Drawing -----------------------------------------------------------------------------
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another size: details beside or below the table."""
+        wide = event.size.width >= _WIDE
+        self.query_one("#body").set_class(wide, "wide")
+        styles = self.query_one("#details").styles
+        styles.width = _DETAILS_WIDTH if wide else "1fr"
+        styles.height = "1fr" if wide else "auto"
+        styles.max_height = "100%" if wide else _DETAILS_HEIGHT
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._sample is not None:
+            self._view = build(self._sample, self._previous, self.options)
+            self.query_one(Table).show(self._view)
+        self._draw_header()
+        self._draw_details()
+
+    def _draw_header(self) -> None:
+        age = time.monotonic() - self._received if self._sample else None
+        late = age is not None and age > _LATE * self._seconds + 1
+        status = header.Status(self._problem, age, self._paused, late)
+        lines = header.status_lines(status)
+        if self._sample is None:
+            lines = lines or [[(header.Tone.LABEL, f"Waiting for {self._source.label}")]]
+        else:
+            known = header.facts(self._sample, self._previous)
+            found = header.alerts(self._sample, known, self.options)
+            room = max(1, self.size.height // _ALERTS_SHARE)
+            lines = [
+                header.title(self._sample, self._source.label),
+                *header.lines(self._sample, known, self.options, self.size.width),
+                *lines,
+                *header.alert_lines(found, room),
+            ]
+        self.query_one("#header", Lines).show(lines)
+        self._draw_footer()
+
+    def _draw_footer(self) -> None:
+        line = keys_line(_KEYS, self.size.width)
+        if self.options.filter and self._view and self._sample:
+            found = f"{self._view.selected} of {len(self._sample.processes)} processes"
+            line = [
+                (header.Tone.WARN, f"Filter: {clean(self.options.filter)}"),
+                (header.Tone.PLAIN, f"  {found}  "),
+                (header.Tone.TITLE, "Esc"),
+                (header.Tone.LABEL, " shows all"),
+            ]
+        self.query_one("#footer", Lines).show([line])
+
+    def _draw_details(self) -> None:
+        pane = self.query_one("#details", Lines)
+        row = self.query_one(Table).row
+        pane.display = self._with_details and self.size.height >= _LOW
+        if row is None or self._view is None:
+            pane.show([])
+            return
+        width = pane.size.width or self.size.width
+        pane.show(details.lines(row, self._view, self._history.of(row), width))
+
+    @on(Table.Moved)
+    def moved(self) -> None:
+        """Another row, other details."""
+        self._draw_details()
+
+    # -- Keys --------------------------------------------------------------------------------
+
+    def action_help(self) -> None:
+        """Keys and columns."""
+        tones = header.Tone
+        lines: list[header.Line] = [
+            [(tones.TITLE, f"{key:18}"), (tones.PLAIN, text)] for key, text in _HELP
+        ]
+        lines.append([])
+        lines += [[(tones.TITLE, f"{key:18}"), (tones.PLAIN, text)] for key, text in _COLUMNS]
+        self.push_screen(Page(lines))
+
+    def action_alerts(self) -> None:
+        """Everything that is wrong."""
+        if self._sample is None:
+            return
+        known = header.facts(self._sample, self._previous)
+        found = header.alerts(self._sample, known, self.options)
+        nothing: list[header.Line] = [[(header.Tone.GOOD, "Nothing is wrong.")]]
+        self.push_screen(Page(header.alert_lines(found, len(found)) or nothing))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys of the filter mean something else elsewhere."""
+        typing = isinstance(self.focused, Input)
+        if action == "filter":
+            return not typing and len(self.screen_stack) == 1
+        if action == "keep_filter":
+            return typing
+        if action == "clear_filter":
+            return len(self.screen_stack) == 1
+        return True
+
+    def action_filter(self) -> None:
+        """Filter as one types."""
+        box = self.query_one(Input)
+        box.display = True
+        self.screen.set_focus(box)
+
+    def action_keep_filter(self) -> None:
+        """Back to the table."""
+        self.query_one(Input).display = False
+        self.screen.set_focus(self.query_one(Table))
+
+    @on(Input.Changed)
+    def filter_changed(self, event: Input.Changed) -> None:
+        """One more letter."""
+        self._change(filter=event.value)
+
+    def action_clear_filter(self) -> None:
+        """Show everything again."""
+        self.query_one(Input).value = ""
+        self.action_keep_filter()
+
+    def action_tree(self) -> None:
+        """Members below groups, children below parents."""
+        self._change(tree=not self.options.tree, turned=frozenset())
+
+    def action_fold(self) -> None:
+        """Fold or unfold the row under the cursor."""
+        row = self.query_one(Table).row
+        if row is not None and row.fold:
+            self._change(turned=self.options.turned ^ {row.key})
+
+    def action_choose_sort(self) -> None:
+        """A list of columns."""
+        choices = columns.sortable(self.options.grouping)
+        self.push_screen(Choice(choices, self.options.sort), self._sort_by)
+
+    def _sort_by(self, key: str | None) -> None:
+        if key is not None:
+            self._change(sort=key, inverted=False)
+
+    def action_sort(self, key: str) -> None:
+        """Sort by a column."""
+        self._sort_by(key)
+
+    def action_sort_by_name(self) -> None:
+        """By pid, as in htop, where rows have one."""
+        self._sort_by("pid" if self.options.grouping is Grouping.PROCESS else "name")
+
+    def action_next_sort(self, by: int) -> None:
+        """The next column, or the one before."""
+        keys = [column.key for column in columns.sortable(self.options.grouping)]
+        self._sort_by(keys[(keys.index(self.options.sort) + by) % len(keys)])
+
+    @on(Table.HeadClicked)
+    def head_clicked(self, event: Table.HeadClicked) -> None:
+        """Sort by that column, or the other way round."""
+        key = "mapped" if event.column.key == "share" else event.column.key
+        if key == self.options.sort:
+            self.action_invert()
+        else:
+            self._sort_by(key)
+
+    def action_invert(self) -> None:
+        """The other way round."""
+        self._change(inverted=not self.options.inverted)
+
+    def action_group(self) -> None:
+        """The next grouping."""
+        following = _next(list(Grouping), self.options.grouping)
+        known = {column.key for column in columns.sortable(following)}
+        sort = self.options.sort if self.options.sort in known else "mapped"
+        self._change(grouping=following, sort=sort, turned=frozenset())
+
+    def action_rates(self) -> None:
+        """Per second, or in all."""
+        self._change(rates=not self.options.rates)
+
+    def action_unit(self) -> None:
+        """The next unit."""
+        self._change(unit=_next(list(Unit), self.options.unit))
+
+    def action_pause(self) -> None:
+        """Keep what is shown, or go on."""
+        self._paused = not self._paused
+        self._draw_header()
+
+    def action_details(self) -> None:
+        """Show or hide them."""
+        self._with_details = not self._with_details
+        self._draw_details()
+
+
+def _next(choices: list[Any], current: Any) -> Any:
+    return choices[(choices.index(current) + 1) % len(choices)]

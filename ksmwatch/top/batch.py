@@ -1,0 +1,126 @@
+"""`top` for scripts: text, JSON lines or CSV on a stream. Loads no terminal library."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from itertools import count
+from typing import Any, TextIO
+
+from ksmwatch.errors import SourceError
+from ksmwatch.top import columns, header, model
+from ksmwatch.top.model import Options, Row, View
+from ksmwatch.top.sample import Sample
+from ksmwatch.top.source import Source, read
+
+SCHEMA = "ksmwatch.top/1"
+# Nothing has to fit a screen.
+_WIDTH = 10_000
+
+
+class Format(StrEnum):
+    """What is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    CSV = "csv"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How often, and what. `times`: None is for ever."""
+
+    options: Options
+    format: Format = Format.TEXT
+    times: int | None = 1
+    seconds: float = 2.0
+
+
+def run(
+    source: Source, batch: Batch, out: TextIO, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Print so many samples. Raises SourceError when there is nothing to print."""
+    previous: Sample | None = None
+    for turn in count():
+        reading = read(source)
+        if reading.sample is None:
+            raise SourceError(reading.problem or "")
+        view = model.build(reading.sample, previous, batch.options)
+        _print(view, batch.format, source.label, out, first=not turn)
+        out.flush()
+        previous = reading.sample
+        if batch.times is not None and turn + 1 >= batch.times:
+            return
+        sleep(batch.seconds)
+
+
+def _print(view: View, form: Format, label: str, out: TextIO, *, first: bool) -> None:
+    if form is Format.JSON:
+        # One line per sample, ASCII only: whatever a name holds, it stays one.
+        print(json.dumps(to_document(view, label)), file=out)
+    elif form is Format.CSV:
+        _csv(view, out, head=first)
+    else:
+        _text(view, label, out, gap=not first)
+
+
+def _text(view: View, label: str, out: TextIO, *, gap: bool) -> None:
+    if gap:
+        print(file=out)
+    known = header.facts(view.sample, view.previous)
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(view.sample.time))
+    print(f"{header.plain(header.title(view.sample, label))}, {at}", file=out)
+    for line in header.lines(view.sample, known, view.options, _WIDTH):
+        print(header.plain(line), file=out)
+    for alert in header.alerts(view.sample, known, view.options):
+        print(f"! {alert.text}", file=out)
+    if not view.rows:
+        return
+    shown = columns.chosen(view.options, _WIDTH)
+    print(file=out)
+    print(" ".join(columns.heads(shown, view.options)).rstrip(), file=out)
+    for row in view.rows:
+        print(" ".join(columns.line(row, shown, view)).rstrip(), file=out)
+
+
+def values(row: Row, view: View) -> dict[str, Any]:
+    """A row for programs: pages, pages per second or seconds; null where unknown."""
+    keys = (c.key for c in columns.sortable(view.options.grouping))
+    found: dict[str, Any] = {key: model.value(row.of, key, view) for key in keys}
+    found["name"] = row.of.name
+    process = row.process
+    if process is not None:
+        found |= {"pid": process.pid, "start_time": process.start_time, "depth": row.depth}
+        found["owner"] = process.owner.name
+    return found
+
+
+def to_document(view: View, label: str) -> dict[str, Any]:
+    """A view for programs."""
+    known = header.facts(view.sample, view.previous)
+    return {
+        "schema": SCHEMA,
+        "time": view.sample.time,
+        "source": label,
+        "page_size": view.sample.page_size,
+        "host": asdict(known),
+        "alerts": [alert.text for alert in header.alerts(view.sample, known, view.options)],
+        "grouping": view.options.grouping.value,
+        "rates": view.options.rates,
+        "rows": [values(row, view) for row in view.rows],
+    }
+
+
+def _csv(view: View, out: TextIO, *, head: bool) -> None:
+    keys = [c.key for c in columns.sortable(view.options.grouping)]
+    writer = csv.writer(out, lineterminator="\n")
+    if head:
+        writer.writerow(["time", *keys])
+    for row in view.rows:
+        found = values(row, view)
+        cells = [columns.clean_cell(found[key]) for key in keys]
+        writer.writerow([view.sample.time, *cells])

@@ -1,0 +1,119 @@
+"""The flags of `ksmwatch top`, and which of its two forms they ask for."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from typing import Any
+
+from ksmwatch.config import Config
+from ksmwatch.errors import ConfigError, Exit
+from ksmwatch.top import batch, columns, source
+from ksmwatch.top.model import SORTABLE, Grouping, Options, Unit
+
+_GC_OBJECTS = 500_000
+_MIN_SECONDS, _MAX_SECONDS = 0.1, 3600.0
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the flags."""
+    add = parser.add_argument
+    add("--url", metavar="URL", help="watch another host's metrics: http://HOST:10054/metrics")
+    add("-d", "--delay", default="2", metavar="SECONDS", help="between samples (default 2)")
+    add("-g", "--group", choices=[*Grouping, "tree"], default="owner", help="(default owner)")
+    add(
+        "-s",
+        "--sort",
+        choices=SORTABLE,
+        metavar="COLUMN",
+        default="mapped",
+        help="(default mapped)",
+    )
+    add("-i", "--invert", action="store_true", help="the other way round")
+    add("-f", "--filter", default="", metavar="TEXT", help="only what has this text in a name")
+    add("-u", "--unit", choices=list(Unit), default=Unit.MIB, help="(default MiB)")
+    add("-r", "--rates", action="store_true", help="movements per second, not in all")
+    scripts = parser.add_argument_group("for scripts")
+    add = scripts.add_argument
+    add("-b", "--batch", action="store_true", help="print as text, until stopped")
+    add("-n", "--iterations", metavar="N", help="as --batch, so many times")
+    add("--once", action="store_true", help="as -n 1")
+    add("--json", action="store_true", help="print JSON, one line per sample")
+    add("--csv", action="store_true", help="print CSV")
+
+
+def _number(text: str, flag: str, kind: type, low: float, high: float) -> Any:
+    try:
+        number = kind(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {text!r} is not a number.") from error
+    if not low <= number <= high:
+        raise ConfigError(f"{flag}: {text!r} must be between {low:g} and {high:g}.")
+    return number
+
+
+def _options(args: argparse.Namespace) -> Options:
+    tree = args.group == "tree"
+    grouping = Grouping.PROCESS if tree else Grouping(args.group)
+    if args.sort not in {column.key for column in columns.sortable(grouping)}:
+        raise ConfigError(f"--sort: there is no column {args.sort} when grouped by {args.group}.")
+    return Options(
+        grouping=grouping,
+        tree=tree,
+        sort=args.sort,
+        inverted=args.invert,
+        filter=args.filter,
+        rates=args.rates,
+        unit=Unit(args.unit),
+    )
+
+
+def _batch(args: argparse.Namespace, options: Options, seconds: float) -> batch.Batch | None:
+    """None: the user wants the terminal application."""
+    if args.json and args.csv:
+        raise ConfigError("--json and --csv exclude each other.")
+    if not (args.batch or args.once or args.json or args.csv or args.iterations):
+        return None
+    if args.once:
+        times: int | None = 1
+    elif args.iterations:
+        times = _number(args.iterations, "-n", int, 1, 10**9)
+    else:
+        # JSON or CSV alone is one document; --batch runs until it is stopped.
+        times = None if args.batch else 1
+    form = batch.Format.JSON if args.json else batch.Format.TEXT
+    return batch.Batch(options, batch.Format.CSV if args.csv else form, times, seconds)
+
+
+def run(args: argparse.Namespace, settings: Config) -> Exit:
+    """Print, or show until the user quits. Raises KsmwatchError."""
+    seconds = _number(args.delay, "-d", float, _MIN_SECONDS, _MAX_SECONDS)
+    options = _options(args)
+    printing = _batch(args, options, seconds)
+    if printing is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigError("This is no terminal: say --once, --batch, --json or --csv.")
+    watched = source.choose(settings, args.url)
+    if printing is None:
+        return _show(watched, options, seconds)
+    try:
+        batch.run(watched, printing, sys.stdout)
+    finally:
+        watched.close()
+    return Exit.OK
+
+
+def _show(watched: source.Source, options: Options, seconds: float) -> Exit:
+    try:
+        # Nothing else loads it: it takes half a second and 30 MB.
+        from ksmwatch.top.app import App
+    except ImportError as error:
+        watched.close()
+        raise ConfigError(
+            "The terminal view needs Textual: pip install 'ksmwatch[top]', or say --batch."
+        ) from error
+    # A document has 100,000 objects and no cycle: to look for some takes longer than to read it.
+    gc.set_threshold(_GC_OBJECTS)
+    app = App(watched, options, seconds)
+    app.run()
+    return Exit.INTERNAL if app.return_code else Exit.OK

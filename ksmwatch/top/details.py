@@ -1,0 +1,152 @@
+"""What is known of one row: its history, why mappings came and went, where they are. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ksmwatch.render import clean, fit
+from ksmwatch.top.columns import UNKNOWN, amount, duration
+from ksmwatch.top.header import Line, Tone, amounts, needs
+from ksmwatch.top.model import Group, Grouping, Row, View, lags, movement, state_of, value
+from ksmwatch.top.sample import Process
+
+_BARS = "▁▂▃▄▅▆▇█"
+_LABEL = 9
+_MAX_MEMBERS = 12
+# Reasons as in the document.
+_CAME = ("merged", "converted", "forked", "other")
+_WENT = ("unmapped", "exited")
+
+# A label, what stands behind it, and how that looks.
+_Fact = tuple[str, Iterable[str], Tone]
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The last values as bars from the lowest to the highest; low bars when all are equal."""
+    shown = values[-width:] if width > 0 else ()
+    if not shown:
+        return ""
+    low, high = min(shown), max(shown)
+    step = (high - low) / (len(_BARS) - 1) or 1
+    return "".join(_BARS[round((v - low) / step)] for v in shown)
+
+
+def lines(row: Row, view: View, history: Sequence[int], width: int) -> list[Line]:
+    """The details, as many lines as they need, none wider than `width`."""
+    facts = [*_identity(row, view), _history(view, history, width), *_figures(row, view)]
+    if isinstance(row.of, Group):
+        facts += _holding(row.of, view) if row.of.holding else ()
+        facts += _members(row.of, view)
+    else:
+        facts += _process(row.of, view)
+    return [line for fact in facts for line in _flow(fact, width)]
+
+
+def _flow(fact: _Fact, width: int) -> Iterator[Line]:
+    """A label and its items, broken between items where the width ends."""
+    label, items, tone = fact
+    room = max(width - _LABEL, 1)
+    text = ""
+    for item in items:
+        harmless = clean(item)
+        if text and len(text) + 2 + len(harmless) > room:
+            yield _line(label, text, tone, room)
+            label, text = "", harmless
+        else:
+            text = f"{text}  {harmless}" if text else harmless
+    yield _line(label, text or UNKNOWN, tone, room)
+
+
+def _line(label: str, text: str, tone: Tone, room: int) -> Line:
+    return [(Tone.LABEL, fit(label, _LABEL)), (tone, fit(text, room))]
+
+
+def _identity(row: Row, view: View) -> Iterator[_Fact]:
+    process, grouping = row.process, view.options.grouping
+    holding = row.of.holding if isinstance(row.of, Group) else None
+    owner = holding.owner if holding else row.members[0].owner
+    known = {"unit": owner.unit, **owner.more}
+    more = [f"{key} {text}" for key, text in known.items() if text and text != owner.id]
+    if process is not None:
+        yield "process", [f"{process.pid} {process.name}"], Tone.TITLE
+        yield "owner", [f"{owner.kind} {owner.name}", f"id {owner.id}", *more], Tone.PLAIN
+    elif grouping is Grouping.OWNER:
+        yield "owner", [f"{owner.kind} {owner.name}", f"id {owner.id}", *more], Tone.TITLE
+    else:
+        yield grouping, [row.of.name], Tone.TITLE
+
+
+def _history(view: View, history: Sequence[int], width: int) -> _Fact:
+    if not history:
+        return "history", (), Tone.PLAIN
+    unit, size = view.options.unit, view.sample.page_size
+    low, high = (amount(pages, unit, size) for pages in (min(history), max(history)))
+    ends = f"{low} to {high} {unit}"
+    bars = sparkline(history, width - _LABEL - len(ends) - 2)
+    return "history", [bars, ends] if bars else [ends], Tone.PLAIN
+
+
+def _figures(row: Row, view: View) -> Iterator[_Fact]:
+    def moved(reasons: Sequence[str]) -> Iterator[str]:
+        for reason in reasons:
+            found = movement(row.of, view, (reason,))
+            yield f"{reason} {amount(found, view.options.unit, view.sample.page_size)}{rate}"
+
+    rate = "/s" if view.options.rates else ""
+    yield "came", moved(_CAME), Tone.PLAIN
+    yield "went", moved(_WENT), Tone.PLAIN
+    counts = [
+        f"ours {amounts(row.of.mappings, view.options, view.sample)}",
+        f"kernel {amounts(row.of.kernel, view.options, view.sample)}",
+        f"lag {amounts(row.of.lag, view.options, view.sample, signed=True)}",
+    ]
+    yield "counts", counts, Tone.WARN if lags(row.of) else Tone.PLAIN
+    state, age = state_of(row.of), value(row.of, "read", view)
+    read = "not read yet" if age is None else f"read {duration(age)} ago"
+    yield "state", [state, read], Tone.PLAIN if state == "exact" else Tone.WARN
+
+
+def _process(process: Process, view: View) -> Iterator[_Fact]:
+    if process.stray is None:
+        yield "stray", ["not audited yet"], Tone.PLAIN
+    elif not process.stray:
+        yield "stray", ["none"], Tone.PLAIN
+    else:
+        total = f"{amounts(process.stray, view.options, view.sample)} where nothing may merge:"
+        areas = (
+            f"{a['start'].removeprefix('0x')}-{a['end'].removeprefix('0x')}"
+            f" {a['name'] or '(anonymous)'} {a['mappings']}"
+            for a in process.areas
+        )
+        yield "stray", [total, *areas], Tone.WARN
+
+
+_VERDICTS = {"fits": "fits", "uncertain": "may not fit", "too_little": "does not fit"}
+
+
+def _holding(group: Group, view: View) -> Iterator[_Fact]:
+    """What the document says of an owner besides its sums."""
+    holding, size = group.holding, view.sample.page_size
+    assert holding is not None
+    if holding.saved_bytes is not None:
+        saved = amounts(holding.saved_bytes / size, view.options, view.sample)
+        zeros = amounts(holding.zeros, view.options, view.sample)
+        yield "saved", [f"{saved}, as its part of the host's", f"zero pages {zeros}"], Tone.PLAIN
+    if holding.unmerge is not None:
+        verdict = holding.unmerge["verdict"]
+        need = needs(holding.unmerge, view.options, size)
+        limit = holding.unmerge["limit"]
+        limited = [f"limited by {limit['cgroup']}"] if limit else []
+        items = [f"needs {need}", _VERDICTS.get(verdict, "unknown"), *limited]
+        yield "unmerge", items, Tone.PLAIN if verdict in ("fits", "unknown") else Tone.WARN
+
+
+def _members(group: Group, view: View) -> Iterator[_Fact]:
+    if group.stray:
+        yield "stray", [amounts(group.stray, view.options, view.sample)], Tone.WARN
+    members = sorted(group.members, key=lambda p: -p.mappings)
+    unit, size = view.options.unit, view.sample.page_size
+    items = [f"{p.pid} {p.name} {amount(p.mappings, unit, size)}" for p in members[:_MAX_MEMBERS]]
+    if group.processes > len(items):
+        items.append(f"and {group.processes - len(items)} more")
+    yield f"{group.processes} proc.", items, Tone.PLAIN

@@ -1,0 +1,178 @@
+"""What `top` keeps of one snapshot document: frozen, and quick to sort. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+ProcessKey = tuple[int, int]
+OwnerKey = tuple[str, str]
+
+
+class Owner(NamedTuple):
+    """Whose process it is. `unit` and `uid` are None where the document does not say.
+
+    `more`: what else is known, for people. `words`: every text, small, to be searched.
+    """
+
+    kind: str
+    name: str
+    id: str
+    unit: str | None
+    uid: int | None
+    more: Mapping[str, str]
+    words: str
+
+    @property
+    def key(self) -> OwnerKey:
+        """Names the owner."""
+        return self.kind, self.id
+
+
+class Process(NamedTuple):
+    """One process of the document. Counts are in pages, None where unknown.
+
+    `key` names it for ever. `movements`: totals by reason, empty when polling. `kernel`: the
+    kernel's own count.
+    """
+
+    key: ProcessKey
+    pid: int
+    start_time: int
+    ppid: int | None
+    name: str
+    comm: str
+    owner: Owner
+    mappings: int
+    kernel: int | None
+    lag: int | None
+    stray: int | None
+    exact: bool
+    residue: str
+    read_age: float | None
+    zeros: int | None
+    movements: Mapping[str, int]
+    areas: tuple[Mapping[str, Any], ...]
+
+    @property
+    def kind(self) -> str:
+        """Of its owner."""
+        return self.owner.kind
+
+
+class Holding(NamedTuple):
+    """What the document says of one owner: also of processes that have ended or have no name.
+
+    Counts in pages, None where unknown. `unmerge`: the forecast, see docs/snapshot.md.
+    """
+
+    owner: Owner
+    processes: int
+    exact: bool
+    mappings: int
+    kernel: int | None
+    lag: int | None
+    stray: int | None
+    saved_bytes: int | None
+    zeros: int | None
+    movements: Mapping[str, int]
+    unmerge: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A document, its processes and owners. Nobody changes the document any more."""
+
+    document: Mapping[str, Any]
+    processes: tuple[Process, ...]
+    owners: tuple[Holding, ...]
+
+    @property
+    def time(self) -> float:
+        """When it was taken, in seconds since the epoch."""
+        return float(self.document["time"])
+
+    @property
+    def page_size(self) -> int:
+        """In bytes."""
+        return int(self.document["page_size"])
+
+    @cached_property
+    def by_key(self) -> Mapping[ProcessKey, Process]:
+        """The processes by what names them."""
+        return {p.key: p for p in self.processes}
+
+    @cached_property
+    def owners_by_key(self) -> Mapping[OwnerKey, Holding]:
+        """The owners by what names them."""
+        return {h.owner.key: h for h in self.owners}
+
+
+def make_sample(document: Mapping[str, Any]) -> Sample:
+    """A sample from a snapshot document. Raises KeyError or TypeError when it is not one."""
+    owners: dict[OwnerKey, Owner] = {}
+    processes = tuple(_process(p, owners) for p in document["processes"])
+    return Sample(document, processes, tuple(_holding(h) for h in document["owners"]))
+
+
+def _holding(h: Mapping[str, Any]) -> Holding:
+    return Holding(
+        _owner(h, ""),
+        h["processes"],
+        # Of no process at all it is only known that there is one.
+        not h["estimated_processes"] and h["kind"] != "unknown",
+        h["mappings"],
+        h["kernel_merging_pages"],
+        h["kernel_lag"],
+        h["stray_mappings"],
+        h["saved_bytes"],
+        h["zero_pages"],
+        h["movements"],
+        h["unmerge"],
+    )
+
+
+def _process(p: Mapping[str, Any], owners: dict[OwnerKey, Owner]) -> Process:
+    comm = p["comm"]
+    # Metrics name none.
+    owner = p["owner"]
+    whose = (owner["kind"], owner["id"]) if owner else ("unknown", comm)
+    known = owners.get(whose)
+    if known is None:
+        known = owners[whose] = _owner(owner, comm)
+    pid, start_time = p["pid"], p["start_time"]
+    return Process(
+        (pid, start_time),
+        pid,
+        start_time,
+        p["ppid"],
+        p["name"],
+        comm,
+        known,
+        p["mappings"],
+        p["kernel_merging_pages"],
+        p["kernel_lag"],
+        p["stray_mappings"],
+        p["confidence"] == "exact",
+        p["residue"],
+        p["last_read_seconds"],
+        p["zero_pages"],
+        p["movements"],
+        tuple(p["stray_areas"]),
+    )
+
+
+_MORE = ("manager", "uuid", "pod", "qos", "container", "slice")
+
+
+def _owner(owner: Mapping[str, Any] | None, comm: str) -> Owner:
+    if owner is None:
+        owner = {"kind": "unknown", "name": comm, "id": comm}
+    more = {key: owner[key] for key in _MORE if owner.get(key)}
+    if owner.get("claimed"):
+        more["claimed"] = "by itself"
+    kind, name, ident, unit = owner["kind"], owner["name"], owner["id"], owner.get("unit")
+    words = "\n".join((kind, name, ident, unit or "", *more.values())).casefold()
+    return Owner(kind, name, ident, unit, owner.get("uid"), more, words)

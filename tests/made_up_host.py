@@ -1,0 +1,77 @@
+"""A made-up host with many tenants, as snapshot documents that follow each other."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import Any
+
+from ksmwatch.owners import Owner, OwnerKind
+from ksmwatch.rollup import Key, Moves
+from ksmwatch.snapshot import Confidence, Process, to_document
+from tests.made_up import STRAY, numbers, process, snapshot
+
+_KIND = OwnerKind
+_OWNERS = (
+    (Owner(_KIND.VM, "web", "proxmox/101", manager="proxmox", unit="101.scope"), "kvm"),
+    (Owner(_KIND.VM, "database", "proxmox/102", manager="proxmox", unit="102.scope"), "kvm"),
+    (Owner(_KIND.CONTAINER, "cache", "docker/5f2a", unit="docker-5f2a.scope"), "redis-server"),
+    (Owner(_KIND.POD, "shop/cart-7d4b9", "pod/0a1b", pod="0a1b"), "java"),
+    (Owner(_KIND.UNIT, "postgresql.service", "pg", unit="postgresql.service"), "postgres"),
+    (Owner(_KIND.USER, "alice", "1000", uid=1000), "bash"),
+    (Owner(_KIND.COMMAND, "memtest", "memtest", uid=1000), "memtest"),
+)
+
+
+def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:
+    """The host with so many processes, `step` times two seconds later.
+
+    The owner of process 1000 + n is number n modulo 7; the parent of every fifth is the one
+    before it. Every process merges `n` pages a step and loses one.
+    """
+    processes = tuple(_process(n, step) for n in range(count))
+    total = sum(p.mappings for p in processes)
+    moved: dict[Key, Moves] = defaultdict(lambda: (0,) * 6)
+    for each in processes:
+        sums = zip(moved[each.owner.key], each.movements, strict=True)
+        moved[each.owner.key] = tuple(a + b for a, b in sums)
+    host = numbers()
+    ksm = {
+        **(host.ksm or {}),
+        "pages_shared": total // 10,
+        "pages_sharing": total - total // 10 - 70,
+        "general_profit": total * 3500,
+        "pages_to_scan": 100,
+        "sleep_millisecs": 20,
+        "pages_scanned": 12345 + 9000 * step,
+    }
+    made = snapshot(
+        time=1700000000.5 + 2 * step,
+        processes=processes,
+        moved=moved,
+        numbers=numbers(ksm=ksm, meminfo={"MemAvailable": 900_000_000}, ksmd_cpu=50 + 0.5 * step),
+        rooms={},
+    )
+    found = to_document(made)
+    found["audit"] |= {"surplus": 0, "missing": 0, "last": 0}
+    found["totals"] |= {"miscounted_mms": 0, "miscounted_pages": 0}
+    return found | changes
+
+
+def _process(n: int, step: int) -> Process:
+    owner, comm = _OWNERS[n % len(_OWNERS)]
+    base = random.Random(n).randrange(100, 200_000)
+    mappings = base + (n - 1) * step
+    return process(
+        pid=1000 + n,
+        start_time=7000 + n,
+        ppid=999 + n if n % 5 == 4 else 1,
+        comm=comm,
+        name=comm,
+        owner=owner,
+        mappings=mappings,
+        confidence=Confidence.ESTIMATED if n % 31 == 30 else Confidence.EXACT,
+        movements=(base + n * step, 0, 0, n % 3, step, 0),
+        kernel_merging_pages=mappings - n % 4,
+        stray=(STRAY,) if n % 6 == 0 else (),
+    )

@@ -1,0 +1,122 @@
+"""The flags of `ksmwatch top`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ksmwatch import cli, service
+from ksmwatch.errors import Exit
+from ksmwatch.top import app
+from ksmwatch.top.model import Options, Unit
+from tests.made_up_host import document
+
+TTY = SimpleNamespace(isatty=lambda: True)
+
+
+@pytest.fixture(autouse=True)
+def daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = iter(range(1000))
+    monkeypatch.setattr(service, "fetch", lambda path: document(7, next(steps)))
+
+
+def shown(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert cli.main(["top", *argv]) is Exit.OK
+    return capsys.readouterr().out
+
+
+def test_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, "--once").count("ksmwatch live") == 1
+
+
+def test_iterations(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, "-n", "3", "-d", "0.1").count("ksmwatch live") == 3
+    assert len(shown(capsys, "--batch", "-n", "2", "-d", "0.1", "--json").splitlines()) == 2
+
+
+def test_json_or_csv_alone_is_one_sample(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(shown(capsys, "--json").splitlines()) == 1
+    assert len(shown(capsys, "--csv").splitlines()) == 8
+
+
+def test_options(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["-g", "process", "-s", "pid", "-i", "-f", "kvm", "-u", "pages", "-r"]
+    (line,) = shown(capsys, "--json", *argv).splitlines()
+    made = json.loads(line)
+    assert [row["pid"] for row in made["rows"]] == [1001, 1000]
+    assert made["rates"] is True
+    assert " pages exact" in shown(capsys, "--once", *argv)
+    (line,) = shown(capsys, "--json", "-g", "tree", "-s", "pid").splitlines()
+    assert [row["depth"] for row in json.loads(line)["rows"]] == [0, 0, 0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--once", "-d", "x"], "-d: 'x' is not a number."),
+        (["--once", "-d", "nan"], "-d: 'nan' must be between 0.1 and 3600."),
+        (["-n", "0"], "-n: '0' must be between 1 and 1e+09."),
+        (["--once", "-s", "pid"], "--sort: there is no column pid when grouped by owner."),
+        (["--json", "--csv"], "--json and --csv exclude each other."),
+        ([], "This is no terminal: say --once, --batch, --json or --csv."),
+        (["--once", "--url", "x"], "--url: 'x' must begin with http:// or https://."),
+    ],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str) -> None:
+    assert cli.main(["top", *argv]) is Exit.USAGE
+    assert capsys.readouterr().err == f"ksmwatch: {sentence}\n"
+
+
+def test_a_daemon_that_goes_ends_a_batch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[dict[str, Any]] = [document(1), document(1), {}]
+    monkeypatch.setattr(service, "fetch", lambda path: answers.pop(0))
+    assert cli.main(["top", "-n", "5", "-d", "0.1"]) is Exit.INTERNAL
+    assert "not a snapshot of ksmwatch" in capsys.readouterr().err
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ksmwatch.top.command.sys", SimpleNamespace(stdin=TTY, stdout=TTY))
+
+
+def test_without_textual(
+    terminal: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ksmwatch.top.app", None)
+    assert cli.main(["top"]) is Exit.USAGE
+    assert "needs Textual: pip install 'ksmwatch[top]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, Exit.OK), (1, Exit.INTERNAL)])
+def test_the_application_says_how_it_ended(
+    terminal: None, monkeypatch: pytest.MonkeyPatch, code: int, status: Exit
+) -> None:
+    class App:
+        return_code = code
+
+        def __init__(self, source: Any, options: Options, seconds: float) -> None:
+            assert (options.unit, seconds) == (Unit.GIB, 5.0)
+
+        def run(self) -> None:
+            """Done at once."""
+
+    monkeypatch.setattr(app, "App", App)
+    monkeypatch.setattr("gc.set_threshold", lambda objects: None)
+    assert cli.main(["top", "-u", "GiB", "-d", "5"]) is status
+
+
+def test_nothing_but_the_application_loads_textual() -> None:
+    code = (
+        "import sys; from ksmwatch import cli, daemon; cli.build_parser();"
+        "import ksmwatch.top.batch, ksmwatch.top.scrape, ksmwatch.top.source;"
+        "print([m for m in sys.modules if m.split('.')[0] in ('textual', 'rich')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

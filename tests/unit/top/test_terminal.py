@@ -1,0 +1,175 @@
+"""The application in a real terminal (tmux), on the socket of a made-up daemon."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fake_daemon import Server
+
+# A machine under load starts slowly; who waits longer has hung.
+_PATIENCE_SECONDS = 30.0
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+class Terminal:
+    """A tmux of its own, with `ksmwatch top` in its only window."""
+
+    def __init__(self, directory: Path, flags: str, environment: str = "") -> None:
+        self._socket = str(directory / "tmux")
+        command = (
+            f"cd {_ROOT} && env {environment} {sys.executable} -m ksmwatch top"
+            f" --socket {directory / 'daemon'} -d 0.2 {flags}; echo ended with $?; cat"
+        )
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command)
+
+    def tmux(self, *words: str) -> str:
+        """A command of tmux, and what it says."""
+        # Not into a tmux around us.
+        environment = {k: v for k, v in os.environ.items() if k not in ("TMUX", "NO_COLOR")}
+        done = subprocess.run(
+            ["tmux", "-S", self._socket, *words],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**environment, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(_ROOT)},
+        )
+        return done.stdout
+
+    def press(self, *keys: str) -> None:
+        """Press keys, by tmux's names."""
+        self.tmux("send-keys", *keys)
+
+    def screen(self, *flags: str) -> str:
+        """What is on the screen now."""
+        return self.tmux("capture-pane", "-p", *flags)
+
+    def wait(self, seen: Callable[[str], object]) -> str:
+        """Until the screen is as expected."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < end:
+            screen = self.screen()
+            if seen(screen):
+                return screen
+            time.sleep(0.02)
+        raise AssertionError(f"still not seen:\n{self.screen()}")
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path / "daemon", 40) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[Terminal]]:
+    started: list[Terminal] = []
+    yield started
+    for terminal in started:
+        terminal.tmux("kill-server")
+
+
+def names(screen: str) -> list[str]:
+    """Names in the rows of a screen by owner."""
+    return re.findall(r"^[a-z]+ +[+-] (\S+) ", screen, re.MULTILINE)
+
+
+def test_a_session(tmp_path: Path, daemon: Server, terminals: list[Terminal]) -> None:
+    terminal = Terminal(tmp_path, "")
+    terminals.append(terminal)
+    first = terminal.wait(lambda screen: len(names(screen)) == 7)
+    assert first.startswith("ksmwatch live, kernel 7.3.9-test, ")
+    assert all(len(line) <= 80 for line in first.splitlines())
+
+    # A filter as one types; the keys of the table are letters then.
+    terminal.press("/", "p", "g")
+    terminal.wait(lambda screen: names(screen) == ["postgresql.ser…"])
+    terminal.press("Enter", "u")
+    terminal.wait(lambda screen: "Filter: pg  6 of 40 processes" in screen and "GiB" in screen)
+    terminal.press("Escape")
+    terminal.wait(lambda screen: len(names(screen)) == 7)
+
+    terminal.press("N")
+    terminal.wait(lambda screen: names(screen) == sorted(names(first), key=str.casefold))
+    terminal.press("I", "r")
+    terminal.wait(
+        lambda screen: (
+            names(screen) == sorted(names(first), key=str.casefold, reverse=True)
+            and "CAME/s" in screen
+        )
+    )
+
+    terminal.press("F5")
+    terminal.wait(lambda screen: re.search(r"^ +1007 kvm", screen, re.MULTILINE))
+    terminal.press("t", "g", "g", "g", "g", "F1")
+    terminal.wait(lambda screen: "how long ago the page tables were read" in screen)
+    terminal.press("q")
+    terminal.wait(
+        lambda screen: re.search(r"^ +10\d\d container +redis-server", screen, re.MULTILINE)
+    )
+
+    # Another size, and back: details beside the table where there is room.
+    terminal.tmux("resize-window", "-x", "160", "-y", "50")
+    wide = terminal.wait(lambda screen: re.search(r"│ process +10", screen))
+    assert len(wide.splitlines()) == 50
+    terminal.tmux("resize-window", "-x", "80", "-y", "24")
+    again = terminal.wait(lambda screen: re.search(r"^process +10", screen, re.MULTILINE))
+    assert all(len(line) <= 80 for line in again.splitlines())
+    assert "F10 Quit" in again.splitlines()[-1]
+
+    terminal.press("F10")
+    terminal.wait(lambda screen: "ended with 0" in screen)
+
+
+def test_a_daemon_that_goes_and_comes_back(
+    tmp_path: Path, daemon: Server, terminals: list[Terminal]
+) -> None:
+    path = tmp_path / "daemon"
+    terminal = Terminal(tmp_path, "-g process")
+    terminals.append(terminal)
+    terminal.wait(lambda screen: "1038" in screen)
+    path.rename(tmp_path / "away")
+    terminal.wait(lambda screen: re.search(r"^! LOST\. Shown: .* No daemon", screen, re.MULTILINE))
+    assert "1038" in terminal.screen()
+    (tmp_path / "away").rename(path)
+    terminal.wait(lambda screen: "LOST" not in screen)
+    terminal.press("C-c")
+    terminal.wait(lambda screen: "ended with 0" in screen)
+
+
+def colours(screen: str) -> set[str]:
+    """Colours of text and ground in the escape sequences of a screen."""
+    codes = {code for found in re.findall(r"\x1b\[([\d;]*)m", screen) for code in found.split(";")}
+    return {code for code in codes if re.fullmatch(r"[34][0-8]|9[0-7]|10[0-7]", code)}
+
+
+@pytest.mark.parametrize(("environment", "coloured"), [("", True), ("NO_COLOR=1", False)])
+def test_colours_are_the_terminals_own_or_none(
+    tmp_path: Path,
+    daemon: Server,
+    terminals: list[Terminal],
+    environment: str,
+    *,
+    coloured: bool,
+) -> None:
+    terminal = Terminal(tmp_path, "", environment)
+    terminals.append(terminal)
+    terminal.wait(lambda screen: len(names(screen)) == 7)
+    screen = terminal.screen("-e")
+    # No ground of our own, and no colour that dark or light terminals hide.
+    assert colours(screen) <= {"31", "32", "35"}
+    assert bool(colours(screen)) is coloured
+    # The cursor and the heads are there in either case.
+    assert "\x1b[7m" in screen
