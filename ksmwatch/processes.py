@@ -127,6 +127,10 @@ class ProcessTable:
                     del self._known[child]
 
 
+# After a stream broke, mostly because its buffer was too small for what came.
+_RETRY_SECONDS = 1.0
+
+
 class Connector:
     """Listens to the process connector on a thread of its own, and keeps the table true.
 
@@ -144,6 +148,11 @@ class Connector:
         self._thread.start()
 
     def _listen(self) -> None:
+        while self._follow():
+            time.sleep(_RETRY_SECONDS)
+
+    def _follow(self) -> bool:
+        """Listen until the stream breaks; False if it could not begin, as it never will."""
         # Imported here: pyroute2 costs memory that a one-shot command need not pay.
         from pyroute2.netlink.connector import cn_proc
 
@@ -166,8 +175,9 @@ class Connector:
                     for message in sock.get(msg_seq=-1):
                         self._take(message)
         except Exception:  # noqa: BLE001 - pyroute2 raises many kinds; any of them ends the stream
-            self._table.following = False
+            had_begun, self._table.following = self._table.following, False
             self._losses["connector_lost"] += 1
+            return had_begun
 
     def _take(self, message: dict[str, int]) -> None:
         if message.get("what") in (_EXEC, _UID, _COMM, _EXIT):

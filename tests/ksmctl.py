@@ -21,6 +21,7 @@ class Ksm:
 
     def __enter__(self) -> Self:
         self._saved = {name: self.read(name) for name in self._settings}
+        # Some settings can only be changed while nothing is merged.
         self.unmerge()
         for name, value in self._settings.items():
             self.write(name, value)

@@ -147,6 +147,17 @@ def report_leftovers(truth: Mapping[int, int], pause: Pause) -> None:
                 )
 
 
+def settings_of(seed: int) -> dict[str, int]:
+    """Ksmd's settings for a seed: chains of stable nodes or none, zero pages or not."""
+    # On emulated cores a quicker ksmd leaves no time to the processes.
+    settings = {"pages_to_scan": 500, "sleep_millisecs": 20}
+    settings["use_zero_pages"] = seed % 2
+    settings["max_page_sharing"] = (256, 2, 7)[seed % 3]
+    if Ksm.has("smart_scan"):
+        settings["smart_scan"] = seed // 2 % 2
+    return settings
+
+
 def fuzz(arguments: argparse.Namespace, operations: int) -> bool:
     """Whether all pauses of a program found the truth."""
     began = time.monotonic()
@@ -156,13 +167,13 @@ def fuzz(arguments: argparse.Namespace, operations: int) -> bool:
     if arguments.print:
         options.append("--print")
     with (
-        # On emulated cores a quicker ksmd leaves no time to the processes.
-        Ksm(pages_to_scan=500, sleep_millisecs=20),
+        Ksm(**settings_of(arguments.seed)),
         Restarts(arguments.daemon, arguments.restart) as restarts,
         Generator(arguments.seed, operations, arguments.pause, *options) as generator,
     ):
         ready = time.monotonic()
         print(f"seed {arguments.seed}: the daemon is ready in {ready - began:.0f} s", flush=True)
+        print("ksmd:", settings_of(arguments.seed))
         for pause in generator:
             stopped = time.monotonic()
             with restarts.daemon() as daemon:

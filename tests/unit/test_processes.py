@@ -228,11 +228,15 @@ def test_a_message_without_an_event_is_nothing(proc: Path) -> None:
 
 
 class FakeSocket:
-    """A process connector that says one thing and breaks."""
+    """A process connector that says what it is told, breaks, and refuses the third listener."""
 
     messages: tuple[tuple[dict[str, int], ...], ...] = ()
+    listeners = 0
 
     def __enter__(self) -> Self:
+        type(self).listeners += 1
+        if self.listeners == 3:
+            raise PermissionError(1, "Operation not permitted")
         return self
 
     def __exit__(self, *args: object) -> None:
@@ -250,7 +254,7 @@ class FakeSocket:
         return first
 
 
-def test_a_broken_stream_of_events_ends_remembering(
+def test_a_broken_stream_of_events_ends_remembering_until_it_is_back(
     proc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = types.ModuleType("cn_proc")
@@ -274,13 +278,15 @@ def test_a_broken_stream_of_events_ends_remembering(
         followed.append(table.following)
 
     monkeypatch.setattr(table, "forget", forget)
+    monkeypatch.setattr("ksmwatch.processes._RETRY_SECONDS", 0)
     connector = Connector(table, losses)
     connector.start()
     connector._thread.join()
-    # Once before it follows, for what was missed, and once for the exit.
-    assert followed == [False, True]
+    # Once before it follows, for what was missed, and once for the exit; then once more.
+    assert followed == [False, True, False]
     assert table.following is False
-    assert losses == {"connector_lost": 1}
+    # It breaks twice, and the third time it cannot even begin.
+    assert losses == {"connector_lost": 3}
 
 
 def test_children_of_who_ended_are_read_anew(proc: Path) -> None:

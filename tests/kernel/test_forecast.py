@@ -1,0 +1,44 @@
+"""What `run=2` takes, foretold and then measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.compare import assert_exact
+from tests.kernel.daemon import Daemon
+from tests.ksmctl import Ksm
+from tests.workload import Workload
+
+PAGE_KB = 4
+# Contents: as many pages stay, the others are saved.
+DISTINCT = 1009
+TENANTS = {"a": 20011, "b": 15013, "c": 9007}
+
+
+def anon_kb() -> int:
+    """AnonPages of /proc/meminfo, in which KSM pages are counted."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("AnonPages:")).split()[1])
+
+
+@pytest.mark.once
+def test_unmerging_takes_what_was_foretold_within_a_hundredth(ksm: Ksm) -> None:
+    with Daemon() as daemon, Workload() as load:
+        truth = {}
+        for name, pages in TENANTS.items():
+            tenant = load.spawn(name)
+            tenant.map("heap", pages)
+            tenant.fill("heap", 0, pages, seed=3, modulo=DISTINCT)
+            tenant.madvise("heap", 0, pages, "mergeable")
+            truth[tenant.pid] = pages
+        ksm.merge_all()
+        foretold = assert_exact(daemon, truth)["host"]["unmerge"]
+        before = anon_kb()
+        ksm.unmerge()
+        risen = (anon_kb() - before) * 1024
+        assert_exact(daemon, {})
+    assert foretold["verdict"] == "fits"
+    assert foretold["at_least_bytes"] == (sum(TENANTS.values()) - DISTINCT) * PAGE_KB * 1024
+    assert abs(risen - foretold["at_least_bytes"]) < foretold["at_least_bytes"] / 100
