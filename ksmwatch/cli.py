@@ -104,6 +104,12 @@ def _audit(args: argparse.Namespace) -> Exit:
     return inspection.run(args.pid, _settings(args), as_json=args.json)
 
 
+def _why(args: argparse.Namespace) -> Exit:
+    from ksmwatch import diagnosis
+
+    return diagnosis.run(args.pid, as_json=args.json)
+
+
 def _record(args: argparse.Namespace) -> Exit:
     from ksmwatch.record import record
 
@@ -122,12 +128,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _add(
-    commands: Any, name: str, run: _Command, text: str, only: tuple[str, ...] = ("socket",)
+    commands: Any, name: str, run: _Command, text: str, only: tuple[str, ...] | None = ("socket",)
 ) -> argparse.ArgumentParser:
+    """A command with the flags of some settings: () for all, None if it needs no settings."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text, allow_abbrev=False
     )
     parser.set_defaults(run=run)
+    if only is None:
+        return parser
     config.add_flags(parser, only)
     parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="TOML settings")
     return parser
@@ -183,6 +192,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     audit.add_argument("pid", nargs="*", type=int, metavar="PID", help="only these (default: all)")
     audit.add_argument("--json", action="store_true", help="as a JSON document")
+    why = _add(commands, "why", _why, "say why little merges, on the host or in a process", None)
+    why.add_argument("pid", nargs="?", type=int, metavar="PID", help="this process")
+    why.add_argument("--json", action="store_true", help="as a JSON document")
     record = _add(commands, "record", _record, "record facts and kernel files for a bug report")
     record.add_argument("directory", metavar="DIRECTORY")
     return parser

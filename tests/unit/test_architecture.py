@@ -28,8 +28,8 @@ ORDER = (
     *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
     *("owners", "processes", "rollup", "forecast", "snapshot"),
-    *("metrics", "watcher", "render", "service", "web", "docs"),
-    *("record", "oneshot", "check", "inspection", "daemon"),
+    *("metrics", "watcher", "render", "why", "service", "web", "docs"),
+    *("record", "oneshot", "check", "inspection", "diagnosis", "daemon"),
     *("top.__init__", "top.sample", "top.model", "top.columns", "top.header"),
     *("top.details", "top.scrape", "top.source", "top.batch"),
     *("top.widgets", "top.app", "top.command"),
@@ -38,7 +38,7 @@ ORDER = (
 # Judgement: no file, no clock, no kernel.
 PURE = (
     *("layout", "events", "plan", "records", "ledger", "owners", "rollup", "forecast"),
-    *("snapshot", "render"),
+    *("snapshot", "render", "why"),
     *("top.sample", "top.model", "top.columns", "top.header", "top.details"),
 )
 EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}

@@ -1,0 +1,124 @@
+"""``ksmwatch why``: reads what `why` judges, and prints the judgement."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ksmwatch import render, sources, why
+from ksmwatch.errors import Exit, NoKsmError, PrivilegeError, SourceError
+from ksmwatch.why import Cause, Host, Memory, Process
+
+_HEAD = re.compile(r"^[0-9a-f]+-[0-9a-f]+ ")
+
+
+def parse_memory(smaps: str, status: str) -> Memory:
+    """A process's memory, from /proc/PID/smaps and /proc/PID/status."""
+    sums: Counter[str] = Counter()
+    area: dict[str, int] = {}
+    for line in smaps.splitlines():
+        name, _, rest = line.partition(":")
+        if _HEAD.match(line):
+            area = {}
+        elif name == "VmFlags":
+            sums.update(_sort(area, frozenset(rest.split())))
+        elif rest.endswith("kB"):
+            area[name] = int(rest.split()[0])
+    pinned = re.search(r"^VmPin:\s+(\d+) kB$", status, re.MULTILINE)
+    return Memory(**sums, pinned=int(pinned[1]) if pinned else 0)
+
+
+def _sort(area: dict[str, int], flags: frozenset[str]) -> dict[str, int]:
+    anonymous = area.get("Anonymous", 0)
+    if flags & why.HUGE_FLAGS:
+        return {"hugetlb": area.get("Private_Hugetlb", 0) + area.get("Shared_Hugetlb", 0)}
+    if why.MERGEABLE_FLAG in flags:
+        return {"offered": anonymous, "merged": area.get("KSM", 0)}
+    if flags & why.SHARED_FLAGS:
+        return {"shared": area.get("Rss", 0)}
+    if flags & why.SPECIAL_FLAGS:
+        return {"special": area.get("Rss", 0)}
+    return {"unasked": anonymous}
+
+
+def read_process(proc: Path, pid: int) -> Process:
+    """Read one process. Raises SourceError when there is none, PrivilegeError when denied."""
+    directory = proc / str(pid)
+    try:
+        memory = parse_memory(
+            (directory / "smaps").read_text(errors="replace"),
+            (directory / "status").read_text(errors="replace"),
+        )
+        stat = sources.read_ksm_stat(directory)
+        name = (directory / "comm").read_text(errors="replace").rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        raise SourceError(f"There is no process {pid}.") from None
+    except PermissionError:
+        raise PrivilegeError(f"Process {pid} belongs to another user: root may read it.") from None
+    if not memory.merged and stat.merging_pages:
+        # Before 6.6 smaps does not tell; the kernel's own number is what there is.
+        memory = replace(memory, merged=stat.merging_pages * why.PAGE_KB)
+    return Process(pid, name, memory, stat.rmap_items)
+
+
+def read_host(proc: Path, sys: Path) -> Host:
+    """Read the host. Raises NoKsmError on a kernel without KSM."""
+    ksm, _ = sources.read_ksm(sys)
+    if ksm is None:
+        raise NoKsmError("This kernel has no KSM (CONFIG_KSM).")
+    users: int | None = 0
+    for pid in sources.pids(proc):
+        try:
+            user = sources.read_ksm_stat(proc / str(pid)).user
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except (OSError, ValueError):
+            users = None
+            break
+        users = (users or 0) + user
+    return Host(ksm, users)
+
+
+def run(
+    pid: int | None, *, as_json: bool, proc: Path = Path("/proc"), sys: Path = Path("/sys")
+) -> Exit:
+    """Print why little merges, on the host or of one process."""
+    host = read_host(proc, sys)
+    process = None if pid is None else read_process(proc, pid)
+    causes = why.of_host(host) if process is None else why.of_process(process, host)
+    if as_json:
+        print(json.dumps(_document(process, causes), indent=1))
+    else:
+        print(_text(process, causes))
+    return Exit.OK
+
+
+def _document(process: Process | None, causes: list[Cause]) -> dict[str, Any]:
+    return {
+        "schema": "ksmwatch.why/1",
+        "process": process and {"pid": process.pid, "name": process.name},
+        "causes": [
+            {
+                "code": cause.code.value,
+                "what": cause.what,
+                "evidence": dict(cause.evidence),
+                "next": cause.advice,
+            }
+            for cause in causes
+        ],
+    }
+
+
+def _text(process: Process | None, causes: list[Cause]) -> str:
+    subject = f"process {process.pid} ({process.name})" if process else "this host"
+    lines = [f"KSM and {subject}:"]
+    for number, cause in enumerate(causes, 1):
+        evidence = ", ".join(f"{name} {value}" for name, value in cause.evidence.items())
+        lines += ["", f"{number}. {cause.what}", f"   seen: {evidence}", f"   next: {cause.advice}"]
+    if not causes:
+        lines += ["", "It has no memory that KSM could merge."]
+    return "\n".join(render.clean(line) for line in lines)

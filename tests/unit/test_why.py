@@ -1,0 +1,225 @@
+"""Why little merges: one built case for each cause."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ksmwatch import diagnosis
+from ksmwatch.diagnosis import parse_memory, read_process
+from ksmwatch.errors import Exit, NoKsmError, SourceError
+from ksmwatch.why import Cause, Code, Host, Memory, Process, of_host, of_process
+from tests.fakes import Proc, Sys
+
+GOOD = {
+    "run": 1,
+    "full_scans": 5,
+    "pages_to_scan": 100,
+    "sleep_millisecs": 20,
+    "pages_shared": 100,
+    "pages_sharing": 900,
+    "pages_unshared": 50,
+    "pages_volatile": 20,
+}
+
+
+def host(mergeable: int | None = 3, **numbers: int) -> Host:
+    return Host(GOOD | numbers, mergeable)
+
+
+def codes(causes: list[Cause]) -> list[Code]:
+    return [cause.code for cause in causes]
+
+
+# ---- host ----
+
+
+def test_where_most_is_merged_nothing_is_wrong() -> None:
+    (cause,) = of_host(host())
+    assert cause.code is Code.MERGED
+    assert cause.evidence == {"pages": 1070, "merged": 1000}
+
+
+@pytest.mark.parametrize(("run", "code"), [(0, Code.STOPPED), (2, Code.UNMERGED)])
+def test_ksmd_that_does_not_run_comes_first(run: int, code: Code) -> None:
+    (cause,) = of_host(host(run=run))
+    assert cause.code is code
+    assert "/sys/kernel/mm/ksm/run" in cause.advice
+
+
+@pytest.mark.parametrize("mergeable", [0, None])
+def test_nobody_has_offered_memory(mergeable: int | None) -> None:
+    nothing = {f"pages_{kind}": 0 for kind in ("shared", "sharing", "unshared", "volatile")}
+    assert codes(of_host(host(mergeable, **nothing))) == [Code.NOBODY]
+    assert codes(of_host(host(mergeable, run=0, **nothing))) == [Code.STOPPED, Code.NOBODY]
+
+
+def test_who_uses_ksm_is_not_known_but_somebody_does() -> None:
+    assert codes(of_host(host(None))) == [Code.MERGED]
+
+
+def test_ksmd_has_not_been_everywhere_twice() -> None:
+    assert codes(of_host(host(full_scans=1))) == [Code.YOUNG]
+    assert codes(of_host(host(full_scans=2))) == [Code.MERGED]
+
+
+def test_a_scan_that_takes_hours() -> None:
+    (cause,) = of_host(host(pages_sharing=99_999_900))
+    assert cause.code is Code.SLOW
+    # A hundred million pages, a hundred of them every 20 ms.
+    assert cause.evidence["scan_seconds"] == 20000.0
+    assert "333 minutes" in cause.what
+
+
+def test_a_scan_without_a_pace_is_not_judged() -> None:
+    assert codes(of_host(host(pages_to_scan=0, pages_sharing=99_999_900))) == [Code.MERGED]
+
+
+@pytest.mark.parametrize(
+    ("unshared", "volatile", "code"),
+    [(5000, 4000, Code.UNIQUE), (4000, 5000, Code.CHANGING), (900, 90, Code.MERGED)],
+)
+def test_what_cannot_merge(unshared: int, volatile: int, code: Code) -> None:
+    assert codes(of_host(host(pages_unshared=unshared, pages_volatile=volatile))) == [code]
+
+
+# ---- processes ----
+
+
+def process(rmap_items: int | None = 1000, **memory: int) -> Process:
+    return Process(7, "seven", Memory(**memory), rmap_items)
+
+
+def test_a_process_that_merges_well() -> None:
+    assert codes(of_process(process(offered=4000, merged=3000), host())) == [Code.MERGED]
+
+
+def test_a_process_that_never_asked() -> None:
+    (cause,) = of_process(process(unasked=204800), host())
+    assert cause.code is Code.NOT_ASKED
+    assert cause.what == "200.0 MiB of its memory were never offered to KSM."
+
+
+def test_little_unasked_memory_is_no_cause() -> None:
+    found = of_process(process(offered=4000, merged=3000, unasked=1000), host())
+    assert codes(found) == [Code.MERGED]
+
+
+@pytest.mark.parametrize(
+    ("member", "code"),
+    [
+        ("shared", Code.SHARED),
+        ("hugetlb", Code.HUGETLB),
+        ("special", Code.SPECIAL),
+        ("pinned", Code.PINNED),
+    ],
+)
+def test_memory_that_ksm_cannot_take(member: str, code: Code) -> None:
+    (cause,) = of_process(process(**{member: 5000}), host())
+    assert cause.code is code
+    assert cause.evidence == {f"{member}_kb": 5000}
+
+
+def test_libraries_are_no_cause() -> None:
+    found = of_process(process(offered=40000, merged=30000, shared=3000), host())
+    assert codes(found) == [Code.MERGED]
+
+
+def test_ksmd_has_not_looked_at_it_yet() -> None:
+    found = of_process(process(offered=40000, rmap_items=13), host(full_scans=1))
+    assert codes(found) == [Code.NOT_SCANNED, Code.YOUNG]
+    assert found[0].evidence == {"ksm_rmap_items": 13, "pages": 10000}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"), [({"pages_volatile": 9000}, Code.CHANGING), ({}, Code.UNIQUE)]
+)
+def test_it_was_looked_at_and_not_merged(numbers: dict[str, int], code: Code) -> None:
+    found = of_process(process(offered=4000, rmap_items=1000), host(**numbers))
+    assert codes(found) == [code]
+
+
+def test_ksmd_that_is_stopped_is_said_of_a_process_too() -> None:
+    found = of_process(process(unasked=5000), host(run=0))
+    assert codes(found) == [Code.STOPPED, Code.NOT_ASKED]
+
+
+# ---- reading ----
+
+SMAPS = """\
+1000-9000 rw-p 00000000 00:00 0
+Rss:                  40 kB
+Anonymous:            32 kB
+KSM:                  12 kB
+VmFlags: rd wr mr mw me ac mg
+9000-a000 rw-p 00000000 00:00 0          [heap]
+Rss:                   7 kB
+Anonymous:             5 kB
+VmFlags: rd wr mr mw me ac
+a000-b000 rw-s 00000000 00:01 9          /dev/shm/x
+Rss:                  11 kB
+Anonymous:             0 kB
+VmFlags: rd wr sh mr mw me ms
+b000-c000 rw-s 00000000 00:01 9          /dev/mem
+Rss:                  13 kB
+VmFlags: rd wr pf io de
+c000-d000 rw-p 00000000 00:01 9          /anon_hugepage (deleted)
+Rss:                   0 kB
+Shared_Hugetlb:       17 kB
+Private_Hugetlb:      19 kB
+VmFlags: rd wr mr mw me de ht
+"""
+
+
+def test_memory_is_sorted_by_what_ksm_can_do_with_it() -> None:
+    assert parse_memory(SMAPS, "VmPin:\t      23 kB\n") == Memory(
+        offered=32, merged=12, unasked=5, shared=11, hugetlb=36, special=13, pinned=23
+    )
+    assert parse_memory("", "") == Memory()
+
+
+def put(proc: Proc, pid: int, merging: int | None = 9) -> Path:
+    directory = proc.process(pid, comm="seven", merging=merging)
+    (directory / "smaps").write_text(SMAPS)
+    (directory / "status").write_text("VmPin:\t0 kB\n")
+    return directory
+
+
+def test_a_process_is_read(tmp_path: Path) -> None:
+    proc = Proc(tmp_path / "proc")
+    put(proc, 7)
+    found = read_process(proc.path, 7)
+    assert (found.name, found.memory.merged) == ("seven", 12)
+
+
+def test_where_smaps_does_not_tell_the_kernels_number_is_taken(tmp_path: Path) -> None:
+    proc = Proc(tmp_path / "proc")
+    directory = put(proc, 7, merging=6)
+    (directory / "smaps").write_text(SMAPS.replace("KSM:                  12 kB\n", ""))
+    assert read_process(proc.path, 7).memory.merged == 24
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="There is no process 99"):
+        read_process(tmp_path, 99)
+
+
+def test_a_kernel_without_ksm(tmp_path: Path) -> None:
+    with pytest.raises(NoKsmError, match="no KSM"):
+        diagnosis.run(None, as_json=False, proc=tmp_path, sys=tmp_path)
+
+
+def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    proc, sys = Proc(tmp_path / "proc"), Sys(tmp_path / "sys", run=0)
+    put(proc, 7)
+    assert diagnosis.run(7, as_json=False, proc=proc.path, sys=sys.path) is Exit.OK
+    out = capsys.readouterr().out
+    assert out.startswith("KSM and process 7 (seven):\n\n1. ksmd is stopped")
+    assert "   seen: run 0\n   next: Start it: echo 1 > /sys/kernel/mm/ksm/run\n" in out
+    assert diagnosis.run(None, as_json=True, proc=proc.path, sys=sys.path) is Exit.OK
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "ksmwatch.why/1"
+    assert document["process"] is None
+    assert document["causes"][0]["code"] == "stopped"
