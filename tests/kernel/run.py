@@ -1,7 +1,7 @@
 """Runs the kernel tests on each test kernel: `run.py KERNEL... [-- PYTEST-ARGUMENT...]`.
 
 The tests of a kernel are shared out among guests, so that all cores have work to the end. What
-does not depend on the kernel (tests marked `once`) runs on the newest only.
+does not depend on the kernel (tests marked `once`) runs on the last one only.
 """
 
 from __future__ import annotations
@@ -50,11 +50,13 @@ def jobs_for(kernels: list[str], arguments: list[str]) -> list[Job]:
         return [Job(kernel, tuple(arguments)) for kernel in kernels]
     second = [f"tests/kernel/{name}" for name in SECOND_SHARE]
     first = ["tests/kernel", *(f"--ignore={path}" for path in second)]
-    jobs = []
-    for kernel in kernels:
-        chosen = () if kernel == kernels[-1] else ("-m", "not once")
-        jobs += [Job(kernel, (*share, *chosen)) for share in (first, second)]
-    return jobs
+    everywhere = [
+        Job(kernel, (*share, "-m", "not once"))
+        for kernel in reversed(kernels)
+        for share in (second, first)
+    ]
+    # The longest first.
+    return [Job(kernels[-1], ("tests/kernel", "-m", "once")), *everywhere]
 
 
 @dataclass(frozen=True)
