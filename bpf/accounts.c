@@ -60,6 +60,7 @@ enum total {
     T_MISCOUNTED_PAGES,   /* by how many pages, absolute */
     T_BREAK_COW_LEFT,     /* break_cow() unshared one PTE of a page that others mapped too */
     T_SWAPIN_KSM,         /* a page from the swap cache was still KSM when mapped again */
+    T_DOUBTS,             /* an account was put in doubt, or given a name while it may be */
     TOTALS,
 };
 
@@ -178,6 +179,8 @@ static __always_inline struct account *open_account(u64 mm, u64 owner, u64 forke
     account = accounts.lookup(&mm);
     if (!account)
         total(T_EVENTS_LOST, 1);
+    if (doubts)
+        total(T_DOUBTS, 1);
     return account;
 }
 
@@ -221,6 +224,8 @@ static __always_inline void doubt(u64 mm)
 {
     struct account *account = account_of(mm);
 
-    if (account)
-        lock_xadd(&account->doubts, 1);
+    if (!account)
+        return;
+    lock_xadd(&account->doubts, 1);
+    total(T_DOUBTS, 1);
 }

@@ -375,6 +375,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
          * or by the reader: the child is in /proc already.
          */
         lock_xadd(&account->doubts, 1);
+        total(T_DOUBTS, 1);
         return 0;
     }
     if (account)
@@ -436,8 +437,10 @@ static __always_inline int passes_on(u64 mm)
     struct account *account = accounts.lookup(&mm);
     u64 owner = account ? FIELD(mm, mm_struct_owner) : 0;
 
-    if (owner)
+    if (owner) {
         NAME_OWNER(account, owner);
+        total(T_DOUBTS, 1);
+    }
     return 0;
 }
 

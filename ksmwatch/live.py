@@ -78,6 +78,7 @@ class Live:
         self._slept_at: int | None = None
         self._sweep_signs = 0
         self._next_sweep = 0.0
+        self._doubts_seen = 0
         # Why attached probes do not run, and how often that was seen.
         self._stopped: str | None = None
         self._stops = 0
@@ -199,11 +200,12 @@ class Live:
         the counts and the detachment shows later as a difference from `_slept_at`.
         """
         stirrings = self._stirrings()
-        if self.doubt is not None or any(map(self._may_map, self.counts())):
-            return
         if not any(probe.event == "swapin" for probe in self._sentry):
             return
-        if sources.read_pages_shared(self._sys) != 0:
+        if sources.read_pages_shared(self._sys) != 0 or self.doubt is not None:
+            return
+        # The dearest question last: it looks at every account.
+        if any(map(self._may_map, self.counts())):
             return
         self._slept_at = stirrings
         self.reader.opening = True
@@ -316,12 +318,13 @@ class Live:
             self._allowance.spend(self._audit_next)
 
     def _audit_next(self) -> None:
-        counts = {c.pid: c for c in self.counts() if c.pid}
-        pid = self._round.next(lambda: counts, lambda: sources.pids(self._proc))
+        pid = self._round.next(
+            lambda: [c.pid for c in self.counts() if c.pid], lambda: sources.pids(self._proc)
+        )
         if pid is not None:
             self.reader.read(pid)
-            if pid in counts:
-                self.reader.read_areas(counts[pid])
+            if self.reader.settled is not None:
+                self.reader.read_areas(pid, *self.reader.settled)
             audited = self.reader.audited
             self.reader.audited = replace(
                 audited, reads=audited.reads + 1, rounds=self._round.completed
@@ -366,7 +369,7 @@ class Live:
             age = self.reader.evidence(each).read_age
             if each.mappings and each.pid and (age is None or age > self.run.state.age):
                 self.reader.read(each.pid)
-                self.reader.read_areas(each)
+                self.reader.read_areas(each.pid, each.account, each.mappings)
 
     def counts(self) -> list[Count]:
         """Every account's count, as of now."""
@@ -386,11 +389,19 @@ class Live:
         ]
 
     def settle_doubts(self, budget: Budget) -> None:
-        """Read exactly the processes whose count is in doubt, until the budget is spent."""
+        """Read exactly the processes whose count is in doubt, until the budget is spent.
+
+        Looks at no account unless one was put in doubt since the last time, or was left so.
+        """
+        doubts = self.maps.total(Total.DOUBTS)
+        if doubts == self._doubts_seen and not self.reader.unsettled:
+            return
+        self._doubts_seen, self.reader.unsettled = doubts, False
         for each in self.counts():
             if each.exact or not self.reader.alive(each.pid, each.start_ticks):
                 continue
             if not budget.left():
+                self.reader.unsettled = True
                 return
             self.reader.read(each.pid)
 

@@ -43,7 +43,8 @@ class ProcessReader:
 
     `opening`: accounts may be missing for no fault, so a process without one is no drift.
     `announced`: the loss that lets wrong counts be expected, which are no drift then; or None.
-    `full`: number of processes that found no room for an account.
+    `full`: number of processes that found no room for an account. `unsettled`: whether a read
+    has left a count in doubt. `settled`: account and mappings that the last read has settled.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class ProcessReader:
         self._migrations: Migrations | None = None
         self._stuck = 0
         self.full = 0
+        self.unsettled = True
+        self.settled: tuple[int, int] | None = None
         self.audited = AuditState()
         # Processes that could not be read, by pid: their start ticks.
         self._denied: dict[int, int] = {}
@@ -78,6 +81,7 @@ class ProcessReader:
     def read(self, pid: int) -> Outcome:
         """Read one process exactly, and settle its account if no event came between."""
         outcome = Outcome.UNPINNED
+        self.settled = None
         try:
             for _ in range(_BRACKETS):
                 outcome = self._open_and_read(pid)
@@ -87,6 +91,7 @@ class ProcessReader:
             if error.errno in (errno.ENOENT, errno.ESRCH):
                 return Outcome.GONE
             outcome = Outcome.DENIED
+        self.unsettled |= outcome is not Outcome.SETTLED
         if outcome in (Outcome.DENIED, Outcome.UNPINNED):
             self._losses["reads_denied"] += 1
             self._deny(pid)
@@ -123,14 +128,14 @@ class ProcessReader:
         """Whether the account has been settled by this daemon."""
         return account in self._read_at
 
-    def read_areas(self, count: Count) -> None:
+    def read_areas(self, pid: int, account: int, mappings: int) -> None:
         """Look where the KSM mappings of a process are."""
-        if not count.mappings:
-            self._stray[count.account] = ()
+        if not mappings:
+            self._stray[account] = ()
             return
         with contextlib.suppress(OSError):
-            found = areas.read_areas(self._proc / str(count.pid), self._reader)
-            self._stray[count.account] = areas.stray(found)
+            found = areas.read_areas(self._proc / str(pid), self._reader)
+            self._stray[account] = areas.stray(found)
 
     def forget_others(self, accounts: set[int]) -> None:
         """Drop what is remembered of accounts that are no more."""
@@ -170,6 +175,7 @@ class ProcessReader:
             self._report(pid, counted=count.mappings, found=mappings)
         self._maps.put_baseline(file.mm, settle(after, mappings))
         self._read_at[after.id] = time.monotonic()
+        self.settled = after.id, mappings
         return True
 
     def _report(self, pid: int, *, counted: int, found: int) -> None:

@@ -46,6 +46,7 @@ class Total(IntEnum):
     MISCOUNTED_PAGES = 17
     BREAK_COW_LEFT = 18
     SWAPIN_KSM = 19
+    DOUBTS = 20
 
 
 class Account(NamedTuple):

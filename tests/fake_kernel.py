@@ -254,6 +254,7 @@ class Kernel:
         """The owner of an mm has left it: the account is named after the next."""
         if mm in self.accounts and mm in self.users.values():
             new = self.owner(mm)
+            self.totals[Total.DOUBTS] += 1
             self.accounts[mm] = self.accounts[mm]._replace(
                 tgid=new.tgid, start_boottime=new.start_boottime, comm=new.comm
             )
@@ -261,6 +262,7 @@ class Kernel:
     def event(self, mm: int, **changes: int) -> None:
         """Add to numbers of the account, which is opened when there is none."""
         if mm not in self.accounts:
+            self.totals[Total.DOUBTS] += int(self.control.opening_doubt)
             self.accounts[mm] = Account(
                 id=self.next_id(),
                 moves=(0,) * 6,
@@ -271,6 +273,7 @@ class Kernel:
                 tgid=next((p for p, m in self.users.items() if m == mm), 0),
                 comm="by event",
             )
+        self.totals[Total.DOUBTS] += changes.get("doubts", 0)
         account = self.accounts[mm]
         values = {name: getattr(account, name) + n for name, n in changes.items()}
         self.accounts[mm] = account._replace(**values)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ksmwatch.backend import AuditState, Budget, MapState
+from ksmwatch.ledger import Count
 from ksmwatch.live import Live
 from ksmwatch.plan import choose
 from ksmwatch.records import Movement, Total
@@ -153,6 +154,40 @@ def test_sweeps_are_paced_unless_somebody_asks(kernel: Kernel, started: Live) ->
     kernel.totals[Total.EVENTS_LOST] += 1
     started.refresh(PLENTY)
     assert started.doubt is None
+
+
+def test_accounts_are_looked_at_only_when_one_was_put_in_doubt(
+    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started.tick(PLENTY)
+    looks: list[None] = []
+    counts = started.counts
+
+    def looked() -> list[Count]:
+        looks.append(None)
+        return counts()
+
+    monkeypatch.setattr(started, "counts", looked)
+    kernel.move(kernel.users[10], 2)
+    started.tick(PLENTY)
+    assert looks == []
+    kernel.doubt(kernel.users[10])
+    # One that the budget leaves in doubt is looked at again, without another event.
+    started.tick(SPENT)
+    assert len(looks) == 1
+    started.tick(PLENTY)
+    assert (len(looks), of(started, 10).exact) == (3, True)
+    started.tick(PLENTY)
+    assert len(looks) == 3
+
+
+def test_a_read_that_was_disturbed_is_made_again(kernel: Kernel, started: Live) -> None:
+    kernel.doubt(kernel.users[10])
+    kernel.during_reads = [lambda: kernel.move(kernel.users[10], 1)] * 5
+    started.tick(PLENTY)
+    assert not of(started, 10).exact
+    started.tick(PLENTY)
+    assert of(started, 10).exact
 
 
 # ---- the background audit ----
