@@ -176,7 +176,7 @@ def test_accounts_are_looked_at_only_when_one_was_put_in_doubt(
     started.tick(SPENT)
     assert len(looks) == 1
     started.tick(PLENTY)
-    assert (len(looks), of(started, 10).exact) == (3, True)
+    assert (len(looks), of(started, 10).exact) == (2, True)
     started.tick(PLENTY)
     assert len(looks) == 3
 
