@@ -19,6 +19,8 @@ SLOW_SCAN_SECONDS = 900.0
 _VISITS = 2
 # Below this share something is called little.
 _LITTLE = 0.5
+# A kind of memory that KSM cannot take matters from this share of all that a process has.
+_MATTERS = 0.1
 
 # Of VmFlags: what vma_ksm_compatible() (mm/ksm.c; before 6.10 in ksm_madvise()) excludes.
 SHARED_FLAGS = frozenset({"sh", "ms"})
@@ -41,8 +43,7 @@ class Code(StrEnum):
     YOUNG = "young"
     SLOW = "slow"
     NOT_SCANNED = "not_scanned"
-    CHANGING = "changing"
-    UNIQUE = "unique"
+    UNEQUAL = "unequal"
     MERGED = "merged"
 
 
@@ -103,6 +104,11 @@ class Memory:
     special: int = 0
     pinned: int = 0
 
+    @property
+    def resident(self) -> int:
+        """All of it; what is pinned is in one of the others."""
+        return self.offered + self.unasked + self.shared + self.hugetlb + self.special
+
 
 @dataclass(frozen=True)
 class Process:
@@ -162,23 +168,15 @@ def _of_contents(host: Host, known: int, merged: int) -> Iterator[Cause]:
     """Why pages that ksmd knows are not merged: by the host's numbers, as there are no others."""
     if not known or merged >= known * _LITTLE:
         return
-    changing, unique = (host.ksm.get(f"pages_{kind}", 0) for kind in ("volatile", "unshared"))
-    evidence = {"pages_volatile": changing, "pages_unshared": unique}
-    if changing > unique:
-        yield Cause(
-            Code.CHANGING,
-            "Most pages change between two visits of ksmd.",
-            evidence,
-            "Nothing to be gained here, unless the scan is much too slow: merging would only be "
-            "undone by the next write.",
-        )
-    elif unique:
-        yield Cause(
-            Code.UNIQUE,
-            "Most pages are equal to no other page that KSM was offered.",
-            evidence,
-            "Nothing to be gained here, unless others with equal memory offer theirs too.",
-        )
+    kinds = ("pages_unshared", "pages_volatile", "pages_skipped")
+    yield Cause(
+        Code.UNEQUAL,
+        "Most pages that ksmd has looked at are equal to no other, or change between two visits; "
+        "the kernel does not tell which, as it counts both anew in each scan.",
+        {kind: host.ksm[kind] for kind in kinds if kind in host.ksm},
+        "Nothing to be gained, unless others with equal memory offer theirs too, or the scan is "
+        "much too slow for how often the memory changes.",
+    )
 
 
 def of_host(host: Host) -> list[Cause]:
@@ -251,7 +249,7 @@ def _of_areas(process: Process) -> Iterator[Cause]:
         )
     for member, code, what, advice in _EXCLUDED:
         kilobytes = getattr(memory, member)
-        if kilobytes > max(memory.merged, memory.offered * _LITTLE):
+        if kilobytes > max(memory.merged, memory.resident * _MATTERS):
             yield Cause(code, f"{_mib(kilobytes)} are {what}.", {f"{member}_kb": kilobytes}, advice)
 
 

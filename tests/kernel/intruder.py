@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes as ct
 import errno
 import os
+import time
 
 _GETREGS, _SETREGS, _SINGLESTEP, _ATTACH, _DETACH = 12, 13, 9, 16, 17
-_SYS_CLOSE = 3
+_SYS_CLOSE, _SYS_FUTEX = 3, 202
 # `syscall` has two bytes, and a process that waits in the kernel is just behind one.
 _SYSCALL_BYTES = 2
 _NAMES = (
@@ -33,14 +34,21 @@ def _ptrace(request: int, pid: int, data: object = None) -> None:
 
 
 def close_in(pid: int, fd: int) -> None:
-    """Let the main thread of a process close one of its descriptors. It must be in a wait."""
+    """Let the main thread of a process close one of its descriptors, while it waits."""
+    while not _close_if_it_waits(pid, fd):
+        time.sleep(0.005)
+
+
+def _close_if_it_waits(pid: int, fd: int) -> bool:
     _ptrace(_ATTACH, pid)
     os.waitpid(pid, 0)
     try:
         before, call = _Registers(), _Registers()
         _ptrace(_GETREGS, pid, ct.addressof(before))
         _ptrace(_GETREGS, pid, ct.addressof(call))
-        assert ct.c_int64(before.orig_rax).value >= 0, "the process is not in a system call"
+        # Others must not be interrupted, and can be told so by no error.
+        if before.orig_rax != _SYS_FUTEX:
+            return False
         call.rip = before.rip - _SYSCALL_BYTES
         call.rax, call.rdi, call.orig_rax = _SYS_CLOSE, fd, 2**64 - 1
         _ptrace(_SETREGS, pid, ct.addressof(call))
@@ -53,3 +61,4 @@ def close_in(pid: int, fd: int) -> None:
         _ptrace(_SETREGS, pid, ct.addressof(before))
     finally:
         _ptrace(_DETACH, pid)
+    return True

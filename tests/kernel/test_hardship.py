@@ -93,14 +93,26 @@ def test_a_clock_that_is_set(daemon: Daemon, ksm: Ksm, hours: int) -> None:
         assert 0 <= document["host"]["run_age_seconds"] < 3600
 
 
+def wait_until_it_listens() -> None:
+    """Returns when somebody listens to the process connector: protocol 11, group 1."""
+    deadline = time.monotonic() + 60
+    while True:
+        sockets = [line.split() for line in Path("/proc/net/netlink").read_text().splitlines()]
+        if any(words[1] == "11" and words[3] == "00000001" for words in sockets):
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_lost_messages_about_processes_leave_no_wrong_name(daemon: Daemon, ksm: Ksm) -> None:
     with Workload() as load:
         a, b = mergeable(load, "a", 211), mergeable(load, "b", 101)
         ksm.merge_all()
         before = assert_exact(daemon, {a.pid: 211, b.pid: 101})
+        wait_until_it_listens()
         daemon.process.send_signal(signal.SIGSTOP)
         # More than the socket's buffer takes, and then what must not be missed.
-        subprocess.run(["sh", "-c", "for i in $(seq 700); do (:); done"], check=True)
+        subprocess.run(["sh", "-c", "for i in $(seq 1500); do (:); done"], check=True)
         a.tell("comm", "renamed")
         daemon.process.send_signal(signal.SIGCONT)
         deadline = time.monotonic() + 30
@@ -108,6 +120,7 @@ def test_lost_messages_about_processes_leave_no_wrong_name(daemon: Daemon, ksm: 
             assert time.monotonic() < deadline
         assert process(assert_exact(daemon, {a.pid: 211, b.pid: 101}), a.pid)["comm"] == "renamed"
         # And it follows them again.
+        wait_until_it_listens()
         a.tell("comm", "once-more")
         assert process(daemon.snapshot(), a.pid)["comm"] == "once-more"
 
@@ -120,7 +133,7 @@ def test_a_map_that_is_full(daemon: Daemon, ksm: Ksm) -> None:
         truth = oracle.host()
         assert len(truth) == ROOM + 3
         assert document["host"]["confidence"] == "unknown"
-        assert losses(document)["events_lost"] > 0
+        assert {"accounts_full", "events_lost"} & losses(document).keys()
         # Nobody who is called exact is wrong.
         exact = {p["pid"] for p in document["processes"] if p["confidence"] == "exact"}
         assert {pid: n for pid, n in mappings(document).items() if pid in exact} == {

@@ -56,7 +56,7 @@ def test_equal_pages_merge_and_unique_ones_do_not(ksm: Ksm, load: Workload) -> N
         tenant.madvise("heap", 0, PAGES, "mergeable")
     ksm.merge_all(stop=False)
     assert why(equal.pid) == ["merged"]
-    assert why(unique.pid) == ["unique"]
+    assert why(unique.pid) == ["unequal"]
     ksm.stop()
     assert why(equal.pid) == ["stopped", "merged"]
 
