@@ -98,14 +98,19 @@ def switches(daemon: Daemon) -> list[Path]:
     """Those that stop the daemon's probes, of those that this kernel lets one use."""
     mechanisms = {probe["mechanism"] for probe in daemon.snapshot()["probes"]}
     found = [KPROBES] if "kprobe" in mechanisms else []
+    return [FTRACE, *found] if can_be_turned_off(FTRACE) else found
+
+
+def can_be_turned_off(switch: Path) -> bool:
     try:
-        FTRACE.write_text("0")
+        switch.write_text("0")
     except OSError as error:
-        # 7.3 has the file, and refuses.
-        assert error.errno == errno.EOPNOTSUPP
-        return found
-    FTRACE.write_text("1")
-    return [FTRACE, *found]
+        # 7.3 has ftrace's file, and refuses.
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return False
+    switch.write_text("1")
+    return True
 
 
 def test_probes_that_were_stopped(daemon: Daemon, ksm: Ksm) -> None:
