@@ -2,11 +2,11 @@
 /*
  * The records that the programs share with the daemon, and how they change.
  *
- * An account belongs to one mm_struct, from its first KSM event until
- * __mmdrop(): exactly as long as its address cannot mean another mm. The number
- * of PTEs that map a KSM page is not stored but is the sum of what came less
- * what went, so one atomic addition per event keeps the count, the reasons for
- * its movement and the event sequence number.
+ * An account belongs to one mm_struct, from its first KSM event until its last
+ * PTE is gone, at the return of exit_mmap(). The number of PTEs that map a KSM
+ * page is not stored but is the sum of what came less what went, so one atomic
+ * addition per event keeps the count, the reasons for its movement and the
+ * event sequence number.
  */
 #include "layout.h"
 

@@ -290,7 +290,7 @@ int on_swapin(struct pt_regs *ctx)
 
 /*
  * An mm at this address cannot have an account yet. One that is there was left
- * by an earlier mm whose __mmdrop() was missed.
+ * by an earlier mm whose end was missed.
  */
 static __always_inline void forget_stale(u64 mm)
 {
@@ -494,55 +494,7 @@ static __always_inline void miscounted(s64 left)
     total(T_MISCOUNTED_PAGES, left < 0 ? -left : left);
 }
 
-/*
- * exit_mmap(mm) returns: no PTE is left, whatever has been counted. That settles what was in
- * doubt, and what was counted for a fork that failed half-way: ksmd keeps an mm that it knows,
- * and so its account, until it scans again.
- */
-static __always_inline int emptied(u64 mm)
-{
-    struct account *account = accounts.lookup(&mm);
-    struct baseline nothing = {};
-    u64 settled;
-    s64 left;
-
-    if (!account)
-        return 0;
-    left = mappings(mm, account, &settled);
-    if (!left && settled == account->doubts)
-        return 0;
-    if (settled == account->doubts)
-        miscounted(left);
-    nothing.id = account->id;
-    nothing.mappings = baseline_of(mm, account, &settled) - left;
-    nothing.doubts = account->doubts;
-    baselines.update(&mm, &nothing);
-    return 0;
-}
-
-#ifdef FENTRY_EMPTIED
-int ON_RETURN(FENTRY_EMPTIED)(u64 *ctx)
-{
-    return emptied(ctx[0]);
-}
-#endif
-
-#ifdef KPROBE_EMPTIED
-int on_emptied(struct pt_regs *ctx)
-{
-    return remember(PT_REGS_PARM1(ctx));
-}
-
-int on_emptied_return(struct pt_regs *ctx)
-{
-    u64 mm = remembered();
-
-    return mm ? emptied(mm) : 0;
-}
-#endif
-
-/* The last reference to an mm goes, long after its last PTE. */
-static __always_inline int mm_goes(u64 mm)
+static __always_inline int close_account(u64 mm)
 {
     struct account *account = accounts.lookup(&mm);
     u64 settled;
@@ -559,17 +511,44 @@ static __always_inline int mm_goes(u64 mm)
     return 0;
 }
 
+/*
+ * exit_mmap(mm) returns: no PTE is left, whatever has been counted. This is also the end of what
+ * was counted for a fork that failed half-way. The mm itself may stay for long: ksmd keeps one
+ * that it knows until it scans again.
+ */
+#ifdef FENTRY_EMPTIED
+int ON_RETURN(FENTRY_EMPTIED)(u64 *ctx)
+{
+    return close_account(ctx[0]);
+}
+#endif
+
+#ifdef KPROBE_EMPTIED
+int on_emptied(struct pt_regs *ctx)
+{
+    return remember(PT_REGS_PARM1(ctx));
+}
+
+int on_emptied_return(struct pt_regs *ctx)
+{
+    u64 mm = remembered();
+
+    return mm ? close_account(mm) : 0;
+}
+#endif
+
+/* The last reference to an mm goes: the end of an account that was opened after exit_mmap(). */
 #ifdef FENTRY_MM_GOES
 int ON_ENTRY(FENTRY_MM_GOES)(u64 *ctx)
 {
-    return mm_goes(ctx[0]);
+    return close_account(ctx[0]);
 }
 #endif
 
 #ifdef KPROBE_MM_GOES
 int on_mm_goes(struct pt_regs *ctx)
 {
-    return mm_goes(PT_REGS_PARM1(ctx));
+    return close_account(PT_REGS_PARM1(ctx));
 }
 #endif
 

@@ -25,7 +25,7 @@ from ksmwatch.loader import Loaded
 from ksmwatch.log import logger
 from ksmwatch.maps import Maps
 from ksmwatch.plan import Plan, Probe
-from ksmwatch.reading import ProcessReader
+from ksmwatch.reading import Outcome, ProcessReader
 from ksmwatch.reconcile import SCANNING, STOPPED, UNMERGED, RunWatch
 from ksmwatch.records import Control, Total
 
@@ -62,7 +62,7 @@ class Live:
         self.plan = plan
         self.losses: Counter[str] = Counter()
         self._programs = loaded.programs
-        self.reader = ProcessReader(self.maps, reader, self.losses, proc)
+        self.reader = ProcessReader(self.maps, reader, self.losses, self._explain, proc)
         self._proc = proc
         self._sys = sys
         self._keep = keep or Nowhere()
@@ -254,6 +254,12 @@ class Live:
         """Tell the reader which loss explains wrong counts; without one they are drift."""
         self.reader.announced = self._why_unknown() or self._unread()
 
+    def _explain(self) -> str | None:
+        """A loss that nobody has looked for yet, and that explains a count that was wrong."""
+        self._see_switches()
+        self._see_lost()
+        return self._why_unknown() or self._unread()
+
     def _why_unknown(self) -> str | None:
         """Why no count is known, whatever was read."""
         return self._refused or self._stopped or self._lost or self._renewal
@@ -264,8 +270,10 @@ class Live:
         unknown = self._why_unknown()
         if unknown is not None:
             return unknown
-        if self.reader.full:
-            return f"the account map is full: {self.reader.full} processes have no account"
+        roomless = len(self.reader.without_room())
+        if roomless:
+            plural = "es have" if roomless > 1 else " has"
+            return f"the account map is full: {roomless} process{plural} no account"
         denied = self.reader.denied()
         if denied:
             return f"{denied} process{'es' * (denied > 1)} cannot be read"
@@ -305,6 +313,7 @@ class Live:
         if due and self._signs() != self._sweep_signs:
             self.sweep()
         self._announce()
+        self._find_room(budget)
         self.settle_doubts(budget)
         if run == UNMERGED:
             self._verify_residue(budget)
@@ -358,6 +367,12 @@ class Live:
         if lost is not None and self._lost is None:
             self.losses["probes_lost"] += 1
         self._lost = None if lost is None else f"the probe on {lost.symbol} was taken off"
+
+    def _find_room(self, budget: Budget) -> None:
+        """Try those again that found no room for an account, until the first that finds none."""
+        for pid in self.reader.without_room():
+            if not budget.left() or self.reader.read(pid) is not Outcome.SETTLED:
+                return
 
     def _verify_residue(self, budget: Budget) -> None:
         """After `run=2`: read whoever still has mappings, and has not been read since."""
@@ -420,7 +435,6 @@ class Live:
         began = time.monotonic()
         self._announce()
         self._sweep_signs = self._signs()
-        self.reader.full = 0
         seen: set[int] = set()
         while new := [pid for pid in sources.pids(self._proc) if pid not in seen]:
             for pid in new:

@@ -29,22 +29,28 @@ _BRACKETS = 5
 
 
 class Outcome(Enum):
-    """How an exact read of a process ended. UNPINNED: it is not known whose file was read."""
+    """How an exact read of a process ended.
+
+    UNPINNED: it is not known whose file was read. ROOMLESS: it has mappings, and no account.
+    """
 
     SETTLED = auto()
     DISTURBED = auto()
     GONE = auto()
     DENIED = auto()
     UNPINNED = auto()
+    ROOMLESS = auto()
 
 
 class ProcessReader:
     """Reads processes and settles their accounts. Only one thread may use it.
 
-    `opening`: accounts may be missing for no fault, so a process without one is no drift.
+    `opening`: accounts may be missing for no fault, so a process without one is no drift; nor
+    is one that found no room before.
     `announced`: the loss that lets wrong counts be expected, which are no drift then; or None.
-    `full`: number of processes that found no room for an account. `unsettled`: whether a read
-    has left a count in doubt. `settled`: account and mappings that the last read has settled.
+    `explain` looks for one that has not been announced, when a count turns out to be wrong.
+    `unsettled`: whether a read has left a count in doubt. `settled`: account and mappings that
+    the last read has settled.
     """
 
     def __init__(
@@ -52,22 +58,25 @@ class ProcessReader:
         maps: Maps,
         reader: SmapsReader | PagemapReader,
         losses: Counter[str],
+        explain: Callable[[], str | None],
         proc: Path = Path("/proc"),
     ) -> None:
         self._maps = maps
         self._reader = reader
         self._losses = losses
+        self._explain = explain
         self._proc = proc
         self.opening = True
         self.announced: str | None = None
         self._migrations: Migrations | None = None
         self._stuck = 0
-        self.full = 0
         self.unsettled = True
         self.settled: tuple[int, int] | None = None
         self.audited = AuditState()
-        # Processes that could not be read, by pid: their start ticks.
+        # Processes that could not be read, and that found no room for an account: start ticks
+        # by pid.
         self._denied: dict[int, int] = {}
+        self._roomless: dict[int, int] = {}
         # By account: when it was last settled, and its areas that are not mergeable.
         self._read_at: dict[int, float] = {}
         self._stray: dict[int, tuple[Area, ...]] = {}
@@ -91,14 +100,17 @@ class ProcessReader:
             if error.errno in (errno.ENOENT, errno.ESRCH):
                 return Outcome.GONE
             outcome = Outcome.DENIED
-        self.unsettled |= outcome is not Outcome.SETTLED
+        self.unsettled |= outcome not in (Outcome.SETTLED, Outcome.ROOMLESS)
         if outcome in (Outcome.DENIED, Outcome.UNPINNED):
             self._losses["reads_denied"] += 1
-            self._deny(pid)
+            self._remember(pid, self._denied)
         elif outcome is Outcome.DISTURBED:
             self._losses["reads_disturbed"] += 1
+        elif outcome is Outcome.ROOMLESS:
+            self._see_roomless(pid)
         else:
             self._denied.pop(pid, None)
+            self._roomless.pop(pid, None)
         return outcome
 
     def _open_and_read(self, pid: int) -> Outcome:
@@ -114,8 +126,11 @@ class ProcessReader:
                 # The probe missed the opening, or the process exec'ed between two.
                 self._losses["mm_opened_unseen"] += 1
                 return Outcome.UNPINNED
-            settled = any(self._bracket(owned, pid, opened.read) for _ in range(_BRACKETS))
-            return Outcome.SETTLED if settled else Outcome.DISTURBED
+            for _ in range(_BRACKETS):
+                outcome = self._bracket(owned, pid, opened.read)
+                if outcome is not Outcome.DISTURBED:
+                    break
+            return outcome
 
     def see_migrations(self) -> None:
         """To be called about every second: a migration that takes longer has missed its end."""
@@ -143,53 +158,69 @@ class ProcessReader:
             for gone in remembered.keys() - accounts:
                 del remembered[gone]
 
-    def _deny(self, pid: int) -> None:
-        ticks = self.start_ticks(pid)
-        if ticks is not None:
-            self._denied[pid] = ticks
-
     def denied(self) -> int:
         """How many of the processes that could not be read are still there."""
-        self._denied = {p: t for p, t in self._denied.items() if self.alive(p, t)}
+        self._denied = self._still_there(self._denied)
         return len(self._denied)
 
-    def _bracket(self, file: Opened, pid: int, read: Callable[[], int]) -> bool:
-        """One read between two looks at the account; True when it settled the account."""
+    def without_room(self) -> list[int]:
+        """Processes, still there, that found no room for an account."""
+        self._roomless = self._still_there(self._roomless)
+        return list(self._roomless)
+
+    def _see_roomless(self, pid: int) -> None:
+        if pid not in self._roomless:
+            self._losses["accounts_full"] += 1
+            self._remember(pid, self._roomless)
+
+    def _remember(self, pid: int, where: dict[int, int]) -> None:
+        ticks = self.start_ticks(pid)
+        if ticks is not None:
+            where[pid] = ticks
+
+    def _still_there(self, processes: dict[int, int]) -> dict[int, int]:
+        return {pid: ticks for pid, ticks in processes.items() if self.alive(pid, ticks)}
+
+    def _bracket(self, file: Opened, pid: int, read: Callable[[], int]) -> Outcome:
+        """One read between two looks at the account, which settles it if nothing happened."""
         moving = self._maps.migrations()
         before = self._maps.account(file.mm)
         mappings = read()
         after = self._maps.account(file.mm)
         if not stood_still(before, after):
-            return False
+            return Outcome.DISTURBED
         if not nothing_moved(moving, self._maps.migrations(), self._stuck):
-            return False
+            return Outcome.DISTURBED
         if after is None:
             if mappings == 0:
-                return True
+                return Outcome.SETTLED
             # Without an account no event could have been seen: open one and look again.
-            if self._open(file) and not self.opening:
+            if not self._open(file):
+                return Outcome.ROOMLESS
+            if not self.opening and pid not in self._roomless:
                 self._report(pid, counted=0, found=mappings)
-            return False
+            return Outcome.DISTURBED
         count = ledger.count(file.mm, after, self._maps.baseline(file.mm))
         if count.exact and count.mappings != mappings:
             self._report(pid, counted=count.mappings, found=mappings)
         self._maps.put_baseline(file.mm, settle(after, mappings))
         self._read_at[after.id] = time.monotonic()
         self.settled = after.id, mappings
-        return True
+        return Outcome.SETTLED
 
     def _report(self, pid: int, *, counted: int, found: int) -> None:
         """A wrong count: exported signed, logged once with its evidence; the caller heals it."""
         surplus, missing = max(counted - found, 0), max(found - counted, 0)
         told = self.audited
         evidence = {"pid": pid, "counted": counted, "found": found, "drift": counted - found}
-        if self.announced is not None:
+        why = self.announced or self._explain()
+        if why is not None:
             self.audited = replace(
                 told,
                 corrected_surplus=told.corrected_surplus + surplus,
                 corrected_missing=told.corrected_missing + missing,
             )
-            logger.info("a count was corrected", extra={**evidence, "why": self.announced})
+            logger.info("a count was corrected", extra={**evidence, "why": why})
             return
         self.audited = replace(
             told,
@@ -219,8 +250,6 @@ class ProcessReader:
         except OSError as error:
             if error.errno != errno.E2BIG:
                 raise
-            self._losses["accounts_full"] += 1
-            self.full += 1
             return False
 
     def start_ticks(self, pid: int) -> int | None:

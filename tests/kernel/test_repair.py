@@ -36,9 +36,9 @@ TGID = MERGED + 6 * 8 + 4 * 8
 
 @pytest.fixture(scope="module", params=["fentry", "kprobe"])
 def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
-    """A daemon whose audit comes round soon, and whose maps can be got at."""
+    """A daemon whose audit comes round within a second or so, and whose maps can be got at."""
     pins = f"--state.pin-path={PINS}"
-    with Daemon(pins, f"--probes={request.param}", "--audit.cpu-percent=20") as daemon:
+    with Daemon(pins, f"--probes={request.param}", "--audit.cpu-percent=3") as daemon:
         yield daemon
         assert daemon.stop() == 0
     PINS.rmdir()
@@ -48,7 +48,11 @@ def wait_for(daemon: Daemon, done: Callable[[dict[str, Any]], bool]) -> dict[str
     """The first snapshot in which it is done."""
     deadline = time.monotonic() + REPAIR_SECONDS
     while not done(document := daemon.snapshot()):
-        assert time.monotonic() < deadline, document
+        assert time.monotonic() < deadline, (
+            document["host"],
+            document["losses"],
+            [probe for probe in document["probes"] if probe["missed"]],
+        )
         time.sleep(0.1)
     return document
 

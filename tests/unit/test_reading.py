@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ksmwatch import switches
 from ksmwatch.backend import AuditState, Budget
 from ksmwatch.live import Live
 from ksmwatch.reading import Outcome
@@ -169,10 +170,26 @@ def test_a_full_map_is_a_loss_and_a_doubt(kernel: Kernel, monkeypatch: pytest.Mo
     monkeypatch.setattr(live.maps, "limit", 1)
     live.start()
     assert shown(live) == {10: (7, True)}
-    # Tried at every bracket.
-    assert live.losses["accounts_full"] == 5
-    assert live.doubt is not None
-    assert live.doubt.startswith("the account map is full: ")
+    assert live.losses["accounts_full"] == 1
+    assert live.doubt == "the account map is full: 1 process has no account"
+    # Tried again, and no further loss.
+    live.refresh(PLENTY)
+    assert live.losses["accounts_full"] == 1
+    live.maps.close_account(kernel.users[10])
+    kernel.end(10)
+    live.refresh(PLENTY)
+    assert shown(live) == {20: (5, True)}
+    assert live.doubt is None
+    assert live.audit_state().missing == 0
+
+
+def test_a_loss_that_explains_a_wrong_count_is_looked_for(
+    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.pages[kernel.users[10]] = 9
+    monkeypatch.setattr(switches, "read_stopped", lambda *_, **__: "somebody stopped the probes")
+    started.reader.read(10)
+    assert started.audit_state() == AuditState(corrected_missing=2)
 
 
 # ---- drift ----
