@@ -124,6 +124,19 @@ CATALOGUE: tuple[Spec, ...] = (
         "ksmwatch_mappings less ksmwatch_kernel_mappings, signed: how far the kernel lags.",
     ),
     Spec(
+        "ksmwatch_unanswered_cow_attempts",
+        "gauge",
+        "COW breaks that the kernel began (cow_ksm of /proc/vmstat) since ksmwatch did, less the "
+        "departures that it counted; 0 if there were as many. More: attempts that the kernel gave "
+        "up or repeated, or departures that were not seen.",
+    ),
+    Spec(
+        "ksmwatch_meminfo_ksm_bytes",
+        "gauge",
+        "Lines of /proc/meminfo whose names begin with Ksm. No kernel up to 7.3 has one.",
+        ("line",),
+    ),
+    Spec(
         "ksmwatch_processes",
         "gauge",
         "Processes with a history of KSM mappings, by confidence in their count.",
@@ -491,6 +504,9 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample
     yield "ksmwatch_unnamed_mappings", _one(s.unnamed)
     yield "ksmwatch_kernel_mappings", _one(s.kernel_mappings)
     yield "ksmwatch_kernel_lag_pages", _one(s.kernel_lag)
+    unanswered = s.events.unanswered_attempts if s.events else None
+    yield "ksmwatch_unanswered_cow_attempts", _one(unanswered)
+    yield "ksmwatch_meminfo_ksm_bytes", [((k,), n) for k, n in s.ksm_lines.items()]
     yield (
         "ksmwatch_processes",
         [(("exact",), len(s.processes) - s.estimated), (("estimated",), s.estimated)],

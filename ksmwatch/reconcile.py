@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -69,3 +69,46 @@ def residue(state: RunState, pages_shared: int | None, read_age: float | None) -
     if read_age is None or read_age > state.age:
         return Residue.UNVERIFIED
     return Residue.LEFT
+
+
+@dataclass(frozen=True)
+class Events:
+    """The kernel's event counters of /proc/vmstat and our totals, of one moment or since one.
+
+    `cow_attempts`: cow_ksm, which grows before a KSM page is copied on write. `unmapped`: the
+    departures that the hooks counted, of which each copy that was made is one. `swapin_copies`:
+    ksm_swpin_copy, pages from the swap cache that had to be copied and so are no KSM pages any
+    more. `swapins`: those that still were and were mapped as such, which the kernel does not count.
+    """
+
+    cow_attempts: int
+    unmapped: int
+    swapin_copies: int
+    swapins: int
+
+    @property
+    def unanswered_attempts(self) -> int:
+        """COW breaks that no departure answers: given up by the kernel, or not seen by a hook."""
+        return max(0, self.cow_attempts - self.unmapped)
+
+    def since(self, begin: Events) -> Events:
+        """What came after an earlier moment."""
+        return Events(
+            self.cow_attempts - begin.cow_attempts,
+            self.unmapped - begin.unmapped,
+            self.swapin_copies - begin.swapin_copies,
+            self.swapins - begin.swapins,
+        )
+
+
+def events(vmstat: Mapping[str, int], totals: Mapping[str, int]) -> Events | None:
+    """The events so far; None where one side does not count them (vmstat: before 5.18)."""
+    try:
+        return Events(
+            vmstat["cow_ksm"],
+            totals["unmapped"],
+            vmstat["ksm_swpin_copy"],
+            totals["swapin_ksm"],
+        )
+    except KeyError:
+        return None

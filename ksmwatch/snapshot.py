@@ -16,7 +16,7 @@ from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
 from ksmwatch.exact import PAGE_SIZE
 from ksmwatch.forecast import Forecast, Need, Verdict, Zeros, limits, need
 from ksmwatch.owners import Owner, harmless
-from ksmwatch.reconcile import Residue, RunState
+from ksmwatch.reconcile import Events, Residue, RunState
 from ksmwatch.records import Movement
 from ksmwatch.rollup import Holding, Key, Moves, roll_up, saved_pages
 from ksmwatch.sources import KernelNumbers
@@ -90,6 +90,7 @@ class Snapshot:
 
     `unnamed`: mappings of address spaces of which no process is known. `moved`: movements by
     owner, see rollup.Turnover. `rooms`: bytes that cgroups have left, of those with a limit.
+    `events`: since the daemon began.
     """
 
     time: float
@@ -106,6 +107,7 @@ class Snapshot:
     rooms: Mapping[str, int]
     numbers: KernelNumbers
     totals: Mapping[str, int]
+    events: Events | None
     losses: Mapping[str, int]
     probes: tuple[ProbeState, ...]
     map_state: MapState | None
@@ -205,6 +207,12 @@ class Snapshot:
         kernel = self.kernel_mappings
         return None if kernel is None else self.mappings - kernel
 
+    @property
+    def ksm_lines(self) -> dict[str, int]:
+        """Lines of /proc/meminfo about KSM, in bytes: none in the kernels up to 7.3."""
+        lines = self.numbers.meminfo.items()
+        return {name: kib * 1024 for name, kib in lines if name.lower().startswith("ksm")}
+
 
 def _movements(moves: tuple[int, ...]) -> dict[str, int]:
     return {which.name.lower(): amount for which, amount in zip(Movement, moves, strict=False)}
@@ -272,6 +280,10 @@ def _holding(holding: Holding, forecast: Forecast) -> dict[str, Any]:
     }
 
 
+def _events(happened: Events) -> dict[str, int]:
+    return {**vars(happened), "unanswered_attempts": happened.unanswered_attempts}
+
+
 def _area(area: Area) -> dict[str, Any]:
     return {
         "start": f"{area.start:#x}",
@@ -305,6 +317,15 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
             "estimated_processes": snapshot.estimated,
             "kernel_mappings": snapshot.kernel_mappings,
             "kernel_lag": snapshot.kernel_lag,
+            "meminfo_ksm": [
+                {
+                    "line": name,
+                    "bytes": amount,
+                    "lag_bytes": snapshot.mappings * PAGE_SIZE - amount,
+                }
+                for name, amount in snapshot.ksm_lines.items()
+            ],
+            "events": None if snapshot.events is None else _events(snapshot.events),
             "run": snapshot.run.run,
             "run_age_seconds": snapshot.run.age,
             "residue": {kind.value: snapshot.residue(kind) for kind in Residue},

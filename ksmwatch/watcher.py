@@ -26,7 +26,7 @@ from ksmwatch.owners import UNKNOWN
 from ksmwatch.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags
 from ksmwatch.poll import Poll
 from ksmwatch.processes import ProcessTable
-from ksmwatch.reconcile import RunWatch, residue
+from ksmwatch.reconcile import RunWatch, events, residue
 from ksmwatch.rollup import Turnover
 from ksmwatch.snapshot import Confidence, Process, Snapshot
 
@@ -249,6 +249,11 @@ class Watcher:
         self._sys = sys
         self._ksmd = sources.Ksmd(proc)
         self._turnover = Turnover()
+        # Ours before the kernel's here, after it in a snapshot: what comes between is then no
+        # attempt that nobody answered.
+        totals = backend.totals()
+        vmstat = sources.read_numbers(proc, sys, self._ksmd).vmstat
+        self._begin = events(vmstat, totals)
         state = backend.map_state()
         if state is not None and state.adopted:
             self._turnover.begin_after(((c.mm, c.account), c.moves) for c in backend.counts())
@@ -272,6 +277,7 @@ class Watcher:
             if count.moves:
                 moves.append(((count.mm, count.account), owner.key, count.moves))
         totals = self.backend.totals()
+        happened = events(numbers.vmstat, totals)
         return Snapshot(
             time=time.time(),
             duration=time.monotonic() - began,
@@ -287,6 +293,7 @@ class Watcher:
             rooms=self._rooms(processes),
             numbers=numbers,
             totals=totals,
+            events=happened.since(self._begin) if happened and self._begin else None,
             losses=self._all_losses(totals),
             probes=tuple(self.backend.probes()),
             map_state=self.backend.map_state(),

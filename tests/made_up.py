@@ -9,7 +9,7 @@ from ksmwatch.areas import Area
 from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
 from ksmwatch.metrics import LOSSES
 from ksmwatch.owners import Owner, OwnerKind
-from ksmwatch.reconcile import Residue, RunState
+from ksmwatch.reconcile import Events, Residue, RunState
 from ksmwatch.records import Movement, Total
 from ksmwatch.snapshot import Confidence, Process, Snapshot
 from ksmwatch.sources import KernelNumbers
@@ -58,6 +58,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "moved": {UNIT.key: (81, 12, 7, 26, 20, 9)},
         "rooms": {"/system.slice/tenant.service": 1 << 20},
         "numbers": numbers(),
+        "events": Events(31, 28, 3, 4),
         "totals": {kind.name.lower(): 1000 + kind for kind in kinds},
         "losses": dict.fromkeys(LOSSES, 0),
         "probes": (
@@ -99,6 +100,7 @@ def numbers(**changes: Any) -> KernelNumbers:
             "MemAvailable": 1024000,
             "SwapFree": 300,
             "PageTables": 1234,
+            "KsmSharing": 380,
         },
         "vmstat": {"cow_ksm": 17, "ksm_swpin_copy": 2},
         "ksmd_cpu": 12.5,

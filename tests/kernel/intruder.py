@@ -1,4 +1,7 @@
-"""Closes a descriptor of another process, as nothing but a debugger can (x86-64)."""
+"""What nothing but a debugger can do: close a descriptor of another process, hold one that dies.
+
+For x86-64.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import ctypes as ct
 import errno
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-_GETREGS, _SETREGS, _SINGLESTEP, _ATTACH, _DETACH = 12, 13, 9, 16, 17
+_GETREGS, _SETREGS, _SINGLESTEP, _ATTACH, _DETACH, _SEIZE = 12, 13, 9, 16, 17, 0x4206
+_TRACE_EXIT, _EVENT_EXIT = 0x40, 6
 _SYS_CLOSE, _SYS_FUTEX = 3, 202
 # `syscall` has two bytes, and a process that waits in the kernel is just behind one.
 _SYSCALL_BYTES = 2
@@ -24,7 +30,7 @@ class _Registers(ct.Structure):
     _fields_ = [(name, ct.c_uint64) for name in _NAMES]
 
 
-def _ptrace(request: int, pid: int, data: object = None) -> None:
+def _ptrace(request: int, pid: int, data: int | None = None) -> None:
     libc = ct.CDLL(None, use_errno=True)
     libc.ptrace.restype = ct.c_long
     libc.ptrace.argtypes = (ct.c_long, ct.c_long, ct.c_void_p, ct.c_void_p)
@@ -62,3 +68,19 @@ def _close_if_it_waits(pid: int, fd: int) -> bool:
     finally:
         _ptrace(_DETACH, pid)
     return True
+
+
+@contextmanager
+def held_at_exit(pid: int) -> Iterator[None]:
+    """A process that dies meanwhile keeps its memory until the end; see wait_for_death()."""
+    _ptrace(_SEIZE, pid, _TRACE_EXIT)
+    try:
+        yield
+    finally:
+        _ptrace(_DETACH, pid)
+
+
+def wait_for_death(pid: int) -> None:
+    """Returns when a process that is held has got so far that only its memory is to be freed."""
+    _, status = os.waitpid(pid, 0)
+    assert status >> 16 == _EVENT_EXIT, f"status {status:#x}"

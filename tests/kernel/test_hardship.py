@@ -14,6 +14,7 @@ import pytest
 from tests import oracle
 from tests.kernel.compare import assert_exact, mappings
 from tests.kernel.daemon import Daemon
+from tests.kernel.intruder import held_at_exit, wait_for_death
 from tests.kernel.test_leftovers import process
 from tests.kernel.test_lifecycle import mergeable
 from tests.ksmctl import Ksm
@@ -51,6 +52,23 @@ def test_a_daemon_that_is_suspended_has_missed_nothing(daemon: Daemon, ksm: Ksm)
         b.kill()
         daemon.process.send_signal(signal.SIGCONT)
         assert_exact(daemon, {a.pid: 198, child.pid: 181})
+
+
+def test_what_the_oom_reaper_frees_is_no_longer_counted(daemon: Daemon, ksm: Ksm) -> None:
+    with Workload() as load:
+        a, b = mergeable(load, "a", 211), mergeable(load, "b", 101)
+        ksm.merge_all()
+        assert_exact(daemon, {a.pid: 211, b.pid: 101})
+        with held_at_exit(a.pid):
+            Path(f"/proc/{a.pid}/oom_score_adj").write_text("1000")
+            Path("/proc/sysrq-trigger").write_text("f")
+            wait_for_death(a.pid)
+            # The reaper gives it two seconds.
+            deadline = time.monotonic() + 60
+            while a.pid in oracle.host():
+                assert time.monotonic() < deadline
+            assert_exact(daemon, {b.pid: 101})
+        assert_exact(daemon, {b.pid: 101})
 
 
 def spawn_as(load: Workload, name: str, pid: int) -> Tenant:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,12 @@ def mergeable(load: Workload, name: str, pages: int) -> Tenant:
     return tenant
 
 
+def assert_breaks(document: dict[str, Any], number: int) -> None:
+    """The kernel and ksmwatch have seen so many COW breaks."""
+    events = document["host"]["events"]
+    assert (events["cow_attempts"], events["unmapped"]) == (number, number)
+
+
 @pytest.mark.parametrize("probes", ["fentry", "kprobe"])
 def test_asleep_nothing_is_on_the_hot_path_and_waking_up_loses_nothing(
     probes: str, ksm: Ksm, tracefs: Path
@@ -52,9 +59,11 @@ def test_asleep_nothing_is_on_the_hot_path_and_waking_up_loses_nothing(
         assert document["asleep"] is False
         assert len(attached(tracefs) & HOT) == 2
         a.write("heap", 0, 101)
-        assert_exact(daemon, {a.pid: 908, b.pid: 1511})
+        document = assert_exact(daemon, {a.pid: 908, b.pid: 1511})
+        assert_breaks(document, 101)
         ksm.unmerge()
-        assert_exact(daemon, {})
+        # Which breaks every mapping by a fault, too.
+        assert_breaks(assert_exact(daemon, {}), 101 + 908 + 1511)
         assert daemon.snapshot()["asleep"] is True
         assert not attached(tracefs) & HOT
         # Awake for the second time, by replacements that follow at once.

@@ -118,6 +118,8 @@ def test_a_live_host_has_every_metric_of_the_catalogue() -> None:
         ("last_drift_pages", {}, -1),
         ("residue_mappings", {"kind": "merged"}, 100),
         ("residue_mappings", {"kind": "left"}, 0),
+        ("unanswered_cow_attempts", {}, 3),
+        ("meminfo_ksm_bytes", {"line": "KsmSharing"}, 380 * 1024),
         ("kernel_pages", {"file": "pages_shared"}, 20),
         ("page_size_bytes", {}, 4096),
         ("kernel_stable_node_chains", {}, 2),
@@ -157,6 +159,7 @@ def test_facts_that_a_kernel_does_not_have_have_no_sample() -> None:
     found = names(scrape(snapshot(numbers=old, processes=(unread,))))
     gone = names(scrape(snapshot())) - found
     assert gone == {
+        "ksmwatch_meminfo_ksm_bytes",
         "ksmwatch_kernel_profit_bytes",
         "ksmwatch_kernel_stable_node_chains",
         "ksmwatch_kernel_stable_node_dups",

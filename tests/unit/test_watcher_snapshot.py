@@ -15,7 +15,7 @@ from ksmwatch.ledger import Count
 from ksmwatch.metrics import LOSSES
 from ksmwatch.owners import UNKNOWN, OwnerKind
 from ksmwatch.processes import ProcessTable
-from ksmwatch.reconcile import Residue, RunWatch
+from ksmwatch.reconcile import Events, Residue, RunWatch
 from ksmwatch.snapshot import Confidence
 from ksmwatch.watcher import Nothing, Watcher
 from tests.fakes import Proc, Sys, capable
@@ -123,6 +123,19 @@ def test_a_pid_that_was_given_away_is_not_the_owner(host: Host) -> None:
     # What nobody can be named for is not silently left out of the sum.
     assert made.confidence is Confidence.UNKNOWN
     assert made.reason == "12 pages are mapped by processes that could not be named"
+
+
+def test_events_are_those_since_the_daemon_began(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = {"unmapped": 100, "swapin_ksm": 10}
+    monkeypatch.setattr(FakeBackend, "totals", lambda _: dict(counted))
+    vmstat = host.proc.path / "vmstat"
+    vmstat.write_text("cow_ksm 1000\nksm_swpin_copy 50\n")
+    watcher = host.watch(FakeBackend())
+    counted["unmapped"] += 13
+    vmstat.write_text("cow_ksm 1017\nksm_swpin_copy 52\n")
+    assert watcher.snapshot(1).events == Events(17, 13, 2, 0)
 
 
 def test_losses_of_all_kinds_are_added_up(host: Host) -> None:

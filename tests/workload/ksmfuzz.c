@@ -426,6 +426,15 @@ static int do_kill(struct step *s)
     return kill(s->pid, SIGKILL);
 }
 
+/* Lets the OOM killer take the process, and whoever shares its memory. */
+static int do_oomkill(struct step *s)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", s->pid);
+    return write_file(path, "1000") || write_file("/proc/sysrq-trigger", "f");
+}
+
 static const struct verb {
     const char *name;
     unsigned weight;
@@ -461,6 +470,7 @@ static const struct verb {
     {"exec", 4, REPLACES, do_exec},
     {"exit", 12, ENDS, do_exit},
     {"kill", 12, ENDS, do_kill},
+    {"oomkill", 1, ENDS, do_oomkill},
     {"compact", 2, ON_HOST, do_compact},
     {"dropcaches", 1, ON_HOST, do_dropcaches},
     {"reclaim", 4, ON_HOST, do_reclaim},
@@ -709,11 +719,21 @@ static struct order draw_order(int slot, struct step *s)
     return order;
 }
 
+/* The OOM killer spares nobody who has the same address space. */
+static void bury_sharers(int slot)
+{
+    for (int i = 0; i < SLOTS; i++)
+        if (i != slot && processes[i].alive && processes[i].mm == processes[slot].mm)
+            buried(i);
+}
+
 static void finish(int slot, struct order *order)
 {
     struct step *s = &order->main;
     struct answer answer;
 
+    if (verbs[s->verb].run == do_oomkill)
+        bury_sharers(slot);
     if (verbs[s->verb].kind == ENDS) {
         buried(slot);
         note(s, 0);
@@ -734,11 +754,16 @@ static void finish(int slot, struct order *order)
 
 static void begin(int slot, struct order *order)
 {
+    const struct verb *verb = &verbs[order->main.verb];
+
     show(slot, order);
-    if (verbs[order->main.verb].run == do_kill)
-        kill(processes[slot].pid, SIGKILL);
-    else
+    if (verb->run != do_kill && verb->run != do_oomkill) {
         tell(slot, order);
+        return;
+    }
+    order->main.pid = processes[slot].pid;
+    if (verb->run(&order->main))
+        fail(verb->name);
 }
 
 /* To two processes at once, which must not both make a child, end or debug each other. */
