@@ -8,11 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 _Pids = Callable[[], Iterable[int]]
 
 # However long nothing was audited, one tick must not take longer than this.
 _LARGEST_ALLOWANCE_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Whose page tables are read after the start.
+
+    `share`: of one core, for the audit. Without `heal` nobody's, and what is in doubt stays so.
+    """
+
+    share: float = 0.005
+    heal: bool = True
+
+
+DEFAULT_POLICY = Policy()
 
 
 class Allowance:

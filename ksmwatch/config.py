@@ -145,6 +145,12 @@ OPTIONS: tuple[Option, ...] = (
         "CPU limit of comparing counts with page tables (default 0.5; 0: never)",
     ),
     Option(
+        flag="audit.heal",
+        default=True,
+        check=_boolean,
+        help="false: read no page table after the start; counts in doubt stay estimated",
+    ),
+    Option(
         "owners.top",
         50,
         _number(0, 10000, int),
@@ -181,6 +187,7 @@ class Config:
     probes: str
     accounts_max: int
     audit_cpu_percent: float
+    audit_heal: bool
     owners_top: int
     metrics_processes: bool
     poll_interval: float

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ksmwatch import libbpf, sources, switches
 from ksmwatch.attach import AttachError, Attachments
-from ksmwatch.audit import Allowance, Round
+from ksmwatch.audit import DEFAULT_POLICY, Allowance, Policy, Round
 from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.events import Mechanism
 from ksmwatch.exact import PagemapReader, SmapsReader
@@ -54,7 +54,7 @@ class Live:
         *,
         keep: Keep | None = None,
         links: Mapping[str, int] | None = None,
-        audit_share: float = 0.005,
+        policy: Policy = DEFAULT_POLICY,
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
     ) -> None:
@@ -88,7 +88,8 @@ class Live:
         # Why all probes have to be attached anew, and not before when.
         self._renewal: str | None = None
         self._next_renewal = 0.0
-        self._allowance = Allowance(audit_share)
+        self._heals = policy.heal
+        self._allowance = Allowance(policy.share)
         self._round = Round()
         self.run = RunWatch()
 
@@ -303,6 +304,13 @@ class Live:
             elif run == SCANNING or self._slept_at != self._stirrings():
                 self._attempt(self.wake)
             return
+        if self._heals:
+            self._heal(budget, run, patient=patient)
+        if run in (STOPPED, UNMERGED):
+            self._try_to_sleep()
+
+    def _heal(self, budget: Budget, run: int | None, *, patient: bool) -> None:
+        """Read whatever is in doubt or not known."""
         now = time.monotonic()
         if self.reader.audited.drift != self._drift_seen:
             self._renewal = self._renewal or "counts have drifted"
@@ -317,13 +325,11 @@ class Live:
         self.settle_doubts(budget)
         if run == UNMERGED:
             self._verify_residue(budget)
-        if run in (STOPPED, UNMERGED):
-            self._try_to_sleep()
 
     def _audit(self) -> None:
         """Read the next processes of the round, as far as the allowance goes."""
         self._allowance.accrue()
-        while not self.asleep and self._allowance.left():
+        while self._heals and not self.asleep and self._allowance.left():
             self._allowance.spend(self._audit_next)
 
     def _audit_next(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ksmwatch import __version__, adopt, sources
 from ksmwatch.attach import AttachError
+from ksmwatch.audit import Policy
 from ksmwatch.backend import AuditState, Backend, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.config import Config
 from ksmwatch.errors import NoLiveError, SourceError
@@ -131,7 +132,7 @@ def _make_live(kept: adopt.Kept, reader: Reader, settings: Config, keep: Keep) -
         reader,
         keep=keep,
         links=kept.links,
-        audit_share=settings.audit_cpu_percent / 100,
+        policy=Policy(settings.audit_cpu_percent / 100, settings.audit_heal),
     )
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from ksmwatch import libbpf, live, reading, sources
 from ksmwatch.attach import AttachError
-from ksmwatch.audit import Allowance
+from ksmwatch.audit import Allowance, Policy
 from ksmwatch.exact import SmapsReader
 from ksmwatch.keep import Keep
 from ksmwatch.ledger import NANOSECONDS_PER_TICK, Count
@@ -185,6 +185,9 @@ class FakeReader(SmapsReader):
         yield _Opened(self._kernel, pid)
 
 
+NO_AUDIT = Policy(0.0)
+
+
 class Kernel:
     """Processes, their mms, and KSM."""
 
@@ -306,7 +309,7 @@ class Kernel:
         monkeypatch: pytest.MonkeyPatch,
         plan: Plan | None = None,
         *,
-        audit_share: float = 0.0,
+        policy: Policy = NO_AUDIT,
         links: dict[str, int] | None = None,
     ) -> Live:
         """A backend of this kernel; not started. Audits nothing unless told to."""
@@ -326,11 +329,12 @@ class Kernel:
             chosen,
             FakeReader(self),
             links=links,
+            policy=policy,
             proc=self.proc.path,
             sys=self.sys.path,
         )
         made.run = RunWatch(self.clock)
-        made._allowance = Allowance(audit_share, self.clock, self.cpu)
+        made._allowance = Allowance(policy.share, self.clock, self.cpu)
         return made
 
 

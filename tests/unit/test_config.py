@@ -28,6 +28,7 @@ def test_defaults() -> None:
         probes="auto",
         accounts_max=65536,
         audit_cpu_percent=0.5,
+        audit_heal=True,
         owners_top=50,
         metrics_processes=True,
         poll_interval=15.0,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ksmwatch.audit import Policy
 from ksmwatch.backend import AuditState, Budget, MapState
 from ksmwatch.ledger import Count
 from ksmwatch.live import Live
@@ -198,7 +199,7 @@ def test_an_audit_goes_round_within_its_allowance(
 ) -> None:
     kernel.spawn(10, 7)
     kernel.spawn(20)
-    live = kernel.live(monkeypatch, audit_share=0.01)
+    live = kernel.live(monkeypatch, policy=Policy(0.01))
     live.start()
 
     def work() -> None:
@@ -218,7 +219,7 @@ def test_an_audit_reads_the_areas_of_who_has_mappings(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel.spawn(10, 7)
-    live = kernel.live(monkeypatch, audit_share=0.01)
+    live = kernel.live(monkeypatch, policy=Policy(0.01))
     live.start()
     assert live.evidence(of(live, 10)).stray is None
     text = "1000-3000 rw-p 00000000 00:00 0 \nKSM:   8 kB\nVmFlags: rd wr \n"
@@ -229,11 +230,28 @@ def test_an_audit_reads_the_areas_of_who_has_mappings(
     assert [(a.start, a.mappings) for a in stray] == [(0x1000, 2)]
 
 
+def test_without_healing_what_is_in_doubt_stays_so(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = kernel.live(monkeypatch, policy=Policy(0.01, heal=False))
+    kernel.spawn(10, 7)
+    live.start()
+    assert shown(live) == {10: (7, True)}
+    kernel.doubt(kernel.users[10])
+    kernel.totals[Total.EVENTS_LOST] += 1
+    kernel.clock.now += 3600
+    live.tick(PLENTY)
+    live.refresh(PLENTY)
+    assert shown(live) == {10: (7, False)}
+    assert live.doubt == "1 events concerned processes that have not been read yet"
+    assert live.audit_state() == AuditState()
+
+
 def test_nothing_is_audited_without_a_share_or_asleep(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel.sys.write("run", 0)
-    live = kernel.live(monkeypatch, audit_share=0.01)
+    live = kernel.live(monkeypatch, policy=Policy(0.01))
     live.start()
     live.refresh(PLENTY)
     assert live.asleep

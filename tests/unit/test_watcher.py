@@ -10,6 +10,7 @@ import pytest
 
 from ksmwatch import adopt, config, watcher
 from ksmwatch.attach import AttachError
+from ksmwatch.audit import Policy
 from ksmwatch.backend import Mode
 from ksmwatch.config import Config
 from ksmwatch.errors import NoKsmError, NoLiveError, PrivilegeError, SourceError
@@ -29,7 +30,7 @@ class FakeLive:
     stopped: list[Plan]
 
     def __init__(self, loaded: object, plan: Plan, reader: object, **options: Any) -> None:
-        self.plan, self.audit_share = plan, options["audit_share"]
+        self.plan, self.policy = plan, options["policy"]
 
     def start(self) -> None:
         """Attach, or not."""
@@ -79,11 +80,11 @@ def mechanisms(plan: Plan) -> dict[str, str]:
 
 
 def test_nothing_is_refused(kernel: Kernel) -> None:
-    live, plan = start_live(capable(), settings(audit_cpu_percent="2"))
+    live, plan = start_live(capable(), settings(audit_cpu_percent="2", audit_heal="false"))
     assert len(kernel.loads) == 1
     assert mechanisms(plan)["rmap_add"] == "fentry"
     assert isinstance(live, FakeLive)
-    assert live.audit_share == 0.02
+    assert live.policy == Policy(share=0.02, heal=False)
 
 
 def test_a_refused_program_is_planned_around(kernel: Kernel) -> None:
