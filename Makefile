@@ -33,10 +33,14 @@ OPS ?= 20000
 KERNEL ?= 6.12
 # Seconds between kill -9 of the daemon; 0 for never.
 RESTART ?= 0
+# Operations of tests/workload/ksmfuzz.c to leave out, and options of the daemon.
+WITHOUT ?=
+DAEMON ?=
 
-soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL= RESTART=
+soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL= ...
 	@$(VM) --kernel $(KERNEL) --memory 2G --cpus 1 -- $(BIN)/python -m tests.fuzz.fuzz \
-	  --seed $(SEED) --ops $(OPS) --pause 5000 --restart $(RESTART)
+	  --seed $(SEED) --ops $(OPS) --pause 5000 --restart $(RESTART) \
+	  $(addprefix --without=,$(WITHOUT)) -- $(DAEMON)
 
 accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: docs/accuracy.md
 	@$(BIN)/python -m bench.accuracy

@@ -73,6 +73,7 @@ def test_asleep_nothing_is_on_the_hot_path_and_waking_up_loses_nothing(
     assert not attached(tracefs)
 
 
+@pytest.mark.once
 def test_kill_dash_nine_detaches_everything_where_nothing_is_pinned(
     ksm: Ksm, tracefs: Path
 ) -> None:

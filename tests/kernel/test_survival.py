@@ -58,6 +58,7 @@ def test_a_successor_goes_on_where_a_killed_daemon_was(
 NAMES = (("a", 1009), ("b", 1511), ("c", 701))
 
 
+@pytest.mark.once
 def test_other_settings_start_anew_and_count_right(pins: str, ksm: Ksm, tracefs: Path) -> None:
     with Workload() as load:
         with Daemon(pins) as first:
@@ -88,6 +89,7 @@ def test_killed_asleep_and_woken_by_nobody(pins: str, ksm: Ksm, tracefs: Path) -
     assert not attached(tracefs)
 
 
+@pytest.mark.once
 def test_a_second_daemon_does_not_touch_the_pins_of_the_first(pins: str, ksm: Ksm) -> None:
     with Daemon(pins) as first, Workload() as load:
         with Daemon(pins) as second:
