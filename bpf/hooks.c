@@ -330,9 +330,17 @@ static __always_inline void inherit(u64 parent, u64 child, u64 owner)
 static __always_inline int enter(u64 mm)
 {
     u64 own = FIELD(bpf_get_current_task(), task_struct_mm);
+    struct account *account;
 
     if (mm == own)
         return 0;
+    account = accounts.lookup(&mm);
+    if (account && !account->tgid) {
+        /* Since 6.12 fork copies first: an event has met a PTE that was copied already. */
+        lock_xadd(&account->doubts, 1);
+        total(T_DOUBTS, 1);
+        return 0;
+    }
     forget_stale(mm);
     if (FIELD(mm, mm_struct_total_vm))
         inherit(own, mm, 0);

@@ -204,6 +204,9 @@ class ProcessReader:
         if count.exact and count.mappings != mappings:
             self._report(pid, counted=count.mappings, found=mappings)
         self._maps.put_baseline(file.mm, settle(after, mappings))
+        if self._maps.account(file.mm) is None:
+            # It ended just now, and its baseline would stay for ever.
+            self._maps.close_account(file.mm)
         self._read_at[after.id] = time.monotonic()
         self.settled = after.id, mappings
         return Outcome.SETTLED

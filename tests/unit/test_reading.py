@@ -10,7 +10,7 @@ from ksmwatch import switches
 from ksmwatch.backend import AuditState, Budget
 from ksmwatch.live import Live
 from ksmwatch.reading import Outcome
-from ksmwatch.records import Migrations, Movement
+from ksmwatch.records import Baseline, Migrations, Movement
 from tests.fake_kernel import FakeReader, Kernel, shown
 
 PLENTY = Budget(3600)
@@ -161,6 +161,21 @@ def test_another_process_with_a_denied_ones_number_is_not_denied(
 def test_a_process_that_has_gone_is_no_loss(started: Live) -> None:
     assert started.reader.read(12345) is Outcome.GONE
     assert not +started.losses
+
+
+def test_an_account_that_ends_while_it_is_settled_leaves_no_baseline(
+    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mm, maps = kernel.users[10], started.maps
+    put = maps.put_baseline
+
+    def end_and_put(which: int, baseline: Baseline) -> None:
+        maps.close_account(which)
+        put(which, baseline)
+
+    monkeypatch.setattr(maps, "put_baseline", end_and_put)
+    assert started.reader.read(10) is Outcome.SETTLED
+    assert maps.baseline(mm) is None
 
 
 def test_a_full_map_is_a_loss_and_a_doubt(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
