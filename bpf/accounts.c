@@ -188,11 +188,16 @@ static __always_inline struct account *account_of(u64 mm)
 {
     struct account *account = accounts.lookup(&mm);
     struct control *c;
+    u64 owner;
 
     if (account)
         return account;
     c = control();
-    return open_account(mm, FIELD(mm, mm_struct_owner), 0, c ? c->opening_doubt : 1);
+    owner = FIELD(mm, mm_struct_owner);
+    /* Nobody uses it: fork is still copying PTEs, of which nobody has told yet. */
+    if (!c || !owner || FIELD(owner, task_struct_mm) != mm)
+        return open_account(mm, owner, 0, 1);
+    return open_account(mm, owner, 0, c->opening_doubt);
 }
 
 static __always_inline void move(struct account *account, enum movement why)
