@@ -154,37 +154,43 @@ static __always_inline int merge_begins(u64 vma, u64 page, u64 kpage)
  * How many PTEs of the converting mm turned. One, unless it was unmapped after
  * write_protect_page() and before the conversion: such a removal was not counted,
  * as the page was not KSM yet. The mapcount is read first: if it is 0 already, a
- * removal after the conversion has been counted by now.
+ * removal after the conversion has been counted by now. Says whether PTEs of others turned.
  */
-static __always_inline void converted(struct conversion *c, struct account *account)
+static __always_inline bool converted(struct conversion *c)
 {
+    struct account *account;
     int mapped = mapcount(c->page);
 
+    account = accounts.lookup(&c->mm);
     if (account && (mapped > 0 || c->removed > c->foreign))
         move(account, IN_CONVERTED);
-    if (mapped > 1 || c->foreign) {
-        total(T_SHARED_CONVERSIONS, 1);
+    if (mapped <= 1 && !c->foreign)
+        return false;
+    total(T_SHARED_CONVERSIONS, 1);
+    return true;
+}
+
+/*
+ * The walk of the family stands here once, and nothing but the conversion is known across it:
+ * the verifier follows the loop anew for every state in which it is entered.
+ */
+static __always_inline void conversion_ends(struct conversion *c, int error)
+{
+    struct account *account;
+    bool family = false;
+
+    if (!error) {
+        c->last = c->page;
+        /* Begun while the hooks were off: perhaps an exact read has seen it already. */
+        family = c->begun ? converted(c) : !asleep();
+    }
+    if (family) {
         doubt(c->mm);
         doubt_family(c->root);
     }
-}
-
-static __always_inline void conversion_ends(struct conversion *c, int error)
-{
-    struct account *account = accounts.lookup(&c->mm);
-
-    if (!error)
-        c->last = c->page;
-    if (!c->begun) {
-        /* It began while the hooks were off: perhaps an exact read has seen it already. */
-        if (!error && !asleep()) {
-            doubt(c->mm);
-            doubt_family(c->root);
-        }
+    if (!c->begun)
         return;
-    }
-    if (!error)
-        converted(c, account);
+    account = accounts.lookup(&c->mm);
     if (account)
         lock_xadd(&account->conversions_ended, 1);
 }

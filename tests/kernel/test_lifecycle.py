@@ -23,6 +23,9 @@ HOT = {
     "page_remove_rmap",
 }
 
+# BPF_COMPLEXITY_LIMIT_INSNS. A program near to it is refused by the next kernel or compiler.
+VERIFIER_LIMIT = 1_000_000
+
 
 def attached(tracefs: Path) -> set[str]:
     """Kernel functions with a probe of anybody's."""
@@ -35,6 +38,16 @@ def mergeable(load: Workload, name: str, pages: int) -> Tenant:
     tenant.fill("heap", 0, pages, seed=2, modulo=7)
     tenant.madvise("heap", 0, pages, "mergeable")
     return tenant
+
+
+def verifier_steps(pid: int) -> list[int]:
+    """How many instructions the verifier followed, for each program that a process holds."""
+    return [
+        int(line.split()[1])
+        for descriptor in Path(f"/proc/{pid}/fdinfo").iterdir()
+        for line in descriptor.read_text().splitlines()
+        if line.startswith("verified_insns:")
+    ]
 
 
 def assert_breaks(document: dict[str, Any], number: int) -> None:
@@ -53,6 +66,7 @@ def test_asleep_nothing_is_on_the_hot_path_and_waking_up_loses_nothing(
         assert daemon.snapshot()["asleep"] is True
         assert not attached(tracefs) & HOT
         assert "try_to_merge_one_page" in attached(tracefs)
+        assert 0 < max(verifier_steps(daemon.process.pid)) < VERIFIER_LIMIT // 2
         a, b = mergeable(load, "a", 1009), mergeable(load, "b", 1511)
         ksm.merge_all()
         document = assert_exact(daemon, {a.pid: 1009, b.pid: 1511})
