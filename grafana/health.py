@@ -7,6 +7,7 @@ from grafana.host import UID as HOST_UID
 from grafana.parts import GREEN, GREY, RED, YELLOW, Board, Column, Kind, Panel
 
 UID = "ksmwatch-health"
+OWNERS = "ksmwatch-owners"
 PROCESSES = "ksmwatch-processes"
 
 YES = {"0": ("no", GREY), "1": ("yes", GREEN)}
@@ -162,11 +163,11 @@ def _trust() -> tuple[Panel, ...]:
         Panel(
             Kind.BARS,
             "Mappings in areas that are not mergeable (pages)",
-            "Processes that have KSM pages where none should be, at their last audit: ksmwatch "
-            "audit prints the addresses. Without any there is no data.",
+            "Owners that have KSM pages where none should be, at their last audit: ksmwatch "
+            "audit prints processes and addresses. Without any there is no data.",
             "short",
-            {"{{comm}} {{pid}}": f"topk(10, ksmwatch_process_stray_mappings{{{HERE}}})"},
-            PROCESSES,
+            {"{{name}}": f"topk(10, ksmwatch_owner_stray_mappings{{{HERE}}} > 0)"},
+            OWNERS,
             steps=((None, YELLOW),),
         ),
     )

@@ -147,7 +147,7 @@ BOARD = Board(
     UID,
     "KSM: processes",
     "Which processes of a host map KSM pages, how wrong the kernel's numbers of them are, and one "
-    "process closely.",
+    "process closely. Needs ksmwatch run --metrics.processes=true.",
     (JOB, HOST, TOP, PID),
     {"All": _first(), "Process $pid": _one()},
 )

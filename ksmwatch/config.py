@@ -158,9 +158,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         flag="metrics.processes",
-        default=True,
+        default=False,
         check=_boolean,
-        help="series by process: true (default) or false",
+        help="series by process, without bound: true or false (default)",
     ),
     Option("poll.interval", 15.0, _number(1, 3600), "seconds between polling rounds (default 15)"),
     Option("poll.cpu-percent", 1.0, _number(0.01, 100), "CPU limit of polling (default 1)"),

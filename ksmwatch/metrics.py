@@ -26,7 +26,7 @@ class Series:
     """Which series there are. `owners`: for so many of the largest, 0 for none."""
 
     owners: int = 50
-    processes: bool = True
+    processes: bool = False
 
 
 @dataclass(frozen=True)
@@ -661,8 +661,9 @@ def _bounds() -> str:
         f"Series by owner are for the `owners.top` largest, at most {_OWNER_SERIES} each, and "
         f"{_OWNER_GAUGES} of kind `other` for all others: with the default of {Series.owners} at "
         f"most {owner_series(Series.owners)}. They go with the owner's last process. An owner that "
-        "falls out of the largest keeps its counters, and shows them when it comes back. Series "
-        "by process have no bound; `metrics.processes = false` turns them off."
+        "falls out of the largest keeps its counters, and shows them when it comes back.\n\n"
+        "Series by process (`ksmwatch_process_*`) have no bound, and are there only with "
+        "`metrics.processes = true`."
     )
 
 

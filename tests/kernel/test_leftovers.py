@@ -25,7 +25,7 @@ _SCRAPE_SECONDS = 20
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
     """One daemon, whose audit comes round soon."""
-    with Daemon("--audit.cpu-percent=20") as daemon:
+    with Daemon("--audit.cpu-percent=20", "--metrics.processes=true") as daemon:
         yield daemon
         assert daemon.stop() == 0
 

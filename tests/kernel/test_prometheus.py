@@ -78,7 +78,7 @@ def wait_for_scrape(port: int, after: float) -> None:
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    with Daemon() as daemon:
+    with Daemon("--metrics.processes=true") as daemon:
         yield daemon
 
 

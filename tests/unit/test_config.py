@@ -30,7 +30,7 @@ def test_defaults() -> None:
         audit_cpu_percent=0.5,
         audit_heal=True,
         owners_top=50,
-        metrics_processes=True,
+        metrics_processes=False,
         poll_interval=15.0,
         poll_cpu_percent=1.0,
         state_pin_path="/sys/fs/bpf/ksmwatch",
@@ -181,10 +181,10 @@ def test_a_file_that_is_not_toml(tmp_path: Path, data: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "argv", "on"),
     [
-        ("", [], True),
-        ("metrics.processes = false", [], False),
+        ("", [], False),
+        ("metrics.processes = true", [], True),
         ("metrics.processes = false", ["--metrics.processes=true"], True),
-        ("", ["--metrics.processes", "false"], False),
+        ("metrics.processes = true", ["--metrics.processes", "false"], False),
     ],
 )
 def test_switches(tmp_path: Path, text: str, argv: list[str], *, on: bool) -> None:

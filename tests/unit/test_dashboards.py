@@ -153,6 +153,17 @@ def test_queries_name_metrics_that_there_are(where: str) -> None:
         assert target["legendFormat"]
 
 
+def test_only_the_board_of_processes_needs_series_that_are_off_by_default() -> None:
+    needed = {
+        where.partition(".")[0]
+        for where, panel in PANELS.items()
+        for target in panel["targets"]
+        if any(name.startswith("ksmwatch_process_") for name in metrics_of(target["expr"]))
+    }
+    assert needed == {"ksmwatch-processes"}
+    assert "--metrics.processes" in BOARDS["ksmwatch-processes.json"]["description"]
+
+
 TABLES = [where for where, panel in PANELS.items() if panel["type"] == "table"]
 
 
@@ -181,7 +192,7 @@ def test_columns_are_answers_or_labels(where: str) -> None:
 def scraped() -> Iterator[dict[str, str]]:
     """What a live host exposes, for an hour; counters grow."""
     where = 'job="ksmwatch",instance="a"'
-    for family in metrics.collect(made_up.snapshot(), Series()):
+    for family in metrics.collect(made_up.snapshot(), Series(processes=True)):
         for sample in family.samples:
             labels = "".join(f'{key}="{value}",' for key, value in sample.labels.items())
             step = "+1" if family.type == "counter" else "+0"

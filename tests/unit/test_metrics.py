@@ -242,7 +242,7 @@ def test_owners_of_a_scrape_add_up_to_the_host(number: int, top: int, unnamed: i
     assert sum(rows) == value(series, "ksmwatch_mappings")
 
 
-def test_series_by_process_can_be_turned_off() -> None:
+def test_series_by_process_are_there_when_asked_for() -> None:
     found = names(scrape(snapshot(), processes=False))
     assert names(scrape(snapshot())) - found == {
         spec.exposed for spec in CATALOGUE if spec.name.startswith("ksmwatch_process_")

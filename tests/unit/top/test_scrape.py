@@ -29,7 +29,7 @@ UNTOLD = {
 }
 
 
-ALL = Series()
+ALL = Series(processes=True)
 
 
 def text(made: Snapshot, series: Series = ALL) -> str:
