@@ -11,7 +11,7 @@ VM := tests/vm/run
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
 PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux
 
-.PHONY: help demo test test-unit test-kernel soak accuracy bench-top screenshot lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test test-unit test-kernel soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -44,6 +44,20 @@ soak: setup workload kernels ## Random programs against the page tables: SEED= O
 
 accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: docs/accuracy.md
 	@$(BIN)/python -m bench.accuracy
+
+# In the order in which they run. Each writes bench/results/NAME.json.
+BENCHES := hotpath
+
+bench: ## Every benchmark, then docs/overhead.md
+	@for name in $(BENCHES); do $(MAKE) --no-print-directory bench-$$name || exit 1; done
+	@$(MAKE) --no-print-directory bench-report
+
+bench-report: setup ## docs/overhead.md and its plots, from what was measured last
+	@$(BIN)/python -m bench.report
+
+bench-hotpath: setup workload kernels ## Cost of the hooks, in instructions, on every test kernel
+	@deploy/packages bpftrace
+	@$(BIN)/python -m bench.hotpath
 
 bench-top: setup ## CPU time of ksmwatch top per refresh, with 5,000 processes: docs/top.md
 	@$(BIN)/python -m bench.top

@@ -1,0 +1,58 @@
+"""`make bench-report`: docs/overhead.md and its plots, from what bench/results has.
+
+The page is a pure function of the committed results, and a unit test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+
+from bench import hotpath, results
+from bench.results import Goal, Result, table
+
+# In the order of the page. A benchmark without a result has no section.
+BENCHMARKS: tuple[ModuleType, ...] = (hotpath,)
+PAGE = results.ROOT / "docs/overhead.md"
+
+
+def measured() -> dict[str, Result]:
+    """The last result of each benchmark that has one."""
+    found = {benchmark.NAME: results.load(benchmark.NAME) for benchmark in BENCHMARKS}
+    return {name: result for name, result in found.items() if result is not None}
+
+
+def goals_table(goals: Sequence[Goal]) -> str:
+    """Each goal as met, or missed and why."""
+    rows = [
+        (goal.goal, goal.reached, "met" if goal.met else f"**missed**: {goal.why}")
+        for goal in goals
+    ]
+    return table(("goal", "reached", ""), rows)
+
+
+def document(found: Mapping[str, Result]) -> str:
+    """The whole page."""
+    present = [each for each in BENCHMARKS if each.NAME in found]
+    goals = [goal for each in present for goal in each.goals(found[each.NAME])]
+    sections = [each.section(found[each.NAME]).strip() for each in present]
+    head = (
+        "Made by `make bench` from `bench/results/`; do not edit. Each section names its command, "
+        "date, kernels and method."
+    )
+    parts = ["# Overhead", head, "## Goals", goals_table(goals), *sections]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Write the page and its plots."""
+    found = measured()
+    PAGE.write_text(document(found), encoding="utf-8")
+    for benchmark in BENCHMARKS:
+        if benchmark.NAME in found and hasattr(benchmark, "figures"):
+            for name, figure in benchmark.figures(found[benchmark.NAME]).items():
+                figure.savefig(PAGE.parent / name, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
