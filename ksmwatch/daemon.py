@@ -16,7 +16,7 @@ from ksmwatch.facts import read_facts
 from ksmwatch.log import logger
 from ksmwatch.metrics import Series
 from ksmwatch.plan import warnings
-from ksmwatch.processes import Connector, ProcessTable
+from ksmwatch.processes import ProcessTable
 from ksmwatch.service import Desk, SocketServer
 from ksmwatch.watcher import Watcher, open_keep, start_backend
 from ksmwatch.web import WebServer, make_app
@@ -66,7 +66,7 @@ class Daemon:
                 logger.warning(warning)
         table = ProcessTable()
         watcher = Watcher(backend, facts, table, obstacle.sentence if obstacle else None)
-        Connector(table, watcher.losses).start()
+        watcher.follow_processes()
         servers: list[SocketServer | WebServer] = [sock, *webs]
         for server in servers:
             server.start()
@@ -93,7 +93,7 @@ class Daemon:
                 self._publish(watcher)
             # However often somebody asks: what is due is done.
             if time.monotonic() >= due:
-                watcher.backend.tick(self._tick_budget(watcher))
+                watcher.tick(self._tick_budget(watcher))
                 due = time.monotonic() + TICK_SECONDS
 
     def _publish(self, watcher: Watcher) -> None:

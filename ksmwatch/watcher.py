@@ -13,6 +13,7 @@ from ksmwatch.attach import AttachError
 from ksmwatch.audit import Policy
 from ksmwatch.backend import AuditState, Backend, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.config import Config
+from ksmwatch.connector import Connector
 from ksmwatch.errors import NoLiveError, SourceError
 from ksmwatch.exact import Reader, choose_reader
 from ksmwatch.facts import Facts
@@ -33,6 +34,8 @@ from ksmwatch.snapshot import Confidence, Process, Snapshot
 
 # More refusals than there are probes to choose from cannot happen.
 _ATTEMPTS = 12
+# Of a snapshot, to look whether processes are still in their cgroups.
+_CGROUP_BUDGET_SECONDS = 0.02
 
 
 class Nothing:
@@ -259,11 +262,28 @@ class Watcher:
         if state is not None and state.adopted:
             self._turnover.begin_after(((c.mm, c.account), c.moves) for c in backend.counts())
 
+    def follow_processes(self) -> None:
+        """Hear of changes of processes, so that not all of them are read for each snapshot."""
+        try:
+            self._table.follow(Connector())
+        except OSError:
+            self.losses["connector_lost"] += 1
+
+    def tick(self, budget: Budget) -> None:
+        """What is due about every second when nobody asks."""
+        self._catch_up()
+        self.backend.tick(budget)
+
+    def _catch_up(self) -> None:
+        self.losses["connector_lost"] += not self._table.catch_up()
+
     def snapshot(self, seconds: float) -> Snapshot:
         """The state now, after settling doubts for at most so many seconds."""
         began = time.monotonic()
         budget = Budget(seconds)
         self.backend.refresh(budget)
+        self._catch_up()
+        self._table.look_again(Budget(_CGROUP_BUDGET_SECONDS))
         numbers = sources.read_numbers(self._proc, self._sys, self._ksmd)
         self.losses["sources_unreadable"] += len(numbers.failures)
         shared = (numbers.ksm or {}).get("pages_shared")

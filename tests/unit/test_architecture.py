@@ -27,7 +27,7 @@ ORDER = (
     *("records", "loader", "keep", "adopt", "attach", "maps"),
     *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
-    *("owners", "processes", "rollup", "forecast", "snapshot"),
+    *("owners", "connector", "processes", "rollup", "forecast", "snapshot"),
     *("metrics", "watcher", "render", "why", "service", "web", "docs"),
     *("record", "oneshot", "check", "inspection", "diagnosis", "daemon"),
     *("top.__init__", "top.sample", "top.model", "top.columns", "top.header"),
@@ -41,7 +41,7 @@ PURE = (
     *("snapshot", "render", "why"),
     *("top.sample", "top.model", "top.columns", "top.header", "top.details"),
 )
-EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}
+EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes"}
 
 
 def path_of(module: str) -> Path:

@@ -48,7 +48,7 @@ def test_what_is_due_is_done_however_often_somebody_asks(
     backend.stop = stop
     monkeypatch.setattr(tested._desk, "wait_for_request", wait_for_request)
     monkeypatch.setattr(tested, "_publish", lambda _: published.append(1))
-    tested._loop(SimpleNamespace(backend=backend))  # type: ignore[arg-type]
+    tested._loop(SimpleNamespace(backend=backend, tick=backend.tick))  # type: ignore[arg-type]
     assert backend.ticks == 3
     # Once for being ready, then as often as was asked.
     assert len(published) == 1 if not wanted else len(published) > 1

@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
-import sys
-import types
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import cast
 
-import psutil
 import pytest
 
+from ksmwatch import sources
+from ksmwatch.backend import Budget
+from ksmwatch.connector import Connector
 from ksmwatch.owners import OwnerKind
-from ksmwatch.processes import CGROUP_SECONDS, Connector, Identity, ProcessTable
+from ksmwatch.processes import CGROUP_SECONDS, Identity, ProcessTable, full_name
 from tests.fakes import Clock
 
 
-class FakeProcess:
-    """psutil's view: a name for every pid but 404."""
+class FakeConnector:
+    """Says who has changed; None: something was not heard."""
 
-    asked = 0
+    def __init__(self) -> None:
+        self.told: list[int | None] = []
 
-    def __init__(self, pid: int) -> None:
-        if pid == 404:
-            raise psutil.NoSuchProcess(pid)
-        self._pid = pid
+    def changed(self) -> Iterator[int | None]:
+        """As told, once."""
+        while self.told:
+            yield self.told.pop(0)
 
-    def name(self) -> str:
-        """The long name."""
-        type(self).asked += 1
-        return f"name-of-{self._pid}"
+
+class Table(ProcessTable):
+    """A table that follows a connector, and counts what it reads."""
+
+    def __init__(self, proc: Path, clock: Clock | None = None) -> None:
+        super().__init__(proc, clock=clock or Clock())
+        self.connector = FakeConnector()
+        self.follow(cast(Connector, self.connector))
+        self.reads = 0
+
+    def _read(self, pid: int) -> Identity | None:
+        self.reads += 1
+        return super()._read(pid)
+
+    def hear(self, *pids: int | None) -> bool:
+        """The connector tells."""
+        self.connector.told = list(pids)
+        return self.catch_up()
+
+    def comm(self, pid: int) -> str | None:
+        """As the table has it."""
+        identity = self.identify(pid)
+        return None if identity is None else identity.comm
 
 
 @pytest.fixture
-def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("ksmwatch.processes.psutil.Process", FakeProcess)
-    FakeProcess.asked = 0
+def proc(tmp_path: Path) -> Path:
     return tmp_path
 
 
@@ -43,7 +61,6 @@ def put(proc: Path, pid: int, comm: bytes, ticks: int, parent: int = 1) -> None:
     """A process as /proc shows it, with a hostile name in stat."""
     directory = proc / str(pid)
     directory.mkdir(exist_ok=True)
-    (directory / "comm").write_bytes(comm + b"\n")
     (directory / "cmdline").write_bytes(b"/bin/" + comm + b"\0")
     (directory / "status").write_bytes(b"Name:\t" + comm + b"\nUmask:\t0\nUid:\t1000\t0\t0\t0\n")
     move(proc, pid, "/system.slice/a.service")
@@ -67,7 +84,7 @@ def owner_name(identity: Identity | None) -> str | None:
 def test_identity(proc: Path) -> None:
     put(proc, 7, b"tenant) 1 (x", 9000)
     identity = ProcessTable(proc).identify(7)
-    assert names(identity) == (9000, "tenant) 1 (x", "name-of-7")
+    assert names(identity) == (9000, "tenant) 1 (x", "tenant) 1 (x")
     assert identity is not None
     assert identity.owner.key == (OwnerKind.UNIT, "a.service")
     assert identity.cgroup == b"0::/system.slice/a.service\n"
@@ -99,14 +116,36 @@ def test_a_name_that_is_not_utf8(proc: Path) -> None:
     assert identity.comm == "\ufffd\ufffd"
 
 
+@pytest.mark.parametrize(
+    ("comm", "cmdline", "name"),
+    [
+        ("short", b"/bin/shorter\0", "short"),
+        ("fifteen-letters", b"/usr/bin/fifteen-letters-and-more\0-x\0", "fifteen-letters-and-more"),
+        ("fifteen-letters", b"fifteen-letters\0", "fifteen-letters"),
+        ("fifteen-letters", b"/usr/bin/python3\0fifteen-letters-x\0", "fifteen-letters"),
+        ("kworker/R-slub_", b"", "kworker/R-slub_"),
+        # Bytes count, not characters.
+        ("äöüäöüä", b"/bin/\xc3\xa4", "äöüäöüä"),
+        (
+            "1234567\u00e41234\u00e4",
+            "/bin/1234567\u00e41234\u00e4x".encode(),
+            "1234567\u00e41234\u00e4x",
+        ),
+    ],
+)
+def test_a_name_that_was_cut_off(comm: str, cmdline: bytes, name: str) -> None:
+    assert full_name(comm, cmdline) == name
+
+
 def test_no_such_process(proc: Path) -> None:
     table = ProcessTable(proc)
     assert table.identify(8) is None
     # It ended while it was looked at.
-    put(proc, 404, b"a", 1)
-    assert table.identify(404) is None
     put(proc, 9, b"a", 1)
     (proc / "9/stat").write_text("")
+    assert table.identify(9) is None
+    put(proc, 9, b"a", 1)
+    (proc / "9/status").unlink()
     assert table.identify(9) is None
 
 
@@ -118,182 +157,119 @@ def test_without_events_every_look_reads_anew(proc: Path) -> None:
     identity = table.identify(7)
     assert identity is not None
     assert identity.comm == "after"
-    assert FakeProcess.asked == 2
+    assert table.catch_up()
 
 
 def test_with_events_a_name_is_remembered_until_it_changes(proc: Path) -> None:
-    table = ProcessTable(proc)
-    table.following = True
+    table = Table(proc)
     put(proc, 7, b"before", 1)
     put(proc, 8, b"other", 1)
     first, other = table.identify(7), table.identify(8)
     put(proc, 7, b"after", 1)
     put(proc, 8, b"another", 1)
-    assert table.identify(7) == first
-    table.forget(7)
-    assert names(table.identify(7)) == (1, "after", "name-of-7")
-    assert table.identify(8) == other
-    table.forget()
-    assert names(table.identify(8)) == (1, "another", "name-of-8")
-    assert FakeProcess.asked == 4
+    assert table.identify(7) is first
+    assert table.hear(7, 99)
+    assert names(table.identify(7)) == (1, "after", "after")
+    assert table.identify(8) is other
+    assert table.reads == 3
+
+
+def test_when_an_event_was_lost_all_are_read_anew(proc: Path) -> None:
+    table = Table(proc)
+    for pid in (7, 8):
+        put(proc, pid, b"before", 1)
+        table.identify(pid)
+        put(proc, pid, b"after", 1)
+    assert not table.hear(7, None)
+    assert [table.comm(7), table.comm(8)] == ["after", "after"]
+    assert table.hear()
+
+
+PLENTY = Budget(1e9)
 
 
 def test_a_move_to_another_cgroup_is_seen_in_time(proc: Path) -> None:
     clock = Clock()
-    table = ProcessTable(proc, clock=clock)
-    table.following = True
+    table = Table(proc, clock)
     put(proc, 7, b"tenant", 1)
     table.identify(7)
     move(proc, 7, "/system.slice/b.service")
     clock.now += CGROUP_SECONDS - 1
+    table.look_again(PLENTY)
     assert owner_name(table.identify(7)) == "a.service"
     clock.now += 1
+    table.look_again(PLENTY)
     assert owner_name(table.identify(7)) == "b.service"
-    assert FakeProcess.asked == 2
+    assert table.reads == 2
 
 
 def test_who_stays_in_the_cgroup_is_not_read_anew(proc: Path) -> None:
     clock = Clock()
-    table = ProcessTable(proc, clock=clock)
-    table.following = True
+    table = Table(proc, clock)
     put(proc, 7, b"tenant", 1)
     first = table.identify(7)
     for _ in range(3):
         clock.now += CGROUP_SECONDS
+        table.look_again(PLENTY)
         assert table.identify(7) is first
     # After a look at the cgroup the time begins again.
     move(proc, 7, "/system.slice/b.service")
     clock.now += CGROUP_SECONDS - 1
+    table.look_again(PLENTY)
     assert table.identify(7) is first
-    assert FakeProcess.asked == 1
+    assert table.reads == 1
+
+
+def test_with_little_time_those_are_looked_at_that_were_not_for_longest(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    table = Table(proc, clock)
+    looked: list[int] = []
+
+    def look(directory: Path) -> bytes:
+        looked.append(int(directory.name))
+        clock.now += 1
+        return (directory / "cgroup").read_bytes()
+
+    for pid in (9, 7, 8):
+        put(proc, pid, b"tenant", 1)
+        table.identify(pid)
+    monkeypatch.setattr(sources, "read_cgroup", look)
+    clock.now += CGROUP_SECONDS
+    table.look_again(Budget(2, clock))
+    assert looked == [9, 7]
+    table.look_again(Budget(2, clock))
+    assert looked == [9, 7, 8]
 
 
 def test_who_ended_unnoticed_is_nobody(proc: Path) -> None:
     clock = Clock()
-    table = ProcessTable(proc, clock=clock)
-    table.following = True
+    table = Table(proc, clock)
     put(proc, 7, b"tenant", 1)
     table.identify(7)
     for path in (proc / "7").iterdir():
         path.unlink()
     (proc / "7").rmdir()
     clock.now += CGROUP_SECONDS
+    table.look_again(PLENTY)
     assert table.identify(7) is None
 
 
-@pytest.mark.parametrize(("changed", "remembered"), [(7, False), (None, False), (8, True)])
-def test_what_changes_while_it_is_read_is_not_remembered(
-    proc: Path, monkeypatch: pytest.MonkeyPatch, changed: int | None, *, remembered: bool
-) -> None:
-    table = ProcessTable(proc)
-    table.following = True
-    put(proc, 7, b"before", 1)
-
-    def name(self: FakeProcess) -> str:
-        # The connector's thread hears of an exec just now.
-        table.forget(changed)
-        return "read"
-
-    monkeypatch.setattr(FakeProcess, "name", name)
-    table.identify(7)
-    put(proc, 7, b"after", 1)
-    identity = table.identify(7)
-    assert identity is not None
-    assert identity.comm == ("before" if remembered else "after")
-
-
-EXEC, COMM, EXIT = 0x2, 0x200, 0x80000000
-FORK, UID, COREDUMP = 0x1, 0x4, 0x40000000
-
-
-@pytest.mark.parametrize(
-    ("what", "forgotten"),
-    [(EXEC, True), (COMM, True), (EXIT, True), (UID, True), (FORK, False), (COREDUMP, False)],
-)
-def test_which_events_make_it_forget(proc: Path, what: int, *, forgotten: bool) -> None:
-    table = ProcessTable(proc)
-    table.following = True
+def test_what_changes_while_it_is_read_is_read_again(proc: Path) -> None:
+    table = Table(proc)
     put(proc, 7, b"before", 1)
     table.identify(7)
+    # An exec between two of its files: the connector tells it afterwards.
     put(proc, 7, b"after", 1)
-    message = {"what": what, "process_tgid": 7, "process_pid": 70}
-    Connector(table, Counter())._take(message)
-    identity = table.identify(7)
-    assert identity is not None
-    assert identity.comm == ("after" if forgotten else "before")
-
-
-def test_a_message_without_an_event_is_nothing(proc: Path) -> None:
-    Connector(ProcessTable(proc), Counter())._take({})
-
-
-class FakeSocket:
-    """A process connector that says what it is told, breaks, and refuses the third listener."""
-
-    messages: tuple[tuple[dict[str, int], ...], ...] = ()
-    listeners = 0
-
-    def __enter__(self) -> Self:
-        type(self).listeners += 1
-        if self.listeners == 3:
-            raise PermissionError(1, "Operation not permitted")
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **kwargs: None
-
-    def get(self, msg_seq: int) -> tuple[dict[str, int], ...]:
-        """The next messages, then the end."""
-        if not type(self).messages:
-            raise OSError(105, "No buffer space available")
-        first, *rest = type(self).messages
-        type(self).messages = tuple(rest)
-        return first
-
-
-def test_a_broken_stream_of_events_ends_remembering_until_it_is_back(
-    proc: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = types.ModuleType("cn_proc")
-    marshal = type("ProcEventMarshal", (), {"msg_map": {}})
-    vars(fake).update(
-        ProcEventMarshal=marshal, ProcEventSocket=FakeSocket, proc_event_exec=object()
-    )
-    for name in ("pyroute2", "pyroute2.netlink"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    package = types.ModuleType("pyroute2.netlink.connector")
-    vars(package).update(cn_proc=fake)
-    monkeypatch.setitem(sys.modules, "pyroute2.netlink.connector", package)
-    monkeypatch.setattr(
-        FakeSocket, "messages", (({"what": EXIT, "process_tgid": 7},), ({"what": FORK},))
-    )
-    table, losses = ProcessTable(proc), Counter[str]()
-    put(proc, 7, b"before", 1)
-    followed: list[bool] = []
-
-    def forget(pid: int | None = None) -> None:
-        followed.append(table.following)
-
-    monkeypatch.setattr(table, "forget", forget)
-    monkeypatch.setattr("ksmwatch.processes._RETRY_SECONDS", 0)
-    connector = Connector(table, losses)
-    connector.start()
-    connector._thread.join()
-    # Once before it follows, for what was missed, and once for the exit; then once more.
-    assert followed == [False, True, False]
-    assert table.following is False
-    # It breaks twice, and the third time it cannot even begin.
-    assert losses == {"connector_lost": 3}
+    table.hear(7)
+    assert table.comm(7) == "after"
 
 
 def test_children_of_who_ended_are_read_anew(proc: Path) -> None:
     put(proc, 5, b"parent", 1)
     put(proc, 6, b"child", 2, parent=5)
-    table = ProcessTable(proc)
-    table.following = True
+    table = Table(proc)
 
     def parent_of_6() -> int | None:
         found = table.identify(6)
@@ -303,5 +279,8 @@ def test_children_of_who_ended_are_read_anew(proc: Path) -> None:
     assert parent_of_6() == 5
     put(proc, 6, b"child", 2, parent=1)
     assert parent_of_6() == 5
-    table.forget(5)
+    table.hear(5)
+    assert parent_of_6() == 1
+    # The child first, then its parent, then somebody whose parent is not known.
+    table.hear(6, 5, 1)
     assert parent_of_6() == 1

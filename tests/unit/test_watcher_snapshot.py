@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from pathlib import Path
 
-import psutil
 import pytest
 
 from ksmwatch.backend import Budget, Evidence, MapState, Mode
@@ -74,15 +73,7 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    class Named:
-        def __init__(self, pid: int) -> None:
-            self._pid = pid
-
-        def name(self) -> str:
-            return f"name-{self._pid}"
-
-    monkeypatch.setattr(psutil, "Process", Named)
+def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
@@ -93,8 +84,8 @@ def test_a_snapshot_joins_counts_names_and_the_kernels_numbers(host: Host) -> No
     host.proc.process(8, comm="large", merging=None)
     made = host.watch(FakeBackend(count(7, 3), count(8, 30, exact=False))).snapshot(0.5)
     assert [(p.pid, p.comm, p.name, p.mappings) for p in made.processes] == [
-        (8, "large", "name-8", 30),
-        (7, "small", "name-7", 3),
+        (8, "large", "large", 30),
+        (7, "small", "small", 3),
     ]
     large, small = made.processes
     assert (large.confidence, small.confidence) == (Confidence.ESTIMATED, Confidence.EXACT)
