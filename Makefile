@@ -11,7 +11,7 @@ VM := tests/vm/run
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
 PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux
 
-.PHONY: help demo test test-unit test-kernel soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test test-unit test-kernel test-alerts soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -27,6 +27,9 @@ test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 
 test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kernel
 	$(BIN)/python tests/kernel/run.py $(KERNELS)
+
+test-alerts: setup workload kernels ## Each alert provoked on a real kernel, in the real Prometheus and Alertmanager
+	$(BIN)/python tests/kernel/run.py 6.12 -- tests/alerts
 
 SEED ?= 1
 OPS ?= 20000

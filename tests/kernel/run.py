@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 VM = ROOT / "tests/vm"
 # Programs of which the real ones are tested against.
-PACKAGES = ("prometheus",)
+PACKAGES = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 # About equally long. A file that is in neither comes to the first.
 SECOND_SHARE = ("test_lifecycle.py", "test_survival.py")
 _TIMEOUT_SECONDS = 1500
@@ -32,7 +32,7 @@ def unpack_packages() -> dict[str, str]:
         path = subprocess.run(
             [VM / "debs", name], check=True, stdout=subprocess.PIPE, text=True
         ).stdout.strip()
-        found[f"DEB_{name.upper()}"] = path
+        found[f"DEB_{name.upper().replace('-', '_')}"] = path
     return found
 
 

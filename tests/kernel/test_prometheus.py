@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests import oracle
-from tests.kernel.daemon import Daemon, free_port
+from tests import oracle, provoke
+from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
+from tests.panels import queries
+from tests.prometheus import program, prometheus, query
 from tests.workload import Workload
 
-PROMETHEUS = Path(os.environ["DEB_PROMETHEUS"]) / "usr/bin"
 _DEADLINE_SECONDS = 180
 
 CONFIG = """\
@@ -30,39 +24,6 @@ scrape_configs:
   - job_name: ksmwatch
     static_configs: [{{targets: ['127.0.0.1:{port}']}}]
 """
-
-
-@contextmanager
-def prometheus(target: int, directory: Path) -> Iterator[int]:
-    """A Prometheus that scrapes a port every second; yields its own port."""
-    config = directory / "prometheus.yml"
-    config.write_text(CONFIG.format(port=target))
-    port = free_port()
-    server = subprocess.Popen(
-        [
-            PROMETHEUS / "prometheus",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={directory}/data",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--log.level=error",
-        ]
-    )
-    try:
-        yield port
-    finally:
-        server.kill()
-        server.wait()
-
-
-def query(port: int, expression: str) -> list[dict[str, Any]]:
-    """An instant query; empty while the server does not answer yet."""
-    url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-    try:
-        with urllib.request.urlopen(url) as answer:
-            result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-    except (urllib.error.URLError, ConnectionError):
-        return []
-    return result
 
 
 def wait_for_scrape(port: int, after: float) -> None:
@@ -83,7 +44,8 @@ def daemon() -> Iterator[Daemon]:
 
 
 def test_a_query_returns_what_the_page_tables_say(daemon: Daemon, ksm: Ksm, tmp_path: Path) -> None:
-    with Workload() as load, prometheus(daemon.port, tmp_path) as port:
+    config = CONFIG.format(port=daemon.port)
+    with Workload() as load, prometheus(config, tmp_path) as port:
         tenants = []
         for name, pages in (("tenant-a", 1009), ("tenant-b", 2003)):
             tenant = load.spawn(name)
@@ -116,7 +78,7 @@ def test_promtool_has_nothing_to_complain_about(daemon: Daemon, ksm: Ksm) -> Non
         ksm.merge_all()
         text = daemon.metrics()
     done = subprocess.run(
-        [PROMETHEUS / "promtool", "check", "metrics"],
+        [program("prometheus", "promtool"), "check", "metrics"],
         input=text,
         text=True,
         stdout=subprocess.PIPE,
@@ -124,3 +86,28 @@ def test_promtool_has_nothing_to_complain_about(daemon: Daemon, ksm: Ksm) -> Non
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_panel_of_the_dashboards_has_data(ksm: Ksm, tmp_path: Path) -> None:
+    with Daemon("--audit.cpu-percent=20") as daemon, Workload() as load:
+        config = CONFIG.format(port=daemon.port)
+        with prometheus(config, tmp_path) as port:
+            # A KSM page in an area that is not mergeable, or some panels would rightly be empty.
+            left = provoke.not_mergeable(load, ksm)
+            ksm.start()
+            process = next(p for p in daemon.snapshot()["processes"] if p["pid"] == left.parent.pid)
+            asked = queries(
+                {
+                    "$__rate_interval": "15s",
+                    "$__range": "1m",
+                    "$job": "ksmwatch",
+                    "$instance": f"127.0.0.1:{daemon.port}",
+                    "$pid": str(left.parent.pid),
+                    "$owner": process["owner"]["id"],
+                    "$top": "10",
+                }
+            )
+            deadline = time.monotonic() + _DEADLINE_SECONDS
+            while empty := [where for where, text in asked.items() if not query(port, text)]:
+                assert time.monotonic() < deadline, empty
+                time.sleep(1)

@@ -17,16 +17,10 @@ from grafana import build
 from ksmwatch import metrics
 from ksmwatch.metrics import CATALOGUE, Series
 from tests import made_up
+from tests.panels import BOARDS, PANELS, queries
 from tests.promtool import STANDARD, metrics_of, promtool
 
 FILES = build.generate()
-BOARDS: dict[str, dict[str, Any]] = {name: json.loads(text) for name, text in FILES.items()}
-PANELS: dict[str, dict[str, Any]] = {
-    f"{name}: {panel['title']}": panel
-    for name, board in BOARDS.items()
-    for panel in board["panels"]
-    if panel["type"] != "row"
-}
 # What Grafana puts in.
 FILLED_IN = {
     "$__rate_interval": "5m",
@@ -37,14 +31,6 @@ FILLED_IN = {
     "$owner": made_up.UNIT.id,
     "$top": "10",
 }
-
-
-def filled_in(text: str) -> str:
-    """An expression as Prometheus gets it."""
-    for variable, value in FILLED_IN.items():
-        text = text.replace(variable, value)
-    assert "$" not in text
-    return text
 
 
 # ---- files ----
@@ -205,9 +191,7 @@ def scraped() -> Iterator[dict[str, str]]:
 
 
 def test_every_query_gives_data_on_a_live_host(tmp_path: Path) -> None:
-    expressions = sorted(
-        {filled_in(target["expr"]) for panel in PANELS.values() for target in panel["targets"]}
-    )
+    expressions = sorted(set(queries(FILLED_IN).values()))
     document = {
         "evaluation_interval": "1m",
         "tests": [

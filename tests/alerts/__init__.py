@@ -1,0 +1,1 @@
+"""The shipped alerts, in the real Prometheus and Alertmanager, on real KSM."""

@@ -1,0 +1,29 @@
+"""One monitoring station for all tests, and KSM in a known state for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.alerts.shorten import shorten
+from tests.alerts.station import Station
+from tests.ksmctl import Ksm
+
+RULES = Path(__file__).resolve().parents[2] / "deploy/prometheus/ksmwatch.rules.yml"
+
+
+@pytest.fixture(scope="session")
+def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
+    """By the shipped rules, in which a minute is a second."""
+    directory = tmp_path_factory.mktemp("station")
+    with Station(directory, shorten(RULES.read_text())) as station:
+        yield station
+
+
+@pytest.fixture
+def ksm() -> Iterator[Ksm]:
+    """KSM: quick, stopped, nothing merged; so it is left as well."""
+    with Ksm() as control:
+        yield control

@@ -1,0 +1,59 @@
+"""Programs of somebody else on one kernel function, until no other can be attached."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from ksmwatch import libbpf
+from ksmwatch.loader import bpf_directory
+
+_MORE_THAN_THERE_CAN_BE = 100
+
+
+class Crowd:
+    """Fills a function's trampoline: BPF_MAX_TRAMP_LINKS of kernel/bpf/trampoline.c."""
+
+    def __init__(self, symbol: str) -> None:
+        os.environ["BCC_KERNEL_SOURCE"] = str(bpf_directory() / "headers")
+        import bcc
+
+        self._bcc = bcc
+        self._name = f"kfunc__{symbol}".encode()
+        text = f"int kfunc__{symbol}(unsigned long long *context) {{ return 0; }}"
+        self._module: Any = bcc.BPF(text=text)
+        self._descriptors: list[int] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
+        self._module.cleanup()
+
+    def press(self) -> None:
+        """One program more. Raises OSError when there is no room."""
+        # bcc loads a program once; the same program cannot be attached twice.
+        self._module.funcs.pop(self._name, None)
+        program = self._module.load_func(self._name, self._bcc.BPF.TRACING).fd
+        self._descriptors.append(program)
+        self._descriptors.append(libbpf.raw_tracepoint_open(program))
+
+    def fill(self) -> None:
+        """As many programs as there is room for."""
+        with suppress(OSError):
+            for _ in range(_MORE_THAN_THERE_CAN_BE):
+                self.press()
+            raise AssertionError("there is always room")
+
+    def leave(self) -> None:
+        """Take all of them off."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())

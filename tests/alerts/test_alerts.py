@@ -1,0 +1,300 @@
+"""Each alert is provoked, by doing the thing to the kernel or to the daemon; arrives; resolves.
+
+What else fires meanwhile is named as well: there may be nothing more.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import provoke
+from tests.alerts.crowd import Crowd
+from tests.alerts.station import DEADLINE_SECONDS, Station, Watched
+from tests.kernel.daemon import Daemon, free_port
+from tests.kernel.test_lifecycle import mergeable
+from tests.kernel.test_repair import MERGED, PINS, change_account, take_off
+from tests.ksmctl import Ksm
+from tests.prometheus import program
+from tests.workload import Workload
+
+pytestmark = pytest.mark.timeout(900)
+
+KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
+HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
+HUGE = 2 << 20
+PINNED = f"--state.pin-path={PINS}"
+# So old a daemon must be before its losses count.
+GROWN_UP_SECONDS = 18
+HOST = "host"
+
+
+@pytest.fixture(scope="module")
+def host(station: Station) -> Iterator[Daemon]:
+    """The daemon of most tests, which is a minute old, as it were."""
+    began = time.monotonic()
+    with Daemon(PINNED, "--audit.cpu-percent=20", "--probes=fentry") as daemon:
+        station.watch(HOST, daemon.port)
+        time.sleep(max(0.0, began + GROWN_UP_SECONDS - time.monotonic()))
+        yield daemon
+        station.forget(HOST)
+        assert daemon.stop() == 0
+
+
+@pytest.fixture
+def seen(station: Station, host: Daemon) -> Iterator[Watched]:
+    """What is told about it."""
+    with Watched(station, HOST) as seen:
+        yield seen
+
+
+@contextmanager
+def another(station: Station, instance: str, *options: str) -> Iterator[Watched]:
+    """A daemon with options of its own."""
+    with Daemon(*options) as daemon:
+        station.watch(instance, daemon.port)
+        with Watched(station, instance) as seen:
+            yield seen
+        station.forget(instance)
+        daemon.stop()
+
+
+# ---- KSM ----
+
+
+def test_mappings_that_the_kernel_left(seen: Watched, ksm: Ksm) -> None:
+    with Workload() as load:
+        left = provoke.not_mergeable(load, ksm)
+        ksm.unmerge()
+        notice = seen.fires("KsmMappingsLeftAfterUnmerge")
+        assert notice.annotations["description"].endswith("Pages: 1.")
+        left.child.kill()
+        seen.resolves("KsmMappingsLeftAfterUnmerge")
+
+
+def test_mappings_that_nobody_could_read_after_unmerging(station: Station, ksm: Ksm) -> None:
+    alerts = ("KsmUnmergeUnfinished", "KsmwatchEstimatedTooLong")
+    with another(station, "unread", "--audit.heal=false") as seen, Workload() as load:
+        left = provoke.not_mergeable(load, ksm)
+        ksm.unmerge()
+        seen.fires(*alerts)
+        left.child.kill()
+        left.parent.kill()
+        seen.resolves(*alerts)
+
+
+def test_pages_that_a_stopped_ksm_keeps(seen: Watched, ksm: Ksm) -> None:
+    with Workload() as load:
+        mergeable(load, "a", 211)
+        ksm.merge_all()
+        seen.fires("KsmPagesKept")
+        ksm.unmerge()
+        seen.resolves("KsmPagesKept")
+
+
+def memory_available() -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def test_unmerging_that_would_not_fit(seen: Watched, ksm: Ksm) -> None:
+    with Workload() as load:
+        mergeable(load, "a", 70_001)
+        ksm.merge_all(stop=False)
+        ksm.write("sleep_millisecs", 500)
+        # Reserved for somebody else: 240 MiB stay, and 273 would be needed.
+        HUGE_PAGES.write_text(str((memory_available() - (240 << 20)) // HUGE))
+        try:
+            seen.fires("KsmUnmergeWouldNotFit")
+        finally:
+            HUGE_PAGES.write_text("0")
+        seen.resolves("KsmUnmergeWouldNotFit")
+
+
+def test_ksm_that_is_not_worth_it(seen: Watched, ksm: Ksm) -> None:
+    alerts = ("KsmCostsMoreThanItSaves", "KsmdCpuPerByteHigh")
+    with Workload() as load:
+        # Nothing is equal, and ksmd keeps 64 bytes for each page of each process.
+        parent = load.spawn("parent")
+        parent.map("heap", 16384)
+        parent.fill("heap", 0, 16384, seed=3, modulo=0)
+        parent.madvise("heap", 0, 16384, "mergeable")
+        for n in range(18):
+            parent.fork(f"child-{n}")
+        ksm.start()
+        seen.fires(*alerts)
+        ksm.stop()
+        seen.resolves(*alerts)
+
+
+def test_a_storm_of_copies_on_write(seen: Watched, ksm: Ksm) -> None:
+    with Workload() as load:
+        tenant = mergeable(load, "a", 60_000)
+        ksm.merge_all(stop=False)
+        ksm.write("sleep_millisecs", 500)
+        for first in range(0, 60_000, 1000):
+            tenant.write("heap", first, 1000)
+            time.sleep(0.4)
+        seen.fires("KsmCowBreakStorm")
+        seen.resolves("KsmCowBreakStorm")
+
+
+def test_merging_that_stands_still(seen: Watched, ksm: Ksm) -> None:
+    with Workload() as load:
+        tenant = mergeable(load, "a", 211)
+        tenant.write("heap", 0, 100)
+        ksm.merge_all(stop=False)
+        assert ksm.read("pages_unshared") > 0
+        ksm.write("sleep_millisecs", 3_600_000)
+        seen.fires("KsmMergingStalled")
+        ksm.write("sleep_millisecs", 100)
+        seen.resolves("KsmMergingStalled")
+
+
+def test_a_limit_of_sharing_that_was_reached(seen: Watched) -> None:
+    with Ksm(max_page_sharing=2) as ksm, Workload() as load:
+        mergeable(load, "a", 9001)
+        ksm.merge_all(stop=False)
+        ksm.write("sleep_millisecs", 500)
+        seen.fires("KsmMaxPageSharingReached")
+        ksm.unmerge()
+        seen.resolves("KsmMaxPageSharingReached")
+
+
+# ---- the daemon ----
+
+
+def test_a_daemon_that_was_killed(station: Station, ksm: Ksm) -> None:
+    with Daemon() as daemon, Watched(station, "down") as seen:
+        station.watch("down", daemon.port)
+        daemon.process.kill()
+        seen.fires("KsmwatchDown")
+        with Daemon() as successor:
+            station.watch("down", successor.port)
+            seen.resolves("KsmwatchDown")
+            station.forget("down")
+
+
+@contextmanager
+def node_exporter(directory: Path) -> Iterator[int]:
+    """The real one, which serves text files; yields its port."""
+    port = free_port()
+    server = subprocess.Popen(
+        [
+            program("prometheus-node-exporter", "prometheus-node-exporter"),
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+            *("--collector.disable-defaults", "--collector.textfile"),
+            f"--collector.textfile.directory={directory}",
+        ]
+    )
+    try:
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_numbers_that_nobody_renews(
+    station: Station, host: Daemon, ksm: Ksm, tmp_path: Path
+) -> None:
+    def write() -> None:
+        # The rest is about the process, of which node_exporter has the same of its own.
+        ours = [line for line in host.metrics().splitlines() if "ksmwatch_" in line]
+        (tmp_path / "ksmwatch.prom").write_text("\n".join(ours) + "\n")
+
+    write()
+    with node_exporter(tmp_path) as port, Watched(station, "stale") as seen:
+        station.watch("stale", port)
+        seen.fires("KsmwatchStale")
+        write()
+        seen.resolves("KsmwatchStale")
+        station.forget("stale")
+
+
+def test_polling_where_live_counts_were_expected(station: Station, ksm: Ksm) -> None:
+    with Watched(station, "polling") as seen:
+        KPROBES.write_text("0")
+        try:
+            with Daemon("--probes=kprobe") as daemon:
+                station.watch("polling", daemon.port)
+                seen.fires("KsmwatchPolling")
+        finally:
+            KPROBES.write_text("1")
+        with Daemon("--probes=kprobe") as successor:
+            station.watch("polling", successor.port)
+            seen.resolves("KsmwatchPolling")
+            station.forget("polling")
+
+
+def test_a_probe_that_cannot_be_attached_any_more(host: Daemon, seen: Watched, ksm: Ksm) -> None:
+    alerts = ("KsmwatchAttachFailed", "KsmwatchProbeMissing", "KsmwatchSumUnknown")
+    with Crowd("folio_remove_rmap_ptes") as crowd, Workload() as load:
+        mergeable(load, "a", 211)
+        ksm.merge_all(stop=False)
+        ksm.write("sleep_millisecs", 500)
+        crowd.fill()
+        take_its_place(host, crowd)
+        # That the probe went is a loss itself.
+        seen.fires(*alerts, "KsmwatchEventsLost")
+        crowd.leave()
+        seen.resolves(*alerts, "KsmwatchEventsLost")
+
+
+def take_its_place(daemon: Daemon, crowd: Crowd) -> None:
+    """Take a probe of the daemon off, and be there before it puts it on again."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        take_off(daemon, "remove_rmap")
+        try:
+            crowd.press()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(1)
+        else:
+            return
+
+
+def test_a_count_that_was_wrong(seen: Watched, ksm: Ksm) -> None:
+    with Workload() as load:
+        tenant = mergeable(load, "a", 211)
+        ksm.merge_all(stop=False)
+        ksm.write("sleep_millisecs", 500)
+        change_account(tenant.pid, MERGED, 7)
+        seen.fires("KsmwatchDrift")
+        seen.resolves("KsmwatchDrift")
+
+
+def test_a_map_that_is_full(station: Station, ksm: Ksm) -> None:
+    alerts = ("KsmwatchEventsLost", "KsmwatchMapNearlyFull", "KsmwatchSumUnknown")
+    with another(station, "full", "--accounts.max=16") as seen, Workload() as load:
+        tenants = [mergeable(load, f"t{n}", 53 + n) for n in range(19)]
+        time.sleep(GROWN_UP_SECONDS)
+        ksm.merge_all(stop=False)
+        ksm.write("sleep_millisecs", 500)
+        seen.fires(*alerts)
+        for tenant in tenants[:10]:
+            tenant.kill()
+        seen.resolves(*alerts)
+
+
+def test_repairs_that_do_not_end(seen: Watched, ksm: Ksm) -> None:
+    with Workload() as load:
+        parent = load.spawn("parent")
+        parent.map("heap", 400)
+        parent.fill("heap", 0, 400, seed=3, modulo=1)
+        # More relatives than are walked to.
+        for n in range(140):
+            parent.fork(f"child-{n}")
+        ksm.start()
+        for first in range(0, 400, 20):
+            parent.madvise("heap", first, 20, "mergeable")
+            time.sleep(5)
+        seen.fires("KsmwatchRepairsOften")
+        ksm.stop()
+        seen.resolves("KsmwatchRepairsOften")
