@@ -27,7 +27,7 @@ _PLACES = (
 )
 _PAGES = (3001, 2003, 4001, 1009)
 _STEP_SECONDS = 5
-# Of 50 steps so many pass before the next chapter; one is told by what ksmd does in it.
+# ksmd scans for two chapters of so many steps, and stands still in the third.
 _CHAPTER = 12
 
 
@@ -91,8 +91,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("daemon", nargs="*", help="options of the daemon, after --")
     arguments = parser.parse_args(argv)
-    options = (f"--web.listen-address=:{arguments.port}", "--audit.cpu-percent=3")
+    options = (f"--web.listen-address=:{arguments.port}", *arguments.daemon)
     with Ksm() as ksm, Daemon(*options) as daemon, Workload() as load:
         print("ready", flush=True)
         live(load, ksm, arguments.seconds, random.Random(arguments.seed))

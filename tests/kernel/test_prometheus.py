@@ -89,7 +89,8 @@ def test_promtool_has_nothing_to_complain_about(daemon: Daemon, ksm: Ksm) -> Non
 
 
 def test_every_panel_of_the_dashboards_has_data(ksm: Ksm, tmp_path: Path) -> None:
-    with Daemon("--audit.cpu-percent=20") as daemon, Workload() as load:
+    options = ("--audit.cpu-percent=20", "--metrics.processes=true")
+    with Daemon(*options) as daemon, Workload() as load:
         config = CONFIG.format(port=daemon.port)
         with prometheus(config, tmp_path) as port:
             # A KSM page in an area that is not mergeable, or some panels would rightly be empty.

@@ -1,0 +1,116 @@
+"""`make test-alerts-healthy`: an hour of load on a healthy host, by the rules as they are shipped.
+
+Inside a test kernel, as root: `python -m tests.alerts.healthy --seconds 3600`. Random programs
+(tests/fuzz) merge, write, fork and exit, with pauses; every ten minutes the daemon is killed, or
+ended in good order, and another goes on. No alert may fire. Exit status 1: one did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.alerts.conftest import RULES
+from tests.alerts.station import Station
+from tests.fuzz import swap
+from tests.fuzz.fuzz import settings_of
+from tests.fuzz.generator import Generator
+from tests.kernel.daemon import Daemon
+from tests.ksmctl import Ksm
+
+HOST = "healthy"
+PINNED = "--state.pin-path=/sys/fs/bpf/ksmwatch-healthy"
+SCRAPE_SECONDS = 15
+RESTART_SECONDS = 600
+_OPERATIONS = 2000
+_PAUSE = 200
+_REST_SECONDS = 2
+
+
+class Watch:
+    """The daemon at the station, started again now and then."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._daemon = self._start()
+        self._begin = time.monotonic()
+        self.restarts = 0
+
+    def _start(self) -> Daemon:
+        daemon = Daemon(PINNED)
+        daemon.wait_until_ready()
+        self._station.watch(HOST, daemon.port)
+        return daemon
+
+    def restart_if_due(self) -> None:
+        """Killed and ended in good order by turns; in between nobody answers."""
+        if time.monotonic() - self._begin < RESTART_SECONDS:
+            return
+        if self.restarts % 2:
+            self._daemon.stop()
+        else:
+            self._daemon.process.kill()
+        self._daemon.__exit__(None, None, None)
+        self._daemon = self._start()
+        self._begin = time.monotonic()
+        self.restarts += 1
+
+    def losses(self) -> dict[str, int]:
+        """What this daemon has lost, of which some is in the nature of the load."""
+        return {kind: n for kind, n in self._daemon.snapshot()["losses"].items() if n}
+
+    def stop(self) -> None:
+        """End it."""
+        assert self._daemon.stop() == 0
+        self._daemon.__exit__(None, None, None)
+
+
+@contextmanager
+def watching() -> Iterator[tuple[Station, Watch]]:
+    """A station with the shipped rules, and a daemon."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Station(Path(directory), RULES.read_text(), SCRAPE_SECONDS) as station,
+    ):
+        watch = Watch(station)
+        yield station, watch
+        watch.stop()
+
+
+def load(watch: Watch, seed: int) -> None:
+    """One random program, with rests, as on a host that has something to do."""
+    with Ksm(**settings_of(seed)), Generator(seed, _OPERATIONS, _PAUSE) as generator:
+        for _ in generator:
+            time.sleep(_REST_SECONDS)
+            watch.restart_if_due()
+
+
+def main(argv: list[str]) -> int:
+    """Run it; 0 if no alert fired."""
+    parser = argparse.ArgumentParser(prog="python -m tests.alerts.healthy")
+    parser.add_argument("--seconds", type=float, default=3600)
+    arguments = parser.parse_args(argv)
+    with swap.ready(), watching() as (station, watch):
+        end = time.monotonic() + arguments.seconds
+        seed = 0
+        while time.monotonic() < end:
+            seed += 1
+            load(watch, seed)
+            pending = station.ask('count by (instance, alertname) (ALERTS{alertstate="pending"})')
+            print(
+                f"{time.strftime('%T')} seed {seed}, losses {watch.losses()}, {pending=}",
+                flush=True,
+            )
+        fired = sorted({notice.alert for notice in station.receiver.notices})
+        up = station.ask(f"sum_over_time(up[{arguments.seconds:.0f}s])")[HOST]
+    print(f"{seed} programs, {watch.restarts} restarts, {up:.0f} scrapes, alerts:", fired or "none")
+    return 1 if fired else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,203 @@
+"""`make test-fleet`: several guests, a Prometheus that scrapes them, and one above that.
+
+On the host: `python -m tests.fleet.run --seconds 180`. Uses the shipped rules and the shipped
+example of federation, of which only addresses and intervals are changed. With `--keep DIRECTORY`
+the first Prometheus's data stay there; `make pictures` draws them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.kernel.daemon import free_port
+from tests.kernel.run import unpack_packages
+from tests.panels import BOARDS, filled_in
+from tests.prometheus import prometheus, query
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOYED = ROOT / "deploy/prometheus"
+PORT = 10054
+_BOOT_SECONDS = 600
+_SETTLE_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Host:
+    """A guest: its name, its kernel, whose it is, and options of its daemon."""
+
+    name: str
+    kernel: str
+    tenant: str
+    options: tuple[str, ...] = ()
+
+
+HOSTS = (
+    Host("kvm-01", "6.12", "blue", ("--metrics.processes=true",)),
+    Host("kvm-02", "7.3", "blue"),
+    Host("kvm-03", "6.12", "green"),
+)
+
+
+@contextmanager
+def guest(host: Host, port: int, seconds: float, seed: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A guest whose daemon answers at a port of the loopback address."""
+    options = ["--kernel", host.kernel, "--memory", "800M", "--cpus", "1"]
+    command = [sys.executable, "-m", "tests.fleet.guest", "--port", str(PORT)]
+    command += ["--seconds", str(seconds), "--seed", str(seed), "--", *host.options]
+    process = subprocess.Popen(
+        [ROOT / "tests/vm/run", *options, "--publish", f"{port}:{PORT}", "--", *command],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def scraping(ports: dict[Host, int]) -> str:
+    """The configuration of the Prometheus that scrapes the hosts."""
+    targets = [
+        {
+            "targets": [f"127.0.0.1:{port}"],
+            "labels": {"instance": host.name, "cluster": "test", "tenant": host.tenant},
+        }
+        for host, port in ports.items()
+    ]
+    rules = [str(DEPLOYED / name) for name in ("ksmwatch.rules.yml", "fleet.rules.yml")]
+    return yaml.safe_dump(
+        {
+            "global": {"scrape_interval": "5s", "evaluation_interval": "5s"},
+            "rule_files": rules,
+            "scrape_configs": [{"job_name": "ksmwatch", "static_configs": targets}],
+        }
+    )
+
+
+def federating(port: int) -> str:
+    """The shipped example, with the address of the Prometheus below."""
+    document: dict[str, Any] = yaml.safe_load((DEPLOYED / "federation.yml").read_text())
+    document["global"]["scrape_interval"] = "5s"
+    (job,) = document["scrape_configs"]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+    return yaml.safe_dump(document)
+
+
+def value(port: int, expression: str) -> float:
+    """The one number that a query gives; not a number when there is none yet."""
+    rows = query(port, expression)
+    return float(rows[0]["value"][1]) if len(rows) == 1 else float("nan")
+
+
+def wait_for(what: str, done: Callable[[], bool], seconds: float) -> None:
+    """Returns when something is so."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"FAILED: {what}")
+        time.sleep(2)
+    print(f"ok: {what}", flush=True)
+
+
+def fleet_queries() -> list[str]:
+    """What the fleet dashboard asks."""
+    board = BOARDS["ksmwatch-fleet.json"]
+    values = {"$job": "ksmwatch", "$top": "10", "$__rate_interval": "30s"}
+    targets = [target for panel in board["panels"] for target in panel.get("targets", ())]
+    return [filled_in(target["expr"], values) for target in targets]
+
+
+def check(scraper: int, above: int) -> None:
+    """Host by host and in sum, at both levels."""
+    number = len(HOSTS)
+    wait_for(
+        f"{number} hosts answer, each counts live, and all sums are exact at a time",
+        lambda: (
+            value(scraper, 'sum(ksmwatch_confidence{level="exact"})') == number
+            and value(scraper, 'sum(ksmwatch_mode{mode="bpf"})') == number
+        ),
+        _BOOT_SECONDS,
+    )
+    wait_for(
+        "hosts merge",
+        lambda: value(scraper, "count(ksmwatch_saved_bytes > 0)") == number,
+        _SETTLE_SECONDS,
+    )
+    for tenant in {host.tenant for host in HOSTS}:
+        mine = sum(host.tenant == tenant for host in HOSTS)
+        wait_for(
+            f"tenant {tenant} has {mine} hosts, in the Prometheus above too",
+            lambda tenant=tenant, mine=mine: (  # type: ignore[misc]
+                value(above, f'tenant:ksmwatch_hosts_up:sum{{tenant="{tenant}"}}') == mine
+            ),
+            _SETTLE_SECONDS,
+        )
+    wait_for(
+        "every query of the fleet dashboard has data in the Prometheus above",
+        lambda: all(query(above, text) for text in fleet_queries()),
+        _SETTLE_SECONDS,
+    )
+
+
+def report(scraper: int, above: int) -> dict[str, float]:
+    """What a host costs in series, at both levels."""
+    return {
+        "series of a host, by owner": value(
+            scraper, 'count({instance="kvm-02", __name__=~"ksmwatch_owner_.*"})'
+        ),
+        "series of a host, other": value(
+            scraper,
+            'count({instance="kvm-02", __name__!~"ksmwatch_owner_.*|instance:.*|ALERTS.*"})',
+        ),
+        "series of a host, above": value(above, 'count({instance="kvm-02", __name__!~"ALERTS.*"})'),
+        "sums of a tenant": value(above, 'count({__name__=~"tenant:.*", tenant="blue"})'),
+    }
+
+
+def firing(scraper: int) -> list[str]:
+    """Alerts that fire."""
+    rows = query(scraper, 'ALERTS{alertstate="firing"}')
+    return [f"{row['metric']['alertname']} on {row['metric']['instance']}" for row in rows]
+
+
+def main(argv: list[str]) -> int:
+    """Run the fleet; 0 if all was as it should be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fleet.run")
+    parser.add_argument("--seconds", type=float, default=60, help="so long after all is well")
+    parser.add_argument("--keep", type=Path, help="leave the data of Prometheus here")
+    arguments = parser.parse_args(argv)
+    os.environ.update(unpack_packages())
+    with ExitStack() as stack:
+        directories = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
+        if arguments.keep:
+            arguments.keep.mkdir(parents=True, exist_ok=True)
+            directories[0] = arguments.keep
+        ports = {host: free_port() for host in HOSTS}
+        for seed, (host, port) in enumerate(ports.items()):
+            stack.enter_context(guest(host, port, 36_000, seed))
+        scraper = stack.enter_context(prometheus(scraping(ports), directories[0]))
+        above = stack.enter_context(prometheus(federating(scraper), directories[1]))
+        check(scraper, above)
+        time.sleep(arguments.seconds)
+        print(json.dumps(report(scraper, above), indent=1))
+        alerts = firing(scraper)
+        print("alerts that fire:", alerts or "none")
+    return 1 if alerts else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
