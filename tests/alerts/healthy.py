@@ -30,6 +30,9 @@ RESTART_SECONDS = 600
 _OPERATIONS = 2000
 _PAUSE = 200
 _REST_SECONDS = 2
+# They split an area into dozens, as no healthy program does. Each is a member of its fork family,
+# and of families of over 128 members KsmwatchRepairsOften rightly tells.
+_SPLITTING = ("advise", "mprotect", "mlock", "munlock", "unmergeable")
 
 
 class Watch:
@@ -84,7 +87,11 @@ def watching() -> Iterator[tuple[Station, Watch]]:
 
 def load(watch: Watch, seed: int) -> None:
     """One random program, with rests, as on a host that has something to do."""
-    with Ksm(**settings_of(seed)), Generator(seed, _OPERATIONS, _PAUSE) as generator:
+    without = [f"--without={verb}" for verb in _SPLITTING]
+    with (
+        Ksm(**settings_of(seed)),
+        Generator(seed, _OPERATIONS, _PAUSE, *without) as generator,
+    ):
         for _ in generator:
             time.sleep(_REST_SECONDS)
             watch.restart_if_due()

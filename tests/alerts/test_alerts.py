@@ -286,14 +286,15 @@ def test_a_map_that_is_full(station: Station, ksm: Ksm) -> None:
 def test_repairs_that_do_not_end(seen: Watched, ksm: Ksm) -> None:
     with Workload() as load:
         parent = load.spawn("parent")
-        parent.map("heap", 400)
-        parent.fill("heap", 0, 400, seed=3, modulo=1)
-        # More relatives than are walked to.
+        parent.map("heap", 600)
+        parent.fill("heap", 0, 600, seed=3, modulo=300)
+        # More relatives than are walked to, and all map the pages that are converted.
         for n in range(140):
             parent.fork(f"child-{n}")
         ksm.start()
-        for first in range(0, 400, 20):
-            parent.madvise("heap", first, 20, "mergeable")
+        for first in range(0, 300, 15):
+            parent.madvise("heap", first, 15, "mergeable")
+            parent.madvise("heap", first + 300, 15, "mergeable")
             time.sleep(5)
         seen.fires("KsmwatchRepairsOften")
         ksm.stop()
