@@ -16,7 +16,7 @@ RULES = Path(__file__).resolve().parents[2] / "deploy/prometheus/ksmwatch.rules.
 
 @pytest.fixture(scope="session")
 def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
-    """By the shipped rules, in which a minute is a second."""
+    """By the shipped rules, in which a minute is two seconds."""
     directory = tmp_path_factory.mktemp("station")
     with Station(directory, shorten(RULES.read_text())) as station:
         yield station

@@ -30,13 +30,13 @@ HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 HUGE = 2 << 20
 PINNED = f"--state.pin-path={PINS}"
 # So old a daemon must be before its losses count.
-GROWN_UP_SECONDS = 18
+GROWN_UP_SECONDS = 36
 HOST = "host"
 
 
 @pytest.fixture(scope="module")
 def host(station: Station) -> Iterator[Daemon]:
-    """The daemon of most tests, which is a minute old, as it were."""
+    """The daemon of most tests, which has been up for a while."""
     began = time.monotonic()
     with Daemon(PINNED, "--audit.cpu-percent=20", "--probes=fentry") as daemon:
         station.watch(HOST, daemon.port)
@@ -292,9 +292,9 @@ def test_repairs_that_do_not_end(seen: Watched, ksm: Ksm) -> None:
         for n in range(140):
             parent.fork(f"child-{n}")
         ksm.start()
-        for first in range(0, 300, 15):
-            parent.madvise("heap", first, 15, "mergeable")
-            parent.madvise("heap", first + 300, 15, "mergeable")
+        for first in range(0, 300, 10):
+            parent.madvise("heap", first, 10, "mergeable")
+            parent.madvise("heap", first + 300, 10, "mergeable")
             time.sleep(5)
         seen.fires("KsmwatchRepairsOften")
         ksm.stop()
