@@ -1,13 +1,15 @@
 """`make test-alerts-healthy`: an hour of load on a healthy host, by the rules as they are shipped.
 
 Inside a test kernel, as root: `python -m tests.alerts.healthy --seconds 3600`. Random programs
-(tests/fuzz) merge, write, fork and exit, with pauses; every ten minutes the daemon is killed, or
-ended in good order, and another goes on. No alert may fire. Exit status 1: one did.
+(tests/fuzz) map, merge, write, move, swap, exec and exit, and beside them tenants (tests/fleet) that
+fork, with pauses. In the first quarter of an hour the daemon is killed, ended in good order and
+killed, and another goes on each time. No alert may fire. Exit status 1: one did.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import tempfile
 import time
@@ -17,22 +19,24 @@ from pathlib import Path
 
 from tests.alerts.conftest import RULES
 from tests.alerts.station import Station
+from tests.fleet.guest import Tenants
 from tests.fuzz import swap
-from tests.fuzz.fuzz import settings_of
 from tests.fuzz.generator import Generator
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
+from tests.workload import Workload
 
 HOST = "healthy"
 PINNED = "--state.pin-path=/sys/fs/bpf/ksmwatch-healthy"
 SCRAPE_SECONDS = 15
-RESTART_SECONDS = 600
+RESTART_SECONDS = 300
+RESTARTS = 3
 _OPERATIONS = 2000
 _PAUSE = 200
 _REST_SECONDS = 2
-# They split an area into dozens, as no healthy program does. Each is a member of its fork family,
-# and of families of over 128 members KsmwatchRepairsOften rightly tells.
-_SPLITTING = ("advise", "mprotect", "mlock", "munlock", "unmergeable")
+# The fuzzer's areas are split into dozens, each of which is a member of its fork family; of families
+# of over 128 members KsmwatchRepairsOften rightly tells. So the tenants do the forking.
+_WITHOUT = ("--without=fork",)
 
 
 class Watch:
@@ -52,7 +56,7 @@ class Watch:
 
     def restart_if_due(self) -> None:
         """Killed and ended in good order by turns; in between nobody answers."""
-        if time.monotonic() - self._begin < RESTART_SECONDS:
+        if self.restarts == RESTARTS or time.monotonic() - self._begin < RESTART_SECONDS:
             return
         if self.restarts % 2:
             self._daemon.stop()
@@ -85,14 +89,11 @@ def watching() -> Iterator[tuple[Station, Watch]]:
         watch.stop()
 
 
-def load(watch: Watch, seed: int) -> None:
+def load(watch: Watch, tenants: Tenants, seed: int) -> None:
     """One random program, with rests, as on a host that has something to do."""
-    without = [f"--without={verb}" for verb in _SPLITTING]
-    with (
-        Ksm(**settings_of(seed)),
-        Generator(seed, _OPERATIONS, _PAUSE, *without) as generator,
-    ):
+    with Generator(seed, _OPERATIONS, _PAUSE, *_WITHOUT) as generator:
         for _ in generator:
+            tenants.act()
             time.sleep(_REST_SECONDS)
             watch.restart_if_due()
 
@@ -102,12 +103,19 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.alerts.healthy")
     parser.add_argument("--seconds", type=float, default=3600)
     arguments = parser.parse_args(argv)
-    with swap.ready(), watching() as (station, watch):
+    with (
+        swap.ready(),
+        Ksm(pages_to_scan=500, sleep_millisecs=20) as ksm,
+        watching() as (station, watch),
+        Workload() as workload,
+    ):
+        ksm.start()
+        tenants = Tenants(workload, random.Random(1))
         end = time.monotonic() + arguments.seconds
         seed = 0
         while time.monotonic() < end:
             seed += 1
-            load(watch, seed)
+            load(watch, tenants, seed)
             pending = station.ask('count by (instance, alertname) (ALERTS{alertstate="pending"})')
             print(
                 f"{time.strftime('%T')} seed {seed}, losses {watch.losses()}, {pending=}",
