@@ -1,9 +1,9 @@
 """`make test-alerts-healthy`: an hour of load on a healthy host, by the rules as they are shipped.
 
 Inside a test kernel, as root: `python -m tests.alerts.healthy --seconds 3600`. Random programs
-(tests/fuzz) map, merge, write, move, swap, exec and exit, and beside them tenants (tests/fleet) that
-fork, with pauses. In the first quarter of an hour the daemon is killed, ended in good order and
-killed, and another goes on each time. No alert may fire. Exit status 1: one did.
+(tests/fuzz) map, merge, write, move, swap, exec and exit, and beside them tenants (tests/fleet)
+that fork, with pauses. In the first quarter of an hour the daemon is killed, ended in good order
+and killed, and another goes on each time. No alert may fire. Exit status 1: one did.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ RESTARTS = 3
 _OPERATIONS = 2000
 _PAUSE = 200
 _REST_SECONDS = 2
-# The fuzzer's areas are split into dozens, each of which is a member of its fork family; of families
-# of over 128 members KsmwatchRepairsOften rightly tells. So the tenants do the forking.
+# The fuzzer's areas are split into dozens, each of which is a member of its fork family; of
+# families of over 128 members KsmwatchRepairsOften rightly tells. So the tenants do the forking.
 _WITHOUT = ("--without=fork",)
 
 
