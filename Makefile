@@ -11,7 +11,7 @@ VM := tests/vm/run
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
 PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux
 
-.PHONY: help demo test test-unit test-kernel test-alerts soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test test-unit test-kernel test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -29,7 +29,13 @@ test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kerne
 	$(BIN)/python tests/kernel/run.py $(KERNELS)
 
 test-alerts: setup workload kernels ## Each alert provoked on a real kernel, in the real Prometheus and Alertmanager
-	$(BIN)/python tests/kernel/run.py 6.12 -- tests/alerts
+	$(BIN)/python tests/kernel/run.py 6.12 -- tests/alerts/test_alerts.py
+
+test-alerts-healthy: setup workload kernels ## An hour of load on a healthy host: no alert may fire
+	@$(BIN)/python -m tests.alerts.healthy
+
+test-fleet: setup workload kernels ## Three guests, a Prometheus that scrapes them, and one above
+	@$(BIN)/python -m tests.fleet.run
 
 SEED ?= 1
 OPS ?= 20000
@@ -81,6 +87,10 @@ format: setup ## Rewrite the sources in the project's format
 
 docs: setup ## Regenerate what is generated below docs/
 	$(BIN)/python -m ksmwatch.docs
+
+pictures: setup workload kernels ## Draw the dashboards with Grafana's UI components: docs/pictures
+	@deploy/packages nodejs npm chromium
+	@$(BIN)/python -m grafana.draw
 
 dashboards: setup ## Regenerate grafana/dashboards from the code in grafana/
 	$(BIN)/python -m grafana.build

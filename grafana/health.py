@@ -56,7 +56,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         Panel(
             Kind.CELL,
-            "Miscounted at the end (pages)",
+            "Miscounted (pages)",
             "Counts that passed for exact and were not 0 when the kernel freed the address space. "
             "Should be 0.",
             "short",
@@ -110,29 +110,11 @@ def _trust() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Losses by kind",
-            "What was lost, or repaired; the runbook page KsmwatchEventsLost explains each kind.",
+            "What was lost, or repaired. The runbook pages KsmwatchEventsLost and "
+            "KsmwatchRepairsOften explain each kind.",
             "short",
             {"{{kind}}": f"increase(ksmwatch_losses_total{{{HERE}}}[$__rate_interval])"},
             HOST_UID,
-        ),
-        Panel(
-            Kind.TABLE,
-            "Probes",
-            "The plan: which function shows which event, by which mechanism, and how many runs of "
-            "its programs the kernel has skipped.",
-            "short",
-            {
-                "attached": f"ksmwatch_probe_attached{{{HERE}}}",
-                "skipped": f"ksmwatch_probe_missed_total{{{HERE}}}",
-            },
-            HOST_UID,
-            columns=(
-                Column("event", "Event", "string"),
-                Column("symbol", "Function", "string"),
-                Column("mechanism", "Mechanism", "string"),
-                Column("Value #A", "Attached", "none", {"0": ("no", YELLOW), "1": ("yes", GREEN)}),
-                Column("Value #B", "Skipped runs"),
-            ),
         ),
         Panel(
             Kind.GRAPH,
@@ -144,6 +126,7 @@ def _trust() -> tuple[Panel, ...]:
                 "rounds": f"increase(ksmwatch_audit_rounds_total{{{HERE}}}[$__rate_interval])",
             },
             PROCESSES,
+            width=8,
         ),
         Panel(
             Kind.GRAPH,
@@ -159,16 +142,39 @@ def _trust() -> tuple[Panel, ...]:
                 f"{{{HERE}}}[$__rate_interval])",
             },
             PROCESSES,
+            width=8,
         ),
         Panel(
             Kind.BARS,
-            "Mappings in areas that are not mergeable (pages)",
-            "Owners that have KSM pages where none should be, at their last audit: ksmwatch "
-            "audit prints processes and addresses. Without any there is no data.",
+            "Stray mappings (pages)",
+            "Owners that have KSM pages in areas that are not mergeable, at their last audit: "
+            "ksmwatch audit prints processes and addresses. Without any there is no data.",
             "short",
             {"{{name}}": f"topk(10, ksmwatch_owner_stray_mappings{{{HERE}}} > 0)"},
             OWNERS,
+            width=8,
             steps=((None, YELLOW),),
+        ),
+        Panel(
+            Kind.TABLE,
+            "Probes",
+            "The plan: which function shows which event, by which mechanism, and how many runs of "
+            "its programs the kernel has skipped.",
+            "short",
+            {
+                "attached": f"ksmwatch_probe_attached{{{HERE}}}",
+                "skipped": f"ksmwatch_probe_missed_total{{{HERE}}}",
+            },
+            HOST_UID,
+            width=24,
+            height=13,
+            columns=(
+                Column("event", "Event", "string"),
+                Column("symbol", "Function", "string"),
+                Column("mechanism", "Mechanism", "string"),
+                Column("Value #A", "Attached", "none", {"0": ("no", YELLOW), "1": ("yes", GREEN)}),
+                Column("Value #B", "Skipped runs"),
+            ),
         ),
     )
 

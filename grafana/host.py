@@ -21,6 +21,14 @@ RUN = {
     "2": ("unmerged, stopped", GREY),
 }
 CONFIDENCE = {"0": ("exact", GREEN), "1": ("estimated", YELLOW), "2": ("unknown", RED)}
+CONFIDENT = {"exact": GREEN, "estimated": YELLOW}
+RESIDUE = {
+    "merged": GREEN,
+    "kept": BLUE,
+    "unmerging": GREY,
+    "unverified": YELLOW,
+    "left": RED,
+}
 MODE = {"0": ("none: no KSM", GREY), "1": ("poll", YELLOW), "2": ("bpf", GREEN)}
 
 
@@ -183,11 +191,12 @@ def _reconciliation() -> tuple[Panel, ...]:
             "short",
             {"{{kind}}": f"ksmwatch_residue_mappings{{{HERE}}}"},
             HEALTH,
+            colors=RESIDUE,
         ),
         Panel(
             Kind.CELL,
-            "run has its value for at least",
-            "Since when /sys/kernel/mm/ksm/run is what it is; begins anew with the daemon.",
+            "run unchanged for",
+            "How old the value of /sys/kernel/mm/ksm/run is at least; begins anew with the daemon.",
             "s",
             {"age": f"ksmwatch_kernel_run_age_seconds{{{HERE}}}"},
             HEALTH,
@@ -203,6 +212,7 @@ def _reconciliation() -> tuple[Panel, ...]:
             {"{{confidence}}": f"ksmwatch_processes{{{HERE}}}"},
             HEALTH,
             width=8,
+            colors=CONFIDENT,
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.host import HERE, HOST, JOB
+from grafana.host import CONFIDENT, HERE, HOST, JOB
 from grafana.host import UID as HOST_UID
 from grafana.parts import BLUE, Board, Column, Kind, Panel, Variable, drill
 from grafana.processes import TOP
@@ -99,10 +99,10 @@ def _all() -> tuple[Panel, ...]:
                 Column("id", "Id", "string", link=CLOSER_ROW),
                 Column("Value #A", "Mappings (pages)"),
                 Column("Value #B", "Memory", "bytes"),
-                Column("Value #C", "Kernel's number (pages)"),
+                Column("Value #C", "Kernel (pages)"),
                 Column("Value #D", "Stray (pages)"),
                 Column("Value #E", "Processes"),
-                Column("Value #F", "Of which estimated"),
+                Column("Value #F", "Estimated"),
             ),
         ),
     )
@@ -128,6 +128,7 @@ def _one() -> tuple[Panel, ...]:
             "short",
             {"{{confidence}}": f"ksmwatch_owner_processes{{{THIS}}}"},
             PROCESSES,
+            colors=CONFIDENT,
         ),
         Panel(
             Kind.GRAPH,

@@ -50,7 +50,7 @@ class Panel:
     `queries`: expressions by legend. In a table the legends only tell them apart; its columns
     are labels and `Value #A`, `Value #B` and so on. `more`: uid of the dashboard that tells more.
     `steps`: colour from each value on, the first from the beginning. `states`: text and colour
-    by value.
+    by value. `colors`: of the series whose names say whether all is well.
     """
 
     kind: Kind
@@ -65,6 +65,7 @@ class Panel:
     states: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     columns: Sequence[Column] = ()
     link: str = ""
+    colors: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,9 @@ def _panel(panel: Panel, number: int) -> _Builder:
         made.mappings([_states(panel.states)])
     if panel.link:
         made.data_links([_data_link(panel.link)])
+    for name, color in panel.colors.items():
+        fixed = {"mode": "fixed", "fixedColor": color}
+        made.override_by_name(name, [models.DynamicConfigValue("color", fixed)])
     for letter, (legend, expression) in zip(ascii_uppercase, panel.queries.items(), strict=False):
         made.with_target(_query(letter, legend, expression, panel.kind))
     return made

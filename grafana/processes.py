@@ -94,7 +94,7 @@ def _first() -> tuple[Panel, ...]:
                 Column("comm", "Name", "string"),
                 Column("Value #A", "Mappings (pages)"),
                 Column("Value #B", "Memory", "bytes"),
-                Column("Value #C", "Kernel's number (pages)"),
+                Column("Value #C", "Kernel (pages)"),
                 Column("Value #D", "Lag (pages)"),
                 Column(
                     "Value #E",

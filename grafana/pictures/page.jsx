@@ -147,10 +147,16 @@ function viewOf(board, parameters) {
   return { from, to, step, chosen, variables };
 }
 
+/** JSON has no infinity: the first step is null there. Grafana does this when it loads a panel. */
+function restoreThresholds(panel) {
+  panel.fieldConfig.defaults.thresholds.steps[0].value = -Infinity;
+}
+
 async function draw() {
   const parameters = new URLSearchParams(location.search);
   await initPluginTranslations('ksmwatch');
   const board = await (await fetch(`/dashboards/${parameters.get('dashboard')}.json`)).json();
+  board.panels.filter((panel) => panel.type !== 'row').forEach(restoreThresholds);
   const view = viewOf(board, parameters);
   const answers = await Promise.all(
     board.panels.map((panel) => (panel.type === 'row' ? null : dataOf(panel, view)))

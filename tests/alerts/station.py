@@ -188,6 +188,11 @@ class Station:
         """Scrape it no more."""
         (self._targets / f"{instance}.json").unlink()
 
+    def pending(self) -> list[str]:
+        """Alerts that would fire if it went on."""
+        rows = query(self.port, 'ALERTS{alertstate="pending"}')
+        return sorted({row["metric"]["alertname"] for row in rows})
+
     def ask(self, expression: str) -> dict[str, float]:
         """The answers to a query, by instance."""
         rows = query(self.port, expression)
