@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ksmwatch.config import Config
+
 _Pids = Callable[[], Iterable[int]]
 
 # However long nothing was audited, one tick must not take longer than this.
@@ -25,6 +27,11 @@ class Policy:
 
     share: float = 0.005
     heal: bool = True
+
+    @classmethod
+    def of(cls, settings: Config) -> Policy:
+        """The one that was configured."""
+        return cls(settings.audit_cpu_percent / 100, settings.audit_heal)
 
 
 DEFAULT_POLICY = Policy()

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ksmwatch.areas import Area
+from ksmwatch.config import Config
 from ksmwatch.ledger import Count
 from ksmwatch.reconcile import RunWatch
 
@@ -109,6 +110,9 @@ class Backend(Protocol):
     def doubt(self) -> str | None:
         """Why the host's sum is not known, if it is not: one clause."""
 
+    def configure(self, settings: Config) -> None:
+        """Take the settings that can change while it counts."""
+
     def tick(self, budget: Budget) -> None:
         """Do what is due, within the budget."""
 
@@ -134,4 +138,4 @@ class Backend(Protocol):
         """State of the account map; None where there is none."""
 
     def stop(self) -> None:
-        """Detach everything."""
+        """End. Everything is detached, unless a keeper hands it to the next daemon."""

@@ -30,9 +30,10 @@ def _run(args: argparse.Namespace) -> Exit:
         return Exit.OK
     from ksmwatch import log
     from ksmwatch.daemon import Daemon
+    from ksmwatch.systemd import Manager
 
     log.configure(settings.log_level, settings.log_format)
-    return Daemon(settings).run()
+    return Daemon(settings, lambda: _settings(args), Manager()).run()
 
 
 def _check(args: argparse.Namespace) -> Exit:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +94,17 @@ def _telemetry_path(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. `check` turns a raw value into the setting or raises ValueError."""
+    """One setting. `check` turns a raw value into the setting or raises ValueError.
+
+    `reloads`: it can change while the daemon runs.
+    """
 
     flag: str
     default: Any
     check: Callable[[Any], Any]
     help: str
     repeatable: bool = False
+    reloads: bool = False
 
     @property
     def field(self) -> str:
@@ -143,27 +147,43 @@ OPTIONS: tuple[Option, ...] = (
         0.5,
         _number(0, 100),
         "CPU limit of comparing counts with page tables (default 0.5; 0: never)",
+        reloads=True,
     ),
     Option(
         flag="audit.heal",
         default=True,
         check=_boolean,
         help="false: read no page table after the start; counts in doubt stay estimated",
+        reloads=True,
     ),
     Option(
         "owners.top",
         50,
         _number(0, 10000, int),
         "series for so many owners, the largest; the rest are one (default 50; 0: none)",
+        reloads=True,
     ),
     Option(
         flag="metrics.processes",
         default=False,
         check=_boolean,
         help="series by process, without bound: true or false (default)",
+        reloads=True,
     ),
-    Option("poll.interval", 15.0, _number(1, 3600), "seconds between polling rounds (default 15)"),
-    Option("poll.cpu-percent", 1.0, _number(0.01, 100), "CPU limit of polling (default 1)"),
+    Option(
+        "poll.interval",
+        15.0,
+        _number(1, 3600),
+        "seconds between polling rounds (default 15)",
+        reloads=True,
+    ),
+    Option(
+        "poll.cpu-percent",
+        1.0,
+        _number(0.01, 100),
+        "CPU limit of polling (default 1)",
+        reloads=True,
+    ),
     Option(
         "state.pin-path",
         "/sys/fs/bpf/ksmwatch",
@@ -171,8 +191,14 @@ OPTIONS: tuple[Option, ...] = (
         "where maps and attachments outlive a killed daemon; empty: nowhere "
         "(default /sys/fs/bpf/ksmwatch)",
     ),
-    Option("log.level", "info", _choice("debug", "info", "warning", "error"), "(default info)"),
-    Option("log.format", "logfmt", _choice("logfmt", "json"), "(default logfmt)"),
+    Option(
+        "log.level",
+        "info",
+        _choice("debug", "info", "warning", "error"),
+        "(default info)",
+        reloads=True,
+    ),
+    Option("log.format", "logfmt", _choice("logfmt", "json"), "(default logfmt)", reloads=True),
 )
 
 
@@ -252,6 +278,13 @@ def make(file: Mapping[str, Any], flags: Mapping[str, Any], path: str = "") -> C
         except (ValueError, TypeError, OverflowError) as error:
             raise ConfigError(f"{where}: {value!r} {_complaint(error)}.") from error
     return Config(**settings)
+
+
+def reloaded(now: Config, wanted: Config) -> tuple[Config, list[str]]:
+    """What of `wanted` a running daemon takes, and the settings that it needs a restart for."""
+    changed = [o for o in OPTIONS if getattr(now, o.field) != getattr(wanted, o.field)]
+    taken = {o.field: getattr(wanted, o.field) for o in changed if o.reloads}
+    return replace(now, **taken), [o.flag for o in changed if not o.reloads]
 
 
 def _complaint(error: Exception) -> str:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from ksmwatch.backend import Budget, Mode
-from ksmwatch.config import Config
-from ksmwatch.errors import Exit
-from ksmwatch.facts import read_facts
+from ksmwatch import log, privileges
+from ksmwatch.backend import Backend, Budget, Mode
+from ksmwatch.config import Config, reloaded
+from ksmwatch.errors import ConfigError, Exit
+from ksmwatch.facts import Facts, read_facts
+from ksmwatch.live import Live
 from ksmwatch.log import logger
 from ksmwatch.metrics import Series
 from ksmwatch.plan import warnings
 from ksmwatch.processes import ProcessTable
 from ksmwatch.service import Desk, SocketServer
+from ksmwatch.systemd import Manager
 from ksmwatch.watcher import Watcher, open_keep, start_backend
 from ksmwatch.web import WebServer, make_app
 
@@ -28,12 +32,35 @@ TICK_BUDGET_SECONDS = 0.1
 SNAPSHOT_BUDGET_SECONDS = 2.0
 
 
-class Daemon:
-    """Owns the backend, the servers and the loop."""
+def status_line(backend: Backend, reason: str | None) -> str:
+    """What `systemctl status` shows of the state. `reason`: why live accounting is impossible."""
+    if backend.mode is Mode.NONE:
+        return "This kernel has no KSM: there is nothing to count."
+    if backend.mode is Mode.POLL:
+        return f"Polling. {reason or 'As configured.'}"
+    if backend.asleep:
+        return "Live; asleep, as there is no KSM page and ksmd is stopped."
+    doubt = backend.doubt
+    return f"Live; the sum over the host is not known: {doubt}." if doubt else "Live; counting."
 
-    def __init__(self, config: Config) -> None:
+
+def _give_up_privileges(facts: Facts, backend: Backend) -> None:
+    plan = backend.plan if isinstance(backend, Live) else None
+    privileges.give_up_all_but(privileges.needed(plan, smaps_ksm=facts.smaps_ksm))
+
+
+class Daemon:
+    """Owns the backend, the servers and the loop.
+
+    `reread` gives the configuration anew, or raises ConfigError.
+    """
+
+    def __init__(self, config: Config, reread: Callable[[], Config], manager: Manager) -> None:
         self._config = config
+        self._reread = reread
+        self._manager = manager
         self._stopping = False
+        self._reload_wanted = False
         self._desk = Desk()
 
     def run(self) -> Exit:
@@ -43,9 +70,11 @@ class Daemon:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
+        self._manager.status("Attaching probes, or taking over those that are attached.")
         with ExitStack() as cleanup:
             mode = self._serve(cleanup)
-        logger.info("stopped; everything is detached")
+        logger.info("stopped")
         return Exit.NO_KSM if mode is Mode.NONE else Exit.OK
 
     def _serve(self, cleanup: ExitStack) -> Mode:
@@ -53,12 +82,15 @@ class Daemon:
         # Listen before probes are attached: what a user got wrong must show at once.
         sock = SocketServer(Path(config.socket), self._desk)
         cleanup.callback(sock.close)
-        series = Series(config.owners_top, processes=config.metrics_processes)
-        app = make_app(self._desk, config.web_telemetry_path, series)
+        app = make_app(self._desk, config.web_telemetry_path, self._series)
         webs = [WebServer(address, app) for address in config.web_listen_address]
         facts = read_facts()
-        backend, obstacle = start_backend(facts, config, open_keep(config.state_pin_path))
+        keep = open_keep(config.state_pin_path, self._manager)
+        backend, obstacle = start_backend(facts, config, keep, self._manager.beat)
         cleanup.callback(backend.stop)
+        if backend.mode is not Mode.BPF:
+            # Of a daemon before us, when this was another kernel's or another configuration's host.
+            keep.clear()
         if obstacle is not None:
             logger.warning(obstacle.sentence, extra={"mode": backend.mode.value})
         elif backend.mode is Mode.BPF:
@@ -67,16 +99,24 @@ class Daemon:
         table = ProcessTable()
         watcher = Watcher(backend, facts, table, obstacle.sentence if obstacle else None)
         watcher.follow_processes()
+        # Before there are threads: each has capabilities of its own.
+        _give_up_privileges(facts, backend)
         servers: list[SocketServer | WebServer] = [sock, *webs]
         for server in servers:
             server.start()
             cleanup.callback(server.stop)
         cleanup.callback(self._desk.close)
-        self._loop(watcher)
+        self._loop(watcher, obstacle.sentence if obstacle else None)
+        self._manager.stopping()
         return backend.mode
 
-    def _loop(self, watcher: Watcher) -> None:
+    def _series(self) -> Series:
+        return Series(self._config.owners_top, processes=self._config.metrics_processes)
+
+    def _loop(self, watcher: Watcher, reason: str | None = None) -> None:
         self._publish(watcher)
+        self._manager.status(status_line(watcher.backend, reason))
+        self._manager.ready()
         logger.info(
             "ready",
             extra={
@@ -91,19 +131,43 @@ class Daemon:
         while not self._stopping:
             if self._desk.wait_for_request(max(0.0, due - time.monotonic())):
                 self._publish(watcher)
+            if self._reload_wanted:
+                self._reload(watcher.backend)
             # However often somebody asks: what is due is done.
             if time.monotonic() >= due:
                 watcher.tick(self._tick_budget(watcher))
+                self._manager.status(status_line(watcher.backend, reason))
+                self._manager.beat()
                 due = time.monotonic() + TICK_SECONDS
 
     def _publish(self, watcher: Watcher) -> None:
         self._desk.publish(lambda: watcher.snapshot(SNAPSHOT_BUDGET_SECONDS))
+
+    def _reload(self, backend: Backend) -> None:
+        """Take the configuration anew, as far as that is possible; a bad one changes nothing."""
+        self._reload_wanted = False
+        self._manager.reloading()
+        try:
+            self._config, restart = reloaded(self._config, self._reread())
+        except ConfigError as error:
+            logger.error(
+                "the configuration was refused, and the one before stays",
+                extra={"why": str(error)},
+            )
+        else:
+            log.configure(self._config.log_level, self._config.log_format)
+            backend.configure(self._config)
+            logger.info("the configuration was taken", extra={"restart_for": ",".join(restart)})
+        self._manager.ready()
 
     def _tick_budget(self, watcher: Watcher) -> Budget:
         if watcher.backend.mode is Mode.POLL:
             share = self._config.poll_cpu_percent / 100
             return Budget(TICK_SECONDS * share, time.thread_time)
         return Budget(TICK_BUDGET_SECONDS)
+
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
+        self._reload_wanted = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True

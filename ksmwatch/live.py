@@ -17,6 +17,7 @@ from ksmwatch import libbpf, sources, switches
 from ksmwatch.attach import AttachError, Attachments
 from ksmwatch.audit import DEFAULT_POLICY, Allowance, Policy, Round
 from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
+from ksmwatch.config import Config
 from ksmwatch.events import Mechanism
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.keep import Keep, Nowhere
@@ -42,6 +43,8 @@ class Live:
 
     Asleep, no KSM page exists and ksmd is not running: then only the probes that can see KSM
     wake up are attached, and every count is known to be 0.
+
+    `progress` is called again and again while something takes long.
     """
 
     mode = Mode.BPF
@@ -88,8 +91,8 @@ class Live:
         # Why all probes have to be attached anew, and not before when.
         self._renewal: str | None = None
         self._next_renewal = 0.0
-        self._heals = policy.heal
-        self._allowance = Allowance(policy.share)
+        self._heals, self._allowance = policy.heal, Allowance(policy.share)
+        self.progress: Callable[[], None] = lambda: None
         self._round = Round()
         self.run = RunWatch()
 
@@ -122,6 +125,11 @@ class Live:
         return True
 
     def stop(self) -> None:
+        """End. Everything is detached, unless a keeper hands it to the next daemon."""
+        if not self._keep.hands_over:
+            self.discard()
+
+    def discard(self) -> None:
         """Detach everything and free the maps."""
         self._attached.detach(self._hooks)
         self._attached.detach(self._sentry)
@@ -281,6 +289,11 @@ class Live:
         return self._unread()
 
     # ---- what the daemon calls ----
+
+    def configure(self, settings: Config) -> None:
+        """Take a new policy of reading page tables."""
+        policy = Policy.of(settings)
+        self._heals, self._allowance = policy.heal, Allowance(policy.share)
 
     def tick(self, budget: Budget) -> None:
         """What is due when nobody asks: settle doubts, and audit on its own CPU allowance."""
@@ -446,6 +459,7 @@ class Live:
             for pid in new:
                 seen.add(pid)
                 self.reader.read(pid)
+                self.progress()
         self._announce()
         ended = time.monotonic()
         # Signs may never cease.

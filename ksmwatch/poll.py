@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ksmwatch import sources
 from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
+from ksmwatch.config import Config
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.ledger import Count
 from ksmwatch.reconcile import RunWatch
@@ -60,6 +61,10 @@ class Poll:
     def doubt(self) -> str | None:
         """Polling never knows the sum: a listing of processes is not an instant."""
         return "counts are polled, not live"
+
+    def configure(self, settings: Config) -> None:
+        """Take the interval, from the next round on."""
+        self._interval = settings.poll_interval
 
     def tick(self, budget: Budget) -> None:
         """Read the next processes of the round, as far as the budget goes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from ksmwatch.backend import AuditState, Backend, Budget, Evidence, MapState, Mo
 from ksmwatch.config import Config
 from ksmwatch.connector import Connector
 from ksmwatch.errors import NoLiveError, SourceError
-from ksmwatch.exact import Reader, choose_reader
+from ksmwatch.exact import choose_reader
 from ksmwatch.facts import Facts
 from ksmwatch.forecast import levels
-from ksmwatch.keep import Keep, Nowhere, Pins
+from ksmwatch.keep import FdStore, Keep, Nowhere, Pins
 from ksmwatch.ledger import Count
 from ksmwatch.live import Live
 from ksmwatch.loader import ProgramRefusedError, load
@@ -31,6 +31,7 @@ from ksmwatch.processes import ProcessTable
 from ksmwatch.reconcile import RunWatch, events, residue
 from ksmwatch.rollup import Turnover
 from ksmwatch.snapshot import Confidence, Process, Snapshot
+from ksmwatch.systemd import Manager
 
 # More refusals than there are probes to choose from cannot happen.
 _ATTEMPTS = 12
@@ -48,6 +49,9 @@ class Nothing:
     def __init__(self) -> None:
         self.losses: Counter[str] = Counter()
         self.run = RunWatch()
+
+    def configure(self, settings: Config) -> None:
+        """No setting matters."""
 
     def tick(self, budget: Budget) -> None:
         """Nothing is due."""
@@ -83,16 +87,29 @@ class Nothing:
         """Nothing to stop."""
 
 
-def start_live(facts: Facts, settings: Config, keep: Keep | None = None) -> tuple[Live, Plan]:
+def start_live(
+    facts: Facts,
+    settings: Config,
+    keep: Keep | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[Live, Plan]:
     """Plan, load, attach, take the baseline. What the kernel refuses is planned around.
 
     With a place where a daemon before us has kept its maps and attachments, goes on with those.
+    `progress` is called again and again while something takes long, also later.
     Raises NoLiveError when no plan works.
     """
     keep = keep or Nowhere()
     # Before anything is loaded, of which nothing would be let go.
     reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
-    adopted = _adopt(facts, settings, keep, reader)
+
+    def make(kept: adopt.Kept) -> Live:
+        policy = Policy.of(settings)
+        live = Live(kept.loaded, kept.plan, reader, keep=keep, links=kept.links, policy=policy)
+        live.progress = progress
+        return live
+
+    adopted = _adopt(facts, settings, keep, make)
     if adopted is not None:
         return adopted, adopted.plan
     for _ in range(_ATTEMPTS):
@@ -105,44 +122,37 @@ def start_live(facts: Facts, settings: Config, keep: Keep | None = None) -> tupl
         except ProgramRefusedError as error:
             facts = _refuse(facts, plan, error.program, error.why)
             continue
-        live = _make_live(adopt.Kept(loaded, {}, plan), reader, settings, keep)
+        live = make(adopt.Kept(loaded, {}, plan))
         try:
             adopt.save(loaded, flags, facts, keep)
             live.start()
         except AttachError as error:
-            live.stop()
+            live.discard()
             facts = _with(facts, error.probe, str(error.strerror))
             continue
         return live, plan
     raise NoLiveError("The kernel refused every probe that was tried.")
 
 
-def _adopt(facts: Facts, settings: Config, keep: Keep, reader: Reader) -> Live | None:
+def _adopt(
+    facts: Facts, settings: Config, keep: Keep, make: Callable[[adopt.Kept], Live]
+) -> Live | None:
     kept = adopt.load(facts, Wish(settings.probes), settings.accounts_max, keep)
     if kept is None:
         return None
-    live = _make_live(kept, reader, settings, keep)
+    live = make(kept)
     if live.adopt():
         return live
-    live.stop()
+    live.discard()
     return None
 
 
-def _make_live(kept: adopt.Kept, reader: Reader, settings: Config, keep: Keep) -> Live:
-    return Live(
-        kept.loaded,
-        kept.plan,
-        reader,
-        keep=keep,
-        links=kept.links,
-        policy=Policy(settings.audit_cpu_percent / 100, settings.audit_heal),
-    )
-
-
-def open_keep(path: str) -> Keep:
-    """The place where things outlive us, if the host has it."""
+def open_keep(path: str, manager: Manager) -> Keep:
+    """The place where things outlive us, if the host has it: systemd rather than pins."""
     if not path:
         return Nowhere()
+    if manager.store_limit:
+        return FdStore(manager)
     try:
         return Pins(Path(path))
     except OSError as error:
@@ -174,7 +184,10 @@ def start_poll(facts: Facts, interval: float) -> Poll:
 
 
 def start_backend(
-    facts: Facts, settings: Config, keep: Keep | None = None
+    facts: Facts,
+    settings: Config,
+    keep: Keep | None = None,
+    progress: Callable[[], None] = lambda: None,
 ) -> tuple[Backend, Obstacle | None]:
     """The backend that was asked for, or polling and the obstacle to live accounting.
 
@@ -192,7 +205,7 @@ def start_backend(
     obstacle = plan.obstacle
     if obstacle is None:
         try:
-            return start_live(facts, settings, keep)[0], None
+            return start_live(facts, settings, keep, progress)[0], None
         except (NoLiveError, SourceError) as error:
             obstacle = Obstacle(str(error), NoLiveError.status)
     if backend == "bpf":

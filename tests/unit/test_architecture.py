@@ -23,8 +23,8 @@ PACKAGE = ROOT / "ksmwatch"
 ORDER = (
     "__init__",
     *("errors", "log", "config"),
-    *("libbpf", "btf", "layout", "events", "facts", "plan"),
-    *("records", "loader", "keep", "adopt", "attach", "maps"),
+    *("libbpf", "btf", "layout", "events", "facts", "plan", "privileges"),
+    *("records", "loader", "systemd", "keep", "adopt", "attach", "maps"),
     *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
     *("owners", "connector", "processes", "rollup", "forecast", "snapshot"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ksmwatch import config, daemon
+from ksmwatch import config, daemon, systemd
 from ksmwatch.backend import Mode
-from ksmwatch.daemon import Daemon
+from ksmwatch.config import Config
+from ksmwatch.daemon import Daemon, status_line
+from ksmwatch.errors import ConfigError
+from ksmwatch.log import logger
 
 
 class Backend:
@@ -17,16 +21,51 @@ class Backend:
 
     mode = Mode.BPF
     asleep = False
+    doubt: str | None = None
 
     def __init__(self) -> None:
         self.ticks = 0
         self.stop: Any = None
+        self.configured: list[Config] = []
+
+    def configure(self, settings: Config) -> None:
+        """New settings."""
+        self.configured.append(settings)
 
     def tick(self, budget: object) -> None:
         """Something was due."""
         self.ticks += 1
         if self.ticks == 3:
             self.stop()
+
+
+class Manager(systemd.Manager):
+    """Remembers what systemd would be told."""
+
+    def __init__(self) -> None:
+        super().__init__({"NOTIFY_SOCKET": "@nowhere", "WATCHDOG_USEC": "1"})
+        self.told: list[str] = []
+
+    def _tell(self, text: str, *fds: int) -> None:
+        self.told.append(text)
+
+
+def made(
+    reread: Callable[[], Config] = lambda: config.make({}, {}), manager: Manager | None = None
+) -> Daemon:
+    return Daemon(config.make({}, {}), reread, manager or Manager())
+
+
+def loop(tested: Daemon, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the third tick."""
+
+    def stop() -> None:
+        tested._stopping = True
+
+    backend.stop = stop
+    monkeypatch.setattr(daemon, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(tested, "_publish", lambda _: None)
+    tested._loop(SimpleNamespace(backend=backend))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -36,7 +75,7 @@ def test_what_is_due_is_done_however_often_somebody_asks(
 ) -> None:
     monkeypatch.setattr(daemon, "TICK_SECONDS", 0.01)
     published: list[float] = []
-    tested, backend = Daemon(config.make({}, {})), Backend()
+    tested, backend = made(), Backend()
 
     def stop() -> None:
         tested._stopping = True
@@ -52,3 +91,69 @@ def test_what_is_due_is_done_however_often_somebody_asks(
     assert backend.ticks == 3
     # Once for being ready, then as often as was asked.
     assert len(published) == 1 if not wanted else len(published) > 1
+
+
+def test_systemd_is_told_what_is_and_each_turn_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manager, backend = Manager(), Backend()
+    loop(made(manager=manager), backend, monkeypatch)
+    status = "STATUS=Live; counting."
+    assert manager.told == [status, "READY=1", *["WATCHDOG=1"] * 3]
+
+
+def test_a_new_configuration_is_taken_as_far_as_that_is_possible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = config.make({}, {"owners_top": 7, "audit_heal": False, "accounts_max": 16})
+    manager, backend = Manager(), Backend()
+    tested = made(lambda: wanted, manager)
+    tested._on_hangup(1, None)
+    loop(tested, backend, monkeypatch)
+    assert tested._series().owners == 7
+    (taken,) = backend.configured
+    assert (taken.audit_heal, taken.accounts_max) == (False, 65536)
+    told = [text.partition("=")[0] for text in manager.told if not text.startswith("WATCHDOG")]
+    assert told == ["STATUS", "READY", "RELOADING", "READY"]
+
+
+def test_a_bad_configuration_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reread() -> Config:
+        raise ConfigError("ksmwatch.toml: there is no setting 'owner'.")
+
+    manager, backend = Manager(), Backend()
+    tested = made(reread, manager)
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr(logger, "error", lambda text, extra: said.append((text, extra["why"])))
+    tested._on_hangup(1, None)
+    loop(tested, backend, monkeypatch)
+    assert not backend.configured
+    assert said == [
+        (
+            "the configuration was refused, and the one before stays",
+            "ksmwatch.toml: there is no setting 'owner'.",
+        )
+    ]
+    assert manager.told.count("READY=1") == 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "asleep", "doubt", "reason", "status"),
+    [
+        (Mode.BPF, False, None, None, "Live; counting."),
+        (Mode.BPF, False, "why", None, "Live; the sum over the host is not known: why."),
+        (Mode.BPF, True, None, None, "Live; asleep, as there is no KSM page and ksmd is stopped."),
+        (Mode.POLL, False, "why", "Not enough.", "Polling. Not enough."),
+        (Mode.POLL, False, "why", None, "Polling. As configured."),
+        (Mode.NONE, True, None, "No KSM.", "This kernel has no KSM: there is nothing to count."),
+    ],
+)
+def test_the_status_says_how_it_counts_and_what_is_not_known(
+    mode: Mode,
+    asleep: bool,  # noqa: FBT001
+    doubt: str | None,
+    reason: str | None,
+    status: str,
+) -> None:
+    backend: Any = SimpleNamespace(mode=mode, asleep=asleep, doubt=doubt)
+    assert status_line(backend, reason) == status

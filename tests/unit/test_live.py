@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ksmwatch import config
 from ksmwatch.audit import Policy
 from ksmwatch.backend import AuditState, Budget, MapState
 from ksmwatch.ledger import Count
@@ -551,3 +552,35 @@ def test_stopping_lets_go_of_everything(
     assert kernel.attached == set()
     assert sorted(closed) == sorted(started._programs.values())
     assert vars(started.maps)["closed"]
+
+
+def test_what_a_keeper_hands_over_stays_attached(
+    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attached = set(kernel.attached)
+    monkeypatch.setattr(started._keep, "hands_over", True)
+    started.stop()
+    assert kernel.attached == attached
+    monkeypatch.setattr(os, "close", lambda fd: None)
+    started.discard()
+    assert kernel.attached == set()
+
+
+def test_a_sweep_tells_that_it_gets_on(kernel: Kernel, started: Live) -> None:
+    told: list[int] = []
+    started.progress = lambda: told.append(kernel.reads)
+    reads = kernel.reads
+    started.sweep()
+    # Once for each process, read or gone: there are ksmd and two more.
+    assert told == [reads + 1, reads + 2, reads + 2]
+
+
+def test_another_policy_is_taken_while_it_counts(kernel: Kernel, started: Live) -> None:
+    started.configure(config.make({}, {"audit_heal": False}))
+    kernel.doubt(kernel.users[10])
+    reads = kernel.reads
+    started.tick(PLENTY)
+    assert kernel.reads == reads
+    started.configure(config.make({}, {}))
+    started.tick(PLENTY)
+    assert kernel.reads > reads

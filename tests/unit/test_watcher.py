@@ -38,7 +38,7 @@ class FakeLive:
             if f"{probe.event} {probe.mechanism}" in type(self).unattachable:
                 raise AttachError(probe, OSError(22, "Invalid argument"))
 
-    def stop(self) -> None:
+    def discard(self) -> None:
         """Detach."""
         type(self).stopped.append(self.plan)
 
@@ -169,7 +169,7 @@ def test_a_kernel_that_refuses_for_ever_is_given_up(
 
 
 def refuse_live(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def start(facts: object, settings: object, keep: object) -> object:
+    def start(*_: object) -> object:
         raise error
 
     monkeypatch.setattr(watcher, "start_live", start)

@@ -1,0 +1,122 @@
+"""The service manager: what it is told, and the descriptors that it keeps for us.
+
+sd_notify(3) is a datagram of NAME=VALUE lines to a Unix socket; sd_listen_fds(3) is two environment
+variables. Neither is worth a dependency.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import MutableMapping
+
+# sd_listen_fds(3): the first descriptor that is passed.
+_FIRST_FD = 3
+# What systemd may take to work through what it was told before. It answers nobody while it reloads
+# its units, which takes seconds on a large host.
+_BARRIER_SECONDS = 30.0
+# Beats are sent so often within the time after which systemd loses patience.
+_BEATS = 4
+
+
+class Manager:
+    """systemd, as far as it has started this process; else nobody, and nothing is told.
+
+    Takes its variables out of the environment, so that no child takes them for its own.
+    """
+
+    def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
+        self._address = environment.pop("NOTIFY_SOCKET", "")
+        # Since 254; the unit for an earlier systemd sets it itself.
+        self.store_limit = int(environment.pop("FDSTORE", "0")) if self._address else 0
+        self._passed = _take_passed(environment)
+        self._interval = _take_watchdog(environment) / _BEATS
+        self._next_beat = 0.0
+        self._status = ""
+
+    def take_passed(self, *prefixes: str) -> list[tuple[str, int]]:
+        """Descriptors that were passed, whose names begin so, once. The caller owns them."""
+        taken = [each for each in self._passed if each[0].startswith(prefixes)]
+        self._passed = [each for each in self._passed if each not in taken]
+        return taken
+
+    def ready(self) -> None:
+        """Started, or done with taking a new configuration."""
+        self._tell("READY=1")
+
+    def reloading(self) -> None:
+        """A new configuration is being taken, until `ready`."""
+        stamp = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={stamp}")
+
+    def stopping(self) -> None:
+        """The end has begun."""
+        self._tell("STOPPING=1")
+
+    def status(self, line: str) -> None:
+        """What `systemctl status` shows, if it has changed."""
+        if line != self._status:
+            self._status = line
+            self._tell(f"STATUS={line}")
+
+    def beat(self) -> None:
+        """Something was done. Called often, told as often as systemd's watchdog wants it."""
+        now = time.monotonic()
+        if self._interval and now >= self._next_beat:
+            self._next_beat = now + self._interval
+            self._tell("WATCHDOG=1")
+
+    def store(self, name: str, fd: int) -> None:
+        """Have a descriptor kept until this service stops, also over a restart. Raises OSError."""
+        # Without FDPOLL=0 systemd drops what polls as an error, as maps and perf events do.
+        self._tell(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", fd)
+
+    def forget(self, *names: str) -> None:
+        """Let kept descriptors go; they are closed when this returns. Raises OSError."""
+        for name in names:
+            self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}")
+        self._barrier()
+
+    def _barrier(self) -> None:
+        """Wait until systemd has worked through what it was told: it closes our pipe then."""
+        ours, theirs = os.pipe()
+        try:
+            self._tell("BARRIER=1", theirs)
+        finally:
+            os.close(theirs)
+        poll = select.poll()
+        poll.register(ours, 0)
+        try:
+            if self._address and not poll.poll(_BARRIER_SECONDS * 1000):
+                raise TimeoutError(errno.ETIMEDOUT, "systemd does not answer")
+        finally:
+            os.close(ours)
+
+    def _tell(self, text: str, *fds: int) -> None:
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            # A leading @ stands for the abstract name space.
+            sock.connect(self._address.replace("@", "\0", 1))
+            socket.send_fds(sock, [text.encode()], fds)
+
+
+def _take_passed(environment: MutableMapping[str, str]) -> list[tuple[str, int]]:
+    pid, count, names = (
+        environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    )
+    if pid != str(os.getpid()):
+        return []
+    fds = range(_FIRST_FD, _FIRST_FD + int(count))
+    for fd in fds:
+        os.set_inheritable(fd, False)  # noqa: FBT003 - positional only
+    return list(zip(names.split(":"), fds, strict=True))
+
+
+def _take_watchdog(environment: MutableMapping[str, str]) -> float:
+    """Seconds after which systemd loses patience; 0 for never."""
+    pid, usec = (environment.pop(name, "") for name in ("WATCHDOG_PID", "WATCHDOG_USEC"))
+    return int(usec) / 1e6 if usec and pid in ("", str(os.getpid())) else 0.0
