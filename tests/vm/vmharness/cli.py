@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import initramfs, kernels, machine, probe
+from . import initramfs, kernels, machine, probe, roots
 from .cachedir import say
 from .errors import STATUS_HARNESS, HarnessError
 from .machine import Machine, Publish
@@ -63,6 +63,13 @@ def parser() -> argparse.ArgumentParser:
         help="only fetch the kernels (all without --kernel), then exit",
     )
     parse.add_argument("--path", action="store_true", help="print the kernel's directory")
+    parse.add_argument(
+        "--root",
+        choices=roots.SUITES,
+        metavar="SUITE",
+        help="not over this machine's files, but as a service of systemd on a root of "
+        "this Debian suite; of this machine's files only the checkout and --writable are there",
+    )
     parse.add_argument("--memory", default="2G", metavar="M", help="default 2G")
     parse.add_argument("--cpus", type=int, default=2, metavar="N", help="default 2")
     parse.add_argument(
@@ -98,7 +105,9 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(argv), []
 
 
-def guest_environment(ours: Mapping[str, str], series: str, extra: Sequence[str]) -> dict[str, str]:
+def guest_environment(
+    ours: Mapping[str, str], series: str, extra: Sequence[str], *, own_root: bool = False
+) -> dict[str, str]:
     """The command's environment: little of ours, so that runs are alike everywhere."""
     environment = {name: ours[name] for name in PASSED_ON if name in ours}
     environment |= {
@@ -106,7 +115,7 @@ def guest_environment(ours: Mapping[str, str], series: str, extra: Sequence[str]
         "USER": "root",
         "LOGNAME": "root",
         "LANG": "C.UTF-8",
-        "PATH": f"{CHECKOUT}/.venv/bin:{SYSTEM_PATH}",
+        "PATH": SYSTEM_PATH if own_root else f"{CHECKOUT}/.venv/bin:{SYSTEM_PATH}",
         "KSMWATCH_VM_KERNEL": series,
     }
     for item in extra:
@@ -122,10 +131,13 @@ def covered(path: str) -> bool:
     return any(path == place or path.startswith(place + "/") for place in COVERED)
 
 
-def kept_paths(paths: Sequence[str]) -> list[str]:
-    """Host paths to show through the guest's own /tmp and the like, outermost first."""
+def kept_paths(paths: Sequence[str], *, everything: bool = False) -> list[str]:
+    """Host paths to show through the guest's own /tmp and the like, outermost first.
+
+    `everything`: through a root of its own.
+    """
     kept: list[str] = []
-    for path in sorted({path for path in paths if covered(path)}):
+    for path in sorted({path for path in paths if everything or covered(path)}):
         if path in COVERED:
             continue  # the guest has its own
         if not any(path.startswith(each + "/") for each in kept):
@@ -145,10 +157,14 @@ def writable_directories(names: Sequence[str]) -> list[str]:
 def run(options: argparse.Namespace, command: Sequence[str]) -> int:
     """Boot, run, tell the status."""
     writable = writable_directories(options.writable)
-    environment = guest_environment(os.environ, options.kernel[0], options.env)
+    own_root = options.root is not None
+    environment = guest_environment(
+        os.environ, options.kernel[0], options.env, own_root=own_root
+    )
     publish = tuple(Publish.parse(text) for text in options.publish)
     memory = machine.parse_memory(options.memory)
     kernel = kernels.ensure(options.kernel[0])
+    disk = roots.ensure(options.root) if own_root else None
     kvm = not options.icount and probe.kvm_works(kernel)
     here = str(Path.cwd())
     modules = str(kernel.directory / "lib/modules" / kernel.release)
@@ -159,8 +175,9 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> int:
         token=new_token(),
         modules=modules,
         writable=writable,
-        keep=kept_paths([here, str(CHECKOUT)]),
+        keep=kept_paths([here, str(CHECKOUT)], everything=own_root),
         network=bool(publish),
+        disk=own_root,
     )
     guest = Machine(
         image=kernel.image,
@@ -170,9 +187,11 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> int:
         icount=options.icount,
         publish=publish,
         writable=tuple(writable),
+        disk=disk,
     )
     session = Session(kernel.series, job.token, Console(options.console))
-    initrd = initramfs.build(kernel.boot_modules, job)
+    disk_modules = kernels.disk_modules(kernel) if own_root else []
+    initrd = initramfs.build(kernel.boot_modules, job, disk_modules)
     with memory_file("initrd", initrd) as (fd, path):
         try:
             session.start(lambda console, ports: machine.run_argv(guest, path, console, ports), fd)

@@ -67,6 +67,7 @@ class Job:
     writable: Sequence[str] = ()
     keep: Sequence[str] = ()  # host paths that must show through a fresh /tmp, /run or /dev
     network: bool = False
+    disk: bool = False  # the root is a disk with systemd, not the host's file system
 
 
 def settings_script(job: Job) -> str:
@@ -77,6 +78,7 @@ def settings_script(job: Job) -> str:
         "WRITABLE": "\n".join(job.writable),
         "KEEP": "\n".join(job.keep),
         "NETWORK": "1" if job.network else "",
+        "DISK": "1" if job.disk else "",
     }
     for path in (*job.writable, *job.keep):
         if "\n" in path:
@@ -111,7 +113,9 @@ def busybox() -> bytes:
     raise HarnessError("there is no busybox; install the package busybox-static")
 
 
-def build(modules: Sequence[Path], job: Job | None) -> bytes:
+def build(
+    modules: Sequence[Path], job: Job | None, disk_modules: Sequence[tuple[str, bytes]] = ()
+) -> bytes:
     """The initramfs; without a job it only proves that the kernel boots (see probe)."""
     archive = Archive()
     for name in ("bin", "dev", "proc", "modules", "lower", "upper", "newroot", "vm"):
@@ -129,4 +133,7 @@ def build(modules: Sequence[Path], job: Job | None) -> bytes:
     for module in modules:
         if job.network or not module.stem.endswith(("failover", "virtio_net")):
             archive.file(f"modules/{module.name}", module.read_bytes())
+    for number, (name, image) in enumerate(disk_modules):
+        # Sorts after the others.
+        archive.file(f"modules/disk-{number:02}-{name}.ko", image)
     return archive.bytes()

@@ -25,6 +25,7 @@ from .errors import HarnessError
 
 FORMAT = 1  # of a cache entry; raise it when the layout changes
 BOOT_MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay", "virtio_net")
+DISK_MODULES = ("virtio_blk", "crc32c_generic", "ext4")  # what leads to a root on a disk image
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,24 @@ def write_boot_modules(directory: Path, target: Path, modules: dict[str, modinde
     for number, name in enumerate(modindex.load_order(wanted, modules)):
         image = modindex.read_module(directory / modules[name].path)
         (target / f"{number:02}-{name}.ko").write_bytes(image)
+
+
+def disk_modules(kernel: Kernel) -> list[tuple[str, bytes]]:
+    """Name and image of the modules that lead to a disk, in loading order, less the boot modules."""
+    directory = kernel.directory / "lib/modules" / kernel.release
+    lines = (directory / "modules.dep").read_text().splitlines()
+    needs = {path: rest.split() for path, _, rest in (line.partition(":") for line in lines)}
+    paths = {modindex.module_name(path): path for path in needs}
+    # What is in no file is built in.
+    wanted = [paths[name] for name in DISK_MODULES if name in paths]
+    # What must be loaded first stands last.
+    order = [each for path in wanted for each in (*reversed(needs[path]), path)]
+    loaded = {path.stem.partition("-")[2] for path in kernel.boot_modules}
+    return [
+        (modindex.module_name(path), modindex.read_module(directory / path))
+        for path in dict.fromkeys(order)
+        if modindex.module_name(path) not in loaded
+    ]
 
 
 def load(series: str, entry: Path, *, thorough: bool = False) -> Kernel | None:

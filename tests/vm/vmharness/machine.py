@@ -44,6 +44,7 @@ class Machine:
     icount: bool = False
     publish: tuple[Publish, ...] = ()
     writable: tuple[str, ...] = ()
+    disk: Path | None = None  # an image with a root of its own, of which writes are forgotten
 
 
 def parse_memory(text: str) -> str:
@@ -85,7 +86,10 @@ def kernel_arguments(machine: Machine) -> str:
     Nothing here changes how memory management or BPF behave: it is about the console, about
     dying loudly, and about trusting the clock and the random seed of the virtual machine.
     """
+    # systemd prints a line for each unit to a console that is slow, unless told otherwise.
+    systemd = ["systemd.wants=ksmwatch-vm.service", "systemd.show_status=off"]
     words = [
+        *(systemd if machine.disk else []),
         "console=ttyS0",
         "earlyprintk=ttyS0",
         "loglevel=5",
@@ -98,6 +102,14 @@ def kernel_arguments(machine: Machine) -> str:
         "rdinit=/init",
     ]
     return " ".join(words)
+
+
+def disk(machine: Machine) -> list[str]:
+    """The root, if it is not the host's."""
+    if machine.disk is None:
+        return []
+    path = escaped(str(machine.disk))
+    return ["-drive", f"file={path},if=virtio,format=raw,snapshot=on,cache=unsafe"]
 
 
 def shares(machine: Machine) -> list[str]:
@@ -187,6 +199,7 @@ def run_argv(machine: Machine, initrd: str, console_fd: int, port_fds: Sequence[
     return [
         *base(machine, initrd),
         *channels(console_fd, port_fds),
+        *disk(machine),
         *shares(machine),
         *network(machine),
     ]
