@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from tests import oracle
-from tests.kernel.daemon import Daemon
 
 # A quiescent point may wait so long until no process is estimated any more.
 SETTLE_SECONDS = 2.0
@@ -14,12 +13,19 @@ SETTLE_SECONDS = 2.0
 _EMULATION = 10
 
 
+class Counting(Protocol):
+    """A daemon, however it runs."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """The snapshot document."""
+
+
 def mappings(document: dict[str, Any]) -> dict[int, int]:
     """Mappings by pid, of the processes that have any."""
     return {p["pid"]: p["mappings"] for p in document["processes"] if p["mappings"]}
 
 
-def settled_snapshot(daemon: Daemon) -> dict[str, Any]:
+def settled_snapshot(daemon: Counting) -> dict[str, Any]:
     """A snapshot in which no process is estimated."""
     deadline = time.monotonic() + SETTLE_SECONDS * _EMULATION
     while True:
@@ -28,7 +34,7 @@ def settled_snapshot(daemon: Daemon) -> dict[str, Any]:
             return document
 
 
-def assert_exact(daemon: Daemon, expected: dict[int, int]) -> dict[str, Any]:
+def assert_exact(daemon: Counting, expected: dict[int, int]) -> dict[str, Any]:
     """With ksmd stopped: the snapshot, the oracle and what the test did agree to the page."""
     document = settled_snapshot(daemon)
     truth = oracle.host()
@@ -37,7 +43,7 @@ def assert_exact(daemon: Daemon, expected: dict[int, int]) -> dict[str, Any]:
     return document
 
 
-def assert_exact_while_merging(daemon: Daemon, expected: dict[int, int]) -> None:
+def assert_exact_while_merging(daemon: Counting, expected: dict[int, int]) -> None:
     """With ksmd running: as soon as the truth stands still around a snapshot, they agree."""
     deadline = time.monotonic() + 60
     while True:

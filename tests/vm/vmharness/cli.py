@@ -158,9 +158,7 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> int:
     """Boot, run, tell the status."""
     writable = writable_directories(options.writable)
     own_root = options.root is not None
-    environment = guest_environment(
-        os.environ, options.kernel[0], options.env, own_root=own_root
-    )
+    environment = guest_environment(os.environ, options.kernel[0], options.env, own_root=own_root)
     publish = tuple(Publish.parse(text) for text in options.publish)
     memory = machine.parse_memory(options.memory)
     kernel = kernels.ensure(options.kernel[0])

@@ -170,7 +170,7 @@ def write_boot_modules(directory: Path, target: Path, modules: dict[str, modinde
 
 
 def disk_modules(kernel: Kernel) -> list[tuple[str, bytes]]:
-    """Name and image of the modules that lead to a disk, in loading order, less the boot modules."""
+    """Name and image of what leads to a disk, in loading order, less the boot modules."""
     directory = kernel.directory / "lib/modules" / kernel.release
     lines = (directory / "modules.dep").read_text().splitlines()
     needs = {path: rest.split() for path, _, rest in (line.partition(":") for line in lines)}
