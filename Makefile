@@ -11,6 +11,11 @@ VM := tests/vm/run
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
 PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux
 
+# What building the Debian package and booting it take besides.
+DEB_PACKAGES := debhelper dh-python dpkg-dev pybuild-plugin-pyproject python3-all python3-hatchling
+ROOT_PACKAGES := mmdebstrap e2fsprogs
+SUITES := trixie bookworm
+
 .PHONY: help demo test test-unit test-kernel test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
@@ -36,6 +41,23 @@ test-alerts-healthy: setup workload kernels ## An hour of load on a healthy host
 
 test-fleet: setup workload kernels ## Three guests, a Prometheus that scrapes them, and one above
 	@$(BIN)/python -m tests.fleet.run
+
+test-systemd: setup workload kernels deb-packages ## The Debian package under systemd: SUITES="trixie bookworm"
+	@deploy/packages $(ROOT_PACKAGES)
+	@for suite in $(SUITES); do $(VM) --fetch --root $$suite || exit 1; done
+	$(BIN)/python tests/systemd/run.py $(SUITES)
+
+wheel: setup ## dist/*.whl, with BPF sources, units, rules and dashboards
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+deb: deb-packages ## dist/*.deb, for each of SUITES
+	@for suite in $(SUITES); do deploy/deb $$suite || exit 1; done
+
+.PHONY: test-systemd wheel deb deb-packages
+
+deb-packages:
+	@deploy/packages $(DEB_PACKAGES)
 
 SEED ?= 1
 OPS ?= 20000

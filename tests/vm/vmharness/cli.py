@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--fetch",
         action="store_true",
-        help="only fetch the kernels (all without --kernel), then exit",
+        help="only fetch the kernels (all without --kernel), or the --root, then exit",
     )
     parse.add_argument("--path", action="store_true", help="print the kernel's directory")
     parse.add_argument(
@@ -226,6 +226,9 @@ def open_standard_streams() -> None:
 def act(parse: argparse.ArgumentParser, options: argparse.Namespace, command: Sequence[str]) -> int:
     """Do what the options ask for."""
     if options.fetch:
+        if options.root:
+            roots.ensure(options.root)
+            return 0
         for series in options.kernel or kernels.ORIGINS:
             kernels.ensure(series, thorough=True)
         return 0
