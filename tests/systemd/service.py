@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes as ct
 import json
 import os
@@ -43,8 +44,9 @@ def pid() -> int:
 
 
 def journal() -> list[str]:
-    """What the service has logged."""
-    return run("journalctl", "--unit", UNIT, "--output", "cat", "--no-pager").splitlines()
+    """What the service has logged; not what systemd says of it."""
+    lines = run("journalctl", "--unit", UNIT, "--output", "cat", "--no-pager").splitlines()
+    return [line for line in lines if line.startswith("ts=")]
 
 
 def wait_for(what: str, holds: Callable[[], bool]) -> None:
@@ -89,6 +91,22 @@ def probing_programs() -> Counter[int]:
             found[libbpf.prog_info(fd).type] += 1
             os.close(fd)
     return Counter({kind: found[kind] for kind in _PROBING if found[kind]})
+
+
+def hooked_functions() -> set[str]:
+    """Kernel functions with a probe of anybody's."""
+    lines = Path("/sys/kernel/tracing/enabled_functions").read_text().splitlines()
+    return {line.split()[0] for line in lines}
+
+
+def processes_of(uid: int) -> list[Path]:
+    """Processes of a user."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_uid == uid:
+                found.append(path)
+    return found
 
 
 def files() -> set[Path]:

@@ -10,6 +10,7 @@ import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,6 @@ from tests.systemd.service import Service, journal, run, show, wait_for
 PACKAGE, NEXT_PACKAGE = os.environ["DEB"], os.environ["DEB_NEXT"]
 CONFIGURATION = Path("/etc/ksmwatch/ksmwatch.toml")
 DROP_IN = Path("/run/systemd/system/ksmwatch.service.d/test.conf")
-ENABLED_FUNCTIONS = Path("/sys/kernel/tracing/enabled_functions")
 WATCHDOG_SECONDS = 30
 # docs/security.md has the scores; this is what was promised.
 WORST_EXPOSURE = 2.5
@@ -32,22 +32,28 @@ WORST_EXPOSURE = 2.5
 DAC_READ_SEARCH, SYS_PTRACE, SYS_ADMIN = 2, 19, 21
 
 
+@dataclass(frozen=True)
+class Host:
+    """What a host has."""
+
+    files: set[Path]
+    programs: Counter[int]
+    hooked: set[str]
+
+
 @pytest.fixture(scope="module")
-def clean() -> tuple[set[Path], Counter[int]]:
-    """Files and programs before anything was installed."""
-    assert not ENABLED_FUNCTIONS.read_text()
+def clean() -> Host:
+    """The host before anything was installed. systemd may have hooks of its own."""
     DROP_IN.parent.mkdir(parents=True)
     DROP_IN.write_text(f"[Service]\nWatchdogSec={WATCHDOG_SECONDS}\n")
-    return service.files(), service.probing_programs()
+    return Host(service.files(), service.probing_programs(), service.hooked_functions())
 
 
 def smaps_has_ksm() -> bool:
     return "\nKSM:" in Path("/proc/self/smaps_rollup").read_text()
 
 
-def test_the_package_installs_and_the_service_is_ready(
-    clean: tuple[set[Path], Counter[int]],
-) -> None:
+def test_the_package_installs_and_the_service_is_ready(clean: Host) -> None:
     run("dpkg", "--install", PACKAGE)
     assert run("systemctl", "is-active", service.UNIT) == "active\n"
     assert run("systemctl", "is-enabled", service.UNIT) == "enabled\n"
@@ -55,7 +61,8 @@ def test_the_package_installs_and_the_service_is_ready(
     assert pwd.getpwuid(Path(f"/proc/{service.pid()}").stat().st_uid).pw_name == "ksmwatch"
     state = Service().snapshot()
     assert (state["mode"], state["map"]["kept"], state["map"]["adopted"]) == ("bpf", True, False)
-    assert service.probing_programs() - clean[1]
+    assert service.probing_programs() - clean.programs
+    assert service.hooked_functions() > clean.hooked
     assert int(show("NFileDescriptorStore")) > 20
 
 
@@ -154,20 +161,18 @@ def test_a_good_configuration_is_taken_and_a_bad_one_refused() -> None:
     settled_snapshot(Service())
 
 
-def test_stopping_takes_everything_off() -> None:
+def test_stopping_takes_everything_off(clean: Host) -> None:
     run("systemctl", "stop", service.UNIT)
     assert show("Result") == "success"
-    wait_for("probes are still on", lambda: not ENABLED_FUNCTIONS.read_text())
+    wait_for("probes are still on", lambda: service.hooked_functions() == clean.hooked)
     assert show("NFileDescriptorStore") == "0"
 
 
-def test_the_purge_leaves_nothing(clean: tuple[set[Path], Counter[int]]) -> None:
+def test_the_purge_leaves_nothing(clean: Host) -> None:
     run("dpkg", "--purge", "ksmwatch")
-    wait_for("programs are left", lambda: service.probing_programs() == clean[1])
+    wait_for("programs are left", lambda: service.probing_programs() == clean.programs)
     # What systemd-sysusers has rewritten to add the user, which stays, as Debian's users do.
     accounts = {Path(f"/etc/{name}-") for name in ("passwd", "group", "shadow", "gshadow")}
     accounts |= {Path("/etc/.pwd.lock")}
-    assert service.files() - clean[0] - accounts == set()
-    user = pwd.getpwnam("ksmwatch").pw_uid
-    running = [p for p in Path("/proc").glob("[0-9]*") if p.stat().st_uid == user]
-    assert not running
+    assert service.files() - clean.files - accounts == set()
+    assert service.processes_of(pwd.getpwnam("ksmwatch").pw_uid) == []
