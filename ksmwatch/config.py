@@ -237,12 +237,13 @@ def add_flags(parser: argparse.ArgumentParser, only: tuple[str, ...] = ()) -> No
         )
 
 
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of nested tables by flag name."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         name = f"{prefix}{key.replace('_', '-')}"
         if isinstance(value, dict):
-            flat.update(_flatten(value, f"{name}."))
+            flat.update(flatten(value, f"{name}."))
         else:
             flat[name] = value
     return flat
@@ -256,7 +257,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
-    flat = _flatten(table)
+    flat = flatten(table)
     known = {option.flag for option in OPTIONS}
     for name in flat:
         if name not in known:

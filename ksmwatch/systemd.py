@@ -6,6 +6,7 @@ variables. Neither is worth a dependency.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -18,6 +19,8 @@ _FIRST_FD = 3
 # What systemd may take to work through what it was told before. It answers nobody while it reloads
 # its units, which takes seconds on a large host.
 _BARRIER_SECONDS = 30.0
+# A systemd that has crashed reads nothing any more, and its queue gets full.
+_SEND_SECONDS = 5.0
 # Beats are sent so often within the time after which systemd loses patience.
 _BEATS = 4
 
@@ -45,29 +48,29 @@ class Manager:
 
     def ready(self) -> None:
         """Started, or done with taking a new configuration."""
-        self._tell("READY=1")
+        self._say("READY=1")
 
     def reloading(self) -> None:
         """A new configuration is being taken, until `ready`."""
         stamp = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._tell(f"RELOADING=1\nMONOTONIC_USEC={stamp}")
+        self._say(f"RELOADING=1\nMONOTONIC_USEC={stamp}")
 
     def stopping(self) -> None:
         """The end has begun."""
-        self._tell("STOPPING=1")
+        self._say("STOPPING=1")
 
     def status(self, line: str) -> None:
         """What `systemctl status` shows, if it has changed."""
         if line != self._status:
             self._status = line
-            self._tell(f"STATUS={line}")
+            self._say(f"STATUS={line}")
 
     def beat(self) -> None:
         """Something was done. Called often, told as often as systemd's watchdog wants it."""
         now = time.monotonic()
         if self._interval and now >= self._next_beat:
             self._next_beat = now + self._interval
-            self._tell("WATCHDOG=1")
+            self._say("WATCHDOG=1")
 
     def store(self, name: str, fd: int) -> None:
         """Have a descriptor kept until this service stops, also over a restart. Raises OSError."""
@@ -95,10 +98,17 @@ class Manager:
         finally:
             os.close(ours)
 
+    def _say(self, text: str) -> None:
+        """Tell what counting does not depend on."""
+        with contextlib.suppress(OSError):
+            self._tell(text)
+
     def _tell(self, text: str, *fds: int) -> None:
+        """Send one message. Raises OSError."""
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(_SEND_SECONDS)
             # A leading @ stands for the abstract name space.
             sock.connect(self._address.replace("@", "\0", 1))
             socket.send_fds(sock, [text.encode()], fds)

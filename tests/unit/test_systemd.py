@@ -140,6 +140,14 @@ def test_systemd_that_does_not_answer_is_an_error(
             manager.forget("link-a")
 
 
+def test_who_counts_does_not_depend_on_being_heard(tmp_path: Path) -> None:
+    manager = Manager({"NOTIFY_SOCKET": str(tmp_path / "gone"), "FDSTORE": "4"})
+    manager.ready()
+    manager.status("Live.")
+    with pytest.raises(FileNotFoundError):
+        manager.store("map-a", 0)
+
+
 # ---- the store ----
 
 

@@ -105,3 +105,13 @@ def test_network_modules_only_with_a_network(
     wired = entries(initramfs.build(modules, job(network=True)))
     assert len([name for name in wired if name.startswith("modules/")]) == 4
     assert alone["init"][0] == 0o100755
+
+
+def test_modules_that_lead_to_a_disk_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initramfs, "busybox", lambda: b"bb")
+    disk = [("virtio_blk", b"v"), ("mbcache", b"m"), ("ext4", b"e")]
+    found = entries(initramfs.build((), job(disk=True), disk))
+    names = [name for name in found if name.startswith("modules/")]
+    assert names == sorted(names)
+    assert [name[16:-3] for name in names] == ["virtio_blk", "mbcache", "ext4"]
+    assert b"DISK=1" in found["vm/settings"][1]

@@ -225,3 +225,27 @@ def test_module_names() -> None:
 
 def test_an_unusual_image_is_left_alone() -> None:
     assert vmlinux.extract(b"\0" * 4096) is None
+
+
+def test_what_leads_to_a_disk_is_loaded_in_order_and_once(tmp_path: Path) -> None:
+    directory = tmp_path / "lib/modules/6.1-x"
+    needs = {
+        "a/virtio.ko": "",
+        "a/virtio_blk.ko": "a/virtio.ko",
+        "b/crc16.ko": "",
+        "b/jbd2.ko": "b/crc16.ko",
+        "b/ext4.ko": "b/jbd2.ko b/crc16.ko",
+    }
+    for path in needs:
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_bytes(path.encode())
+    lines = [f"{path}: {rest}" for path, rest in needs.items()]
+    (directory / "modules.dep").write_text("\n".join(lines) + "\n")
+    # virtio is loaded by then; crc32c_generic is built in.
+    kernel = kernels.Kernel("6.1", "6.1-x", tmp_path, tmp_path, (tmp_path / "00-virtio.ko",))
+    assert kernels.disk_modules(kernel) == [
+        ("virtio_blk", b"a/virtio_blk.ko"),
+        ("crc16", b"b/crc16.ko"),
+        ("jbd2", b"b/jbd2.ko"),
+        ("ext4", b"b/ext4.ko"),
+    ]

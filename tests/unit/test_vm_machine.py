@@ -124,3 +124,13 @@ def test_bad_usage_is_not_mistaken_for_the_command(capsys: pytest.CaptureFixture
 def test_paths_kept_below_what_the_guest_covers() -> None:
     got = cli.kept_paths(["/work", "/tmp/a/b", "/tmp/a", "/tmpfoo", "/dev/shm/x", "/tmp"])
     assert got == ["/dev/shm/x", "/tmp/a"]
+
+
+def test_a_root_of_its_own_is_a_disk_that_forgets_and_starts_the_command_by_systemd() -> None:
+    words = argv(Machine(IMAGE, disk=Path("/roots/a,b.img")))
+    drive = value(words, "-drive").replace(",,", "\0").split(",")
+    assert "file=/roots/a\0b.img" in drive
+    assert "snapshot=on" in drive
+    assert "systemd.wants=ksmwatch-vm.service" in value(words, "-append").split()
+    assert "-drive" not in argv(Machine(IMAGE))
+    assert "systemd" not in value(argv(Machine(IMAGE)), "-append")
