@@ -65,7 +65,7 @@ def loop(tested: Daemon, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> N
     backend.stop = stop
     monkeypatch.setattr(daemon, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(tested, "_publish", lambda _: None)
-    tested._loop(SimpleNamespace(backend=backend))  # type: ignore[arg-type]
+    tested._loop(SimpleNamespace(backend=backend, tick=backend.tick))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
