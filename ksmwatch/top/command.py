@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.metadata
 import sys
 from typing import Any
 
@@ -12,6 +13,8 @@ from ksmwatch.errors import ConfigError, Exit
 from ksmwatch.top import batch, columns, source
 from ksmwatch.top.model import SORTABLE, Grouping, Options, Unit
 
+# Debian 13 has 2.1, which lacks themes that are used.
+_OLDEST_TEXTUAL = 8
 _GC_OBJECTS = 500_000
 _MIN_SECONDS, _MAX_SECONDS = 0.1, 3600.0
 
@@ -103,15 +106,24 @@ def run(args: argparse.Namespace, settings: Config) -> Exit:
     return Exit.OK
 
 
-def _show(watched: source.Source, options: Options, seconds: float) -> Exit:
+def _textual() -> int:
+    """Its major version; 0 for none."""
     try:
-        # Nothing else loads it: it takes half a second and 30 MB.
-        from ksmwatch.top.app import App
-    except ImportError as error:
+        return int(importlib.metadata.version("textual").partition(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return 0
+
+
+def _show(watched: source.Source, options: Options, seconds: float) -> Exit:
+    if _textual() < _OLDEST_TEXTUAL:
         watched.close()
         raise ConfigError(
-            "The terminal view needs Textual: pip install 'ksmwatch[top]', or say --batch."
-        ) from error
+            f"The terminal view needs Textual {_OLDEST_TEXTUAL}, which Debian does not have: "
+            "pip install 'ksmwatch[top]' (docs/install.md), or say --batch."
+        )
+    # Nothing else loads it: it takes half a second and 30 MB.
+    from ksmwatch.top.app import App
+
     # A document has 100,000 objects and no cycle: to look for some takes longer than to read it.
     gc.set_threshold(_GC_OBJECTS)
     app = App(watched, options, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -86,12 +87,21 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ksmwatch.top.command.sys", SimpleNamespace(stdin=TTY, stdout=TTY))
 
 
-def test_without_textual(
-    terminal: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", ["2.1.2", None])
+def test_without_a_textual_that_is_new_enough(
+    version: str | None,
+    terminal: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ksmwatch.top.app", None)
+    def installed(name: str) -> str:
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(importlib.metadata, "version", installed)
     assert cli.main(["top"]) is Exit.USAGE
-    assert "needs Textual: pip install 'ksmwatch[top]'" in capsys.readouterr().err
+    assert "needs Textual 8, which Debian does not have" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, Exit.OK), (1, Exit.INTERNAL)])
