@@ -39,7 +39,7 @@ def run(suite: str, arguments: list[str]) -> int:
         *("--verbose", "--timeout", str(_TIMEOUT_SECONDS)),
         *(word for name, value in packages.items() for word in ("--env", f"{name}={value}")),
         *("--", "/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "--color=no"),
-        *("-c", "/dev/null", "--rootdir", str(ROOT), "-x", "--durations=0", *arguments),
+        *("-c", "/dev/null", "--rootdir", str(ROOT), "-x", "-rP", "--durations=0", *arguments),
     ]
     return subprocess.run(argv, check=False, cwd=ROOT, stdin=subprocess.DEVNULL).returncode
 

@@ -29,7 +29,7 @@ WATCHDOG_SECONDS = 30
 # docs/security.md has the scores; this is what was promised.
 WORST_EXPOSURE = 2.5
 
-DAC_READ_SEARCH, SYS_PTRACE, SYS_ADMIN = 2, 19, 21
+DAC_READ_SEARCH, SYS_PTRACE, SYS_ADMIN, PERFMON = 2, 19, 21, 38
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def test_it_keeps_only_the_capabilities_that_reading_asks_for() -> None:
 
 def test_the_exposure_is_as_promised() -> None:
     text = run("systemd-analyze", "security", "--no-pager", service.UNIT)
+    print(f"memory {show('MemoryCurrent')}, with its peak {show('MemoryPeak')}")
     (exposure,) = re.findall(r"Overall exposure level for \S+: ([\d.]+)", text)
     print(f"exposure {exposure}")
     assert float(exposure) <= WORST_EXPOSURE
@@ -159,6 +160,23 @@ def test_a_good_configuration_is_taken_and_a_bad_one_refused() -> None:
     assert "must be one of debug, info" in journal()[-1]
     assert (service.pid(), show("ActiveState")) == (before, "active")
     settled_snapshot(Service())
+
+
+def test_kprobes_are_attached_with_their_drop_in_only() -> None:
+    CONFIGURATION.write_text("probes = 'kprobe'\n")
+    restart()
+    assert Service().snapshot()["mode"] == "poll"
+    assert show("StatusText").startswith("Polling. ")
+    drop_in = DROP_IN.with_name("kprobes.conf")
+    drop_in.write_text(Path("/usr/share/ksmwatch/systemd/kprobes.conf").read_text())
+    run("systemctl", "daemon-reload")
+    restart()
+    state = settled_snapshot(Service())
+    assert (state["mode"], state["host"]["confidence"]) == ("bpf", "exact")
+    assert {p["mechanism"] for p in state["probes"]} == {"kprobe", "raw_tracepoint"}
+    assert service.capabilities() == {DAC_READ_SEARCH, SYS_PTRACE, SYS_ADMIN, PERFMON}
+    drop_in.unlink()
+    run("systemctl", "daemon-reload")
 
 
 def test_stopping_takes_everything_off(clean: Host) -> None:
