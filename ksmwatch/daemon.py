@@ -82,7 +82,8 @@ class Daemon:
         # Listen before probes are attached: what a user got wrong must show at once.
         sock = SocketServer(Path(config.socket), self._desk)
         cleanup.callback(sock.close)
-        app = make_app(self._desk, config.web_telemetry_path, self._series)
+        series = Series(config.owners_top, processes=config.metrics_processes)
+        app = make_app(self._desk, config.web_telemetry_path, series)
         webs = [WebServer(address, app) for address in config.web_listen_address]
         facts = read_facts()
         keep = open_keep(config.state_pin_path, self._manager)
@@ -109,9 +110,6 @@ class Daemon:
         self._loop(watcher, obstacle.sentence if obstacle else None)
         self._manager.stopping()
         return backend.mode
-
-    def _series(self) -> Series:
-        return Series(self._config.owners_top, processes=self._config.metrics_processes)
 
     def _loop(self, watcher: Watcher, reason: str | None = None) -> None:
         self._publish(watcher)

@@ -641,15 +641,15 @@ def _kernel_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
 
 
 class SnapshotCollector(Collector):
-    """Gives Prometheus the snapshot that `current` returns, as the series of that moment."""
+    """Gives Prometheus the snapshot that `current` returns."""
 
-    def __init__(self, current: Callable[[], Snapshot], series: Callable[[], Series]) -> None:
+    def __init__(self, current: Callable[[], Snapshot], series: Series) -> None:
         self._current = current
         self._series = series
 
     def collect(self) -> Iterable[Metric]:
         """One scrape."""
-        return collect(self._current(), self._series())
+        return collect(self._current(), self._series)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is collected at registration."""

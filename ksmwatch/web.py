@@ -32,7 +32,7 @@ _LANDING = """<!DOCTYPE html>
 """
 
 
-def make_app(desk: Desk, telemetry_path: str, series: Callable[[], Series]) -> _Wsgi:
+def make_app(desk: Desk, telemetry_path: str, series: Series) -> _Wsgi:
     """The WSGI application. A scrape asks the desk; nothing here touches the kernel."""
     registry = CollectorRegistry()
     registry.register(SnapshotCollector(lambda: desk.ask(SCRAPE_CACHE_SECONDS), series))

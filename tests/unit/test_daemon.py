@@ -105,14 +105,13 @@ def test_systemd_is_told_what_is_and_each_turn_of_the_loop(
 def test_a_new_configuration_is_taken_as_far_as_that_is_possible(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = config.make({}, {"owners_top": 7, "audit_heal": False, "accounts_max": 16})
+    wanted = config.make({}, {"poll_interval": 7, "audit_heal": False, "accounts_max": 16})
     manager, backend = Manager(), Backend()
     tested = made(lambda: wanted, manager)
     tested._on_hangup(1, None)
     loop(tested, backend, monkeypatch)
-    assert tested._series().owners == 7
     (taken,) = backend.configured
-    assert (taken.audit_heal, taken.accounts_max) == (False, 65536)
+    assert (taken.poll_interval, taken.audit_heal, taken.accounts_max) == (7, False, 65536)
     told = [text.partition("=")[0] for text in manager.told if not text.startswith("WATCHDOG")]
     assert told == ["STATUS", "READY", "RELOADING", "READY"]
 

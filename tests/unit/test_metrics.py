@@ -22,9 +22,7 @@ Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 def scrape(made: Snapshot, owners: int = 50, *, processes: bool = True) -> Series:
     """What Prometheus reads: a value by name and sorted labels."""
     registry = CollectorRegistry()
-    registry.register(
-        metrics.SnapshotCollector(lambda: made, lambda: metrics.Series(owners, processes))
-    )
+    registry.register(metrics.SnapshotCollector(lambda: made, metrics.Series(owners, processes)))
     text = generate_latest(registry).decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value

@@ -41,7 +41,7 @@ def get(desk: Desk, path: str, telemetry: str = "/metrics") -> Answer:
     def start_response(status: str, headers: list[tuple[str, str]]) -> None:
         heads.append((status, dict(headers)))
 
-    body = b"".join(web.make_app(desk, telemetry, Series)(environ, start_response))
+    body = b"".join(web.make_app(desk, telemetry, Series())(environ, start_response))
     [(status, headers)] = heads
     return Answer(status, headers["Content-Type"], body.decode())
 
@@ -94,7 +94,7 @@ def test_another_telemetry_path_leaves_no_page_at_the_usual_one(desk: Desk) -> N
 
 def test_a_listening_address_serves_and_is_taken(desk: Desk) -> None:
     desk.publish(snapshot)
-    server = web.WebServer(Address("127.0.0.1", 0), web.make_app(desk, "/metrics", Series))
+    server = web.WebServer(Address("127.0.0.1", 0), web.make_app(desk, "/metrics", Series()))
     port = server._server.server_port
     server.start()
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -102,6 +102,6 @@ def test_a_listening_address_serves_and_is_taken(desk: Desk) -> None:
     assert client.getresponse().read() == b"ksmwatch is ready.\n"
     client.close()
     with pytest.raises(ListenError) as caught:
-        web.WebServer(Address("127.0.0.1", port), web.make_app(desk, "/metrics", Series))
+        web.WebServer(Address("127.0.0.1", port), web.make_app(desk, "/metrics", Series()))
     assert str(caught.value) == (f"127.0.0.1:{port} cannot be listened on: Address already in use.")
     server.stop()

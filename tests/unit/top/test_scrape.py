@@ -34,7 +34,7 @@ ALL = Series(processes=True)
 
 def text(made: Snapshot, series: Series = ALL) -> str:
     registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: made, lambda: series))
+    registry.register(SnapshotCollector(lambda: made, series))
     return generate_latest(registry).decode()
 
 
