@@ -81,6 +81,8 @@ def _pin_path(value: Any) -> str:
 
 def _addresses(value: Any) -> tuple[Address, ...]:
     texts = [value] if isinstance(value, str) else value
+    if texts == [""]:
+        return ()
     if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
         raise ValueError("must be an address or a list of addresses")
     return tuple(parse_address(text) for text in texts)
@@ -89,6 +91,12 @@ def _addresses(value: Any) -> tuple[Address, ...]:
 def _telemetry_path(value: Any) -> str:
     if not isinstance(value, str) or not value.startswith("/") or value == "/":
         raise ValueError("must begin with / and not be /")
+    return value
+
+
+def _user(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be the name of a user")
     return value
 
 
@@ -117,10 +125,28 @@ OPTIONS: tuple[Option, ...] = (
         "web.listen-address",
         [DEFAULT_LISTEN],
         _addresses,
-        f"where /metrics is served (repeatable; default {DEFAULT_LISTEN})",
+        f"where HTTP is served (repeatable; empty: nowhere; default {DEFAULT_LISTEN})",
         repeatable=True,
     ),
     Option("web.telemetry-path", "/metrics", _telemetry_path, "path of the metrics"),
+    Option(
+        "web.user",
+        "nobody",
+        _user,
+        "as root, the user that the process becomes which serves HTTP (default nobody)",
+    ),
+    Option(
+        "web.max-requests",
+        40,
+        _number(1, 1000, int),
+        "requests that are answered at a time (default 40)",
+    ),
+    Option(
+        "web.max-connections",
+        256,
+        _number(1, 10000, int),
+        "open connections; beyond them the least busy one is closed (default 256)",
+    ),
     Option(
         "socket", DEFAULT_SOCKET, _path, f"Unix socket for snapshots (default {DEFAULT_SOCKET})"
     ),
@@ -206,6 +232,9 @@ class Config:
 
     web_listen_address: tuple[Address, ...]
     web_telemetry_path: str
+    web_user: str
+    web_max_requests: int
+    web_max_connections: int
     socket: str
     backend: str
     probes: str

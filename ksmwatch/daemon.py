@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,15 +16,15 @@ from ksmwatch.backend import Backend, Budget, Mode
 from ksmwatch.config import Config, reloaded
 from ksmwatch.errors import ConfigError, Exit
 from ksmwatch.facts import Facts, read_facts
+from ksmwatch.keeper import Keeper
 from ksmwatch.live import Live
 from ksmwatch.log import logger
-from ksmwatch.metrics import Series
+from ksmwatch.outputs import listen, make_web
 from ksmwatch.plan import warnings
 from ksmwatch.processes import ProcessTable
 from ksmwatch.service import Desk, SocketServer
 from ksmwatch.systemd import Manager
 from ksmwatch.watcher import Watcher, open_keep, start_backend
-from ksmwatch.web import WebServer, make_app
 
 # Between two looks at what is due when nobody asks.
 TICK_SECONDS = 1.0
@@ -46,7 +47,11 @@ def status_line(backend: Backend, reason: str | None) -> str:
 
 def _give_up_privileges(facts: Facts, backend: Backend) -> None:
     plan = backend.plan if isinstance(backend, Live) else None
-    privileges.give_up_all_but(privileges.needed(plan, smaps_ksm=facts.smaps_ksm))
+    needed = privileges.needed(plan, smaps_ksm=facts.smaps_ksm)
+    if os.geteuid() == 0:
+        # Root owns everything anyway. A front that is started again must not be root.
+        needed |= privileges.CHANGE_USER
+    privileges.give_up_all_but(needed)
 
 
 class Daemon:
@@ -82,9 +87,8 @@ class Daemon:
         # Listen before probes are attached: what a user got wrong must show at once.
         sock = SocketServer(Path(config.socket), self._desk)
         cleanup.callback(sock.close)
-        series = Series(config.owners_top, processes=config.metrics_processes)
-        app = make_app(self._desk, config.web_telemetry_path, series)
-        webs = [WebServer(address, app) for address in config.web_listen_address]
+        losses: Counter[str] = Counter()
+        fronts = self._launch_fronts(cleanup, losses)
         facts = read_facts()
         keep = open_keep(config.state_pin_path, self._manager)
         backend, obstacle = start_backend(facts, config, keep, self._manager.beat)
@@ -98,18 +102,33 @@ class Daemon:
             for warning in warnings(facts):
                 logger.warning(warning)
         table = ProcessTable()
-        watcher = Watcher(backend, facts, table, obstacle.sentence if obstacle else None)
+        watcher = Watcher(
+            backend, facts, table, obstacle.sentence if obstacle else None, losses=losses
+        )
         watcher.follow_processes()
         # Before there are threads: each has capabilities of its own.
         _give_up_privileges(facts, backend)
-        servers: list[SocketServer | WebServer] = [sock, *webs]
-        for server in servers:
-            server.start()
-            cleanup.callback(server.stop)
+        sock.start()
+        cleanup.callback(sock.stop)
+        for front in fronts:
+            front.start()
+        # First of all: their threads may be waiting for a snapshot.
         cleanup.callback(self._desk.close)
         self._loop(watcher, obstacle.sentence if obstacle else None)
         self._manager.stopping()
         return backend.mode
+
+    def _launch_fronts(self, cleanup: ExitStack, losses: Counter[str]) -> list[Keeper]:
+        """Before BPF: a front that is there early is healthy early."""
+        sockets = [
+            cleanup.enter_context(listen(address)) for address in self._config.web_listen_address
+        ]
+        if not sockets:
+            return []
+        front = make_web(self._config, sockets, self._desk, losses)
+        front.launch()
+        cleanup.callback(front.stop)
+        return [front]
 
     def _loop(self, watcher: Watcher, reason: str | None = None) -> None:
         self._publish(watcher)

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ksmwatch import metrics
+from ksmwatch import metrics, outputs
 from ksmwatch.events import EVENTS
 from ksmwatch.facts import Facts
+from ksmwatch.front import web
 from ksmwatch.plan import Wish, choose
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +98,10 @@ def kernels() -> str:
 
 def generate() -> dict[str, str]:
     """Text by file name."""
-    return {"metrics.md": metrics.document(), "kernels.md": kernels()}
+    return {
+        "metrics.md": metrics.document((*outputs.SPECS, *web.SPECS)),
+        "kernels.md": kernels(),
+    }
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""The catalogue of metrics, and the collector that fills it from the last snapshot.
+"""The catalogue of metrics, and the samples of a snapshot.
 
-The catalogue is data: ``docs/metrics.md`` is generated from it, and the collector refuses a
+The catalogue is data: ``docs/metrics.md`` is generated from it, and ``exposition`` refuses a
 name that is not in it.
 """
 
@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from ksmwatch.backend import Mode
 from ksmwatch.exact import PAGE_SIZE
+from ksmwatch.family import Sample, Samples, Spec
 from ksmwatch.reconcile import Residue
 from ksmwatch.records import ARRIVALS, DEPARTURES, Movement
 from ksmwatch.rollup import Holding, split
@@ -27,21 +25,6 @@ class Series:
 
     owners: int = 50
     processes: bool = False
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One metric family. `name` of a counter is without `_total`, as the library wants it."""
-
-    name: str
-    kind: str
-    help: str
-    labels: tuple[str, ...] = ()
-
-    @property
-    def exposed(self) -> str:
-        """The name as it is scraped."""
-        return f"{self.name}_total" if self.kind == "counter" else self.name
 
 
 _OWNER = ("kind", "name", "id")
@@ -422,7 +405,6 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec("ksmwatch_snapshot_duration_seconds", "gauge", "How long taking it took."),
 )
 
-_SPECS = {spec.name: spec for spec in CATALOGUE}
 _PAGE_FILES = (
     "pages_shared",
     "pages_sharing",
@@ -438,6 +420,7 @@ LOSSES = (
     "conversions_unseen",
     "events_lost",
     "families_truncated",
+    "front_lost",
     "mm_opened_unseen",
     "probes_lost",
     "probes_stopped",
@@ -448,17 +431,6 @@ LOSSES = (
     "sources_unreadable",
     "stale_accounts",
 )
-Sample = tuple[tuple[str, ...], float]
-
-
-def _family(name: str, samples: Iterable[Sample]) -> Metric | None:
-    """A metric family of the catalogue; None when there is no sample."""
-    spec = _SPECS[name]
-    make = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
-    family = make(spec.name, spec.help, labels=spec.labels)
-    for labels, value in samples:
-        family.add_metric(labels, value)
-    return family if family.samples else None
 
 
 def _one(value: float | None) -> list[Sample]:
@@ -473,12 +445,9 @@ def _reasons(moves: Any, which: tuple[Movement, ...], labels: tuple[str, ...] = 
     return [((*labels, m.name.lower()), moves[m]) for m in which]
 
 
-def collect(snapshot: Snapshot, series: Series) -> Iterator[Metric]:
-    """Every family that has a value in this snapshot. Absent facts have no sample."""
-    for name, samples in _samples(snapshot, series):
-        family = _family(name, samples)
-        if family is not None:
-            yield family
+def samples(snapshot: Snapshot, series: Series) -> Samples:
+    """All that a snapshot tells. Absent facts have no sample."""
+    return [(name, list(found)) for name, found in _samples(snapshot, series)]
 
 
 def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample]]]:
@@ -640,22 +609,6 @@ def _kernel_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
     yield "ksmwatch_kernel_swapin_copies", _one(s.numbers.vmstat.get("ksm_swpin_copy"))
 
 
-class SnapshotCollector(Collector):
-    """Gives Prometheus the snapshot that `current` returns."""
-
-    def __init__(self, current: Callable[[], Snapshot], series: Series) -> None:
-        self._current = current
-        self._series = series
-
-    def collect(self) -> Iterable[Metric]:
-        """One scrape."""
-        return collect(self._current(), self._series)
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing is collected at registration."""
-        return []
-
-
 def _bounds() -> str:
     return (
         f"Series by owner are for the `owners.top` largest, at most {_OWNER_SERIES} each, and "
@@ -667,20 +620,32 @@ def _bounds() -> str:
     )
 
 
-def document() -> str:
-    """docs/metrics.md, from the catalogue."""
+def _table(specs: Iterable[Spec]) -> Iterator[str]:
+    yield "| metric | type | labels | meaning |"
+    yield "|---|---|---|---|"
+    for spec in specs:
+        labels = ", ".join(f"`{label}`" for label in spec.labels)
+        yield f"| `{spec.exposed}` | {spec.kind} | {labels} | {spec.help} |"
+
+
+def document(of_processes: Iterable[Spec]) -> str:
+    """docs/metrics.md, from the catalogue and the metrics of ksmwatch's own processes."""
     lines = [
         "# Metrics",
         "",
         "Made from the catalogue in `ksmwatch/metrics.py` by `make docs`; a test compares.",
         "A series whose source the kernel does not have is absent, never 0.",
         "",
-        "| metric | type | labels | meaning |",
-        "|---|---|---|---|",
+        *_table(CATALOGUE),
+        "",
+        _bounds(),
+        "",
+        "Kinds of `ksmwatch_losses_total`: " + ", ".join(f"`{k}`" for k in LOSSES) + ".",
+        "",
+        "## ksmwatch's own processes",
+        "",
+        "Over HTTP only: in node_exporter's textfile `process_*` would collide with its own.",
+        "",
+        *_table(of_processes),
     ]
-    for spec in CATALOGUE:
-        labels = ", ".join(f"`{label}`" for label in spec.labels)
-        lines.append(f"| `{spec.exposed}` | {spec.kind} | {labels} | {spec.help} |")
-    lines += ["", _bounds(), ""]
-    lines += ["Kinds of `ksmwatch_losses_total`: " + ", ".join(f"`{k}`" for k in LOSSES) + "."]
     return "\n".join(lines) + "\n"

@@ -16,6 +16,8 @@ from ksmwatch.plan import Plan
 
 # include/uapi/linux/capability.h
 _VERSION_3 = 0x20080522
+_OTHERS = {"CAP_SETGID": 6, "CAP_SETUID": 7}
+CHANGE_USER = frozenset(_OTHERS)
 
 
 def needed(plan: Plan | None, *, smaps_ksm: bool) -> frozenset[str]:
@@ -35,7 +37,7 @@ def give_up_all_but(names: Iterable[str]) -> None:
 
     Raises OSError.
     """
-    wanted = sum(1 << CAPABILITIES[name] for name in names)
+    wanted = sum(1 << (CAPABILITIES | _OTHERS)[name] for name in names)
     effective, permitted, inheritable = (mask & wanted for mask in _read())
     _write(effective, permitted, inheritable)
 

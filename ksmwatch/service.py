@@ -1,4 +1,4 @@
-"""What is asked of the daemon from other threads: HTTP scrapes and the Unix socket.
+"""What is asked of the daemon from other threads: by fronts and on the Unix socket.
 
 The main thread alone touches the backend. Others ask it for a snapshot and wait; requests
 that come while one is being made share the next, so ten scrapers cost what one does.
@@ -36,6 +36,10 @@ class Desk:
 
     def ask(self, max_age: float) -> Snapshot:
         """A snapshot that is not older than so many seconds; 0 means made after this call."""
+        return self.ask_dated(max_age)[0]
+
+    def ask_dated(self, max_age: float) -> tuple[Snapshot, float]:
+        """The same, and when it was begun (CLOCK_MONOTONIC)."""
         asked = time.monotonic()
         with self._condition:
             while self._latest is None or self._taken < asked - max_age:
@@ -44,7 +48,7 @@ class Desk:
                 self._wanted = True
                 self._condition.notify_all()
                 self._condition.wait(1)
-            return self._latest
+            return self._latest, self._taken
 
     def wait_for_request(self, seconds: float) -> bool:
         """For the main thread: sleep until somebody asks, at most so many seconds."""

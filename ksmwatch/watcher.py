@@ -254,11 +254,13 @@ class Watcher:
         table: ProcessTable,
         reason: str | None = None,
         *,
+        losses: Counter[str] | None = None,
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
     ) -> None:
         self.backend = backend
-        self.losses: Counter[str] = Counter()
+        # Of all that is no backend.
+        self.losses: Counter[str] = Counter() if losses is None else losses
         self._facts = facts
         self._table = table
         self._reason = reason

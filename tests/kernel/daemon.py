@@ -26,9 +26,9 @@ def free_port() -> int:
 
 
 class Daemon:
-    """`ksmwatch run` in the background, with a socket and a port of its own."""
+    """`ksmwatch run` in the background, with a socket and, if wanted, a port of its own."""
 
-    def __init__(self, *options: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, *options: str, prefix: Sequence[str] = (), http: bool = True) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="ksmwatch-test-")
         self.socket = Path(self._directory.name) / "ksmwatch.sock"
         self.port = free_port()
@@ -37,7 +37,7 @@ class Daemon:
             self.process = subprocess.Popen(
                 [
                     *(*prefix, "ksmwatch", "run", "--socket", str(self.socket)),
-                    *("--web.listen-address", f"127.0.0.1:{self.port}"),
+                    f"--web.listen-address={f'127.0.0.1:{self.port}' if http else ''}",
                     # Nothing of one test outlives it into the next, unless it asks for that.
                     *("--log.format", "json", "--state.pin-path=", *options),
                 ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,13 +24,15 @@ PACKAGE = ROOT / "ksmwatch"
 # Modules import only from what stands before them.
 ORDER = (
     "__init__",
-    *("errors", "log", "config"),
+    *("errors", "log", "config", "family", "usage", "channel"),
     *("libbpf", "btf", "layout", "events", "facts", "plan", "privileges"),
     *("records", "loader", "systemd", "keep", "adopt", "attach", "maps"),
     *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
     *("owners", "connector", "processes", "rollup", "forecast", "snapshot"),
-    *("metrics", "watcher", "render", "why", "service", "web", "docs"),
+    *("front.__init__", "front.complaints", "front.clients", "front.page", "front.exposition"),
+    *("front.site", "front.link", "front.web", "front.confine", "front.__main__"),
+    *("metrics", "watcher", "render", "why", "service", "keeper", "outputs", "docs"),
     *("record", "oneshot", "check", "inspection", "diagnosis", "daemon"),
     *("top.__init__", "top.sample", "top.model", "top.columns", "top.header"),
     *("top.details", "top.scrape", "top.source", "top.batch"),
@@ -38,7 +42,8 @@ ORDER = (
 # Judgement: no file, no clock, no kernel.
 PURE = (
     *("layout", "events", "plan", "records", "ledger", "owners", "rollup", "forecast"),
-    *("snapshot", "render", "why"),
+    *("snapshot", "metrics", "render", "why"),
+    *("family", "front.page"),
     *("top.sample", "top.model", "top.columns", "top.header", "top.details"),
 )
 EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes"}
@@ -68,15 +73,18 @@ def own(module: str) -> set[str]:
     """Modules of the package that a module imports."""
     names = {name.partition(".")[2] for name in imports(module) if name.startswith("ksmwatch.")}
     names = {"__init__" if name == "__version__" else name for name in names}
-    return {name for name in names if name != "top"} | {
-        f"top.{alias}" for alias in imported_from_top(module)
+    return {name for name in names if name not in PACKAGES} | {
+        f"{package}.{name}" for package in PACKAGES for name in imported_from(package, module)
     }
 
 
-def imported_from_top(module: str) -> Iterator[str]:
-    """Modules that a module imports by `from ksmwatch.top import ...`."""
+PACKAGES = ("top", "front")
+
+
+def imported_from(package: str, module: str) -> Iterator[str]:
+    """Modules that a module imports by `from ksmwatch.PACKAGE import ...`."""
     for node in ast.walk(ast.parse(path_of(module).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "ksmwatch.top":
+        if isinstance(node, ast.ImportFrom) and node.module == f"ksmwatch.{package}":
             yield from (alias.name for alias in node.names)
 
 
@@ -118,6 +126,20 @@ def test_the_daemon_never_imports_bcc() -> None:
     # It brings 100 MB; only the loader's own process may.
     users = {module for module in ORDER if "bcc" in imports(module)}
     assert users == {"loader"}
+
+
+FRONT = {"__init__", "errors", "log", "family", "usage", "channel"}
+
+
+@pytest.mark.parametrize("module", [name for name in ORDER if name.startswith("front.")])
+def test_a_front_imports_nothing_that_reads_the_kernel(module: str) -> None:
+    assert {name for name in own(module) if not name.startswith("front.")} <= FRONT
+
+
+def test_the_daemon_imports_no_web_library() -> None:
+    loaded = "import sys, ksmwatch.daemon; print(*{name.split('.')[0] for name in sys.modules})"
+    names = subprocess.run([sys.executable, "-c", loaded], check=True, stdout=subprocess.PIPE)
+    assert set(names.stdout.decode().split()) & {"tornado", "prometheus_client", "yaml"} == set()
 
 
 # ---- C and Python ----

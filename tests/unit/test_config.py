@@ -23,6 +23,9 @@ def test_defaults() -> None:
     assert config.make({}, {}) == Config(
         web_listen_address=(Address("", 10054),),
         web_telemetry_path="/metrics",
+        web_user="nobody",
+        web_max_requests=40,
+        web_max_connections=256,
         socket="/run/ksmwatch/ksmwatch.sock",
         backend="auto",
         probes="auto",
@@ -69,6 +72,14 @@ def test_addresses_are_repeatable_as_flags_and_a_list_in_the_file(tmp_path: Path
     assert config.make(file, given).web_listen_address == (Address("a", 3), Address("", 4))
 
 
+def test_no_address_switches_http_off(tmp_path: Path) -> None:
+    path = tmp_path / "ksmwatch.toml"
+    for text in ("web.listen-address = []\n", 'web.listen-address = ""\n'):
+        path.write_text(text)
+        assert config.make(config.read_file(path), flags()).web_listen_address == ()
+    assert config.make({}, flags("--web.listen-address=")).web_listen_address == ()
+
+
 def test_underscores_in_the_file_are_dashes(tmp_path: Path) -> None:
     path = tmp_path / "ksmwatch.toml"
     path.write_text("[audit]\ncpu_percent = 2\n")
@@ -102,6 +113,8 @@ BAD_ADDRESS = "must be HOST:PORT or :PORT"
         (["--web.listen-address", "::1:9"], "['::1:9'] an IPv6 address must stand in brackets"),
         (["--web.telemetry-path", "/"], "'/' must begin with / and not be /"),
         (["--web.telemetry-path", "metrics"], "'metrics' must begin with / and not be /"),
+        (["--web.user", ""], "'' must be the name of a user"),
+        (["--web.max-requests", "0"], "'0' must be between 1 and 1000"),
         (["--socket", "run/x.sock"], "'run/x.sock' must be an absolute path"),
         (["--backend", "ebpf"], "'ebpf' must be one of auto, bpf, poll"),
         (["--probes", "uprobe"], "'uprobe' must be one of auto, fentry, kprobe"),

@@ -15,6 +15,7 @@ from ksmwatch.events import EVENTS
 from ksmwatch.metrics import CATALOGUE, LOSSES, Series
 from ksmwatch.owners import OwnerKind
 from tests import made_up
+from tests.exposed import exposition
 from tests.panels import BOARDS
 from tests.promtool import STANDARD, metrics_of, promtool
 
@@ -52,7 +53,7 @@ def scraped() -> Iterator[dict[str, str]]:
     """Three hosts, for an hour and a half; counters grow by a page or a second a minute."""
     for instance, (cluster, tenant) in HOSTS.items():
         where = f'job="ksmwatch",instance="{instance}",cluster="{cluster}",tenant="{tenant}"'
-        for family in metrics.collect(made_up.snapshot(), Series()):
+        for family in exposition(made_up.snapshot(), Series()).collect():
             for sample in family.samples:
                 labels = "".join(f'{key}="{value}",' for key, value in sample.labels.items())
                 step = "+1" if family.type == "counter" else "+0"
@@ -121,7 +122,7 @@ def test_sums_are_by_cluster_and_tenant(tmp_path: Path) -> None:
 def samples_of_a_host() -> int:
     """At most, without those by owner and by process: as if every event had its probe."""
     made = made_up.snapshot()
-    found = metrics.collect(made, Series(owners=0))
+    found = exposition(made, Series(owners=0)).collect()
     each_probe = 2
     missing = len(EVENTS) + len(["fork"]) - len(made.probes)
     return sum(len(family.samples) for family in found) + each_probe * missing
@@ -163,7 +164,7 @@ def test_what_is_written_from_afar_is_the_same() -> None:
 
 def series_above() -> int:
     """Of one host, for the fleet dashboard; `up` is made by Prometheus."""
-    families = metrics.collect(made_up.snapshot(), Series(owners=0))
+    families = exposition(made_up.snapshot(), Series(owners=0)).collect()
     found = (sample for family in families for sample in family.samples)
     return 1 + sum(sample.name in federated() for sample in found)
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ksmwatch import metrics
-from ksmwatch.metrics import CATALOGUE, LOSSES, Spec
+from ksmwatch.family import Spec
+from ksmwatch.metrics import CATALOGUE, LOSSES
 from ksmwatch.snapshot import Snapshot
+from tests.exposed import exposed
 from tests.made_up import UNIT, nothing, numbers, poll, process, snapshot
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -21,9 +22,7 @@ Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def scrape(made: Snapshot, owners: int = 50, *, processes: bool = True) -> Series:
     """What Prometheus reads: a value by name and sorted labels."""
-    registry = CollectorRegistry()
-    registry.register(metrics.SnapshotCollector(lambda: made, metrics.Series(owners, processes)))
-    text = generate_latest(registry).decode()
+    text = exposed(made, metrics.Series(owners, processes))
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -267,6 +266,8 @@ def test_names_that_look_like_the_format_survive_it(comm: str) -> None:
 
 
 def test_the_document_has_a_row_for_every_metric() -> None:
-    text = metrics.document()
+    own = Spec("process_x", "gauge", "Of a process.")
+    text = metrics.document([own])
     assert text.count("\n| `ksmwatch_") == len(CATALOGUE)
+    assert f"| `process_x` | gauge |  | {own.help} |" in text
     assert all(f"`{kind}`" in text for kind in LOSSES)

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
 
 from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
-from ksmwatch.metrics import Series, SnapshotCollector
+from ksmwatch.metrics import Series
 from ksmwatch.snapshot import Confidence, Snapshot, to_document
 from ksmwatch.top import header, scrape
 from ksmwatch.top.model import Options, build, value
 from ksmwatch.top.sample import make_sample
 from ksmwatch.top.scrape import Scrape
+from tests.exposed import exposed
 from tests.made_up import nothing, poll, process, snapshot
 
 # What metrics do not tell.
@@ -33,9 +33,7 @@ ALL = Series(processes=True)
 
 
 def text(made: Snapshot, series: Series = ALL) -> str:
-    registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: made, series))
-    return generate_latest(registry).decode()
+    return exposed(made, series)
 
 
 def scraped(made: Snapshot) -> dict[str, Any]:

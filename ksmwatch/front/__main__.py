@@ -1,0 +1,35 @@
+"""One front: ``python -m ksmwatch.front FD``, where FD is its channel to the daemon.
+
+Everything is imported before privileges are given up: the files of a checkout may be closed
+to the user that the front becomes.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+import sys
+
+from ksmwatch import channel, log
+from ksmwatch.front import web
+from ksmwatch.front.confine import confine
+
+
+def main() -> None:
+    """Do what the first message says, until the daemon is gone."""
+    # When everybody in the service is told to end, the daemon ends first and we with it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        begin: channel.Begin = channel.receive(sock)
+        log.configure(begin.log_level, begin.log_format)
+        confine(begin.user)
+        # What is there now stays: it need not be looked through.
+        gc.collect()
+        gc.freeze()
+        web.serve(begin, sock)
+
+
+if __name__ == "__main__":
+    main()
