@@ -25,18 +25,21 @@ CGROUP_SECONDS = 30.0
 _COMM_LENGTH = 15
 
 
-def full_name(comm: str, cmdline: bytes) -> str:
-    """The comm, or if that seems cut off, the name of the program of which it is the beginning."""
-    if len(comm.encode()) >= _COMM_LENGTH:
-        program = cmdline.split(b"\0", 1)[0].rpartition(b"/")[2].decode(errors="replace")
-        if program.startswith(comm):
-            return program
-    return comm
+def full_name(pid: int, comm: str) -> str:
+    """The comm; if it may be cut off, what psutil makes of it and of the command line."""
+    if len(comm.encode()) < _COMM_LENGTH:
+        return comm
+    import psutil
+
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return comm
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Names and owner of one process. `comm` is the kernel's, `name` see full_name().
+    """Names and owner of one process. `comm` is the kernel's, `name` see `full_name`.
 
     `cgroup`: /proc/PID/cgroup as it is, from which the owner was made.
     """
@@ -157,4 +160,4 @@ class ProcessTable:
         except (OSError, IndexError, ValueError):
             return None
         owner = owner_of(cmdline, cgroup, comm, uid, self._users)
-        return Identity(ppid, ticks, comm, full_name(comm, cmdline), cgroup, owner)
+        return Identity(ppid, ticks, comm, full_name(pid, comm), cgroup, owner)

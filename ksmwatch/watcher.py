@@ -13,7 +13,7 @@ from ksmwatch.attach import AttachError
 from ksmwatch.audit import Policy
 from ksmwatch.backend import AuditState, Backend, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.config import Config
-from ksmwatch.connector import Connector
+from ksmwatch.connector import Subscription
 from ksmwatch.errors import NoLiveError, SourceError
 from ksmwatch.exact import choose_reader
 from ksmwatch.facts import Facts
@@ -263,6 +263,7 @@ class Watcher:
         self.losses: Counter[str] = Counter() if losses is None else losses
         self._facts = facts
         self._table = table
+        self._subscription: Subscription | None = None
         self._reason = reason
         self._proc = proc
         self._sys = sys
@@ -279,10 +280,7 @@ class Watcher:
 
     def follow_processes(self) -> None:
         """Hear of changes of processes, so that not all of them are read for each snapshot."""
-        try:
-            self._table.follow(Connector())
-        except OSError:
-            self.losses["connector_lost"] += 1
+        self._subscription = Subscription()
 
     def tick(self, budget: Budget) -> None:
         """What is due about every second when nobody asks."""
@@ -290,7 +288,23 @@ class Watcher:
         self.backend.tick(budget)
 
     def _catch_up(self) -> None:
+        self._subscribe()
         self.losses["connector_lost"] += not self._table.catch_up()
+
+    def _subscribe(self) -> None:
+        """Until the subscription is there, nothing is remembered."""
+        if self._subscription is None:
+            return
+        try:
+            connector = self._subscription.take()
+        except OSError as error:
+            self.losses["connector_lost"] += 1
+            logger.warning("processes are read anew for each snapshot", extra={"why": str(error)})
+        else:
+            if connector is None:
+                return
+            self._table.follow(connector)
+        self._subscription = None
 
     def snapshot(self, seconds: float) -> Snapshot:
         """The state now, after settling doubts for at most so many seconds."""

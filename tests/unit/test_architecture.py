@@ -46,7 +46,7 @@ PURE = (
     *("family", "front.page"),
     *("top.sample", "top.model", "top.columns", "top.header", "top.details"),
 )
-EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes"}
+EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}
 
 
 def path_of(module: str) -> Path:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import struct
-from typing import Any
+import sys
+import time
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from ksmwatch import connector
-from ksmwatch.connector import COMM, EXEC, EXIT, UID, Connector
+from ksmwatch.connector import COMM, EXEC, EXIT, UID, Connector, Subscription
 
 FORK, PTRACE, COREDUMP = 0x1, 0x100, 0x40000000
 
@@ -55,75 +59,93 @@ def test_the_filter_takes_acknowledgements() -> None:
     assert passes(message(0, 1, 0))
 
 
-class FakeSocket:
-    """Says what it is told; an error number is raised."""
-
-    def __init__(self, *said: bytes | int) -> None:
-        self.said = [*said]
-        self.sent: list[bytes] = []
-        self.closed = False
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
-
-    def send(self, data: bytes) -> None:
-        """Remember it."""
-        self.sent.append(data)
-
-    def recv(self, size: int) -> bytes:
-        """The next, then nothing."""
-        if not self.said:
-            raise BlockingIOError
-        following = self.said.pop(0)
-        if isinstance(following, int):
-            raise OSError(following, os.strerror(following))
-        return following
-
-    def close(self) -> None:
-        """Remember it."""
-        self.closed = True
+def pair() -> tuple[Connector, socket.socket]:
+    """A connector, and the kernel's end."""
+    ours, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    return Connector(ours), kernel
 
 
-def listen(monkeypatch: pytest.MonkeyPatch, fake: FakeSocket) -> Connector:
-    monkeypatch.setattr("ksmwatch.connector.socket.socket", lambda *_: fake)
-    return Connector()
-
-
-ACK = message(0, 0, 0)
-
-
-def test_it_asks_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeSocket(message(EXEC, 5, 5), ACK)
-    listener = listen(monkeypatch, fake)
-    (request,) = fake.sent
-    assert struct.unpack("=IHHII", request[:16]) == (len(request), 3, 0, 0, 0)
-    # CN_IDX_PROC, CN_VAL_PROC; four bytes, PROC_CN_MCAST_LISTEN.
-    assert struct.unpack("=IIIIHHI", request[16:]) == (1, 1, 0, 0, 4, 0, 1)
-    assert not fake.closed
-    listener.close()
-    assert fake.closed
-
-
-@pytest.mark.parametrize("answer", [message(0, errno.EPERM, 0), errno.EAGAIN, errno.ECONNREFUSED])
-def test_where_it_is_refused_or_not_answered(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes | int
-) -> None:
-    fake = FakeSocket(answer)
-    with pytest.raises(OSError):  # noqa: PT011 - of any number
-        listen(monkeypatch, fake)
-    assert fake.closed
-
-
-def test_it_says_who_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeSocket(ACK, message(EXEC, 7, 7), message(EXIT, 8, 8), errno.ENOBUFS)
-    listener = listen(monkeypatch, fake)
-    assert list(listener.changed()) == [7, 8, None]
-    fake.said = [message(COMM, 9, 9)]
+def test_it_says_who_has_changed() -> None:
+    listener, kernel = pair()
+    kernel.send(message(EXEC, 7, 7))
+    kernel.send(message(EXIT, 8, 8))
+    assert list(listener.changed()) == [7, 8]
+    kernel.send(message(COMM, 9, 9))
     assert list(listener.changed()) == [9]
     assert list(listener.changed()) == []
 
 
-def test_what_nobody_expects_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    listener = listen(monkeypatch, FakeSocket(ACK, errno.EBADF))
+class Failing:
+    """A socket that fails once, then says nothing."""
+
+    def __init__(self, number: int) -> None:
+        self.numbers = [number]
+
+    def settimeout(self, seconds: float) -> None:
+        """Nothing to do."""
+
+    def recv(self, size: int) -> bytes:
+        """Fail."""
+        if self.numbers:
+            number = self.numbers.pop()
+            raise OSError(number, os.strerror(number))
+        raise BlockingIOError
+
+
+def failing(number: int) -> Connector:
+    return Connector(cast(socket.socket, Failing(number)))
+
+
+def test_lost_messages_mean_anybody() -> None:
+    assert list(failing(errno.ENOBUFS).changed()) == [None]
+
+
+def test_what_nobody_expects_is_not_hidden() -> None:
     with pytest.raises(OSError, match="file descriptor"):
-        list(listener.changed())
+        list(failing(errno.EBADF).changed())
+
+
+def taken(subscription: Subscription) -> Connector:
+    """What a subscription yields."""
+    while True:
+        connector = subscription.take()
+        if connector is not None:
+            return connector
+        time.sleep(0.01)
+
+
+def subscriber(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str) -> Subscription:
+    """A subscription by a program that ends in this way."""
+    program = tmp_path / "program"
+    program.write_text(
+        f"#!{sys.executable}\nimport os, socket, sys\n"
+        f"answers = socket.socket(fileno=int(sys.argv[-1]))\n{end}\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("ksmwatch.connector.sys.executable", str(program))
+    return Subscription()
+
+
+def test_the_socket_is_handed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    end = (
+        "ours, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        f"kernel.send({message(EXEC, 7, 7)!r})\n"
+        "socket.send_fds(answers, [bytes(4)], [ours.fileno()])"
+    )
+    assert list(taken(subscriber(monkeypatch, tmp_path, end)).changed()) == [7]
+
+
+@pytest.mark.parametrize(
+    ("end", "number"),
+    [
+        ("answers.send((1).to_bytes(4, sys.byteorder))", errno.EPERM),
+        # Killed, or without pyroute2.
+        ("pass", errno.EPROTO),
+    ],
+)
+def test_where_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str, number: int
+) -> None:
+    with pytest.raises(OSError, match="the process connector refuses") as raised:
+        taken(subscriber(monkeypatch, tmp_path, end))
+    assert raised.value.errno == number
