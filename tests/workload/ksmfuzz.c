@@ -4,10 +4,10 @@
  *
  *     ksmfuzz --seed S --ops N [--pause EVERY] [--without VERB]... [--print]
  *
- * The root draws each operation, sends it to a process and waits for the answer, while ksmd
- * runs beside. Some operations go to two processes at once, and some have a thread that does
- * another one meanwhile. What is drawn depends on nothing that the kernel answers, so N is
- * the length of a prefix of the seed's endless program.
+ * The root draws operations, sends them to a process and waits for the answer, while ksmd
+ * runs beside. Operations on memory go in rows. Some go to two processes at once, and some have
+ * a thread that does another one meanwhile. What is drawn depends on nothing that the kernel
+ * answers, so N is the length of a prefix of the endless program of a seed and an EVERY.
  *
  * Every EVERY operations nothing happens: ksmd is stopped, "quiescent OPERATIONS" is
  * printed, and a line on stdin lets it go on. At the end everything is unmerged,
@@ -43,6 +43,7 @@
 #define SLOTS 24
 #define MAX_DEPTH 4
 #define FIRST_PROCESSES 4
+#define MORE_STEPS 15
 /* Inherited by every process: its own end is OWN_FD + slot; files are FILE_FD. */
 #define FILE_FD 90
 #define OWN_FD 100
@@ -62,15 +63,21 @@ struct step {
     pid_t pid;
 };
 
-/* What a process is told: to do `main`, and in a thread meanwhile `beside`, if any. */
+/*
+ * What a process is told: to do `main`, and in a thread meanwhile `beside`, if any; then `more`
+ * steps on its memory without asking, for a change of processes takes longer than most steps.
+ */
 struct order {
     struct step main;
     struct step beside;
+    unsigned more;
+    struct step next[MORE_STEPS];
 };
 
 struct answer {
     int error;
     int value;
+    int errors[MORE_STEPS];
 };
 
 /* What the root knows of a process. Slots with equal `mm` share an address space. */
@@ -95,6 +102,10 @@ static struct process processes[SLOTS];
 static int next_mm;
 static uint64_t state;
 static unsigned long operation;
+/* Where the next pause is. */
+static unsigned long pause_at;
+/* Drawn already, as it ends a row of steps on one process' memory. */
+static struct step drawn;
 static bool printing;
 
 static _Thread_local sigjmp_buf fault;
@@ -406,11 +417,11 @@ static int do_dropcaches(struct step *s)
     return write_file("/proc/sys/vm/drop_caches", s->argument % 2 ? "1" : "3");
 }
 
-/* Swaps out what is not used, merged pages too, if fuzz.py has made a control group. */
+/* Swaps out some of what is not used, if fuzz.py has made a control group. */
 static int do_reclaim(struct step *s)
 {
     (void)s;
-    return write_file("/sys/fs/cgroup/ksmfuzz/memory.reclaim", "4M");
+    return write_file("/sys/fs/cgroup/ksmfuzz/memory.reclaim", "512K");
 }
 
 /* Rarely unmerges everything on the way. */
@@ -482,6 +493,7 @@ static const struct verb {
 #define VERBS (int)(sizeof(verbs) / sizeof(*verbs))
 
 static unsigned long done[VERBS][MAX_ERRNO];
+/* A row of steps counts as its first. */
 static double seconds[VERBS];
 static bool unwanted[VERBS];
 
@@ -504,7 +516,7 @@ static void obey(int slot)
     sigaction(SIGBUS, &action, NULL);
     close_range(ROOT_FD, ROOT_FD + SLOTS - 1, 0);
     while (recv(own, &order, sizeof(order), 0) == sizeof(order)) {
-        struct answer answer = {0, 0};
+        struct answer answer = {0};
         pthread_t thread;
         bool threaded =
             order.beside.verb && !pthread_create(&thread, NULL, do_beside, &order.beside);
@@ -514,6 +526,9 @@ static void obey(int slot)
         answer.value = order.main.pid;
         if (threaded)
             pthread_join(thread, NULL);
+        for (unsigned i = 0; i < order.more; i++)
+            if (verbs[order.next[i].verb].run(&order.next[i]))
+                answer.errors[i] = errno;
         if (send(own, &answer, sizeof(answer), 0) < 0)
             break;
     }
@@ -569,7 +584,7 @@ static int draw_verb(void)
     return verb;
 }
 
-static struct step draw_step(void)
+static struct step draw_new_step(void)
 {
     struct step s = {.verb = draw_verb(), .other = ROOT};
 
@@ -579,6 +594,32 @@ static struct step draw_step(void)
         s.pages = ARENA_PAGES - s.first;
     s.argument = (unsigned)draw();
     return s;
+}
+
+static struct step draw_step(void)
+{
+    struct step s = drawn;
+
+    if (!s.verb)
+        return draw_new_step();
+    drawn.verb = 0;
+    return s;
+}
+
+/* Further steps for the process, up to one that is not on memory or to the next pause. */
+static void draw_more(struct order *order)
+{
+    unsigned wanted = below(MORE_STEPS + 1);
+
+    while (order->more < wanted && operation + order->more + 1 < pause_at) {
+        struct step s = draw_new_step();
+
+        if (verbs[s.verb].kind != ON_MEMORY) {
+            drawn = s;
+            return;
+        }
+        order->next[order->more++] = s;
+    }
 }
 
 /* A process that lives, other than `except` and, if `except` does, with another mm. */
@@ -665,7 +706,7 @@ static struct answer hear(int slot)
     if (recv(ROOT_FD + slot, &answer, sizeof(answer), MSG_DONTWAIT) == sizeof(answer))
         return answer;
     buried(slot);
-    return (struct answer){DIED, 0};
+    return (struct answer){.error = DIED};
 }
 
 static void note(struct step *s, int error)
@@ -741,6 +782,8 @@ static void finish(int slot, struct order *order)
     }
     answer = hear(slot);
     note(s, answer.error);
+    for (unsigned i = 0; i < order->more; i++)
+        note(&order->next[i], answer.error == DIED ? DIED : answer.errors[i]);
     if (answer.error)
         return;
     if (verbs[s->verb].kind == MAKES_CHILD)
@@ -826,8 +869,11 @@ static void do_operation(struct step s)
         race(slot, &order);
         return;
     }
+    if (verbs[order.main.verb].kind == ON_MEMORY)
+        draw_more(&order);
     begin(slot, &order);
     finish(slot, &order);
+    operation += order.more;
 }
 
 static void operate(void)
@@ -836,6 +882,7 @@ static void operate(void)
     double began = now();
 
     do_operation(s);
+    operation++;
     seconds[s.verb] += now() - began;
 }
 
@@ -902,9 +949,10 @@ static void run(unsigned long operations, unsigned long every)
     if (ksmd("1"))
         fail("ksm/run");
     while (operation < operations) {
-        operate();
-        operation++;
-        if (operation % every == 0 && operation < operations) {
+        pause_at = operation + every < operations ? operation + every : operations;
+        while (operation < pause_at)
+            operate();
+        if (operation < operations) {
             pause_ksmd();
             ksmd("1");
         }
@@ -941,7 +989,7 @@ int main(int argc, char **argv)
         {0},
     };
     unsigned long operations = 20000, every = 2000;
-    struct answer ready = {0, getpid()};
+    struct answer ready = {.value = getpid()};
     int option;
 
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
