@@ -6,7 +6,6 @@ by libbpf, so that no compiler has a say in it.
 
 from __future__ import annotations
 
-import ctypes as ct
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,40 +17,18 @@ from ksmwatch.events import Mechanism
 
 # r0 = 0; exit (include/uapi/linux/bpf.h, struct bpf_insn)
 _NOTHING = bytes.fromhex("b7000000000000009500000000000000")
-_BPF_TRACE_FENTRY = 24
-
-
-class _LoadOptions(ct.Structure):
-    """struct bpf_prog_load_opts of libbpf, its beginning."""
-
-    _fields_ = [
-        ("sz", ct.c_size_t),
-        ("attempts", ct.c_int),
-        ("expected_attach_type", ct.c_int),
-        ("prog_btf_fd", ct.c_uint32),
-        ("prog_flags", ct.c_uint32),
-        ("prog_ifindex", ct.c_uint32),
-        ("kern_version", ct.c_uint32),
-        ("attach_btf_id", ct.c_uint32),
-    ]
 
 
 def _load(mechanism: Mechanism, symbol: str) -> int:
-    library = libbpf.library()
-    options = _LoadOptions(sz=ct.sizeof(_LoadOptions))
-    kind = libbpf.PROG_TYPE_KPROBE
-    if mechanism is Mechanism.FENTRY:
-        kind = libbpf.PROG_TYPE_TRACING
-        options.expected_attach_type = _BPF_TRACE_FENTRY
-        options.attach_btf_id = library.libbpf_find_vmlinux_btf_id(
-            symbol.encode(), _BPF_TRACE_FENTRY
-        )
-    fd = library.bpf_prog_load(
-        kind, b"nothing", b"GPL", _NOTHING, ct.c_size_t(len(_NOTHING) // 8), ct.byref(options)
+    if mechanism is Mechanism.KPROBE:
+        return libbpf.prog_load("nothing", libbpf.PROG_TYPE_KPROBE, _NOTHING)
+    return libbpf.prog_load(
+        "nothing",
+        libbpf.PROG_TYPE_TRACING,
+        _NOTHING,
+        attach_type=libbpf.TRACE_FENTRY,
+        symbol=symbol,
     )
-    if fd < 0:
-        raise OSError(-fd, f"an empty {mechanism} program on {symbol}: {os.strerror(-fd)}")
-    return int(fd)
 
 
 class Empty:

@@ -75,46 +75,78 @@ static __always_inline int departure(u64 page, u64 vma)
 }
 
 /*
+ * What runs for every anonymous page is a function of its own, and small: the JIT saves
+ * registers and makes room on the stack for all that a function may use, whichever way it takes.
+ * What follows for KSM pages, rest_of_<event>(), is compiled apart; the loader appends it and
+ * makes this call, of a helper that does not exist, one of that function, as bcc links nothing.
+ */
+#define REST(ctx) (((int (*)(void *))REST_MARK)(ctx))
+
+/*
  * The verifier allows no arithmetic on the mapping, a pointer. The difference of
  * two pointers is a number, and as a folio is aligned it has the mapping's low bits.
  */
-#define DIRECT_IS_KSM(page)                                                                        \
-    (((*(u64 *)((page) + OFF_page_mapping) - (page)) & MAPPING_KSM) == MAPPING_KSM &&              \
-     !is_tail(page))
+#define DIRECT_MAY_BE_KSM(page)                                                                    \
+    (((*(u64 *)((page) + OFF_page_mapping) - (page)) & MAPPING_KSM) == MAPPING_KSM)
+
+/* By kprobe an argument is a number, which bpf_rdonly_cast() makes a pointer, where there is one.
+ */
+#ifdef CAST_FUNCTION
+static __always_inline bool arg_may_be_ksm(u64 page)
+{
+    u64 cast = ((u64 (*)(u64, u32))(KFUNC_MARK + CAST_FUNCTION))(page, CAST_PAGE);
+
+    return DIRECT_MAY_BE_KSM(cast);
+}
+#else
+#define arg_may_be_ksm may_be_ksm
+#endif
 
 #ifdef FENTRY_RMAP_ADD
 int ON_ENTRY(FENTRY_RMAP_ADD)(u64 *ctx)
 {
-    u64 page = ctx[0];
+    return DIRECT_MAY_BE_KSM(ctx[0]) ? REST(ctx) : 0;
+}
 
-    return DIRECT_IS_KSM(page) ? arrival(ctx[RMAP_ADD_VMA]) : 0;
+int rest_of_rmap_add(u64 *ctx)
+{
+    return is_tail(ctx[0]) ? 0 : arrival(ctx[RMAP_ADD_VMA]);
 }
 #endif
 
 #ifdef KPROBE_RMAP_ADD
 int on_rmap_add(struct pt_regs *ctx)
 {
-    u64 page = PT_REGS_PARM1(ctx);
+    return arg_may_be_ksm(PT_REGS_PARM1(ctx)) ? REST(ctx) : 0;
+}
 
-    return is_ksm(page) ? arrival(RMAP_ADD_VMA(ctx)) : 0;
+int rest_of_rmap_add(struct pt_regs *ctx)
+{
+    return is_tail(PT_REGS_PARM1(ctx)) ? 0 : arrival(RMAP_ADD_VMA(ctx));
 }
 #endif
 
 #ifdef FENTRY_RMAP_REMOVE
 int ON_ENTRY(FENTRY_RMAP_REMOVE)(u64 *ctx)
 {
-    u64 page = ctx[0];
+    return DIRECT_MAY_BE_KSM(ctx[0]) ? REST(ctx) : 0;
+}
 
-    return DIRECT_IS_KSM(page) ? departure(page, ctx[RMAP_REMOVE_VMA]) : 0;
+int rest_of_rmap_remove(u64 *ctx)
+{
+    return is_tail(ctx[0]) ? 0 : departure(ctx[0], ctx[RMAP_REMOVE_VMA]);
 }
 #endif
 
 #ifdef KPROBE_RMAP_REMOVE
 int on_rmap_remove(struct pt_regs *ctx)
 {
-    u64 page = PT_REGS_PARM1(ctx);
+    return arg_may_be_ksm(PT_REGS_PARM1(ctx)) ? REST(ctx) : 0;
+}
 
-    return is_ksm(page) ? departure(page, RMAP_REMOVE_VMA(ctx)) : 0;
+int rest_of_rmap_remove(struct pt_regs *ctx)
+{
+    return is_tail(PT_REGS_PARM1(ctx)) ? 0 : departure(PT_REGS_PARM1(ctx), RMAP_REMOVE_VMA(ctx));
 }
 #endif
 

@@ -45,9 +45,10 @@
 /* FIELD(vma, vm_area_struct_vm_mm) is the eight bytes at that member, 0 where unreadable. */
 #define FIELD(pointer, member) read_u64((pointer) + OFF_##member)
 
+/* The helper fills with zeros what it cannot read. */
 static __always_inline u64 read_u64(u64 address)
 {
-    u64 value = 0;
+    u64 value;
 
     bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
     return value;
@@ -55,7 +56,7 @@ static __always_inline u64 read_u64(u64 address)
 
 static __always_inline u32 read_u32(u64 address)
 {
-    u32 value = 0;
+    u32 value;
 
     bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
     return value;
@@ -83,9 +84,15 @@ static __always_inline bool is_tail(u64 page)
 }
 #endif
 
+/* Or it is a tail. */
+static __always_inline bool may_be_ksm(u64 page)
+{
+    return (FIELD(page, page_mapping) & MAPPING_KSM) == MAPPING_KSM;
+}
+
 static __always_inline bool is_ksm(u64 page)
 {
-    return (FIELD(page, page_mapping) & MAPPING_KSM) == MAPPING_KSM && !is_tail(page);
+    return may_be_ksm(page) && !is_tail(page);
 }
 
 /* Number of PTEs that map a small page. It can change while it is read. */

@@ -43,18 +43,30 @@ class Btf:
     ) -> None:
         self._lib.btf__free(self._btf)
 
+    def struct(self, name: str) -> int | None:
+        """Id of ``struct <name>``; None if there is none."""
+        return self._find(name, _STRUCT)
+
+    def function(self, name: str) -> int | None:
+        """Id of a kernel function; None if BTF lacks it."""
+        return self._find(name, _FUNC)
+
+    def _find(self, name: str, kind: int) -> int | None:
+        found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))
+        return None if found < 0 else found
+
     def offset(self, struct: str, member: str) -> int | None:
         """Byte offset of `member` in ``struct <struct>``, also inside anonymous members.
 
         None when there is no such struct or member, or it is a bit field.
         """
-        found = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _STRUCT)
-        return None if found < 0 else self._offset_in(found, member)
+        found = self.struct(struct)
+        return None if found is None else self._offset_in(found, member)
 
     def parameters(self, function: str) -> list[str] | None:
         """Parameter types of a kernel function, as ``struct page *``; None if BTF lacks it."""
-        found = self._lib.btf__find_by_name_kind(self._btf, function.encode(), _FUNC)
-        if found < 0:
+        found = self.function(function)
+        if found is None:
             return None
         prototype = self._type(self._type(found)[2])
         count = prototype[1] & 0xFFFF

@@ -35,8 +35,9 @@ class Side(StrEnum):
 class Event:
     """One kind of kernel event.
 
-    ``needs_vma``: the function must take the area, which leads to the mm. ``asleep``: the
-    probe stays on while no KSM page exists and ksmd is not running.
+    ``needs_vma``: the function must take the area, which leads to the mm. ``hot``: it runs for
+    every anonymous page, so the program has only the test for a KSM page, and the rest apart.
+    ``asleep``: the probe stays on while no KSM page exists and ksmd is not running.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Event:
     symbols: tuple[str, ...]
     side: Side = Side.ENTRY
     needs_vma: bool = False
+    hot: bool = False
     asleep: bool = False
     required: bool = True
 
@@ -81,6 +83,7 @@ EVENTS: tuple[Event, ...] = (
         # folio_* since 6.8 (Linux commits of the "rmap cleanups" series by D. Hildenbrand).
         ("folio_add_anon_rmap_ptes", "page_add_anon_rmap"),
         needs_vma=True,
+        hot=True,
     ),
     Event(
         "rmap_remove",
@@ -88,6 +91,7 @@ EVENTS: tuple[Event, ...] = (
         # Takes the area since 5.18; before, nothing leads from the page to the mm.
         ("folio_remove_rmap_ptes", "page_remove_rmap"),
         needs_vma=True,
+        hot=True,
     ),
     Event(
         "merge",

@@ -64,6 +64,9 @@ class Facts:
     bcc_error: str | None
     # Map values allocated safely from any context (bpf_mem_alloc, since 6.1).
     bpf_mem_alloc: bool
+    # BTF ids of bpf_rdonly_cast() ("function") and of the struct that has a page's mapping
+    # ("page"), where a kprobe program may so follow pointers (since 6.2). Otherwise empty.
+    casts: Mapping[str, int]
     # Whether another process's page tables may be read: /proc/1/smaps_rollup.
     foreign_reads: bool
     smaps_ksm: bool
@@ -159,6 +162,19 @@ def _read_btf() -> tuple[dict[str, tuple[str, ...]], dict[str, int], str | None]
     return prototypes, offsets, None
 
 
+def _read_casts() -> dict[str, int]:
+    try:
+        with Btf() as btf:
+            function = btf.function("bpf_rdonly_cast")
+            kinds = (btf.struct(name) for name in ("folio", "page"))
+            kind = next((each for each in kinds if each is not None), None)
+    except OSError:
+        return {}
+    if function is None or kind is None or not libbpf.cast_supported(function, kind):
+        return {}
+    return {"function": function, "page": kind}
+
+
 def _read_headers(root: Path, release: str) -> str | None:
     build = root / "lib/modules" / release / "build"
     return str(build) if (build / "include/linux/kconfig.h").exists() else None
@@ -220,6 +236,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         bcc=bcc,
         bcc_error=bcc_error,
         bpf_mem_alloc="bpf_mem_alloc_init" in found,
+        casts=_read_casts(),
         foreign_reads=_readable(root / "proc/1/smaps_rollup"),
         smaps_ksm="\nKSM:" in (_text(root / "proc/self/smaps_rollup") or ""),
         ksm_stat=(root / "proc/self/ksm_stat").exists(),

@@ -14,6 +14,7 @@ import fcntl
 import functools
 import os
 import platform
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,10 @@ PROG_TYPE_KPROBE = 2
 PROG_TYPE_RAW_TRACEPOINT = 17
 PROG_TYPE_TRACING = 26
 
+# enum bpf_attach_type
+TRACE_FENTRY = 24
+TRACE_FEXIT = 25
+
 # include/uapi/linux/perf_event.h
 _PERF_EVENT_IOC_ENABLE = 0x2400
 _PERF_EVENT_IOC_SET_BPF = 0x40042408
@@ -31,7 +36,11 @@ _PERF_FLAG_FD_CLOEXEC = 8
 _BPF_PERF_EVENT = 41
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 
+# struct bpf_insn
+INSTRUCTION = struct.Struct("<BBhi")
+
 _BATCH = 1024
+_LOG_BYTES = 1 << 24
 
 
 @functools.cache
@@ -46,6 +55,10 @@ def library() -> ct.CDLL:
     lib.btf__find_by_name_kind.argtypes = [ct.c_void_p, ct.c_char_p, ct.c_uint32]
     lib.btf__free.argtypes = [ct.c_void_p]
     lib.bpf_map_update_elem.argtypes = [ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_uint64]
+    lib.bpf_prog_load.argtypes = [
+        *(ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_char_p, ct.c_size_t),
+        ct.POINTER(_LoadOptions),
+    ]
     # A library that prints to stderr would break up the log: what it has to say comes as errno.
     lib.libbpf_set_print(None)
     return lib
@@ -61,6 +74,86 @@ def _checked(result: int, what: str) -> int:
 def prog_type_supported(prog_type: int) -> bool:
     """Whether the kernel loads a trivial program of this type for us."""
     return int(library().libbpf_probe_bpf_prog_type(prog_type, None)) == 1
+
+
+def cast_supported(function: int, kind: int) -> bool:
+    """Whether a kprobe program may follow a pointer that bpf_rdonly_cast() returns.
+
+    `function` and `kind` are the BTF ids of that function and of a struct that begins with a
+    number.
+    """
+    code = (
+        (0x79, 0x11, 0, 0),  # r1 = *(u64 *)(r1 + 0)
+        (0xB7, 0x02, 0, kind),  # r2 = kind
+        (0x85, 0x20, 0, function),  # call function, by BPF_PSEUDO_KFUNC_CALL
+        (0x79, 0x01, 0, 0),  # r1 = *(u64 *)(r0 + 0)
+        (0xB7, 0x00, 0, 0),  # r0 = 0
+        (0x95, 0x00, 0, 0),  # exit
+    )
+    try:
+        fd = prog_load("cast", PROG_TYPE_KPROBE, b"".join(INSTRUCTION.pack(*word) for word in code))
+    except OSError:
+        return False
+    os.close(fd)
+    return True
+
+
+class _LoadOptions(ct.Structure):
+    """struct bpf_prog_load_opts, as far as we use it."""
+
+    _fields_ = [
+        ("sz", ct.c_size_t),
+        ("attempts", ct.c_int),
+        ("expected_attach_type", ct.c_int),
+        ("prog_btf_fd", ct.c_uint32),
+        ("prog_flags", ct.c_uint32),
+        ("prog_ifindex", ct.c_uint32),
+        ("kern_version", ct.c_uint32),
+        ("attach_btf_id", ct.c_uint32),
+        ("attach_prog_fd", ct.c_uint32),
+        ("attach_btf_obj_fd", ct.c_uint32),
+        ("fd_array", ct.c_void_p),
+        ("func_info", ct.c_void_p),
+        ("func_info_cnt", ct.c_uint32),
+        ("func_info_rec_size", ct.c_uint32),
+        ("line_info", ct.c_void_p),
+        ("line_info_cnt", ct.c_uint32),
+        ("line_info_rec_size", ct.c_uint32),
+        ("log_level", ct.c_uint32),
+        ("log_size", ct.c_uint32),
+        ("log_buf", ct.c_char_p),
+    ]
+
+
+def prog_load(
+    name: str, prog_type: int, code: bytes, *, attach_type: int = 0, symbol: str = ""
+) -> int:
+    """Load a program; a tracing program for one kernel function, at entry or return.
+
+    The error's text is what the verifier says is wrong, where it says anything.
+    """
+    options = _LoadOptions(sz=ct.sizeof(_LoadOptions), expected_attach_type=attach_type)
+    if prog_type == PROG_TYPE_TRACING:
+        found = library().libbpf_find_vmlinux_btf_id(symbol.encode(), attach_type)
+        options.attach_btf_id = _checked(found, symbol)
+    arguments = (prog_type, name.encode(), b"GPL", code, len(code) // 8, ct.byref(options))
+    fd = library().bpf_prog_load(*arguments)
+    if fd >= 0:
+        return int(fd)
+    log = ct.create_string_buffer(_LOG_BYTES)
+    options.log_level, options.log_size = 1, _LOG_BYTES
+    options.log_buf = ct.cast(log, ct.c_char_p)
+    # The log is only wanted now: the verifier takes much longer to write it than to do without.
+    fd = library().bpf_prog_load(*arguments)
+    if fd >= 0:
+        return int(fd)
+    raise OSError(-fd, verdict(log.value.decode(errors="replace")) or os.strerror(-fd))
+
+
+def verdict(log: str) -> str:
+    """The line of a verifier's log that says what is wrong; its statistics follow that."""
+    lines = [line for line in log.splitlines() if line and not line.startswith("processed ")]
+    return lines[-1] if lines else ""
 
 
 def raw_tracepoint_open(prog_fd: int, name: str | None = None) -> int:

@@ -17,14 +17,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ksmwatch import libbpf
 from ksmwatch.errors import NoLiveError
 from ksmwatch.events import Mechanism
-from ksmwatch.libbpf import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT, PROG_TYPE_TRACING
-from ksmwatch.plan import Plan
+from ksmwatch.plan import Plan, Program
 from ksmwatch.records import Field
 
 MAPS = (
@@ -40,10 +40,18 @@ MAPS = (
 SOURCES = ("accounts.c", "family.c", "hooks.c")
 
 _PROG_TYPES = {
-    Mechanism.FENTRY: PROG_TYPE_TRACING,
-    Mechanism.KPROBE: PROG_TYPE_KPROBE,
-    Mechanism.RAW_TRACEPOINT: PROG_TYPE_RAW_TRACEPOINT,
+    Mechanism.FENTRY: libbpf.PROG_TYPE_TRACING,
+    Mechanism.KPROBE: libbpf.PROG_TYPE_KPROBE,
+    Mechanism.RAW_TRACEPOINT: libbpf.PROG_TYPE_RAW_TRACEPOINT,
 }
+# Helpers that do not exist. Calls of the one become calls of the rest of the program, and of the
+# others, calls of the kernel function whose BTF id is the difference.
+_REST_MARK = 0x7FFF0000
+_KFUNC_MARK = 0x40000000
+# include/uapi/linux/bpf.h; what is called is told by src_reg.
+_CALL = 0x85
+_PSEUDO_CALL = 1 << 4
+_PSEUDO_KFUNC_CALL = 2 << 4
 # struct module formats of the C types that bcc makes of our records.
 _FORMATS: dict[Any, str] = {ct.c_uint64: "Q", ct.c_int64: "q", ct.c_uint32: "I", ct.c_int32: "i"}
 _TIMEOUT_SECONDS = 120
@@ -94,7 +102,7 @@ def load(plan: Plan, flags: Sequence[str]) -> Loaded:
     request = {
         "flags": list(flags),
         "layout": plan.layout,
-        "programs": [(p.name, p.mechanism) for probe in plan.probes for p in probe.programs],
+        "programs": [asdict(program) for probe in plan.probes for program in probe.programs],
     }
     with ours, theirs:
         child = subprocess.Popen(
@@ -141,10 +149,10 @@ def _receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _loaded(answer: dict[str, Any], descriptors: list[int], words: str) -> Loaded:
+    if "program" in answer:
+        raise ProgramRefusedError(answer["program"], answer["error"])
     if "error" in answer:
         why = words or answer["error"]
-        if "program" in answer:
-            raise ProgramRefusedError(answer["program"], why)
         raise NoLiveError(f"The BPF programs could not be compiled: {why}.")
     fds = iter(descriptors)
     maps = {
@@ -191,14 +199,48 @@ def _compile(request: dict[str, Any]) -> Any:
             pass
 
     text = "\n".join((directory / name).read_text() for name in SOURCES)
-    return Unattached(text=text, cflags=[*request["flags"], f"-I{directory}"])
+    marks = [f"-DREST_MARK={_REST_MARK}", f"-DKFUNC_MARK={_KFUNC_MARK}"]
+    return Unattached(text=text, cflags=[*request["flags"], *marks, f"-I{directory}"])
+
+
+def linked(code: bytes, rest: bytes = b"") -> bytes:
+    """A program with its rest behind it, and calls of the marks made what they stand for."""
+    words = list(libbpf.INSTRUCTION.iter_unpack(code))
+    for place, (opcode, _, _, value) in enumerate(words):
+        if opcode != _CALL or value < _KFUNC_MARK:
+            continue
+        if value == _REST_MARK:
+            # Counted from the instruction after the call.
+            words[place] = (_CALL, _PSEUDO_CALL, 0, len(words) - place - 1)
+        else:
+            words[place] = (_CALL, _PSEUDO_KFUNC_CALL, 0, value - _KFUNC_MARK)
+    return b"".join(libbpf.INSTRUCTION.pack(*word) for word in words) + rest
+
+
+def _load(module: Any, program: Program) -> int:
+    """Load one program. bcc compiles each function by itself, and links nothing."""
+    code = module.dump_func(program.name.encode())
+    rest = module.dump_func(program.rest.encode()) if program.rest is not None else b""
+    return libbpf.prog_load(
+        program.name,
+        _PROG_TYPES[program.mechanism],
+        linked(code, rest),
+        attach_type=_attach_type(program),
+        symbol=program.symbol,
+    )
+
+
+def _attach_type(program: Program) -> int:
+    if program.mechanism is not Mechanism.FENTRY:
+        return 0
+    return libbpf.TRACE_FEXIT if program.at_return else libbpf.TRACE_FENTRY
 
 
 def _serve(sock: socket.socket) -> None:
     request = json.loads(sock.makefile("rb").readline())
     answer: dict[str, Any] = {"maps": {}, "programs": []}
     descriptors = []
-    program = None
+    program: Program | None = None
     try:
         module = _compile(request)
         for name in MAPS:
@@ -209,14 +251,15 @@ def _serve(sock: socket.socket) -> None:
                 "value_size": ct.sizeof(table.Leaf),
                 "fields": _fields(table.Leaf),
             }
-        for program, mechanism in request["programs"]:
-            function = module.load_func(program.encode(), _PROG_TYPES[Mechanism(mechanism)])
-            descriptors.append(function.fd)
-            answer["programs"].append(program)
+        for fields in request["programs"]:
+            program = Program(**{**fields, "mechanism": Mechanism(fields["mechanism"])})
+            descriptors.append(_load(module, program))
+            answer["programs"].append(program.name)
     except Exception as error:  # noqa: BLE001 - bcc raises bare Exception
-        answer = {"error": str(error) or type(error).__name__}
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        answer = {"error": why or type(error).__name__}
         if program is not None:
-            answer["program"] = program
+            answer["program"] = program.name
         descriptors = []
     data = json.dumps(answer).encode() + b"\n"
     rights = array.array("i", descriptors)

@@ -25,12 +25,13 @@ class Wish(StrEnum):
 
 @dataclass(frozen=True)
 class Program:
-    """One BPF program of a probe."""
+    """One BPF program of a probe. `rest`: the function that it calls, compiled by itself."""
 
     name: str
     mechanism: Mechanism
     symbol: str
     at_return: bool = False
+    rest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,8 @@ def _programs(event: Event, mechanism: Mechanism, symbol: str) -> list[Program]:
     at_entry = (Side.ENTRY, Side.BOTH) if fentry else tuple(set(Side) - {Side.RETURN})
     if event.side in at_entry:
         name = f"kfunc__{symbol}" if fentry else f"on_{event.name}"
-        programs.append(Program(name, mechanism, symbol))
+        rest = f"rest_of_{event.name}" if event.hot else None
+        programs.append(Program(name, mechanism, symbol, rest=rest))
     if event.side is not Side.ENTRY:
         name = f"kretfunc__{symbol}" if fentry else f"on_{event.name}_return"
         programs.append(Program(name, mechanism, symbol, at_return=True))
@@ -319,6 +321,7 @@ def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
         flags.append("-DLAYOUT_FROM_HEADERS")
         if "folio_remove_rmap_ptes" in facts.symbols:
             flags.append("-DHAVE_STRUCT_FOLIO_HOOKS")
+    flags += [f"-DCAST_{name.upper()}={number}" for name, number in facts.casts.items()]
     for probe in plan.probes:
         event = probe.event.upper()
         if probe.mechanism is Mechanism.FENTRY:

@@ -248,6 +248,7 @@ def test_the_programs_have_both_kinds_of_probe_for_every_event() -> None:
 def test_every_program_of_a_plan_is_in_the_sources(kernel: str, wish: Wish) -> None:
     for probe in choose(recorded(kernel), wish).probes:
         for program in probe.programs:
+            assert program.rest is None or f"int {program.rest}(" in HOOKS
             macro = f"FENTRY_{probe.event.upper()}"
             if probe.mechanism is Mechanism.FENTRY:
                 side = "ON_RETURN" if program.at_return else "ON_ENTRY"

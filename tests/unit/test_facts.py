@@ -37,6 +37,15 @@ class FakeBtf:
     def __exit__(self, *exc: object) -> None:
         pass
 
+    def struct(self, name: str) -> int | None:
+        """Its place among the structs that the test has told of."""
+        names = [struct for struct, _ in self.members]
+        return names.index(name) if name in names else None
+
+    def function(self, name: str) -> int | None:
+        """Its place among the functions that the test has told of."""
+        return list(self.functions).index(name) if name in self.functions else None
+
     def offset(self, struct: str, member: str) -> int | None:
         """Where the test says that it is."""
         return self.members.get((struct, member))
@@ -59,6 +68,7 @@ def root(tmp_path: Path, btf: type[FakeBtf], monkeypatch: pytest.MonkeyPatch) ->
     """A host without anything. What is not a file is refused, or not there."""
     (tmp_path / "proc/self").mkdir(parents=True)
     monkeypatch.setattr(libbpf, "prog_type_supported", lambda number: False)
+    monkeypatch.setattr(libbpf, "cast_supported", lambda function, kind: False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     return tmp_path
 
@@ -84,6 +94,7 @@ def test_a_host_without_anything_is_read_as_such(root: Path) -> None:
             found.trampolines,
             found.bcc,
             found.bpf_mem_alloc,
+            found.casts,
             found.foreign_reads,
             found.smaps_ksm,
             found.ksm_stat,
@@ -95,6 +106,31 @@ def test_a_host_without_anything_is_read_as_such(root: Path) -> None:
     assert found.bcc_error == "the Python module bcc is not installed"
     assert found.lockdown == "none"
     assert found.bpf_programs == {"kprobe": False, "raw_tracepoint": False, "tracing": False}
+
+
+@pytest.mark.parametrize(
+    ("struct", "function", "taken", "expected"),
+    [
+        ("folio", "bpf_rdonly_cast", True, {"function": 1, "page": 1}),
+        ("page", "bpf_rdonly_cast", True, {"function": 1, "page": 1}),
+        ("folio", "bpf_rdonly_cast", False, {}),
+        ("folio", "bpf_cast_to_kern_ctx", True, {}),
+        ("slab", "bpf_rdonly_cast", True, {}),
+    ],
+)
+def test_a_pointer_is_cast_only_where_the_kernel_has_taken_a_program_that_does(
+    root: Path,
+    btf: type[FakeBtf],
+    monkeypatch: pytest.MonkeyPatch,
+    struct: str,
+    function: str,
+    taken: object,
+    expected: dict[str, int],
+) -> None:
+    btf.members = {("x", "y"): 0, (struct, "mapping"): 24}
+    btf.functions = {"f": [], function: []}
+    monkeypatch.setattr(libbpf, "cast_supported", lambda function, kind: taken)
+    assert read_facts(root).casts == expected
 
 
 @pytest.mark.parametrize(

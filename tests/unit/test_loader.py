@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as ct
+import errno
 import io
 import json
 import os
@@ -10,17 +11,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from ksmwatch import loader
+from ksmwatch import libbpf, loader
 from ksmwatch.errors import Exit, NoLiveError
-from ksmwatch.libbpf import PROG_TYPE_KPROBE, PROG_TYPE_TRACING
+from ksmwatch.events import Mechanism
+from ksmwatch.libbpf import PROG_TYPE_KPROBE, PROG_TYPE_TRACING, TRACE_FENTRY
 from ksmwatch.loader import Loaded, LoadedMap, ProgramRefusedError
-from ksmwatch.plan import choose
+from ksmwatch.plan import Program, choose
 from ksmwatch.records import Field
 from tests.fakes import capable
 
@@ -39,9 +42,9 @@ def test_descriptors_come_in_the_order_of_the_answer() -> None:
     )
 
 
-def test_a_refused_program_is_told_by_name_and_the_kernels_last_words() -> None:
+def test_a_refused_program_is_told_by_name_and_the_kernels_words() -> None:
     with pytest.raises(ProgramRefusedError) as caught:
-        loader._loaded({"error": "Failed", "program": "on_merge"}, [], "R1 is no pointer")
+        loader._loaded({"error": "R1 is no pointer", "program": "on_merge"}, [], "1 warning")
     assert (caught.value.program, caught.value.why) == ("on_merge", "R1 is no pointer")
     sentence = "The kernel refused the BPF program on_merge: R1 is no pointer."
     assert (str(caught.value), caught.value.status) == (sentence, Exit.NO_LIVE)
@@ -112,6 +115,26 @@ def test_a_loader_that_dies_has_the_last_word(
 
 # ---- the loader process ----
 
+EXIT = bytes.fromhex("9500000000000000")
+NOTHING = bytes.fromhex("b700000000000000") + EXIT
+# r0 = r1; call of the helper that does not exist; exit
+HOT = bytes.fromhex("bf10000000000000850000000000ff7f") + EXIT
+
+
+def test_a_program_is_joined_with_its_rest() -> None:
+    # src_reg is BPF_PSEUDO_CALL, and the rest is one instruction behind the next.
+    called = bytes.fromhex("8510000001000000")
+    assert loader.linked(HOT, NOTHING) == HOT[:8] + called + EXIT + NOTHING
+
+
+def test_a_kernel_function_is_called_by_its_id() -> None:
+    call, called = bytes.fromhex("8500000007000040"), bytes.fromhex("8520000007000000")
+    assert loader.linked(call + EXIT) == called + EXIT
+
+
+def test_what_calls_nothing_stays_as_it_is() -> None:
+    assert loader.linked(NOTHING, EXIT) == NOTHING + EXIT
+
 
 class Leaf(ct.Structure):
     """A record as bcc makes it."""
@@ -123,8 +146,8 @@ class FakeBcc:
     """A compiled module. Its descriptors are of real files, so that they can be sent."""
 
     def __init__(self) -> None:
-        self.loaded: list[tuple[bytes, int]] = []
-        self.refuses = b""
+        self.loaded: list[tuple[str, int, bytes, int, str]] = []
+        self.refuses = ""
         self.fds: dict[str, int] = {}
 
     def _fd(self, name: str) -> int:
@@ -135,12 +158,16 @@ class FakeBcc:
         leaf = Leaf if name == b"accounts" else ct.c_uint64
         return SimpleNamespace(Key=ct.c_uint32, Leaf=leaf, get_fd=lambda: self._fd(name.decode()))
 
-    def load_func(self, name: bytes, kind: int) -> Any:
-        """Load one program."""
+    def dump_func(self, name: bytes) -> bytes:
+        """Instructions; the one that is hot calls its rest."""
+        return HOT if name == b"kfunc__f" else NOTHING
+
+    def load(self, name: str, kind: int, code: bytes, *, attach_type: int, symbol: str) -> int:
+        """The kernel takes a program, or does not."""
         if name == self.refuses:
-            raise Exception("Failed to load BPF program")  # noqa: TRY002 - as bcc does
-        self.loaded.append((name, kind))
-        return SimpleNamespace(fd=self._fd(name.decode()))
+            raise OSError(errno.EACCES, "R1 is no pointer")
+        self.loaded.append((name, kind, code, attach_type, symbol))
+        return self._fd(name)
 
 
 @pytest.fixture
@@ -148,6 +175,7 @@ def bcc(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBcc]:
     """What the sources compile to."""
     module = FakeBcc()
     monkeypatch.setattr(loader, "_compile", lambda request: module)
+    monkeypatch.setattr(libbpf, "prog_load", module.load)
     yield module
     for fd in module.fds.values():
         os.close(fd)
@@ -156,7 +184,10 @@ def bcc(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBcc]:
 REQUEST = {
     "flags": ["-DX"],
     "layout": "btf",
-    "programs": [["kfunc__f", "fentry"], ["on_merge", "kprobe"]],
+    "programs": [
+        asdict(Program("kfunc__f", Mechanism.FENTRY, "f", rest="rest_of_f")),
+        asdict(Program("on_merge", Mechanism.KPROBE, "merge")),
+    ],
 }
 
 
@@ -193,16 +224,33 @@ def test_what_was_loaded_arrives_under_its_name(
         Field("comm", 16, "16s"),
     )
     assert loaded.maps["totals"].fields == ()
-    assert bcc.loaded == [(b"kfunc__f", PROG_TYPE_TRACING), (b"on_merge", PROG_TYPE_KPROBE)]
+    assert bcc.loaded == [
+        ("kfunc__f", PROG_TYPE_TRACING, loader.linked(HOT, NOTHING), TRACE_FENTRY, "f"),
+        ("on_merge", PROG_TYPE_KPROBE, NOTHING, 0, "merge"),
+    ]
 
 
 def test_a_refusal_is_answered_without_descriptors(
     bcc: FakeBcc, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    bcc.refuses = b"on_merge"
+    bcc.refuses = "on_merge"
     answer, descriptors = serve(pair)
-    assert answer == {"error": "Failed to load BPF program", "program": "on_merge"}
+    assert (answer["error"], answer["program"]) == ("R1 is no pointer", "on_merge")
     assert descriptors == []
+
+
+@pytest.mark.parametrize(
+    ("log", "verdict"),
+    [
+        (
+            "0: (bf) r0 = r1\nR1 is no pointer\nprocessed 1 insns (limit 1000000)\n",
+            "R1 is no pointer",
+        ),
+        ("", ""),
+    ],
+)
+def test_the_verdict_stands_before_the_verifiers_statistics(log: str, verdict: str) -> None:
+    assert libbpf.verdict(log) == verdict
 
 
 def test_an_error_without_words_is_named_by_its_kind(

@@ -408,6 +408,11 @@ def test_kprobe_flags_count_the_areas_position_from_one() -> None:
     assert {"-DRMAP_ADD_VMA=PT_REGS_PARM2", "-DRMAP_REMOVE_VMA=PT_REGS_PARM2"} <= found
 
 
+def test_casts_are_flags_where_there_are_any() -> None:
+    assert {"-DCAST_FUNCTION=71539", "-DCAST_PAGE=85216"} <= flags(capable(), Wish.KPROBE)
+    assert not [flag for flag in flags(without(casts={})) if "CAST" in flag]
+
+
 def test_layout_flags_come_from_one_source() -> None:
     facts = without(**NO_BTF, headers="/lib/modules/x/build")
     found = flags(facts)
