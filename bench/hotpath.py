@@ -10,7 +10,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -34,26 +34,55 @@ CASES = {
 }
 _UNMAP = "munmap"
 _CYCLE = "touch and munmap"
+_LARGE = "munmap of 64 KiB folios"
+_READ = "read of smaps_rollup"
 # At most this much dearer than an empty program, per page unmapped; than nothing, asleep; and
 # than nothing, for a page that is touched and unmapped.
 RATIO = 1.20
 ASLEEP = 0.002
 CYCLE = 0.025
+_PAGES_OF_A_GIGABYTE = (1 << 30) // 4096
 
 _METHOD = """Counted, not timed: QEMU runs the guest by `-icount shift=0` on one CPU, where the
-time-stamp counter is the number of instructions executed, kernel and user. Each figure is the
-median over several repetitions of an operation on 20,011 small pages (5,003 for KSM pages), divided
-by the pages; exec is per exec of a small static program, and fork and exit copies and frees the
-pages of one process. An instruction is not a nanosecond: helpers that miss the cache cost more than
-their share, and the three serialising parts of a kprobe too.
+time-stamp counter is the number of instructions executed. Each figure is the median of several runs
+of an operation on 20,011 small pages (5,003 for KSM pages), divided by the pages. Fork and exit is
+of a process with so many pages; exec is one exec and exit of a small static program. Repeated, a
+figure is the same within 0.1 %. An instruction is not a nanosecond: this compares what is executed,
+not how well caches and predictors take it.
 
-ksmwatch is stopped by SIGSTOP meanwhile, as its hooks need nobody: this is their cost alone, and
-what the daemon itself uses is measured elsewhere. Awake, two merged pages of another process
-exist. The limits are programs of two instructions, `return 0`, on the same two functions (adding
-and removing a PTE of the reverse map): no accounting by fentry, or by kprobe, can cost less.
-bpftrace counts by process (`@[pid] = count()`), on the removing function only, every page whether
-KSM or not, which is what its user gets to know. The figures were the same within 0.1 % when
-repeated."""
+ksmwatch is stopped by SIGSTOP meanwhile, as its hooks need nobody: this is their cost alone. While
+it is awake, two merged pages of another process exist. The empty programs, `return 0`, are on the
+same two functions as ksmwatch's, those by which the reverse map gains and loses a PTE: no
+accounting there by fentry, or by kprobe, can cost less. bpftrace counts by process
+(`@[pid] = count()`), removals only, and every page, KSM or not."""
+
+_LIMITS = """### Limits
+
+**What is left above an empty program.** Per page the program by fentry executes one load of the
+argument, the load of the page's mapping with the check of its address that the JIT puts before it
+(seven instructions, for a kernel address that might fault), a difference, a mask and a
+comparison. Nothing is saved and there is no stack frame, as what follows for a KSM page is a
+function of its own. All else is the kernel's: the trampoline that saves the arguments,
+`migrate_disable()`, `rcu_read_lock()` and the counter against recursion, of which no program can
+be relieved.
+
+**By kprobe** the same test costs little more than by fentry where a program may follow a pointer by
+`bpf_rdonly_cast()`, since 6.2. Before that, `bpf_probe_read_kernel()` must be called for one byte
+of the mapping, and costs as much as the rest of the difference several times over. Debian's 6.1 has
+no kprobe links for many functions (`CONFIG_FPROBE`) either, which would be cheaper than kprobes.
+The plan takes kprobes only where fentry is refused.
+
+**A mode without hooks on the reverse map**, for hosts that unmap gigabytes a second, was weighed
+and not built. Instead of pages it would watch calls (`unmap_vmas()`, COW, `exit_mmap()`, merges),
+put the mm in doubt, and read it exactly on a budget. What it could save is bounded: a page that is
+unmapped has been touched before, and of both together the hooks are {cycle}, at any rate of
+unmapping and on any number of cores. A gigabyte of small pages unmapped is {gigabyte} million
+instructions, {core} % of a core that executes three thousand million a second; in folios of 64 KiB
+it is {large} million, because the kernel makes one call for a whole folio (since 6.8), and in huge
+pages none. In return no count of a busy process would be exact between two reads, and one read of a
+process costs {read} instructions per page mapped: to read it once a second costs as much as hooks
+under which it unmaps {turnover} of its memory a second. The case in which the cost is for nothing,
+a host without a KSM page, is the one in which the hooks are off already (*asleep*)."""
 
 
 def extra(costs: Mapping[str, Mapping[str, float]], case: str, operation: str) -> float:
@@ -102,7 +131,25 @@ def section(result: Result) -> str:
     ]
     for kernel, found in result["kernels"].items():
         parts += [f"### Linux {kernel} ({found['release']})", _kernel_table(found["costs"])]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _limits(result)])
+
+
+def _limits(result: Result) -> str:
+    """What stands between the figures and less."""
+    costs = [found["costs"] for found in result["kernels"].values()]
+    shares = [extra(c, "fentry", _CYCLE) / c["nothing"][_CYCLE] for c in costs]
+    page = max(extra(c, "fentry", _UNMAP) for c in costs)
+    large = max(extra(c, "fentry", _LARGE) for c in costs if _LARGE in c["nothing"])
+    reads = [c["nothing"][_READ] for c in costs]
+    millions = _PAGES_OF_A_GIGABYTE / 1e6
+    return _LIMITS.format(
+        cycle=f"{min(shares):.1%} to {max(shares):.1%}",
+        gigabyte=f"{page * millions:.0f}",
+        core=f"{page * millions / 3000 * 100:.1f}",
+        large=f"{large * millions:.1f}",
+        read=f"{min(reads):.0f} to {max(reads):.0f}",
+        turnover=f"{min(reads) / page:.0%}",
+    )
 
 
 def _judged(goal: str, values: Mapping[str, float], bound: float, form: str, why: str) -> Goal:
@@ -169,29 +216,40 @@ def figures(result: Result) -> dict[str, Figure]:
     return {"overhead-hotpath.svg": figure}
 
 
-def measure(kernel: str, cases: list[str]) -> Result:
-    """What the guest of one kernel prints."""
-    command = [
-        *(str(ROOT / "tests/vm/run"), "--kernel", kernel, "--icount", "--memory", "3G", "--"),
-        *(sys.executable, "-m", "bench.hotpath_guest", *cases),
-    ]
+def collect(lines: Iterable[str]) -> Result:
+    """What the guest of one kernel prints, as it stands in the result."""
     costs: dict[str, dict[str, float]] = {}
     release = ""
+    for line in lines:
+        kind, _, rest = line.partition(" ")
+        if kind == "kernel":
+            release = rest.strip()
+        elif kind == "sample":
+            found = json.loads(rest)
+            costs.setdefault(found["case"], {})[found["operation"]] = found["instructions"]
+    return {"release": release, "costs": costs}
+
+
+def _shown(kernel: str, lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        print(f"{kernel:>5} | {line}", end="", flush=True)
+        yield line
+
+
+def measure(kernel: str) -> Result:
+    """All cases on one kernel, in a guest of its own."""
+    command = [
+        *(str(ROOT / "tests/vm/run"), "--kernel", kernel, "--icount", "--memory", "3G", "--"),
+        *(sys.executable, "-m", "bench.hotpath_guest"),
+    ]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     ) as guest:
         assert guest.stdout is not None
-        for line in guest.stdout:
-            print(f"{kernel:>5} | {line}", end="", flush=True)
-            kind, _, rest = line.partition(" ")
-            if kind == "kernel":
-                release = rest.strip()
-            elif kind == "sample":
-                found = json.loads(rest)
-                costs.setdefault(found["case"], {})[found["operation"]] = found["instructions"]
+        found = collect(_shown(kernel, guest.stdout))
     if guest.returncode:
         raise SystemExit(f"the {kernel} guest ended with {guest.returncode}")
-    return {"release": release, "costs": costs}
+    return found
 
 
 def main(argv: list[str]) -> int:
@@ -200,7 +258,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="guests at a time")
     arguments = parser.parse_args(argv)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        found = list(pool.map(lambda kernel: measure(kernel, list(CASES)), KERNELS))
+        found = list(pool.map(measure, KERNELS))
     save(NAME, {"kernels": dict(zip(KERNELS, found, strict=True))})
     return 0
 

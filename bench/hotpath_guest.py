@@ -36,6 +36,9 @@ from tests.workload import Workload
 _PROGRAM = Path(__file__).resolve().parents[1] / "tests/workload/build/hotpath"
 # In memory: an exec must not wait for the host's file system.
 _COPY = Path("/tmp/hotpath")  # noqa: S108 - a guest of our own
+# Since 6.8 (multi-size THP).
+_HUGE = Path("/sys/kernel/mm/transparent_hugepage")
+_FOLIOS = _HUGE / "hugepages-64kB/enabled"
 _RULER = 1_000_000
 _PAGES = 20_011
 _MERGED_PAGES = 5_003
@@ -62,6 +65,9 @@ def operations(*, merging: bool) -> list[Operation]:
         Operation("exec", ("exec", 31), (0,), 1),
         Operation("munmap of a file", ("file", _PAGES, 5), (0,), _PAGES),
     ]
+    if _FOLIOS.exists():
+        found.append(Operation("munmap of 64 KiB folios", ("large", _PAGES, 7), (1,), _PAGES))
+    found.append(Operation("read of smaps_rollup", ("read", _PAGES, 5), (0,), _PAGES))
     if merging:
         merge = ("merge", _MERGED_PAGES, sources.find_ksmd(Path("/proc")))
         found += [
@@ -150,11 +156,24 @@ def _two_merged_pages(load: Workload, ksm: Ksm) -> None:
     ksm.merge_all()
 
 
-def _measure_case(name: str, wanted: list[Operation]) -> None:
-    with CASES[name]():
-        for operation, cost in measure(wanted):
-            sample = {"case": name, "operation": operation, "instructions": round(cost, 1)}
-            print("sample", json.dumps(sample), flush=True)
+def measure_case(name: str, ksm: Ksm, wanted: list[Operation]) -> dict[str, float]:
+    """Instructions by operation, with the case attached. KSM is as before when it ends."""
+    with Workload() as load:
+        if name != "asleep":
+            _two_merged_pages(load, ksm)
+        with CASES[name]():
+            found = dict(measure(wanted))
+    ksm.unmerge()
+    ksm.stop()
+    return found
+
+
+def prepare() -> None:
+    """Before anything is measured. Large folios are of one size, where they are asked for."""
+    shutil.copy(_PROGRAM, _COPY)
+    if _FOLIOS.exists():
+        (_HUGE / "hugepages-2048kB/enabled").write_text("never")
+        _FOLIOS.write_text("madvise")
 
 
 def check_ruler() -> None:
@@ -168,23 +187,17 @@ def main(argv: list[str]) -> int:
     """Measure the cases that are named, all without any."""
     parser = argparse.ArgumentParser(prog="python -m bench.hotpath_guest")
     parser.add_argument("cases", nargs="*", metavar="CASE")
-    parser.add_argument("--operation", action="append", help="only this one")
     arguments = parser.parse_args(argv)
-    shutil.copy(_PROGRAM, _COPY)
+    prepare()
     check_ruler()
     print("kernel", os.uname().release, flush=True)
-    cases = arguments.cases or list(CASES)
     with Ksm(pages_to_scan=100_000, sleep_millisecs=20) as ksm:
-        for name in cases:
-            wanted = operations(merging=name != "asleep")
-            if arguments.operation:
-                wanted = [each for each in wanted if each.name in arguments.operation]
-            with Workload() as load:
-                if name != "asleep":
-                    _two_merged_pages(load, ksm)
-                _measure_case(name, wanted)
-            ksm.unmerge()
-            ksm.stop()
+        for name in arguments.cases or CASES:
+            for operation, cost in measure_case(
+                name, ksm, operations(merging=name != "asleep")
+            ).items():
+                sample = {"case": name, "operation": operation, "instructions": round(cost, 1)}
+                print("sample", json.dumps(sample), flush=True)
     return 0
 
 

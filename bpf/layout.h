@@ -62,6 +62,14 @@ static __always_inline u32 read_u32(u64 address)
     return value;
 }
 
+static __always_inline u8 read_u8(u64 address)
+{
+    u8 value;
+
+    bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+    return value;
+}
+
 /*
  * PAGE_MAPPING_KSM (FOLIO_MAPPING_KSM since 6.17): both low bits of the mapping.
  * One bit alone means anonymous or movable. The pointer above may still be NULL.
@@ -84,10 +92,10 @@ static __always_inline bool is_tail(u64 page)
 }
 #endif
 
-/* Or it is a tail. */
+/* Or it is a tail. The lowest byte is enough, and the quickest to read. */
 static __always_inline bool may_be_ksm(u64 page)
 {
-    return (FIELD(page, page_mapping) & MAPPING_KSM) == MAPPING_KSM;
+    return (read_u8(page + OFF_page_mapping) & MAPPING_KSM) == MAPPING_KSM;
 }
 
 static __always_inline bool is_ksm(u64 page)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench import hotpath, report
-from bench.results import Goal, table
+from bench.results import ROOT, Goal, table
 
 
 def test_the_page_is_made_from_the_committed_results() -> None:
@@ -11,12 +11,17 @@ def test_the_page_is_made_from_the_committed_results() -> None:
     assert written == report.document(report.measured()), "run `make bench-report`"
 
 
+def test_the_table_of_the_readme_is_the_one_of_the_page() -> None:
+    result = report.measured()["hotpath"]
+    assert hotpath.unmap_table(result) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_benchmark_without_a_result_has_no_section() -> None:
     assert "Hot path" not in report.document({})
 
 
 def test_every_benchmark_has_a_target_of_its_name() -> None:
-    lines = (report.PAGE.parents[1] / "Makefile").read_text().splitlines()
+    lines = (ROOT / "Makefile").read_text().splitlines()
     (names,) = [line.split()[2:] for line in lines if line.startswith("BENCHES :=")]
     assert names == [benchmark.NAME for benchmark in report.BENCHMARKS]
     targets = {line.partition(":")[0] for line in lines}
@@ -41,7 +46,12 @@ def costs(fentry: float) -> dict[str, dict[str, float]]:
     extras = {"asleep": 0.0, "fentry": fentry, "empty fentry": 100, "kprobe": 300}
     extras["empty kprobe"] = 300
     return {
-        case: {"munmap": 1000 + more, "touch and munmap": 8000 + more}
+        case: {
+            "munmap": 1000 + more,
+            "touch and munmap": 8000 + more,
+            "munmap of 64 KiB folios": 100 + more / 16,
+            "read of smaps_rollup": 80.0,
+        }
         for case, more in {"nothing": 0.0, **extras}.items()
     }
 

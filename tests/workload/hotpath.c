@@ -4,6 +4,8 @@
  *
  *     hotpath ruler  COUNT           a loop of COUNT instructions
  *     hotpath unmap  PAGES REPEATS   first touch of anonymous pages; munmap of them
+ *     hotpath large  PAGES REPEATS   the same where large folios are allowed
+ *     hotpath read   PAGES REPEATS   a read of the own smaps_rollup
  *     hotpath fork   PAGES REPEATS   fork of a process with so many pages, and the child's exit
  *     hotpath exec   REPEATS         vfork, exec of this program, its exit
  *     hotpath file   PAGES REPEATS   munmap of a file's pages in the page cache (tmpfs)
@@ -33,13 +35,13 @@ static void fail(const char *what)
     exit(1);
 }
 
-/* Small pages of our own, not there yet. */
-static char *anonymous(size_t pages)
+/* Pages of our own, not there yet. */
+static char *anonymous(size_t pages, int size)
 {
     char *base =
         mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (base == MAP_FAILED || madvise(base, pages * PAGE, MADV_NOHUGEPAGE))
+    if (base == MAP_FAILED || madvise(base, pages * PAGE, size))
         fail("anonymous memory");
     return base;
 }
@@ -70,17 +72,34 @@ static void measure_ruler(long count)
     printf("%llu\n", __rdtsc() - began);
 }
 
-static void measure_unmap(size_t pages)
+static void measure_unmap(size_t pages, int size)
 {
-    char *base = anonymous(pages);
+    char *base = anonymous(pages, size);
     unsigned long long touched = touch(base, pages);
 
     printf("%llu %llu\n", touched, unmap(base, pages));
 }
 
+static void measure_read(size_t pages)
+{
+    char *base = anonymous(pages, MADV_NOHUGEPAGE);
+    unsigned long long began;
+    char text[4096];
+    int fd;
+
+    touch(base, pages);
+    began = __rdtsc();
+    fd = open("/proc/self/smaps_rollup", O_RDONLY);
+    if (fd < 0 || read(fd, text, sizeof(text)) <= 0)
+        fail("/proc/self/smaps_rollup");
+    close(fd);
+    printf("%llu\n", __rdtsc() - began);
+    unmap(base, pages);
+}
+
 static void measure_fork(size_t pages)
 {
-    char *base = anonymous(pages);
+    char *base = anonymous(pages, MADV_NOHUGEPAGE);
     unsigned long long began;
     pid_t child;
 
@@ -155,7 +174,7 @@ static unsigned long long time_of(const char *pid)
 
 static void measure_merge(size_t pages, const char *ksmd)
 {
-    char *base = anonymous(pages);
+    char *base = anonymous(pages, MADV_NOHUGEPAGE);
     unsigned long long began, merged;
 
     for (size_t i = 0; i < pages; i++)
@@ -193,7 +212,13 @@ int main(int argc, char **argv)
             measure_exec();
     else if (!strcmp(what, "unmap"))
         while (repeats--)
-            measure_unmap((size_t)number);
+            measure_unmap((size_t)number, MADV_NOHUGEPAGE);
+    else if (!strcmp(what, "large"))
+        while (repeats--)
+            measure_unmap((size_t)number, MADV_HUGEPAGE);
+    else if (!strcmp(what, "read"))
+        while (repeats--)
+            measure_read((size_t)number);
     else if (!strcmp(what, "fork"))
         while (repeats--)
             measure_fork((size_t)number);
