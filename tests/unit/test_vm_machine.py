@@ -36,7 +36,7 @@ def test_plain_machine_is_emulated_on_one_thread_and_has_no_network() -> None:
 def test_icount_counts_on_one_thread_even_if_kvm_works() -> None:
     words = argv(Machine(IMAGE, cpus=1, kvm=True, icount=True))
     assert value(words, "-accel") == "tcg,thread=single"
-    assert value(words, "-icount") == "shift=0,sleep=off"
+    assert value(words, "-icount") == "shift=0,sleep=on"
     assert "clock=vm" in value(words, "-rtc")
 
 
