@@ -78,10 +78,11 @@ put the mm in doubt, and read it exactly on a budget. What it could save is boun
 unmapped has been touched before, and of both together the hooks are {cycle}, at any rate of
 unmapping and on any number of cores. A gigabyte of small pages unmapped is {gigabyte} million
 instructions, {core} % of a core that executes three thousand million a second; in folios of 64 KiB
-it is {large} million, because the kernel makes one call for a whole folio (since 6.8). In return no count of a busy process would be exact between two reads, and one read of a
-process costs {read} instructions per page mapped: to read it once a second costs as much as hooks
-under which it unmaps {turnover} of its memory a second. The case in which the cost is for nothing,
-a host without a KSM page, is the one in which the hooks are off already (*asleep*)."""
+it is {large} million, because the kernel makes one call for a whole folio (since 6.8). In return no
+count of a busy process would be exact between two reads, and one read of a process costs {read}
+instructions per page mapped: to read it once a second costs as much as hooks under which it unmaps
+{turnover} of its memory a second. The case in which the cost is for nothing, a host without a KSM
+page, is the one in which the hooks are off already (*asleep*)."""
 
 
 def extra(costs: Mapping[str, Mapping[str, float]], case: str, operation: str) -> float:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from ksmwatch import libbpf
+from ksmwatch.btf import Btf
 from ksmwatch.events import Mechanism
 
 # r0 = 0; exit (include/uapi/linux/bpf.h, struct bpf_insn)
@@ -22,13 +23,14 @@ _NOTHING = bytes.fromhex("b7000000000000009500000000000000")
 def _load(mechanism: Mechanism, symbol: str) -> int:
     if mechanism is Mechanism.KPROBE:
         return libbpf.prog_load("nothing", libbpf.PROG_TYPE_KPROBE, _NOTHING)
-    return libbpf.prog_load(
-        "nothing",
-        libbpf.PROG_TYPE_TRACING,
-        _NOTHING,
-        attach_type=libbpf.TRACE_FENTRY,
-        symbol=symbol,
-    )
+    with Btf() as btf:
+        return libbpf.prog_load(
+            "nothing",
+            libbpf.PROG_TYPE_TRACING,
+            _NOTHING,
+            attach_type=libbpf.TRACE_FENTRY,
+            function=btf.function(symbol) or 0,
+        )
 
 
 class Empty:

@@ -89,8 +89,7 @@ static __always_inline int departure(u64 page, u64 vma)
 #define DIRECT_MAY_BE_KSM(page)                                                                    \
     (((*(u64 *)((page) + OFF_page_mapping) - (page)) & MAPPING_KSM) == MAPPING_KSM)
 
-/* By kprobe an argument is a number, which bpf_rdonly_cast() makes a pointer, where there is one.
- */
+/* By kprobe an argument is a number. bpf_rdonly_cast() makes it a pointer, since 6.2. */
 #ifdef CAST_FUNCTION
 static __always_inline bool arg_may_be_ksm(u64 page)
 {

@@ -15,7 +15,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ksmwatch import libbpf
 from ksmwatch.btf import Btf
@@ -143,33 +143,40 @@ def _read_lockdown(root: Path) -> str:
     return text.split("[", 1)[1].split("]", 1)[0]
 
 
-def _read_btf() -> tuple[dict[str, tuple[str, ...]], dict[str, int], str | None]:
-    prototypes: dict[str, tuple[str, ...]] = {}
-    offsets: dict[str, int] = {}
+class _FromBtf(NamedTuple):
+    prototypes: dict[str, tuple[str, ...]]
+    offsets: dict[str, int]
+    casts: dict[str, int]
+    error: str | None
+
+
+def _read_btf() -> _FromBtf:
     try:
         with Btf() as btf:
-            for name in symbols():
-                parameters = btf.parameters(name)
-                if parameters is not None:
-                    prototypes[name] = tuple(parameters)
-            for member in MEMBERS:
-                found = (btf.offset(*place) for place in member.places)
-                offset = next((o for o in found if o is not None), None)
-                if offset is not None:
-                    offsets[member.name] = offset
+            return _FromBtf(_read_prototypes(btf), _read_offsets(btf), _read_casts(btf), None)
     except OSError as error:
-        return {}, {}, error.strerror or str(error)
-    return prototypes, offsets, None
+        return _FromBtf({}, {}, {}, error.strerror or str(error))
 
 
-def _read_casts() -> dict[str, int]:
-    try:
-        with Btf() as btf:
-            function = btf.function("bpf_rdonly_cast")
-            kinds = (btf.struct(name) for name in ("folio", "page"))
-            kind = next((each for each in kinds if each is not None), None)
-    except OSError:
-        return {}
+def _read_prototypes(btf: Btf) -> dict[str, tuple[str, ...]]:
+    found = {name: btf.parameters(name) for name in symbols()}
+    return {name: tuple(types) for name, types in found.items() if types is not None}
+
+
+def _read_offsets(btf: Btf) -> dict[str, int]:
+    offsets = {}
+    for member in MEMBERS:
+        found = (btf.offset(*place) for place in member.places)
+        offset = next((o for o in found if o is not None), None)
+        if offset is not None:
+            offsets[member.name] = offset
+    return offsets
+
+
+def _read_casts(btf: Btf) -> dict[str, int]:
+    function = btf.function("bpf_rdonly_cast")
+    kinds = (btf.struct(name) for name in ("folio", "page"))
+    kind = next((each for each in kinds if each is not None), None)
     if function is None or kind is None or not libbpf.cast_supported(function, kind):
         return {}
     return {"function": function, "page": kind}
@@ -210,7 +217,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
     release = platform.release()
     extra = ("bpf_trampoline_link_prog", "bpf_mem_alloc_init", f"__traceiter_{FORK_TRACEPOINT}")
     found, kallsyms_error = _read_symbols(root, frozenset((*symbols(), *extra)))
-    prototypes, offsets, btf_error = _read_btf()
+    btf = _read_btf()
     programs, bpf_error = _read_bpf()
     bcc, bcc_error = _read_bcc()
     tracepoint = f"__traceiter_{FORK_TRACEPOINT}" in found
@@ -223,9 +230,9 @@ def read_facts(root: Path = Path("/")) -> Facts:
         ksm=(root / "sys/kernel/mm/ksm/run").exists(),
         symbols={name: found[name] for name in symbols() if name in found},
         kallsyms_error=kallsyms_error,
-        prototypes=prototypes,
-        offsets=offsets,
-        btf_error=btf_error,
+        prototypes=btf.prototypes,
+        offsets=btf.offsets,
+        btf_error=btf.error,
         headers=_read_headers(root, release),
         tracepoints=frozenset([FORK_TRACEPOINT] if tracepoint else []),
         kprobes=(root / "sys/bus/event_source/devices/kprobe/type").exists(),
@@ -236,7 +243,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         bcc=bcc,
         bcc_error=bcc_error,
         bpf_mem_alloc="bpf_mem_alloc_init" in found,
-        casts=_read_casts(),
+        casts=btf.casts,
         foreign_reads=_readable(root / "proc/1/smaps_rollup"),
         smaps_ksm="\nKSM:" in (_text(root / "proc/self/smaps_rollup") or ""),
         ksm_stat=(root / "proc/self/ksm_stat").exists(),

@@ -126,24 +126,23 @@ class _LoadOptions(ct.Structure):
 
 
 def prog_load(
-    name: str, prog_type: int, code: bytes, *, attach_type: int = 0, symbol: str = ""
+    name: str, prog_type: int, code: bytes, *, attach_type: int = 0, function: int = 0
 ) -> int:
-    """Load a program; a tracing program for one kernel function, at entry or return.
+    """Load a program; one for tracing is for one kernel function, which it takes by its BTF id.
 
     The error's text is what the verifier says is wrong, where it says anything.
     """
-    options = _LoadOptions(sz=ct.sizeof(_LoadOptions), expected_attach_type=attach_type)
-    if prog_type == PROG_TYPE_TRACING:
-        found = library().libbpf_find_vmlinux_btf_id(symbol.encode(), attach_type)
-        options.attach_btf_id = _checked(found, symbol)
+    options = _LoadOptions(
+        sz=ct.sizeof(_LoadOptions), expected_attach_type=attach_type, attach_btf_id=function
+    )
     arguments = (prog_type, name.encode(), b"GPL", code, len(code) // 8, ct.byref(options))
     fd = library().bpf_prog_load(*arguments)
     if fd >= 0:
         return int(fd)
+    # Only now: writing it takes the verifier much longer than its work.
     log = ct.create_string_buffer(_LOG_BYTES)
     options.log_level, options.log_size = 1, _LOG_BYTES
     options.log_buf = ct.cast(log, ct.c_char_p)
-    # The log is only wanted now: the verifier takes much longer to write it than to do without.
     fd = library().bpf_prog_load(*arguments)
     if fd >= 0:
         return int(fd)

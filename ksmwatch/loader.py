@@ -16,12 +16,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ksmwatch import libbpf
+from ksmwatch.btf import Btf
 from ksmwatch.errors import NoLiveError
 from ksmwatch.events import Mechanism
 from ksmwatch.plan import Plan, Program
@@ -217,7 +218,16 @@ def linked(code: bytes, rest: bytes = b"") -> bytes:
     return b"".join(libbpf.INSTRUCTION.pack(*word) for word in words) + rest
 
 
-def _load(module: Any, program: Program) -> int:
+def _btf_ids(programs: Sequence[Program]) -> dict[str, int]:
+    """Of the functions that fentry programs are for."""
+    symbols = {p.symbol for p in programs if p.mechanism is Mechanism.FENTRY}
+    if not symbols:
+        return {}
+    with Btf() as btf:
+        return {symbol: btf.function(symbol) or 0 for symbol in symbols}
+
+
+def _load(module: Any, program: Program, ids: Mapping[str, int]) -> int:
     """Load one program. bcc compiles each function by itself, and links nothing."""
     code = module.dump_func(program.name.encode())
     rest = module.dump_func(program.rest.encode()) if program.rest is not None else b""
@@ -226,7 +236,7 @@ def _load(module: Any, program: Program) -> int:
         _PROG_TYPES[program.mechanism],
         linked(code, rest),
         attach_type=_attach_type(program),
-        symbol=program.symbol,
+        function=ids.get(program.symbol, 0),
     )
 
 
@@ -251,9 +261,13 @@ def _serve(sock: socket.socket) -> None:
                 "value_size": ct.sizeof(table.Leaf),
                 "fields": _fields(table.Leaf),
             }
-        for fields in request["programs"]:
-            program = Program(**{**fields, "mechanism": Mechanism(fields["mechanism"])})
-            descriptors.append(_load(module, program))
+        programs = [
+            Program(**{**fields, "mechanism": Mechanism(fields["mechanism"])})
+            for fields in request["programs"]
+        ]
+        ids = _btf_ids(programs)
+        for program in programs:
+            descriptors.append(_load(module, program, ids))
             answer["programs"].append(program.name)
     except Exception as error:  # noqa: BLE001 - bcc raises bare Exception
         why = error.strerror if isinstance(error, OSError) else str(error)

@@ -146,7 +146,7 @@ class FakeBcc:
     """A compiled module. Its descriptors are of real files, so that they can be sent."""
 
     def __init__(self) -> None:
-        self.loaded: list[tuple[str, int, bytes, int, str]] = []
+        self.loaded: list[tuple[str, int, bytes, int, int]] = []
         self.refuses = ""
         self.fds: dict[str, int] = {}
 
@@ -162,11 +162,11 @@ class FakeBcc:
         """Instructions; the one that is hot calls its rest."""
         return HOT if name == b"kfunc__f" else NOTHING
 
-    def load(self, name: str, kind: int, code: bytes, *, attach_type: int, symbol: str) -> int:
+    def load(self, name: str, kind: int, code: bytes, *, attach_type: int, function: int) -> int:
         """The kernel takes a program, or does not."""
         if name == self.refuses:
             raise OSError(errno.EACCES, "R1 is no pointer")
-        self.loaded.append((name, kind, code, attach_type, symbol))
+        self.loaded.append((name, kind, code, attach_type, function))
         return self._fd(name)
 
 
@@ -176,6 +176,7 @@ def bcc(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBcc]:
     module = FakeBcc()
     monkeypatch.setattr(loader, "_compile", lambda request: module)
     monkeypatch.setattr(libbpf, "prog_load", module.load)
+    monkeypatch.setattr(loader, "_btf_ids", lambda programs: {"f": 7})
     yield module
     for fd in module.fds.values():
         os.close(fd)
@@ -225,8 +226,8 @@ def test_what_was_loaded_arrives_under_its_name(
     )
     assert loaded.maps["totals"].fields == ()
     assert bcc.loaded == [
-        ("kfunc__f", PROG_TYPE_TRACING, loader.linked(HOT, NOTHING), TRACE_FENTRY, "f"),
-        ("on_merge", PROG_TYPE_KPROBE, NOTHING, 0, "merge"),
+        ("kfunc__f", PROG_TYPE_TRACING, loader.linked(HOT, NOTHING), TRACE_FENTRY, 7),
+        ("on_merge", PROG_TYPE_KPROBE, NOTHING, 0, 0),
     ]
 
 
