@@ -44,10 +44,10 @@ CYCLE = 0.025
 _PAGES_OF_A_GIGABYTE = (1 << 30) // 4096
 
 _METHOD = """Counted, not timed: QEMU runs the guest by `-icount shift=0` on one CPU, where the
-time-stamp counter is the number of instructions executed. Each figure is the median of several runs
-of an operation on 20,011 small pages (5,003 for KSM pages), divided by the pages. Fork and exit is
-of a process with so many pages; exec is one exec and exit of a small static program. Repeated, a
-figure is the same within 0.1 %. An instruction is not a nanosecond: this compares what is executed,
+time-stamp counter is the number of instructions executed. Each figure is the least of several runs
+of an operation on 10,007 small pages (2,003 for KSM pages), divided by the pages: what comes
+between, such as the timer's interrupt, only adds. Fork and exit is of a process with so many pages;
+exec is one exec and exit of a small static program. Repeated, a figure is the same within 0.1 %. An instruction is not a nanosecond: this compares what is executed,
 not how well caches and predictors take it.
 
 ksmwatch is stopped by SIGSTOP meanwhile, as its hooks need nobody: this is their cost alone. While
@@ -68,9 +68,7 @@ be relieved.
 
 **By kprobe** the same test costs little more than by fentry where a program may follow a pointer by
 `bpf_rdonly_cast()`, since 6.2. Before that, `bpf_probe_read_kernel()` must be called for one byte
-of the mapping, and costs as much as the rest of the difference several times over. Debian's 6.1 has
-no kprobe links for many functions (`CONFIG_FPROBE`) either, which would be cheaper than kprobes.
-The plan takes kprobes only where fentry is refused.
+of the mapping. The plan takes kprobes only where fentry is refused.
 
 **A mode without hooks on the reverse map**, for hosts that unmap gigabytes a second, was weighed
 and not built. Instead of pages it would watch calls (`unmap_vmas()`, COW, `exit_mmap()`, merges),
@@ -118,7 +116,7 @@ def _kernel_table(costs: Mapping[str, Mapping[str, float]]) -> str:
         (operation, *(_cell(costs, case, operation) for case in CASES))
         for operation in costs["nothing"]
     ]
-    return table(("per page", *CASES.values()), rows)
+    return table(("per page, or exec", *CASES.values()), rows)
 
 
 def section(result: Result) -> str:
