@@ -47,8 +47,9 @@ _METHOD = """Counted, not timed: QEMU runs the guest by `-icount shift=0` on one
 time-stamp counter is the number of instructions executed. Each figure is the least of several runs
 of an operation on 10,007 small pages (2,003 for KSM pages), divided by the pages: what comes
 between, such as the timer's interrupt, only adds. Fork and exit is of a process with so many pages;
-exec is one exec and exit of a small static program. Repeated, a figure is the same within 0.1 %. An instruction is not a nanosecond: this compares what is executed,
-not how well caches and predictors take it.
+exec is one exec and exit of a small static program. Repeated, a figure is the same within 0.1 %. An
+instruction is not a nanosecond: this compares what is executed, not how well caches and predictors
+take it.
 
 ksmwatch is stopped by SIGSTOP meanwhile, as its hooks need nobody: this is their cost alone. While
 it is awake, two merged pages of another process exist. The empty programs, `return 0`, are on the
