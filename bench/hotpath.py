@@ -59,13 +59,12 @@ accounting there by fentry, or by kprobe, can cost less. bpftrace counts by proc
 
 _LIMITS = """### Limits
 
-**What is left above an empty program.** Per page the program by fentry executes one load of the
-argument, the load of the page's mapping with the check of its address that the JIT puts before it
-(seven instructions, for a kernel address that might fault), a difference, a mask and a
-comparison. Nothing is saved and there is no stack frame, as what follows for a KSM page is a
-function of its own. All else is the kernel's: the trampoline that saves the arguments,
-`migrate_disable()`, `rcu_read_lock()` and the counter against recursion, of which no program can
-be relieved.
+**What is left above an empty program** is {above} instructions per page: a load of the argument, the
+load of the page's mapping with the check of its address that the JIT puts before it, for a kernel
+address that might fault, a difference, a mask and a comparison. Nothing is saved and there is no
+stack frame, as what follows for a KSM page is a function of its own. All else is the kernel's: the
+trampoline that saves the arguments, `migrate_disable()`, `rcu_read_lock()` and the counter against
+recursion, of which no program can be relieved.
 
 **By kprobe** the same test costs little more than by fentry where a program may follow a pointer by
 `bpf_rdonly_cast()`, since 6.2. Before that, `bpf_probe_read_kernel()` must be called for one byte
@@ -141,7 +140,9 @@ def _limits(result: Result) -> str:
     large = max(extra(c, "fentry", _LARGE) for c in costs if _LARGE in c["nothing"])
     reads = [c["nothing"][_READ] for c in costs]
     millions = _PAGES_OF_A_GIGABYTE / 1e6
+    above = [extra(c, "fentry", _UNMAP) - extra(c, "empty fentry", _UNMAP) for c in costs]
     return _LIMITS.format(
+        above=f"{min(above):.0f} to {max(above):.0f}",
         cycle=f"{min(shares):.1%} to {max(shares):.1%}",
         gigabyte=f"{page * millions:.0f}",
         core=f"{page * millions / 3000 * 100:.1f}",
