@@ -59,12 +59,12 @@ accounting there by fentry, or by kprobe, can cost less. bpftrace counts by proc
 
 _LIMITS = """### Limits
 
-**What is left above an empty program** is {above} instructions per page: a load of the argument, the
-load of the page's mapping with the check of its address that the JIT puts before it, for a kernel
-address that might fault, a difference, a mask and a comparison. Nothing is saved and there is no
-stack frame, as what follows for a KSM page is a function of its own. All else is the kernel's: the
-trampoline that saves the arguments, `migrate_disable()`, `rcu_read_lock()` and the counter against
-recursion, of which no program can be relieved.
+**What is left above an empty program** is {above} instructions per page: a load of the argument,
+the load of the page's mapping with the check of its address that the JIT puts before it, for a
+kernel address that might fault, a difference, a mask and a comparison. Nothing is saved and there
+is no stack frame, as what follows for a KSM page is a function of its own. All else is the
+kernel's: the trampoline that saves the arguments, `migrate_disable()`, `rcu_read_lock()` and the
+counter against recursion, of which no program can be relieved.
 
 **By kprobe** the same test costs little more than by fentry where a program may follow a pointer by
 `bpf_rdonly_cast()`, since 6.2. Before that, `bpf_probe_read_kernel()` must be called for one byte
