@@ -187,12 +187,14 @@ OPTIONS: tuple[Option, ...] = (
         50,
         _number(0, 10000, int),
         "series for so many owners, the largest; the rest are one (default 50; 0: none)",
+        reloads=True,
     ),
     Option(
         flag="metrics.processes",
         default=False,
         check=_boolean,
         help="series by process, without bound: true or false (default)",
+        reloads=True,
     ),
     Option(
         "poll.interval",

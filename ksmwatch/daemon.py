@@ -125,7 +125,7 @@ class Daemon:
         ]
         if not sockets:
             return []
-        front = make_web(self._config, sockets, self._desk, losses)
+        front = make_web(lambda: self._config, sockets, self._desk, losses)
         front.launch()
         cleanup.callback(front.stop)
         return [front]

@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 from collections import Counter
+from collections.abc import Callable
 
 from ksmwatch import channel, metrics, usage
 from ksmwatch.channel import Answer, Begin
@@ -58,13 +59,15 @@ def user_of(name: str) -> tuple[int, int] | None:
 
 
 def make_web(
-    config: Config, sockets: list[socket.socket], desk: Desk, losses: Counter[str]
+    current: Callable[[], Config], sockets: list[socket.socket], desk: Desk, losses: Counter[str]
 ) -> Keeper:
-    """The front that serves HTTP. Raises ConfigError."""
-    series = Series(config.owners_top, processes=config.metrics_processes)
+    """The front that serves HTTP, by the settings that are `current`. Raises ConfigError."""
+    config = current()
 
     def answer(max_age: float) -> Answer:
         snapshot, taken = desk.ask_dated(max_age)
+        settings = current()
+        series = Series(settings.owners_top, processes=settings.metrics_processes)
         return Answer(taken, [*metrics.samples(snapshot, series), *usage.samples(_PROCESS)])
 
     begin = Begin(

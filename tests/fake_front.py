@@ -32,7 +32,8 @@ class Served:
         self._cleanup = ExitStack()
         sock = self._cleanup.enter_context(listen(Address("127.0.0.1", 0)))
         self.port: int = sock.getsockname()[1]
-        self.keeper = make_web(config.make(file, {}), [sock], self.desk, self.losses)
+        self.settings = config.make(file, {})
+        self.keeper = make_web(lambda: self.settings, [sock], self.desk, self.losses)
         self._thread = threading.Thread(target=self._work)
         if ready:
             self.get_ready()

@@ -212,8 +212,8 @@ def test_every_option_is_a_field_of_config_and_the_other_way_round() -> None:
 
 def test_a_running_daemon_takes_what_it_can_and_names_the_rest() -> None:
     now = config.make({}, {})
-    wanted = config.make({}, {"audit_heal": False, "log_level": "debug", "probes": "kprobe"})
+    wanted = config.make({}, {"owners_top": 3, "log_level": "debug", "probes": "kprobe"})
     taken, restart = config.reloaded(now, wanted)
-    assert (taken.audit_heal, taken.log_level, taken.probes) == (False, "debug", "auto")
+    assert (taken.owners_top, taken.log_level, taken.probes) == (3, "debug", "auto")
     assert restart == ["probes"]
     assert config.reloaded(now, now) == (now, [])

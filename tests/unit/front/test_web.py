@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ksmwatch import keeper
+from ksmwatch import config, keeper
 from ksmwatch.channel import LENGTH, QUESTION
 from ksmwatch.config import Address
 from ksmwatch.errors import ConfigError, ListenError
@@ -197,3 +197,14 @@ def test_a_user_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(caught.value) == "--web.user: there is no user 'no such user'."
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert user_of("no such user") is None
+
+
+def test_other_series_are_shown_as_soon_as_they_are_asked_for() -> None:
+    def shown(served: Served) -> bool:
+        return any(name.startswith("ksmwatch_owner_mappings{") for name in served.samples())
+
+    with Served(owners_top=0) as served:
+        assert not shown(served)
+        served.settings = config.make({"owners.top": 5}, {})
+        # The answer of a second ago does not know of it.
+        wait_for(lambda: shown(served))
