@@ -11,6 +11,11 @@ def test_the_page_is_made_from_the_committed_results() -> None:
     assert written == report.document(report.measured()), "run `make bench-report`"
 
 
+def test_the_table_of_the_readme_is_the_one_of_the_page() -> None:
+    result = report.measured()["hotpath"]
+    assert hotpath.unmap_table(result) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_benchmark_without_a_result_has_no_section() -> None:
     assert "Hot path" not in report.document({})
 
