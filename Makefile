@@ -9,7 +9,8 @@ KERNELS := 6.1 6.12 7.3
 VM := tests/vm/run
 
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
-PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux
+PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux \
+	zsh fish mandoc
 
 # What building the Debian package and booting it take besides.
 DEB_PACKAGES := debhelper dh-python dpkg-dev pybuild-plugin-pyproject python3-all python3-hatchling

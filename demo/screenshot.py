@@ -31,6 +31,10 @@ class Host:
         self.step += 1
         return document(60, self.step)
 
+    def areas(self, pid: int) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -12,8 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ksmwatch.exact import PAGE_SIZE, PagemapReader, SmapsReader
+from ksmwatch.errors import SourceError
+from ksmwatch.exact import PAGE_SIZE, PagemapReader, SmapsReader, choose_reader
 
 _HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ *(.*)$", re.MULTILINE)
 _KSM = re.compile(rb"^KSM: +(\d+) kB$", re.MULTILINE)
@@ -63,9 +65,32 @@ def stray(areas: Iterable[Area]) -> tuple[Area, ...]:
     return tuple(area for area in areas if not area.mergeable)
 
 
+def area_document(area: Area) -> dict[str, Any]:
+    """For JSON."""
+    return {
+        "start": f"{area.start:#x}",
+        "end": f"{area.end:#x}",
+        "mappings": area.mappings,
+        "mergeable": area.mergeable,
+        "name": area.name,
+    }
+
+
 def read_areas(directory: Path, reader: SmapsReader | PagemapReader) -> list[Area]:
     """Areas of the process at /proc/PID with KSM mappings. Raises OSError."""
     if isinstance(reader, PagemapReader):
         with reader.open(directory) as opened:
             return list(parse(opened.smaps(), opened.area))
     return list(parse((directory / "smaps").read_bytes()))
+
+
+def read_all_areas(pid: int, proc: Path = Path("/proc")) -> list[dict[str, Any]]:
+    """Areas of a process with KSM mappings, those with most first. Raises SourceError."""
+    smaps_ksm = "\nKSM:" in (proc / "self/smaps_rollup").read_text()
+    try:
+        found = read_areas(proc / str(pid), choose_reader(proc, smaps_ksm=smaps_ksm))
+    except (FileNotFoundError, ProcessLookupError):
+        raise SourceError(f"There is no process {pid}.") from None
+    except OSError as error:
+        raise SourceError(f"Areas of {pid} cannot be read: {error.strerror}.") from error
+    return [area_document(a) for a in sorted(found, key=lambda area: -area.mappings)]

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,23 @@ def _why(args: argparse.Namespace) -> Exit:
     return diagnosis.run(args.pid, as_json=args.json)
 
 
+def _peers(args: argparse.Namespace) -> Exit:
+    from ksmwatch import peerscan
+    from ksmwatch.top import source
+
+    settings = _settings(args)
+    pages = config.flag_number(args.max_pages, "--max-pages", int, 1, 1 << 40)
+    seconds = config.flag_number(args.max_seconds, "--max-seconds", float, 0.1, 86400)
+    wish = peerscan.Wish(args.subject, settings.peers_tenant, pages, seconds)
+    if os.geteuid() != 0:
+        raise PrivilegeError("Peers needs root: it reads the page frames of all processes.")
+    counts = source.choose(settings)
+    try:
+        return peerscan.run(counts.read, wish, as_json=args.json)
+    finally:
+        counts.close()
+
+
 def _record(args: argparse.Namespace) -> Exit:
     from ksmwatch.record import record
 
@@ -128,76 +146,153 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
 
 
-def _add(
-    commands: Any, name: str, run: _Command, text: str, only: tuple[str, ...] | None = ("socket",)
-) -> argparse.ArgumentParser:
-    """A command with the flags of some settings: () for all, None if it needs no settings."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text, allow_abbrev=False
+@dataclass(frozen=True)
+class _Form:
+    """How a command looks. `settings`: whose flags it has; () for all, None for none at all."""
+
+    name: str
+    run: _Command
+    text: str
+    settings: tuple[str, ...] | None = ("socket",)
+    operands: str = ""
+    json: bool = True
+    add: Callable[[argparse.ArgumentParser], None] = lambda _: None
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config.check", dest="config_check", action="store_true", help="only check the settings"
     )
-    parser.set_defaults(run=run)
-    if only is None:
-        return parser
-    config.add_flags(parser, only)
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plan-only", action="store_true", help="do not try to load the programs")
+
+
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    from ksmwatch.top import command
+
+    command.add_flags(parser)
+
+
+def _add_audit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pid", nargs="*", type=int, metavar="PID", help="only these (default: all)")
+
+
+def _add_why(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="this process")
+
+
+def _add_peers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("subject", nargs="?", metavar="PID|OWNER", help="only its peers; by name, id or KIND:ID")
+    add(
+        "--max-pages",
+        default=str(1 << 26),
+        metavar="N",
+        help="so many page-table entries (default 2^26)",
+    )
+    add("--max-seconds", default="60", metavar="N", help="for so long at most (default 60)")
+
+
+def _add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIRECTORY", help="where they go")
+
+
+_PROBING = ("socket", "backend", "probes", "accounts.max")
+_FORMS: tuple[_Form, ...] = (
+    _Form("run", _run, "run the daemon in the foreground", (), json=False, add=_add_run),
+    _Form("check", _check, "say what is possible on this host", _PROBING, add=_add_check),
+    _Form("snapshot", _snapshot, "show the counts now", _PROBING),
+    _Form("meminfo", _meminfo, "/proc/meminfo with the line KsmSharing", _PROBING, json=False),
+    _Form("forecast", _forecast, "say what unmerging would need: run=2, or one owner", _PROBING),
+    _Form(
+        "top",
+        _top,
+        "live view by owner or process",
+        ("socket", "backend"),
+        json=False,  # a format of its own
+        add=_add_top,
+    ),
+    _Form(
+        "audit",
+        _audit,
+        "read the page tables: KSM mappings by area, and which are stray",
+        operands="[PID...]",
+        add=_add_audit,
+    ),
+    _Form(
+        "why",
+        _why,
+        "say why little merges, on the host or in a process",
+        None,
+        operands="[PID]",
+        add=_add_why,
+    ),
+    _Form(
+        "peers",
+        _peers,
+        "say who shares KSM pages with whom",
+        ("socket", "backend", "peers.tenant"),
+        operands="[PID|OWNER]",
+        add=_add_peers,
+    ),
+    _Form(
+        "record",
+        _record,
+        "record facts and kernel files for a bug report",
+        None,
+        operands="DIRECTORY",
+        json=False,
+        add=_add_record,
+    ),
+)
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """80 columns whatever the terminal has, so that help is what the tests have seen."""
+    return argparse.HelpFormatter(prog, max_help_position=33, width=80)
+
+
+def _add(commands: Any, form: _Form, *, rare: bool) -> None:
+    """The parser of a command; `rare`: with the help of flags that few need."""
+    usage = f"ksmwatch {form.name} [FLAGS] {form.operands}".rstrip()
+    parser: argparse.ArgumentParser = commands.add_parser(
+        form.name,
+        help=form.text,
+        description=f"{form.text[0].upper()}{form.text[1:]}.",
+        usage=usage,
+        allow_abbrev=False,
+        formatter_class=_formatter,
+    )
+    parser.set_defaults(run=form.run)
+    form.add(parser)
+    if form.json:
+        parser.add_argument("--json", action="store_true", help="as a JSON document")
+    if form.settings is None:
+        return
+    hidden = config.add_flags(parser, form.settings, rare=rare)
     parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="TOML settings")
-    return parser
+    if hidden:
+        parser.epilog = f"{hidden} more flags for special cases: man ksmwatch-{form.name}."
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def build_parser(*, rare: bool = False) -> argparse.ArgumentParser:
+    """The parser of all commands; `rare`: with the help of flags that few need."""
     parser = _Parser(
         prog="ksmwatch",
         description="Live, exact counts of the PTEs that map KSM pages.",
+        usage="ksmwatch COMMAND [FLAGS]",
+        epilog="More: ksmwatch COMMAND --help, man ksmwatch-COMMAND.",
         allow_abbrev=False,
+        formatter_class=_formatter,
     )
     parser.add_argument("--version", action="version", version=f"ksmwatch {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    run = _add(commands, "run", _run, "run the daemon in the foreground", ())
-    run.add_argument(
-        "--config.check", dest="config_check", action="store_true", help="only check the settings"
+    commands = parser.add_subparsers(
+        metavar="COMMAND", required=True, parser_class=_Parser, prog="ksmwatch"
     )
-    probing = ("backend", "probes", "accounts.max")
-    check = _add(
-        commands,
-        "check",
-        _check,
-        "say what is possible on this host, and why not",
-        ("socket", *probing),
-    )
-    check.add_argument("--json", action="store_true", help="as a JSON document")
-    check.add_argument("--plan-only", action="store_true", help="do not try to load the programs")
-    snapshot = _add(commands, "snapshot", _snapshot, "show the counts now", ("socket", *probing))
-    snapshot.add_argument("--json", action="store_true", help="as a JSON document")
-    _add(
-        commands,
-        "meminfo",
-        _meminfo,
-        "print /proc/meminfo with the line KsmSharing",
-        ("socket", *probing),
-    )
-    forecast = _add(
-        commands,
-        "forecast",
-        _forecast,
-        "say what unmerging would need: run=2, or one owner",
-        ("socket", *probing),
-    )
-    forecast.add_argument("--json", action="store_true", help="as a JSON document")
-    from ksmwatch.top import command
-
-    top = _add(commands, "top", _top, "live view by owner or process", ("socket", "backend"))
-    top.usage = "ksmwatch top [FLAGS]"
-    command.add_flags(top)
-    audit = _add(
-        commands, "audit", _audit, "read the page tables: KSM mappings by area, and which are stray"
-    )
-    audit.add_argument("pid", nargs="*", type=int, metavar="PID", help="only these (default: all)")
-    audit.add_argument("--json", action="store_true", help="as a JSON document")
-    why = _add(commands, "why", _why, "say why little merges, on the host or in a process", None)
-    why.add_argument("pid", nargs="?", type=int, metavar="PID", help="this process")
-    why.add_argument("--json", action="store_true", help="as a JSON document")
-    record = _add(commands, "record", _record, "record facts and kernel files for a bug report")
-    record.add_argument("directory", metavar="DIRECTORY")
+    for form in _FORMS:
+        _add(commands, form, rare=rare)
     return parser
 
 

@@ -40,13 +40,16 @@ def parse_address(text: str) -> Address:
     return Address(host, int(port))
 
 
-def _choice(*names: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in names:
-            raise ValueError(f"must be one of {', '.join(names)}")
-        return str(value)
+class _Choice:
+    """One of some words."""
 
-    return check
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def __call__(self, value: Any) -> str:
+        if value not in self.names:
+            raise ValueError(f"must be one of {', '.join(self.names)}")
+        return str(value)
 
 
 def _number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]:
@@ -61,6 +64,17 @@ def _number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]
         return number
 
     return check
+
+
+def flag_number(text: str, flag: str, kind: type, low: float, high: float) -> Any:
+    """The number that was given to a flag that is no setting. Raises ConfigError."""
+    try:
+        number = kind(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {text!r} is not a number.") from error
+    if not low <= number <= high:
+        raise ConfigError(f"{flag}: {text!r} must be between {low:g} and {high:g}.")
+    return number
 
 
 def _boolean(value: Any) -> bool:
@@ -88,6 +102,16 @@ def _addresses(value: Any) -> tuple[Address, ...]:
     return tuple(parse_address(text) for text in texts)
 
 
+def _tenants(value: Any) -> tuple[tuple[str, str], ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        raise ValueError("must be LABEL=PATTERN or a list of these")
+    pairs = [text.partition("=") for text in texts]
+    if not all(label and ":" not in label and pattern for label, _, pattern in pairs):
+        raise ValueError("must be LABEL=PATTERN, without a colon in the label")
+    return tuple((label, pattern) for label, _, pattern in pairs)
+
+
 def _telemetry_path(value: Any) -> str:
     if not isinstance(value, str) or not value.startswith("/") or value == "/":
         raise ValueError("must begin with / and not be /")
@@ -100,11 +124,17 @@ def _user(value: Any) -> str:
     return value
 
 
+# More are not spelt out in front of the help of a flag.
+_LONG_WORDS = 20
+
+
 @dataclass(frozen=True)
 class Option:
     """One setting. `check` turns a raw value into the setting or raises ValueError.
 
-    `reloads`: it can change while the daemon runs.
+    `reloads`: it can change while the daemon runs. `rare`: few need it, so the manual has it,
+    and not the help of the daemon. `value`: what stands for a value in help. `more`: sentences
+    for the manual.
     """
 
     flag: str
@@ -113,6 +143,24 @@ class Option:
     help: str
     repeatable: bool = False
     reloads: bool = False
+    rare: bool = False
+    value: str = "N"
+    more: str = ""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The values that it can have, if they are few."""
+        if isinstance(self.check, _Choice):
+            return self.check.names
+        return ("true", "false") if self.check is _boolean else ()
+
+    @property
+    def metavar(self) -> str:
+        """What stands for its value in help; words in lower case are meant literally."""
+        words = "|".join(self.words)
+        if words and len(words) <= _LONG_WORDS:
+            return words
+        return "WORD" if words else self.value
 
     @property
     def field(self) -> str:
@@ -125,54 +173,77 @@ OPTIONS: tuple[Option, ...] = (
         "web.listen-address",
         [DEFAULT_LISTEN],
         _addresses,
-        f"where HTTP is served (repeatable; empty: nowhere; default {DEFAULT_LISTEN})",
+        f"where HTTP is (repeatable; default {DEFAULT_LISTEN})",
         repeatable=True,
+        value="ADDRESS",
+        more="HOST:PORT or :PORT; empty: nowhere.",
     ),
-    Option("web.telemetry-path", "/metrics", _telemetry_path, "path of the metrics"),
+    Option(
+        "web.telemetry-path",
+        "/metrics",
+        _telemetry_path,
+        "of the metrics (default /metrics)",
+        value="PATH",
+    ),
     Option(
         "web.user",
         "nobody",
         _user,
-        "as root, the user that the process becomes which serves HTTP (default nobody)",
+        "who serves HTTP, as root (default nobody)",
+        value="USER",
+        rare=True,
+        more="As root, the user that the process becomes which serves HTTP.",
     ),
     Option(
         "web.max-requests",
         40,
         _number(1, 1000, int),
         "requests that are answered at a time (default 40)",
+        rare=True,
     ),
     Option(
         "web.max-connections",
         256,
         _number(1, 10000, int),
-        "open connections; beyond them the least busy one is closed (default 256)",
+        "open connections (default 256)",
+        rare=True,
+        more="Beyond them the least busy one is closed.",
     ),
     Option(
-        "socket", DEFAULT_SOCKET, _path, f"Unix socket for snapshots (default {DEFAULT_SOCKET})"
+        "socket",
+        DEFAULT_SOCKET,
+        _path,
+        f"default {DEFAULT_SOCKET}",
+        value="PATH",
+        more="The Unix socket on which the daemon answers other commands.",
     ),
     Option(
         "backend",
         "auto",
-        _choice("auto", "bpf", "poll"),
-        "bpf: live or fail; poll: smaps_rollup; auto: bpf where possible (default)",
+        _Choice("auto", "bpf", "poll"),
+        "default auto: bpf if possible; poll: smaps",
+        more="bpf: live, or fail. poll: smaps_rollup. auto: live where possible, else poll.",
     ),
     Option(
         "probes",
         "auto",
-        _choice("auto", "fentry", "kprobe"),
-        "allow only one kind of probe (default auto: fentry where possible)",
+        _Choice("auto", "fentry", "kprobe"),
+        "default auto: fentry if possible",
+        rare=True,
     ),
     Option(
         "accounts.max",
         65536,
         _number(16, 1 << 22, int),
-        "room for so many address spaces with KSM pages (default 65536)",
+        "room for so many address spaces (default 65536)",
+        rare=True,
     ),
     Option(
         "audit.cpu-percent",
         0.5,
         _number(0, 100),
-        "CPU limit of comparing counts with page tables (default 0.5; 0: never)",
+        "for reading page tables (default 0.5; 0: never)",
+        more="In percent of a core: counts are compared with page tables, and healed.",
         reloads=True,
     ),
     Option(
@@ -181,50 +252,74 @@ OPTIONS: tuple[Option, ...] = (
         check=_boolean,
         help="false: read no page table after the start; counts in doubt stay estimated",
         reloads=True,
+        rare=True,
     ),
     Option(
         "owners.top",
         50,
         _number(0, 10000, int),
-        "series for so many owners, the largest; the rest are one (default 50; 0: none)",
+        "so many owners have series (default 50)",
+        more="The largest; all others are one row. 0: none.",
         reloads=True,
     ),
     Option(
         flag="metrics.processes",
         default=False,
         check=_boolean,
-        help="series by process, without bound: true or false (default)",
+        help="series by process, unbounded (default false)",
+        more="Their number has no bound.",
         reloads=True,
+    ),
+    Option(
+        "peers.tenant",
+        [],
+        _tenants,
+        "one tenant: what has such a KIND:ID (repeatable)",
+        repeatable=True,
+        value="LABEL=PATTERN",
+        rare=True,
+        more="Of ksmwatch peers. The first pattern that matches gives an owner its label.",
     ),
     Option(
         "poll.interval",
         15.0,
         _number(1, 3600),
-        "seconds between polling rounds (default 15)",
+        "seconds between rounds (default 15)",
+        rare=True,
         reloads=True,
+        more="Where live accounting is impossible.",
     ),
     Option(
         "poll.cpu-percent",
         1.0,
         _number(0.01, 100),
         "CPU limit of polling (default 1)",
+        rare=True,
         reloads=True,
     ),
     Option(
         "state.pin-path",
         "/sys/fs/bpf/ksmwatch",
         _pin_path,
-        "where maps and attachments outlive a killed daemon; empty: nowhere "
-        "(default /sys/fs/bpf/ksmwatch)",
+        "where counts outlive a killed daemon; empty: nowhere (default /sys/fs/bpf/ksmwatch)",
+        rare=True,
+        value="PATH",
     ),
     Option(
         "log.level",
         "info",
-        _choice("debug", "info", "warning", "error"),
-        "(default info)",
+        _Choice("debug", "info", "warning", "error"),
+        "debug, info (default), warning or error",
         reloads=True,
     ),
-    Option("log.format", "logfmt", _choice("logfmt", "json"), "(default logfmt)", reloads=True),
+    Option(
+        "log.format",
+        "logfmt",
+        _Choice("logfmt", "json"),
+        "default logfmt",
+        rare=True,
+        reloads=True,
+    ),
 )
 
 
@@ -245,6 +340,7 @@ class Config:
     audit_heal: bool
     owners_top: int
     metrics_processes: bool
+    peers_tenant: tuple[tuple[str, str], ...]
     poll_interval: float
     poll_cpu_percent: float
     state_pin_path: str
@@ -252,18 +348,28 @@ class Config:
     log_format: str
 
 
-def add_flags(parser: argparse.ArgumentParser, only: tuple[str, ...] = ()) -> None:
-    """Give a parser the flags of all options, or of `only` some."""
+def add_flags(
+    parser: argparse.ArgumentParser, only: tuple[str, ...] = (), *, rare: bool = False
+) -> int:
+    """Give a parser the flags of all options, or of `only` some.
+
+    The help of those that few need is hidden unless `rare`, or a command asks for them by
+    name; returns how many are.
+    """
+    hidden = 0
     for option in OPTIONS:
         if only and option.flag not in only:
             continue
+        hide = option.rare and not rare and not only
+        hidden += hide
         parser.add_argument(
             f"--{option.flag}",
             dest=option.field,
             action="append" if option.repeatable else "store",
-            metavar="VALUE",
-            help=option.help,
+            metavar=option.metavar,
+            help=argparse.SUPPRESS if hide else option.help,
         )
+    return hidden
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,31 +5,46 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ksmwatch import render, sources, why
+from ksmwatch import render, sampling, sources, why
 from ksmwatch.errors import Exit, NoKsmError, PrivilegeError, SourceError
-from ksmwatch.why import Cause, Host, Memory, Process
+from ksmwatch.why import Cause, Code, Host, Memory, Process
 
 _HEAD = re.compile(r"^[0-9a-f]+-[0-9a-f]+ ")
+
+# To tell whether pages change: so many pages are read twice, of so many processes at most.
+_SAMPLE_PAGES = 512
+_SAMPLE_PROCESSES = 16
+_SAMPLE_SECONDS = 2.0
 
 
 def parse_memory(smaps: str, status: str) -> Memory:
     """A process's memory, from /proc/PID/smaps and /proc/PID/status."""
     sums: Counter[str] = Counter()
     area: dict[str, int] = {}
+    locked = 0
     for line in smaps.splitlines():
         name, _, rest = line.partition(":")
         if _HEAD.match(line):
             area = {}
         elif name == "VmFlags":
-            sums.update(_sort(area, frozenset(rest.split())))
+            flags = frozenset(rest.split())
+            sums.update(_sort(area, flags))
+            locked += area.get("Size", 0) if why.LOCKED_FLAG in flags else 0
         elif rest.endswith("kB"):
             area[name] = int(rest.split()[0])
-    pinned = re.search(r"^VmPin:\s+(\d+) kB$", status, re.MULTILINE)
-    return Memory(**sums, pinned=int(pinned[1]) if pinned else 0)
+    # RDMA and iommufd count in VmPin; VFIO in VmLck, where locked areas count too.
+    pinned = _kilobytes(status, "VmPin") + max(0, _kilobytes(status, "VmLck") - locked)
+    return Memory(**sums, pinned=pinned)
+
+
+def _kilobytes(status: str, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _sort(area: dict[str, int], flags: frozenset[str]) -> dict[str, int]:
@@ -65,6 +80,47 @@ def read_process(proc: Path, pid: int) -> Process:
     return Process(pid, name, memory, stat.rmap_items)
 
 
+def offered(smaps: str) -> list[sampling.Range]:
+    """Areas that are mergeable and have anonymous pages."""
+    found = []
+    area, anonymous = (0, 0), False
+    for line in smaps.splitlines():
+        name, _, rest = line.partition(":")
+        if head := _HEAD.match(line):
+            start, _, end = head[0].strip().partition("-")
+            area, anonymous = (int(start, 16), int(end, 16)), False
+        elif name == "Anonymous":
+            anonymous = rest.split()[0] != "0"
+        elif name == "VmFlags" and anonymous and why.MERGEABLE_FLAG in rest.split():
+            found.append(area)
+    return found
+
+
+def _sample(proc: Path, pids: Iterable[int]) -> why.Sample | None:
+    """Whether pages of these processes change, of those that we may read."""
+    processes = []
+    for pid in pids:
+        directory = proc / str(pid)
+        try:
+            ranges = offered((directory / "smaps").read_text(errors="replace"))
+        except OSError:
+            continue
+        processes.append((directory, ranges))
+    return sampling.take(processes, _SAMPLE_PAGES // max(1, len(processes)), _SAMPLE_SECONDS)
+
+
+def _largest(proc: Path) -> list[int]:
+    """Processes of which ksmd knows most pages."""
+    known = {}
+    for pid in sources.pids(proc):
+        try:
+            items = sources.read_ksm_stat(proc / str(pid)).rmap_items
+        except (OSError, ValueError):
+            continue
+        known[pid] = items or 0
+    return [pid for pid in sorted(known, key=lambda p: -known[p])[:_SAMPLE_PROCESSES] if known[pid]]
+
+
 def read_host(proc: Path, sys: Path) -> Host:
     """Read the host. Raises NoKsmError on a kernel without KSM."""
     ksm, _ = sources.read_ksm(sys)
@@ -89,12 +145,19 @@ def run(
     """Print why little merges, on the host or of one process."""
     host = read_host(proc, sys)
     process = None if pid is None else read_process(proc, pid)
-    causes = why.of_host(host) if process is None else why.of_process(process, host)
+    causes = _judge(process, host)
+    if any(cause.code is Code.UNEQUAL for cause in causes):
+        sample = _sample(proc, _largest(proc) if pid is None else [pid])
+        causes = _judge(process, replace(host, sample=sample))
     if as_json:
         print(json.dumps(_document(process, causes), indent=1))
     else:
         print(_text(process, causes))
     return Exit.OK
+
+
+def _judge(process: Process | None, host: Host) -> list[Cause]:
+    return why.of_host(host) if process is None else why.of_process(process, host)
 
 
 def _document(process: Process | None, causes: list[Cause]) -> dict[str, Any]:

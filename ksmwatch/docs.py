@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ksmwatch import metrics, outputs
+from ksmwatch import cli, completion, manual, metrics, outputs
 from ksmwatch.events import EVENTS
 from ksmwatch.facts import Facts
 from ksmwatch.front import web
@@ -97,17 +97,25 @@ def kernels() -> str:
 
 
 def generate() -> dict[str, str]:
-    """Text by file name."""
+    """Text by file name below docs/."""
+    parser = cli.build_parser(rare=True)
+    commands = completion.read(parser)
     return {
         "metrics.md": metrics.document((*outputs.SPECS, *web.SPECS)),
         "kernels.md": kernels(),
+        "completion/ksmwatch.bash": completion.bash(commands),
+        "completion/_ksmwatch": completion.zsh(commands),
+        "completion/ksmwatch.fish": completion.fish(commands),
+        **{f"man/{name}": page for name, page in manual.pages(parser).items()},
     }
 
 
 def main() -> None:
     """Write every generated file."""
     for name, text in generate().items():
-        (DOCS / name).write_text(text, encoding="utf-8")
+        path = DOCS / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ksmwatch.errors import SourceError
+from ksmwatch.frames import Frames, KpageFlags
 
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
@@ -28,7 +29,6 @@ _AREA = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) .*?^Anonymous: +(\d+) kB$", re.MU
 _PRESENT = 1 << 63
 _FILE_OR_SHARED = 1 << 61
 _PFN = (1 << 55) - 1
-_KPF_KSM = 1 << 21
 _PIECE_PAGES = 1 << 17
 
 
@@ -83,24 +83,11 @@ class SmapsReader:
             os.close(fd)
 
 
-def _runs(frames: list[int]) -> Iterator[tuple[int, int]]:
-    """(first, count) of each run of consecutive numbers in a sorted list."""
-    first = last = -2
-    for frame in frames:
-        if frame != last + 1:
-            if last >= first >= 0:
-                yield first, last - first + 1
-            first = frame
-        last = frame
-    if first >= 0:
-        yield first, last - first + 1
-
-
 class _Pagemap:
-    """pagemap, and kpageflags of each frame that it names."""
+    """pagemap, and what tells of each frame that it names whether it holds a KSM page."""
 
-    def __init__(self, smaps: int, pagemap: int, flags: int) -> None:
-        self._smaps, self._pagemap, self._flags = smaps, pagemap, flags
+    def __init__(self, smaps: int, pagemap: int, frames: Frames) -> None:
+        self._smaps, self._pagemap, self._frames = smaps, pagemap, frames
 
     def smaps(self) -> bytes:
         data = _slurp(self._smaps)
@@ -116,11 +103,21 @@ class _Pagemap:
         )
 
     def area(self, start: int, end: int) -> int:
-        """KSM mappings between two addresses. Read in pieces: an area can be terabytes."""
-        pieces = range(start, end, _PIECE_PAGES * PAGE_SIZE)
-        return sum(self._piece(at, min(end, at + _PIECE_PAGES * PAGE_SIZE)) for at in pieces)
+        """KSM mappings between two addresses."""
+        return sum(count for piece in self.frames(start, end) for count in piece.values())
 
-    def _piece(self, start: int, end: int) -> int:
+    def frames(self, start: int, end: int) -> Iterator[dict[int, int]]:
+        """KSM frames between two addresses, and how often each is mapped.
+
+        In pieces: an area can be terabytes.
+        """
+        for at in range(start, end, _PIECE_PAGES * PAGE_SIZE):
+            present = self._present(at, min(end, at + _PIECE_PAGES * PAGE_SIZE))
+            if present:
+                yield {frame: present[frame] for frame in self._frames.ksm(present)}
+
+    def _present(self, start: int, end: int) -> dict[int, int]:
+        """Frames of private pages that are present, and how often each is mapped."""
         size = (end - start) // PAGE_SIZE * 8
         raw = os.pread(self._pagemap, size, start // PAGE_SIZE * 8)
         if len(raw) != size:
@@ -132,21 +129,16 @@ class _Pagemap:
             if entry & wanted == _PRESENT:
                 frame = entry & _PFN
                 frames[frame] = frames.get(frame, 0) + 1
-        return sum(
-            frames[first + i]
-            for first, count in _runs(sorted(frames))
-            for i, flags in enumerate(array("Q", os.pread(self._flags, count * 8, first * 8)))
-            if flags & _KPF_KSM
-        )
+        return frames
 
 
 class PagemapReader:
-    """Reads pagemap and kpageflags; needs CAP_SYS_ADMIN for page frame numbers."""
+    """Reads pagemap, and kpageflags or what else tells KSM frames; needs CAP_SYS_ADMIN."""
 
     name = "pagemap"
 
-    def __init__(self, proc: Path) -> None:
-        self._flags = os.open(proc / "kpageflags", os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
 
     @contextmanager
     def open(self, directory: Path, opened: Opened = _unobserved) -> Iterator[_Pagemap]:
@@ -157,33 +149,34 @@ class PagemapReader:
             pagemap = os.open(directory / "pagemap", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 opened()
-                yield _Pagemap(smaps, pagemap, self._flags)
+                yield _Pagemap(smaps, pagemap, self._frames)
             finally:
                 os.close(pagemap)
         finally:
             os.close(smaps)
 
-    def honest(self, proc: Path) -> bool:
-        """Whether kpageflags says of a private page of our own that it is not KSM.
 
-        From 6.10 to 7.2 KPF_KSM is set for every anonymous page.
-        """
-        page = mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        page[0] = 1
-        buffer = (ct.c_char * 1).from_buffer(page)
-        address = ct.addressof(buffer)
-        with self.open(proc / "self") as files:
-            ksm = files.area(address, address + PAGE_SIZE)
-        entry = self._entry(proc, address)
+_OWN_PAGES = 8
+
+
+@contextmanager
+def own_frames(proc: Path) -> Iterator[list[int]]:
+    """Frames of some private pages of our own, while they are there; 0 where they are hidden."""
+    with mmap.mmap(-1, _OWN_PAGES * PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as own:
+        for page in range(_OWN_PAGES):
+            own[page * PAGE_SIZE] = 1
+        buffer = (ct.c_char * 1).from_buffer(own)
+        first = ct.addressof(buffer) // PAGE_SIZE
         del buffer
-        page.close()
-        return ksm == 0 and entry & _PFN != 0
-
-    @staticmethod
-    def _entry(proc: Path, address: int) -> int:
         with (proc / "self/pagemap").open("rb", buffering=0) as pagemap:
-            pagemap.seek(address // PAGE_SIZE * 8)
-            return int.from_bytes(pagemap.read(8), "little")
+            raw = os.pread(pagemap.fileno(), _OWN_PAGES * 8, first * 8)
+        yield [entry & _PFN for entry in array("Q", raw)]
+
+
+def honest(frames: Frames, proc: Path) -> bool:
+    """Whether it says of private pages of our own that they are not KSM."""
+    with own_frames(proc) as own:
+        return all(own) and all(map(frames.private, own))
 
 
 Reader = SmapsReader | PagemapReader
@@ -194,9 +187,9 @@ def choose_reader(proc: Path, *, smaps_ksm: bool) -> Reader:
     if smaps_ksm:
         return SmapsReader()
     try:
-        reader = PagemapReader(proc)
-        if reader.honest(proc):
-            return reader
+        frames = KpageFlags(proc)
+        if honest(frames, proc):
+            return PagemapReader(frames)
     except OSError as error:
         raise SourceError(
             f"No exact read is possible: smaps has no KSM line and {error.filename or 'pagemap'} "

@@ -153,7 +153,7 @@ class _FromBtf(NamedTuple):
 def _read_btf() -> _FromBtf:
     try:
         with Btf() as btf:
-            return _FromBtf(_read_prototypes(btf), _read_offsets(btf), _read_casts(btf), None)
+            return _FromBtf(_read_prototypes(btf), member_offsets(btf), _read_casts(btf), None)
     except OSError as error:
         return _FromBtf({}, {}, {}, error.strerror or str(error))
 
@@ -163,7 +163,8 @@ def _read_prototypes(btf: Btf) -> dict[str, tuple[str, ...]]:
     return {name: tuple(types) for name, types in found.items() if types is not None}
 
 
-def _read_offsets(btf: Btf) -> dict[str, int]:
+def member_offsets(btf: Btf) -> dict[str, int]:
+    """Byte offsets of layout.MEMBERS, of those that this kernel has."""
     offsets = {}
     for member in MEMBERS:
         found = (btf.offset(*place) for place in member.places)

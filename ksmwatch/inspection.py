@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ksmwatch import render, sources
-from ksmwatch.areas import Area, read_areas, stray
+from ksmwatch.areas import Area, area_document, read_areas, stray
 from ksmwatch.config import Config
 from ksmwatch.errors import Exit, NoDaemonError, SourceError
 from ksmwatch.exact import choose_reader
@@ -89,16 +89,7 @@ def _document(findings: list[Finding], unread: list[tuple[int, str]]) -> dict[st
                 "mappings": f.mappings,
                 "counted": f.counted,
                 "stray_mappings": f.stray,
-                "areas": [
-                    {
-                        "start": f"{a.start:#x}",
-                        "end": f"{a.end:#x}",
-                        "mappings": a.mappings,
-                        "mergeable": a.mergeable,
-                        "name": a.name,
-                    }
-                    for a in f.areas
-                ],
+                "areas": [area_document(area) for area in f.areas],
             }
             for f in findings
         ],

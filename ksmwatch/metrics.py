@@ -172,6 +172,21 @@ CATALOGUE: tuple[Spec, ...] = (
         _OWNER,
     ),
     Spec(
+        "ksmwatch_owner_unmerge_needed_bytes",
+        "gauge",
+        "What unmerging the owner alone would need, by bound; see ksmwatch_unmerge_needed_bytes. "
+        "least: if it frees each page that the kernel counts as shared. Not for the row of kind "
+        "other.",
+        (*_OWNER, "bound"),
+    ),
+    Spec(
+        "ksmwatch_owner_limit_left_bytes",
+        "gauge",
+        "What the cgroup of the owner has left (memory.max less memory.current) that unmerging the "
+        "owner would exceed by most, or leave least of; absent where there is no limit.",
+        _OWNER,
+    ),
+    Spec(
         "ksmwatch_owner_arrivals",
         "counter",
         "KSM mappings that came to the owner, in pages, by reason, also of its processes that "
@@ -490,9 +505,10 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample
     yield from _kernel_samples(s)
 
 
-# Of an owner and of all others: the gauges; of an owner also a counter per movement.
+# Of an owner and of all others: the gauges; of an owner also a forecast, and a counter per
+# movement.
 _OWNER_GAUGES = 8
-_OWNER_SERIES = _OWNER_GAUGES + len(Movement)
+_OWNER_SERIES = _OWNER_GAUGES + 3 + len(Movement)
 
 
 def owner_series(top: int) -> int:
@@ -512,6 +528,20 @@ def _owner_samples(s: Snapshot, top: int) -> Iterator[tuple[str, Iterable[Sample
         "ksmwatch_owner_processes",
         [((*k, "exact"), h.processes - h.estimated) for k, h in rows]
         + [((*k, "estimated"), h.estimated) for k, h in rows],
+    )
+    foretold = [(k, s.forecasts[h.owner.key]) for k, h in rows[: len(shown)]]
+    yield (
+        "ksmwatch_owner_unmerge_needed_bytes",
+        [
+            ((*k, bound), need)
+            for k, f in foretold
+            for bound, need in (("least", f.memory.at_least), ("most", f.memory.at_most))
+            if need is not None
+        ],
+    )
+    yield (
+        "ksmwatch_owner_limit_left_bytes",
+        [(k, f.limit.left) for k, f in foretold if f.limit is not None],
     )
     moved = [(k, h.movements) for k, h in rows if h.movements]
     yield "ksmwatch_owner_arrivals", [x for k, m in moved for x in _reasons(m, ARRIVALS, k)]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ksmwatch.areas import read_all_areas
 from ksmwatch.backend import Budget
 from ksmwatch.config import Config
 from ksmwatch.errors import NoDaemonError
@@ -43,6 +44,10 @@ class Measuring:
             self._backend.tick(Budget(_TICK_SECONDS))
         self._read_before = True
         return to_document(self._watcher.snapshot(_BUDGET_SECONDS))
+
+    def areas(self, pid: int) -> list[dict[str, Any]]:
+        """Areas of a process with KSM mappings. Raises SourceError."""
+        return read_all_areas(pid)
 
     def close(self) -> None:
         """Detach."""

@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 _RIGHT = frozenset(
-    {"PID", "MAPPINGS", "MIB", "KERNEL", "LAG", "COUNTED", "STRAY", "AT LEAST", "AT MOST", "LEFT"}
+    {
+        "PID",
+        "MAPPINGS",
+        "MIB",
+        "KERNEL",
+        "LAG",
+        "COUNTED",
+        "STRAY",
+        "AT LEAST",
+        "AT MOST",
+        "LEFT",
+        "PAGES",
+    }
 )
 
 

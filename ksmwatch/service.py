@@ -17,7 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from ksmwatch.errors import KsmwatchError, ListenError, NoDaemonError, PrivilegeError
+from ksmwatch.areas import read_all_areas
+from ksmwatch.errors import (
+    KsmwatchError,
+    ListenError,
+    NoDaemonError,
+    PrivilegeError,
+    SourceError,
+)
 from ksmwatch.snapshot import Snapshot, to_document
 
 _REQUEST_LIMIT = 4096
@@ -94,12 +101,15 @@ class _Handler(socketserver.StreamRequestHandler):
             command = request["command"]
         except (ValueError, TypeError, KeyError):
             return {"error": "A request is one JSON object with a command, on one line."}
-        if command != "snapshot":
-            return {"error": "The only command is snapshot."}
         try:
-            return to_document(cast(SocketServer, self.server).desk.ask(0))
-        except NoDaemonError as error:
+            if command == "snapshot":
+                return to_document(cast(SocketServer, self.server).desk.ask(0))
+            if command == "areas" and isinstance(request.get("pid"), int):
+                # Page tables are read in this thread: the counts have nothing to do with it.
+                return {"areas": read_all_areas(request["pid"])}
+        except (NoDaemonError, SourceError) as error:
             return {"error": str(error)}
+        return {"error": "Commands are snapshot, and areas with a pid."}
 
 
 class SocketServer(socketserver.ThreadingUnixStreamServer):
@@ -155,13 +165,13 @@ def _refused(path: Path, error: OSError) -> KsmwatchError:
     return ListenError(f"The socket {path} cannot be made: {error.strerror}.")
 
 
-def fetch(path: Path, command: str = "snapshot") -> dict[str, Any]:
+def fetch(path: Path, command: str = "snapshot", **details: int) -> dict[str, Any]:
     """Ask the daemon behind a socket. Raises NoDaemonError when none answers."""
     try:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(60)
             sock.connect(str(path))
-            sock.sendall(json.dumps({"command": command}).encode() + b"\n")
+            sock.sendall(json.dumps({"command": command, **details}).encode() + b"\n")
             data = sock.makefile("rb").read()
     except OSError as error:
         raise NoDaemonError(f"No daemon answers at {path}: {error.strerror or error}.") from error

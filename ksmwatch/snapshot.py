@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from ksmwatch.areas import Area
+from ksmwatch.areas import Area, area_document
 from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
 from ksmwatch.exact import PAGE_SIZE
 from ksmwatch.forecast import Forecast, Need, Verdict, Zeros, limits, need
@@ -236,7 +236,7 @@ def _process(process: Process) -> dict[str, Any]:
         "last_read_seconds": process.read_age,
         "residue": process.residue.value,
         "stray_mappings": process.stray_mappings,
-        "stray_areas": [_area(area) for area in (process.stray or ())[:_MAX_AREAS]],
+        "stray_areas": [area_document(area) for area in (process.stray or ())[:_MAX_AREAS]],
     }
 
 
@@ -282,15 +282,6 @@ def _holding(holding: Holding, forecast: Forecast) -> dict[str, Any]:
 
 def _events(happened: Events) -> dict[str, int]:
     return {**vars(happened), "unanswered_attempts": happened.unanswered_attempts}
-
-
-def _area(area: Area) -> dict[str, Any]:
-    return {
-        "start": f"{area.start:#x}",
-        "end": f"{area.end:#x}",
-        "mappings": area.mappings,
-        "name": area.name,
-    }
 
 
 def to_document(snapshot: Snapshot) -> dict[str, Any]:

@@ -6,6 +6,7 @@ mended: as long as ksmd is stopped nothing else matters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,8 @@ SHARED_FLAGS = frozenset({"sh", "ms"})
 HUGE_FLAGS = frozenset({"ht"})
 SPECIAL_FLAGS = frozenset({"pf", "io", "de", "mm"})
 MERGEABLE_FLAG = "mg"
+# mlock(): no obstacle, such pages are merged.
+LOCKED_FLAG = "lo"
 
 
 class Code(StrEnum):
@@ -43,6 +46,8 @@ class Code(StrEnum):
     YOUNG = "young"
     SLOW = "slow"
     NOT_SCANNED = "not_scanned"
+    CHANGING = "changing"
+    UNIQUE = "unique"
     UNEQUAL = "unequal"
     MERGED = "merged"
 
@@ -58,15 +63,31 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Pages in mergeable areas that were read twice: how many, how many had `changed` between."""
+
+    pages: int
+    changed: int
+    seconds: float
+
+    def changing(self, seconds: float) -> float:
+        """The part that changes within so many seconds, if all go on as they did."""
+        same = 1 - self.changed / self.pages
+        return 1 - math.pow(same, max(1.0, seconds / self.seconds))
+
+
+@dataclass(frozen=True)
 class Host:
     """What was read of the host.
 
     `ksm`: files of /sys/kernel/mm/ksm. `mergeable`: processes that have given KSM memory, None
-    where that could not be read of all.
+    where that could not be read of all. `sample`: of the process or processes that are
+    judged, None if there is none.
     """
 
     ksm: Mapping[str, int]
     mergeable: int | None
+    sample: Sample | None = None
 
     @property
     def known_pages(self) -> int:
@@ -93,7 +114,7 @@ class Memory:
     """Resident memory of a process in kB, by what KSM can do with it.
 
     `offered`: anonymous, in mergeable areas; of which `merged`. `unasked`: anonymous, nobody
-    offered it. `pinned`: held by a device or by RDMA (VmPin), in whichever area.
+    offered it. `pinned`: held by a device or by RDMA, in whichever area.
     """
 
     offered: int = 0
@@ -165,17 +186,40 @@ def _of_scanning(host: Host) -> Iterator[Cause]:
 
 
 def _of_contents(host: Host, known: int, merged: int) -> Iterator[Cause]:
-    """Why pages that ksmd knows are not merged: by the host's numbers, as there are no others."""
+    """Why pages that ksmd knows are not merged.
+
+    The kernel does not tell pages that change from those that are unique: it counts both anew in
+    each scan, and smart_scan (since 6.7) leaves out either. A sample does.
+    """
     if not known or merged >= known * _LITTLE:
         return
     kinds = ("pages_unshared", "pages_volatile", "pages_skipped")
+    evidence: dict[str, int | float] = {k: host.ksm[k] for k in kinds if k in host.ksm}
+    sample = host.sample
+    if sample is None or not sample.pages:
+        yield Cause(
+            Code.UNEQUAL,
+            "Most pages that ksmd has looked at are equal to no other, or change between two "
+            "visits; the kernel does not tell which.",
+            evidence,
+            "As root this command reads some pages twice to tell.",
+        )
+        return
+    evidence |= {"sampled_pages": sample.pages, "changed": sample.changed}
+    evidence |= {"within_seconds": round(sample.seconds, 1)}
+    if sample.changing(host.scan_seconds or 0) * known > (known - merged) * _LITTLE:
+        yield Cause(
+            Code.CHANGING,
+            "Most pages change too fast: ksmd merges what is the same at two visits.",
+            evidence,
+            "Let it scan faster (pages_to_scan), or take memory out that changes all the time.",
+        )
+        return
     yield Cause(
-        Code.UNEQUAL,
-        "Most pages that ksmd has looked at are equal to no other, or change between two visits; "
-        "the kernel does not tell which, as it counts both anew in each scan.",
-        {kind: host.ksm[kind] for kind in kinds if kind in host.ksm},
-        "Nothing to be gained, unless others with equal memory offer theirs too, or the scan is "
-        "much too slow for how often the memory changes.",
+        Code.UNIQUE,
+        "Most pages stay as they are, but ksmd finds no equal ones to merge them with.",
+        evidence,
+        "Nothing to be gained, unless others with equal memory offer theirs too.",
     )
 
 
@@ -238,7 +282,7 @@ _EXCLUDED = (
 
 def _of_areas(process: Process) -> Iterator[Cause]:
     memory = process.memory
-    if memory.unasked > memory.offered:
+    if memory.unasked > max(memory.offered, memory.resident * _MATTERS):
         yield Cause(
             Code.NOT_ASKED,
             f"{_mib(memory.unasked)} of its memory were never offered to KSM"

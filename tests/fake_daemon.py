@@ -2,7 +2,7 @@
 
     python -m tests.fake_daemon SOCKET [PROCESSES]
 
-Every question is answered with the host two seconds later.
+Every question after a snapshot is answered with the host two seconds later.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import socketserver
 import sys
 from itertools import count
 from pathlib import Path
+from typing import Any
 
-from tests.made_up_host import document
+from tests.made_up_host import areas, document
 
 
 class Server(socketserver.UnixStreamServer):
@@ -33,8 +34,11 @@ class Handler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Answer it."""
-        self.rfile.readline()
-        made = document(self.server.processes, next(self.server.steps))
+        request = json.loads(self.rfile.readline())
+        if request["command"] == "areas":
+            made: dict[str, Any] = {"areas": areas(request["pid"])}
+        else:
+            made = document(self.server.processes, next(self.server.steps))
         self.wfile.write(json.dumps(made).encode() + b"\n")
 
 

@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from typing import Any
 
+from ksmwatch.areas import Area, area_document
 from ksmwatch.owners import Owner, OwnerKind
 from ksmwatch.rollup import Key, Moves
 from ksmwatch.snapshot import Confidence, Process, to_document
@@ -56,6 +57,12 @@ def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:
     found["audit"] |= {"surplus": 0, "missing": 0, "last": 0}
     found["totals"] |= {"miscounted_mms": 0, "miscounted_pages": 0}
     return found | changes
+
+
+def areas(pid: int) -> list[dict[str, Any]]:
+    """Of any process: a heap, and an area where nothing may merge."""
+    heap = Area(0x55D000000000, 0x55D000800000, pid, mergeable=True, name="[heap]")
+    return [area_document(heap), area_document(STRAY)]
 
 
 def _process(n: int, step: int) -> Process:

@@ -58,6 +58,15 @@ def areas(pid: int) -> list[Area]:
     return found
 
 
+def frames(pid: int, address: int, pages: int) -> list[int]:
+    """Frames that so many pages of a process from an address on are in; all must be present."""
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+        raw = os.pread(pagemap.fileno(), pages * 8, address // PAGE * 8)
+    entries = [entry for (entry,) in struct.iter_unpack("=Q", raw)]
+    assert all(entry & _PRESENT for entry in entries)
+    return [entry & _FRAME for entry in entries]
+
+
 def _parse(text: str) -> list[Area]:
     found: list[Area] = []
     for line in text.splitlines():

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -127,6 +128,9 @@ class Workload:
         self._path = f"{self._directory.name}/socket"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(self._path)
+        # For tenants of other users.
+        Path(self._directory.name).chmod(0o711)
+        Path(self._path).chmod(0o777)
         self._listener.listen(64)
         self._listener.settimeout(_ANSWER_SECONDS)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
@@ -146,9 +150,9 @@ class Workload:
         self._listener.close()
         self._directory.cleanup()
 
-    def spawn(self, name: str) -> Tenant:
-        """A new process that has nothing."""
-        child = subprocess.Popen([_KSMLOAD, self._path, name], stdin=subprocess.DEVNULL)
+    def spawn(self, name: str, prefix: Sequence[str] = ()) -> Tenant:
+        """A new process that has nothing; `prefix`: what becomes it, as `unshare` does."""
+        child = subprocess.Popen([*prefix, _KSMLOAD, self._path, name], stdin=subprocess.DEVNULL)
         self._children[child.pid] = child
         return self.accept(name, child.pid)
 

@@ -21,7 +21,7 @@ from ksmwatch.render import clean
 from ksmwatch.top import columns, details, header
 from ksmwatch.top.model import Grouping, History, Options, Unit, View, build
 from ksmwatch.top.sample import Sample
-from ksmwatch.top.source import Reading, Source, Worker
+from ksmwatch.top.source import Areas, Reading, Source, Worker
 from ksmwatch.top.widgets import Lines, Table, keys_line
 
 _KEYS = (
@@ -48,7 +48,7 @@ _HELP = (
     ("r", "movements per second, or since they are known"),
     ("u", "pages, KiB, MiB, GiB"),
     ("p Space", "pause"),
-    ("d", "show or hide the details of the selected row"),
+    ("d m", "details of the row; areas of the process with KSM pages"),
     ("a", "everything that is wrong"),
     ("q F10", "quit"),
 )
@@ -63,6 +63,8 @@ _COLUMNS = (
 # From here on the details stand beside the table.
 _WIDE = 140
 _DETAILS_HEIGHT, _DETAILS_WIDTH = 9, 56
+# Of a page of areas, the lines that are none.
+_FRAME = 6
 # After so many times the seconds between readings an answer is late.
 _LATE = 3
 # On a lower screen the table has all of it.
@@ -79,11 +81,19 @@ class Arrived(Message):
         self.reading = reading
 
 
+class Answered(Message):
+    """Areas that were asked for, from the worker."""
+
+    def __init__(self, areas: Areas) -> None:
+        super().__init__()
+        self.areas = areas
+
+
 class Page(ModalScreen[None]):
     """Lines above everything, until a key is pressed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter,space,f1,h,question_mark,a,f10", "dismiss")
+        Binding("escape,q,enter,space,f1,h,question_mark,a,m,f10", "dismiss")
     ]
 
     def __init__(self, lines: Iterable[header.Line]) -> None:
@@ -168,6 +178,7 @@ class App(textual.app.App[None]):
         Binding("u", "unit"),
         Binding("p,space", "pause"),
         Binding("d", "details"),
+        Binding("m", "areas"),
         Binding("a", "alerts"),
         Binding("q,f10,ctrl+c", "quit", priority=False),
     ]
@@ -180,7 +191,7 @@ class App(textual.app.App[None]):
         self.options = options
         self._source = source
         self._seconds = seconds
-        self._worker = Worker(source, seconds, lambda reading: self.post_message(Arrived(reading)))
+        self._worker = Worker(source, seconds, self._post)
         self._sample: Sample | None = None
         self._previous: Sample | None = None
         self._view: View | None = None
@@ -189,6 +200,10 @@ class App(textual.app.App[None]):
         self._received = 0.0
         self._paused = False
         self._with_details = True
+
+    def _post(self, what: Reading | Areas) -> None:
+        """For the worker's thread."""
+        self.post_message(Arrived(what) if isinstance(what, Reading) else Answered(what))
 
     def compose(self) -> ComposeResult:
         """Header, table and details, footer or filter."""
@@ -307,6 +322,23 @@ class App(textual.app.App[None]):
         ]
         lines.append([])
         lines += [[(tones.TITLE, f"{key:18}"), (tones.PLAIN, text)] for key, text in _COLUMNS]
+        self.push_screen(Page(lines))
+
+    def action_areas(self) -> None:
+        """Ask for the areas of the selected process; they are shown when they come."""
+        row = self.query_one(Table).row
+        if row is not None and row.process is not None:
+            self._worker.ask(row.process.pid)
+
+    @on(Answered)
+    def show_areas(self, event: Answered) -> None:
+        """Above everything else."""
+        areas, tones = event.areas, header.Tone
+        lines: list[header.Line] = [[(tones.LABEL, f"KSM pages of process {areas.pid}")], []]
+        if areas.problem is not None:
+            lines.append([(tones.BAD, clean(areas.problem))])
+        elif self._view is not None:
+            lines += details.areas(areas.found, self._view, max(1, self.size.height - _FRAME))
         self.push_screen(Page(lines))
 
     def action_alerts(self) -> None:

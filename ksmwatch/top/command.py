@@ -6,9 +6,8 @@ import argparse
 import gc
 import importlib.metadata
 import sys
-from typing import Any
 
-from ksmwatch.config import Config
+from ksmwatch.config import Config, flag_number
 from ksmwatch.errors import ConfigError, Exit
 from ksmwatch.top import batch, columns, source
 from ksmwatch.top.model import SORTABLE, Grouping, Options, Unit
@@ -22,20 +21,23 @@ _MIN_SECONDS, _MAX_SECONDS = 0.1, 3600.0
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Give a parser the flags."""
     add = parser.add_argument
-    add("--url", metavar="URL", help="watch another host's metrics: http://HOST:10054/metrics")
+    add("--url", metavar="URL", help="another host: http://HOST:10054/metrics")
     add("-d", "--delay", default="2", metavar="SECONDS", help="between samples (default 2)")
-    add("-g", "--group", choices=[*Grouping, "tree"], default="owner", help="(default owner)")
+    groups = [*Grouping, "tree"]
+    text = ", ".join(groups)
+    add("-g", "--group", choices=groups, metavar="WORD", default="owner", help=text)
     add(
         "-s",
         "--sort",
         choices=SORTABLE,
         metavar="COLUMN",
         default="mapped",
-        help="(default mapped)",
+        help="a column (default mapped)",
     )
     add("-i", "--invert", action="store_true", help="the other way round")
     add("-f", "--filter", default="", metavar="TEXT", help="only what has this text in a name")
-    add("-u", "--unit", choices=list(Unit), default=Unit.MIB, help="(default MiB)")
+    text = f"{', '.join(Unit)} (default MiB)"
+    add("-u", "--unit", choices=list(Unit), metavar="WORD", default=Unit.MIB, help=text)
     add("-r", "--rates", action="store_true", help="movements per second, not in all")
     scripts = parser.add_argument_group("for scripts")
     add = scripts.add_argument
@@ -44,16 +46,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--once", action="store_true", help="as -n 1")
     add("--json", action="store_true", help="print JSON, one line per sample")
     add("--csv", action="store_true", help="print CSV")
-
-
-def _number(text: str, flag: str, kind: type, low: float, high: float) -> Any:
-    try:
-        number = kind(text)
-    except ValueError as error:
-        raise ConfigError(f"{flag}: {text!r} is not a number.") from error
-    if not low <= number <= high:
-        raise ConfigError(f"{flag}: {text!r} must be between {low:g} and {high:g}.")
-    return number
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -81,7 +73,7 @@ def _batch(args: argparse.Namespace, options: Options, seconds: float) -> batch.
     if args.once:
         times: int | None = 1
     elif args.iterations:
-        times = _number(args.iterations, "-n", int, 1, 10**9)
+        times = flag_number(args.iterations, "-n", int, 1, 10**9)
     else:
         # JSON or CSV alone is one document; --batch runs until it is stopped.
         times = None if args.batch else 1
@@ -91,7 +83,7 @@ def _batch(args: argparse.Namespace, options: Options, seconds: float) -> batch.
 
 def run(args: argparse.Namespace, settings: Config) -> Exit:
     """Print, or show until the user quits. Raises KsmwatchError."""
-    seconds = _number(args.delay, "-d", float, _MIN_SECONDS, _MAX_SECONDS)
+    seconds = flag_number(args.delay, "-d", float, _MIN_SECONDS, _MAX_SECONDS)
     options = _options(args)
     printing = _batch(args, options, seconds)
     if printing is None and not (sys.stdin.isatty() and sys.stdout.isatty()):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from ksmwatch.render import clean, fit
 from ksmwatch.top.columns import UNKNOWN, amount, duration
@@ -119,6 +120,19 @@ def _process(process: Process, view: View) -> Iterator[_Fact]:
             for a in process.areas
         )
         yield "stray", [total, *areas], Tone.WARN
+
+
+def areas(found: Sequence[Mapping[str, Any]], view: View, rows: int) -> Iterator[Line]:
+    """Where the KSM mappings of a process are: the largest areas, and how many more."""
+    yield [(Tone.TITLE, f"{'ADDRESSES':33} {'MAPPED':>9}  AREA")]
+    unit, size = view.options.unit, view.sample.page_size
+    for area in found[:rows]:
+        where = f"{area['start'].removeprefix('0x')}-{area['end'].removeprefix('0x')}"
+        name = clean(area["name"] or "(anonymous)")
+        tone, stray = (Tone.PLAIN, "") if area["mergeable"] else (Tone.WARN, "  not mergeable")
+        yield [(tone, f"{where:33} {amount(area['mappings'], unit, size):>9}  {name}{stray}")]
+    if len(found) > rows:
+        yield [(Tone.LABEL, f"and {len(found) - rows} more")]
 
 
 _VERDICTS = {"fits": "fits", "uncertain": "may not fit", "too_little": "does not fit"}

@@ -45,6 +45,10 @@ class Scrape:
             raise NoDaemonError(f"Nothing answers at {self._url}: {why}.") from error
         return parse(data.decode(errors="replace"), self._url)
 
+    def areas(self, pid: int) -> list[dict[str, Any]]:
+        """Not in metrics. Raises SourceError."""
+        raise SourceError("Metrics do not say in which areas mappings are.")
+
     def close(self) -> None:
         """Every question has a connection of its own."""
 

@@ -5,9 +5,10 @@ A source belongs to the thread that reads it.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,9 @@ class Source(Protocol):
     def read(self) -> dict[str, Any]:
         """The document of now. Raises KsmwatchError."""
 
+    def areas(self, pid: int) -> list[dict[str, Any]]:
+        """Areas of a process with KSM mappings, read now. Raises KsmwatchError."""
+
     def close(self) -> None:
         """Give back what was taken."""
 
@@ -42,6 +46,11 @@ class Daemon:
     def read(self) -> dict[str, Any]:
         """Ask it. Raises NoDaemonError."""
         return service.fetch(self._path)
+
+    def areas(self, pid: int) -> list[dict[str, Any]]:
+        """Ask it. Raises NoDaemonError."""
+        found: list[dict[str, Any]] = service.fetch(self._path, "areas", pid=pid)["areas"]
+        return found
 
     def close(self) -> None:
         """Every question has a connection of its own."""
@@ -77,6 +86,23 @@ class Reading:
     at: float
 
 
+@dataclass(frozen=True)
+class Areas:
+    """Where in a process its KSM mappings are, or why that is not known."""
+
+    pid: int
+    found: Sequence[Mapping[str, Any]] = ()
+    problem: str | None = None
+
+
+def read_areas(source: Source, pid: int) -> Areas:
+    """Read them; what goes wrong is in it."""
+    try:
+        return Areas(pid, source.areas(pid))
+    except KsmwatchError as error:
+        return Areas(pid, problem=str(error))
+
+
 def read(source: Source, clock: Callable[[], float] = time.monotonic) -> Reading:
     """One reading; what goes wrong is in it."""
     try:
@@ -102,14 +128,19 @@ def _sample(document: dict[str, Any]) -> Sample:
 
 
 class Worker:
-    """Reads a source every so many seconds, on a thread of its own, and posts each reading."""
+    """Reads a source every so many seconds, on a thread of its own, and posts each reading.
 
-    def __init__(self, source: Source, seconds: float, post: Callable[[Reading], object]) -> None:
+    In between it answers questions after areas.
+    """
+
+    def __init__(
+        self, source: Source, seconds: float, post: Callable[[Reading | Areas], object]
+    ) -> None:
         self._source = source
         self._seconds = seconds
         self._post = post
-        self._wake = threading.Event()
-        self._stopping = False
+        # Processes that were asked about; None: stop.
+        self._asked: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
     def start(self) -> None:
@@ -118,18 +149,33 @@ class Worker:
 
     def stop(self) -> None:
         """Stop reading, and wait for it a moment: a source may have to detach probes."""
-        self._stopping = True
-        self._wake.set()
+        self._asked.put(None)
         self._thread.join(5)
+
+    def ask(self, pid: int) -> None:
+        """Read the areas of a process once, and post them."""
+        self._asked.put(pid)
 
     def _run(self) -> None:
         try:
-            while not self._stopping:
+            while True:
                 began = time.monotonic()
                 self._post(read(self._source))
-                self._wake.wait(pause(self._seconds, time.monotonic() - began))
+                if not self._answer_until(began + pause(self._seconds, time.monotonic() - began)):
+                    return
         finally:
             self._source.close()
+
+    def _answer_until(self, end: float) -> bool:
+        """Answer questions until it is time to read again; False: stop."""
+        while True:
+            try:
+                pid = self._asked.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                return True
+            if pid is None:
+                return False
+            self._post(read_areas(self._source, pid))
 
 
 def pause(seconds: float, took: float) -> float:

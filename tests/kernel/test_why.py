@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,10 @@ from tests.workload import Workload
 pytestmark = pytest.mark.once
 
 PAGES = 3001
+UNPRIVILEGED = (
+    *("prlimit", "--memlock=unlimited", "setpriv", "--reuid=54321", "--regid=54321"),
+    "--clear-groups",
+)
 
 
 @pytest.fixture
@@ -35,6 +40,8 @@ def why(pid: int | None = None) -> list[str]:
 def test_nobody_has_offered_memory_and_ksmd_is_stopped(ksm: Ksm, load: Workload) -> None:
     ksm.stop()
     assert why() == ["stopped", "nobody"]
+    ksm.unmerge()
+    assert why() == ["unmerged", "nobody"]
 
 
 def test_a_process_that_never_asked_and_one_that_shares(ksm: Ksm, load: Workload) -> None:
@@ -48,15 +55,58 @@ def test_a_process_that_never_asked_and_one_that_shares(ksm: Ksm, load: Workload
     assert "shared" in why(sharing.pid)
 
 
-def test_equal_pages_merge_and_unique_ones_do_not(ksm: Ksm, load: Workload) -> None:
-    equal, unique = load.spawn("equal"), load.spawn("unique")
-    for tenant, modulo in ((equal, 1), (unique, 0)):
+@pytest.fixture
+def huge_pages() -> Iterator[None]:
+    """Some are reserved."""
+    path = Path("/proc/sys/vm/nr_hugepages")
+    path.write_text("8")
+    assert int(path.read_text()) == 8
+    yield
+    path.write_text("0")
+
+
+def test_memory_that_ksm_cannot_take(ksm: Ksm, load: Workload, huge_pages: None) -> None:
+    """All of it is offered, as far as the kernel takes the offer."""
+    huge, special = load.spawn("huge"), load.spawn("special")
+    # Of root nothing is accounted.
+    pinned = load.spawn("pinned", UNPRIVILEGED)
+    huge.tell("map", "heap", 4 * 512, "hugetlb")
+    huge.fill("heap", 0, 4 * 512, seed=1)
+    special.tell("ring", "heap", PAGES)
+    pinned.map("heap", PAGES)
+    pinned.fill("heap", 0, PAGES, seed=1)
+    pinned.tell("pin", "heap", 0, PAGES)
+    for each, pages in ((huge, 4 * 512), (special, PAGES), (pinned, PAGES)):
+        each.madvise("heap", 0, pages, "mergeable")
+    ksm.merge_all(stop=False)
+    assert why(huge.pid)[0] == "hugetlb"
+    assert why(special.pid)[0] == "special"
+    assert why(pinned.pid)[0] == "pinned"
+
+
+def test_locked_memory_is_no_cause(ksm: Ksm, load: Workload) -> None:
+    locked = load.spawn("locked")
+    locked.map("heap", PAGES)
+    locked.fill("heap", 0, PAGES, seed=1)
+    locked.tell("mlock", "heap", 0, PAGES)
+    locked.madvise("heap", 0, PAGES, "mergeable")
+    ksm.merge_all(stop=False)
+    assert why(locked.pid) == ["merged"]
+
+
+def test_equal_pages_merge_unique_and_changing_ones_do_not(ksm: Ksm, load: Workload) -> None:
+    equal, unique, changing = (load.spawn(name) for name in ("equal", "unique", "changing"))
+    for tenant, modulo in ((equal, 1), (unique, 0), (changing, 1)):
         tenant.map("heap", PAGES)
         tenant.fill("heap", 0, PAGES, seed=tenant.pid, modulo=modulo)
+    changing.tell("churn", "heap", 0, PAGES)
+    for tenant in (equal, unique, changing):
         tenant.madvise("heap", 0, PAGES, "mergeable")
     ksm.merge_all(stop=False)
     assert why(equal.pid) == ["merged"]
-    assert why(unique.pid) == ["unequal"]
+    assert why(unique.pid) == ["unique"]
+    assert why(changing.pid) == ["changing"]
+    assert why() in (["unique"], ["changing"])
     ksm.stop()
     assert why(equal.pid) == ["stopped", "merged"]
 

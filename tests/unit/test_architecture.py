@@ -25,24 +25,25 @@ PACKAGE = ROOT / "ksmwatch"
 ORDER = (
     "__init__",
     *("errors", "log", "config", "family", "usage", "channel"),
-    *("libbpf", "btf", "layout", "events", "facts", "plan", "privileges"),
+    *("libbpf", "btf", "layout", "events", "facts", "frames", "plan", "privileges"),
     *("records", "loader", "systemd", "keep", "adopt", "attach", "maps"),
     *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
     *("owners", "connector", "processes", "rollup", "forecast", "snapshot"),
     *("front.__init__", "front.complaints", "front.clients", "front.page", "front.exposition"),
     *("front.site", "front.link", "front.web", "front.confine", "front.__main__"),
-    *("metrics", "watcher", "render", "why", "service", "keeper", "outputs", "docs"),
-    *("record", "oneshot", "check", "inspection", "diagnosis", "daemon"),
+    *("metrics", "watcher", "render", "why", "peers", "peerview"),
+    *("service", "keeper", "outputs", "record", "oneshot", "check", "inspection"),
+    *("sampling", "diagnosis", "peerscan", "daemon"),
     *("top.__init__", "top.sample", "top.model", "top.columns", "top.header"),
     *("top.details", "top.scrape", "top.source", "top.batch"),
     *("top.widgets", "top.app", "top.command"),
-    *("cli", "__main__"),
+    *("cli", "completion", "manual", "docs", "__main__"),
 )
 # Judgement: no file, no clock, no kernel.
 PURE = (
     *("layout", "events", "plan", "records", "ledger", "owners", "rollup", "forecast"),
-    *("snapshot", "metrics", "render", "why"),
+    *("snapshot", "metrics", "render", "why", "peers", "peerview", "completion", "manual"),
     *("family", "front.page"),
     *("top.sample", "top.model", "top.columns", "top.header", "top.details"),
 )

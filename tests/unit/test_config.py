@@ -34,6 +34,7 @@ def test_defaults() -> None:
         audit_heal=True,
         owners_top=50,
         metrics_processes=False,
+        peers_tenant=(),
         poll_interval=15.0,
         poll_cpu_percent=1.0,
         state_pin_path="/sys/fs/bpf/ksmwatch",

@@ -25,7 +25,8 @@ def test_generated_files_are_up_to_date(name: str) -> None:
 def test_generator_writes_where_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docs, "DOCS", tmp_path)
     docs.main()
-    assert {path.name for path in tmp_path.iterdir()} == set(docs.generate())
+    written = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert written == set(docs.generate())
     head = (tmp_path / "metrics.md").read_text().splitlines()[0]
     assert head == "# Metrics"
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
+from collections import Counter
 from collections.abc import Iterable
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from ksmwatch import exact
 from ksmwatch.areas import Area, parse, read_areas, stray
 from ksmwatch.errors import SourceError
 from ksmwatch.exact import PAGE_SIZE, PagemapReader, SmapsReader, choose_reader
+from ksmwatch.frames import KpageFlags, runs
 
 KB = PAGE_SIZE // 1024
 PRESENT, SWAPPED, SHARED = 1 << 63, 1 << 62, 1 << 61
@@ -86,14 +90,14 @@ def test_who_observes_openings_is_called_once_per_file(process: Path) -> None:
     calls: list[str] = []
     with SmapsReader().open(process, lambda: calls.append("rollup")):
         assert calls == ["rollup"]
-    with PagemapReader(process.parent).open(process, lambda: calls.append("pagemap")):
+    with PagemapReader(KpageFlags(process.parent)).open(process, lambda: calls.append("pagemap")):
         assert calls == ["rollup", "pagemap", "pagemap"]
 
 
 def test_descriptors_are_closed_also_when_a_file_is_missing(process: Path) -> None:
     (process / "smaps").write_text("")
     (process.parent / "kpageflags").write_text("")
-    reader = PagemapReader(process.parent)
+    reader = PagemapReader(KpageFlags(process.parent))
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(FileNotFoundError), reader.open(process):
         pass
@@ -108,7 +112,7 @@ def write_words(path: Path, words: Iterable[int]) -> None:
 
 
 def read_pagemap(process: Path) -> int:
-    with PagemapReader(process.parent).open(process) as opened:
+    with PagemapReader(KpageFlags(process.parent)).open(process) as opened:
         return opened.read()
 
 
@@ -156,47 +160,39 @@ def test_an_empty_smaps_means_that_the_mm_has_gone(process: Path) -> None:
 def test_pagemap_agrees_with_counting_one_by_one(pages: list[tuple[bool, int]]) -> None:
     flags = [KSM if frame % 3 else ANON for frame in range(10)]
     entries = [(PRESENT if present else 0) | frame for present, frame in pages]
-    files = [os.memfd_create(name) for name in ("smaps", "pagemap", "kpageflags")]
-    try:
-        for fd, words in zip(files[1:], (entries, flags), strict=True):
-            os.write(fd, b"".join(struct.pack("=Q", word) for word in words))
-        opened = exact._Pagemap(*files)
-        expected = sum(present and flags[frame] == KSM for present, frame in pages)
-        assert opened.area(0, len(pages) * PAGE_SIZE) == expected
-    finally:
-        for fd in files:
-            os.close(fd)
+    expected = Counter(frame for present, frame in pages if present and flags[frame] == KSM)
+    with tempfile.TemporaryDirectory() as name:
+        proc = Path(name)
+        (proc / "smaps").write_text("")
+        write_words(proc / "pagemap", entries)
+        write_words(proc / "kpageflags", flags)
+        with PagemapReader(KpageFlags(proc)).open(proc) as opened:
+            end = len(pages) * PAGE_SIZE
+            assert opened.area(0, end) == expected.total()
+            assert [Counter(found) for found in opened.frames(0, end) if found] == (
+                [expected] if expected else []
+            )
 
 
 @given(st.sets(st.integers(0, 60)))
-def test_runs_are_the_numbers_again(frames: set[int]) -> None:
-    runs = list(exact._runs(sorted(frames)))
-    assert [first + i for first, count in runs for i in range(count)] == sorted(frames)
+def test_runs_are_the_numbers_again(numbers: set[int]) -> None:
+    found = list(runs(sorted(numbers)))
+    assert [first + i for first, count in found for i in range(count)] == sorted(numbers)
     # A run that touches the next would be two reads for one.
-    assert all(a + n < b for (a, n), (b, _) in pairwise(runs))
+    assert all(a + n < b for (a, n), (b, _) in pairwise(found))
 
 
 # ---- the choice of a reader ----
 
 
-class OwnPage:
-    """/proc/self as kernels show a fresh private page of our own: in frame 1, with flags."""
+class OwnPages:
+    """Private pages of our own, all in frame 1, and what kpageflags says of it."""
 
     def __init__(self, proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.proc = proc
-        self.entry = PRESENT | 1
-        (proc / "self").mkdir()
-        for name in ("smaps", "pagemap"):
-            (proc / "self" / name).write_text("")
+        self.frames = [1, 1]
         self.flags(ANON)
-        # Where the page is cannot be known beforehand: every place has the same entry.
-        pread = os.pread
-        monkeypatch.setattr(exact.PagemapReader, "_entry", lambda *_: self.entry)
-        monkeypatch.setattr(
-            os,
-            "pread",
-            lambda fd, n, at: struct.pack("=Q", self.entry) if at > 1 << 20 else pread(fd, n, at),
-        )
+        monkeypatch.setattr(exact, "own_frames", lambda _: nullcontext(self.frames))
 
     def flags(self, flags: int) -> None:
         """What kpageflags says of frame 1."""
@@ -204,29 +200,42 @@ class OwnPage:
 
 
 @pytest.fixture
-def own_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnPage:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnPages:
     """A kernel without the KSM line whose pagemap and kpageflags are as they should be."""
-    return OwnPage(tmp_path, monkeypatch)
+    return OwnPages(tmp_path, monkeypatch)
 
 
-def test_the_line_in_smaps_is_preferred(own_page: OwnPage) -> None:
-    assert isinstance(choose_reader(own_page.proc, smaps_ksm=True), SmapsReader)
+def test_the_line_in_smaps_is_preferred(own: OwnPages) -> None:
+    assert isinstance(choose_reader(own.proc, smaps_ksm=True), SmapsReader)
 
 
-def test_kpageflags_is_taken_when_it_tells_the_truth(own_page: OwnPage) -> None:
-    assert isinstance(choose_reader(own_page.proc, smaps_ksm=False), PagemapReader)
+def test_kpageflags_is_taken_when_it_tells_the_truth(own: OwnPages) -> None:
+    assert isinstance(choose_reader(own.proc, smaps_ksm=False), PagemapReader)
 
 
-def test_kpageflags_that_calls_a_private_page_ksm_is_refused(own_page: OwnPage) -> None:
-    own_page.flags(ANON | KSM)
+def test_kpageflags_that_calls_a_private_page_ksm_is_refused(own: OwnPages) -> None:
+    own.flags(ANON | KSM)
     with pytest.raises(SourceError, match="marks every anonymous page as KSM"):
-        choose_reader(own_page.proc, smaps_ksm=False)
+        choose_reader(own.proc, smaps_ksm=False)
 
 
-def test_hidden_frame_numbers_are_refused(own_page: OwnPage) -> None:
-    own_page.entry = PRESENT
+def test_hidden_frame_numbers_are_refused(own: OwnPages) -> None:
+    own.frames = [1, 0]
     with pytest.raises(SourceError, match="hides frame numbers"):
-        choose_reader(own_page.proc, smaps_ksm=False)
+        choose_reader(own.proc, smaps_ksm=False)
+
+
+def test_flags_that_do_not_know_the_page_at_all_are_refused(own: OwnPages) -> None:
+    own.flags(0)
+    with pytest.raises(SourceError, match="marks every anonymous page as KSM"):
+        choose_reader(own.proc, smaps_ksm=False)
+
+
+def test_own_frames_are_those_of_pagemap() -> None:
+    """Without privilege they are 0, with it they are not; nothing else is in them."""
+    with exact.own_frames(Path("/proc")) as found:
+        assert len(found) == 8
+        assert all(frame < 1 << 55 for frame in found)
 
 
 def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
@@ -286,5 +295,5 @@ def test_areas_are_read_by_either_reader(process: Path) -> None:
     (process / "smaps").write_text(area(1, 2))
     write_words(process / "pagemap", [0, PRESENT | 1, PRESENT | 2])
     write_words(process.parent / "kpageflags", [0, KSM, ANON])
-    (found,) = read_areas(process, PagemapReader(process.parent))
+    (found,) = read_areas(process, PagemapReader(KpageFlags(process.parent)))
     assert found.mappings == 1

@@ -217,7 +217,7 @@ def crowd(number: int) -> Snapshot:
 
 
 @pytest.mark.parametrize(
-    ("number", "top", "series"), [(0, 5, 0), (5, 5, 70), (6, 5, 78), (60, 5, 78), (60, 0, 0)]
+    ("number", "top", "series"), [(0, 5, 0), (5, 5, 85), (6, 5, 93), (60, 5, 93), (60, 0, 0)]
 )
 def test_series_by_owner_are_bounded(number: int, top: int, series: int) -> None:
     assert len(of_owners(scrape(crowd(number), top))) == series <= metrics.owner_series(top)
@@ -232,6 +232,22 @@ def test_the_other_owners_are_one_row_without_counters() -> None:
     kinds = {(name, dict(labels)["kind"]) for name, labels in series}
     assert ("ksmwatch_owner_arrivals_total", "unit") in kinds
     assert not {name for name, kind in kinds if kind == "other" and name.endswith("_total")}
+
+
+def test_what_unmerging_an_owner_would_need() -> None:
+    series = scrape(snapshot(rooms={"/system.slice/tenant.service": 5 << 20}))
+    name = "ksmwatch_owner_unmerge_needed_bytes"
+    # 100 mappings and 8 zero pages; the kernel counts 20 distinct pages.
+    assert value(series, name, **OWNER, bound="most") == 108 * 4096
+    assert value(series, name, **OWNER, bound="least") == 88 * 4096
+    assert value(series, "ksmwatch_owner_limit_left_bytes", **OWNER) == 5 << 20
+    series = scrape(snapshot(rooms={}))
+    assert value(series, "ksmwatch_owner_limit_left_bytes", **OWNER) is None
+
+
+def test_series_go_with_their_owner() -> None:
+    assert of_owners(scrape(snapshot()))
+    assert of_owners(scrape(snapshot(processes=(), moved={}))) == {}
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([0, 7, 1000]))

@@ -203,8 +203,8 @@ BAD_REQUEST = "A request is one JSON object with a command, on one line."
         (b"{}\n", BAD_REQUEST),
         (b"\xff\n", BAD_REQUEST),
         (b" " * 5000 + b"\n", BAD_REQUEST),
-        (b'{"command": "reboot"}\n', "The only command is snapshot."),
-        (b'{"command": ["snapshot"]}\n', "The only command is snapshot."),
+        (b'{"command": "reboot"}\n', "Commands are snapshot, and areas with a pid."),
+        (b'{"command": ["snapshot"]}\n', "Commands are snapshot, and areas with a pid."),
     ],
 )
 def test_bad_requests(daemon: Daemon, path: Path, line: bytes, error: str) -> None:

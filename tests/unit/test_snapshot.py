@@ -106,6 +106,7 @@ def test_a_process_in_the_document() -> None:
                     "start": "0x7f0000000000",
                     "end": "0x7f0000010000",
                     "mappings": 3,
+                    "mergeable": False,
                     "name": "[heap]",
                 }
             ],

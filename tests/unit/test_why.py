@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ksmwatch import diagnosis
+from ksmwatch import diagnosis, sampling
 from ksmwatch.diagnosis import parse_memory, read_process
 from ksmwatch.errors import Exit, NoKsmError, SourceError
-from ksmwatch.why import Cause, Code, Host, Memory, Process, of_host, of_process
+from ksmwatch.exact import PAGE_SIZE
+from ksmwatch.why import Cause, Code, Host, Memory, Process, Sample, of_host, of_process
 from tests.fakes import Proc, Sys
 
 GOOD = {
@@ -83,6 +88,90 @@ def test_what_cannot_merge(kind: str) -> None:
     assert cause.code is Code.UNEQUAL
     assert cause.evidence[kind] == 5000
     assert codes(of_host(host(**{kind: 900}))) == [Code.MERGED]
+
+
+def with_sample(sample: Sample, **numbers: int) -> Host:
+    return replace(host(pages_unshared=5000, **numbers), sample=sample)
+
+
+@pytest.mark.parametrize(
+    ("changed", "seconds", "code"),
+    [
+        (0, 2.0, Code.UNIQUE),
+        (90, 2.0, Code.CHANGING),
+        # The scan takes 1.2 s: what changes later does not matter.
+        (10, 2.0, Code.UNIQUE),
+        # Here it takes far longer than we have looked.
+        (10, 0.1, Code.CHANGING),
+    ],
+)
+def test_a_sample_tells_what_changes_from_what_is_unique(
+    changed: int, seconds: float, code: Code
+) -> None:
+    (cause,) = of_host(with_sample(Sample(100, changed, seconds)))
+    assert cause.code is code
+    assert cause.evidence["changed"] == changed
+    assert cause.evidence["sampled_pages"] == 100
+    assert cause.evidence["pages_unshared"] == 5000
+
+
+def test_a_sample_of_a_process_is_judged_by_its_own_pages() -> None:
+    judged = with_sample(Sample(100, 70, 2.0))
+    assert codes(of_process(process(offered=4000, merged=400), judged)) == [Code.CHANGING]
+    assert codes(of_process(process(offered=4000, merged=3000), judged)) == [Code.MERGED]
+
+
+# ---- a sample ----
+
+
+def put_memory(directory: Path, pages: list[bytes], absent: set[int]) -> None:
+    """Memory from address 0 on."""
+    directory.mkdir(exist_ok=True)
+    (directory / "mem").write_bytes(b"".join(page.ljust(PAGE_SIZE, b"\0") for page in pages))
+    entries = [0 if at in absent else 1 << 63 for at in range(len(pages))]
+    (directory / "pagemap").write_bytes(struct.pack(f"={len(pages)}Q", *entries))
+
+
+def test_pages_that_differ_between_two_looks_have_changed(tmp_path: Path) -> None:
+    one, other = tmp_path / "1", tmp_path / "2"
+    put_memory(one, [b"a", b"b", b"c", b"d"], absent={3})
+    put_memory(other, [b"e", b"f"], absent=set())
+
+    def meanwhile(seconds: float) -> None:
+        assert seconds == 1.5
+        put_memory(one, [b"a", b"B", b"c", b"D"], absent={2})
+        (other / "mem").write_bytes(b"")
+
+    pages = 8 * PAGE_SIZE
+    ranges = [(0, 2 * PAGE_SIZE), (2 * PAGE_SIZE, 4 * PAGE_SIZE)]
+    nobody = tmp_path / "3"
+    found = sampling.take([(one, ranges), (nobody, [(0, pages)])], 9, 1.5, meanwhile)
+    # Of four pages one was never there, and one is not there any more.
+    assert found == Sample(2, 1, 1.5)
+
+
+def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path) -> None:
+    put_memory(tmp_path / "1", [b"a"], absent={0})
+
+    def no_wait(_: float) -> None:
+        raise AssertionError("there is nothing to wait for")
+
+    assert sampling.take([(tmp_path / "1", [(0, PAGE_SIZE)])], 9, 1.0, no_wait) is None
+    assert sampling.take([(tmp_path / "2", [(0, PAGE_SIZE)])], 9, 1.0, no_wait) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 9)), max_size=6), st.integers(0, 40))
+def test_chosen_pages_are_different_ones_of_the_ranges(
+    shapes: list[tuple[int, int]], count: int
+) -> None:
+    ranges = [
+        ((at * 1000 + s) * PAGE_SIZE, (at * 1000 + s + n) * PAGE_SIZE)
+        for at, (s, n) in enumerate(shapes)
+    ]
+    everything = {page for start, end in ranges for page in range(start, end, PAGE_SIZE)}
+    chosen = sampling.choose(ranges, count)
+    assert len(chosen) == min(count, len(everything)) == len(set(chosen))
+    assert set(chosen) <= everything
 
 
 # ---- processes ----
@@ -176,6 +265,42 @@ def test_memory_is_sorted_by_what_ksm_can_do_with_it() -> None:
         offered=32, merged=12, unasked=5, shared=11, hugetlb=36, special=13, pinned=23
     )
     assert parse_memory("", "") == Memory()
+
+
+def test_what_vfio_pins_is_locked_without_an_area_that_is() -> None:
+    locked = "1000-9000 rw-p 00000000 00:00 0\nSize: 32 kB\nVmFlags: rd wr lo mg\n"
+    assert parse_memory(locked, "VmLck:\t      32 kB\n").pinned == 0
+    status = "VmLck:\t     132 kB\nVmPin:\t       7 kB\n"
+    assert parse_memory(locked, status).pinned == 107
+
+
+def test_offered_areas_are_mergeable_and_not_empty() -> None:
+    empty = "d000-e000 rw-p 00000000 00:00 0\nAnonymous: 0 kB\nVmFlags: rd mg\n"
+    assert diagnosis.offered(SMAPS + empty) == [(0x1000, 0x9000)]
+
+
+def test_the_host_is_sampled_only_when_that_tells_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proc, sys = Proc(tmp_path / "proc"), Sys(tmp_path / "sys", **GOOD)
+    put(proc, 7)
+    proc.process(8, rmap_items=300)
+    proc.process(9, rmap_items=500)
+    asked: list[list[int]] = []
+
+    def sample(_: Path, pids: list[int]) -> Sample:
+        asked.append(pids)
+        return Sample(10, 10, 2.0)
+
+    monkeypatch.setattr(diagnosis, "_sample", sample)
+
+    def code() -> str:
+        diagnosis.run(None, as_json=True, proc=proc.path, sys=sys.path)
+        return str(json.loads(capsys.readouterr().out)["causes"][0]["code"])
+
+    assert (code(), asked) == ("merged", [])
+    sys.write("pages_unshared", 9000)
+    assert (code(), asked) == ("changing", [[9, 8]])
 
 
 def put(proc: Proc, pid: int, merging: int | None = 9) -> Path:

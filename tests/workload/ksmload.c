@@ -15,6 +15,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
+#include <linux/io_uring.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -113,12 +115,8 @@ static uint64_t unique(void)
     return (uint64_t)getpid() << 40 | 1UL << 39 | ++writes;
 }
 
-/* map REGION PAGES [shared] */
-static int do_map(struct command *c)
+static int add_region(struct command *c, void *base)
 {
-    int flags = MAP_ANONYMOUS | (!strcmp(word(c, 3), "shared") ? MAP_SHARED : MAP_PRIVATE);
-    void *base = mmap(NULL, number(c, 2) * PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
-
     if (base == MAP_FAILED)
         return -1;
     for (size_t i = 0; i < MAX_REGIONS; i++) {
@@ -131,6 +129,31 @@ static int do_map(struct command *c)
     }
     errno = ENOSPC;
     return -1;
+}
+
+/* map REGION PAGES [shared|hugetlb] */
+static int do_map(struct command *c)
+{
+    int flags = MAP_ANONYMOUS | (!strcmp(word(c, 3), "shared") ? MAP_SHARED : MAP_PRIVATE);
+
+    if (!strcmp(word(c, 3), "hugetlb"))
+        flags |= MAP_HUGETLB;
+    return add_region(c, mmap(NULL, number(c, 2) * PAGE, PROT_READ | PROT_WRITE, flags, -1, 0));
+}
+
+/* ring REGION PAGES: pages of a packet socket, mapped privately: a VM_MIXEDMAP area. */
+static int do_ring(struct command *c)
+{
+    struct tpacket_req ring = {.tp_block_size = PAGE,
+                               .tp_block_nr = number(c, 2),
+                               .tp_frame_size = PAGE,
+                               .tp_frame_nr = number(c, 2)};
+    int fd = socket(AF_PACKET, SOCK_RAW, 0);
+
+    if (fd < 0 || setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof(ring)))
+        return -1;
+    return add_region(c,
+                      mmap(NULL, number(c, 2) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0));
 }
 
 /* fill REGION FIRST COUNT SEED MODULO: page i has the content (SEED, i % MODULO). */
@@ -174,6 +197,36 @@ static int do_threadwrite(struct command *c)
         return -1;
     errno = pthread_join(thread, &result);
     return errno ? -1 : (int)(intptr_t)result;
+}
+
+struct churn {
+    char *first;
+    unsigned long pages;
+};
+
+static void *write_for_ever(void *argument)
+{
+    struct churn *churn = argument;
+
+    for (;;) {
+        for (unsigned long i = 0; i < churn->pages; i++)
+            *(uint64_t *)(churn->first + i * PAGE) = unique();
+        usleep(1000);
+    }
+    return NULL;
+}
+
+/* churn REGION FIRST COUNT: new contents all the time, until the process ends. */
+static int do_churn(struct command *c)
+{
+    struct churn *churn = malloc(sizeof(*churn));
+    pthread_t thread;
+
+    if (!churn || !(churn->first = first_page(c)))
+        return -1;
+    churn->pages = number(c, 3);
+    errno = pthread_create(&thread, NULL, write_for_ever, churn);
+    return errno ? -1 : 0;
 }
 
 /* read REGION FIRST COUNT */
@@ -365,6 +418,18 @@ static int do_vmsplice(struct command *c)
     return vmsplice(ends[1], &page, 1, 0) == (ssize_t)PAGE ? 0 : -1;
 }
 
+/* pin REGION FIRST COUNT: as a buffer of io_uring, which stays where it is. */
+static int do_pin(struct command *c)
+{
+    struct iovec buffer = {first_page(c), bytes(c)};
+    struct io_uring_params parameters = {0};
+    int ring = (int)syscall(SYS_io_uring_setup, 1, &parameters);
+
+    if (ring < 0)
+        return -1;
+    return (int)syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1);
+}
+
 /* vmwrite PID ADDRESS COUNT: into the pages of another process. */
 static int do_vmwrite(struct command *c)
 {
@@ -400,6 +465,9 @@ static const struct verb {
     int (*run)(struct command *c);
 } verbs[] = {
     {"map", do_map},
+    {"ring", do_ring},
+    {"churn", do_churn},
+    {"pin", do_pin},
     {"fill", do_fill},
     {"write", do_write},
     {"threadwrite", do_threadwrite},

@@ -16,7 +16,7 @@ from ksmwatch.top import source
 from ksmwatch.top.app import App, Arrived
 from ksmwatch.top.model import Grouping, Options
 from ksmwatch.top.widgets import Lines, Table
-from tests.made_up_host import document
+from tests.made_up_host import areas, document
 
 
 class Host:
@@ -36,6 +36,12 @@ class Host:
             raise NoDaemonError(self.problem)
         self._step += 1
         return document(self._count, self._step)
+
+    def areas(self, pid: int) -> list[dict[str, Any]]:
+        """Two; or what `problem` says."""
+        if self.problem is not None:
+            raise NoDaemonError(self.problem)
+        return areas(pid)
 
     def close(self) -> None:
         """Remembered."""
@@ -431,3 +437,31 @@ def test_quit() -> None:
         assert screen.app.return_code == 0
 
     assert play(script).closed
+
+
+def test_areas_of_a_process_are_asked_for_and_shown() -> None:
+    async def script(screen: Screen) -> None:
+        await screen.press("m")
+        while len(screen.app.screen_stack) == 1:
+            await screen.pilot.pause(0.01)
+        lines = screen.lines("page").splitlines()
+        assert lines[0] == f"KSM pages of process {screen.pids[0]}"
+        assert lines[3].startswith("55d000000000-55d000800000")
+        assert lines[3].endswith("[heap]")
+        assert lines[4].endswith("[heap]  not mergeable")
+        await screen.press("escape")
+        screen.host.problem = "Gone."
+        await screen.press("m")
+        while len(screen.app.screen_stack) == 1:
+            await screen.pilot.pause(0.01)
+        assert "Gone." in screen.lines("page")
+
+    play(script, grouping=Grouping.PROCESS)
+
+
+def test_an_owner_has_no_areas_of_its_own() -> None:
+    async def script(screen: Screen) -> None:
+        await screen.press("m", "u")
+        assert len(screen.app.screen_stack) == 1
+
+    play(script)

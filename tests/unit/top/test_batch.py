@@ -31,6 +31,10 @@ class Documents:
             raise NoDaemonError("It is gone.")
         return self._documents.pop(0)
 
+    def areas(self, pid: int) -> list[dict[str, Any]]:
+        """Nobody asks."""
+        raise AssertionError
+
     def close(self) -> None:
         """Nothing."""
 

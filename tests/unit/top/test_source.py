@@ -13,8 +13,8 @@ import pytest
 from ksmwatch import config, oneshot, service
 from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
 from ksmwatch.top import source
-from ksmwatch.top.source import Daemon, Reading, Worker, choose, read
-from tests.made_up_host import document
+from ksmwatch.top.source import Areas, Daemon, Reading, Worker, choose, read
+from tests.made_up_host import areas, document
 
 
 def settings(path: Path) -> config.Config:
@@ -36,6 +36,12 @@ class Fake:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def areas(self, pid: int) -> list[dict[str, Any]]:
+        """Of process 7 only."""
+        if pid != 7:
+            raise SourceError("Another.")
+        return areas(pid)
 
     def close(self) -> None:
         """Remembered."""
@@ -138,7 +144,7 @@ def test_an_address_wins(tmp_path: Path) -> None:
 
 
 def test_the_worker_goes_on_after_a_failure_and_closes() -> None:
-    posted: queue.Queue[Reading] = queue.Queue()
+    posted: queue.Queue[Reading | Areas] = queue.Queue()
     fake = Fake(document(1), NoDaemonError("Gone."), SourceError("Odd."), document(2))
     worker = Worker(fake, 0.001, posted.put)
     worker.start()
@@ -149,7 +155,7 @@ def test_the_worker_goes_on_after_a_failure_and_closes() -> None:
 
 
 def test_the_worker_stops_in_the_middle_of_a_long_wait() -> None:
-    posted: queue.Queue[Reading] = queue.Queue()
+    posted: queue.Queue[Reading | Areas] = queue.Queue()
     fake = Fake(document(1))
     worker = Worker(fake, 3600.0, posted.put)
     worker.start()
@@ -157,6 +163,17 @@ def test_the_worker_stops_in_the_middle_of_a_long_wait() -> None:
     worker.stop()
     assert fake.closed.is_set()
     assert posted.empty()
+
+
+def test_the_worker_answers_questions_between_readings() -> None:
+    posted: queue.Queue[Reading | Areas] = queue.Queue()
+    worker = Worker(Fake(document(1)), 3600.0, posted.put)
+    worker.start()
+    worker.ask(7)
+    worker.ask(8)
+    answers = [posted.get(timeout=10) for _ in range(3)][1:]
+    worker.stop()
+    assert answers == [Areas(7, areas(7)), Areas(8, problem="Another.")]
 
 
 def test_a_slow_source_is_not_asked_all_the_time() -> None:

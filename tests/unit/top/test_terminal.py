@@ -133,6 +133,38 @@ def test_a_session(tmp_path: Path, daemon: Server, terminals: list[Terminal]) ->
     terminal.wait(lambda screen: "ended with 0" in screen)
 
 
+def test_five_thousand_processes(tmp_path: Path, terminals: list[Terminal]) -> None:
+    with Server(tmp_path / "daemon", 5000) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            terminal = Terminal(tmp_path, "-g process -s pid")
+            terminals.append(terminal)
+            terminal.wait(lambda screen: re.search(r"^ +1000 vm ", screen, re.MULTILINE))
+            # The last row, of which only the visible neighbours are made.
+            terminal.press("End")
+            terminal.wait(lambda screen: re.search(r"^process +5999 ", screen, re.MULTILINE))
+            terminal.press("/", "5", "8", "3", "7", "Enter")
+            terminal.wait(lambda screen: "Filter: 5837  1 of 5000 processes" in screen)
+            terminal.press("m")
+            terminal.wait(lambda screen: "KSM pages of process 5837" in screen)
+            terminal.press("Escape")
+            terminal.wait(lambda screen: "KSM pages of" not in screen)
+            terminal.press("Escape")
+            terminal.wait(lambda screen: "Filter:" not in screen)
+            terminal.press("I", "Home")
+            terminal.tmux("resize-window", "-x", "160", "-y", "50")
+            wide = terminal.wait(lambda screen: re.search(r"│ process +5999 ", screen))
+            assert len(wide.splitlines()) == 50
+            terminal.press("t", "g")
+            terminal.wait(lambda screen: re.search(r"^vm +- web ", screen, re.MULTILINE))
+            terminal.press("q")
+            terminal.wait(lambda screen: "ended with 0" in screen)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_a_daemon_that_goes_and_comes_back(
     tmp_path: Path, daemon: Server, terminals: list[Terminal]
 ) -> None:

@@ -1,0 +1,87 @@
+# bash completion of ksmwatch; made by `make docs`.
+_ksmwatch() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    local command=${COMP_WORDS[1]}
+    COMPREPLY=()
+    if ((COMP_CWORD == 1)); then
+        mapfile -t COMPREPLY < <(compgen -W "run check snapshot meminfo forecast top audit why peers record --help --version" -- "$cur")
+        return
+    fi
+    case $command:$prev in
+        run:--web.listen-address) mapfile -t COMPREPLY < <(true); return ;;
+        run:--web.telemetry-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        run:--web.user) mapfile -t COMPREPLY < <(true); return ;;
+        run:--web.max-requests) mapfile -t COMPREPLY < <(true); return ;;
+        run:--web.max-connections) mapfile -t COMPREPLY < <(true); return ;;
+        run:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        run:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
+        run:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
+        run:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
+        run:--audit.cpu-percent) mapfile -t COMPREPLY < <(true); return ;;
+        run:--audit.heal) mapfile -t COMPREPLY < <(compgen -W "true false" -- "$cur"); return ;;
+        run:--owners.top) mapfile -t COMPREPLY < <(true); return ;;
+        run:--metrics.processes) mapfile -t COMPREPLY < <(compgen -W "true false" -- "$cur"); return ;;
+        run:--peers.tenant) mapfile -t COMPREPLY < <(true); return ;;
+        run:--poll.interval) mapfile -t COMPREPLY < <(true); return ;;
+        run:--poll.cpu-percent) mapfile -t COMPREPLY < <(true); return ;;
+        run:--state.pin-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        run:--log.level) mapfile -t COMPREPLY < <(compgen -W "debug info warning error" -- "$cur"); return ;;
+        run:--log.format) mapfile -t COMPREPLY < <(compgen -W "logfmt json" -- "$cur"); return ;;
+        run:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        check:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        check:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
+        check:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
+        check:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
+        check:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        snapshot:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        snapshot:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
+        snapshot:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
+        snapshot:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
+        snapshot:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        meminfo:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        meminfo:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
+        meminfo:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
+        meminfo:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
+        meminfo:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        forecast:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        forecast:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
+        forecast:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
+        forecast:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
+        forecast:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        top:--url) mapfile -t COMPREPLY < <(true); return ;;
+        top:-d|top:--delay) mapfile -t COMPREPLY < <(true); return ;;
+        top:-g|top:--group) mapfile -t COMPREPLY < <(compgen -W "owner kind unit user process tree" -- "$cur"); return ;;
+        top:-s|top:--sort) mapfile -t COMPREPLY < <(compgen -W "pid kind name owner procs mapped kernel lag saved stray state read came went merged forked unmapped" -- "$cur"); return ;;
+        top:-f|top:--filter) mapfile -t COMPREPLY < <(true); return ;;
+        top:-u|top:--unit) mapfile -t COMPREPLY < <(compgen -W "pages KiB MiB GiB" -- "$cur"); return ;;
+        top:-n|top:--iterations) mapfile -t COMPREPLY < <(true); return ;;
+        top:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        top:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
+        top:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        audit:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        audit:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        peers:--max-pages) mapfile -t COMPREPLY < <(true); return ;;
+        peers:--max-seconds) mapfile -t COMPREPLY < <(true); return ;;
+        peers:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        peers:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
+        peers:--peers.tenant) mapfile -t COMPREPLY < <(true); return ;;
+        peers:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+    esac
+    case $command:$cur in
+        run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.user --web.max-requests --web.max-connections --socket --backend --probes --accounts.max --audit.cpu-percent --audit.heal --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --log.level --log.format --config.file" -- "$cur"); return ;;
+        check:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --plan-only --json --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
+        snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
+        meminfo:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
+        forecast:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
+        top:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --url -d --delay -g --group -s --sort -i --invert -f --filter -u --unit -r --rates -b --batch -n --iterations --once --json --csv --socket --backend --config.file" -- "$cur"); return ;;
+        audit:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --config.file" -- "$cur"); return ;;
+        audit:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [1-9]*)" -- "$cur"); return ;;
+        why:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json" -- "$cur"); return ;;
+        why:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [1-9]*)" -- "$cur"); return ;;
+        peers:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --max-pages --max-seconds --json --socket --backend --peers.tenant --config.file" -- "$cur"); return ;;
+        peers:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [1-9]*)" -- "$cur"); return ;;
+        record:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help" -- "$cur"); return ;;
+        record:*) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
+    esac
+}
+complete -o filenames -F _ksmwatch ksmwatch

@@ -1,0 +1,168 @@
+"""Which page frames hold KSM pages: by kpageflags, or by struct page itself, in /proc/kcore.
+
+A page is KSM when the low two bits of its `mapping` are 3 (PAGE_MAPPING_KSM).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from array import array
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from ksmwatch.errors import SourceError
+
+# Documentation/admin-guide/mm/pagemap.rst
+_KPF_ANON, _KPF_KSM = 1 << 12, 1 << 21
+# Of `mapping`: include/linux/page-flags.h.
+_MAPPING_BITS, _ANON, _KSM = 3, 1, 3
+
+
+class Frames(Protocol):
+    """Tells frames. `name`: what it reads."""
+
+    name: str
+
+    def ksm(self, frames: Collection[int]) -> set[int]:
+        """Those that hold a KSM page. Raises OSError."""
+
+    def private(self, frame: int) -> bool:
+        """Whether it says of this frame that its page is anonymous and not KSM."""
+
+
+def runs(frames: list[int]) -> Iterator[tuple[int, int]]:
+    """(first, count) of each run of consecutive numbers in a sorted list."""
+    first = last = -2
+    for frame in frames:
+        if frame != last + 1:
+            if last >= first >= 0:
+                yield first, last - first + 1
+            first = frame
+        last = frame
+    if first >= 0:
+        yield first, last - first + 1
+
+
+class KpageFlags:
+    """/proc/kpageflags: cheap, but from 6.10 to 7.2 KPF_KSM is set for every anonymous page."""
+
+    name = "kpageflags"
+
+    def __init__(self, proc: Path) -> None:
+        self._fd = os.open(proc / "kpageflags", os.O_RDONLY | os.O_CLOEXEC)
+
+    def ksm(self, frames: Collection[int]) -> set[int]:
+        """Those that hold a KSM page. Raises OSError."""
+        return {
+            first + i
+            for first, count in runs(sorted(frames))
+            for i, flags in enumerate(array("Q", os.pread(self._fd, count * 8, first * 8)))
+            if flags & _KPF_KSM
+        }
+
+    def private(self, frame: int) -> bool:
+        """Whether it says of this frame that its page is anonymous and not KSM."""
+        flags = int.from_bytes(os.pread(self._fd, 8, frame * 8), "little")
+        return flags & (_KPF_ANON | _KPF_KSM) == _KPF_ANON
+
+
+# struct page has 64 bytes on x86-64; include/linux/mm_types.h aligns it so.
+_PAGE_STRUCT = 64
+_SEGMENT = struct.Struct("<IIQQQQQQ")
+_PT_LOAD = 1
+# Of the ELF header: where the program headers begin, the size of one, and how many there are.
+_HEADER_BYTES, _PHOFF, _PHENTSIZE = 64, 32, 54
+
+
+class PageStructs:
+    """/proc/kcore: the `mapping` of each struct page. True on every kernel; wants CAP_SYS_RAWIO.
+
+    Raises OSError where there is none or lockdown hides it, SourceError where the array of
+    struct page cannot be found.
+    """
+
+    name = "struct page"
+
+    def __init__(self, proc: Path, offsets: Mapping[str, int]) -> None:
+        """`offsets`: of layout.MEMBERS, from BTF."""
+        if not offsets.keys() >= {"page_mapping", "page_compound_head"}:
+            raise SourceError("BTF does not say where struct page has its mapping.")
+        self._mapping, self._head = offsets["page_mapping"], offsets["page_compound_head"]
+        self._fd = os.open(proc / "kcore", os.O_RDONLY | os.O_CLOEXEC)
+        self._segments = list(self._read_segments())
+        # The array begins anywhere (CONFIG_DYNAMIC_MEMORY_LAYOUT).
+        self._base = int.from_bytes(self._read(_symbol(proc, "vmemmap_base"), 8), "little")
+
+    def _read_segments(self) -> Iterator[tuple[int, int, int]]:
+        """(address, bytes, place in the file) of what kcore shows."""
+        header = os.pread(self._fd, _HEADER_BYTES, 0)
+        (place,) = struct.unpack_from("<Q", header, _PHOFF)
+        size, count = struct.unpack_from("<HH", header, _PHENTSIZE)
+        for at in range(count):
+            found = _SEGMENT.unpack(os.pread(self._fd, _SEGMENT.size, place + at * size))
+            kind, _, offset, address, _, length, _, _ = found
+            if kind == _PT_LOAD:
+                yield address, length, offset
+
+    def _read(self, address: int, size: int) -> bytes:
+        """What neighbouring segments show together. Raises SourceError for a gap."""
+        data = b""
+        while len(data) < size:
+            at = address + len(data)
+            found = next((s for s in self._segments if s[0] <= at < s[0] + s[1]), None)
+            start, length, offset = found or (at, 0, 0)
+            piece = os.pread(
+                self._fd, min(size - len(data), start + length - at), offset + at - start
+            )
+            if not piece:
+                raise SourceError(f"/proc/kcore does not show {at:#x}.")
+            data += piece
+        return data
+
+    def _bits(self, first: int, count: int) -> Iterator[int]:
+        """Low bits of `mapping` of consecutive frames; 0 of tail pages, whose word is another."""
+        data = self._read(self._base + first * _PAGE_STRUCT, count * _PAGE_STRUCT)
+        mappings, heads = (data[at::_PAGE_STRUCT] for at in (self._mapping, self._head))
+        return (m & _MAPPING_BITS if not h & 1 else 0 for m, h in zip(mappings, heads, strict=True))
+
+    def ksm(self, frames: Collection[int]) -> set[int]:
+        """Those that hold a KSM page. Raises OSError."""
+        return {
+            first + i
+            for first, count in runs(sorted(frames))
+            for i, bits in enumerate(self._bits(first, count))
+            if bits == _KSM
+        }
+
+    def private(self, frame: int) -> bool:
+        """Whether it says of this frame that its page is anonymous and not KSM."""
+        return next(self._bits(frame, 1), 0) == _ANON
+
+
+def _symbol(proc: Path, name: str) -> int:
+    """Address of a symbol of vmlinux; hidden ones are 0."""
+    with (proc / "kallsyms").open() as lines:
+        for line in lines:
+            address, _, symbol = line.split()[:3]
+            if symbol == name and int(address, 16):
+                return int(address, 16)
+    raise SourceError(f"/proc/kallsyms does not say where {name} is.")
+
+
+class AnyFrame:
+    """Takes every frame for KSM, where nothing tells them apart; `why` that is so."""
+
+    name = "areas"
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def ksm(self, frames: Collection[int]) -> set[int]:
+        """All of them."""
+        return set(frames)
+
+    def private(self, frame: int) -> bool:
+        """Never."""
+        return False
