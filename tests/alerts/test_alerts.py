@@ -67,6 +67,8 @@ def another(station: Station, instance: str, *options: str) -> Iterator[Watched]
 # ---- KSM ----
 
 
+# The one of these that `make test` has, too.
+@pytest.mark.once
 def test_mappings_that_the_kernel_left(seen: Watched, ksm: Ksm) -> None:
     with Workload() as load:
         left = provoke.not_mergeable(load, ksm)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ksmwatch import __version__
+from ksmwatch import __version__, config
 from ksmwatch.config import DEFAULT_LISTEN, DEFAULT_SOCKET
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,3 +97,26 @@ def test_the_image_has_what_the_wheel_is_made_of() -> None:
     assert {"bpf", "ksmwatch", "pyproject.toml", "README.md", "LICENSE"} == kept
     for name in kept:
         assert (ROOT / name).exists()
+
+
+# ---- rolling out ----
+
+
+def settings(name: str) -> str:
+    """The configuration file that a roll-out writes."""
+    document = yaml.safe_load((ROOT / "deploy" / name).read_text())
+    if name.startswith("ansible"):
+        (variables,) = (play["vars"] for play in document)
+        return str(variables["ksmwatch_settings"]).replace(
+            "{{ ksmwatch_port }}", str(variables["ksmwatch_port"])
+        )
+    (file,) = document["write_files"]
+    return str(file["content"])
+
+
+@pytest.mark.parametrize("name", ["ansible/ksmwatch.yml", "cloud-init/ksmwatch.yml"])
+def test_settings_that_are_rolled_out_are_good(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "ksmwatch.toml"
+    path.write_text(settings(name))
+    made = config.make(config.read_file(path), {}, str(path))
+    assert [address.port for address in made.web_listen_address] == [PORT]
