@@ -16,7 +16,14 @@ CLOSER = drill(HOST_UID, instance="${__field.labels.instance}")
 CLOSER_ROW = drill(HOST_UID, instance="${__data.fields.Host}")
 
 
-def _sum(title: str, description: str, unit: str, expression: str, more: str, color: str) -> Panel:
+def _sum(
+    title: str,
+    description: str,
+    unit: str,
+    expression: str,
+    more: str,
+    *steps: tuple[float | None, str],
+) -> Panel:
     return Panel(
         Kind.CELL,
         title,
@@ -26,7 +33,7 @@ def _sum(title: str, description: str, unit: str, expression: str, more: str, co
         more,
         width=4,
         height=4,
-        steps=((None, color),),
+        steps=steps,
     )
 
 
@@ -46,14 +53,16 @@ def _bad(title: str, description: str, expression: str) -> Panel:
 
 def _now() -> tuple[Panel, ...]:
     return (
-        _sum("Hosts that answer", "Scraped now.", "short", f"sum(up{{{ALL}}})", HEALTH, BLUE),
+        _sum(
+            "Hosts that answer", "Scraped now.", "short", f"sum(up{{{ALL}}})", HEALTH, (None, BLUE)
+        ),
         _sum(
             "Memory saved",
             "What KSM mappings span less one page for each set of equal pages, over all hosts.",
             "bytes",
             f"sum(ksmwatch_saved_bytes{{{ALL}}})",
             HOST_UID,
-            GREEN,
+            (None, GREEN),
         ),
         _sum(
             "Kernels' claims are off by",
@@ -61,7 +70,8 @@ def _now() -> tuple[Panel, ...]:
             "bytes",
             f"sum(abs(ksmwatch_kernel_lag_pages{{{ALL}}}) * ksmwatch_page_size_bytes{{{ALL}}})",
             HOST_UID,
-            YELLOW,
+            (None, GREEN),
+            (2**24, YELLOW),
         ),
         _bad(
             "Hosts that do not answer",

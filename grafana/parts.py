@@ -37,7 +37,8 @@ class Column:
 
     source: str
     title: str
-    unit: str = "short"
+    # Every digit, with separators: counts are exact to the page.
+    unit: str = "locale"
     states: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     # Where a click leads, see `drill`.
     link: str = ""
