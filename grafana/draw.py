@@ -28,8 +28,8 @@ PICTURES = ROOT / "docs/pictures"
 JAVASCRIPT = ROOT / "grafana/pictures"
 DATA = Path.home() / ".cache/ksmwatch/pictures"
 HOST = "kvm-01"
-_RECORD_SECONDS = 1200
-_SHOW_SECONDS = 1100
+_RECORD_SECONDS = 600
+_SHOW_SECONDS = 600
 # Few colours are used; a palette makes a picture a third as large.
 _COLORS = 96
 

@@ -70,10 +70,6 @@ class Watch:
         self._begin = time.monotonic()
         self.restarts += 1
 
-    def losses(self) -> dict[str, int]:
-        """What this daemon has lost, of which some is in the nature of the load."""
-        return {kind: n for kind, n in self._daemon.snapshot()["losses"].items() if n}
-
     def stop(self) -> None:
         """End it."""
         assert self._daemon.stop() == 0
@@ -125,11 +121,7 @@ def watch(seconds: float) -> int:
         while time.monotonic() < end:
             seed += 1
             load(daemon, tenants, seed)
-            pending = station.pending()
-            print(
-                f"{time.strftime('%T')} seed {seed}, losses {daemon.losses()}, {pending=}",
-                flush=True,
-            )
+            print(f"{time.strftime('%T')} seed {seed}, pending: {station.pending()}", flush=True)
         fired = sorted({notice.alert for notice in station.receiver.notices})
         up = station.ask(f"sum_over_time(up[{seconds:.0f}s])")[HOST]
     print(
