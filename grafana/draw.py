@@ -97,7 +97,11 @@ def record(directory: Path) -> None:
 
 def draw(port: int, wanted: Sequence[Job], directory: Path) -> None:
     """Have Node draw them; fails if a panel has no data."""
-    subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=JAVASCRIPT, check=True)
+    # npm writes this last.
+    installed = JAVASCRIPT / "node_modules/.package-lock.json"
+    lock = JAVASCRIPT / "package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=JAVASCRIPT, check=True)
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump([job.to_json() for job in wanted], file)
         file.flush()
