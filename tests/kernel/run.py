@@ -62,7 +62,7 @@ def jobs_for(kernels: list[str], arguments: list[str]) -> list[Job]:
     if COUNTING_KERNEL in kernels:
         everywhere.append(Job(COUNTING_KERNEL, (counting,), icount=True))
     # The longest first.
-    return [Job(kernels[-1], ("tests/kernel", "tests/alerts", "-m", "once")), *everywhere]
+    return [Job(kernels[-1], ("tests/kernel", "-m", "once")), *everywhere]
 
 
 @dataclass(frozen=True)
