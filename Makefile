@@ -63,6 +63,8 @@ deb-packages:
 SEED ?= 1
 OPS ?= 20000
 KERNEL ?= 6.12
+# Of memory; with two, ksmd merges within each and pages are moved between them.
+NODES ?= 1
 # Seconds between kill -9 of the daemon; 0 for never.
 RESTART ?= 0
 # Operations of tests/workload/ksmfuzz.c to leave out, and options of the daemon.
@@ -70,8 +72,8 @@ WITHOUT ?=
 DAEMON ?=
 
 soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL= ...
-	@$(VM) --kernel $(KERNEL) --memory 2G --cpus 1 -- $(BIN)/python -m tests.fuzz.fuzz \
-	  --seed $(SEED) --ops $(OPS) --pause 5000 --restart $(RESTART) \
+	@$(VM) --kernel $(KERNEL) --memory 2G --cpus $(NODES) --nodes $(NODES) -- $(BIN)/python \
+	  -m tests.fuzz.fuzz --seed $(SEED) --ops $(OPS) --pause 5000 --restart $(RESTART) --shrink \
 	  $(addprefix --without=,$(WITHOUT)) -- $(DAEMON)
 
 accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: docs/accuracy.md

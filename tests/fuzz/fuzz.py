@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from tests import oracle
@@ -152,6 +153,8 @@ def settings_of(seed: int) -> dict[str, int]:
     settings = {"pages_to_scan": 500, "sleep_millisecs": 20}
     settings["use_zero_pages"] = seed % 2
     settings["max_page_sharing"] = (256, 2, 7)[seed % 3]
+    if Path("/sys/devices/system/node/node1").exists():
+        settings["merge_across_nodes"] = 0
     if Ksm.has("smart_scan"):
         settings["smart_scan"] = seed // 2 % 2
     return settings

@@ -45,12 +45,14 @@ class Job:
     kernel: str
     arguments: tuple[str, ...]
     icount: bool = False
+    # Of memory, which ksmd can be told to merge one by one.
+    nodes: int = 1
 
 
 def jobs_for(kernels: list[str], arguments: list[str]) -> list[Job]:
     """The guests to run; with arguments of the caller's one for each kernel."""
     if arguments:
-        return [Job(kernel, tuple(arguments)) for kernel in kernels]
+        return [Job(kernel, tuple(arguments), nodes=2) for kernel in kernels]
     second = [f"tests/kernel/{name}" for name in SECOND_SHARE]
     counting = f"tests/kernel/{COUNTING}"
     first = ["tests/kernel", *(f"--ignore={path}" for path in (*second, counting))]
@@ -62,7 +64,7 @@ def jobs_for(kernels: list[str], arguments: list[str]) -> list[Job]:
     if COUNTING_KERNEL in kernels:
         everywhere.append(Job(COUNTING_KERNEL, (counting,), icount=True))
     # The longest first.
-    return [Job(kernels[-1], ("tests/kernel", "-m", "once")), *everywhere]
+    return [Job(kernels[-1], ("tests/kernel", "-m", "once"), nodes=2), *everywhere]
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def run_job(job: Job, environment: dict[str, str]) -> Outcome:
             VM / "run",
             *("--kernel", kernel, "--timeout", str(_TIMEOUT_SECONDS), "--memory", "3G"),
             *(["--icount"] if job.icount else []),
+            *("--nodes", str(job.nodes)),
             *(word for name, value in environment.items() for word in ("--env", f"{name}={value}")),
             "--",
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no"),

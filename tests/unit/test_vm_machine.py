@@ -40,6 +40,18 @@ def test_icount_counts_on_one_thread_even_if_kvm_works() -> None:
     assert "clock=vm" in value(words, "-rtc")
 
 
+def test_each_node_has_its_share() -> None:
+    words = argv(Machine(IMAGE, memory="3G", cpus=3, nodes=2))
+    assert [words[at + 1] for at, word in enumerate(words) if word == "-object"] == [
+        "memory-backend-ram,id=node0,size=1536M",
+        "memory-backend-ram,id=node1,size=1536M",
+    ]
+    assert [words[at + 1] for at, word in enumerate(words) if word == "-numa"] == [
+        "node,nodeid=0,memdev=node0,cpus=0,cpus=2",
+        "node,nodeid=1,memdev=node1,cpus=1",
+    ]
+
+
 def test_kvm() -> None:
     words = argv(Machine(IMAGE, kvm=True))
     assert value(words, "-accel") == "kvm"

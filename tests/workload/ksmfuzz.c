@@ -287,14 +287,18 @@ static int do_munlock(struct step *s)
     return munlock(at(s->first), bytes(s));
 }
 
+/* To the other node, if there are two. */
 static int do_movepages(struct step *s)
 {
+    int node = access("/sys/devices/system/node/node1", F_OK) ? 0 : s->argument & 1;
     void *pages[FEW_PAGES];
-    int nodes[FEW_PAGES] = {0}, status[FEW_PAGES];
+    int nodes[FEW_PAGES], status[FEW_PAGES];
     unsigned count = s->pages < FEW_PAGES ? s->pages : FEW_PAGES;
 
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         pages[i] = at(s->first + i);
+        nodes[i] = node;
+    }
     return syscall(SYS_move_pages, 0, count, pages, nodes, status, 2) ? -1 : 0;
 }
 

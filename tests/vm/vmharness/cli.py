@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument("--memory", default="2G", metavar="M", help="default 2G")
     parse.add_argument("--cpus", type=int, default=2, metavar="N", help="default 2")
+    parse.add_argument("--nodes", type=int, default=1, metavar="N", help="of memory, default 1")
     parse.add_argument(
         "--icount", action="store_true", help="one CPU whose clock counts instructions"
     )
@@ -181,6 +182,7 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> int:
         image=kernel.image,
         memory=memory,
         cpus=1 if options.icount else options.cpus,
+        nodes=options.nodes,
         kvm=kvm,
         icount=options.icount,
         publish=publish,

@@ -40,6 +40,7 @@ class Machine:
     image: Path
     memory: str = "2G"
     cpus: int = 2
+    nodes: int = 1  # of memory; each has its share of memory and CPUs
     kvm: bool = False
     icount: bool = False
     publish: tuple[Publish, ...] = ()
@@ -114,6 +115,26 @@ def disk(machine: Machine) -> list[str]:
     return ["-drive", f"file={path},if=virtio,format=raw,snapshot=on,cache=unsafe"]
 
 
+def megabytes(memory: str) -> int:
+    """What `parse_memory` made, as a number of MiB."""
+    return int(memory[:-1]) * (1024 if memory.endswith("G") else 1)
+
+
+def nodes(machine: Machine) -> list[str]:
+    """Memory in several nodes."""
+    if machine.nodes == 1:
+        return []
+    size = megabytes(machine.memory) // machine.nodes
+    argv = ["-m", f"{size * machine.nodes}M"]
+    for number in range(machine.nodes):
+        cpus = "".join(f",cpus={cpu}" for cpu in range(number, machine.cpus, machine.nodes))
+        argv += [
+            *("-object", f"memory-backend-ram,id=node{number},size={size}M"),
+            *("-numa", f"node,nodeid={number},memdev=node{number}{cpus}"),
+        ]
+    return argv
+
+
 def shares(machine: Machine) -> list[str]:
     """The host's file system, read-only, and the directories that may be written."""
     argv = [
@@ -185,6 +206,7 @@ def base(machine: Machine, initrd: str) -> list[str]:
         machine.memory,
         "-smp",
         str(machine.cpus),
+        *nodes(machine),
         "-rtc",
         f"base=utc,clock={clock}",
         "-kernel",
