@@ -76,6 +76,8 @@ struct control {
     u64 asleep;
     /* For a successor of the daemon: how many signs of loss have been followed by a sweep. */
     u64 sweep_signs;
+    /* How many alarms had been raised when every process was last read. */
+    u64 alarms_swept;
 };
 
 /* The mm that a /proc file is about, and its owner. */
@@ -118,6 +120,8 @@ BPF_ARRAY(controls, struct control, 1);
 BPF_ARRAY(manifests, struct manifest, 1);
 BPF_ARRAY(migrations, struct migration, 1);
 BPF_ARRAY(conversions, struct conversion, 1);
+/* Grows with every event after which any process may be wrong until it is read. */
+BPF_ARRAY(alarms, u64, 1);
 /* By thread of the reader. */
 BPF_HASH(opened, u32, struct opened, 64);
 
@@ -150,6 +154,32 @@ static __always_inline struct conversion *conversion(void)
     return conversions.lookup(&zero);
 }
 
+static __always_inline u64 *alarm(void)
+{
+    u32 zero = 0;
+
+    return alarms.lookup(&zero);
+}
+
+/* Something concerned processes of which it is not known which. */
+static __always_inline void raise_alarm(u32 which)
+{
+    u64 *raised = alarm();
+
+    if (raised)
+        lock_xadd(raised, 1);
+    total(which, 1);
+}
+
+/* Whether an alarm has been raised since every process was last read. */
+static __always_inline bool alarmed(void)
+{
+    struct control *c = control();
+    u64 *raised = alarm();
+
+    return c && raised && *raised != c->alarms_swept;
+}
+
 /* Writes process id, start and name of a task to an account, or to an opened file. */
 #define NAME_OWNER(record, task)                                                                   \
     do {                                                                                           \
@@ -178,7 +208,7 @@ static __always_inline struct account *open_account(u64 mm, u64 owner, u64 forke
     accounts.insert(&mm, &fresh);
     account = accounts.lookup(&mm);
     if (!account)
-        total(T_EVENTS_LOST, 1);
+        raise_alarm(T_EVENTS_LOST);
     if (doubts)
         total(T_DOUBTS, 1);
     return account;

@@ -58,5 +58,5 @@ static __always_inline void doubt_family(u64 root)
         from = node;
         node = parent;
     }
-    total(T_FAMILIES_TRUNCATED, 1);
+    raise_alarm(T_FAMILIES_TRUNCATED);
 }

@@ -233,7 +233,7 @@ static __always_inline int merge_ends(int error)
     if (!c)
         return 0;
     if (!c->page) {
-        total(T_CONVERSIONS_UNSEEN, 1);
+        raise_alarm(T_CONVERSIONS_UNSEEN);
         return 0;
     }
     if (error)
@@ -549,7 +549,7 @@ static __always_inline int close_account(u64 mm)
         return 0;
     left = mappings(mm, account, &settled);
     /* One that was in doubt never passed for right. */
-    if (left && settled == account->doubts)
+    if (left && settled == account->doubts && !alarmed())
         miscounted(left);
     accounts.delete(&mm);
     baselines.delete(&mm);

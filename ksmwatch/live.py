@@ -74,12 +74,10 @@ class Live:
         self._hooks = [probe for probe in plan.probes if not probe.asleep]
         self.asleep = True
         self.adopted = False
-        # Accounts of a daemon before us that have not been compared with page tables yet.
-        self._unverified: set[int] = set()
         self._ksmd = sources.find_ksmd(proc)
         self._refused: str | None = None
         self._slept_at: int | None = None
-        self._sweep_signs = 0
+        self._sweep_signs = self._alarms_swept = 0
         self._next_sweep = 0.0
         self._doubts_seen = 0
         # Why attached probes do not run, and how often that was seen.
@@ -119,8 +117,8 @@ class Live:
             self._begin_anew()
             return True
         self.asleep = self.reader.opening = False
-        self._sweep_signs = left.sweep_signs
-        self._unverified = {account.id for _, account in self.maps.accounts()}
+        self._sweep_signs, self._alarms_swept = left.sweep_signs, left.alarms_swept
+        self._distrust()
         self._control(doubt=False)
         return True
 
@@ -240,6 +238,7 @@ class Live:
                 opening_doubt=int(doubt),
                 asleep=int(asleep),
                 sweep_signs=self._sweep_signs,
+                alarms_swept=self._alarms_swept,
             )
         )
 
@@ -314,6 +313,7 @@ class Live:
             if self._lost or self._renewal:
                 self._renewal = None
                 self._attempt(self._begin_anew)
+                self._see_lost()
             elif run == SCANNING or self._slept_at != self._stirrings():
                 self._attempt(self.wake)
             return
@@ -406,21 +406,31 @@ class Live:
                 self.reader.read_areas(each.pid, each.account, each.mappings)
 
     def counts(self) -> list[Count]:
-        """Every account's count, as of now."""
+        """Every account's count, as of now. None is exact while anybody's may be wrong."""
+        found = self._counts()
+        # Asked afterwards: an alarm is raised before what makes counts wrong.
+        unknown = self._why_unknown() or self._unread()
+        return [replace(each, exact=False) for each in found] if unknown else found
+
+    def _counts(self) -> list[Count]:
+        """Every account's count, exact unless it needs to be read itself."""
         # Baselines first: an account is only ever settled after it was opened, so a baseline
         # that is missed here leaves a count in doubt, never wrongly exact.
         baselines = self.maps.baselines()
         found = counts(self.maps.accounts(), baselines)
-        accounts = {each.account for each in found}
-        self.reader.forget_others(accounts)
-        self._unverified &= accounts
-        if not self._unverified:
-            return found
-        self._unverified = {a for a in self._unverified if not self.reader.has_read(a)}
+        self.reader.forget_others({each.account for each in found})
+        unverified = self.reader.unverified
         return [
-            replace(each, exact=False) if each.account in self._unverified else each
-            for each in found
+            replace(each, exact=False) if each.account in unverified else each for each in found
         ]
+
+    def _distrust(self, why: str | None = None) -> None:
+        """No account that there is now counts as exact until it has been read.
+
+        What is wrong then is explained by `why`; without that it is drift.
+        """
+        self.reader.unverified = {account.id: why for _, account in self.maps.accounts()}
+        self.reader.unsettled = True
 
     def settle_doubts(self, budget: Budget) -> None:
         """Read exactly the processes whose count is in doubt, until the budget is spent.
@@ -431,7 +441,7 @@ class Live:
         if doubts == self._doubts_seen and not self.reader.unsettled:
             return
         self._doubts_seen, self.reader.unsettled = doubts, False
-        for each in self.counts():
+        for each in self._counts():
             if each.exact or not self.reader.alive(each.pid, each.start_ticks):
                 continue
             if not budget.left():
@@ -453,7 +463,8 @@ class Live:
         """
         began = time.monotonic()
         self._announce()
-        self._sweep_signs = self._signs()
+        self._distrust(self.reader.announced)
+        self._sweep_signs, self._alarms_swept = self._signs(), self.maps.alarms()
         seen: set[int] = set()
         while new := [pid for pid in sources.pids(self._proc) if pid not in seen]:
             for pid in new:

@@ -30,6 +30,7 @@ from ksmwatch.records import Field
 
 MAPS = (
     "accounts",
+    "alarms",
     "baselines",
     "totals",
     "controls",

@@ -40,6 +40,7 @@ class Maps:
         self._control = Record(maps["controls"].value_size, maps["controls"].fields)
         self._migrations = _map(maps["migrations"])
         self._migration = Record(maps["migrations"].value_size, maps["migrations"].fields)
+        self._alarms = _map(maps["alarms"])
         self._opened = _map(maps["opened"])
         self._file = Record(maps["opened"].value_size, maps["opened"].fields)
         # A per-CPU value has one eight-byte slot for every possible CPU.
@@ -120,6 +121,13 @@ class Maps:
         data = self._migrations.get(_ZERO)
         assert data is not None
         return Migrations(**self._migration.unpack(data))
+
+    def alarms(self) -> int:
+        """How often something concerned processes of which it is not known which."""
+        data = self._alarms.get(_ZERO)
+        assert data is not None
+        alarms: int = _U64.unpack(data)[0]
+        return alarms
 
     def forget_opened(self, thread: int) -> None:
         """Before a /proc file is opened: so that an old answer is not taken for a new one."""

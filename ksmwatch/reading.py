@@ -49,6 +49,8 @@ class ProcessReader:
     is one that found no room before.
     `announced`: the loss that lets wrong counts be expected, which are no drift then; or None.
     `explain` looks for one that has not been announced, when a count turns out to be wrong.
+    `unverified`: accounts that may be wrong until they are read, though no event of theirs says so,
+    with the reason why.
     `unsettled`: whether a read has left a count in doubt. `settled`: account and mappings that
     the last read has settled.
     """
@@ -70,6 +72,7 @@ class ProcessReader:
         self.announced: str | None = None
         self._migrations: Migrations | None = None
         self._stuck = 0
+        self.unverified: dict[int, str | None] = {}
         self.unsettled = True
         self.settled: tuple[int, int] | None = None
         self.audited = AuditState()
@@ -139,10 +142,6 @@ class ProcessReader:
             self._stuck = now.begun - now.ended
         self._migrations = now
 
-    def has_read(self, account: int) -> bool:
-        """Whether the account has been settled by this daemon."""
-        return account in self._read_at
-
     def read_areas(self, pid: int, account: int, mappings: int) -> None:
         """Look where the KSM mappings of a process are."""
         if not mappings:
@@ -154,7 +153,7 @@ class ProcessReader:
 
     def forget_others(self, accounts: set[int]) -> None:
         """Drop what is remembered of accounts that are no more."""
-        for remembered in (self._read_at, self._stray):
+        for remembered in (self._read_at, self._stray, self.unverified):
             for gone in remembered.keys() - accounts:
                 del remembered[gone]
 
@@ -198,11 +197,12 @@ class ProcessReader:
             if not self._open(file):
                 return Outcome.ROOMLESS
             if not self.opening and pid not in self._roomless:
-                self._report(pid, counted=0, found=mappings)
+                self._report(pid, counted=0, found=mappings, why=None)
             return Outcome.DISTURBED
         count = ledger.count(file.mm, after, self._maps.baseline(file.mm))
+        why = self.unverified.pop(after.id, None)
         if count.exact and count.mappings != mappings:
-            self._report(pid, counted=count.mappings, found=mappings)
+            self._report(pid, counted=count.mappings, found=mappings, why=why)
         self._maps.put_baseline(file.mm, settle(after, mappings))
         if self._maps.account(file.mm) is None:
             # It ended just now, and its baseline would stay for ever.
@@ -211,12 +211,12 @@ class ProcessReader:
         self.settled = after.id, mappings
         return Outcome.SETTLED
 
-    def _report(self, pid: int, *, counted: int, found: int) -> None:
+    def _report(self, pid: int, *, counted: int, found: int, why: str | None) -> None:
         """A wrong count: exported signed, logged once with its evidence; the caller heals it."""
         surplus, missing = max(counted - found, 0), max(found - counted, 0)
         told = self.audited
         evidence = {"pid": pid, "counted": counted, "found": found, "drift": counted - found}
-        why = self.announced or self._explain()
+        why = why or self.announced or self._explain()
         if why is not None:
             self.audited = replace(
                 told,

@@ -97,6 +97,7 @@ class Control(NamedTuple):
     opening_doubt: int
     asleep: int
     sweep_signs: int
+    alarms_swept: int
 
 
 class Baseline(NamedTuple):

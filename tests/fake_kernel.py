@@ -31,6 +31,8 @@ from ksmwatch.records import Account, Baseline, Control, Migrations, Movement, O
 from tests.fakes import Clock, Proc, Sys, capable
 
 KSMD = 33
+# Totals that bpf/accounts.c raises an alarm for.
+ALARMS = (Total.EVENTS_LOST, Total.FAMILIES_TRUNCATED, Total.CONVERSIONS_UNSEEN)
 _FIRST_MM = 0xFFFF888000000000
 
 
@@ -94,6 +96,10 @@ class FakeMaps:
     def read_control(self) -> Control:
         """What was told last."""
         return self._kernel.control
+
+    def alarms(self) -> int:
+        """As often as any process may be wrong."""
+        return sum(self._kernel.totals[which] for which in ALARMS)
 
     def migrations(self) -> Migrations:
         """KSM pages on their way."""
@@ -204,7 +210,7 @@ class Kernel:
         self.baselines: dict[int, Baseline] = {}
         self.totals: Counter[Movement | Total] = Counter()
         self.missed: Counter[int] = Counter()
-        self.control = Control(0, 0, 1, 0, 0)
+        self.control = Control(0, 0, 1, 0, 0, 0)
         self.opened: dict[int, Opened] = {}
         self.attached: set[str] = set()
         self.denied: set[int] = set()

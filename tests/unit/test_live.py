@@ -16,7 +16,7 @@ from ksmwatch.ledger import Count
 from ksmwatch.live import Live
 from ksmwatch.plan import choose
 from ksmwatch.records import Movement, Total
-from tests.fake_kernel import KSMD, Kernel, of, shown
+from tests.fake_kernel import ALARMS, KSMD, Kernel, of, shown
 from tests.fakes import capable
 
 PLENTY = Budget(3600)
@@ -95,19 +95,33 @@ def test_without_budget_a_doubt_stays(kernel: Kernel, started: Live) -> None:
     assert shown(started)[10] == (7, False)
 
 
-@pytest.mark.parametrize(
-    "total", [Total.EVENTS_LOST, Total.FAMILIES_TRUNCATED, Total.CONVERSIONS_UNSEEN]
-)
+@pytest.mark.parametrize("total", ALARMS)
 def test_lost_events_put_the_sum_in_doubt_until_everyone_was_read(
     kernel: Kernel, started: Live, total: Total
 ) -> None:
     kernel.totals[total] += 3
     kernel.pages[kernel.users[20]] += 6
     assert started.doubt == "3 events concerned processes that have not been read yet"
+    # It may be anybody who is wrong.
+    assert shown(started)[10] == (7, False)
     started.refresh(PLENTY)
     assert started.doubt is None
     started.refresh(PLENTY)
     assert shown(started) == {10: (7, True), 20: (6, True)}
+
+
+def test_who_could_not_be_read_when_everybody_was_stays_in_doubt(
+    kernel: Kernel, started: Live
+) -> None:
+    kernel.totals[Total.FAMILIES_TRUNCATED] += 1
+    kernel.pages[kernel.users[10]] += 2
+    kernel.denied = {10}
+    started.refresh(PLENTY)
+    assert shown(started)[10] == (7, False)
+    kernel.denied = set()
+    started.refresh(PLENTY)
+    assert shown(started)[10] == (9, True)
+    assert started.audit_state().drift == 0
 
 
 @pytest.mark.parametrize(
@@ -163,13 +177,13 @@ def test_accounts_are_looked_at_only_when_one_was_put_in_doubt(
 ) -> None:
     started.tick(PLENTY)
     looks: list[None] = []
-    counts = started.counts
+    counts = started._counts
 
     def looked() -> list[Count]:
         looks.append(None)
         return counts()
 
-    monkeypatch.setattr(started, "counts", looked)
+    monkeypatch.setattr(started, "_counts", looked)
     kernel.move(kernel.users[10], 2)
     started.tick(PLENTY)
     assert looks == []

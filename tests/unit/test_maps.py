@@ -43,13 +43,14 @@ LOADED = Loaded(
         "controls": LoadedMap(
             4,
             4,
-            32,
+            40,
             (
                 Field("ksmd", 0, "I"),
                 Field("reader", 4, "I"),
                 Field("opening_doubt", 8, "Q"),
                 Field("asleep", 16, "Q"),
                 Field("sweep_signs", 24, "Q"),
+                Field("alarms_swept", 32, "Q"),
             ),
         ),
         "conversions": LoadedMap(5, 4, 64, ()),
@@ -66,6 +67,7 @@ LOADED = Loaded(
             ),
         ),
         "migrations": LoadedMap(8, 4, 16, (Field("begun", 0, "Q"), Field("ended", 8, "Q"))),
+        "alarms": LoadedMap(9, 4, 8, ()),
         "manifests": LoadedMap(7, 4, 16384, (Field("text", 0, "16384s"),)),
     },
     {},
@@ -198,10 +200,15 @@ def test_totals_are_summed_over_the_cpus(shared: Maps) -> None:
 
 
 def test_the_programs_are_told_in_the_words_of_the_record(shared: Maps) -> None:
-    told = Control(ksmd=33, reader=44, opening_doubt=1, asleep=0, sweep_signs=5)
+    told = Control(ksmd=33, reader=44, opening_doubt=1, asleep=0, sweep_signs=5, alarms_swept=6)
     shared.control(told)
-    assert FakeMap.contents[4] == {bytes(4): struct.pack("<IIQQQ", 33, 44, 1, 0, 5)}
+    assert FakeMap.contents[4] == {bytes(4): struct.pack("<IIQQQQ", 33, 44, 1, 0, 5, 6)}
     assert shared.read_control() == told
+
+
+def test_alarms(shared: Maps) -> None:
+    FakeMap.contents[9][bytes(4)] = struct.pack("<Q", 2**40)
+    assert shared.alarms() == 2**40
 
 
 def test_an_old_opening_is_not_taken_for_a_new_one(shared: Maps) -> None:
