@@ -191,6 +191,21 @@ static __always_inline bool alarmed(void)
                               (void *)(leader + OFF_task_struct_comm));                            \
     } while (0)
 
+/*
+ * Whether the owner of an mm has its process id. In fork it comes last: until then the child is
+ * known by its parent's mm at first, and then by its parent's leader, who has another mm. The
+ * leader of a process may also have ended before its threads, and has none.
+ */
+static __always_inline bool born(u64 owner, u64 mm)
+{
+    u64 of_leader;
+
+    if (!owner || FIELD(owner, task_struct_mm) != mm)
+        return false;
+    of_leader = FIELD(FIELD(owner, task_struct_group_leader), task_struct_mm);
+    return !of_leader || of_leader == mm;
+}
+
 static __always_inline struct account *open_account(u64 mm, u64 owner, u64 forked, u64 doubts)
 {
     struct account fresh = {};
@@ -199,11 +214,8 @@ static __always_inline struct account *open_account(u64 mm, u64 owner, u64 forke
     fresh.id = bpf_ktime_get_ns();
     fresh.moves[IN_FORKED] = forked;
     fresh.doubts = doubts;
-    /*
-     * In fork an mm has its owner before that has its process id, and is still known by its
-     * parent's mm: on_fork() gives such an account its name.
-     */
-    if (owner && FIELD(owner, task_struct_mm) == mm)
+    /* on_fork() gives the account of one that is not born its name. */
+    if (born(owner, mm))
         NAME_OWNER(&fresh, owner);
     accounts.insert(&mm, &fresh);
     account = accounts.lookup(&mm);
@@ -224,8 +236,8 @@ static __always_inline struct account *account_of(u64 mm)
         return account;
     c = control();
     owner = FIELD(mm, mm_struct_owner);
-    /* Nobody uses it: fork is still copying PTEs, of which nobody has told yet. */
-    if (!c || !owner || FIELD(owner, task_struct_mm) != mm)
+    /* Fork may still be copying PTEs, of which nobody has told yet. */
+    if (!c || !born(owner, mm))
         return open_account(mm, owner, 0, 1);
     return open_account(mm, owner, 0, c->opening_doubt);
 }
