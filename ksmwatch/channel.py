@@ -1,6 +1,6 @@
 """What passes between the daemon and its fronts, the processes that hand out what it knows.
 
-A question is a frame of fixed size in which nothing but one number can be wrong: the daemon
+A question is a frame of fixed size in which nothing but two numbers can be wrong: the daemon
 trusts no front. Answers are pickled: a front must trust the daemon anyway.
 """
 
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ksmwatch.family import Samples, Spec
+from ksmwatch.webconfig import WebConfig
 
-# How old an answer may be, in seconds.
-QUESTION = struct.Struct("!d")
+# How old an answer may be, in seconds; how often the front has failed to hand one on.
+QUESTION = struct.Struct("!dI")
 LENGTH = struct.Struct("!Q")
 
 
@@ -27,15 +28,27 @@ class Web:
     telemetry_path: str
     max_requests: int
     max_connections: int
+    config: WebConfig
 
     name = "web"
+
+
+@dataclass(frozen=True)
+class Textfile:
+    """The task of writing a file for node_exporter's textfile collector. `interval`: seconds."""
+
+    directory: str
+    interval: float
+
+    name = "textfile"
+    sockets = ()
 
 
 @dataclass(frozen=True)
 class Begin:
     """The first message. `user`: uid and gid to change to, None to stay what one is."""
 
-    task: Web
+    task: Web | Textfile
     specs: tuple[Spec, ...]
     user: tuple[int, int] | None
     log_level: str
@@ -50,7 +63,7 @@ class Answer:
     samples: Samples
 
 
-def send(sock: socket.socket, message: Begin | Answer) -> None:
+def send(sock: socket.socket, message: Begin | Answer | WebConfig) -> None:
     """For the daemon. Raises OSError when the front is gone."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     sock.sendall(LENGTH.pack(len(data)))
@@ -63,10 +76,10 @@ def receive(sock: socket.socket) -> Any:
     return pickle.loads(_exactly(sock, length))  # noqa: S301 - from the daemon
 
 
-def receive_question(sock: socket.socket) -> float:
+def receive_question(sock: socket.socket) -> tuple[float, int]:
     """For the daemon. Raises EOFError when the front is gone."""
-    (max_age,) = QUESTION.unpack(_exactly(sock, QUESTION.size))
-    return float(max_age)
+    max_age, failures = QUESTION.unpack(_exactly(sock, QUESTION.size))
+    return max_age, failures
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:

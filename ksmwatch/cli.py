@@ -27,6 +27,9 @@ def _settings(args: argparse.Namespace) -> config.Config:
 def _run(args: argparse.Namespace) -> Exit:
     settings = _settings(args)
     if args.config_check:
+        from ksmwatch.outputs import web_files
+
+        web_files(settings.web_config_file)
         print("The configuration is good.")
         return Exit.OK
     from ksmwatch import log

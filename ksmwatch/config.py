@@ -15,6 +15,7 @@ from typing import Any
 
 from ksmwatch.errors import ConfigError
 
+DEFAULT_GROUP = "ksmwatch"
 DEFAULT_SOCKET = "/run/ksmwatch/ksmwatch.sock"
 # Free in the Prometheus project's list of default ports when it was chosen.
 DEFAULT_LISTEN = ":10054"
@@ -89,7 +90,7 @@ def _path(value: Any) -> str:
     return value
 
 
-def _pin_path(value: Any) -> str:
+def _optional_path(value: Any) -> str:
     return "" if value == "" else _path(value)
 
 
@@ -115,6 +116,12 @@ def _tenants(value: Any) -> tuple[tuple[str, str], ...]:
 def _telemetry_path(value: Any) -> str:
     if not isinstance(value, str) or not value.startswith("/") or value == "/":
         raise ValueError("must begin with / and not be /")
+    return value
+
+
+def _group(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be the name of a group")  # noqa: TRY004 - one kind for the caller
     return value
 
 
@@ -186,6 +193,22 @@ OPTIONS: tuple[Option, ...] = (
         value="PATH",
     ),
     Option(
+        "web.config.file",
+        "",
+        _optional_path,
+        "TLS and passwords (default none)",
+        value="PATH",
+        more="In the format of the Prometheus project's exporters; see docs/http.md.",
+    ),
+    Option(
+        flag="web.systemd-socket",
+        default=False,
+        check=_boolean,
+        help="serve on systemd's sockets (default false)",
+        rare=True,
+        more="Those of ksmwatch.socket, instead of --web.listen-address.",
+    ),
+    Option(
         "web.user",
         "nobody",
         _user,
@@ -207,7 +230,22 @@ OPTIONS: tuple[Option, ...] = (
         _number(1, 10000, int),
         "open connections (default 256)",
         rare=True,
-        more="Beyond them the least busy one is closed.",
+        more="Others wait until one that does nothing was closed.",
+    ),
+    Option(
+        "textfile.directory",
+        "",
+        _optional_path,
+        "ksmwatch.prom for node_exporter (default nowhere)",
+        value="PATH",
+        more="The file is for its textfile collector, which must be pointed at this directory.",
+    ),
+    Option(
+        "textfile.interval",
+        15.0,
+        _number(1, 3600),
+        "seconds between writes of that file (default 15)",
+        rare=True,
     ),
     Option(
         "socket",
@@ -216,6 +254,16 @@ OPTIONS: tuple[Option, ...] = (
         f"default {DEFAULT_SOCKET}",
         value="PATH",
         more="The Unix socket on which the daemon answers other commands.",
+    ),
+    # Not socket.group: in TOML a key is a value or a table.
+    Option(
+        "socket-group",
+        DEFAULT_GROUP,
+        _group,
+        f"group that may use it (default {DEFAULT_GROUP})",
+        rare=True,
+        value="NAME",
+        more="Where there is no such group, and when empty, only the daemon's user may.",
     ),
     Option(
         "backend",
@@ -300,7 +348,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "state.pin-path",
         "/sys/fs/bpf/ksmwatch",
-        _pin_path,
+        _optional_path,
         "where counts outlive a killed daemon; empty: nowhere (default /sys/fs/bpf/ksmwatch)",
         rare=True,
         value="PATH",
@@ -329,10 +377,15 @@ class Config:
 
     web_listen_address: tuple[Address, ...]
     web_telemetry_path: str
+    web_config_file: str
+    web_systemd_socket: bool
     web_user: str
     web_max_requests: int
     web_max_connections: int
+    textfile_directory: str
+    textfile_interval: float
     socket: str
+    socket_group: str
     backend: str
     probes: str
     accounts_max: int

@@ -19,10 +19,10 @@ from ksmwatch.facts import Facts, read_facts
 from ksmwatch.keeper import Keeper
 from ksmwatch.live import Live
 from ksmwatch.log import logger
-from ksmwatch.outputs import listen, make_web
+from ksmwatch.outputs import Outputs, sockets
 from ksmwatch.plan import warnings
 from ksmwatch.processes import ProcessTable
-from ksmwatch.service import Desk, SocketServer
+from ksmwatch.service import Desk, SocketServer, group_of
 from ksmwatch.systemd import Manager
 from ksmwatch.watcher import Watcher, open_keep, start_backend
 
@@ -85,7 +85,7 @@ class Daemon:
     def _serve(self, cleanup: ExitStack) -> Mode:
         config = self._config
         # Listen before probes are attached: what a user got wrong must show at once.
-        sock = SocketServer(Path(config.socket), self._desk)
+        sock = SocketServer(Path(config.socket), self._desk, group_of(config.socket_group))
         cleanup.callback(sock.close)
         losses: Counter[str] = Counter()
         fronts = self._launch_fronts(cleanup, losses)
@@ -120,15 +120,17 @@ class Daemon:
 
     def _launch_fronts(self, cleanup: ExitStack, losses: Counter[str]) -> list[Keeper]:
         """Before BPF: a front that is there early is healthy early."""
-        sockets = [
-            cleanup.enter_context(listen(address)) for address in self._config.web_listen_address
-        ]
-        if not sockets:
-            return []
-        front = make_web(lambda: self._config, sockets, self._desk, losses)
-        front.launch()
-        cleanup.callback(front.stop)
-        return [front]
+        outputs = Outputs(lambda: self._config, self._desk, losses)
+        listening = sockets(self._config, self._manager)
+        for sock in listening:
+            cleanup.callback(sock.close)
+        fronts = [outputs.web(listening)] if listening else []
+        if self._config.textfile_directory:
+            fronts.append(outputs.textfile())
+        for front in fronts:
+            front.launch()
+            cleanup.callback(front.stop)
+        return fronts
 
     def _loop(self, watcher: Watcher, reason: str | None = None) -> None:
         self._publish(watcher)

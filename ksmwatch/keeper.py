@@ -6,6 +6,7 @@ A front begins by exec, so it has nothing of the daemon but the descriptors that
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -15,12 +16,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from ksmwatch import channel
 from ksmwatch.channel import Answer, Begin
 from ksmwatch.errors import NoDaemonError
 from ksmwatch.log import logger
+from ksmwatch.webconfig import WebConfig
 
 # Between a front's death and the next one; doubled each time that one dies young.
 _FIRST_WAIT_SECONDS = 1.0
@@ -31,6 +35,8 @@ _END_SECONDS = 5.0
 _SEND_SECONDS = 60
 # Nobody outside can make the daemon take snapshots more often than this.
 _YOUNGEST_ANSWER_SECONDS = 1.0
+# Between two looks at the files of the web configuration.
+_LOOK_SECONDS = 1.0
 # Of the environment, what Python needs. The rest is no business of a front.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OPENSSL_CONF")
 
@@ -38,13 +44,29 @@ _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OPENSSL_CONF")
 _Front = tuple[subprocess.Popen[bytes], socket.socket]
 
 
+class Files(Protocol):
+    """The web configuration, which may change."""
+
+    @property
+    def current(self) -> WebConfig:
+        """What is in force."""
+
+    def look(self) -> bool:
+        """Whether it has changed, just now."""
+
+
 class Keeper:
     """Keeps one front alive, on a thread of its own."""
 
     def __init__(
-        self, begin: Begin, answer: Callable[[float], Answer], losses: Counter[str]
+        self,
+        begin: Begin,
+        answer: Callable[[float], Answer],
+        losses: Counter[str],
+        files: Files | None = None,
     ) -> None:
         self._begin = begin
+        self._files = files
         # Of an age; raises NoDaemonError when there will be no more.
         self._answer = answer
         self._losses = losses
@@ -138,19 +160,37 @@ class Keeper:
                     # Ctrl-C is for the daemon, which ends its front.
                     process_group=0,
                 )
-                channel.send(ours, self._begin)
+                channel.send(ours, self._beginning())
             except OSError:
                 ours.close()
                 raise
         return child, ours
 
+    def _beginning(self) -> Begin:
+        """The first message, with the configuration that is in force now."""
+        task = self._begin.task
+        if self._files is None or not isinstance(task, channel.Web):
+            return self._begin
+        return replace(self._begin, task=replace(task, config=self._files.current))
+
+    def _wait(self, ours: socket.socket) -> None:
+        """Until the front says something; meanwhile it is told of changes."""
+        while self._files is not None and not select.select([ours], [], [], _LOOK_SECONDS)[0]:
+            if self._files.look():
+                channel.send(ours, self._files.current)
+
     def _converse(self, ours: socket.socket) -> None:
         """Answer until either side has ended."""
+        failed = 0
         try:
             while True:
+                self._wait(ours)
+                age, failures = channel.receive_question(ours)
+                if failures > failed:
+                    self._losses["textfile_unwritten"] += failures - failed
+                    failed = failures
                 # A NaN becomes the lowest, too.
-                age = max(_YOUNGEST_ANSWER_SECONDS, channel.receive_question(ours))
-                channel.send(ours, self._answer(age))
+                channel.send(ours, self._answer(max(_YOUNGEST_ANSWER_SECONDS, age)))
         except (EOFError, OSError, NoDaemonError):
             return
 

@@ -445,6 +445,7 @@ LOSSES = (
     "run_unreadable",
     "sources_unreadable",
     "stale_accounts",
+    "textfile_unwritten",
 )
 
 

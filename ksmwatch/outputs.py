@@ -7,18 +7,33 @@ import pwd
 import socket
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ksmwatch import channel, metrics, usage
 from ksmwatch.channel import Answer, Begin
 from ksmwatch.config import Address, Config
 from ksmwatch.errors import ConfigError, ListenError
+from ksmwatch.family import Spec
 from ksmwatch.keeper import Keeper
 from ksmwatch.metrics import Series
 from ksmwatch.service import Desk
+from ksmwatch.systemd import Manager
+from ksmwatch.webconfig import WebConfig
+
+if TYPE_CHECKING:
+    from ksmwatch.webfiles import WebFiles
 
 _BACKLOG = 128
 _PROCESS = "process"
-SPECS = usage.specs(_PROCESS, "the daemon")
+_SOCKET_UNIT = "ksmwatch.socket"
+_CONFIG_VALID = Spec(
+    "ksmwatch_web_config_valid",
+    "gauge",
+    "1 while the files of --web.config.file are those in force, 0 while they are refused and what "
+    "was there before is in force; absent without that setting.",
+)
+SPECS = (*usage.specs(_PROCESS, "the daemon"), _CONFIG_VALID)
 
 
 def listen(address: Address) -> socket.socket:
@@ -58,28 +73,75 @@ def user_of(name: str) -> tuple[int, int] | None:
     return entry.pw_uid, entry.pw_gid
 
 
-def make_web(
-    current: Callable[[], Config], sockets: list[socket.socket], desk: Desk, losses: Counter[str]
-) -> Keeper:
-    """The front that serves HTTP, by the settings that are `current`. Raises ConfigError."""
-    config = current()
+def web_files(path: str) -> WebFiles | None:
+    """The web configuration, if there is one. Raises ConfigError."""
+    if not path:
+        return None
+    # Imported here: who has no such file need not carry libraries for it.
+    from ksmwatch.webfiles import WebFiles
 
-    def answer(max_age: float) -> Answer:
-        snapshot, taken = desk.ask_dated(max_age)
-        settings = current()
-        series = Series(settings.owners_top, processes=settings.metrics_processes)
-        return Answer(taken, [*metrics.samples(snapshot, series), *usage.samples(_PROCESS)])
+    return WebFiles(Path(path))
 
-    begin = Begin(
-        channel.Web(
-            sockets=tuple(sock.fileno() for sock in sockets),
+
+def sockets(config: Config, manager: Manager) -> list[socket.socket]:
+    """What HTTP is served on: systemd's sockets, or some of our own. Raises ListenError."""
+    if not config.web_systemd_socket:
+        return [listen(address) for address in config.web_listen_address]
+    # systemd's name for them, unless the unit has a FileDescriptorName=, is the unit's.
+    passed = manager.take_passed(_SOCKET_UNIT)
+    if not passed:
+        raise ListenError(f"--web.systemd-socket: systemd has passed no {_SOCKET_UNIT}.")
+    return [socket.socket(fileno=fd) for _, fd in passed]
+
+
+class Outputs:
+    """What fronts are made of."""
+
+    def __init__(self, current: Callable[[], Config], desk: Desk, losses: Counter[str]) -> None:
+        # Settings, of which those that decide about series may change.
+        self._current = current
+        self._config = current()
+        self._desk = desk
+        self._losses = losses
+
+    def web(self, listening: list[socket.socket]) -> Keeper:
+        """The front that serves HTTP. Raises ConfigError."""
+        config = self._config
+        files = web_files(config.web_config_file)
+        task = channel.Web(
+            sockets=tuple(sock.fileno() for sock in listening),
             telemetry_path=config.web_telemetry_path,
             max_requests=config.web_max_requests,
             max_connections=config.web_max_connections,
-        ),
-        specs=(*metrics.CATALOGUE, *SPECS),
-        user=user_of(config.web_user),
-        log_level=config.log_level,
-        log_format=config.log_format,
-    )
-    return Keeper(begin, answer, losses)
+            config=WebConfig() if files is None else files.current,
+        )
+        return self._keeper(task, user_of(config.web_user), files)
+
+    def textfile(self) -> Keeper:
+        """The front that writes for node_exporter, as the user of the daemon."""
+        config = self._config
+        return self._keeper(channel.Textfile(config.textfile_directory, config.textfile_interval))
+
+    def _keeper(
+        self,
+        task: channel.Web | channel.Textfile,
+        user: tuple[int, int] | None = None,
+        files: WebFiles | None = None,
+    ) -> Keeper:
+        def answer(max_age: float) -> Answer:
+            snapshot, taken = self._desk.ask_dated(max_age)
+            settings = self._current()
+            series = Series(settings.owners_top, processes=settings.metrics_processes)
+            made = [*metrics.samples(snapshot, series), *usage.samples(_PROCESS)]
+            if files is not None:
+                made.append((_CONFIG_VALID.name, [((), float(files.valid))]))
+            return Answer(taken, made)
+
+        begin = Begin(
+            task,
+            specs=(*metrics.CATALOGUE, *SPECS),
+            user=user,
+            log_level=self._config.log_level,
+            log_format=self._config.log_format,
+        )
+        return Keeper(begin, answer, self._losses, files)

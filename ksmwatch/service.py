@@ -7,6 +7,7 @@ that come while one is being made share the next, so ten scrapers cost what one 
 from __future__ import annotations
 
 import contextlib
+import grp
 import json
 import os
 import socket
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from ksmwatch.areas import read_all_areas
+from ksmwatch.config import DEFAULT_GROUP
 from ksmwatch.errors import (
+    ConfigError,
     KsmwatchError,
     ListenError,
     NoDaemonError,
@@ -113,18 +116,21 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 class SocketServer(socketserver.ThreadingUnixStreamServer):
-    """Serves snapshots on a Unix socket that only root may use."""
+    """Serves snapshots on a Unix socket, to its owner and, if given, to a group."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, path: Path, desk: Desk) -> None:
+    def __init__(self, path: Path, desk: Desk, group: int | None = None) -> None:
         self.desk = desk
         self._path = path
         _claim(path)
         previous = os.umask(0o177)
         try:
             super().__init__(str(path), _Handler)
+            if group is not None:
+                os.chown(path, -1, group)
+                path.chmod(0o660)
         except OSError as error:
             raise _refused(path, error) from error
         finally:
@@ -144,10 +150,24 @@ class SocketServer(socketserver.ThreadingUnixStreamServer):
         self._path.unlink(missing_ok=True)
 
 
+def group_of(name: str) -> int | None:
+    """The group that may use the socket; None for none. Raises ConfigError."""
+    try:
+        return grp.getgrnam(name).gr_gid if name else None
+    except KeyError:
+        if name == DEFAULT_GROUP:
+            # Made by the package, and not where there is only a checkout.
+            return None
+        raise ConfigError(f"--socket-group: there is no group {name!r}.") from None
+
+
 def _claim(path: Path) -> None:
     """Make room for the socket. Raises ListenError when a daemon is behind it."""
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True)
+            # Whatever our umask is: who may use the socket must get there.
+            path.parent.chmod(0o755)
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(path)) == 0:
                 raise ListenError(f"Another ksmwatch is running: it answers at {path}.")
@@ -166,13 +186,20 @@ def _refused(path: Path, error: OSError) -> KsmwatchError:
 
 
 def fetch(path: Path, command: str = "snapshot", **details: int) -> dict[str, Any]:
-    """Ask the daemon behind a socket. Raises NoDaemonError when none answers."""
+    """Ask the daemon behind a socket.
+
+    Raises NoDaemonError when none answers, PrivilegeError when we may not ask.
+    """
     try:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(60)
             sock.connect(str(path))
             sock.sendall(json.dumps({"command": command, **details}).encode() + b"\n")
             data = sock.makefile("rb").read()
+    except PermissionError as error:
+        raise PrivilegeError(
+            f"The daemon at {path} answers its user and its group, and not uid {os.geteuid()}."
+        ) from error
     except OSError as error:
         raise NoDaemonError(f"No daemon answers at {path}: {error.strerror or error}.") from error
     try:

@@ -12,7 +12,7 @@ from typing import Self
 
 from ksmwatch import config
 from ksmwatch.config import Address
-from ksmwatch.outputs import listen, make_web
+from ksmwatch.outputs import Outputs, listen
 from ksmwatch.service import Desk
 from ksmwatch.snapshot import Snapshot
 from tests.made_up import snapshot
@@ -24,7 +24,8 @@ class Served:
     def __init__(
         self, *, ready: bool = True, make: Callable[[], Snapshot] = snapshot, **settings: object
     ) -> None:
-        file = {name.replace("_", "."): value for name, value in settings.items()}
+        # As flags are given, by name of the field.
+        flags = {name: str(value) for name, value in settings.items()}
         self.losses: Counter[str] = Counter()
         self.desk = Desk()
         self._make = make
@@ -32,8 +33,9 @@ class Served:
         self._cleanup = ExitStack()
         sock = self._cleanup.enter_context(listen(Address("127.0.0.1", 0)))
         self.port: int = sock.getsockname()[1]
-        self.settings = config.make(file, {})
-        self.keeper = make_web(lambda: self.settings, [sock], self.desk, self.losses)
+        self.settings = config.make({}, flags)
+        outputs = Outputs(lambda: self.settings, self.desk, self.losses)
+        self.keeper = outputs.textfile() if "textfile_directory" in flags else outputs.web([sock])
         self._thread = threading.Thread(target=self._work)
         if ready:
             self.get_ready()

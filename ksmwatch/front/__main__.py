@@ -10,9 +10,11 @@ import gc
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 
 from ksmwatch import channel, log
-from ksmwatch.front import web
+from ksmwatch.channel import Begin, Textfile, Web
 from ksmwatch.front.confine import confine
 
 
@@ -24,11 +26,24 @@ def main() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         begin: channel.Begin = channel.receive(sock)
         log.configure(begin.log_level, begin.log_format)
-        confine(begin.user)
-        # What is there now stays: it need not be looked through.
-        gc.collect()
-        gc.freeze()
-        web.serve(begin, sock)
+        _prepared(begin, begin.task)(sock)
+
+
+def _prepared(begin: Begin, task: Web | Textfile) -> Callable[[socket.socket], None]:
+    """What is to be done, by a process that has all it needs and no privilege any more."""
+    if isinstance(task, Web):
+        from ksmwatch.front import web
+
+        serve = partial(web.serve, begin, task)
+    else:
+        from ksmwatch.front import textfile
+
+        serve = partial(textfile.serve, begin, task)
+    confine(begin.user)
+    # What is there now stays: it need not be looked through.
+    gc.collect()
+    gc.freeze()
+    return serve
 
 
 if __name__ == "__main__":

@@ -18,7 +18,10 @@ KINDS = {
     "too_large": "a request's headers were too large",
     "slow": "a connection was closed because it took too long",
     "connections": "a connection was closed because there were too many",
-    "requests": "a request was refused because too many were being answered",
+    "requests": "a request was refused because too many were being answered or authorized",
+    "tls": "a connection failed in TLS",
+    "certificate": "a client's certificate has no allowed name",
+    "unauthorized": "a request had no user and password that are right",
     "method": "a request had another method than GET or HEAD",
     "failed": "an answer failed inside",
 }

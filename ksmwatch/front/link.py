@@ -61,6 +61,6 @@ class Link:
             await asyncio.shield(self._answer or self._question(max_age))
 
     def _question(self, max_age: float) -> asyncio.Future[None]:
-        self._writer.write(QUESTION.pack(max_age))
+        self._writer.write(QUESTION.pack(max_age, 0))
         self._answer = asyncio.get_running_loop().create_future()
         return self._answer

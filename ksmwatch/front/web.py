@@ -8,6 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -21,16 +22,19 @@ from tornado.httputil import (
     ResponseStartLine,
     format_timestamp,
 )
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
-from ksmwatch import usage
+from ksmwatch import channel, usage
 from ksmwatch.channel import Answer, Begin
 from ksmwatch.family import Samples, Spec
+from ksmwatch.front.auth import Auth, Verdict
 from ksmwatch.front.clients import IDLE_SECONDS, Clients, Phase
 from ksmwatch.front.complaints import KINDS, Complaints
 from ksmwatch.front.link import Link
 from ksmwatch.front.page import Page, sentence
 from ksmwatch.front.site import Site
+from ksmwatch.tls import make_context
+from ksmwatch.webconfig import WebConfig
 
 _MAX_HEADER_BYTES = 16384
 _MAX_BODY_BYTES = 65536
@@ -91,8 +95,8 @@ class Server(HTTPServer):
 class Web:
     """Everything of a front that serves HTTP."""
 
-    def __init__(self, begin: Begin) -> None:
-        self._task = begin.task
+    def __init__(self, begin: Begin, task: channel.Web) -> None:
+        self._task = task
         self._requests: Counter[str] = Counter()
         self._answering: set[asyncio.Task[None]] = set()
         self.complaints = Complaints()
@@ -105,18 +109,30 @@ class Web:
             self.complaints,
         )
         self._link = Link(self._take)
+        self._auth = Auth()
+        self._server = Server(self._received, self._clients)
+        self._use(self._task.config)
 
-    async def serve(self, channel: socket.socket) -> None:
+    async def serve(self, link: socket.socket) -> None:
         """Serve until the daemon is gone."""
-        server = Server(self._received, self._clients)
         sockets = [socket.socket(fileno=number) for number in self._task.sockets]
         for sock in sockets:
             sock.settimeout(0)
-        server.add_sockets(sockets)
-        await self._link.serve(channel)
+        self._server.add_sockets(sockets)
+        await self._link.serve(link)
 
-    def _take(self, answer: Answer) -> None:
-        self._site.take(answer)
+    def _take(self, message: Answer | WebConfig) -> None:
+        if isinstance(message, WebConfig):
+            self._use(message)
+        else:
+            self._site.take(message)
+
+    def _use(self, config: WebConfig) -> None:
+        """For connections, and as to users for requests, from now on."""
+        self._config = config
+        self._auth.use(config.users)
+        # tornado looks at it for each connection.
+        self._server.ssl_options = None if config.tls is None else make_context(config.tls)
 
     def _samples(self) -> Samples:
         counted = sorted(self._requests.items())
@@ -139,6 +155,10 @@ class Web:
     async def _answer(self, request: HTTPServerRequest) -> None:
         connection = cast(HTTP1Connection, request.connection)
         stream = connection.stream
+        if not self._certified(stream):
+            self.complaints.add("certificate", client=request.remote_ip)
+            stream.close()
+            return
         self._clients.enter(stream, Phase.ANSWERING)
         try:
             page = await self._page(request)
@@ -148,9 +168,30 @@ class Web:
         self._requests[str(page.status.value)] += 1
         self._clients.enter(stream, Phase.WRITING)
         if not stream.closed():
+            page = replace(page, headers={**page.headers, **self._config.headers})
             await _write(connection, page, head=request.method == "HEAD")
 
+    def _certified(self, stream: IOStream) -> bool:
+        """Whether the client's certificate, which TLS has verified, has a name that may come."""
+        tls = self._config.tls
+        if tls is None or not tls.client_allowed_sans or not isinstance(stream, SSLIOStream):
+            return True
+        certificate: dict[str, Any] = stream.socket.getpeercert() or {}
+        names = {name for _, name in certificate.get("subjectAltName", ())}
+        return not names.isdisjoint(tls.client_allowed_sans)
+
     async def _page(self, request: HTTPServerRequest) -> Page:
+        verdict = await self._auth.verdict(request.headers.get("Authorization", ""))
+        if verdict is Verdict.NO:
+            self.complaints.add("unauthorized", client=request.remote_ip)
+            return sentence(
+                "A user and a password are needed.",
+                HTTPStatus.UNAUTHORIZED,
+                WWW_Authenticate='Basic realm="ksmwatch"',
+            )
+        if verdict is Verdict.LATER:
+            self.complaints.add("requests", client=request.remote_ip)
+            return sentence("Too many passwords are wrong.", HTTPStatus.SERVICE_UNAVAILABLE)
         if request.method not in ("GET", "HEAD"):
             self.complaints.add("method", method=request.method, client=request.remote_ip)
             return sentence(
@@ -185,6 +226,7 @@ class _Log(logging.Handler):
         ("Unsatisfiable read", "too_large"),
         ("Reached maximum read buffer size", "too_large"),
         ("Timeout reading body", "slow"),
+        ("SSL Error", "tls"),
     )
 
     def __init__(self, complaints: Complaints) -> None:
@@ -203,12 +245,12 @@ class _Log(logging.Handler):
             self._complaints.add("failed", why=text, error=repr(error))
 
 
-def serve(begin: Begin, channel: socket.socket) -> None:
+def serve(begin: Begin, task: channel.Web, sock: socket.socket) -> None:
     """Serve HTTP until the daemon is gone."""
-    web = Web(begin)
+    web = Web(begin, task)
     for name in ("tornado", "asyncio"):
         library = logging.getLogger(name)
         library.handlers[:] = [_Log(web.complaints)]
         library.setLevel(logging.INFO)
         library.propagate = False
-    asyncio.run(web.serve(channel))
+    asyncio.run(web.serve(sock))

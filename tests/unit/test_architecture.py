@@ -24,14 +24,22 @@ PACKAGE = ROOT / "ksmwatch"
 # Modules import only from what stands before them.
 ORDER = (
     "__init__",
-    *("errors", "log", "config", "family", "usage", "channel"),
+    *("errors", "log", "config", "family", "usage"),
+    *("webconfig", "webyaml", "tls", "webfiles", "channel"),
     *("libbpf", "btf", "layout", "events", "facts", "frames", "plan", "privileges"),
     *("records", "loader", "systemd", "keep", "adopt", "attach", "maps"),
     *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
     *("owners", "connector", "processes", "rollup", "forecast", "snapshot"),
-    *("front.__init__", "front.complaints", "front.clients", "front.page", "front.exposition"),
-    *("front.site", "front.link", "front.web", "front.confine", "front.__main__"),
+    *(
+        "front.__init__",
+        "front.complaints",
+        "front.auth",
+        "front.clients",
+        "front.page",
+        "front.exposition",
+    ),
+    *("front.site", "front.link", "front.web", "front.textfile", "front.confine", "front.__main__"),
     *("metrics", "watcher", "render", "why", "peers", "peerview"),
     *("service", "keeper", "outputs", "record", "oneshot", "check", "inspection"),
     *("sampling", "diagnosis", "peerscan", "daemon"),
@@ -129,7 +137,7 @@ def test_the_daemon_never_imports_bcc() -> None:
     assert users == {"loader"}
 
 
-FRONT = {"__init__", "errors", "log", "family", "usage", "channel"}
+FRONT = {"__init__", "errors", "log", "family", "usage", "channel", "webconfig", "tls"}
 
 
 @pytest.mark.parametrize("module", [name for name in ORDER if name.startswith("front.")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import queue
@@ -14,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from ksmwatch.errors import ListenError, NoDaemonError, PrivilegeError
-from ksmwatch.service import Desk, SocketServer, fetch
+from ksmwatch.errors import ConfigError, ListenError, NoDaemonError, PrivilegeError
+from ksmwatch.service import Desk, SocketServer, fetch, group_of
 from ksmwatch.snapshot import Snapshot, to_document
 from tests.made_up import snapshot
 
@@ -189,6 +190,36 @@ def test_only_the_owner_may_use_the_socket(daemon: Daemon, path: Path) -> None:
     mode = path.stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
+
+
+def test_a_group_may_use_the_socket_and_nobody_else(path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        server = SocketServer(path, Desk(), os.getgid())
+    finally:
+        os.umask(before)
+    status = path.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, os.getgid())
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+    server.close()
+
+
+def test_groups() -> None:
+    entry = grp.getgrgid(os.getgid())
+    assert group_of(entry.gr_name) == entry.gr_gid
+    assert group_of("") is None
+    with pytest.raises(ConfigError) as caught:
+        group_of("no such group")
+    assert str(caught.value) == "--socket-group: there is no group 'no such group'."
+
+
+def test_who_may_not_ask_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(sock: socket.socket, address: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with pytest.raises(PrivilegeError, match=r"^The daemon at .* answers its user and its group"):
+        fetch(path)
 
 
 BAD_REQUEST = "A request is one JSON object with a command, on one line."

@@ -169,7 +169,7 @@ def test_nobody_can_make_the_daemon_hurry() -> None:
 
         monkey = keeper.Keeper(served.keeper._begin, answer, served.losses)
         for age in (0.0, -1e9, float("nan"), 7.0):
-            theirs.sendall(QUESTION.pack(age))
+            theirs.sendall(QUESTION.pack(age, 0))
         monkey._converse(ours)
         assert asked == [1.0, 1.0, 1.0, 7.0]
         assert len(theirs.recv(LENGTH.size)) == LENGTH.size

@@ -1,0 +1,102 @@
+"""Basic authentication by bcrypt: slow by design, so off the event loop and not at each scrape."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+
+import bcrypt
+
+# bcrypt looks at no more; newer versions of the library raise instead.
+_MAX_PASSWORD_BYTES = 72
+_MAX_REMEMBERED = 100
+# Checks that wait for their turn; more are refused.
+_MAX_WAITING = 16
+
+
+class Verdict(Enum):
+    """Whether somebody may come in."""
+
+    YES = "yes"
+    NO = "no"
+    # Too many passwords are being checked.
+    LATER = "later"
+
+
+class Auth:
+    """Checks the header Authorization against users. Good ones are remembered, by a keyed hash."""
+
+    def __init__(self) -> None:
+        self._users: Mapping[str, str] = {}
+        self._key = os.urandom(32)
+        self._good: dict[bytes, None] = {}
+        self._waiting = 0
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
+
+    def use(self, users: Mapping[str, str]) -> None:
+        """Other users, of whom nobody has come in yet."""
+        self._users = users
+        self._good.clear()
+
+    async def verdict(self, header: str) -> Verdict:
+        """Of a request with this header, empty where there is none."""
+        if not self._users:
+            return Verdict.YES
+        given = _credentials(header)
+        if given is None:
+            return Verdict.NO
+        user, password = given
+        digest = hashlib.blake2b(user.encode() + b"\0" + password, key=self._key).digest()
+        if digest in self._good:
+            return Verdict.YES
+        if self._waiting >= _MAX_WAITING:
+            return Verdict.LATER
+        return await self._check(user, password, digest)
+
+    async def _check(self, user: str, password: bytes, digest: bytes) -> Verdict:
+        users = self._users
+        # A user that is not there costs as much as one that is.
+        against = users.get(user, next(iter(users.values())))
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            matches = await loop.run_in_executor(self._pool, _matches, password, against)
+        finally:
+            self._waiting -= 1
+        if not matches or user not in users or users is not self._users:
+            return Verdict.NO
+        while len(self._good) >= _MAX_REMEMBERED:
+            del self._good[next(iter(self._good))]
+        self._good[digest] = None
+        return Verdict.YES
+
+
+def _credentials(header: str) -> tuple[str, bytes] | None:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        return (user.decode(), password) if colon else None
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def _matches(password: bytes, against: str) -> bool:
+    began = time.monotonic()
+    try:
+        if bcrypt.checkpw(password[:_MAX_PASSWORD_BYTES], against.encode()):
+            return True
+    except ValueError:
+        # A password with a NUL.
+        return False
+    # Whoever tries passwords gets half a core and no more.
+    time.sleep(time.monotonic() - began)
+    return False
