@@ -68,13 +68,20 @@ class WebFiles:
         """Read it. Raises ConfigError."""
         self._path = path
         self._stamps: dict[Path, _Stamp] = {}
+        self._seen = self._stamps
         # Whether what is in the files is what is in force.
         self.valid = True
         self.current = self._load()
 
     def look(self) -> bool:
-        """Take what has changed; a bad one changes nothing. Returns whether `current` is new."""
-        if all(_stamp(path) == stamp for path, stamp in self._stamps.items()):
+        """Take what has changed; a bad one changes nothing. Returns whether `current` is new.
+
+        A change is taken at the second look that finds it: who rewrites a file empties it first,
+        and an empty one would be a good one, without TLS and passwords.
+        """
+        seen = {path: _stamp(path) for path in self._stamps}
+        settled, self._seen = seen == self._seen, seen
+        if seen == self._stamps or not settled:
             return False
         try:
             made = self._load()

@@ -1,0 +1,147 @@
+"""What other users learn, and a full disk under the textfile: of one daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.compare import assert_exact
+from tests.kernel.daemon import Daemon
+from tests.kernel.test_lifecycle import mergeable
+from tests.ksmctl import Ksm
+from tests.workload import Workload
+
+pytestmark = pytest.mark.once
+
+GROUP = "games"
+PINS = Path("/sys/fs/bpf/ksmwatch-test")
+# The very user that the front becomes: it must be safe from its like, too.
+STRANGER = ("setpriv", "--reuid", "65534", "--regid", "65534")
+
+
+class Host:
+    """The daemon, and a small disk for its textfile."""
+
+    def __init__(self, disk: Path) -> None:
+        self.disk = disk
+        self.file = disk / "ksmwatch.prom"
+        self.daemon = Daemon(
+            *(f"--state.pin-path={PINS}", f"--socket-group={GROUP}"),
+            *(f"--textfile.directory={disk}", "--textfile.interval=1"),
+        )
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    # Strangers must reach this checkout; the guest's changes to modes stay in the guest.
+    for above in Path(__file__).resolve().parents:
+        above.chmod(above.stat().st_mode | 0o011)
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", directory], check=True)
+        made = Host(Path(directory))
+        # So that only the socket's own mode is in the way.
+        made.daemon.socket.parent.chmod(0o755)
+        with made.daemon:
+            yield made
+        assert not list(made.disk.glob("ksmwatch.prom*"))
+        subprocess.run(["umount", directory], check=True)
+        PINS.rmdir()
+
+
+def run(*command: str) -> tuple[int, str]:
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    return done.returncode, done.stdout
+
+
+def test_the_socket_answers_its_group_and_nobody_else(host: Host) -> None:
+    asked = ("ksmwatch", "snapshot", "--json", "--socket", str(host.daemon.socket))
+    status, said = run(*STRANGER, "--clear-groups", *asked)
+    assert status == 3
+    assert said.strip().endswith("answers its user and its group, and not uid 65534.")
+    member = (*STRANGER, "--groups", GROUP)
+    status, said = run(*member, *asked)
+    assert (status, json.loads(said)["mode"]) == (0, "bpf")
+    top = ("ksmwatch", "top", "--once", "--socket", str(host.daemon.socket))
+    status, said = run(*member, *top)
+    assert status == 0, said
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in found for child in path.read_text().split()]
+
+
+SECRETS = ("environ", "maps", "mem", "smaps_rollup", "fd", "fdinfo", "cwd", "stack")
+LOOK = """
+import os, sys
+for path in sys.argv[1:]:
+    try:
+        os.listdir(path) if os.path.isdir(path) else open(path, "rb").read(1)
+    except OSError as error:
+        continue
+    print(path)
+"""
+
+
+def test_no_file_of_daemon_or_fronts_is_open_to_a_stranger(host: Host) -> None:
+    daemon = host.daemon.process.pid
+    pids = [daemon, *children(daemon)]
+    # One serves HTTP, as this very user; one writes the textfile.
+    assert len(pids) == 3
+    paths = [f"/proc/{pid}/{name}" for pid in pids for name in SECRETS]
+    paths += [str(PINS), str(host.daemon.log_path)]
+    host.daemon.log_path.chmod(0o600)
+    status, said = run(*STRANGER, "--clear-groups", "/usr/bin/python3", "-c", LOOK, *paths)
+    assert (status, said) == (0, "")
+    # Root can, or it would have been no test.
+    status, said = run("/usr/bin/python3", "-c", LOOK, *paths)
+    assert len(said.split()) >= len(paths) - len(pids)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def fill(path: Path) -> None:
+    """A file as large as its disk has room for."""
+    with path.open("wb") as file, suppress(OSError):
+        while True:
+            os.write(file.fileno(), bytes(4096))
+
+
+def lost(host: Host) -> int:
+    count: int = host.daemon.snapshot()["losses"]["textfile_unwritten"]
+    return count
+
+
+def test_a_full_disk_under_the_textfile_is_a_loss_and_counting_goes_on(
+    host: Host, ksm: Ksm
+) -> None:
+    wait_for(host.file.exists)
+    ballast = host.disk / "ballast"
+    with Workload() as load:
+        tenant = mergeable(load, "a", 1009)
+        fill(ballast)
+        wait_for(lambda: lost(host) >= 2)
+        # Rather none than an old one.
+        assert not host.file.exists()
+        ksm.merge_all()
+        assert_exact(host.daemon, {tenant.pid: 1009})
+        assert "ksmwatch_mappings 1009.0" in host.daemon.metrics()
+        ballast.unlink()
+        wait_for(lambda: host.file.exists() and "ksmwatch_mappings 1009" in host.file.read_text())
+    told = [line["msg"] for line in host.daemon.log() if "textfile" in line["msg"]]
+    assert told == ["the textfile cannot be written", "the textfile is written again"]
