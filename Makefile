@@ -10,7 +10,7 @@ VM := tests/vm/run
 
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
 PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux \
-	zsh fish mandoc
+	openssl zsh fish mandoc
 
 # What building the Debian package and booting it take besides.
 DEB_PACKAGES := debhelper dh-python dpkg-dev pybuild-plugin-pyproject python3-all python3-hatchling
@@ -65,11 +65,15 @@ OPS ?= 20000
 KERNEL ?= 6.12
 # Of memory; with two, ksmd merges within each and pages are moved between them.
 NODES ?= 1
+REQUESTS ?= 10000
 # Seconds between kill -9 of the daemon; 0 for never.
 RESTART ?= 0
 # Operations of tests/workload/ksmfuzz.c to leave out, and options of the daemon.
 WITHOUT ?=
 DAEMON ?=
+
+test-abuse: setup ## 10,000 bad requests, 500 connections, changing files: nothing is left behind
+	@$(BIN)/python -m tests.abuse $(REQUESTS)
 
 soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL= ...
 	@$(VM) --kernel $(KERNEL) --memory 2G --cpus $(NODES) --nodes $(NODES) -- $(BIN)/python \

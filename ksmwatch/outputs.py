@@ -24,7 +24,8 @@ from ksmwatch.webconfig import WebConfig
 if TYPE_CHECKING:
     from ksmwatch.webfiles import WebFiles
 
-_BACKLOG = 128
+# Who connects while there is no room waits here.
+_BACKLOG = 1024
 _PROCESS = "process"
 _SOCKET_UNIT = "ksmwatch.socket"
 _CONFIG_VALID = Spec(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -17,6 +18,9 @@ IDLE_SECONDS = 150.0
 # From the end of our answer to the moment when the client has taken it.
 WRITE_SECONDS = 30.0
 _SWEEP_SECONDS = 1.0
+# When there is no room: how long one may do nothing, and how often that is looked at.
+_GRACE_SECONDS = 2.0
+_PRESSURE_SECONDS = 0.25
 
 
 class Stream(Protocol):
@@ -27,7 +31,7 @@ class Stream(Protocol):
 
 
 class Phase(IntEnum):
-    """What a connection is doing. The lower, the sooner it has to make room for another."""
+    """What a connection is doing. The lower, the sooner it has to make room."""
 
     NEW = 0
     IDLE = 1
@@ -50,8 +54,17 @@ class Client:
 class Clients:
     """All connections. For one event loop, whose clock it uses."""
 
-    def __init__(self, limit: int, complaints: Complaints) -> None:
+    def __init__(
+        self,
+        limit: int,
+        complaints: Complaints,
+        pause: Callable[[], None],
+        resume: Callable[[], None],
+    ) -> None:
+        """`pause` stops accepting, until `resume`."""
         self._limit = limit
+        self._pause = pause
+        self._resume = resume
         self._complaints = complaints
         self._open: dict[Stream, Client] = {}
         self._sweeping = False
@@ -60,13 +73,17 @@ class Clients:
         return len(self._open)
 
     def opened(self, stream: Stream) -> None:
-        """One more; another one may have to go."""
-        if len(self._open) >= self._limit:
-            self._evict()
+        """One more; after the last for which there is room, no other is accepted for a while.
+
+        None is closed to accept another: in a flood nobody would live long enough to be answered.
+        """
         self._open[stream] = Client(Phase.NEW, _now())
         if not self._sweeping:
             self._sweeping = True
             asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+        if len(self._open) >= self._limit:
+            self._pause()
+            asyncio.get_running_loop().call_later(_PRESSURE_SECONDS, self._relieve)
 
     def enter(self, stream: Stream, phase: Phase) -> None:
         """It begins something else."""
@@ -84,13 +101,28 @@ class Clients:
         """It is gone."""
         self._open.pop(stream, None)
 
-    def _evict(self) -> None:
-        """Close one: of those that do the least, who has done it longest."""
+    def _relieve(self) -> None:
+        """Make room: close who has said nothing for a while, or else who does the least."""
+        if len(self._open) >= self._limit:
+            for stream in self._dispensable():
+                self._close(stream, "connections")
+        if len(self._open) < self._limit:
+            self._resume()
+        else:
+            asyncio.get_running_loop().call_later(_PRESSURE_SECONDS, self._relieve)
 
-        def worth(stream: Stream) -> tuple[Phase, float]:
-            return self._open[stream].phase, self._open[stream].since
-
-        self._close(min(self._open, key=worth), "connections")
+    def _dispensable(self) -> list[Stream]:
+        old = [
+            (c.phase, c.since, s)
+            for s, c in self._open.items()
+            if c.since < _now() - _GRACE_SECONDS
+        ]
+        new = [stream for phase, _, stream in old if phase is Phase.NEW]
+        if new:
+            return new
+        idle = [each for each in old if each[0] is not Phase.ANSWERING]
+        idle.sort(key=lambda each: each[:2])
+        return [stream for _, _, stream in idle[: max(1, self._limit // 4)]]
 
     def _sweep(self) -> None:
         now = _now()

@@ -23,6 +23,7 @@ from tornado.httputil import (
     format_timestamp,
 )
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
+from tornado.netutil import add_accept_handler
 
 from ksmwatch import channel, usage
 from ksmwatch.channel import Answer, Begin
@@ -60,7 +61,7 @@ class Server(HTTPServer):
     """Hands requests to a callback, and accounts for the connections."""
 
     def initialize(  # type: ignore[override]
-        self, callback: Callable[[HTTPServerRequest], None], clients: Clients
+        self, callback: Callable[[HTTPServerRequest], None], limit: int, complaints: Complaints
     ) -> None:
         """Called by tornado in place of __init__."""
         super().initialize(
@@ -72,7 +73,24 @@ class Server(HTTPServer):
             body_timeout=_BODY_SECONDS,
             max_body_size=_MAX_BODY_BYTES,
         )
-        self.clients = clients
+        self.clients = Clients(limit, complaints, self.pause, self.resume)
+        self._listening: list[socket.socket] = []
+        self._accepting: list[Callable[[], None]] = []
+
+    def serve(self, listening: list[socket.socket]) -> None:
+        """Accept clients from these."""
+        self._listening = listening
+        self.resume()
+
+    def resume(self) -> None:
+        """Accept again."""
+        accept = self._handle_connection
+        self._accepting = [add_accept_handler(sock, accept) for sock in self._listening]
+
+    def pause(self) -> None:
+        """Leave who connects in the kernel's queue."""
+        for remove in self._accepting:
+            remove()
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """A client has connected."""
@@ -100,7 +118,6 @@ class Web:
         self._requests: Counter[str] = Counter()
         self._answering: set[asyncio.Task[None]] = set()
         self.complaints = Complaints()
-        self._clients = Clients(self._task.max_connections, self.complaints)
         self._site = Site(
             self._task.telemetry_path,
             (*begin.specs, *SPECS),
@@ -110,7 +127,8 @@ class Web:
         )
         self._link = Link(self._take)
         self._auth = Auth()
-        self._server = Server(self._received, self._clients)
+        self._server = Server(self._received, task.max_connections, self.complaints)
+        self._clients: Clients = self._server.clients
         self._use(self._task.config)
 
     async def serve(self, link: socket.socket) -> None:
@@ -118,7 +136,7 @@ class Web:
         sockets = [socket.socket(fileno=number) for number in self._task.sockets]
         for sock in sockets:
             sock.settimeout(0)
-        self._server.add_sockets(sockets)
+        self._server.serve(sockets)
         await self._link.serve(link)
 
     def _take(self, message: Answer | WebConfig) -> None:

@@ -40,7 +40,8 @@ class Loop:
 
     def run_until(self, end: float) -> None:
         """Let time go on."""
-        while self.due and self.due[0][0] <= end:
+        while self.due and min(self.due, key=lambda each: each[0])[0] <= end:
+            self.due.sort(key=lambda each: each[0])
             self.now, callback = self.due.pop(0)
             callback()
         self.now = end
@@ -51,6 +52,14 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     made = Loop()
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: made)
     return made
+
+
+def _never() -> None:
+    raise AssertionError
+
+
+# Where there is always room.
+NO_DOOR = (_never, _never)
 
 
 def opened(some: Clients, count: int = 1) -> list[Stream]:
@@ -72,7 +81,7 @@ def test_each_phase_has_its_limit(
     loop: Loop, phases: list[Phase], seconds: float, kind: str | None
 ) -> None:
     complaints = Complaints()
-    some = Clients(5, complaints)
+    some = Clients(5, complaints, *NO_DOOR)
     (stream,) = opened(some)
     for phase in phases:
         some.enter(stream, phase)
@@ -88,7 +97,7 @@ def test_each_phase_has_its_limit(
 
 
 def test_who_waits_for_us_is_not_slow(loop: Loop) -> None:
-    some = Clients(5, Complaints())
+    some = Clients(5, Complaints(), *NO_DOOR)
     (stream,) = opened(some)
     some.enter(stream, Phase.ANSWERING)
     loop.run_until(1e4)
@@ -96,38 +105,74 @@ def test_who_waits_for_us_is_not_slow(loop: Loop) -> None:
 
 
 def test_a_new_connection_is_new_until_its_first_request(loop: Loop) -> None:
-    some = Clients(5, Complaints())
+    some = Clients(5, Complaints(), *NO_DOOR)
     (stream,) = opened(some)
     some.idle(stream)
     loop.run_until(clients.HEADER_SECONDS + 1)
     assert stream.closed
 
 
-def test_the_least_busy_one_has_to_go_and_of_those_the_oldest(loop: Loop) -> None:
-    complaints = Complaints()
-    some = Clients(4, complaints)
-    answering, idle, old, young = opened(some, 4)
+class Door:
+    """Whether clients are accepted."""
+
+    def __init__(self) -> None:
+        self.open = True
+
+    def pause(self) -> None:
+        """No more."""
+        self.open = False
+
+    def resume(self) -> None:
+        """More."""
+        self.open = True
+
+
+def test_room_is_made_by_those_who_have_said_nothing_for_a_while(loop: Loop) -> None:
+    complaints, door = Complaints(), Door()
+    some = Clients(4, complaints, door.pause, door.resume)
+    answering, idle, silent = opened(some, 3)
+    assert door.open
     some.enter(answering, Phase.ANSWERING)
     some.enter(idle, Phase.ANSWERING)
     some.idle(idle)
-    gone = []
-    for _ in range(4):
+    loop.run_until(1.5)
+    (young,) = opened(some)
+    assert not door.open
+    loop.run_until(1.9)
+    assert (door.open, silent.closed) == (False, False)
+    loop.run_until(2.5)
+    assert door.open
+    assert [s.closed for s in (answering, idle, silent, young)] == [False, False, True, False]
+    assert complaints.counts["connections"] == 1
+
+
+def test_else_room_is_made_by_the_idle_and_never_by_who_is_being_answered(loop: Loop) -> None:
+    door = Door()
+    some = Clients(4, Complaints(), door.pause, door.resume)
+    streams = opened(some, 4)
+    for stream in streams:
+        some.enter(stream, Phase.ANSWERING)
+    loop.run_until(100)
+    assert (door.open, len(some)) == (False, 4)
+    for phase, stream in zip((Phase.WRITING, Phase.IDLE, Phase.IDLE), streams, strict=False):
+        some.enter(stream, phase)
         loop.now += 0.1
-        opened(some)
-        gone.append([s.closed for s in (answering, idle, old, young)])
-        assert len(some) == 4
-    # Then those that came after: they do no more, and are older than the next.
-    assert gone == [
-        [False, False, True, False],
-        [False, False, True, True],
-        [False, False, True, True],
-        [False, False, True, True],
-    ]
-    assert complaints.counts["connections"] == 4
+    loop.run_until(103)
+    assert door.open
+    assert [stream.closed for stream in streams] == [False, True, False, False]
+
+
+def test_who_leaves_makes_room_too(loop: Loop) -> None:
+    door = Door()
+    some = Clients(2, Complaints(), door.pause, door.resume)
+    streams = opened(some, 2)
+    some.closed(streams[0])
+    loop.run_until(0.5)
+    assert (door.open, streams[1].closed) == (True, False)
 
 
 def test_what_is_closed_twice_is_gone_once(loop: Loop) -> None:
-    some = Clients(4, Complaints())
+    some = Clients(4, Complaints(), *NO_DOOR)
     (stream,) = opened(some)
     some.closed(stream)
     some.closed(stream)
