@@ -10,10 +10,15 @@ _ksmwatch() {
     case $command:$prev in
         run:--web.listen-address) mapfile -t COMPREPLY < <(true); return ;;
         run:--web.telemetry-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        run:--web.config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        run:--web.systemd-socket) mapfile -t COMPREPLY < <(compgen -W "true false" -- "$cur"); return ;;
         run:--web.user) mapfile -t COMPREPLY < <(true); return ;;
         run:--web.max-requests) mapfile -t COMPREPLY < <(true); return ;;
         run:--web.max-connections) mapfile -t COMPREPLY < <(true); return ;;
+        run:--textfile.directory) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        run:--textfile.interval) mapfile -t COMPREPLY < <(true); return ;;
         run:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        run:--socket-group) mapfile -t COMPREPLY < <(true); return ;;
         run:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
         run:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
         run:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
@@ -68,7 +73,7 @@ _ksmwatch() {
         peers:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     case $command:$cur in
-        run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.user --web.max-requests --web.max-connections --socket --backend --probes --accounts.max --audit.cpu-percent --audit.heal --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --log.level --log.format --config.file" -- "$cur"); return ;;
+        run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.config.file --web.systemd-socket --web.user --web.max-requests --web.max-connections --textfile.directory --textfile.interval --socket --socket-group --backend --probes --accounts.max --audit.cpu-percent --audit.heal --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --log.level --log.format --config.file" -- "$cur"); return ;;
         check:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --plan-only --json --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
         snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
         meminfo:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
