@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ksmwatch.why import Cause, Code, Host, Memory, Process
 
 _HEAD = re.compile(r"^[0-9a-f]+-[0-9a-f]+ ")
 
+_WIDTH = 80
 # To tell whether pages change: so many pages are read twice, of so many processes at most.
 _SAMPLE_PAGES = 512
 _SAMPLE_PROCESSES = 16
@@ -184,4 +186,10 @@ def _text(process: Process | None, causes: list[Cause]) -> str:
         lines += ["", f"{number}. {cause.what}", f"   seen: {evidence}", f"   next: {cause.advice}"]
     if not causes:
         lines += ["", "It has no memory that KSM could merge."]
-    return "\n".join(render.clean(line) for line in lines)
+    return "\n".join(_wrap(render.clean(line)) for line in lines)
+
+
+def _wrap(line: str) -> str:
+    """Below itself, where it is too long for a screen."""
+    indent = " " * (9 if line.startswith(" ") else 3)
+    return textwrap.fill(line, _WIDTH, subsequent_indent=indent, break_long_words=False)

@@ -341,6 +341,10 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     assert out.startswith("KSM and process 7 (seven):\n\n1. ksmd is stopped")
     assert "   seen: run 0\n   next: Start it: echo 1 > /sys/kernel/mm/ksm/run\n" in out
+    assert diagnosis.run(None, as_json=False, proc=proc.path, sys=sys.path) is Exit.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
     assert diagnosis.run(None, as_json=True, proc=proc.path, sys=sys.path) is Exit.OK
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "ksmwatch.why/1"
