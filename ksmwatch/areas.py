@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from ksmwatch.errors import SourceError
-from ksmwatch.exact import PAGE_SIZE, PagemapReader, SmapsReader, choose_reader
+from ksmwatch.exact import (
+    PAGE_SIZE,
+    PagemapReader,
+    SmapsReader,
+    choose_reader,
+    smaps_has_ksm,
+)
 
 _HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ *(.*)$", re.MULTILINE)
 _KSM = re.compile(rb"^KSM: +(\d+) kB$", re.MULTILINE)
@@ -86,9 +92,9 @@ def read_areas(directory: Path, reader: SmapsReader | PagemapReader) -> list[Are
 
 def read_all_areas(pid: int, proc: Path = Path("/proc")) -> list[dict[str, Any]]:
     """Areas of a process with KSM mappings, those with most first. Raises SourceError."""
-    smaps_ksm = "\nKSM:" in (proc / "self/smaps_rollup").read_text()
+    reader = choose_reader(proc, smaps_ksm=smaps_has_ksm(proc))
     try:
-        found = read_areas(proc / str(pid), choose_reader(proc, smaps_ksm=smaps_ksm))
+        found = read_areas(proc / str(pid), reader)
     except (FileNotFoundError, ProcessLookupError):
         raise SourceError(f"There is no process {pid}.") from None
     except OSError as error:

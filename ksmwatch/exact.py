@@ -182,6 +182,11 @@ def honest(frames: Frames, proc: Path) -> bool:
 Reader = SmapsReader | PagemapReader
 
 
+def smaps_has_ksm(proc: Path) -> bool:
+    """Whether smaps_rollup has the `KSM:` line."""
+    return "\nKSM:" in (proc / "self/smaps_rollup").read_text()
+
+
 def choose_reader(proc: Path, *, smaps_ksm: bool) -> Reader:
     """The cheapest reader that tells the truth here. Raises SourceError when there is none."""
     if smaps_ksm:

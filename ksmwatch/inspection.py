@@ -16,7 +16,7 @@ from ksmwatch import render, sources
 from ksmwatch.areas import Area, area_document, read_areas, stray
 from ksmwatch.config import Config
 from ksmwatch.errors import Exit, NoDaemonError, SourceError
-from ksmwatch.exact import choose_reader
+from ksmwatch.exact import choose_reader, smaps_has_ksm
 from ksmwatch.service import fetch
 
 _PROC = Path("/proc")
@@ -44,7 +44,7 @@ class Finding:
 
 def run(pids: list[int], settings: Config, *, as_json: bool) -> Exit:
     """Read the processes and print what was found. Raises SourceError if nothing can be read."""
-    reader = choose_reader(_PROC, smaps_ksm=_smaps_has_ksm())
+    reader = choose_reader(_PROC, smaps_ksm=smaps_has_ksm(_PROC))
     counted = _counted(Path(settings.socket))
     findings, unread = [], []
     for pid in pids or sources.pids(_PROC):
@@ -64,10 +64,6 @@ def run(pids: list[int], settings: Config, *, as_json: bool) -> Exit:
     findings.sort(key=lambda f: (-f.stray, -f.mappings, f.pid))
     print(json.dumps(_document(findings, unread), indent=1) if as_json else _text(findings, unread))
     return Exit.OK
-
-
-def _smaps_has_ksm() -> bool:
-    return "\nKSM:" in (_PROC / "self/smaps_rollup").read_text()
 
 
 def _counted(path: Path) -> dict[int, int]:

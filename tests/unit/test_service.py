@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from ksmwatch import service
+from ksmwatch.areas import read_all_areas
 from ksmwatch.errors import ConfigError, ListenError, NoDaemonError, PrivilegeError
 from ksmwatch.service import Desk, SocketServer, fetch, group_of
 from ksmwatch.snapshot import Snapshot, to_document
@@ -242,6 +244,32 @@ def test_bad_requests(daemon: Daemon, path: Path, line: bytes, error: str) -> No
     assert ask(path, line) == {"error": error}
     # And the next one is served.
     assert fetch(path)["schema"] == "ksmwatch.snapshot/1"
+
+
+@pytest.mark.parametrize("pid", ["7", None, [7], True, -1, 10**30, 4194305])
+def test_areas_of_nobody(daemon: Daemon, path: Path, pid: object) -> None:
+    answer = ask(path, json.dumps({"command": "areas", "pid": pid}).encode() + b"\n")
+    assert list(answer) == ["error"]
+
+
+def test_areas_are_read_now(
+    daemon: Daemon, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "read_all_areas", lambda pid: read_all_areas(pid, tmp_path))
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/smaps_rollup").write_text("Rss: 0 kB\nKSM: 0 kB\n")
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/smaps").write_text(
+        "1000-5000 rw-p 00000000 00:00 0 [heap]\nKSM: 4 kB\nVmFlags: rd mg\n"
+        "6000-9000 rw-p 00000000 00:00 0\nKSM: 8 kB\nVmFlags: rd\n"
+    )
+    found = fetch(path, "areas", pid=7)["areas"]
+    assert [(a["start"], a["mappings"], a["mergeable"], a["name"]) for a in found] == [
+        ("0x6000", 2, False, ""),
+        ("0x1000", 1, True, "[heap]"),
+    ]
+    with pytest.raises(NoDaemonError, match="There is no process 8"):
+        fetch(path, "areas", pid=8)
 
 
 def test_a_second_daemon_is_refused(daemon: Daemon, path: Path) -> None:
