@@ -15,10 +15,6 @@ from tests.workload import Workload
 pytestmark = pytest.mark.once
 
 PAGES = 3001
-UNPRIVILEGED = (
-    *("prlimit", "--memlock=unlimited", "setpriv", "--reuid=54321", "--regid=54321"),
-    "--clear-groups",
-)
 
 
 @pytest.fixture
@@ -68,20 +64,14 @@ def huge_pages() -> Iterator[None]:
 def test_memory_that_ksm_cannot_take(ksm: Ksm, load: Workload, huge_pages: None) -> None:
     """All of it is offered, as far as the kernel takes the offer."""
     huge, special = load.spawn("huge"), load.spawn("special")
-    # Of root nothing is accounted.
-    pinned = load.spawn("pinned", UNPRIVILEGED)
     huge.tell("map", "heap", 4 * 512, "hugetlb")
     huge.fill("heap", 0, 4 * 512, seed=1)
     special.tell("ring", "heap", PAGES)
-    pinned.map("heap", PAGES)
-    pinned.fill("heap", 0, PAGES, seed=1)
-    pinned.tell("pin", "heap", 0, PAGES)
-    for each, pages in ((huge, 4 * 512), (special, PAGES), (pinned, PAGES)):
+    for each, pages in ((huge, 4 * 512), (special, PAGES)):
         each.madvise("heap", 0, pages, "mergeable")
     ksm.merge_all(stop=False)
     assert why(huge.pid)[0] == "hugetlb"
     assert why(special.pid)[0] == "special"
-    assert why(pinned.pid)[0] == "pinned"
 
 
 def test_locked_memory_is_no_cause(ksm: Ksm, load: Workload) -> None:
