@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests import provoke
+from tests.alerts.conftest import RULES
 from tests.alerts.crowd import Crowd
 from tests.alerts.station import DEADLINE_SECONDS, Station, Watched
+from tests.fleet.guest import place
 from tests.kernel.daemon import Daemon, free_port
 from tests.kernel.test_lifecycle import mergeable
 from tests.kernel.test_repair import MERGED, PINS, change_account, take_off
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.timeout(900)
 KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
 HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 HUGE = 2 << 20
+PEERS = RULES.with_name("peers-textfile")
 PINNED = f"--state.pin-path={PINS}"
 # So old a daemon must be before its losses count.
 GROWN_UP_SECONDS = 36
@@ -62,6 +65,26 @@ def another(station: Station, instance: str, *options: str) -> Iterator[Watched]
             yield seen
         station.forget(instance)
         daemon.stop()
+
+
+@contextmanager
+def node_exporter(directory: Path) -> Iterator[int]:
+    """The real one, which serves text files; yields its port."""
+    port = free_port()
+    server = subprocess.Popen(
+        [
+            program("prometheus-node-exporter", "prometheus-node-exporter"),
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+            *("--collector.disable-defaults", "--collector.textfile"),
+            f"--collector.textfile.directory={directory}",
+        ]
+    )
+    try:
+        yield port
+    finally:
+        server.kill()
+        server.wait()
 
 
 # ---- KSM ----
@@ -168,6 +191,29 @@ def test_a_limit_of_sharing_that_was_reached(seen: Watched) -> None:
         seen.resolves("KsmMaxPageSharingReached")
 
 
+def test_pages_that_two_tenants_have_in_common(
+    station: Station, host: Daemon, ksm: Ksm, tmp_path: Path
+) -> None:
+    def read() -> None:
+        file = str(tmp_path / "peers.prom")
+        subprocess.run([PEERS, file, f"--socket={host.socket}"], check=True)
+
+    with Workload() as load, node_exporter(tmp_path) as port:
+        for name in ("web", "db"):
+            place(
+                mergeable(load, name, 211).pid, f"machine.slice/machine-qemu\\x2d1\\x2d{name}.scope"
+            )
+        ksm.merge_all()
+        read()
+        with Watched(station, "shared") as seen:
+            station.watch("shared", port)
+            seen.fires("KsmSharedAcrossTenants")
+            ksm.unmerge()
+            read()
+            seen.resolves("KsmSharedAcrossTenants")
+            station.forget("shared")
+
+
 # ---- the daemon ----
 
 
@@ -180,26 +226,6 @@ def test_a_daemon_that_was_killed(station: Station, ksm: Ksm) -> None:
             station.watch("down", successor.port)
             seen.resolves("KsmwatchDown")
             station.forget("down")
-
-
-@contextmanager
-def node_exporter(directory: Path) -> Iterator[int]:
-    """The real one, which serves text files; yields its port."""
-    port = free_port()
-    server = subprocess.Popen(
-        [
-            program("prometheus-node-exporter", "prometheus-node-exporter"),
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--log.level=error",
-            *("--collector.disable-defaults", "--collector.textfile"),
-            f"--collector.textfile.directory={directory}",
-        ]
-    )
-    try:
-        yield port
-    finally:
-        server.kill()
-        server.wait()
 
 
 def test_numbers_that_nobody_renews(
