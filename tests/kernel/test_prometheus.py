@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import oracle, provoke
+from tests import oracle
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
-from tests.panels import queries
 from tests.prometheus import program, prometheus, query
 from tests.workload import Workload
 
@@ -87,33 +85,3 @@ def test_promtool_has_nothing_to_complain_about(daemon: Daemon, ksm: Ksm) -> Non
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")
-
-
-def test_every_panel_of_the_dashboards_has_data(ksm: Ksm, tmp_path: Path) -> None:
-    options = ("--audit.cpu-percent=20", "--metrics.processes=true")
-    with Daemon(*options) as daemon, Workload() as load:
-        config = CONFIG.format(port=daemon.port)
-        with prometheus(config, tmp_path) as port:
-            # A KSM page in an area that is not mergeable, or some panels would rightly be empty.
-            left = provoke.not_mergeable(load, ksm, pages=601)
-            ksm.start()
-            process = next(p for p in daemon.snapshot()["processes"] if p["pid"] == left.parent.pid)
-            asked = queries(
-                {
-                    "$__rate_interval": "15s",
-                    "$__range": "1m",
-                    "$job": "ksmwatch",
-                    "$instance": f"127.0.0.1:{daemon.port}",
-                    "$pid": str(left.parent.pid),
-                    "$owner": process["owner"]["id"],
-                    "$top": "10",
-                }
-            )
-            deadline = time.monotonic() + _DEADLINE_SECONDS
-            for written in itertools.count():
-                # Who loses mappings is only shown while somebody does.
-                left.parent.write("heap", written, 1)
-                empty = [where for where, text in asked.items() if not query(port, text)]
-                if not empty:
-                    break
-                assert time.monotonic() < deadline, empty
