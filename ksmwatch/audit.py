@@ -25,7 +25,7 @@ class Policy:
     `share`: of one core, for the audit. Without `heal` nobody's, and what is in doubt stays so.
     """
 
-    share: float = 0.005
+    share: float = 0.001
     heal: bool = True
 
     @classmethod

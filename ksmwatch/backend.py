@@ -48,7 +48,7 @@ class ProbeState:
 
 @dataclass(frozen=True)
 class MapState:
-    """Fill and size of the account map. `memory` in bytes.
+    """Fill at the last look at all counts, and size of the account map. `memory` in bytes.
 
     `kept`: maps and attachments outlive the daemon. `adopted`: an earlier daemon made them.
     """
@@ -83,15 +83,15 @@ class AuditState:
         return self.surplus + self.missing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What exact reads have said about a process.
 
-    `read_age`: seconds since the last one, None for never. `stray`: areas with KSM mappings
-    that are not mergeable; None until areas were looked at.
+    `read_at`: when the last one was, on the monotonic clock, None for never. `stray`: areas with
+    KSM mappings that are not mergeable; None until areas were looked at.
     """
 
-    read_age: float | None = None
+    read_at: float | None = None
     stray: tuple[Area, ...] | None = None
 
 
@@ -120,10 +120,13 @@ class Backend(Protocol):
         """Make the counts as good as the budget allows, before a snapshot."""
 
     def counts(self) -> list[Count]:
-        """Counts of all address spaces with a history of KSM mappings."""
+        """Counts of all address spaces with a history of KSM mappings.
+
+        What has not changed since the last call is the same object.
+        """
 
     def evidence(self, count: Count) -> Evidence:
-        """What exact reads have said about the process."""
+        """What exact reads have said about the process; the same object until the next one."""
 
     def totals(self) -> dict[str, int]:
         """Host-wide totals by name; empty where events are not seen."""

@@ -7,7 +7,6 @@ without a dot is a key at the top. Flags win over the file.
 from __future__ import annotations
 
 import argparse
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -288,9 +287,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "audit.cpu-percent",
-        0.5,
+        0.1,
         _number(0, 100),
-        "for reading page tables (default 0.5; 0: never)",
+        "for reading page tables (default 0.1; 0: never)",
         more="In percent of a core: counts are compared with page tables, and healed.",
         reloads=True,
     ),
@@ -439,6 +438,9 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def read_file(path: Path) -> dict[str, Any]:
     """The settings of a TOML file by flag name. Raises ConfigError for what it does not know."""
+    # Here: it takes ten milliseconds of every start, and most have no file.
+    import tomllib
+
     try:
         table = tomllib.loads(path.read_text())
     except OSError as error:

@@ -143,6 +143,14 @@ def levels(cgroup: str | None) -> list[str]:
     return found
 
 
+def _by_cgroup(processes: Iterable[Consumer]) -> dict[tuple[Key, str | None], int]:
+    pages: dict[tuple[Key, str | None], int] = defaultdict(int)
+    for process in processes:
+        amount = process.mappings + (process.zero_pages or 0)
+        pages[process.owner.key, process.cgroup] += amount
+    return pages
+
+
 def limits(processes: Iterable[Consumer], left: Mapping[str, int]) -> dict[Key, Limit]:
     """For each owner the limit that is exceeded by most, or has least to spare.
 
@@ -150,11 +158,10 @@ def limits(processes: Iterable[Consumer], left: Mapping[str, int]) -> dict[Key, 
     in it.
     """
     pages: dict[tuple[Key, str], int] = defaultdict(int)
-    for process in processes:
-        for level in levels(process.cgroup):
+    for (key, cgroup), amount in _by_cgroup(processes if left else ()).items():
+        for level in levels(cgroup):
             if level in left:
-                amount = process.mappings + (process.zero_pages or 0)
-                pages[process.owner.key, level] += amount
+                pages[key, level] += amount
     found: dict[Key, Limit] = {}
     for (key, level), amount in sorted(pages.items()):
         limit = Limit(level, amount * PAGE_SIZE, left[level])

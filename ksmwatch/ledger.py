@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ksmwatch.records import Account, Baseline, Migrations
@@ -11,7 +11,7 @@ from ksmwatch.records import Account, Baseline, Migrations
 NANOSECONDS_PER_TICK = 10_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Count:
     """The number of KSM mappings of one mm, in pages, and whether it is known to be right.
 
@@ -48,11 +48,25 @@ def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
     )
 
 
-def counts(
-    accounts: Iterable[tuple[int, Account]], baselines: Mapping[int, Baseline]
-) -> list[Count]:
-    """What all accounts say."""
-    return [count(mm, account, baselines.get(mm)) for mm, account in accounts]
+class Ledger:
+    """Counts of all accounts. What has not changed since the last look is not counted again."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Account, Baseline | None, Count]] = {}
+
+    def counts(
+        self, accounts: Mapping[int, Account], baselines: Mapping[int, Baseline]
+    ) -> list[Count]:
+        """What all accounts say; of the same account and baseline objects the same count."""
+        before, known = self._known, {}
+        for mm, account in accounts.items():
+            baseline = baselines.get(mm)
+            entry = before.get(mm)
+            if entry is None or entry[0] is not account or entry[1] is not baseline:
+                entry = account, baseline, count(mm, account, baseline)
+            known[mm] = entry
+        self._known = known
+        return [each for _, _, each in known.values()]
 
 
 def settle(account: Account, mappings: int) -> Baseline:

@@ -296,15 +296,19 @@ class Map:
             last = result < 0
             if last and ct.get_errno() != errno.ENOENT:
                 _checked(result, "map batch lookup")
-            for i in range(count.value):
-                yield _slot(keys, i, self.key_size), _slot(values, i, self.value_size)
+            yield from zip(
+                _slots(keys, count.value, self.key_size),
+                _slots(values, count.value, self.value_size),
+                strict=True,
+            )
             if last:
                 return
             start = cursor
 
 
-def _slot(buffer: ct.Array[ct.c_char], index: int, size: int) -> bytes:
-    return ct.string_at(ct.addressof(buffer) + index * size, size)
+def _slots(buffer: ct.Array[ct.c_char], count: int, size: int) -> Iterator[bytes]:
+    data = ct.string_at(buffer, count * size)
+    return (slot for (slot,) in struct.iter_unpack(f"{size}s", data))
 
 
 class ProgInfo(ct.Structure):

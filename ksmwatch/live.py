@@ -21,7 +21,7 @@ from ksmwatch.config import Config
 from ksmwatch.events import Mechanism
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.keep import Keep, Nowhere
-from ksmwatch.ledger import Count, counts
+from ksmwatch.ledger import Count, Ledger
 from ksmwatch.loader import Loaded
 from ksmwatch.log import logger
 from ksmwatch.maps import Maps
@@ -62,6 +62,7 @@ class Live:
         sys: Path = Path("/sys"),
     ) -> None:
         self.maps = Maps(loaded)
+        self._ledger = Ledger()
         self.plan = plan
         self.losses: Counter[str] = Counter()
         self._programs = loaded.programs
@@ -227,7 +228,7 @@ class Live:
         return not empty and self.reader.alive(count.pid, count.start_ticks)
 
     def _forget_accounts(self) -> None:
-        for mm, _ in list(self.maps.accounts()):
+        for mm in self.maps.accounts():
             self.maps.close_account(mm)
 
     def _control(self, *, doubt: bool, asleep: bool = False) -> None:
@@ -400,8 +401,8 @@ class Live:
         for each in self.counts():
             if not budget.left():
                 return
-            age = self.reader.evidence(each).read_age
-            if each.mappings and each.pid and (age is None or age > self.run.state.age):
+            at = self.reader.evidence(each).read_at
+            if each.mappings and each.pid and (at is None or at < self.run.state.since):
                 self.reader.read(each.pid)
                 self.reader.read_areas(each.pid, each.account, each.mappings)
 
@@ -417,9 +418,11 @@ class Live:
         # Baselines first: an account is only ever settled after it was opened, so a baseline
         # that is missed here leaves a count in doubt, never wrongly exact.
         baselines = self.maps.baselines()
-        found = counts(self.maps.accounts(), baselines)
+        found = self._ledger.counts(self.maps.accounts(), baselines)
         self.reader.forget_others({each.account for each in found})
         unverified = self.reader.unverified
+        if not unverified:
+            return found
         return [
             replace(each, exact=False) if each.account in unverified else each for each in found
         ]
@@ -429,7 +432,7 @@ class Live:
 
         What is wrong then is explained by `why`; without that it is drift.
         """
-        self.reader.unverified = {account.id: why for _, account in self.maps.accounts()}
+        self.reader.unverified = {account.id: why for account in self.maps.accounts().values()}
         self.reader.unsettled = True
 
     def settle_doubts(self, budget: Budget) -> None:
@@ -503,7 +506,7 @@ class Live:
     def map_state(self) -> MapState:
         """How full the account map is."""
         return MapState(
-            accounts=sum(1 for _ in self.maps.accounts()),
+            accounts=self.maps.filled,
             limit=self.maps.limit,
             memory=self.maps.memory_bytes(),
             kept=self._keep.works and not self._attached.unkept,

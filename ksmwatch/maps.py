@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from ksmwatch import libbpf
 from ksmwatch.loader import Loaded, LoadedMap
 from ksmwatch.records import Account, Baseline, Control, Migrations, Movement, Opened, Record, Total
 
+_T = TypeVar("_T")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _ZERO = _U32.pack(0)
@@ -25,6 +27,30 @@ def _text(comm: bytes) -> str:
     return comm.split(b"\0", 1)[0].decode(errors="replace")
 
 
+class _Table(Generic[_T]):
+    """All records of a hash map by mm. One that has not changed is the same object as before."""
+
+    def __init__(self, table: libbpf.Map, unpack: Callable[[bytes], _T]) -> None:
+        self._map = table
+        self._unpack = unpack
+        self._seen: dict[bytes, tuple[bytes, int, _T]] = {}
+
+    def read(self) -> dict[int, _T]:
+        """The records as they are now."""
+        before, seen = self._seen, {}
+        for key, data in self._map.items():
+            known = before.get(key)
+            if known is None or known[0] != data:
+                known = data, _U64.unpack(key)[0], self._unpack(data)
+            seen[key] = known
+        self._seen = seen
+        return {mm: record for _, mm, record in seen.values()}
+
+    def __len__(self) -> int:
+        """How many there were at the last reading."""
+        return len(self._seen)
+
+
 class Maps:
     """The maps that the programs and the daemon share."""
 
@@ -36,6 +62,8 @@ class Maps:
         self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
         self._baselines = _map(maps["baselines"])
         self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
+        self._all_accounts = _Table(self._accounts, self._unpack)
+        self._all_baselines = _Table(self._baselines, self._unpack_baseline)
         self._controls = _map(maps["controls"])
         self._control = Record(maps["controls"].value_size, maps["controls"].fields)
         self._migrations = _map(maps["migrations"])
@@ -54,15 +82,22 @@ class Maps:
         data = self._accounts.get(_U64.pack(mm))
         return None if data is None else self._unpack(data)
 
-    def accounts(self) -> Iterator[tuple[int, Account]]:
-        """All accounts, with the address of the mm."""
-        for key, data in self._accounts.items():
-            yield _U64.unpack(key)[0], self._unpack(data)
+    def accounts(self) -> dict[int, Account]:
+        """All accounts by mm; the same objects as before where nothing moved."""
+        return self._all_accounts.read()
+
+    @property
+    def filled(self) -> int:
+        """How many accounts there were at the last call of `accounts`."""
+        return len(self._all_accounts)
 
     def _unpack(self, data: bytes) -> Account:
         members = self._account.unpack(data)
         del members["unused"]
         return Account(comm=_text(members.pop("comm")), **members)
+
+    def _unpack_baseline(self, data: bytes) -> Baseline:
+        return Baseline(**self._baseline.unpack(data))
 
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account that no event has opened yet; False when one has just done so."""
@@ -84,14 +119,11 @@ class Maps:
     def baseline(self, mm: int) -> Baseline | None:
         """What was last read exactly for this mm."""
         data = self._baselines.get(_U64.pack(mm))
-        return None if data is None else Baseline(**self._baseline.unpack(data))
+        return None if data is None else self._unpack_baseline(data)
 
     def baselines(self) -> dict[int, Baseline]:
-        """All baselines by mm."""
-        return {
-            _U64.unpack(key)[0]: Baseline(**self._baseline.unpack(data))
-            for key, data in self._baselines.items()
-        }
+        """All baselines by mm; the same objects as before where nothing changed."""
+        return self._all_baselines.read()
 
     def put_baseline(self, mm: int, baseline: Baseline) -> None:
         """Record an exact read."""

@@ -154,7 +154,8 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_owner_kernel_merging_pages",
         "gauge",
-        "The kernel's own number of the owner, in pages: ksm_merging_pages of its processes.",
+        "The kernel's own number of the owner, in pages: ksm_merging_pages of its processes. As "
+        "old as ksmwatch_kernel_process_age_seconds.",
         _OWNER,
     ),
     Spec(
@@ -222,7 +223,8 @@ CATALOGUE: tuple[Spec, ...] = (
         "ksmwatch_process_kernel_merging_pages",
         "gauge",
         "The kernel's own number of the process, in pages: ksm_merging_pages of "
-        "/proc/PID/ksm_stat. Wrong after writes, unmaps and forks until ksmd comes by.",
+        "/proc/PID/ksm_stat. Wrong after writes, unmaps and forks until ksmd comes by. As old as "
+        "ksmwatch_kernel_process_age_seconds.",
         ("pid", "comm"),
     ),
     Spec(
@@ -245,6 +247,13 @@ CATALOGUE: tuple[Spec, ...] = (
         "no fault), and after run=2 unmerging, unverified (not read since) or left: the kernel "
         "left them behind for good.",
         ("kind",),
+    ),
+    Spec(
+        "ksmwatch_kernel_process_age_seconds",
+        "gauge",
+        "How old the oldest of the kernel's numbers by process and owner is. For each snapshot "
+        "those are read that have probably changed, for at most 10 ms, and others for at most 2 "
+        "ms.",
     ),
     Spec(
         "ksmwatch_kernel_run_age_seconds",
@@ -497,6 +506,7 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample
         [(("exact",), len(s.processes) - s.estimated), (("estimated",), s.estimated)],
     )
     yield "ksmwatch_residue_mappings", [((k.value,), s.residue(k)) for k in Residue]
+    yield "ksmwatch_kernel_process_age_seconds", _one(s.kernel_age)
     yield "ksmwatch_kernel_run_age_seconds", _one(s.run.age)
     if series.owners:
         yield from _owner_samples(s, series.owners)

@@ -22,10 +22,10 @@ from ksmwatch.reconcile import RunWatch
 from ksmwatch.sources import KsmStat
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Seen:
     count: Count
-    at: float
+    evidence: Evidence
 
 
 class Poll:
@@ -107,7 +107,7 @@ class Poll:
         count = Count(
             mm=0, account=0, pid=pid, start_ticks=ticks, mappings=mappings, exact=False, moves=()
         )
-        self._seen[pid] = _Seen(count, self._clock())
+        self._seen[pid] = _Seen(count, Evidence(self._clock()))
 
     def _read(self, directory: Path, stat: KsmStat) -> int:
         if self._reader is None:
@@ -122,7 +122,7 @@ class Poll:
     def evidence(self, count: Count) -> Evidence:
         """When the process was read."""
         seen = self._seen.get(count.pid)
-        return Evidence(None if seen is None else self._clock() - seen.at)
+        return Evidence() if seen is None else seen.evidence
 
     def totals(self) -> dict[str, int]:
         """None: events are not seen."""

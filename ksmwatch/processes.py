@@ -5,6 +5,7 @@ A process is (pid, start time), never a bare pid.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ class Identity:
     name: str
     cgroup: bytes
     owner: Owner
+
+
+@functools.lru_cache(maxsize=4096)
+def _the(owner: Owner) -> Owner:
+    """One object for all owners that are equal: there are fewer owners than processes."""
+    return owner
 
 
 @dataclass(slots=True)
@@ -134,13 +141,12 @@ class ProcessTable:
         """Look who has moved to another cgroup, those first that were not looked at for longest."""
         now = self._clock()
         # In order of when they were looked at.
-        while self._known and budget.left():
-            pid, known = next(iter(self._known.items()))
-            if now < known.at + CGROUP_SECONDS:
+        for pid, known in list(self._known.items()):
+            if now < known.at + CGROUP_SECONDS or not budget.left():
                 return
             if self._has_moved(pid, known.identity):
                 self._forget(pid)
-            else:
+            elif pid in self._known:
                 known.at = now
                 self._known[pid] = self._known.pop(pid)
 
@@ -159,5 +165,5 @@ class ProcessTable:
             uid = sources.read_uid(directory)
         except (OSError, IndexError, ValueError):
             return None
-        owner = owner_of(cmdline, cgroup, comm, uid, self._users)
+        owner = _the(owner_of(cmdline, cgroup, comm, uid, self._users))
         return Identity(ppid, ticks, comm, full_name(pid, comm), cgroup, owner)

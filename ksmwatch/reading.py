@@ -5,7 +5,6 @@ A read settles the account only if no event came between; it heals a count that 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import threading
 import time
@@ -26,6 +25,7 @@ from ksmwatch.records import Account, Migrations, Movement, Opened
 
 # An exact read that events keep disturbing is tried again this often before it is put off.
 _BRACKETS = 5
+_NONE = Evidence()
 
 
 class Outcome(Enum):
@@ -80,15 +80,12 @@ class ProcessReader:
         # by pid.
         self._denied: dict[int, int] = {}
         self._roomless: dict[int, int] = {}
-        # By account: when it was last settled, and its areas that are not mergeable.
-        self._read_at: dict[int, float] = {}
-        self._stray: dict[int, tuple[Area, ...]] = {}
+        # By account, of those that were settled: when, and its areas that are not mergeable.
+        self._evidence: dict[int, Evidence] = {}
 
     def evidence(self, count: Count) -> Evidence:
         """What exact reads have said about the mm."""
-        at = self._read_at.get(count.account)
-        age = None if at is None else time.monotonic() - at
-        return Evidence(age, self._stray.get(count.account))
+        return self._evidence.get(count.account, _NONE)
 
     def read(self, pid: int) -> Outcome:
         """Read one process exactly, and settle its account if no event came between."""
@@ -144,18 +141,20 @@ class ProcessReader:
 
     def read_areas(self, pid: int, account: int, mappings: int) -> None:
         """Look where the KSM mappings of a process are."""
-        if not mappings:
-            self._stray[account] = ()
-            return
-        with contextlib.suppress(OSError):
-            found = areas.read_areas(self._proc / str(pid), self._reader)
-            self._stray[account] = areas.stray(found)
+        stray: tuple[Area, ...] = ()
+        if mappings:
+            try:
+                stray = areas.stray(areas.read_areas(self._proc / str(pid), self._reader))
+            except OSError:
+                return
+        self._evidence[account] = replace(self._evidence.get(account, _NONE), stray=stray)
 
     def forget_others(self, accounts: set[int]) -> None:
         """Drop what is remembered of accounts that are no more."""
-        for remembered in (self._read_at, self._stray, self.unverified):
-            for gone in remembered.keys() - accounts:
-                del remembered[gone]
+        for gone in self._evidence.keys() - accounts:
+            del self._evidence[gone]
+        for gone in self.unverified.keys() - accounts:
+            del self.unverified[gone]
 
     def denied(self) -> int:
         """How many of the processes that could not be read are still there."""
@@ -207,7 +206,8 @@ class ProcessReader:
         if self._maps.account(file.mm) is None:
             # It ended just now, and its baseline would stay for ever.
             self._maps.close_account(file.mm)
-        self._read_at[after.id] = time.monotonic()
+        known = self._evidence.get(after.id, _NONE)
+        self._evidence[after.id] = replace(known, read_at=time.monotonic())
         self.settled = after.id, mappings
         return Outcome.SETTLED
 

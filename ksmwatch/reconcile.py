@@ -29,10 +29,11 @@ class Residue(StrEnum):
 
 @dataclass(frozen=True)
 class RunState:
-    """`run` as last seen, and for how long at least it has been so, in seconds."""
+    """`run` as last seen, since when at least (on the monotonic clock), and its age in seconds."""
 
     run: int | None
     age: float
+    since: float
 
 
 class RunWatch:
@@ -51,14 +52,14 @@ class RunWatch:
     @property
     def state(self) -> RunState:
         """What was seen last."""
-        return RunState(self._run, self._clock() - self._since)
+        return RunState(self._run, self._clock() - self._since, self._since)
 
 
-def residue(state: RunState, pages_shared: int | None, read_age: float | None) -> Residue:
+def residue(state: RunState, pages_shared: int | None, read_at: float | None) -> Residue:
     """What the mappings of a process are.
 
     `pages_shared` is the kernel's count of stable nodes, which `run=2` takes down to 0;
-    `read_age` how many seconds ago the process was last read exactly, None for never.
+    `read_at` when the process was last read exactly, on the monotonic clock, None for never.
     """
     if state.run == STOPPED:
         return Residue.KEPT
@@ -66,7 +67,7 @@ def residue(state: RunState, pages_shared: int | None, read_age: float | None) -
         return Residue.MERGED
     if pages_shared != 0:
         return Residue.UNMERGING
-    if read_age is None or read_age > state.age:
+    if read_at is None or read_at < state.since:
         return Residue.UNVERIFIED
     return Residue.LEFT
 

@@ -28,7 +28,7 @@ from ksmwatch.errors import (
     PrivilegeError,
     SourceError,
 )
-from ksmwatch.snapshot import Snapshot, to_document
+from ksmwatch.snapshot import Snapshot, to_json
 
 _REQUEST_LIMIT = 4096
 _SOCKET_SECONDS = 10.0
@@ -95,24 +95,27 @@ class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """One JSON line in, one JSON line out."""
         with contextlib.suppress(OSError):
-            answer = self._answer(self.rfile.readline(_REQUEST_LIMIT))
-            self.wfile.write(json.dumps(answer).encode() + b"\n")
+            self.wfile.write(self._answer(self.rfile.readline(_REQUEST_LIMIT)) + b"\n")
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    def _answer(self, line: bytes) -> bytes:
         try:
             request = json.loads(line)
             command = request["command"]
         except (ValueError, TypeError, KeyError):
-            return {"error": "A request is one JSON object with a command, on one line."}
+            return _error("A request is one JSON object with a command, on one line.")
         try:
             if command == "snapshot":
-                return to_document(cast(SocketServer, self.server).desk.ask(0))
+                return to_json(cast(SocketServer, self.server).desk.ask(0))
             if command == "areas" and isinstance(request.get("pid"), int):
                 # Page tables are read in this thread: the counts have nothing to do with it.
-                return {"areas": read_all_areas(request["pid"])}
+                return json.dumps({"areas": read_all_areas(request["pid"])}).encode()
         except (NoDaemonError, SourceError) as error:
-            return {"error": str(error)}
-        return {"error": "Commands are snapshot, and areas with a pid."}
+            return _error(str(error))
+        return _error("Commands are snapshot, and areas with a pid.")
+
+
+def _error(sentence: str) -> bytes:
+    return json.dumps({"error": sentence}).encode()
 
 
 class SocketServer(socketserver.ThreadingUnixStreamServer):

@@ -95,7 +95,7 @@ def read_pages_shared(sys: Path) -> int | None:
     return _read_ksm_file(sys, "pages_shared")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KsmStat:
     """/proc/PID/ksm_stat and ksm_merging_pages: ksmd's book-keeping, None where absent."""
 
@@ -117,15 +117,20 @@ def read_ksm_stat(directory: Path) -> KsmStat:
     Both files are empty for a kernel thread.
     Raises OSError when the process is gone or the files are denied.
     """
-    stat = parse_pairs(read_file(f"{directory}/ksm_stat").decode())
-    merging = stat.get("ksm_merging_pages")
-    if stat and merging is None:
-        merging = int(read_file(f"{directory}/ksm_merging_pages") or 0)
+    words = read_file(f"{directory}/ksm_stat").split()
+    stat = dict(zip(words[::2], words[1::2], strict=False))
+    if stat and b"ksm_merging_pages" not in stat:
+        stat[b"ksm_merging_pages"] = read_file(f"{directory}/ksm_merging_pages") or b"0"
     return KsmStat(
-        stat.get("ksm_rmap_items"),
-        merging,
-        stat.get("ksm_zero_pages"),
-        stat.get("ksm_process_profit"),
+        *(
+            int(stat[name]) if name in stat else None
+            for name in (
+                b"ksm_rmap_items",
+                b"ksm_merging_pages",
+                b"ksm_zero_pages",
+                b"ksm_process_profit",
+            )
+        )
     )
 
 

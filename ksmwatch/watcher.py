@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ksmwatch import __version__, adopt, sources
 from ksmwatch.attach import AttachError
 from ksmwatch.audit import Policy
 from ksmwatch.backend import AuditState, Backend, Budget, Evidence, MapState, Mode, ProbeState
+from ksmwatch.books import Book, Books
 from ksmwatch.config import Config
 from ksmwatch.connector import Subscription
 from ksmwatch.errors import NoLiveError, SourceError
@@ -27,8 +29,8 @@ from ksmwatch.metrics import LOSSES
 from ksmwatch.owners import UNKNOWN
 from ksmwatch.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags
 from ksmwatch.poll import Poll
-from ksmwatch.processes import ProcessTable
-from ksmwatch.reconcile import RunWatch, events, residue
+from ksmwatch.processes import Identity, ProcessTable
+from ksmwatch.reconcile import Residue, RunWatch, events, residue
 from ksmwatch.rollup import Turnover
 from ksmwatch.snapshot import Confidence, Process, Snapshot
 from ksmwatch.systemd import Manager
@@ -228,7 +230,9 @@ def one_for_each(processes: Iterable[Process]) -> Iterable[Process]:
     found: dict[tuple[int, int], Process] = {}
     for process in processes:
         key = process.pid, process.start_time
-        found[key] = _together(found[key], process) if key in found else process
+        other = found.setdefault(key, process)
+        if other is not process:
+            found[key] = _together(other, process)
     return found.values()
 
 
@@ -242,6 +246,38 @@ def _together(a: Process, b: Process) -> Process:
         movements=tuple(map(sum, zip(a.movements, b.movements, strict=True))),
         stray=stray,
     )
+
+
+class _Sources(NamedTuple):
+    """What a process of a snapshot is made from. Equal: the process is the same, too."""
+
+    counted: Count
+    identity: Identity
+    book: Book
+    evidence: Evidence
+    residue: Residue
+
+    def process(self) -> Process:
+        """All of it in one."""
+        identity = self.identity
+        return Process(
+            pid=self.counted.pid,
+            start_time=identity.start_ticks,
+            ppid=identity.ppid,
+            comm=identity.comm,
+            name=identity.name,
+            owner=identity.owner,
+            cgroup=sources.unified_path(identity.cgroup),
+            mappings=self.counted.mappings,
+            confidence=Confidence.EXACT if self.counted.exact else Confidence.ESTIMATED,
+            movements=self.counted.moves,
+            kernel_merging_pages=self.book.merging_pages,
+            zero_pages=self.book.zero_pages,
+            kernel_at=self.book.at,
+            read_at=self.evidence.read_at,
+            stray=self.evidence.stray,
+            residue=self.residue,
+        )
 
 
 class Watcher:
@@ -269,6 +305,9 @@ class Watcher:
         self._sys = sys
         self._ksmd = sources.Ksmd(proc)
         self._turnover = Turnover()
+        self._books = Books(proc)
+        # Of the last snapshot, by account.
+        self._made: dict[tuple[int, int, int], tuple[_Sources, Process]] = {}
         # Ours before the kernel's here, after it in a snapshot: what comes between is then no
         # attempt that nobody answered.
         totals = backend.totals()
@@ -309,16 +348,16 @@ class Watcher:
     def snapshot(self, seconds: float) -> Snapshot:
         """The state now, after settling doubts for at most so many seconds."""
         began = time.monotonic()
-        budget = Budget(seconds)
-        self.backend.refresh(budget)
+        self.backend.refresh(Budget(seconds))
         self._catch_up()
         self._table.look_again(Budget(_CGROUP_BUDGET_SECONDS))
         numbers = sources.read_numbers(self._proc, self._sys, self._ksmd)
         self.losses["sources_unreadable"] += len(numbers.failures)
         shared = (numbers.ksm or {}).get("pages_shared")
+        counts = self.backend.counts()
+        self._books.update(counts, (numbers.ksm or {}).get("pages_scanned"))
         processes, unnamed, moves = [], [], []
-        for count in self.backend.counts():
-            process = self._process(count, shared)
+        for count, process in self._name(counts, shared):
             if process is not None:
                 processes.append(process)
             else:
@@ -330,6 +369,7 @@ class Watcher:
         happened = events(numbers.vmstat, totals)
         return Snapshot(
             time=time.time(),
+            clock=began,
             duration=time.monotonic() - began,
             version=__version__,
             kernel=self._facts.release,
@@ -353,8 +393,8 @@ class Watcher:
 
     def _rooms(self, processes: list[Process]) -> dict[str, int]:
         """What cgroups of processes with KSM pages have left, of those with a limit."""
-        sharing = [p for p in processes if p.mappings or p.zero_pages]
-        paths = {path for p in sharing for path in levels(p.cgroup)}
+        cgroups = {p.cgroup for p in processes if p.mappings or p.zero_pages}
+        paths = {path for cgroup in cgroups for path in levels(cgroup)}
         rooms = {path: sources.read_room(self._sys, path) for path in paths}
         return {path: room for path, room in rooms.items() if room is not None}
 
@@ -363,30 +403,26 @@ class Watcher:
         seen = self.losses + self.backend.losses
         return {kind: seen[kind] + totals.get(kind, 0) for kind in sorted({*LOSSES, *seen})}
 
-    def _process(self, count: Count, pages_shared: int | None) -> Process | None:
-        """A count with its process's names; None when no process has that mm any more."""
-        pid, identity = count.pid, self._table.identify(count.pid)
-        if identity is None or identity.start_ticks != count.start_ticks:
-            return None
-        try:
-            stat = sources.read_ksm_stat(self._proc / str(pid))
-        except (OSError, ValueError):
-            stat = sources.KsmStat(None, None, None, None)
-        evidence = self.backend.evidence(count)
-        return Process(
-            pid=pid,
-            start_time=identity.start_ticks,
-            ppid=identity.ppid,
-            comm=identity.comm,
-            name=identity.name,
-            owner=identity.owner,
-            cgroup=sources.unified_path(identity.cgroup),
-            mappings=count.mappings,
-            confidence=Confidence.EXACT if count.exact else Confidence.ESTIMATED,
-            movements=count.moves,
-            kernel_merging_pages=stat.merging_pages,
-            zero_pages=stat.zero_pages,
-            read_age=evidence.read_age,
-            stray=evidence.stray,
-            residue=residue(self.backend.run.state, pages_shared, evidence.read_age),
-        )
+    def _name(
+        self, counts: Iterable[Count], pages_shared: int | None
+    ) -> list[tuple[Count, Process | None]]:
+        """Each count with its process; None when no process has that mm any more."""
+        run = self.backend.run.state
+        before, self._made = self._made, {}
+        named: list[tuple[Count, Process | None]] = []
+        for count in counts:
+            identity = self._table.identify(count.pid)
+            if identity is None or identity.start_ticks != count.start_ticks:
+                named.append((count, None))
+                continue
+            evidence = self.backend.evidence(count)
+            kind = residue(run, pages_shared, evidence.read_at)
+            found = _Sources(count, identity, self._books.of(count), evidence, kind)
+            key = count.mm, count.account, count.pid
+            known = before.get(key)
+            # Mostly they are the same objects, which is seen at once.
+            if known is None or known[0] != found:
+                known = found, found.process()
+            self._made[key] = known
+            named.append((count, known[1]))
+        return named

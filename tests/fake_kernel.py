@@ -44,14 +44,16 @@ class FakeMaps:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.closed = False
+        self.filled = 0
 
     def account(self, mm: int) -> Account | None:
         """The account of one mm."""
         return self._kernel.accounts.get(mm)
 
-    def accounts(self) -> Iterator[tuple[int, Account]]:
+    def accounts(self) -> dict[int, Account]:
         """All accounts."""
-        yield from list(self._kernel.accounts.items())
+        self.filled = len(self._kernel.accounts)
+        return dict(self._kernel.accounts)
 
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account unless there is one."""

@@ -34,7 +34,8 @@ def process(**changes: Any) -> Process:
         "movements": (80, 10, 5, 25, 19, 1),
         "kernel_merging_pages": 110,
         "zero_pages": 8,
-        "read_age": 2.5,
+        "kernel_at": 5000.0 - 1.5,
+        "read_at": 5000.0 - 2.5,
         "stray": (STRAY,),
         "residue": Residue.MERGED,
     }
@@ -46,6 +47,7 @@ def snapshot(**changes: Any) -> Snapshot:
     kinds = [*Movement, *Total]
     values: dict[str, Any] = {
         "time": 1700000000.5,
+        "clock": 5000.0,
         "duration": 0.25,
         "version": "0.1.0",
         "kernel": "7.3.9-test",
@@ -65,7 +67,7 @@ def snapshot(**changes: Any) -> Snapshot:
             ProbeState("merge", "fentry", "try_to_merge_one_page", attached=True, missed=7),
         ),
         "map_state": MapState(accounts=1, limit=65536, memory=8388608, kept=True, adopted=False),
-        "run": RunState(1, 30.0),
+        "run": RunState(1, 30.0, 4970.0),
         "audit": AuditState(
             reads=12,
             rounds=3,
@@ -131,6 +133,6 @@ def nothing() -> Snapshot:
         doubt=None,
         processes=(),
         numbers=numbers(ksm=None),
-        run=RunState(None, 0.0),
+        run=RunState(None, 0.0, 5000.0),
         asleep=True,
     )

@@ -30,7 +30,7 @@ ORDER = (
     *("records", "loader", "systemd", "keep", "adopt", "attach", "maps"),
     *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
     *("reading", "live", "poll"),
-    *("owners", "connector", "processes", "rollup", "forecast", "snapshot"),
+    *("owners", "connector", "processes", "books", "rollup", "forecast", "snapshot"),
     *(
         "front.__init__",
         "front.complaints",

@@ -35,7 +35,7 @@ def test_defaults() -> None:
         backend="auto",
         probes="auto",
         accounts_max=65536,
-        audit_cpu_percent=0.5,
+        audit_cpu_percent=0.1,
         audit_heal=True,
         owners_top=50,
         metrics_processes=False,
@@ -66,7 +66,7 @@ def test_flags_over_file_over_defaults(tmp_path: Path) -> None:
     assert made.web_telemetry_path == "/ksm"
     assert made.poll_interval == 2.0
     assert made.log_level == "debug"
-    assert made.audit_cpu_percent == 0.5
+    assert made.audit_cpu_percent == 0.1
 
 
 def test_addresses_are_repeatable_as_flags_and_a_list_in_the_file(tmp_path: Path) -> None:

@@ -181,6 +181,17 @@ def test_symbols_are_counted_and_those_of_modules_are_not_taken(root: Path) -> N
     assert read_facts(root).symbols == {"__mmdrop": 1, "break_cow": 2}
 
 
+def test_symbols_are_found_at_the_seams_of_pieces(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {"__mmdrop": 1, "mm_access": 1}
+    lines = [f"ffffffff810000{n}0 T {name}\n" for n, name in enumerate(whole)]
+    write(root / "proc/kallsyms", "".join(lines))
+    assert read_facts(root).symbols == whole
+    monkeypatch.setattr(facts, "_KALLSYMS_PIECE", 7)
+    assert read_facts(root).symbols == whole
+
+
 def test_unreadable_kallsyms_is_told_from_a_kernel_without_the_functions(root: Path) -> None:
     # A directory cannot be read by anybody, root included.
     (root / "proc/kallsyms").mkdir()
@@ -284,15 +295,25 @@ def test_no_libbpf_is_a_fact_with_its_reason(root: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("origin", "version"), [("/usr/lib/python3/bcc/__init__.py", "9.9"), (None, None)]
+    ("text", "version"), [("__version__ = '9.9+x'\n", "9.9+x"), ("", "unknown"), (None, "unknown")]
 )
 def test_bcc_is_found_without_being_imported(
-    root: Path, monkeypatch: pytest.MonkeyPatch, origin: str | None, version: str | None
+    root: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, version: str
 ) -> None:
-    # Without an origin it is a directory that an uninstalled package left behind.
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=origin))
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "9.9")
+    package = root / "bcc"
+    package.mkdir()
+    if text is not None:
+        (package / "version.py").write_text(text)
+    found = SimpleNamespace(origin=str(package / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     assert read_facts(root).bcc == version
+
+
+def test_what_an_uninstalled_bcc_left_behind_is_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=None))
+    assert read_facts(root).bcc is None
 
 
 # ---- JSON ----

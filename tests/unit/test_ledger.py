@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.ledger import base_of, count, counts, settle, stood_still
+from ksmwatch.ledger import Ledger, base_of, count, settle, stood_still
 from ksmwatch.records import Account, Baseline
 
 MM = 0xFFFF888000000000
@@ -69,13 +69,26 @@ def test_a_negative_count_is_not_clamped() -> None:
 
 
 def test_counts_takes_each_account_with_its_own_baseline() -> None:
-    accounts = [(1, account(id=1)), (2, account(id=2)), (3, account(id=3, doubts=1))]
-    found = counts(accounts, {1: Baseline(1, 10, 0), 3: Baseline(3, 30, 1)})
+    accounts = {1: account(id=1), 2: account(id=2), 3: account(id=3, doubts=1)}
+    found = Ledger().counts(accounts, {1: Baseline(1, 10, 0), 3: Baseline(3, 30, 1)})
     assert [(c.mm, c.mappings, c.exact) for c in found] == [
         (1, 22, True),
         (2, 12, True),
         (3, 42, True),
     ]
+
+
+def test_what_has_not_changed_is_the_same_count() -> None:
+    ledger = Ledger()
+    accounts = {n: account(id=n) for n in (1, 2, 3)}
+    baselines = {2: Baseline(2, 10, 0), 3: Baseline(3, 30, 0)}
+    before = ledger.counts(accounts, baselines)
+    assert all(a is b for a, b in zip(before, ledger.counts(accounts, baselines), strict=True))
+    # One moves, one is read, one goes, one comes.
+    changed = {1: account(id=1), 2: account(id=2, moves=(5, 0, 0, 0, 1, 0)), 4: account(id=4)}
+    after = ledger.counts({**changed, 1: accounts[1]}, {1: Baseline(1, 1, 0), 2: baselines[2]})
+    assert [(c.mm, c.mappings) for c in after] == [(1, 13), (2, 14), (4, 12)]
+    assert ledger.counts({1: accounts[1]}, {})[0] == before[0]
 
 
 @given(moves=moves, doubts=st.integers(0, 2**40), read=st.integers(0, 2**40), more=moves)

@@ -508,17 +508,17 @@ def test_hooks_that_cannot_be_attached_any_more_are_a_loss_and_a_doubt(
 # ---- evidence ----
 
 
-def test_the_age_of_a_read_grows_and_is_forgotten_with_the_account(
-    kernel: Kernel, started: Live
-) -> None:
+def test_when_it_was_read_is_forgotten_with_the_account(kernel: Kernel, started: Live) -> None:
     kernel.move(kernel.users[20], 1)
-    assert started.evidence(of(started, 20)).read_age is None
+    assert started.evidence(of(started, 20)).read_at is None
+    read = kernel.clock.now
     kernel.clock.now += 12
     count = of(started, 10)
-    assert started.evidence(count).read_age == 12
+    assert started.evidence(count).read_at == read
+    assert started.evidence(count) is started.evidence(count)
     started.maps.close_account(count.mm)
     started.counts()
-    assert started.evidence(count).read_age is None
+    assert started.evidence(count).read_at is None
 
 
 def test_after_unmerging_who_still_has_mappings_is_read_once(kernel: Kernel, started: Live) -> None:
@@ -534,7 +534,7 @@ def test_after_unmerging_who_still_has_mappings_is_read_once(kernel: Kernel, sta
     started.tick(PLENTY)
     assert kernel.reads == reads + 1
     evidence = started.evidence(of(started, 10))
-    assert evidence.read_age == 0
+    assert evidence.read_at == kernel.clock.now
     assert evidence.stray == ()
     started.tick(PLENTY)
     assert kernel.reads == reads + 1
@@ -552,6 +552,7 @@ def test_totals_go_by_their_names(kernel: Kernel, started: Live) -> None:
 
 
 def test_the_fill_of_the_map(started: Live) -> None:
+    started.counts()
     assert started.map_state() == MapState(
         accounts=1, limit=16, memory=8192, kept=False, adopted=False
     )

@@ -130,7 +130,24 @@ def test_an_account_is_read_as_it_was_opened(shared: Maps) -> None:
     assert shared.account(MM) is None
     assert shared.open_account(MM, account())
     assert shared.account(MM) == account()
-    assert list(shared.accounts()) == [(MM, account())]
+    assert shared.accounts() == {MM: account()}
+
+
+def test_an_account_that_has_not_changed_is_the_same_object(shared: Maps) -> None:
+    shared.open_account(MM, account())
+    shared.open_account(MM + 1, account())
+    before = shared.accounts()
+    moved = account()._replace(moves=(2, 2, 3, 4, 5, 6))
+    shared.close_account(MM + 1)
+    shared.open_account(MM + 1, moved)
+    after = shared.accounts()
+    assert after[MM] is before[MM]
+    assert after[MM + 1] == moved
+    assert shared.filled == 2
+    # An account that goes and comes again as it was is looked at anew.
+    shared.close_account(MM)
+    assert shared.accounts() == {MM + 1: moved}
+    assert shared.filled == 1
 
 
 def test_an_account_that_an_event_has_just_opened_is_left_alone(shared: Maps) -> None:
@@ -176,6 +193,7 @@ def test_baselines_are_signed(shared: Maps) -> None:
     shared.put_baseline(MM, Baseline(5, -3, 7))
     assert shared.baseline(MM) == Baseline(5, -3, 7)
     assert shared.baselines() == {MM: Baseline(5, -3, 7)}
+    assert shared.baselines()[MM] is shared.baselines()[MM]
     assert shared.baseline(MM + 1) is None
 
 

@@ -138,12 +138,12 @@ def test_a_read_that_is_denied_is_a_loss(host: Host) -> None:
     assert host.poll.losses == {"reads_denied": 1}
 
 
-def test_evidence_is_the_age_of_the_reading(host: Host) -> None:
+def test_evidence_is_when_it_was_read(host: Host) -> None:
     host.proc.process(10, merging=1, mapped=1)
     host.poll.tick(PLENTY)
     host.clock.now += 4
     (count,) = host.poll.counts()
-    assert host.poll.evidence(count) == Evidence(4.0)
+    assert host.poll.evidence(count) == Evidence(host.clock.now - 4)
     host.proc.end(10)
     host.poll.refresh(PLENTY)
     assert host.poll.evidence(count) == Evidence(None)

@@ -30,20 +30,21 @@ from tests.fakes import Clock
 def test_residue(
     run: int | None, pages_shared: int | None, read_age: float | None, expected: Residue
 ) -> None:
-    assert residue(RunState(run, 10.0), pages_shared, read_age) is expected
+    read_at = None if read_age is None else 1000.0 - read_age
+    assert residue(RunState(run, 10.0, 990.0), pages_shared, read_at) is expected
 
 
 def test_age_counts_from_when_the_value_was_first_seen() -> None:
     clock = Clock()
     watch = RunWatch(clock)
-    assert watch.state == RunState(None, 0.0)
+    assert watch.state == RunState(None, 0.0, 1000.0)
     clock.now += 5
     watch.see(1)
     clock.now += 7
     watch.see(1)
-    assert watch.state == RunState(1, 7.0)
+    assert watch.state == RunState(1, 7.0, 1005.0)
     watch.see(2)
-    assert watch.state == RunState(2, 0.0)
+    assert watch.state == RunState(2, 0.0, 1012.0)
 
 
 def test_a_value_that_cannot_be_read_is_a_value_of_its_own() -> None:
@@ -54,7 +55,7 @@ def test_a_value_that_cannot_be_read_is_a_value_of_its_own() -> None:
     watch.see(None)
     watch.see(2)
     # It may have been anything meanwhile.
-    assert watch.state == RunState(2, 0.0)
+    assert watch.state == RunState(2, 0.0, 1003.0)
 
 
 VMSTAT = {"cow_ksm": 17, "ksm_swpin_copy": 2}

@@ -11,7 +11,7 @@ from ksmwatch.areas import Area
 from ksmwatch.backend import Mode
 from ksmwatch.exact import PAGE_SIZE
 from ksmwatch.reconcile import Residue
-from ksmwatch.snapshot import Confidence, Snapshot, to_document
+from ksmwatch.snapshot import Confidence, Snapshot, to_document, to_json
 from tests.made_up import nothing, numbers, poll, process, snapshot
 
 UNSURE = process(pid=43, mappings=7, confidence=Confidence.ESTIMATED, residue=Residue.KEPT)
@@ -98,6 +98,7 @@ def test_a_process_in_the_document() -> None:
             "kernel_merging_pages": 110,
             "kernel_lag": -10,
             "zero_pages": 8,
+            "kernel_age_seconds": 1.5,
             "last_read_seconds": 2.5,
             "residue": "merged",
             "stray_mappings": 3,
@@ -114,8 +115,32 @@ def test_a_process_in_the_document() -> None:
     ]
 
 
+@pytest.mark.parametrize("made", [two(), poll(), nothing(), snapshot(processes=())])
+def test_the_json_is_that_of_the_document(made: Snapshot) -> None:
+    assert json.loads(to_json(made)) == to_document(made)
+
+
+def test_of_a_process_that_has_not_changed_only_ages_are_new() -> None:
+    same = process(comm='"\\\u00e4')
+    never = process(pid=43, read_at=None)
+    for clock in (5000.0, 5010.0, 4990.0):
+        made = snapshot(processes=(same, never), clock=clock)
+        first, second = json.loads(to_json(made))["processes"]
+        assert first["comm"] == same.comm
+        assert first["kernel_age_seconds"] == max(0.0, clock - 4998.5)
+        assert first["last_read_seconds"] == max(0.0, clock - 4997.5)
+        assert second["last_read_seconds"] is None
+
+
+def test_the_age_of_the_kernels_numbers_is_that_of_the_oldest() -> None:
+    assert snapshot().kernel_age == 1.5
+    made = snapshot(processes=(process(), process(pid=43, kernel_at=4900.0)))
+    assert to_document(made)["host"]["kernel_age_seconds"] == 100.0
+    assert snapshot(processes=()).kernel_age is None
+
+
 def test_what_is_not_known_of_a_process_is_null() -> None:
-    unknown = process(kernel_merging_pages=None, read_age=None, stray=None, movements=())
+    unknown = process(kernel_merging_pages=None, read_at=None, stray=None, movements=())
     document = to_document(snapshot(processes=(unknown,)))["processes"][0]
     assert document["kernel_merging_pages"] is document["kernel_lag"] is None
     assert document["last_read_seconds"] is document["stray_mappings"] is None

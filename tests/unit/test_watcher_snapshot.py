@@ -45,7 +45,7 @@ class FakeBackend(Nothing):
         return self.heirs.get(count.account)
 
     def evidence(self, count: Count) -> Evidence:
-        """An age that tells accounts apart."""
+        """A time that tells accounts apart."""
         return Evidence(float(count.account))
 
     def totals(self) -> dict[str, int]:
@@ -90,7 +90,7 @@ def test_a_snapshot_joins_counts_names_and_the_kernels_numbers(host: Host) -> No
     large, small = made.processes
     assert (large.confidence, small.confidence) == (Confidence.ESTIMATED, Confidence.EXACT)
     assert (large.kernel_merging_pages, small.kernel_merging_pages) == (None, 9)
-    assert (large.read_age, small.read_age) == (80.0, 70.0)
+    assert (large.read_at, small.read_at) == (80.0, 70.0)
     assert small.residue is Residue.MERGED
     assert small.owner.key == (OwnerKind.UNIT, "tenant.service")
     assert made.kernel_mappings == 10
@@ -227,7 +227,7 @@ def test_the_mm_before_an_exec_and_the_one_after_it_are_one_process(host: Host) 
         (process,) = host.watch(FakeBackend(*counts)).snapshot(0).processes
         assert (process.pid, process.mappings) == (7, 12)
         assert process.movements == (17, 0, 0, 0, 5, 0)
-        assert (process.confidence, process.read_age) == (Confidence.EXACT, 2.0)
+        assert (process.confidence, process.read_at) == (Confidence.EXACT, 2.0)
 
 
 def test_a_process_is_exact_if_all_its_accounts_are(host: Host) -> None:
