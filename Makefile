@@ -84,7 +84,8 @@ accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: 
 	@$(BIN)/python -m bench.accuracy
 
 # In the order in which they run. Each writes bench/results/NAME.json.
-BENCHES := hotpath
+BENCHES := hotpath freshness daemon peers scale
+.PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
 	@for name in $(BENCHES); do $(MAKE) --no-print-directory bench-$$name || exit 1; done
@@ -96,6 +97,18 @@ bench-report: setup ## docs/overhead.md and its plots, from what was measured la
 bench-hotpath: setup workload kernels ## Cost of the hooks, in instructions, on every test kernel
 	@deploy/packages bpftrace
 	@$(BIN)/python -m bench.hotpath
+
+bench-freshness: setup workload kernels ## How soon a write or an exit shows, here and in the kernel's counters
+	@$(BIN)/python -m bench.freshness
+
+bench-daemon: setup workload kernels ## Start, memory and CPU of the daemon, up to 10,000 processes
+	@$(BIN)/python -m bench.daemon
+
+bench-peers: setup workload kernels ## ksmwatch beside exporters, a smaps script and a page scan
+	@$(BIN)/python -m bench.peers
+
+bench-scale: setup workload kernels ## How the daemon's cost grows, up to ten million merged pages
+	@$(BIN)/python -m bench.scale
 
 bench-top: setup ## CPU time of ksmwatch top per refresh, with 5,000 processes: docs/top.md
 	@$(BIN)/python -m bench.top

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from bench import hotpath, results
+from bench import daemon, freshness, hotpath, peers, results, scale
 from bench.results import Goal, Result, table
 
 # In the order of the page. A benchmark without a result has no section.
-BENCHMARKS: tuple[ModuleType, ...] = (hotpath,)
+BENCHMARKS: tuple[ModuleType, ...] = (hotpath, freshness, daemon, peers, scale)
 PAGE = results.ROOT / "docs/overhead.md"
 
 

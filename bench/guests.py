@@ -1,0 +1,106 @@
+"""Runs a benchmark's guest program in a test kernel and collects the samples that it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bench.crowd import ruler
+from bench.results import ROOT
+from ksmwatch.audit import Policy
+
+Sample = Mapping[str, Any]
+
+KERNEL = "6.12"
+# The fastest of so many is what an idle core takes, even if the machine is not idle.
+_RULER_TIMES = 100
+
+_METHOD = """CPU time is counted, not timed: QEMU runs the guest by `-icount shift=0`, where each
+instruction takes a nanosecond. It is given in time of an ordinary core: a piece of Python that
+reads and parses a file of /proc, as the daemon does, took {guest:.1f} million instructions in the
+guest and {host:.1f} ms on the machine that ran it, so {rate:.1f} instructions count as a
+nanosecond."""
+
+
+def run(
+    module: str, *arguments: str, icount: bool, memory: str, packages: Iterable[str] = ()
+) -> list[Sample]:
+    """The samples of `python -m MODULE ARGUMENT...` in a guest, shown as they come."""
+    # Of this checkout, whichever one the environment has installed.
+    environment = [f"PYTHONPATH={ROOT}"]
+    environment += [f"DEB_{_variable(name)}={_unpacked(name)}" for name in packages]
+    command = [
+        *(str(ROOT / "tests/vm/run"), "--kernel", KERNEL, "--memory", memory),
+        *(["--icount"] if icount else []),
+        *(word for each in environment for word in ("--env", each)),
+        *("--", sys.executable, "-m", module, *arguments),
+    ]
+    samples = []
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as guest:
+        assert guest.stdout is not None
+        for line in guest.stdout:
+            print(line, end="", flush=True)
+            kind, _, rest = line.partition(" ")
+            if kind == "sample":
+                samples.append(json.loads(rest))
+    if guest.returncode:
+        raise SystemExit(f"the guest of {module} ended with {guest.returncode}")
+    return samples
+
+
+def _variable(package: str) -> str:
+    return package.upper().replace("-", "_")
+
+
+def _unpacked(package: str) -> str:
+    """Where a Debian package was unpacked."""
+    done = subprocess.run(
+        [ROOT / "tests/vm/debs", package], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout.strip()
+
+
+def with_ruler(samples: Sequence[Sample], key: str) -> dict[str, Any]:
+    """A result: the samples by their name, and what the ruler took in the guest and here."""
+    found = {sample[key]: sample for sample in samples}
+    return {
+        "kernel": KERNEL,
+        "python": sys.version.split()[0],
+        "cores": os.cpu_count(),
+        "ruler": {"guest": found.pop("ruler")["seconds"], "host": ruler(_RULER_TIMES)},
+        "cases": found,
+    }
+
+
+def milliseconds(result: Mapping[str, Any], seconds: float) -> float:
+    """Of an ordinary core, for CPU seconds of the guest."""
+    return float(seconds / rate(result) * 1000)
+
+
+def at_rest(result: Mapping[str, Any], share: float, *, audits: bool = True) -> float:
+    """The share of an ordinary core, for that of the guest's.
+
+    The auditor uses its allowance of any core, however fast.
+    """
+    allowance = Policy().share if audits else 0.0
+    return allowance + milliseconds(result, max(0.0, share - allowance)) / 1000
+
+
+def rate(result: Mapping[str, Any]) -> float:
+    """Instructions that an ordinary core executes in a nanosecond."""
+    return float(result["ruler"]["guest"] / result["ruler"]["host"])
+
+
+def method(result: Mapping[str, Any]) -> str:
+    """How CPU time was measured."""
+    return _METHOD.format(
+        guest=result["ruler"]["guest"] * 1000,
+        host=result["ruler"]["host"] * 1000,
+        rate=rate(result),
+    )

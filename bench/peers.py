@@ -1,0 +1,93 @@
+"""`make bench-peers`: ksmwatch, two exporters, a smaps script and a page scan, side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from bench.guests import Sample, at_rest, method, milliseconds, run, with_ruler
+from bench.results import Goal, Result, save, table
+
+NAME = "peers"
+_PACKAGES = ("prometheus-node-exporter", "prometheus-process-exporter")
+_PROCESSES, _PAGES = 100, 1_000
+_ASKED_A_MINUTE = 4
+_MIB = 1 << 20
+# What is not a number of this run, of each tool: which counts it gives, and when they are right.
+_STALENESS: Mapping[str, tuple[str, str]] = {
+    "ksmwatch": ("host, owner, process", "at once (a scrape: within 1 s)"),
+    "node_exporter": ("host", "when ksmd has come by; never while it is stopped"),
+    "process-exporter": ("none; PSS by name", "-"),
+    "smaps_rollup": ("process", "until the next round"),
+    "pagemap scan": ("process", "until the next round"),
+}
+_METHOD = """`make bench-peers`, {date}, Linux {kernel}: each tool alone, on {processes}
+processes with {pages} merged pages each, ksmd stopped. *Error*: its number of KSM mappings on
+the host less what the page tables say, first with all merged, then after half of the processes
+have written to one page, then after a tenth of all have been killed. *CPU*: four answers a
+minute and what it uses in between. What ksmwatch's hooks cost the kernel is in *Hot path*, and
+no part of it."""
+
+
+def _error(found: Sample) -> str:
+    differences = [n["found"] - n["truth"] for n in found["numbers"] if n["found"] is not None]
+    return ", ".join(f"{each:+,}" if each else "0" for each in differences) or "has no number"
+
+
+def cpu_minute(result: Result, found: Mapping[str, Any]) -> float:
+    """CPU milliseconds in a minute with four answers."""
+    audits = found["tool"] == "ksmwatch"
+    rest = at_rest(result, found["rest"], audits=audits)
+    return _ASKED_A_MINUTE * milliseconds(result, found["cost"]) + 60_000 * rest
+
+
+def peers_table(result: Result) -> str:
+    """The table for who has to choose."""
+    rows = []
+    for name, found in result["cases"].items():
+        counts, right = _STALENESS[name]
+        rows.append(
+            (
+                f"**{name}**" if name == "ksmwatch" else name,
+                counts,
+                _error(found),
+                right,
+                f"{milliseconds(result, found['cost']):.1f}",
+                f"{cpu_minute(result, found):.0f}",
+                f"{found['memory'] / _MIB:.0f}",
+            )
+        )
+    head = (
+        *("", "KSM mappings of", "error, pages", "right again"),
+        *("CPU an answer, ms", "CPU a minute, ms", "memory, MiB"),
+    )
+    return table(head, rows)
+
+
+def section(result: Result) -> str:
+    """Method and table."""
+    introduction = _METHOD.format(**result, processes=_PROCESSES, pages=f"{_PAGES:,}")
+    return "\n\n".join(["## Peers", introduction, method(result), peers_table(result)])
+
+
+def goals(_: Result) -> list[Goal]:
+    """None."""
+    return []
+
+
+def main() -> int:
+    """Measure, and keep the result."""
+    samples = run(
+        "bench.peers_guest",
+        *(str(_PROCESSES), str(_PAGES)),
+        icount=True,
+        memory="3G",
+        packages=_PACKAGES,
+    )
+    save(NAME, with_ruler(samples, "tool"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""What a user writes who has no better: smaps_rollup of every process, summed up.
+
+For each line on standard input one round; prints the pages and the CPU seconds that it took.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+
+_KSM = re.compile(rb"^KSM: +(\d+) kB$", re.MULTILINE)
+
+
+def poll() -> int:
+    """KSM PTEs of the host, in pages of 4 KiB."""
+    pages = 0
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            try:
+                found = _KSM.search((directory / "smaps_rollup").read_bytes())
+            except OSError:
+                continue
+            pages += int(found[1]) // 4 if found else 0
+    return pages
+
+
+def main() -> None:
+    """Until the end of input."""
+    for _ in sys.stdin:
+        began = time.process_time()
+        pages = poll()
+        print(pages, time.process_time() - began, flush=True)
+
+
+if __name__ == "__main__":
+    main()
