@@ -34,7 +34,7 @@ TICK_BUDGET_SECONDS = 0.1
 SNAPSHOT_BUDGET_SECONDS = 2.0
 # Between two looks for cycles of objects. What is kept of 10,000 processes is 100,000 objects
 # without any, and to look for some would take longer than making a snapshot of them.
-_GC_OBJECTS = 200_000
+GC_OBJECTS = 200_000
 
 
 def status_line(backend: Backend, reason: str | None) -> str:
@@ -77,7 +77,7 @@ class Daemon:
 
         Ends with NO_KSM on a kernel without KSM, of which only that fact was exported.
         """
-        gc.set_threshold(_GC_OBJECTS)
+        gc.set_threshold(GC_OBJECTS)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)

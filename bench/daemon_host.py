@@ -1,0 +1,185 @@
+"""On this machine itself: what a snapshot and a scrape take of a real core.
+
+`python -m bench.daemon_host PROCESSES MERGING` makes so many processes, and BPF maps with an
+account of each that is said to merge, as the programs would have written them; no program is
+loaded, so KSM need not be on. Everything after that is the daemon's own code: maps, counts, names
+by /proc, snapshot, JSON, samples, text. Prints one line of JSON with CPU milliseconds. Needs root.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.crowd import pss_bytes
+from ksmwatch import sources
+from ksmwatch.audit import Policy
+from ksmwatch.backend import Budget
+from ksmwatch.connector import Connector, Subscription
+from ksmwatch.daemon import GC_OBJECTS
+from ksmwatch.exact import SmapsReader
+from ksmwatch.front.exposition import Exposition
+from ksmwatch.ledger import NANOSECONDS_PER_TICK
+from ksmwatch.live import Live
+from ksmwatch.loader import load
+from ksmwatch.metrics import CATALOGUE, Series, samples
+from ksmwatch.outputs import SPECS
+from ksmwatch.plan import Wish, choose, compile_flags
+from ksmwatch.processes import ProcessTable
+from ksmwatch.records import Account, Baseline, Movement
+from ksmwatch.snapshot import Snapshot, to_json
+from ksmwatch.watcher import Watcher
+from tests.fakes import recorded
+
+_CROWD = Path(__file__).resolve().parents[1] / "tests/workload/build/crowd"
+_PAGES = 4
+_ROUNDS = 7
+_KERNEL = "6.12"
+_START_SECONDS = 60
+_TICKS = 100
+_MM = 0xFFFF888000000000
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def empty_maps(kernel: str) -> Live:
+    """A backend with maps as a daemon on a test kernel makes them, and without any probe."""
+    facts = recorded(kernel)
+    plan = choose(facts, Wish.AUTO)
+    flags = compile_flags(plan, facts, 65536)
+    bare = replace(plan, probes=())
+    live = Live(load(bare, flags), bare, SmapsReader(), policy=Policy(0.0))
+    live.asleep = live.reader.opening = False
+    return live
+
+
+def fill(live: Live, number: int, pid: int, pages: int) -> None:
+    """What the programs and an exact read have left of one process."""
+    account = Account(
+        id=number + 1,
+        moves=tuple(pages if which is Movement.MERGED else 0 for which in Movement),
+        doubts=0,
+        conversions_begun=0,
+        conversions_ended=0,
+        start_boottime=sources.read_start_ticks(Path(f"/proc/{pid}")) * NANOSECONDS_PER_TICK,
+        tgid=pid,
+        comm="crowd",
+    )
+    mm = _MM + number * 4096
+    live.maps.close_account(mm)
+    live.maps.open_account(mm, account)
+    live.maps.put_baseline(mm, Baseline(account.id, 0, 0))
+
+
+def cpu_ms(work: Callable[[], object]) -> float:
+    """CPU milliseconds of one call."""
+    began = time.thread_time()
+    work()
+    return (time.thread_time() - began) * 1000
+
+
+class Host:
+    """A watcher of a crowd, and what is made of its snapshots."""
+
+    def __init__(self, pids: list[int]) -> None:
+        gc.set_threshold(GC_OBJECTS)
+        self.pids = pids
+        self.live = empty_maps(_KERNEL)
+        self.move(0, 1)
+        table = ProcessTable()
+        table.follow(_connector())
+        self._watcher = Watcher(self.live, recorded(_KERNEL), table)
+        self.snapshot: Snapshot
+        self.size = 0
+
+    def move(self, step: int, every: int) -> None:
+        """Pages come to one in so many processes."""
+        for number in range(0, len(self.pids), every):
+            fill(self.live, number, self.pids[number], _PAGES + step)
+
+    def look(self) -> None:
+        """A snapshot."""
+        self.snapshot = self._watcher.snapshot(2.0)
+
+    def document(self) -> None:
+        """What the socket gives."""
+        self.look()
+        self.size = len(to_json(self.snapshot))
+
+    def scrape(self) -> None:
+        """What HTTP gives, the front's work included."""
+        self.look()
+        found = samples(self.snapshot, Series(50, processes=False))
+        self.size = len(Exposition((*CATALOGUE, *SPECS), found).page().body)
+
+    def tick(self) -> None:
+        """What is done every second."""
+        self._watcher.tick(Budget(0.1))
+
+
+def _connector() -> Connector:
+    subscription = Subscription()
+    deadline = time.monotonic() + _START_SECONDS
+    while (connector := subscription.take()) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError("nobody subscribes to the process connector")
+        time.sleep(0.1)
+    return connector
+
+
+def best_of(host: Host, work: Callable[[], object], every: int | None) -> float:
+    """CPU milliseconds; before each time pages come to one in so many processes."""
+    found = []
+    for step in range(_ROUNDS):
+        if every is not None:
+            host.move(step + 1, every)
+        found.append(cpu_ms(work))
+    return min(found)
+
+
+def measure(pids: list[int], others: int) -> dict[str, Any]:
+    """All that is done for a document and a scrape: the fastest of some times."""
+    host = Host(pids)
+    first = cpu_ms(host.document)
+    found: dict[str, Any] = {"processes": len(pids) + others, "merging": len(pids), "first": first}
+    for what, work in (("document", host.document), ("scrape", host.scrape)):
+        for name, every in (("still", None), ("some", 100), ("all", 1)):
+            found[f"{what} {name}"] = best_of(host, work, every)
+        found[f"{what} bytes"] = host.size
+    assert host.snapshot.mappings == len(pids) * (_PAGES + _ROUNDS)
+    found["tick"] = min(cpu_ms(host.tick) for _ in range(_TICKS))
+    found["pss"] = pss_bytes([os.getpid()])
+    found["map_bytes"] = host.live.maps.memory_bytes()
+    return found
+
+
+def main(argv: list[str]) -> int:
+    """One crowd."""
+    processes, merging = map(int, argv)
+    with subprocess.Popen(
+        [_CROWD, str(processes), str(merging), str(_PAGES)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as crowd:
+        assert crowd.stdin is not None
+        assert crowd.stdout is not None
+        crowd.stdout.readline()
+        children = _children(crowd.pid)
+        print("sample", json.dumps(measure(children[:merging], processes - merging)), flush=True)
+        crowd.stdin.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
