@@ -26,7 +26,7 @@ complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l socket-group -x -d 
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l backend -x -a 'auto bpf poll' -d 'default auto: bpf if possible; poll: smaps'
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l probes -x -a 'auto fentry kprobe' -d 'default auto: fentry if possible'
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l accounts.max -x -d 'room for so many address spaces (default 65536)'
-complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l audit.cpu-percent -x -d 'for reading page tables (default 0.5; 0: never)'
+complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l audit.cpu-percent -x -d 'for reading page tables (default 0.1; 0: never)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l audit.heal -x -a 'true false' -d 'false: read no page table after the start; counts in doubt stay estimated'
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l owners.top -x -d 'so many owners have series (default 50)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l metrics.processes -x -a 'true false' -d 'series by process, unbounded (default false)'
