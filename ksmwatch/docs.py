@@ -85,6 +85,9 @@ def kernels() -> str:
                     "`smaps_rollup`" if facts.smaps_ksm else "`pagemap` and `kpageflags`"
                 ),
                 "kernel's number by process": lambda _, facts: _yes(facts.ksm_stat),
+                "kprobe programs without a call per page (`bpf_rdonly_cast`)": (
+                    lambda _, facts: _yes(bool(facts.casts))
+                ),
             }
             | {
                 what: lambda path, _, name=name: _yes((path / _KSM / name).exists())
