@@ -47,7 +47,7 @@ _METHOD = """Counted, not timed: QEMU runs the guest by `-icount shift=0` on one
 time-stamp counter is the number of instructions executed. Each figure is the least of several runs
 of an operation on 10,007 small pages (2,003 for KSM pages), divided by the pages: what comes
 between, such as the timer's interrupt, only adds. Fork and exit is of a process with so many pages;
-exec is one exec and exit of a small static program. Repeated, a figure is the same within 0.1 %,
+exec is one exec and exit of a small static program. Repeated, a figure is the same within 0.2 %,
 but that of exec within some 3 %. An instruction is not a nanosecond: this compares what is
 executed, not how well caches and predictors take it.
 
@@ -184,7 +184,7 @@ def goals(result: Result) -> list[Goal]:
             {k: ratio(c, "kprobe") for k, c in costs.items()},
             RATIO,
             "{:.2f} x",
-            "see *Limits*",
+            "before 6.2 a helper must be called for each page, see *Limits*",
         ),
         _judged(
             "asleep (no KSM page, ksmd idle): not measurable (within 0.2 %) per unmapped page",
