@@ -76,6 +76,7 @@ class Keeper:
         # Of the front; None while there is none.
         self.pid: int | None = None
         self._launched: _Front | None = None
+        self._next_look = 0.0
         self._thread = threading.Thread(target=self._keep, name="front", daemon=True)
 
     def launch(self) -> None:
@@ -160,10 +161,12 @@ class Keeper:
                     # Ctrl-C is for the daemon, which ends its front.
                     process_group=0,
                 )
-                channel.send(ours, self._beginning())
             except OSError:
                 ours.close()
                 raise
+        with suppress(OSError):
+            # If it has ended already, the first question will be missed.
+            channel.send(ours, self._beginning())
         return child, ours
 
     def _beginning(self) -> Begin:
@@ -174,10 +177,15 @@ class Keeper:
         return replace(self._begin, task=replace(task, config=self._files.current))
 
     def _wait(self, ours: socket.socket) -> None:
-        """Until the front says something; meanwhile it is told of changes."""
-        while self._files is not None and not select.select([ours], [], [], _LOOK_SECONDS)[0]:
-            if self._files.look():
-                channel.send(ours, self._files.current)
+        """Until the front says something; it is told of changes, however often it asks."""
+        while self._files is not None:
+            now = time.monotonic()
+            if now >= self._next_look:
+                self._next_look = now + _LOOK_SECONDS
+                if self._files.look():
+                    channel.send(ours, self._files.current)
+            if select.select([ours], [], [], self._next_look - now)[0]:
+                return
 
     def _converse(self, ours: socket.socket) -> None:
         """Answer until either side has ended."""
@@ -193,6 +201,8 @@ class Keeper:
                 channel.send(ours, self._answer(max(_YOUNGEST_ANSWER_SECONDS, age)))
         except (EOFError, OSError, NoDaemonError):
             return
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end HTTP for ever
+            logger.error("a front cannot be answered", extra={"error": repr(error)})
 
 
 def _reap(child: subprocess.Popen[bytes]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import time
 from collections import Counter
@@ -34,6 +35,7 @@ from ksmwatch.front.complaints import KINDS, Complaints
 from ksmwatch.front.link import Link
 from ksmwatch.front.page import Page, sentence
 from ksmwatch.front.site import Site
+from ksmwatch.log import logger
 from ksmwatch.tls import make_context
 from ksmwatch.webconfig import WebConfig
 
@@ -41,6 +43,7 @@ _MAX_HEADER_BYTES = 16384
 _MAX_BODY_BYTES = 65536
 _BODY_SECONDS = 10.0
 _READ_BYTES = 8192
+_OTHER_DESCRIPTORS = 64
 
 SPECS = (
     *usage.specs("ksmwatch_front", "the process that serves HTTP"),
@@ -55,6 +58,14 @@ SPECS = (
         ("kind",),
     ),
 )
+
+
+def _room(wanted: int) -> int:
+    """How many connections there may be, as far as there are descriptors for them."""
+    room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
+    if room < wanted:
+        logger.warning("fewer connections than --web.max-connections", extra={"limit": room})
+    return min(wanted, room)
 
 
 class Server(HTTPServer):
@@ -119,17 +130,17 @@ class Web:
         self._answering: set[asyncio.Task[None]] = set()
         self.complaints = Complaints()
         self._site = Site(
-            self._task.telemetry_path,
+            task.telemetry_path,
             (*begin.specs, *SPECS),
             self._samples,
-            self._task.max_requests,
+            task.max_requests,
             self.complaints,
         )
         self._link = Link(self._take)
         self._auth = Auth()
-        self._server = Server(self._received, task.max_connections, self.complaints)
+        self._server = Server(self._received, _room(task.max_connections), self.complaints)
         self._clients: Clients = self._server.clients
-        self._use(self._task.config)
+        self._use(task.config)
 
     async def serve(self, link: socket.socket) -> None:
         """Serve until the daemon is gone."""

@@ -152,7 +152,7 @@ def test_a_scrape_has_the_samples_of_the_host_and_of_the_front(daemon: Daemon) -
 
 def test_openmetrics_and_gzip_for_those_who_accept_them(daemon: Daemon) -> None:
     page = get(daemon, "/metrics", "application/openmetrics-text; version=1.0.0", "gzip, br")
-    assert page.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert page.headers["Content-Type"].startswith("application/openmetrics-text; version=")
     assert page.headers["Content-Encoding"] == "gzip"
     assert page.headers["Vary"] == "Accept, Accept-Encoding"
     text = gzip.decompress(page.body).decode()

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from ksmwatch import config, keeper
+from ksmwatch import config, keeper, systemd
 from ksmwatch.channel import LENGTH, QUESTION
 from ksmwatch.config import Address
 from ksmwatch.errors import ConfigError, ListenError
 from ksmwatch.log import logger
-from ksmwatch.outputs import listen, user_of
+from ksmwatch.outputs import listen, sockets, user_of
 from tests.fake_front import Served
 
 
@@ -188,6 +188,33 @@ def test_an_empty_host_is_every_address() -> None:
         port = sock.getsockname()[1]
         for host in ("127.0.0.1", "::1") if socket.has_dualstack_ipv6() else ("127.0.0.1",):
             socket.create_connection((host, port), timeout=60).close()
+
+
+class Manager(systemd.Manager):
+    """Passes descriptors by these names."""
+
+    def __init__(self, *passed: tuple[str, int]) -> None:
+        super().__init__({})
+        self._passed = list(passed)
+
+
+def test_sockets_that_systemd_passes_are_served_and_nothing_else_is_taken() -> None:
+    settings = config.make({}, {"web_systemd_socket": "true"})
+    with listen(Address("127.0.0.1", 0)) as first, listen(Address("127.0.0.1", 0)) as second:
+        manager = Manager(
+            ("map-accounts", 1000),
+            ("ksmwatch.socket", first.detach()),
+            ("ksmwatch.socket", second.detach()),
+        )
+        found = sockets(settings, manager)
+        assert len(found) == 2
+        for sock in found:
+            socket.create_connection(sock.getsockname(), timeout=60).close()
+            sock.close()
+        assert manager.take_passed("map-") == [("map-accounts", 1000)]
+    with pytest.raises(ListenError) as caught:
+        sockets(settings, Manager(("map-accounts", 1000)))
+    assert str(caught.value) == "--web.systemd-socket: systemd has passed no ksmwatch.socket."
 
 
 def test_a_user_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
