@@ -19,7 +19,7 @@ from .errors import HarnessError
 from .machine import PORTS
 from .procs import die_with_parent
 
-BOOT_SECONDS = 120  # without a sign of the command by then, the guest never started
+BOOT_SECONDS = 300  # without a sign of the command by then, the guest never started
 DRAIN_SECONDS = 20  # for output still on its way after the command has ended
 CONSOLE_LINES = 30
 CHUNK = 1 << 16
