@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import os
 import pwd
 import re
+import shutil
 import signal
+import ssl
 import threading
 import urllib.request
 from collections import Counter
@@ -13,8 +17,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import bcrypt
 import pytest
 
+from tests.certificates import Authority
 from tests.fuzz import fuzz, swap
 from tests.fuzz.generator import Generator
 from tests.kernel.compare import settled_snapshot
@@ -83,6 +89,40 @@ def test_it_is_scraped() -> None:
     with urllib.request.urlopen("http://127.0.0.1:10054/metrics") as answer:
         text = answer.read().decode()
     assert 'ksmwatch_mode{mode="bpf"} 1.0' in text
+
+
+def test_it_is_scraped_with_tls_and_a_password(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    for source in authority.issue("server", "IP:127.0.0.1"):
+        secret = CONFIGURATION.with_name(source.name)
+        secret.write_bytes(source.read_bytes())
+        shutil.chown(secret, "root", "ksmwatch")
+        secret.chmod(0o640)
+    password = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+    CONFIGURATION.with_name("web.yml").write_text(
+        "tls_server_config: {cert_file: server.crt, key_file: server.key}\n"
+        f"basic_auth_users: {{scraper: {password}}}\n"
+    )
+    CONFIGURATION.write_text("[web.config]\nfile = '/etc/ksmwatch/web.yml'\n")
+    restart()
+    trusting = ssl.create_default_context(cafile=authority.certificate)
+    answers = {word: scrape_status(trusting, word) for word in (None, "wrong", "right")}
+    assert answers == {None: 401, "wrong": 401, "right": 200}
+    # What an administrator has put there is no business of a purge.
+    CONFIGURATION.write_text("")
+    for name in ("web.yml", "server.crt", "server.key"):
+        CONFIGURATION.with_name(name).unlink()
+
+
+def scrape_status(trusting: ssl.SSLContext, password: str | None) -> int:
+    """Of a scrape by TLS."""
+    headers = {}
+    if password is not None:
+        word = base64.b64encode(f"scraper:{password}".encode()).decode()
+        headers["Authorization"] = f"Basic {word}"
+    client = http.client.HTTPSConnection("127.0.0.1", 10054, context=trusting, timeout=60)
+    client.request("GET", "/metrics", headers=headers)
+    return client.getresponse().status
 
 
 def restart() -> None:
