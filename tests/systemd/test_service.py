@@ -106,6 +106,8 @@ def test_it_is_scraped_with_tls_and_a_password(tmp_path: Path) -> None:
     CONFIGURATION.write_text("[web.config]\nfile = '/etc/ksmwatch/web.yml'\n")
     restart()
     trusting = ssl.create_default_context(cafile=authority.certificate)
+    # Python 3.13 wants extensions that a certificate need not have.
+    trusting.verify_flags &= ~ssl.VERIFY_X509_STRICT
     answers = {word: scrape_status(trusting, word) for word in (None, "wrong", "right")}
     assert answers == {None: 401, "wrong": 401, "right": 200}
     # What an administrator has put there is no business of a purge.

@@ -16,6 +16,7 @@ from vmharness import cli, roots
 def test_what_takes_time_is_masked(tmp_path: Path) -> None:
     units = tmp_path / "etc/systemd/system"
     units.mkdir(parents=True)
+    (tmp_path / "var").mkdir()
     (units / roots.MASKED[0]).write_text("something else")
     roots.prepare(tmp_path)
     assert {str((units / name).readlink()) for name in roots.MASKED} == {"/dev/null"}
