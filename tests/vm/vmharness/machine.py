@@ -89,8 +89,13 @@ def kernel_arguments(machine: Machine) -> str:
     Nothing here changes how memory management or BPF behave: it is about the console, about
     dying loudly, and about trusting the clock and the random seed of the virtual machine.
     """
-    # systemd prints a line for each unit to a console that is slow, unless told otherwise.
-    systemd = ["systemd.wants=ksmwatch-vm.service", "systemd.show_status=off"]
+    # systemd prints a line for each unit to a console that is slow, unless told otherwise; and it
+    # gives up on what takes 90 seconds, as anything may on a busy machine.
+    systemd = [
+        "systemd.wants=ksmwatch-vm.service",
+        "systemd.show_status=off",
+        "systemd.default_timeout_start_sec=600",
+    ]
     words = [
         *(systemd if machine.disk else []),
         "console=ttyS0",
