@@ -36,7 +36,12 @@ class File:
     def write(self, data: bytes) -> None:
         """Replace it whole. A failure is counted; the first, and the end of them, is logged."""
         try:
-            self._replace(data)
+            try:
+                self._replace(data)
+            except OSError:
+                # Room for both there is not; what the old one takes may do.
+                self.remove()
+                self._replace(data)
         except OSError as error:
             self.failures += 1
             self.remove()

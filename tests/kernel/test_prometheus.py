@@ -1,15 +1,20 @@
-"""The real Prometheus scrapes the daemon, and its query returns the truth."""
+"""The real Prometheus scrapes the daemon, by TLS with a password; its query returns the truth."""
 
 from __future__ import annotations
 
+import base64
+import ssl
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from tests import oracle
+from tests.certificates import Authority
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
 from tests.prometheus import program, prometheus, query
@@ -21,7 +26,15 @@ CONFIG = """\
 global: {{scrape_interval: 1s}}
 scrape_configs:
   - job_name: ksmwatch
+    scheme: https
+    tls_config: {{ca_file: {certificate}}}
+    basic_auth: {{username: scraper, password: {password}}}
     static_configs: [{{targets: ['127.0.0.1:{port}']}}]
+"""
+PASSWORD = "right"
+WEB_CONFIG = """\
+tls_server_config: {{cert_file: server.crt, key_file: server.key}}
+basic_auth_users: {{scraper: {hash}}}
 """
 
 
@@ -37,13 +50,35 @@ def wait_for_scrape(port: int, after: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def daemon() -> Iterator[Daemon]:
-    with Daemon("--metrics.processes=true") as daemon:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    made = Authority(tmp_path_factory.mktemp("web"))
+    made.issue("server", "IP:127.0.0.1")
+    return made
+
+
+@pytest.fixture(scope="module")
+def daemon(authority: Authority) -> Iterator[Daemon]:
+    path = authority.certificate.with_name("web.yml")
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    path.write_text(WEB_CONFIG.format(hash=hashed))
+    with Daemon("--metrics.processes=true", f"--web.config.file={path}") as daemon:
         yield daemon
 
 
-def test_a_query_returns_what_the_page_tables_say(daemon: Daemon, ksm: Ksm, tmp_path: Path) -> None:
-    config = CONFIG.format(port=daemon.port)
+def scraped(daemon: Daemon, authority: Authority) -> str:
+    """The metrics, for who knows the password."""
+    url = f"https://127.0.0.1:{daemon.port}/metrics"
+    word = base64.b64encode(f"scraper:{PASSWORD}".encode()).decode()
+    request = urllib.request.Request(url, headers={"Authorization": f"Basic {word}"})
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    with urllib.request.urlopen(request, context=context) as answer:
+        return str(answer.read().decode())
+
+
+def test_a_query_returns_what_the_page_tables_say(
+    daemon: Daemon, authority: Authority, ksm: Ksm, tmp_path: Path
+) -> None:
+    config = CONFIG.format(port=daemon.port, certificate=authority.certificate, password=PASSWORD)
     with Workload() as load, prometheus(config, tmp_path) as port:
         tenants = []
         for name, pages in (("tenant-a", 1009), ("tenant-b", 2003)):
@@ -68,14 +103,16 @@ def test_a_query_returns_what_the_page_tables_say(daemon: Daemon, ksm: Ksm, tmp_
     assert up["value"][1] == "1"
 
 
-def test_promtool_has_nothing_to_complain_about(daemon: Daemon, ksm: Ksm) -> None:
+def test_promtool_has_nothing_to_complain_about(
+    daemon: Daemon, authority: Authority, ksm: Ksm
+) -> None:
     with Workload() as load:
         tenant = load.spawn('te"n\\ant')
         tenant.map("heap", 101)
         tenant.fill("heap", 0, 101, seed=1, modulo=1)
         tenant.madvise("heap", 0, 101, "mergeable")
         ksm.merge_all()
-        text = daemon.metrics()
+        text = scraped(daemon, authority)
     done = subprocess.run(
         [program("prometheus", "promtool"), "check", "metrics"],
         input=text,

@@ -116,8 +116,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def fill(path: Path) -> None:
-    """A file as large as its disk has room for."""
-    with path.open("wb") as file, suppress(OSError):
+    """Make a file as large as its disk has room for."""
+    with path.open("ab") as file, suppress(OSError):
         while True:
             os.write(file.fileno(), bytes(4096))
 
@@ -134,8 +134,13 @@ def test_a_full_disk_under_the_textfile_is_a_loss_and_counting_goes_on(
     ballast = host.disk / "ballast"
     with Workload() as load:
         tenant = mergeable(load, "a", 1009)
-        fill(ballast)
-        wait_for(lambda: lost(host) >= 2)
+
+        def starved() -> bool:
+            # The room that an old file leaves is enough for a new one.
+            fill(ballast)
+            return lost(host) >= 2
+
+        wait_for(starved)
         # Rather none than an old one.
         assert not host.file.exists()
         ksm.merge_all()
