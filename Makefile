@@ -84,7 +84,7 @@ accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: 
 	@$(BIN)/python -m bench.accuracy
 
 # In the order in which they run. Each writes bench/results/NAME.json.
-BENCHES := hotpath freshness daemon peers scale
+BENCHES := hotpath freshness daemon crowds peers scale
 .PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
@@ -101,8 +101,11 @@ bench-hotpath: setup workload kernels ## Cost of the hooks, in instructions, on 
 bench-freshness: setup workload kernels ## How soon a write or an exit shows, here and in the kernel's counters
 	@$(BIN)/python -m bench.freshness
 
-bench-daemon: setup workload kernels ## Start, memory and CPU of the daemon, up to 10,000 processes
+bench-daemon: setup workload kernels ## Start and memory of the daemon, and its CPU time when nobody asks
 	@$(BIN)/python -m bench.daemon
+
+bench-crowds: setup workload ## CPU time of a snapshot and a scrape, up to 10,000 processes; as root
+	@$(BIN)/python -m bench.crowds
 
 bench-peers: setup workload kernels ## ksmwatch beside exporters, a smaps script and a page scan
 	@$(BIN)/python -m bench.peers

@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from typing import Any
 
 from bench.guests import at_rest, method, milliseconds, run, with_ruler
-from bench.results import ROOT, Goal, Result, save, table
+from bench.results import Goal, Result, save, table
 
 NAME = "daemon"
-_CROWDS = [
-    (processes, processes * percent // 100)
-    for processes in (100, 1_000, 10_000)
-    for percent in (10, 50, 100)
-]
-_LARGEST = "10000:10000"
-# In the guest, for what needs the hooks; each of the processes has four merged pages.
+# Processes, those with KSM pages, and how many pages each of them has.
 _AT_REST = "1000:1000:4"
 _MIB = 1 << 20
 # The goals.
 _PSS_MIB = 40
 _START_SECONDS, _ADOPTED_SECONDS = 1.5, 0.3
-_ANSWER_MS = 150
 _REST = 0.003
 _INTRODUCTION = """`make bench-daemon`, {date}, Linux {kernel} in QEMU, Python {python}. All of it
 counts: the daemon, the process that serves HTTP, and until it ends the loader."""
-_ABOUT_CROWDS = """Snapshots and scrapes were timed on the machine itself, CPU time of the daemon's
-code and of the front's, the fastest of 7: real processes, and real BPF maps with an account for
-each that has KSM pages, filled as the programs would have done (`bench/daemon_host.py`). *Snapshot*
-is the whole document on the Unix socket, with every process; *scrape* has series by owner. Before
-each time nothing has moved, or pages of one in a hundred of the processes, or of all. The kernel's
-own number of a process can be from an earlier snapshot (`kernel_age_seconds`), ours cannot. PSS is
-of one process that did all this, with some more of Python than the daemon has."""
-
-
-def _crowd_row(result: Result, processes: int, merging: int) -> tuple[object, ...]:
-    head = (f"{processes:,}", f"{merging:,}")
-    found = result["crowds"].get(f"{processes}:{merging}")
-    if found is None:
-        return (*head, *["not measured"] * 6)
-    return (
-        *head,
-        *(
-            ", ".join(f"{found[f'{what} {moved}']:.1f}" for moved in ("still", "some", "all"))
-            for what in ("document", "scrape")
-        ),
-        f"{found['document bytes']:,}",
-        f"{found['scrape bytes']:,}",
-        f"{found['tick']:.2f}",
-        f"{found['pss'] / _MIB:.0f}",
-    )
-
-
-def crowds_table(result: Result) -> str:
-    """One row per crowd."""
-    head = (
-        *("processes", "with KSM pages", "snapshot, ms: still, 1 %, all", "scrape, ms: the same"),
-        *("snapshot, bytes", "scrape, bytes", "tick, ms", "PSS, MiB"),
-    )
-    return table(head, (_crowd_row(result, *crowd) for crowd in _CROWDS))
 
 
 def _seconds(result: Result, case: str) -> float:
@@ -116,8 +72,6 @@ def section(result: Result) -> str:
             method(result),
             _start_table(result),
             _churn_table(result),
-            _ABOUT_CROWDS,
-            crowds_table(result),
         ]
     )
 
@@ -126,8 +80,6 @@ def goals(result: Result) -> list[Goal]:
     """Those about the daemon."""
     pss = result["cases"]["start cold"]["pss"] / _MIB
     cold, adopted = _seconds(result, "start cold"), _seconds(result, "start adopted")
-    largest = result["crowds"][_LARGEST]
-    snapshot, scrape = largest["document still"], largest["scrape still"]
     rest = at_rest(result, result["cases"][_AT_REST]["rest"])
     return [
         Goal("daemon: at most 40 MB PSS after start", f"{pss:.1f} MiB", pss <= _PSS_MIB, _WHY_PSS),
@@ -144,18 +96,6 @@ def goals(result: Result) -> list[Goal]:
             _WHY_ADOPTED,
         ),
         Goal(
-            "10,000 KSM processes: a snapshot under 150 ms of CPU",
-            f"{snapshot:.0f} ms; {largest['document some']:.0f} ms when 1 % have moved",
-            snapshot < _ANSWER_MS,
-            _WHY_ANSWER,
-        ),
-        Goal(
-            "10,000 KSM processes: a scrape under 150 ms of CPU",
-            f"{scrape:.0f} ms; {largest['scrape some']:.0f} ms when 1 % have moved",
-            scrape < _ANSWER_MS,
-            _WHY_ANSWER,
-        ),
-        Goal(
             "10,000 KSM processes: idle CPU under 0.3 % of a core",
             f"{rest:.2%} with 1,000, and a tick takes as long with 10,000",
             rest < _REST,
@@ -164,25 +104,13 @@ def goals(result: Result) -> list[Goal]:
     ]
 
 
-_WHY_PSS = _WHY_START = _WHY_ADOPTED = _WHY_ANSWER = _WHY_REST = ""
-
-
-def crowds() -> dict[str, Any]:
-    """Every crowd on this machine itself."""
-    found = {}
-    for processes, merging in _CROWDS:
-        command = [sys.executable, "-m", "bench.daemon_host", str(processes), str(merging)]
-        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-        print(done.stdout, end="", flush=True)
-        found[f"{processes}:{merging}"] = json.loads(done.stdout.removeprefix("sample "))
-    return found
+_WHY_PSS = _WHY_START = _WHY_ADOPTED = _WHY_REST = ""
 
 
 def main() -> int:
     """Measure, and keep the result."""
-    on_host = crowds()
     samples = run("bench.daemon_guest", "start", _AT_REST, "churn", icount=True, memory="3G")
-    save(NAME, {**with_ruler(samples, "case"), "crowds": on_host})
+    save(NAME, with_ruler(samples, "case"))
     return 0
 
 

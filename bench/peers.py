@@ -19,8 +19,9 @@ _STALENESS: Mapping[str, tuple[str, str]] = {
     "ksmwatch": ("host, owner, process", "at once (a scrape: within 1 s)"),
     "node_exporter": ("host", "when ksmd has come by; never while it is stopped"),
     "process-exporter": ("none; PSS by name", "-"),
-    "smaps_rollup": ("process", "until the next round"),
-    "pagemap scan": ("process", "until the next round"),
+    "smaps_rollup": ("process", "at the next round"),
+    # KPF_KSM is set for every anonymous page from 6.10 to 7.2, see exact.PagemapReader.
+    "pagemap scan": ("process, with what is anonymous", "at the next round"),
 }
 _METHOD = """`make bench-peers`, {date}, Linux {kernel}: each tool alone, on {processes}
 processes with {pages} merged pages each, ksmd stopped. *Error*: its number of KSM mappings on
@@ -68,7 +69,9 @@ def peers_table(result: Result) -> str:
 def section(result: Result) -> str:
     """Method and table."""
     introduction = _METHOD.format(**result, processes=_PROCESSES, pages=f"{_PAGES:,}")
-    return "\n\n".join(["## Peers", introduction, method(result), peers_table(result)])
+    # What has changed since it was measured, if anything has.
+    note = [result["note"]] if "note" in result else []
+    return "\n\n".join(["## Peers", introduction, method(result), peers_table(result), *note])
 
 
 def goals(_: Result) -> list[Goal]:

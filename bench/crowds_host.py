@@ -1,6 +1,6 @@
 """On this machine itself: what a snapshot and a scrape take of a real core.
 
-`python -m bench.daemon_host PROCESSES MERGING` makes so many processes, and BPF maps with an
+`python -m bench.crowds_host PROCESSES MERGING` makes so many processes, and BPF maps with an
 account of each that is said to merge, as the programs would have written them; no program is
 loaded, so KSM need not be on. Everything after that is the daemon's own code: maps, counts, names
 by /proc, snapshot, JSON, samples, text. Prints one line of JSON with CPU milliseconds. Needs root.
