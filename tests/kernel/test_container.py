@@ -89,6 +89,9 @@ def test_files_of_other_users_need_the_others(name: str, file: str) -> None:
             while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
                 time.sleep(0.1)
             assert said_in_pod(CAPABILITIES, "cat", path)[0] == 0
-            assert said_in_pod(without(name), "cat", path)[0] != 0
+            # Since 6.15 mm_access() lets CAP_PERFMON read too, which the daemon gives up.
+            lacking = without(name) - {"perfmon"}
+            assert said_in_pod({*lacking, name}, "cat", path)[0] == 0
+            assert said_in_pod(lacking, "cat", path)[0] != 0
         finally:
             process.kill()

@@ -49,10 +49,13 @@ def host() -> Iterator[Host]:
         made = Host(Path(directory))
         # So that only the socket's own mode is in the way.
         made.daemon.socket.parent.chmod(0o755)
-        with made.daemon:
-            yield made
-        assert not list(made.disk.glob("ksmwatch.prom*"))
-        subprocess.run(["umount", directory], check=True)
+        try:
+            with made.daemon:
+                yield made
+                assert made.daemon.stop() == 0
+            assert not list(made.disk.glob("ksmwatch.prom*"))
+        finally:
+            subprocess.run(["umount", directory], check=True)
         PINS.rmdir()
 
 
@@ -136,7 +139,8 @@ def test_a_full_disk_under_the_textfile_is_a_loss_and_counting_goes_on(
         tenant = mergeable(load, "a", 1009)
 
         def starved() -> bool:
-            # The room that an old file leaves is enough for a new one.
+            # The room that an old file leaves is enough for a new one, so there must be none.
+            host.file.unlink(missing_ok=True)
             fill(ballast)
             return lost(host) >= 2
 
