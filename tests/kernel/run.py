@@ -21,9 +21,11 @@ VM = ROOT / "tests/vm"
 PACKAGES = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 # About equally long. A file that is in neither comes to the first.
 SECOND_SHARE = ("test_lifecycle.py", "test_survival.py")
+# Likewise of what runs once.
+SECOND_SHARE_ONCE = ("test_repair.py", "test_refusals.py", "test_why.py")
 # Counts instructions, for which the guest needs another clock; one kernel will do.
 COUNTING, COUNTING_KERNEL = "test_hotpath.py", "6.12"
-_TIMEOUT_SECONDS = 1500
+_TIMEOUT_SECONDS = 2400
 _printing = threading.Lock()
 
 
@@ -49,22 +51,29 @@ class Job:
     nodes: int = 1
 
 
+def shares(second: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Arguments for these files, and for all others but the one that counts instructions."""
+    apart = [f"tests/kernel/{name}" for name in second]
+    ignored = [f"--ignore={path}" for path in (*apart, f"tests/kernel/{COUNTING}")]
+    return apart, ["tests/kernel", *ignored]
+
+
 def jobs_for(kernels: list[str], arguments: list[str]) -> list[Job]:
     """The guests to run; with arguments of the caller's one for each kernel."""
     if arguments:
         return [Job(kernel, tuple(arguments), nodes=2) for kernel in kernels]
-    second = [f"tests/kernel/{name}" for name in SECOND_SHARE]
-    counting = f"tests/kernel/{COUNTING}"
-    first = ["tests/kernel", *(f"--ignore={path}" for path in (*second, counting))]
     everywhere = [
         Job(kernel, (*share, "-m", "not once"))
         for kernel in reversed(kernels)
-        for share in (second, first)
+        for share in shares(SECOND_SHARE)
     ]
     if COUNTING_KERNEL in kernels:
-        everywhere.append(Job(COUNTING_KERNEL, (counting,), icount=True))
+        everywhere.append(Job(COUNTING_KERNEL, (f"tests/kernel/{COUNTING}",), icount=True))
+    once = [
+        Job(kernels[-1], (*share, "-m", "once"), nodes=2) for share in shares(SECOND_SHARE_ONCE)
+    ]
     # The longest first.
-    return [Job(kernels[-1], ("tests/kernel", "-m", "once"), nodes=2), *everywhere]
+    return [*once, *everywhere]
 
 
 @dataclass(frozen=True)
