@@ -101,9 +101,8 @@ def _stopped(*options: str, asleep: bool) -> Iterator[None]:
     with Daemon(*options) as daemon:
         if daemon.snapshot()["asleep"] is not asleep:
             raise SystemExit(f"the daemon should be {'asleep' if asleep else 'awake'}")
-        os.kill(daemon.process.pid, signal.SIGSTOP)
-        yield
-        os.kill(daemon.process.pid, signal.SIGCONT)
+        with daemon.frozen():
+            yield
         if daemon.stop():
             raise SystemExit("the daemon ended badly")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -61,6 +63,19 @@ class Daemon:
         if kind is not None:
             print("the daemon's log:\n" + self.log_path.read_text())
         self._directory.cleanup()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It does nothing meanwhile, nor do the processes that it has started."""
+        pid = self.process.pid
+        # Of each thread, as the one that serves HTTP may have been started again by another.
+        found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+        family = [pid, *(int(child) for children in found for child in children)]
+        for each in family:
+            os.kill(each, signal.SIGSTOP)
+        yield
+        for each in family:
+            os.kill(each, signal.SIGCONT)
 
     def wait_until_ready(self) -> None:
         """Returns when the first snapshot can be had; fails with its log if it ended."""

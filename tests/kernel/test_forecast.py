@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,19 +23,6 @@ def anon_kb() -> int:
     return int(next(line for line in lines if line.startswith("AnonPages:")).split()[1])
 
 
-@contextmanager
-def stopped(daemon: Daemon) -> Iterator[None]:
-    """The daemon and the process that serves HTTP allocate nothing meanwhile."""
-    pid = daemon.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    both = [pid, *map(int, children)]
-    for each in both:
-        os.kill(each, signal.SIGSTOP)
-    yield
-    for each in both:
-        os.kill(each, signal.SIGCONT)
-
-
 @pytest.mark.once
 def test_unmerging_takes_what_was_foretold_within_a_hundredth(ksm: Ksm) -> None:
     with Daemon() as daemon, Workload() as load:
@@ -52,8 +35,8 @@ def test_unmerging_takes_what_was_foretold_within_a_hundredth(ksm: Ksm) -> None:
             truth[tenant.pid] = pages
         ksm.merge_all()
         foretold = assert_exact(daemon, truth)["host"]["unmerge"]
-        # What these two allocate is no part of the forecast.
-        with stopped(daemon):
+        # What the daemon allocates is no part of the forecast.
+        with daemon.frozen():
             before = anon_kb()
             ksm.unmerge()
             risen = (anon_kb() - before) * 1024
