@@ -63,7 +63,11 @@ def huge_pages() -> Iterator[None]:
 
 def test_memory_that_ksm_cannot_take(ksm: Ksm, load: Workload, huge_pages: None) -> None:
     """All of it is offered, as far as the kernel takes the offer."""
-    huge, special = load.spawn("huge"), load.spawn("special")
+    huge, special, other = (load.spawn(name) for name in ("huge", "special", "other"))
+    # Without anybody who is registered ksmd does not scan.
+    other.map("heap", PAGES)
+    other.fill("heap", 0, PAGES, seed=1)
+    other.madvise("heap", 0, PAGES, "mergeable")
     huge.tell("map", "heap", 4 * 512, "hugetlb")
     huge.fill("heap", 0, 4 * 512, seed=1)
     special.tell("ring", "heap", PAGES)
