@@ -16,7 +16,8 @@ enum movement {
     IN_CONVERTED, /* ksmd made the mapped page itself a KSM page, in place */
     IN_OTHER,     /* swap-in of a page that is still KSM, end of a migration */
     IN_FORKED,    /* the mm was made by fork and started with its parent's PTEs */
-    OUT_UNMAPPED, /* COW, munmap, madvise, reclaim, start of a migration */
+    OUT_COPIED,   /* COW break: a write, or ksmd unsharing, put a copy in its place */
+    OUT_UNMAPPED, /* munmap, madvise, reclaim, start of a migration */
     OUT_EXITED,   /* the mm had no user any more: exit or exec */
     MOVEMENTS,
 };
@@ -61,6 +62,7 @@ enum total {
     T_BREAK_COW_LEFT,     /* break_cow() unshared one PTE of a page that others mapped too */
     T_SWAPIN_KSM,         /* a page from the swap cache was still KSM when mapped again */
     T_DOUBTS,             /* an account was put in doubt, or given a name while it may be */
+    T_UNATTRIBUTED,       /* counted as unmapped, though it may have been copied */
     TOTALS,
 };
 
@@ -107,6 +109,14 @@ struct conversion {
     u64 last;    /* the page that was converted last */
 };
 
+/* Where the rmap hook is called from when a page is copied on write, see copies.py. */
+struct call_site {
+    u64 hooked;  /* in the hooked function, behind its call of the trampoline */
+    u64 copy;    /* in the caller, behind its call of the hooked function; 0: not known */
+    u32 learner; /* thread whose next call is to be learnt */
+    u32 seen;    /* its calls so far */
+};
+
 /* Calls of migrate_pages() that have taken a KSM page away, and those that are over. */
 struct migration {
     u64 begun;
@@ -120,6 +130,7 @@ BPF_ARRAY(controls, struct control, 1);
 BPF_ARRAY(manifests, struct manifest, 1);
 BPF_ARRAY(migrations, struct migration, 1);
 BPF_ARRAY(conversions, struct conversion, 1);
+BPF_ARRAY(call_sites, struct call_site, 1);
 /* Grows with every event after which any process may be wrong until it is read. */
 BPF_ARRAY(alarms, u64, 1);
 /* By thread of the reader. */
@@ -145,6 +156,13 @@ static __always_inline struct migration *migration(void)
     u32 zero = 0;
 
     return migrations.lookup(&zero);
+}
+
+static __always_inline struct call_site *call_site(void)
+{
+    u32 zero = 0;
+
+    return call_sites.lookup(&zero);
 }
 
 static __always_inline struct conversion *conversion(void)
@@ -264,7 +282,7 @@ static __always_inline s64 mappings(u64 mm, struct account *account, u64 *settle
     u64 *m = account->moves;
 
     return baseline_of(mm, account, settled) + m[IN_MERGED] + m[IN_CONVERTED] + m[IN_OTHER] +
-           m[IN_FORKED] - m[OUT_UNMAPPED] - m[OUT_EXITED];
+           m[IN_FORKED] - m[OUT_COPIED] - m[OUT_UNMAPPED] - m[OUT_EXITED];
 }
 
 /* Does without account_of(): the walk of a fork family has this in its loop. */

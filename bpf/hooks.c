@@ -56,8 +56,73 @@ static __always_inline void note_migration(void)
     }
 }
 
+/*
+ * Who called the hooked function: the return address, 0 if it cannot be told. A kprobe runs
+ * before the function has touched its stack. The trampoline of an fentry program has put the
+ * arguments below what it found there: the register that it saved, the address behind its call
+ * and the return address; and between them a result, if somebody's program wants that too.
+ */
+#ifdef FENTRY_RMAP_REMOVE
+typedef u64 removal;
+
+static __always_inline u64 hooked_at(removal *ctx)
+{
+    return read_u64((u64)(ctx + RMAP_REMOVE_ARGUMENTS + 1));
+}
+
+static __always_inline u64 caller(removal *ctx, u64 hooked)
+{
+    u64 found[3];
+
+    bpf_probe_read_kernel(found, sizeof(found), ctx + RMAP_REMOVE_ARGUMENTS + 1);
+    if (found[0] == hooked)
+        return found[1];
+    return found[1] == hooked ? found[2] : 0;
+}
+#else
+typedef struct pt_regs removal;
+
+static __always_inline u64 hooked_at(removal *ctx)
+{
+    return 0;
+}
+
+static __always_inline u64 caller(removal *ctx, u64 hooked)
+{
+    return read_u64(PT_REGS_SP(ctx));
+}
+#endif
+
+/* Attached alone, while the daemon copies a page of its own: copies.py. */
+int learn_copy(removal *ctx)
+{
+    struct call_site *site = call_site();
+
+    if (!site || site->learner != (u32)bpf_get_current_pid_tgid())
+        return 0;
+    site->hooked = hooked_at(ctx);
+    site->copy = caller(ctx, site->hooked);
+    site->seen++;
+    return 0;
+}
+
+static __always_inline enum movement why_gone(removal *ctx, u64 mm)
+{
+    struct call_site *site = call_site();
+    u64 from;
+
+    if (!read_u32(mm + OFF_mm_struct_mm_users))
+        return OUT_EXITED;
+    from = site && site->copy ? caller(ctx, site->hooked) : 0;
+    if (!from)
+        total(T_UNATTRIBUTED, 1);
+    else if (from == site->copy)
+        return OUT_COPIED;
+    return OUT_UNMAPPED;
+}
+
 /* A PTE that mapped a KSM page is gone. Runs under the page-table lock. */
-static __always_inline int departure(u64 page, u64 vma)
+static __always_inline int departure(removal *ctx, u64 page, u64 vma)
 {
     u64 mm = FIELD(vma, vm_area_struct_vm_mm);
     struct account *account = account_of(mm);
@@ -70,7 +135,7 @@ static __always_inline int departure(u64 page, u64 vma)
             lock_xadd(&c->foreign, 1);
     }
     if (account)
-        move(account, read_u32(mm + OFF_mm_struct_mm_users) ? OUT_UNMAPPED : OUT_EXITED);
+        move(account, why_gone(ctx, mm));
     return 0;
 }
 
@@ -133,7 +198,7 @@ int ON_ENTRY(FENTRY_RMAP_REMOVE)(u64 *ctx)
 
 int rest_of_rmap_remove(u64 *ctx)
 {
-    return is_tail(ctx[0]) ? 0 : departure(ctx[0], ctx[RMAP_REMOVE_VMA]);
+    return is_tail(ctx[0]) ? 0 : departure(ctx, ctx[0], ctx[RMAP_REMOVE_VMA]);
 }
 #endif
 
@@ -145,7 +210,8 @@ int on_rmap_remove(struct pt_regs *ctx)
 
 int rest_of_rmap_remove(struct pt_regs *ctx)
 {
-    return is_tail(PT_REGS_PARM1(ctx)) ? 0 : departure(PT_REGS_PARM1(ctx), RMAP_REMOVE_VMA(ctx));
+    return is_tail(PT_REGS_PARM1(ctx)) ? 0
+                                       : departure(ctx, PT_REGS_PARM1(ctx), RMAP_REMOVE_VMA(ctx));
 }
 #endif
 

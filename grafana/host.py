@@ -170,7 +170,8 @@ def _truth() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Mappings that went (pages/s)",
-            "unmapped (COW, unmap, reclaim, migration) and exited. Absent when polling.",
+            "copied (COW breaks), unmapped (unmap, reclaim, migration), exited. Absent when "
+            "polling.",
             "short",
             {
                 "{{reason}}": f"sum by (reason) (rate(ksmwatch_departures_total{{{HERE}}}"

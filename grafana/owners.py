@@ -61,12 +61,12 @@ def _all() -> tuple[Panel, ...]:
         ),
         Panel(
             Kind.GRAPH,
-            "Who loses mappings by writes and unmaps (pages/s)",
-            "Departures by COW, unmap, reclaim and migration: where merging is undone.",
+            "Who loses mappings by writes (pages/s)",
+            "COW breaks: where merging is undone.",
             "short",
             {
                 LEGEND: "topk($top, rate(ksmwatch_owner_departures_total"
-                f'{{reason="unmapped", {NAMED}}}[$__rate_interval]))'
+                f'{{reason="copied", {NAMED}}}[$__rate_interval]))'
             },
             HOST_UID,
             link=CLOSER,
@@ -142,7 +142,7 @@ def _one() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Mappings that went (pages/s)",
-            "unmapped (COW, unmap, reclaim, migration) and exited.",
+            "copied (COW breaks), unmapped (unmap, reclaim, migration) and exited.",
             "short",
             {"{{reason}}": f"rate(ksmwatch_owner_departures_total{{{THIS}}}[$__rate_interval])"},
             PROCESSES,

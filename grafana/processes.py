@@ -63,12 +63,12 @@ def _first() -> tuple[Panel, ...]:
         ),
         Panel(
             Kind.GRAPH,
-            "Who loses mappings by writes and unmaps (pages/s)",
-            "Departures by COW, unmap, reclaim and migration: where merging is undone.",
+            "Who loses mappings by writes (pages/s)",
+            "COW breaks: where merging is undone.",
             "short",
             {
                 "{{comm}} {{pid}}": "topk($top, rate(ksmwatch_process_departures_total"
-                f'{{reason="unmapped", {HERE}}}[$__rate_interval]) > 0)'
+                f'{{reason="copied", {HERE}}}[$__rate_interval]) > 0)'
             },
             HOST_UID,
             link=CLOSER,
@@ -134,7 +134,8 @@ def _one() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Mappings that went (pages/s)",
-            "unmapped (COW, unmap, reclaim, migration) and exited. Absent when polling.",
+            "copied (COW breaks), unmapped (unmap, reclaim, migration) and exited. Absent when "
+            "polling.",
             "short",
             {"{{reason}}": f"rate(ksmwatch_process_departures_total{{{THIS}}}[$__rate_interval])"},
             HOST_UID,

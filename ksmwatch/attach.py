@@ -24,6 +24,15 @@ class AttachError(OSError):
         self.probe = probe
 
 
+def attach(fd: int, program: Program, sys: Path = Path("/sys")) -> int:
+    """Attach a loaded program; it is off when the descriptor is closed. Raises OSError."""
+    if program.mechanism is Mechanism.KPROBE:
+        return libbpf.attach_kprobe(fd, program.symbol, at_return=program.at_return, sys=sys)
+    if program.mechanism is Mechanism.RAW_TRACEPOINT:
+        return libbpf.raw_tracepoint_open(fd, program.symbol)
+    return libbpf.raw_tracepoint_open(fd)
+
+
 class Attachments:
     """What of a plan is attached now."""
 
@@ -55,15 +64,8 @@ class Attachments:
                     raise AttachError(probe, error) from error
 
     def _attach(self, program: Program) -> None:
-        fd, name = self._programs[program.name], program.name
-        if program.mechanism is Mechanism.KPROBE:
-            link = libbpf.attach_kprobe(
-                fd, program.symbol, at_return=program.at_return, sys=self._sys
-            )
-        elif program.mechanism is Mechanism.RAW_TRACEPOINT:
-            link = libbpf.raw_tracepoint_open(fd, program.symbol)
-        else:
-            link = libbpf.raw_tracepoint_open(fd)
+        name = program.name
+        link = attach(self._programs[name], program, self._sys)
         self._links[name] = link
         try:
             self._keep.store(f"link-{name}", link)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ksmwatch import libbpf, sources, switches
-from ksmwatch.attach import AttachError, Attachments
+from ksmwatch import copies, libbpf, sources, switches
+from ksmwatch.attach import AttachError, Attachments, attach
 from ksmwatch.audit import DEFAULT_POLICY, Allowance, Policy, Round
 from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.config import Config
@@ -66,6 +66,7 @@ class Live:
         self.plan = plan
         self.losses: Counter[str] = Counter()
         self._programs = loaded.programs
+        self._learner = loaded.learner
         self.reader = ProcessReader(self.maps, reader, self.losses, self._explain, proc)
         self._proc = proc
         self._sys = sys
@@ -100,8 +101,29 @@ class Live:
     def start(self) -> None:
         """Attach everything and take the baseline. Raises AttachError."""
         self._control(doubt=True, asleep=True)
+        self._learn_copies()
         self._attached.attach(self._sentry)
         self.wake()
+
+    def _learn_copies(self) -> None:
+        """Tell COW breaks from unmapping from now on, if it can be. The counts do not need it."""
+        if self._learner is None:
+            return
+        learnt = False
+        try:
+            link = attach(self._learner, self.plan.learner, self._sys)
+            try:
+                learnt = copies.learn(self.maps)
+            finally:
+                os.close(link)
+        except OSError as error:
+            logger.warning(
+                "cannot learn what a COW break looks like", extra={"why": error.strerror}
+            )
+        if not learnt:
+            logger.warning("COW breaks are counted as unmapped, as they look the same here")
+        os.close(self._learner)
+        self._learner = None
 
     def adopt(self) -> bool:
         """Go on with what a daemon before us has left; False if it is not whole.

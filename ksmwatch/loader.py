@@ -25,13 +25,14 @@ from ksmwatch import libbpf
 from ksmwatch.btf import Btf
 from ksmwatch.errors import NoLiveError
 from ksmwatch.events import Mechanism
-from ksmwatch.plan import Plan, Program
+from ksmwatch.plan import LEARNER, Plan, Program
 from ksmwatch.records import Field
 
 MAPS = (
     "accounts",
     "alarms",
     "baselines",
+    "call_sites",
     "totals",
     "controls",
     "conversions",
@@ -72,10 +73,14 @@ class LoadedMap:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Everything that the loader handed over. The receiver owns the descriptors."""
+    """Everything that the loader handed over. The receiver owns the descriptors.
+
+    `learner`: a program that is needed once, after loading; see copies.py.
+    """
 
     maps: dict[str, LoadedMap]
     programs: dict[str, int]
+    learner: int | None = None
 
 
 class ProgramRefusedError(NoLiveError):
@@ -104,7 +109,7 @@ def load(plan: Plan, flags: Sequence[str]) -> Loaded:
     request = {
         "flags": list(flags),
         "layout": plan.layout,
-        "programs": [asdict(program) for probe in plan.probes for program in probe.programs],
+        "programs": [asdict(program) for program in plan.programs],
     }
     with ours, theirs:
         child = subprocess.Popen(
@@ -163,7 +168,9 @@ def _loaded(answer: dict[str, Any], descriptors: list[int], words: str) -> Loade
         )
         for name, m in answer["maps"].items()
     }
-    return Loaded(maps, {name: next(fds) for name in answer["programs"]})
+    programs = {name: next(fds) for name in answer["programs"]}
+    learner = programs.pop(LEARNER, None)
+    return Loaded(maps, programs, learner)
 
 
 # ---- what runs in the loader process ----

@@ -11,7 +11,17 @@ from typing import Generic, TypeVar
 
 from ksmwatch import libbpf
 from ksmwatch.loader import Loaded, LoadedMap
-from ksmwatch.records import Account, Baseline, Control, Migrations, Movement, Opened, Record, Total
+from ksmwatch.records import (
+    Account,
+    Baseline,
+    CallSite,
+    Control,
+    Migrations,
+    Movement,
+    Opened,
+    Record,
+    Total,
+)
 
 _T = TypeVar("_T")
 _U32 = struct.Struct("<I")
@@ -69,6 +79,8 @@ class Maps:
         self._migrations = _map(maps["migrations"])
         self._migration = Record(maps["migrations"].value_size, maps["migrations"].fields)
         self._alarms = _map(maps["alarms"])
+        self._call_sites = _map(maps["call_sites"])
+        self._call_site = Record(maps["call_sites"].value_size, maps["call_sites"].fields)
         self._opened = _map(maps["opened"])
         self._file = Record(maps["opened"].value_size, maps["opened"].fields)
         # A per-CPU value has one eight-byte slot for every possible CPU.
@@ -160,6 +172,16 @@ class Maps:
         assert data is not None
         alarms: int = _U64.unpack(data)[0]
         return alarms
+
+    def put_call_site(self, site: CallSite) -> None:
+        """Begin or end to learn where pages are copied from, or forget what was learnt."""
+        self._call_sites.put(_ZERO, self._call_site.pack(site._asdict()))
+
+    def call_site(self) -> CallSite:
+        """What was learnt."""
+        data = self._call_sites.get(_ZERO)
+        assert data is not None
+        return CallSite(**self._call_site.unpack(data))
 
     def forget_opened(self, thread: int) -> None:
         """Before a /proc file is opened: so that an old answer is not taken for a new one."""

@@ -109,9 +109,10 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_unanswered_cow_attempts",
         "gauge",
-        "COW breaks that the kernel began (cow_ksm of /proc/vmstat) since ksmwatch did, less the "
-        "departures that it counted; 0 if there were as many. More: attempts that the kernel gave "
-        "up or repeated, or departures that were not seen.",
+        "COW breaks that the kernel began (cow_ksm of /proc/vmstat) since ksmwatch did, less those "
+        "that it counted (departures by reason copied, and unattributed ones); 0 if there were as "
+        "many. More: attempts that the kernel gave up or repeated, or departures that were not "
+        "seen.",
     ),
     Spec(
         "ksmwatch_meminfo_ksm_bytes",
@@ -270,8 +271,8 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_process_departures",
         "counter",
-        "KSM mappings that left the process, in pages, by reason: unmapped (COW, unmap, reclaim, "
-        "migration), exited.",
+        "KSM mappings that left the process, in pages, by reason: copied (COW breaks), unmapped "
+        "(unmap, reclaim, migration), exited.",
         ("pid", "comm", "reason"),
     ),
     Spec(
@@ -282,6 +283,12 @@ CATALOGUE: tuple[Spec, ...] = (
         "counter",
         "KSM mappings that went, in pages, by reason.",
         ("reason",),
+    ),
+    Spec(
+        "ksmwatch_unattributed_departures",
+        "counter",
+        "Departures by reason unmapped that may have been COW breaks, as the caller could not be "
+        "told: somebody else traces the same kernel function, or its stack has another layout.",
     ),
     Spec(
         "ksmwatch_merge_attempts",
@@ -596,6 +603,7 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
         moves = {m: s.totals[m.name.lower()] for m in Movement}
         yield "ksmwatch_arrivals", _reasons(moves, ARRIVALS)
         yield "ksmwatch_departures", _reasons(moves, DEPARTURES)
+        yield "ksmwatch_unattributed_departures", _one(s.totals["unattributed"])
         outcomes = ("converted", "replaced", "already", "failed")
         yield "ksmwatch_merge_attempts", [((o,), s.totals[f"merge_{o}"]) for o in outcomes]
         for total in (

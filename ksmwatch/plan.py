@@ -25,7 +25,7 @@ class Wish(StrEnum):
 
 @dataclass(frozen=True)
 class Program:
-    """One BPF program of a probe. `rest`: the function that it calls, compiled by itself."""
+    """One BPF program. `rest`: the function that it calls, compiled by itself."""
 
     name: str
     mechanism: Mechanism
@@ -36,7 +36,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Probe:
-    """The probe chosen for an event. `vma` is the position of the area among the arguments."""
+    """The probe chosen for an event. `vma`: the position of the area among the `arguments`."""
 
     event: str
     mechanism: Mechanism
@@ -44,6 +44,7 @@ class Probe:
     programs: tuple[Program, ...]
     asleep: bool
     vma: int | None = None
+    arguments: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,19 @@ class Plan:
         """The mechanism of the hot hooks, for display: fentry, kprobe or none."""
         return next((p.mechanism.value for p in self.probes if p.event == "rmap_remove"), "none")
 
+    @property
+    def learner(self) -> Program:
+        """On the function that counts departures, for a moment: see copies.py."""
+        probe = next(p for p in self.probes if p.event == "rmap_remove")
+        return Program(LEARNER, probe.mechanism, probe.symbol)
 
+    @property
+    def programs(self) -> list[Program]:
+        """All that have to be loaded."""
+        return [*(program for probe in self.probes for program in probe.programs), self.learner]
+
+
+LEARNER = "learn_copy"
 _ABSENT = "no such function in this kernel, or it is inlined"
 _UNWANTED = "--probes="
 
@@ -272,6 +285,11 @@ def _vma_position(facts: Facts, symbol: str) -> int | None:
     return prototype.index(VMA) if VMA in prototype else None
 
 
+def _arguments(facts: Facts, symbol: str) -> int | None:
+    prototype = facts.prototypes.get(symbol)
+    return None if prototype is None else len(prototype)
+
+
 def _probe(facts: Facts, event: Event, mechanism: Mechanism, symbol: str) -> Probe:
     return Probe(
         event.name,
@@ -280,6 +298,7 @@ def _probe(facts: Facts, event: Event, mechanism: Mechanism, symbol: str) -> Pro
         tuple(_programs(event, mechanism, symbol)),
         event.asleep,
         _vma_position(facts, symbol) if event.needs_vma else None,
+        _arguments(facts, symbol) if event.by_caller else None,
     )
 
 
@@ -328,6 +347,8 @@ def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
             flags.append(f"-DFENTRY_{event}={probe.symbol}")
         elif probe.mechanism is Mechanism.KPROBE:
             flags.append(f"-DKPROBE_{event}")
+        if probe.arguments is not None:
+            flags.append(f"-D{event}_ARGUMENTS={probe.arguments}")
         if probe.vma is not None:
             fentry = probe.mechanism is Mechanism.FENTRY
             flags.append(f"-D{event}_VMA={probe.vma if fentry else f'PT_REGS_PARM{probe.vma + 1}'}")

@@ -76,27 +76,29 @@ def residue(state: RunState, pages_shared: int | None, read_at: float | None) ->
 class Events:
     """The kernel's event counters of /proc/vmstat and our totals, of one moment or since one.
 
-    `cow_attempts`: cow_ksm, which grows before a KSM page is copied on write. `unmapped`: the
-    departures that the hooks counted, of which each copy that was made is one. `swapin_copies`:
+    `cow_attempts`: cow_ksm, which grows before a KSM page is copied on write. `copied`: the
+    departures that were such copies. `unattributed`: those that may have been. `swapin_copies`:
     ksm_swpin_copy, pages from the swap cache that had to be copied and so are no KSM pages any
     more. `swapins`: those that still were and were mapped as such, which the kernel does not count.
     """
 
     cow_attempts: int
-    unmapped: int
+    copied: int
+    unattributed: int
     swapin_copies: int
     swapins: int
 
     @property
     def unanswered_attempts(self) -> int:
         """COW breaks that no departure answers: given up by the kernel, or not seen by a hook."""
-        return max(0, self.cow_attempts - self.unmapped)
+        return max(0, self.cow_attempts - self.copied - self.unattributed)
 
     def since(self, begin: Events) -> Events:
         """What came after an earlier moment."""
         return Events(
             self.cow_attempts - begin.cow_attempts,
-            self.unmapped - begin.unmapped,
+            self.copied - begin.copied,
+            self.unattributed - begin.unattributed,
             self.swapin_copies - begin.swapin_copies,
             self.swapins - begin.swapins,
         )
@@ -107,7 +109,8 @@ def events(vmstat: Mapping[str, int], totals: Mapping[str, int]) -> Events | Non
     try:
         return Events(
             vmstat["cow_ksm"],
-            totals["unmapped"],
+            totals["copied"],
+            totals["unattributed"],
             vmstat["ksm_swpin_copy"],
             totals["swapin_ksm"],
         )

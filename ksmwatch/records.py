@@ -21,32 +21,34 @@ class Movement(IntEnum):
     CONVERTED = 1
     OTHER = 2
     FORKED = 3
-    UNMAPPED = 4
-    EXITED = 5
+    COPIED = 4
+    UNMAPPED = 5
+    EXITED = 6
 
 
 ARRIVALS = (Movement.MERGED, Movement.CONVERTED, Movement.OTHER, Movement.FORKED)
-DEPARTURES = (Movement.UNMAPPED, Movement.EXITED)
+DEPARTURES = (Movement.COPIED, Movement.UNMAPPED, Movement.EXITED)
 
 
 class Total(IntEnum):
     """enum total, after the movements."""
 
-    MERGE_CONVERTED = 6
-    MERGE_REPLACED = 7
-    MERGE_ALREADY = 8
-    MERGE_FAILED = 9
-    BREAK_COW = 10
-    SHARED_CONVERSIONS = 11
-    FAMILIES_TRUNCATED = 12
-    CONVERSIONS_UNSEEN = 13
-    EVENTS_LOST = 14
-    STALE_ACCOUNTS = 15
-    MISCOUNTED_MMS = 16
-    MISCOUNTED_PAGES = 17
-    BREAK_COW_LEFT = 18
-    SWAPIN_KSM = 19
-    DOUBTS = 20
+    MERGE_CONVERTED = 7
+    MERGE_REPLACED = 8
+    MERGE_ALREADY = 9
+    MERGE_FAILED = 10
+    BREAK_COW = 11
+    SHARED_CONVERSIONS = 12
+    FAMILIES_TRUNCATED = 13
+    CONVERSIONS_UNSEEN = 14
+    EVENTS_LOST = 15
+    STALE_ACCOUNTS = 16
+    MISCOUNTED_MMS = 17
+    MISCOUNTED_PAGES = 18
+    BREAK_COW_LEFT = 19
+    SWAPIN_KSM = 20
+    DOUBTS = 21
+    UNATTRIBUTED = 22
 
 
 class Account(NamedTuple):
@@ -65,7 +67,7 @@ class Account(NamedTuple):
     def net(self) -> int:
         """Mappings that came less those that went since the account was opened, in pages."""
         m = self.moves
-        return m[0] + m[1] + m[2] + m[3] - m[4] - m[5]
+        return m[0] + m[1] + m[2] + m[3] - m[4] - m[5] - m[6]
 
     @property
     def sequence(self) -> tuple[int, int, int, int]:
@@ -87,6 +89,15 @@ class Migrations(NamedTuple):
 
     begun: int
     ended: int
+
+
+class CallSite(NamedTuple):
+    """struct call_site: code addresses, and how often the learner came by."""
+
+    hooked: int
+    copy: int
+    learner: int
+    seen: int
 
 
 class Control(NamedTuple):

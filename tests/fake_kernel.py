@@ -276,7 +276,7 @@ class Kernel:
             self.totals[Total.DOUBTS] += int(self.control.opening_doubt)
             self.accounts[mm] = Account(
                 id=self.next_id(),
-                moves=(0,) * 6,
+                moves=(0,) * len(Movement),
                 doubts=int(self.control.opening_doubt),
                 conversions_begun=0,
                 conversions_ended=0,

@@ -8,6 +8,7 @@ from typing import Any
 
 from ksmwatch.areas import Area, area_document
 from ksmwatch.owners import Owner, OwnerKind
+from ksmwatch.records import Movement
 from ksmwatch.rollup import Key, Moves
 from ksmwatch.snapshot import Confidence, Process, to_document
 from tests.made_up import STRAY, numbers, process, snapshot
@@ -32,7 +33,7 @@ def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:
     """
     processes = tuple(_process(n, step) for n in range(count))
     total = sum(p.mappings for p in processes)
-    moved: dict[Key, Moves] = defaultdict(lambda: (0,) * 6)
+    moved: dict[Key, Moves] = defaultdict(lambda: (0,) * len(Movement))
     for each in processes:
         sums = zip(moved[each.owner.key], each.movements, strict=True)
         moved[each.owner.key] = tuple(a + b for a, b in sums)
@@ -78,7 +79,7 @@ def _process(n: int, step: int) -> Process:
         owner=owner,
         mappings=mappings,
         confidence=Confidence.ESTIMATED if n % 31 == 30 else Confidence.EXACT,
-        movements=(base + n * step, 0, 0, n % 3, step, 0),
+        movements=(base + n * step, 0, 0, n % 3, step, 0, 0),
         kernel_merging_pages=mappings - n % 4,
         stray=(STRAY,) if n % 6 == 0 else (),
     )

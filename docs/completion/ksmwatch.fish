@@ -69,7 +69,7 @@ complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s h -l help -d 'show 
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -l url -x -d 'another host: http://HOST:10054/metrics'
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s d -l delay -x -d 'between samples (default 2)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s g -l group -x -a 'owner kind unit user process tree' -d 'owner, kind, unit, user, process, tree'
-complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s s -l sort -x -a 'pid kind name owner procs mapped kernel lag saved stray state read came went merged forked unmapped' -d 'a column (default mapped)'
+complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s s -l sort -x -a 'pid kind name owner procs mapped kernel lag saved stray state read came went merged forked copied unmapped' -d 'a column (default mapped)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s i -l invert -d 'the other way round'
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s f -l filter -x -d 'only what has this text in a name'
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s u -l unit -x -a 'pages KiB MiB GiB' -d 'pages, KiB, MiB, GiB (default MiB)'

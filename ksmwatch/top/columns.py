@@ -89,9 +89,10 @@ _FIGURES = (
     Column("went", "WENT", 8, 2),
     Column("merged", "MERGED", 9, 9),
     Column("forked", "FORKED", 9, 10),
-    Column("unmapped", "UNMAP", 9, 11),
-    Column("stray", "STRAY", 8, 8),
-    Column("read", "READ", 8, 12),
+    Column("copied", "COPIED", 9, 8),
+    Column("unmapped", "UNMAP", 9, 12),
+    Column("stray", "STRAY", 8, 11),
+    Column("read", "READ", 8, 13),
     Column("state", "STATE", 10, 6, right=False),
 )
 _AMOUNTS = frozenset({"mapped", "kernel", "lag", "stray", *MOVEMENTS})

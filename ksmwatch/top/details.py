@@ -16,7 +16,7 @@ _LABEL = 9
 _MAX_MEMBERS = 12
 # Reasons as in the document.
 _CAME = ("merged", "converted", "forked", "other")
-_WENT = ("unmapped", "exited")
+_WENT = ("copied", "unmapped", "exited")
 
 # A label, what stands behind it, and how that looks.
 _Fact = tuple[str, Iterable[str], Tone]

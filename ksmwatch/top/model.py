@@ -17,7 +17,7 @@ Key = tuple[Hashable, ...]
 # Reasons of movements, as in the document.
 MERGED = ("merged", "converted")
 CAME = (*MERGED, "forked", "other")
-WENT = ("unmapped", "exited")
+WENT = ("copied", "unmapped", "exited")
 
 
 class Grouping(StrEnum):
@@ -418,6 +418,7 @@ MOVEMENTS: Mapping[str, Sequence[str]] = {
     "went": WENT,
     "merged": MERGED,
     "forked": ("forked",),
+    "copied": ("copied",),
     "unmapped": ("unmapped",),
 }
 SORTABLE = (*_VALUES, *MOVEMENTS)

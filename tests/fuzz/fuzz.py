@@ -82,6 +82,9 @@ def complaints(
         found.append(f"miscounted: {document['totals']}")
     if document["audit"]["surplus"] or document["audit"]["missing"]:
         found.append(f"the audit corrected: {document['audit']}")
+    events = document["host"]["events"]
+    if events["unattributed"] or events["copied"] > events["cow_attempts"]:
+        found.append(f"COW breaks are not told from unmapping: {events}")
     found += [
         f"loss: {name} {count}"
         for name, count in document["losses"].items()
@@ -127,7 +130,9 @@ def check(daemon: Counting, pause: Pause, tolerated: Collection[str]) -> dict[st
     print(
         f"{'unmerged' if pause.unmerged else 'quiescent'} {pause.operations}: "
         f"{sum(counted(document).values())} mappings, {len(pause.spaces)} processes, "
-        f"{len(spaces)} address spaces, {swap.used()} pages in swap, settled in {settled:.1f} s"
+        f"{len(spaces)} address spaces, {swap.used()} pages in swap, "
+        f"{document['host']['events']['copied']} COW breaks, "
+        f"{document['host']['events']['unanswered_attempts']} more begun, settled in {settled:.1f} s"
         + (f", at attempt {attempt + 1}" if attempt else ""),
         flush=True,
     )

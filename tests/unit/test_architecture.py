@@ -29,7 +29,7 @@ ORDER = (
     *("libbpf", "btf", "layout", "events", "facts", "frames", "plan", "privileges"),
     *("records", "loader", "systemd", "keep", "adopt", "attach", "maps"),
     *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
-    *("reading", "live", "poll"),
+    *("copies", "reading", "live", "poll"),
     *("owners", "connector", "processes", "books", "rollup", "forecast", "snapshot"),
     *(
         "front.__init__",

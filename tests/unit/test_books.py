@@ -15,7 +15,9 @@ from tests.fakes import Clock, Proc
 
 
 def count(pid: int, mappings: int = 5) -> Count:
-    return Count(pid << 12, pid, pid, 5000, mappings, exact=True, moves=(mappings, 0, 0, 0, 0, 0))
+    return Count(
+        pid << 12, pid, pid, 5000, mappings, exact=True, moves=(mappings, 0, 0, 0, 0, 0, 0)
+    )
 
 
 class Host:

@@ -44,7 +44,7 @@ def test_the_baseline_finds_what_was_merged_before(
     kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
 ) -> None:
     assert shown(started) == {10: (7, True)}
-    assert (of(started, 10).start_ticks, of(started, 10).moves) == (5000, (0,) * 6)
+    assert (of(started, 10).start_ticks, of(started, 10).moves) == (5000, (0,) * len(Movement))
     assert (started.doubt, started.asleep) == (None, False)
     # What was there before us is no error of ours.
     assert started.audit_state() == AuditState()

@@ -20,17 +20,17 @@ CPUS = 3
 ACCOUNT = LoadedMap(
     1,
     8,
-    112,
+    120,
     (
         Field("id", 0, "Q"),
-        Field("moves", 8, "6Q"),
-        Field("doubts", 56, "Q"),
-        Field("conversions_begun", 64, "Q"),
-        Field("conversions_ended", 72, "Q"),
-        Field("start_boottime", 80, "Q"),
-        Field("tgid", 88, "I"),
-        Field("unused", 92, "I"),
-        Field("comm", 96, "16s"),
+        Field("moves", 8, "7Q"),
+        Field("doubts", 64, "Q"),
+        Field("conversions_begun", 72, "Q"),
+        Field("conversions_ended", 80, "Q"),
+        Field("start_boottime", 88, "Q"),
+        Field("tgid", 96, "I"),
+        Field("unused", 100, "I"),
+        Field("comm", 104, "16s"),
     ),
 )
 LOADED = Loaded(
@@ -68,6 +68,17 @@ LOADED = Loaded(
         ),
         "migrations": LoadedMap(8, 4, 16, (Field("begun", 0, "Q"), Field("ended", 8, "Q"))),
         "alarms": LoadedMap(9, 4, 8, ()),
+        "call_sites": LoadedMap(
+            10,
+            4,
+            24,
+            (
+                Field("hooked", 0, "Q"),
+                Field("copy", 8, "Q"),
+                Field("learner", 16, "I"),
+                Field("seen", 20, "I"),
+            ),
+        ),
         "manifests": LoadedMap(7, 4, 16384, (Field("text", 0, "16384s"),)),
     },
     {},
@@ -123,7 +134,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Maps:
 
 
 def account(comm: str = "tenant") -> Account:
-    return Account(5, (1, 2, 3, 4, 5, 6), 7, 9, 8, 123456789, 42, comm)
+    return Account(5, (1, 2, 3, 4, 5, 6, 7), 7, 9, 8, 123456789, 42, comm)
 
 
 def test_an_account_is_read_as_it_was_opened(shared: Maps) -> None:
@@ -137,7 +148,7 @@ def test_an_account_that_has_not_changed_is_the_same_object(shared: Maps) -> Non
     shared.open_account(MM, account())
     shared.open_account(MM + 1, account())
     before = shared.accounts()
-    moved = account()._replace(moves=(2, 2, 3, 4, 5, 6))
+    moved = account()._replace(moves=(2, 2, 3, 4, 5, 6, 7))
     shared.close_account(MM + 1)
     shared.open_account(MM + 1, moved)
     after = shared.accounts()
@@ -177,7 +188,7 @@ def test_other_failures_are_not_hidden(
     ],
 )
 def test_names_end_at_the_first_zero_and_may_be_broken(shared: Maps, raw: bytes, comm: str) -> None:
-    value = struct.pack("<Q6QQQQQII16s", 5, *range(1, 7), 7, 9, 8, 123456789, 42, 0, raw)
+    value = struct.pack("<Q7QQQQQII16s", 5, *range(1, 8), 7, 9, 8, 123456789, 42, 0, raw)
     FakeMap.contents[1][struct.pack("<Q", MM)] = value
     assert shared.account(MM) == account(comm)
 

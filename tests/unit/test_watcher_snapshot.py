@@ -54,7 +54,9 @@ class FakeBackend(Nothing):
 
 
 def count(pid: int, mappings: int, *, ticks: int = 5000, exact: bool = True) -> Count:
-    return Count(0xFFFF0000 + pid, pid * 10, pid, ticks, mappings, exact, (mappings, 0, 0, 0, 0, 0))
+    return Count(
+        0xFFFF0000 + pid, pid * 10, pid, ticks, mappings, exact, (mappings, 0, 0, 0, 0, 0, 0)
+    )
 
 
 class Host:
@@ -119,14 +121,14 @@ def test_a_pid_that_was_given_away_is_not_the_owner(host: Host) -> None:
 def test_events_are_those_since_the_daemon_began(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = {"unmapped": 100, "swapin_ksm": 10}
+    counted = {"copied": 100, "unattributed": 5, "swapin_ksm": 10}
     monkeypatch.setattr(FakeBackend, "totals", lambda _: dict(counted))
     vmstat = host.proc.path / "vmstat"
     vmstat.write_text("cow_ksm 1000\nksm_swpin_copy 50\n")
     watcher = host.watch(FakeBackend())
-    counted["unmapped"] += 13
+    counted["copied"] += 13
     vmstat.write_text("cow_ksm 1017\nksm_swpin_copy 52\n")
-    assert watcher.snapshot(1).events == Events(17, 13, 2, 0)
+    assert watcher.snapshot(1).events == Events(17, 13, 0, 2, 0)
 
 
 def test_losses_of_all_kinds_are_added_up(host: Host) -> None:
@@ -161,15 +163,15 @@ def test_movements_are_added_up_by_owner_beyond_the_end_of_a_process(host: Host)
     backend = FakeBackend(count(7, 3), count(8, 30), count(9, 5))
     watch = host.watch(backend)
     key, other = (OwnerKind.UNIT, "tenant.service"), (OwnerKind.UNIT, "other.service")
-    assert watch.snapshot(0).moved == {key: (33, 0, 0, 0, 0, 0), other: (5, 0, 0, 0, 0, 0)}
+    assert watch.snapshot(0).moved == {key: (33, 0, 0, 0, 0, 0, 0), other: (5, 0, 0, 0, 0, 0, 0)}
     backend._counts = [count(8, 31), count(9, 5)]
     host.proc.end(7)
-    assert watch.snapshot(0).moved == {key: (34, 0, 0, 0, 0, 0), other: (5, 0, 0, 0, 0, 0)}
+    assert watch.snapshot(0).moved == {key: (34, 0, 0, 0, 0, 0, 0), other: (5, 0, 0, 0, 0, 0, 0)}
 
 
 def test_whose_process_cannot_be_named_moves_for_the_unknown(host: Host) -> None:
     made = host.watch(FakeBackend(count(7, 3), count(8, -3))).snapshot(0)
-    assert made.moved == {UNKNOWN.key: (0, 0, 0, 0, 0, 0)}
+    assert made.moved == {UNKNOWN.key: (0, 0, 0, 0, 0, 0, 0)}
     # The two do not cancel out in what is in doubt.
     assert made.unnamed == 0
     assert made.reason == "6 pages are mapped by processes that could not be named"
@@ -221,12 +223,12 @@ def test_rooms_are_of_cgroups_with_a_limit_that_share_pages(host: Host) -> None:
 
 def test_the_mm_before_an_exec_and_the_one_after_it_are_one_process(host: Host) -> None:
     host.proc.process(7, comm="seven", ticks=5000)
-    old = dataclasses.replace(count(7, 0), account=1, mm=1, moves=(5, 0, 0, 0, 5, 0))
+    old = dataclasses.replace(count(7, 0), account=1, mm=1, moves=(5, 0, 0, 0, 0, 5, 0))
     new = dataclasses.replace(count(7, 12), account=2, mm=2)
     for counts in ((old, new), (new, old)):
         (process,) = host.watch(FakeBackend(*counts)).snapshot(0).processes
         assert (process.pid, process.mappings) == (7, 12)
-        assert process.movements == (17, 0, 0, 0, 5, 0)
+        assert process.movements == (17, 0, 0, 0, 0, 5, 0)
         assert (process.confidence, process.read_at) == (Confidence.EXACT, 2.0)
 
 

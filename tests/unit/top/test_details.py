@@ -59,7 +59,7 @@ def test_of_a_process() -> None:
         "owner": "unit tenant.service  id tenant.service  manager systemd",
         "history": "▁▅█  90 to 100 pages",
         "came": "merged 80  converted 10  forked 25  other 5",
-        "went": "unmapped 19  exited 1",
+        "went": "copied 12  unmapped 7  exited 1",
         "counts": "ours 100 pages  kernel 110 pages  lag -10 pages",
         "state": "exact  read 2.5 s ago",
         "stray": "3 pages where nothing may merge:  7f0000000000-7f0000010000 [heap] 3",

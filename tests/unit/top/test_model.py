@@ -320,7 +320,7 @@ def test_the_rate_of_an_owner_counts_its_ended_processes() -> None:
 
 
 def test_a_process_that_was_not_listed_had_not_moved() -> None:
-    fresh = {"merged": 10, "converted": 0, "other": 0, "forked": 0, "unmapped": 0, "exited": 0}
+    fresh = {"merged": 10, "converted": 0, "other": 0, "forked": 0, "exited": 0}
     now = altered({3: {"movements": fresh}}, 4, 1)
     assert came(processes(now, sample(3), rates=True), 1003) == 5
 
