@@ -121,6 +121,7 @@ struct call_site {
 struct migration {
     u64 begun;
     u64 ended;
+    u64 underway; /* calls, whether they have taken one or not */
 };
 
 BPF_F_TABLE("hash", u64, struct account, accounts, MAX_ACCOUNTS, ACCOUNT_MAP_FLAGS);

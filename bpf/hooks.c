@@ -28,9 +28,9 @@ static __always_inline bool asleep(void)
 }
 
 /* A PTE was pointed at a KSM page. Runs under the page-table lock. */
-static __always_inline int arrival(u64 vma)
+static __always_inline int arrival(u64 mm)
 {
-    struct account *account = account_of(FIELD(vma, vm_area_struct_vm_mm));
+    struct account *account = account_of(mm);
 
     if (account)
         move(account, current_is_ksmd() ? IN_MERGED : IN_OTHER);
@@ -46,11 +46,14 @@ BPF_HASH(migrating, u32, u32, 4096);
  */
 static __always_inline void note_migration(void)
 {
-    u32 thread = bpf_get_current_pid_tgid();
-    u32 *taken = migrating.lookup(&thread);
     struct migration *m = migration();
+    u32 *taken, thread;
 
-    if (taken && !*taken && m) {
+    if (!m || !m->underway)
+        return;
+    thread = bpf_get_current_pid_tgid();
+    taken = migrating.lookup(&thread);
+    if (taken && !*taken) {
         *taken = 1;
         lock_xadd(&m->begun, 1);
     }
@@ -64,6 +67,7 @@ static __always_inline void note_migration(void)
  */
 #ifdef FENTRY_RMAP_REMOVE
 typedef u64 removal;
+#define USERS_OF(mm) (*(u32 *)((mm) + OFF_mm_struct_mm_users))
 
 static __always_inline u64 hooked_at(removal *ctx)
 {
@@ -81,6 +85,7 @@ static __always_inline u64 caller(removal *ctx, u64 hooked)
 }
 #else
 typedef struct pt_regs removal;
+#define USERS_OF(mm) read_u32((mm) + OFF_mm_struct_mm_users)
 
 static __always_inline u64 hooked_at(removal *ctx)
 {
@@ -111,7 +116,7 @@ static __always_inline enum movement why_gone(removal *ctx, u64 mm)
     struct call_site *site = call_site();
     u64 from;
 
-    if (!read_u32(mm + OFF_mm_struct_mm_users))
+    if (!USERS_OF(mm))
         return OUT_EXITED;
     from = site && site->copy ? caller(ctx, site->hooked) : 0;
     if (!from)
@@ -122,9 +127,8 @@ static __always_inline enum movement why_gone(removal *ctx, u64 mm)
 }
 
 /* A PTE that mapped a KSM page is gone. Runs under the page-table lock. */
-static __always_inline int departure(removal *ctx, u64 page, u64 vma)
+static __always_inline int departure(removal *ctx, u64 page, u64 mm)
 {
-    u64 mm = FIELD(vma, vm_area_struct_vm_mm);
     struct account *account = account_of(mm);
     struct conversion *c = conversion();
 
@@ -154,6 +158,9 @@ static __always_inline int departure(removal *ctx, u64 page, u64 vma)
 #define DIRECT_MAY_BE_KSM(page)                                                                    \
     (((*(u64 *)((page) + OFF_page_mapping) - (page)) & MAPPING_KSM) == MAPPING_KSM)
 
+/* Of an area that is an argument of a function hooked by fentry. */
+#define DIRECT_MM(vma) (*(u64 *)((vma) + OFF_vm_area_struct_vm_mm))
+
 /* By kprobe an argument is a number. bpf_rdonly_cast() makes it a pointer, since 6.2. */
 #ifdef CAST_FUNCTION
 static __always_inline bool arg_may_be_ksm(u64 page)
@@ -174,7 +181,7 @@ int ON_ENTRY(FENTRY_RMAP_ADD)(u64 *ctx)
 
 int rest_of_rmap_add(u64 *ctx)
 {
-    return is_tail(ctx[0]) ? 0 : arrival(ctx[RMAP_ADD_VMA]);
+    return is_tail(ctx[0]) ? 0 : arrival(DIRECT_MM(ctx[RMAP_ADD_VMA]));
 }
 #endif
 
@@ -186,7 +193,8 @@ int on_rmap_add(struct pt_regs *ctx)
 
 int rest_of_rmap_add(struct pt_regs *ctx)
 {
-    return is_tail(PT_REGS_PARM1(ctx)) ? 0 : arrival(RMAP_ADD_VMA(ctx));
+    return is_tail(PT_REGS_PARM1(ctx)) ? 0
+                                       : arrival(FIELD(RMAP_ADD_VMA(ctx), vm_area_struct_vm_mm));
 }
 #endif
 
@@ -198,7 +206,7 @@ int ON_ENTRY(FENTRY_RMAP_REMOVE)(u64 *ctx)
 
 int rest_of_rmap_remove(u64 *ctx)
 {
-    return is_tail(ctx[0]) ? 0 : departure(ctx, ctx[0], ctx[RMAP_REMOVE_VMA]);
+    return is_tail(ctx[0]) ? 0 : departure(ctx, ctx[0], DIRECT_MM(ctx[RMAP_REMOVE_VMA]));
 }
 #endif
 
@@ -210,8 +218,10 @@ int on_rmap_remove(struct pt_regs *ctx)
 
 int rest_of_rmap_remove(struct pt_regs *ctx)
 {
-    return is_tail(PT_REGS_PARM1(ctx)) ? 0
-                                       : departure(ctx, PT_REGS_PARM1(ctx), RMAP_REMOVE_VMA(ctx));
+    return is_tail(PT_REGS_PARM1(ctx))
+               ? 0
+               : departure(ctx, PT_REGS_PARM1(ctx),
+                           FIELD(RMAP_REMOVE_VMA(ctx), vm_area_struct_vm_mm));
 }
 #endif
 
@@ -498,8 +508,13 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 static __always_inline int migration_begins(void)
 {
     u32 thread = bpf_get_current_pid_tgid(), none = 0;
+    struct migration *m = migration();
 
-    migrating.update(&thread, &none);
+    if (m && !migrating.insert(&thread, &none))
+        lock_xadd(&m->underway, 1);
+    else
+        /* Left by a call whose end was missed. */
+        migrating.update(&thread, &none);
     return 0;
 }
 
@@ -509,9 +524,12 @@ static __always_inline int migration_ends(void)
     u32 *taken = migrating.lookup(&thread);
     struct migration *m = migration();
 
-    if (taken && *taken && m)
+    if (!taken || !m)
+        return 0;
+    if (*taken)
         lock_xadd(&m->ended, 1);
     migrating.delete(&thread);
+    lock_xadd(&m->underway, -1);
     return 0;
 }
 

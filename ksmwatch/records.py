@@ -89,6 +89,7 @@ class Migrations(NamedTuple):
 
     begun: int
     ended: int
+    underway: int = 0
 
 
 class CallSite(NamedTuple):

@@ -126,14 +126,13 @@ def check(daemon: Counting, pause: Pause, tolerated: Collection[str]) -> dict[st
         print("totals", document["totals"], "losses", document["losses"])
         print("missed", missed_runs(document))
         raise DifferenceError
-    spaces = set(pause.spaces.values())
+    spaces, events = set(pause.spaces.values()), document["host"]["events"]
     print(
         f"{'unmerged' if pause.unmerged else 'quiescent'} {pause.operations}: "
         f"{sum(counted(document).values())} mappings, {len(pause.spaces)} processes, "
         f"{len(spaces)} address spaces, {swap.used()} pages in swap, "
-        f"{document['host']['events']['copied']} COW breaks, "
-        f"{document['host']['events']['unanswered_attempts']} more begun, settled in {settled:.1f} s"
-        + (f", at attempt {attempt + 1}" if attempt else ""),
+        f"{events['copied']} COW breaks, {events['unanswered_attempts']} more begun, "
+        f"settled in {settled:.1f} s" + (f", at attempt {attempt + 1}" if attempt else ""),
         flush=True,
     )
     if pause.unmerged:

@@ -66,7 +66,12 @@ LOADED = Loaded(
                 Field("comm", 24, "16s"),
             ),
         ),
-        "migrations": LoadedMap(8, 4, 16, (Field("begun", 0, "Q"), Field("ended", 8, "Q"))),
+        "migrations": LoadedMap(
+            8,
+            4,
+            24,
+            (Field("begun", 0, "Q"), Field("ended", 8, "Q"), Field("underway", 16, "Q")),
+        ),
         "alarms": LoadedMap(9, 4, 8, ()),
         "call_sites": LoadedMap(
             10,
