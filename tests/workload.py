@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_KSMLOAD = Path(__file__).with_name("workload") / "build" / "ksmload"
+KSMLOAD = Path(__file__).with_name("workload") / "build" / "ksmload"
 _ANSWER_SECONDS = 120
 
 
@@ -125,12 +126,12 @@ class Workload:
 
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="ksmload-")
-        self._path = f"{self._directory.name}/socket"
+        self.path = f"{self._directory.name}/socket"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(self._path)
+        self._listener.bind(self.path)
         # For tenants of other users.
         Path(self._directory.name).chmod(0o711)
-        Path(self._path).chmod(0o777)
+        Path(self.path).chmod(0o777)
         self._listener.listen(64)
         self._listener.settimeout(_ANSWER_SECONDS)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
@@ -152,16 +153,27 @@ class Workload:
 
     def spawn(self, name: str, prefix: Sequence[str] = ()) -> Tenant:
         """A new process that has nothing; `prefix`: what becomes it, as `unshare` does."""
-        child = subprocess.Popen([*prefix, _KSMLOAD, self._path, name], stdin=subprocess.DEVNULL)
+        child = subprocess.Popen([*prefix, KSMLOAD, self.path, name], stdin=subprocess.DEVNULL)
         self._children[child.pid] = child
         return self.accept(name, child.pid)
+
+    def take(self, name: str) -> Tenant:
+        """Take the connection of a process that somebody else starts, perhaps in a namespace."""
+        connection, _ = self._listener.accept()
+        size = struct.calcsize("3i")
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        assert connection.recv(256).decode().rpartition(" ")[0] == name
+        return self._tenant(connection, name, struct.unpack("3i", credentials)[0])
 
     def accept(self, name: str, pid: int) -> Tenant:
         """Take the connection of a process that was just made."""
         connection, _ = self._listener.accept()
-        connection.settimeout(_ANSWER_SECONDS)
         hello = connection.recv(256).decode().rpartition(" ")
         assert (hello[0], int(hello[2])) == (name, pid), f"{hello} is not {name} {pid}"
+        return self._tenant(connection, name, pid)
+
+    def _tenant(self, connection: socket.socket, name: str, pid: int) -> Tenant:
+        connection.settimeout(_ANSWER_SECONDS)
         tenant = Tenant(self, connection, name, pid)
         self._tenants.append(tenant)
         return tenant

@@ -1,36 +1,29 @@
 """Whose pages: dozens of processes in real cgroups, and a real QEMU guest, during churn.
 
 The directories have the names that systemd, libvirt, container runtimes and the kubelet give
-them. The rootless container is a user namespace of an unprivileged user, in such a directory.
+them. The rootless container is a user namespace of an unprivileged user, in such a directory. Real
+ones are in tests/systemd.
 """
 
 from __future__ import annotations
 
-import contextlib
-import random
-import subprocess
-import time
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests import oracle
 from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
-from tests.workload import Tenant, Workload
+from tests.town import MERGEABLE, UUID, Key, Town, exported, guest, wait_for_memory
+from tests.workload import Workload
 
 pytestmark = pytest.mark.once
 
 CGROUPS = Path("/sys/fs/cgroup")
 CONTAINER = "5f2ac0de" * 8
 POD = "0c5e2f7e-0000-4000-8000-000000000001"
-# Kind, name and id.
-Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -90,68 +83,11 @@ def enter(path: str, pid: int) -> None:
     (directory / "cgroup.procs").write_text(str(pid))
 
 
-class Town:
-    """Tenants by owner, who live, share, write, fork and die at random."""
-
-    def __init__(self, load: Workload) -> None:
-        self._load = load
-        self._random = random.Random(4)
-        self._count = 0
-        self.owners: dict[Tenant, Key] = {}
-
-    def settle(self, place: Place) -> None:
-        """A new tenant, whose pages are equal to those of others."""
-        self._count += 1
-        tenant = self._load.spawn(f"t{self._count}", ROOTLESS if place.rootless else ())
-        enter(place.path, tenant.pid)
-        pages = self._random.randrange(100, 400)
-        tenant.map("heap", pages)
-        tenant.fill("heap", 0, pages, seed=self._random.randrange(3), modulo=7)
-        tenant.madvise("heap", 0, pages, "mergeable")
-        self.owners[tenant] = place.owner
-
-    def churn(self) -> None:
-        """Something happens to every tenant."""
-        for tenant, owner in list(self.owners.items()):
-            first = self._random.randrange(50)
-            match self._random.randrange(5):
-                case 0:
-                    tenant.write("heap", first, 40)
-                case 1:
-                    tenant.madvise("heap", first, 30, "dontneed")
-                case 2:
-                    self._count += 1
-                    self.owners[tenant.fork(f"t{self._count}")] = owner
-                case 3:
-                    tenant.munmap("heap", first, 20)
-                    tenant.map("heap", 200)
-                    tenant.fill("heap", 0, 200, seed=1, modulo=3)
-                    tenant.madvise("heap", 0, 200, "mergeable")
-                case _:
-                    tenant.kill()
-                    del self.owners[tenant]
-
-    def truth(self) -> dict[Key, int]:
-        """Mappings by owner: the oracle's, by who the test knows it is."""
-        sums: Counter[Key] = Counter()
-        of_pid = {tenant.pid: owner for tenant, owner in self.owners.items()}
-        for pid, mappings in oracle.host().items():
-            sums[of_pid[pid]] += mappings
-        return dict(sums)
-
-
-def exported(daemon: Daemon) -> dict[Key, int]:
-    """Mappings by owner as they are scraped, of those that have any; and they are the host's."""
-    rows: dict[Key, int] = {}
-    total = None
-    for family in text_string_to_metric_families(daemon.metrics()):
-        for name, labels, value, *_ in family.samples:
-            if name == "ksmwatch_owner_mappings" and value:
-                rows[labels["kind"], labels["name"], labels["id"]] = int(value)
-            elif name == "ksmwatch_mappings":
-                total = value
-    assert total == sum(rows.values())
-    return rows
+def spawn(load: Workload, town: Town, place: Place) -> None:
+    """A new tenant there."""
+    tenant = load.spawn(town.next_name(), ROOTLESS if place.rootless else ())
+    enter(place.path, tenant.pid)
+    town.settle(tenant, place.owner)
 
 
 def test_owners_are_right_and_their_sums_exact_during_churn(ksm: Ksm) -> None:
@@ -159,19 +95,19 @@ def test_owners_are_right_and_their_sums_exact_during_churn(ksm: Ksm) -> None:
         town = Town(load)
         for _ in range(EACH):
             for place in PLACES:
-                town.settle(place)
+                spawn(load, town, place)
         assert len(town.owners) == EACH * len(PLACES) >= 36
         for _ in range(ROUNDS):
             ksm.merge_all()
             ksm.start()
             town.churn()
             for place in PLACES:
-                town.settle(place)
+                spawn(load, town, place)
             ksm.stop()
             document = settled_snapshot(daemon)
             truth = town.truth()
             assert document["host"]["confidence"] == "exact", document["host"]["reason"]
-            assert exported(daemon) == truth
+            assert exported(daemon.metrics()) == truth
             assert len(truth) >= len(PLACES) - 1
             listed = {
                 (o["kind"], o["name"], o["id"]): o["mappings"]
@@ -182,46 +118,10 @@ def test_owners_are_right_and_their_sums_exact_during_churn(ksm: Ksm) -> None:
         assert document["audit"]["surplus"] == document["audit"]["missing"] == 0
 
 
-RAM_MB, FILLED_MB = 24, 16
-
-
-@contextlib.contextmanager
-def guest(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """QEMU as one starts it by hand: firmware runs, and most of its memory has equal pages."""
-    image = directory / "pages"
-    image.write_bytes((b"ksmwatch" * (oracle.PAGE // 8)) * (FILLED_MB << 20 >> 12))
-    process = subprocess.Popen(
-        [
-            "qemu-system-x86_64",
-            *("-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg"),
-            *("-name", "guest=web-1,debug-threads=on", "-uuid", POD),
-            *("-m", str(RAM_MB), "-machine", "pc,mem-merge=on"),
-            *("-device", f"loader,file={image},addr=0x200000,force-raw=on"),
-        ],
-        stdin=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for_memory(pid: int) -> None:
-    """Until QEMU has filled its memory."""
-    deadline = time.monotonic() + 300
-    while True:
-        areas = [area for area in oracle.areas(pid) if "mg" in area.flags]
-        if sum(area.anonymous for area in areas) >= FILLED_MB << 10:
-            return
-        assert time.monotonic() < deadline, f"{areas}"
-        time.sleep(0.2)
-
-
 def test_a_qemu_guest_is_attributed_by_name_with_as_many_as_smaps_says(
     ksm: Ksm, tmp_path: Path
 ) -> None:
-    with Daemon() as daemon, guest(tmp_path) as qemu:
+    with Daemon() as daemon, guest(tmp_path, "web-1") as qemu:
         enter("system.slice/guests.service", qemu.pid)
         wait_for_memory(qemu.pid)
         # Huge pages are split first, and smart_scan passes over pages for a while.
@@ -233,10 +133,10 @@ def test_a_qemu_guest_is_attributed_by_name_with_as_many_as_smaps_says(
             if before == oracle.process(qemu.pid):
                 break
         (owner,) = (o for o in document["owners"] if o["mappings"])
-        assert (owner["kind"], owner["name"], owner["uuid"]) == ("vm", "web-1", POD)
-        assert owner["id"] == f"guests.service/qemu/{POD}"
-        assert owner["mappings"] == before > FILLED_MB * 256 // 2
+        assert (owner["kind"], owner["name"], owner["uuid"]) == ("vm", "web-1", UUID)
+        assert owner["id"] == f"guests.service/qemu/{UUID}"
+        assert owner["mappings"] == before > MERGEABLE
         (process,) = (p for p in document["processes"] if p["mappings"])
         assert process["pid"] == qemu.pid
         assert process["confidence"] == "exact"
-        assert ("vm", "web-1", owner["id"]) in exported(daemon)
+        assert ("vm", "web-1", owner["id"]) in exported(daemon.metrics())

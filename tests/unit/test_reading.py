@@ -66,7 +66,7 @@ def test_nothing_is_settled_while_a_page_is_on_its_way(kernel: Kernel, started: 
 
 def test_a_migration_during_the_read_disturbs_it(kernel: Kernel, started: Live) -> None:
     def move_there_and_back() -> None:
-        begun, ended = kernel.migrations
+        begun, ended, _ = kernel.migrations
         kernel.migrations = Migrations(begun + 1, ended + 1)
 
     kernel.doubt(kernel.users[10])

@@ -15,7 +15,7 @@ from .cachedir import cache_root, filled_atomically, locked, say
 from .debian import Source
 from .errors import HarnessError
 
-FORMAT = 3  # of a cache entry; raise it when PACKAGES or the set-up change
+FORMAT = 4  # of a cache entry; raise it when PACKAGES or the set-up change
 SUITES = ("bookworm", "trixie")
 # What the package of ksmwatch depends on, so that it installs without a network; and what its
 # tests need.
@@ -23,6 +23,8 @@ PACKAGES = (
     *("systemd-sysv", "dbus", "python3-pytest", "openssl"),
     *("python3-bpfcc", "python3-prometheus-client", "python3-psutil", "python3-pyroute2"),
     *("python3-tornado", "python3-bcrypt", "python3-yaml"),
+    # Those who have pages: a rootless container, a session, a virtual machine.
+    *("podman", "crun", "uidmap", "dbus-user-session", "libpam-systemd", "qemu-system-x86"),
 )
 IMAGE_SIZE = "3G"  # sparse
 # Nothing to find, nobody to log in, no network: they would only take time.

@@ -1,0 +1,141 @@
+"""Tenants whose owners are known, and a guest: who lives where, against what is exported."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+from types import MappingProxyType
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests import oracle
+from tests.workload import Tenant, Workload
+
+# Kind, name and id.
+Key = tuple[str, str, str]
+UUID = "0c5e2f7e-0000-4000-8000-000000000001"
+
+
+class Town:
+    """Tenants by owner, who live, share, write, fork and die at random."""
+
+    def __init__(self, load: Workload) -> None:
+        self._load = load
+        self._random = random.Random(4)
+        self._count = 0
+        self.owners: dict[Tenant, Key] = {}
+        # The first of each family: a unit or a container ends with it.
+        self._founders: dict[Tenant, Tenant] = {}
+
+    def next_name(self) -> str:
+        """That nobody has yet."""
+        self._count += 1
+        return f"t{self._count}"
+
+    def settle(self, tenant: Tenant, owner: Key) -> None:
+        """A new tenant, whose pages are equal to those of others."""
+        pages = self._random.randrange(100, 400)
+        tenant.map("heap", pages)
+        tenant.fill("heap", 0, pages, seed=self._random.randrange(3), modulo=7)
+        tenant.madvise("heap", 0, pages, "mergeable")
+        self.owners[tenant] = owner
+        self._founders[tenant] = tenant
+
+    def churn(self) -> None:
+        """Something happens to every tenant."""
+        for tenant in list(self.owners):
+            first = self._random.randrange(50)
+            match self._random.randrange(5):
+                case 0:
+                    tenant.write("heap", first, 40)
+                case 1:
+                    tenant.madvise("heap", first, 30, "dontneed")
+                case 2:
+                    self._fork(tenant)
+                case 3:
+                    tenant.munmap("heap", first, 20)
+                    tenant.map("heap", 200)
+                    tenant.fill("heap", 0, 200, seed=1, modulo=3)
+                    tenant.madvise("heap", 0, 200, "mergeable")
+                case _:
+                    self._kill(tenant)
+
+    def _fork(self, tenant: Tenant) -> None:
+        name = self.next_name()
+        tenant.tell("fork", name)
+        child = self._load.take(name)
+        self.owners[child] = self.owners[tenant]
+        self._founders[child] = self._founders[tenant]
+
+    def _kill(self, tenant: Tenant) -> None:
+        """But none of whom the others of its family would die."""
+        if list(self._founders.values()).count(tenant) <= 1:
+            tenant.kill()
+            del self.owners[tenant], self._founders[tenant]
+
+    def truth(self, besides: Mapping[int, Key] = MappingProxyType({})) -> dict[Key, int]:
+        """Mappings by owner: the oracle's, by who the test knows it is. `besides`: by pid."""
+        sums: Counter[Key] = Counter()
+        of_pid = {**besides, **{tenant.pid: owner for tenant, owner in self.owners.items()}}
+        for pid, mappings in oracle.host().items():
+            sums[of_pid[pid]] += mappings
+        return dict(sums)
+
+
+def exported(metrics: str) -> dict[Key, int]:
+    """Mappings by owner as they are scraped, of those that have any; and they are the host's."""
+    rows: dict[Key, int] = {}
+    total = None
+    for family in text_string_to_metric_families(metrics):
+        for name, labels, value, *_ in family.samples:
+            if name == "ksmwatch_owner_mappings" and value:
+                rows[labels["kind"], labels["name"], labels["id"]] = int(value)
+            elif name == "ksmwatch_mappings":
+                total = value
+    assert total == sum(rows.values())
+    return rows
+
+
+_RAM_MB, _FILLED_MB = 24, 16
+# Mappings that KSM must have made of it at least.
+MERGEABLE = _FILLED_MB * 256 // 2
+
+
+def guest_command(directory: Path, name: str) -> list[str]:
+    """QEMU as one starts it by hand: firmware runs, and most of its memory has equal pages."""
+    image = directory / "pages"
+    image.write_bytes((b"ksmwatch" * (oracle.PAGE // 8)) * (_FILLED_MB << 20 >> 12))
+    return [
+        "qemu-system-x86_64",
+        *("-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg"),
+        *("-name", f"guest={name},debug-threads=on", "-uuid", UUID),
+        *("-m", str(_RAM_MB), "-machine", "pc,mem-merge=on"),
+        *("-device", f"loader,file={image},addr=0x200000,force-raw=on"),
+    ]
+
+
+@contextmanager
+def guest(directory: Path, name: str) -> Iterator[Popen[bytes]]:
+    """A virtual machine of our own."""
+    process = Popen(guest_command(directory, name), stdin=DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_memory(pid: int) -> None:
+    """Until QEMU has filled its memory."""
+    deadline = time.monotonic() + 300
+    while True:
+        areas = [area for area in oracle.areas(pid) if "mg" in area.flags]
+        if sum(area.anonymous for area in areas) >= _FILLED_MB << 10:
+            return
+        assert time.monotonic() < deadline, f"{areas}"
+        time.sleep(0.2)
