@@ -111,7 +111,8 @@ class Live:
             return
         learnt = False
         try:
-            link = attach(self._learner, self.plan.learner, self._sys)
+            (program,) = self.plan.learners
+            link = attach(self._learner, program, self._sys)
             try:
                 learnt = copies.learn(self.maps)
             finally:

@@ -86,15 +86,15 @@ class Plan:
         return next((p.mechanism.value for p in self.probes if p.event == "rmap_remove"), "none")
 
     @property
-    def learner(self) -> Program:
+    def learners(self) -> list[Program]:
         """On the function that counts departures, for a moment: see copies.py."""
-        probe = next(p for p in self.probes if p.event == "rmap_remove")
-        return Program(LEARNER, probe.mechanism, probe.symbol)
+        probes = (probe for probe in self.probes if probe.event == "rmap_remove")
+        return [Program(LEARNER, probe.mechanism, probe.symbol) for probe in probes]
 
     @property
     def programs(self) -> list[Program]:
         """All that have to be loaded."""
-        return [*(program for probe in self.probes for program in probe.programs), self.learner]
+        return [*(program for probe in self.probes for program in probe.programs), *self.learners]
 
 
 LEARNER = "learn_copy"
