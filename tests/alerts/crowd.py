@@ -57,3 +57,5 @@ class Crowd:
         """Take all of them off."""
         while self._descriptors:
             os.close(self._descriptors.pop())
+        # bcc would close the last program once more.
+        self._module.funcs.clear()

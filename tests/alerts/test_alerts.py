@@ -18,6 +18,7 @@ from tests.alerts.conftest import RULES
 from tests.alerts.crowd import Crowd
 from tests.alerts.station import DEADLINE_SECONDS, Station, Watched
 from tests.fleet.guest import place
+from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon, free_port
 from tests.kernel.test_lifecycle import mergeable
 from tests.kernel.test_repair import MERGED, PINS, change_account, take_off
@@ -104,13 +105,18 @@ def test_mappings_that_the_kernel_left(seen: Watched, ksm: Ksm) -> None:
 
 def test_mappings_that_nobody_could_read_after_unmerging(station: Station, ksm: Ksm) -> None:
     alerts = ("KsmUnmergeUnfinished", "KsmwatchEstimatedTooLong")
-    with another(station, "unread", "--audit.heal=false") as seen, Workload() as load:
-        left = provoke.not_mergeable(load, ksm)
-        ksm.unmerge()
-        seen.fires(*alerts)
-        left.child.kill()
-        left.parent.kill()
-        seen.resolves(*alerts)
+    with Daemon("--audit.heal=false") as daemon, Workload() as load:
+        station.watch("unread", daemon.port)
+        with Watched(station, "unread") as seen:
+            left = provoke.not_mergeable(load, ksm)
+            # Not before it is awake: then it reads everybody, whatever it may not heal.
+            assert not settled_snapshot(daemon)["asleep"]
+            ksm.unmerge()
+            seen.fires(*alerts)
+            left.child.kill()
+            left.parent.kill()
+            seen.resolves(*alerts)
+        station.forget("unread")
 
 
 def test_pages_that_a_stopped_ksm_keeps(seen: Watched, ksm: Ksm) -> None:
@@ -250,12 +256,13 @@ def test_polling_where_live_counts_were_expected(station: Station, ksm: Ksm) -> 
             with Daemon("--probes=kprobe") as daemon:
                 station.watch("polling", daemon.port)
                 seen.fires("KsmwatchPolling")
+                KPROBES.write_text("1")
+                with Daemon("--probes=kprobe") as successor:
+                    station.watch("polling", successor.port)
+                    seen.resolves("KsmwatchPolling")
+                    station.forget("polling")
         finally:
             KPROBES.write_text("1")
-        with Daemon("--probes=kprobe") as successor:
-            station.watch("polling", successor.port)
-            seen.resolves("KsmwatchPolling")
-            station.forget("polling")
 
 
 def test_a_probe_that_cannot_be_attached_any_more(host: Daemon, seen: Watched, ksm: Ksm) -> None:
@@ -287,11 +294,13 @@ def take_its_place(daemon: Daemon, crowd: Crowd) -> None:
             return
 
 
-def test_a_count_that_was_wrong(seen: Watched, ksm: Ksm) -> None:
+def test_a_count_that_was_wrong(host: Daemon, seen: Watched, ksm: Ksm) -> None:
     with Workload() as load:
         tenant = mergeable(load, "a", 211)
         ksm.merge_all(stop=False)
         ksm.write("sleep_millisecs", 500)
+        # Read by now: what the first read finds is no drift.
+        assert settled_snapshot(host)["host"]["confidence"] == "exact"
         change_account(tenant.pid, MERGED, 7)
         seen.fires("KsmwatchDrift")
         seen.resolves("KsmwatchDrift")

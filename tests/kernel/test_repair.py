@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ksmwatch import libbpf
+from ksmwatch.records import Movement
 from tests import oracle
 from tests.kernel.compare import mappings
 from tests.kernel.daemon import Daemon
@@ -30,8 +31,8 @@ KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
 REPAIR_SECONDS = 120
 # struct account: the id, one 64-bit total for each kind of movement, four more numbers, the tgid.
 MERGED = 8
-UNMAPPED = MERGED + 4 * 8
-TGID = MERGED + 6 * 8 + 4 * 8
+UNMAPPED = MERGED + Movement.UNMAPPED * 8
+TGID = MERGED + len(Movement) * 8 + 4 * 8
 
 
 @pytest.fixture(scope="module", params=["fentry", "kprobe"])
