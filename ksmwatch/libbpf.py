@@ -15,7 +15,7 @@ import functools
 import os
 import platform
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 BPF_ANY = 0
@@ -125,16 +125,55 @@ class _LoadOptions(ct.Structure):
     ]
 
 
+# BTF of a function about which nothing is said: that it is static is what a helper that calls it
+# back asks for. Types 1: int, 2: a prototype that returns it, 3: the function.
+_BTF_STRINGS = b"\0int\0f\0"
+_BTF_TYPES = struct.pack(
+    "<4I3I3I", *(1, 1 << 24, 4, 1 << 24 | 32), *(0, 13 << 24, 1), *(5, 12 << 24, 2)
+)
+_BTF_HEADER = struct.pack(
+    "<HBB5I", 0xEB9F, 1, 0, 24, 0, len(_BTF_TYPES), len(_BTF_TYPES), len(_BTF_STRINGS)
+)
+_BTF_FUNCTION = 3
+
+
+def _static_functions() -> int:
+    """Load the BTF for `prog_load`."""
+    data = _BTF_HEADER + _BTF_TYPES + _BTF_STRINGS
+    return _checked(library().bpf_btf_load(data, ct.c_size_t(len(data)), None), "BTF of a program")
+
+
 def prog_load(
-    name: str, prog_type: int, code: bytes, *, attach_type: int = 0, function: int = 0
+    name: str,
+    prog_type: int,
+    code: bytes,
+    *,
+    attach_type: int = 0,
+    function: int = 0,
+    functions: Sequence[int] = (),
 ) -> int:
     """Load a program; one for tracing is for one kernel function, which it takes by its BTF id.
 
-    The error's text is what the verifier says is wrong, where it says anything.
+    `functions`: instructions at which its functions begin, itself the first, if a helper calls one
+    of them back. The error's text is what the verifier says is wrong, where it says anything.
     """
     options = _LoadOptions(
         sz=ct.sizeof(_LoadOptions), expected_attach_type=attach_type, attach_btf_id=function
     )
+    if not functions:
+        return _prog_load(name, prog_type, code, options)
+    # struct bpf_func_info
+    records = b"".join(struct.pack("<II", place, _BTF_FUNCTION) for place in functions)
+    options.func_info = ct.cast(ct.c_char_p(records), ct.c_void_p)
+    options.func_info_cnt, options.func_info_rec_size = len(functions), 8
+    options.prog_btf_fd = _static_functions()
+    try:
+        return _prog_load(name, prog_type, code, options)
+    finally:
+        os.close(options.prog_btf_fd)
+
+
+def _prog_load(name: str, prog_type: int, code: bytes, options: _LoadOptions) -> int:
     arguments = (prog_type, name.encode(), b"GPL", code, len(code) // 8, ct.byref(options))
     fd = library().bpf_prog_load(*arguments)
     if fd >= 0:

@@ -51,10 +51,17 @@ _PROG_TYPES = {
 # others, calls of the kernel function whose BTF id is the difference.
 _REST_MARK = 0x7FFF0000
 _KFUNC_MARK = 0x40000000
-# include/uapi/linux/bpf.h; what is called is told by src_reg.
+# A number that becomes the address of the function that bpf_loop() calls: `r = NUMBER`.
+_WALK_MARK = 0x6B736D77616C6B21
+_WALK = "walk_edge"
+# include/uapi/linux/bpf.h; what is called, or is an address, is told by src_reg.
 _CALL = 0x85
+_LOAD_64 = 0x18
 _PSEUDO_CALL = 1 << 4
 _PSEUDO_KFUNC_CALL = 2 << 4
+_PSEUDO_FUNCTION = 4 << 4
+# Moves register 2 to register 1.
+_SECOND_IS_FIRST = libbpf.INSTRUCTION.pack(0xBF, 0x21, 0, 0)
 # struct module formats of the C types that bcc makes of our records.
 _FORMATS: dict[Any, str] = {ct.c_uint64: "Q", ct.c_int64: "q", ct.c_uint32: "I", ct.c_int32: "i"}
 _TIMEOUT_SECONDS = 120
@@ -208,22 +215,47 @@ def _compile(request: dict[str, Any]) -> Any:
             pass
 
     text = "\n".join((directory / name).read_text() for name in SOURCES)
-    marks = [f"-DREST_MARK={_REST_MARK}", f"-DKFUNC_MARK={_KFUNC_MARK}"]
+    marks = [
+        f"-DREST_MARK={_REST_MARK}",
+        f"-DKFUNC_MARK={_KFUNC_MARK}",
+        f"-DWALK_MARK={_WALK_MARK}ULL",
+    ]
     return Unattached(text=text, cflags=[*request["flags"], *marks, f"-I{directory}"])
 
 
-def linked(code: bytes, rest: bytes = b"") -> bytes:
-    """A program with its rest behind it, and calls of the marks made what they stand for."""
+@dataclass(frozen=True)
+class Linked:
+    """Instructions, and where its functions begin, if one of them is called back."""
+
+    code: bytes
+    functions: tuple[int, ...] = ()
+
+
+def linked(code: bytes, rest: bytes, walk: bytes) -> Linked:
+    """A program with what it calls behind it, and the marks made what they stand for."""
     words = list(libbpf.INSTRUCTION.iter_unpack(code))
-    for place, (opcode, _, _, value) in enumerate(words):
-        if opcode != _CALL or value < _KFUNC_MARK:
-            continue
-        if value == _REST_MARK:
-            # Counted from the instruction after the call.
-            words[place] = (_CALL, _PSEUDO_CALL, 0, len(words) - place - 1)
-        else:
+    end, calls_back = len(words), False
+    for place, (opcode, register, _, value) in enumerate(words):
+        # All distances are counted from the next instruction.
+        if opcode == _CALL and value == _REST_MARK:
+            words[place] = (_CALL, _PSEUDO_CALL, 0, end - place - 1)
+        elif opcode == _CALL and value > _KFUNC_MARK:
             words[place] = (_CALL, _PSEUDO_KFUNC_CALL, 0, value - _KFUNC_MARK)
-    return b"".join(libbpf.INSTRUCTION.pack(*word) for word in words) + rest
+        elif opcode == _LOAD_64 and _number(words, place) == _WALK_MARK:
+            words[place] = (_LOAD_64, register | _PSEUDO_FUNCTION, 0, end - place - 1)
+            words[place + 1] = (0, 0, 0, 0)
+            calls_back = True
+    code = b"".join(libbpf.INSTRUCTION.pack(*word) for word in words)
+    if calls_back:
+        assert not rest, "no program has both"
+        return Linked(code + _SECOND_IS_FIRST + walk, (0, end))
+    return Linked(code + rest)
+
+
+def _number(words: Sequence[tuple[int, ...]], place: int) -> int:
+    """Of a load of 64 bits, which takes two instructions."""
+    low, high = words[place][3], words[place + 1][3]
+    return (high & 0xFFFFFFFF) << 32 | low & 0xFFFFFFFF
 
 
 def _btf_ids(programs: Sequence[Program]) -> dict[str, int]:
@@ -239,12 +271,14 @@ def _load(module: Any, program: Program, ids: Mapping[str, int]) -> int:
     """Load one program. bcc compiles each function by itself, and links nothing."""
     code = module.dump_func(program.name.encode())
     rest = module.dump_func(program.rest.encode()) if program.rest is not None else b""
+    whole = linked(code, rest, module.dump_func(_WALK.encode()))
     return libbpf.prog_load(
         program.name,
         _PROG_TYPES[program.mechanism],
-        linked(code, rest),
+        whole.code,
         attach_type=_attach_type(program),
         function=ids.get(program.symbol, 0),
+        functions=whole.functions,
     )
 
 

@@ -1,8 +1,8 @@
 """`make test-alerts-healthy`: an hour of load on a healthy host, by the rules as they are shipped.
 
 `python -m tests.alerts.healthy --seconds 3600` boots a guest and goes on there. Random programs
-(tests/fuzz) map, merge, write, move, swap, exec and exit, and beside them tenants (tests/fleet)
-that fork, with pauses. In the first quarter of an hour the daemon is killed, ended in good order
+(tests/fuzz) map, merge, write, fork, move, swap, exec and exit, and beside them tenants
+(tests/fleet), with pauses. In the first quarter of an hour the daemon is killed, ended in good order
 and killed, and another goes on each time. No alert may fire. Exit status 1: one did.
 """
 
@@ -37,9 +37,6 @@ RESTARTS = 3
 _OPERATIONS = 2000
 _PAUSE = 200
 _REST_SECONDS = 2
-# The fuzzer's areas are split into dozens, each of which is a member of its fork family; of
-# families of over 128 members KsmwatchRepairsOften rightly tells. So the tenants do the forking.
-_WITHOUT = ("--without=fork",)
 
 
 class Watch:
@@ -90,7 +87,7 @@ def watching() -> Iterator[tuple[Station, Watch]]:
 
 def load(watch: Watch, tenants: Tenants, seed: int) -> None:
     """One random program, with rests, as on a host that has something to do."""
-    with Generator(seed, _OPERATIONS, _PAUSE, *_WITHOUT) as generator:
+    with Generator(seed, _OPERATIONS, _PAUSE) as generator:
         for _ in generator:
             tenants.act()
             time.sleep(_REST_SECONDS)

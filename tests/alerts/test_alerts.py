@@ -324,8 +324,10 @@ def test_repairs_that_do_not_end(seen: Watched, ksm: Ksm) -> None:
         parent = load.spawn("parent")
         parent.map("heap", 600)
         parent.fill("heap", 0, 600, seed=3, modulo=300)
-        # More relatives than are walked to, and all map the pages that are converted.
-        for n in range(140):
+        # More areas than are walked to: 600 of each of 31 relatives, all in the tree of the first.
+        for page in range(0, 600, 2):
+            parent.madvise("heap", page, 1, "nohugepage")
+        for n in range(30):
             parent.fork(f"child-{n}")
         ksm.start()
         for first in range(0, 300, 10):

@@ -22,7 +22,7 @@ from ksmwatch import libbpf, loader
 from ksmwatch.errors import Exit, NoLiveError
 from ksmwatch.events import Mechanism
 from ksmwatch.libbpf import PROG_TYPE_KPROBE, PROG_TYPE_TRACING, TRACE_FENTRY
-from ksmwatch.loader import Loaded, LoadedMap, ProgramRefusedError
+from ksmwatch.loader import Linked, Loaded, LoadedMap, ProgramRefusedError
 from ksmwatch.plan import Program, choose
 from ksmwatch.records import Field
 from tests.fakes import capable
@@ -124,16 +124,31 @@ HOT = bytes.fromhex("bf10000000000000850000000000ff7f") + EXIT
 def test_a_program_is_joined_with_its_rest() -> None:
     # src_reg is BPF_PSEUDO_CALL, and the rest is one instruction behind the next.
     called = bytes.fromhex("8510000001000000")
-    assert loader.linked(HOT, NOTHING) == HOT[:8] + called + EXIT + NOTHING
+    assert loader.linked(HOT, NOTHING, NOTHING).code == HOT[:8] + called + EXIT + NOTHING
 
 
 def test_a_kernel_function_is_called_by_its_id() -> None:
     call, called = bytes.fromhex("8500000007000040"), bytes.fromhex("8520000007000000")
-    assert loader.linked(call + EXIT) == called + EXIT
+    assert loader.linked(call + EXIT, b"", NOTHING) == Linked(called + EXIT)
+
+
+def test_a_function_that_is_called_back_is_a_function_of_the_program() -> None:
+    # r2 = the mark, which takes two instructions.
+    load = bytes.fromhex("1802000021 6b6c61 00000000776d736b".replace(" ", ""))
+    # src_reg is BPF_PSEUDO_FUNC, and two instructions are between this one and the function.
+    loaded = bytes.fromhex("18420000020000000000000000000000")
+    first = bytes.fromhex("bf21000000000000")
+    found = loader.linked(load + EXIT, b"", NOTHING)
+    assert found == Linked(loaded + EXIT + first + NOTHING, (0, 3))
+
+
+def test_other_numbers_are_numbers() -> None:
+    load = bytes.fromhex("1802000021 6b6c62 00000000776d736b".replace(" ", ""))
+    assert loader.linked(load + EXIT, b"", NOTHING) == Linked(load + EXIT)
 
 
 def test_what_calls_nothing_stays_as_it_is() -> None:
-    assert loader.linked(NOTHING, EXIT) == NOTHING + EXIT
+    assert loader.linked(NOTHING, EXIT, NOTHING).code == NOTHING + EXIT
 
 
 class Leaf(ct.Structure):
@@ -162,8 +177,18 @@ class FakeBcc:
         """Instructions; the one that is hot calls its rest."""
         return HOT if name == b"kfunc__f" else NOTHING
 
-    def load(self, name: str, kind: int, code: bytes, *, attach_type: int, function: int) -> int:
+    def load(
+        self,
+        name: str,
+        kind: int,
+        code: bytes,
+        *,
+        attach_type: int,
+        function: int,
+        functions: tuple[int, ...],
+    ) -> int:
         """The kernel takes a program, or does not."""
+        assert functions == ()
         if name == self.refuses:
             raise OSError(errno.EACCES, "R1 is no pointer")
         self.loaded.append((name, kind, code, attach_type, function))
@@ -226,7 +251,7 @@ def test_what_was_loaded_arrives_under_its_name(
     )
     assert loaded.maps["totals"].fields == ()
     assert bcc.loaded == [
-        ("kfunc__f", PROG_TYPE_TRACING, loader.linked(HOT, NOTHING), TRACE_FENTRY, 7),
+        ("kfunc__f", PROG_TYPE_TRACING, loader.linked(HOT, NOTHING, b"").code, TRACE_FENTRY, 7),
         ("on_merge", PROG_TYPE_KPROBE, NOTHING, 0, 0),
     ]
 
