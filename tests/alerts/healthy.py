@@ -2,8 +2,8 @@
 
 `python -m tests.alerts.healthy --seconds 3600` boots a guest and goes on there. Random programs
 (tests/fuzz) map, merge, write, fork, move, swap, exec and exit, and beside them tenants
-(tests/fleet), with pauses. In the first quarter of an hour the daemon is killed, ended in good order
-and killed, and another goes on each time. No alert may fire. Exit status 1: one did.
+(tests/fleet), with pauses. In the first quarter of an hour the daemon is killed, ended in good
+order and killed, and another goes on each time. No alert may fire. Exit status 1: one did.
 """
 
 from __future__ import annotations
