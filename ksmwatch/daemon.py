@@ -25,6 +25,7 @@ from ksmwatch.plan import warnings
 from ksmwatch.processes import ProcessTable
 from ksmwatch.service import Desk, SocketServer, group_of
 from ksmwatch.systemd import Manager
+from ksmwatch.usage import give_memory_back
 from ksmwatch.watcher import Watcher, open_keep, start_backend
 
 # Between two looks at what is due when nobody asks.
@@ -139,6 +140,7 @@ class Daemon:
 
     def _loop(self, watcher: Watcher, reason: str | None = None) -> None:
         self._publish(watcher)
+        give_memory_back()
         self._manager.status(status_line(watcher.backend, reason))
         self._manager.ready()
         logger.info(

@@ -16,6 +16,7 @@ from functools import partial
 from ksmwatch import channel, log
 from ksmwatch.channel import Begin, Textfile, Web
 from ksmwatch.front.confine import confine
+from ksmwatch.usage import give_memory_back
 
 
 def main() -> None:
@@ -43,6 +44,7 @@ def _prepared(begin: Begin, task: Web | Textfile) -> Callable[[socket.socket], N
     # What is there now stays: it need not be looked through.
     gc.collect()
     gc.freeze()
+    give_memory_back()
     return serve
 
 

@@ -111,10 +111,12 @@ def test_mappings_that_nobody_could_read_after_unmerging(station: Station, ksm: 
             left = provoke.not_mergeable(load, ksm)
             # Not before it is awake: then it reads everybody, whatever it may not heal.
             assert not settled_snapshot(daemon)["asleep"]
+            # In doubt since its fork.
+            late = left.parent.fork("late")
             ksm.unmerge()
             seen.fires(*alerts)
-            left.child.kill()
-            left.parent.kill()
+            for tenant in (late, left.child, left.parent):
+                tenant.kill()
             seen.resolves(*alerts)
         station.forget("unread")
 

@@ -226,7 +226,7 @@ def fields_used() -> set[str]:
     text = re.sub(r"^#(define (OFF_|FIELD)|ifdef OFF_).*$", "", text, flags=re.MULTILINE)
     used = set(re.findall(r"\bOFF_(\w+)", text))
     # From the inside, as calls are nested.
-    innermost = re.compile(r"\bFIELD\([^()]*(?:\(\))?,\s*(\w+)\)")
+    innermost = re.compile(r"\bFIELD\([^()]*(?:\(\w*\))?,\s*(\w+)\)")
     while found := innermost.findall(text):
         used |= set(found)
         text = innermost.sub("x", text)
