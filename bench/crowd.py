@@ -18,6 +18,7 @@ from tests.ksmctl import Ksm
 _BUILD = Path(__file__).resolve().parents[1] / "tests/workload/build"
 _PSS = re.compile(r"^Pss: +(\d+) kB$", re.MULTILINE)
 _MERGE_SECONDS = 900
+_LEAVE_SECONDS = 120
 # Of `ruler`: enough that the scheduler's clock does not matter.
 _TURNS = 2_000
 
@@ -46,6 +47,26 @@ def family(pid: int) -> list[int]:
         if int(task.name) != pid:
             children += (task / "children").read_text().split()
     return [pid, *(each for child in children for each in family(int(child)))]
+
+
+def lasting_family(pid: int) -> list[int]:
+    """The daemon's processes once those that only help it to start have left."""
+    deadline = time.monotonic() + _LEAVE_SECONDS
+    while any(_helps_to_start(each) for each in family(pid)):
+        if time.monotonic() > deadline:
+            raise TimeoutError("what helps the daemon to start does not leave")
+        time.sleep(0.2)
+    return family(pid)
+
+
+def _helps_to_start(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+    # One that is about to be collected has no command line any more.
+    return state == "Z" or any(word in line for word in (b"ksmwatch.loader", b"ksmwatch.connector"))
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.crowd import Crowd, churn, cpu_seconds, family, pss_bytes, ruler
+from bench.crowd import Crowd, churn, cpu_seconds, family, lasting_family, pss_bytes, ruler
 from bench.smaps_poller import poll
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
@@ -40,7 +40,7 @@ def report(name: str, **numbers: Any) -> None:
 
 def used(daemon: Daemon, action: Callable[[], object]) -> float:
     """CPU seconds that the daemon's processes use for something, the median of some times."""
-    pids = family(daemon.process.pid)
+    pids = lasting_family(daemon.process.pid)
     found = []
     for _ in range(_ROUNDS):
         time.sleep(_CACHE_SECONDS)
@@ -52,7 +52,7 @@ def used(daemon: Daemon, action: Callable[[], object]) -> float:
 
 def at_rest(daemon: Daemon) -> float:
     """The share of a core that it uses when nobody asks."""
-    pids = family(daemon.process.pid)
+    pids = lasting_family(daemon.process.pid)
     before, began = cpu_seconds(pids), time.monotonic()
     time.sleep(_QUIET_SECONDS)
     return (cpu_seconds(pids) - before) / (time.monotonic() - began)
@@ -100,7 +100,7 @@ def measure_crowd(name: str, processes: int, merging: int, pages: int, *, fork: 
             scrape_bytes=len(daemon.metrics()),
             snapshot_bytes=len(json.dumps(daemon.snapshot())),
             rest=at_rest(daemon),
-            pss=pss_bytes(family(daemon.process.pid)),
+            pss=pss_bytes(lasting_family(daemon.process.pid)),
             kernel_age=daemon.snapshot()["host"]["kernel_age_seconds"],
             map_bytes=daemon.snapshot()["map"]["memory_bytes"],
             smaps=smaps_seconds(),
@@ -136,7 +136,7 @@ def measure_start() -> None:
             numbers = _ready(daemon, before)
             document = settled(daemon)
             assert document["map"]["adopted"] is (name == "adopted")
-            report(f"start {name}", **numbers, pss=pss_bytes(family(daemon.process.pid)))
+            report(f"start {name}", **numbers, pss=pss_bytes(lasting_family(daemon.process.pid)))
             daemon.process.send_signal(signal.SIGKILL)
             daemon.process.wait()
             # Its front ends when it sees that.

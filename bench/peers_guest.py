@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.crowd import Crowd, cpu_seconds, family, pss_bytes, ruler
+from bench.crowd import Crowd, cpu_seconds, lasting_family, pss_bytes, ruler
 from tests import oracle
 from tests.kernel.daemon import Daemon, free_port
 from tests.ksmctl import Ksm
@@ -90,7 +90,7 @@ def ksmwatch() -> Iterator[Tool]:
         yield _resident(
             "ksmwatch",
             lambda: _number(daemon.metrics(), "ksmwatch_mappings"),
-            lambda: family(daemon.process.pid),
+            lambda: lasting_family(daemon.process.pid),
         )
 
 
