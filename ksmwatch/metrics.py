@@ -285,12 +285,6 @@ CATALOGUE: tuple[Spec, ...] = (
         ("reason",),
     ),
     Spec(
-        "ksmwatch_unattributed_departures",
-        "counter",
-        "Departures by reason unmapped that may have been COW breaks, as the caller could not be "
-        "told: somebody else traces the same kernel function, or its stack has another layout.",
-    ),
-    Spec(
         "ksmwatch_merge_attempts",
         "counter",
         "Calls of try_to_merge_one_page() by outcome: converted in place, replaced, already "
@@ -462,6 +456,7 @@ LOSSES = (
     "sources_unreadable",
     "stale_accounts",
     "textfile_unwritten",
+    "unattributed",
 )
 
 
@@ -603,7 +598,6 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
         moves = {m: s.totals[m.name.lower()] for m in Movement}
         yield "ksmwatch_arrivals", _reasons(moves, ARRIVALS)
         yield "ksmwatch_departures", _reasons(moves, DEPARTURES)
-        yield "ksmwatch_unattributed_departures", _one(s.totals["unattributed"])
         outcomes = ("converted", "replaced", "already", "failed")
         yield "ksmwatch_merge_attempts", [((o,), s.totals[f"merge_{o}"]) for o in outcomes]
         for total in (

@@ -107,7 +107,6 @@ def test_a_live_host_has_every_metric_of_the_catalogue() -> None:
         ),
         ("arrivals_total", {"reason": "merged"}, 1000),
         ("departures_total", {"reason": "copied"}, 1004),
-        ("unattributed_departures_total", {}, 1022),
         ("merge_attempts_total", {"outcome": "failed"}, 1010),
         ("break_cow_total", {}, 1011),
         ("miscounted_pages_total", {}, 1018),
