@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Self
 
 from tests.fuzz import swap
 
+# Under emulation a pause takes seconds, and a minute where memory is short.
+_STALL_SECONDS = 300
 _KSMFUZZ = Path(__file__).parents[1] / "workload" / "build" / "ksmfuzz"
 
 
@@ -65,9 +69,20 @@ class Generator:
 
     def _words(self) -> list[str]:
         assert self._process.stdout is not None
+        watch = threading.Timer(_STALL_SECONDS, self._stalled)
+        watch.start()
         line = self._process.stdout.readline()
+        watch.cancel()
         assert line, f"ksmfuzz ended with {self._process.wait()}"
         return line.split()
+
+    def _stalled(self) -> None:
+        """Nothing was heard for long: say where everybody is, and end it."""
+        for pid in (swap.GROUP / "cgroup.procs").read_text().split():
+            for name in ("comm", "syscall", "stack"):
+                with contextlib.suppress(OSError):
+                    print(f"{pid} {name}:", Path(f"/proc/{pid}/{name}").read_text(), flush=True)
+        self._process.kill()
 
     def _spaces(self) -> dict[int, int]:
         spaces = {}

@@ -32,10 +32,15 @@ static inline int write_into(pid_t pid, unsigned long address, unsigned long con
     return process_vm_writev(pid, &here, 1, &there, 1, 0) < 0 ? -1 : 0;
 }
 
-/* Stop a process as a debugger does. */
+/*
+ * Stop a process as a debugger does. Not by PTRACE_ATTACH: when exec stops it first, the SIGSTOP
+ * of that outlives the tracer, and the process is stopped for ever.
+ */
 static inline int seize(pid_t pid)
 {
-    return ptrace(PTRACE_ATTACH, pid, NULL, NULL) || waitpid(pid, NULL, __WALL) < 0 ? -1 : 0;
+    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) || ptrace(PTRACE_INTERRUPT, pid, NULL, NULL))
+        return -1;
+    return waitpid(pid, NULL, __WALL) < 0 ? -1 : 0;
 }
 
 static inline int advise_process(pid_t pid, unsigned long address, size_t bytes, int advice)
