@@ -59,7 +59,7 @@ def empty_maps(kernel: str) -> Live:
     flags = compile_flags(plan, facts, 65536)
     bare = replace(plan, probes=())
     live = Live(load(bare, flags), bare, SmapsReader(), policy=Policy(0.0))
-    live.asleep = live.reader.opening = False
+    live.unhooked = live.reader.opening = False
     return live
 
 

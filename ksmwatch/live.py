@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch import copies, libbpf, sources, switches
-from ksmwatch.attach import AttachError, Attachments, attach
+from ksmwatch.attach import AttachError, Attachments, Backoff, attach
 from ksmwatch.audit import DEFAULT_POLICY, Allowance, Policy, Round
 from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.config import Config
@@ -74,10 +74,12 @@ class Live:
         self._attached = Attachments(loaded.programs, self._keep, links, sys)
         self._sentry = [probe for probe in plan.probes if probe.asleep]
         self._hooks = [probe for probe in plan.probes if not probe.asleep]
-        self.asleep = True
+        # Whether the hooks are off, for whatever reason.
+        self.unhooked = True
         self.adopted = False
         self._ksmd = sources.find_ksmd(proc)
         self._refused: str | None = None
+        self._backoff = Backoff()
         self._slept_at: int | None = None
         self._sweep_signs = self._alarms_swept = 0
         self._next_sweep = 0.0
@@ -140,11 +142,16 @@ class Live:
         if left.opening_doubt or not self._attached.holds(self._hooks):
             self._begin_anew()
             return True
-        self.asleep = self.reader.opening = False
+        self.unhooked = self.reader.opening = False
         self._sweep_signs, self._alarms_swept = left.sweep_signs, left.alarms_swept
         self._distrust()
         self._control(doubt=False)
         return True
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the hooks are off because there is nothing to see, not because they must be."""
+        return self.unhooked and self._why_unknown() is None
 
     def stop(self) -> None:
         """End. Everything is detached, unless a keeper hands it to the next daemon."""
@@ -168,7 +175,7 @@ class Live:
         """
         self._attached.attach(self._hooks)
         self._control(doubt=True)
-        self.asleep = False
+        self.unhooked = False
         if self._slept_at is None or self._slept_at != self._stirrings():
             self.sweep()
         self._slept_at = None
@@ -179,8 +186,8 @@ class Live:
         """Take all probes off, as far as they are on, put them on, and read every process."""
         self._attached.detach(self.plan.probes)
         self._forget_accounts()
-        # As if asleep: if the probes cannot go on now, every tick tries again.
-        self.asleep = self.reader.opening = True
+        # As if asleep: if the probes cannot go on now, it is tried again.
+        self.unhooked = self.reader.opening = True
         self._slept_at = None
         self._control(doubt=True, asleep=True)
         self._attached.attach(self._sentry)
@@ -220,8 +227,9 @@ class Live:
         except AttachError as error:
             self.losses["attach_failed"] += 1
             self._refused = f"{error.probe.symbol} cannot be attached any more: {error.strerror}"
+            self._backoff.refused(time.monotonic())
         else:
-            self._refused = None
+            self._refused, self._backoff = None, Backoff()
 
     def _try_to_sleep(self) -> None:
         """Take the hooks off if no KSM page exists, which is more than that none is mapped.
@@ -242,7 +250,7 @@ class Live:
         self.reader.opening = True
         self._control(doubt=True, asleep=True)
         self._attached.detach(self._hooks)
-        self.asleep = True
+        self.unhooked = True
         self._forget_accounts()
 
     def _may_map(self, count: Count) -> bool:
@@ -333,18 +341,23 @@ class Live:
         run = self._see_run()
         self._see_switches()
         self._see_lost()
-        if self.asleep:
-            if self._lost or self._renewal:
-                self._renewal = None
-                self._attempt(self._begin_anew)
-                self._see_lost()
-            elif run == SCANNING or self._slept_at != self._stirrings():
-                self._attempt(self.wake)
+        if self.unhooked:
+            if self._backoff.due(time.monotonic()):
+                self._hook(run)
             return
         if self._heals:
             self._heal(budget, run, patient=patient)
         if run in (STOPPED, UNMERGED):
             self._try_to_sleep()
+
+    def _hook(self, run: int | None) -> None:
+        """Put the hooks on if there is a reason to."""
+        if self._lost or self._renewal:
+            self._renewal = None
+            self._attempt(self._begin_anew)
+            self._see_lost()
+        elif run == SCANNING or self._slept_at != self._stirrings():
+            self._attempt(self.wake)
 
     def _heal(self, budget: Budget, run: int | None, *, patient: bool) -> None:
         """Read whatever is in doubt or not known."""
@@ -366,7 +379,7 @@ class Live:
     def _audit(self) -> None:
         """Read the next processes of the round, as far as the allowance goes."""
         self._allowance.accrue()
-        while self._heals and not self.asleep and self._allowance.left():
+        while self._heals and not self.unhooked and self._allowance.left():
             self._allowance.spend(self._audit_next)
 
     def _audit_next(self) -> None:
@@ -406,7 +419,7 @@ class Live:
 
     def _see_lost(self) -> None:
         """A probe that is not attached any more, of those that should be."""
-        lost = self._attached.first_lost(self._sentry if self.asleep else self.plan.probes)
+        lost = self._attached.first_lost(self._sentry if self.unhooked else self.plan.probes)
         if lost is not None and self._lost is None:
             self.losses["probes_lost"] += 1
         self._lost = None if lost is None else f"the probe on {lost.symbol} was taken off"

@@ -499,9 +499,14 @@ def test_hooks_that_cannot_be_attached_any_more_are_a_loss_and_a_doubt(
     idle.tick(PLENTY)
     assert idle.losses == {"attach_failed": 1}
     assert idle.doubt == "folio_add_anon_rmap_ptes cannot be attached any more: " + os.strerror(16)
+    # Hooks that must be off are not asleep.
+    assert not idle.asleep
     kernel.refused = set()
     idle.tick(PLENTY)
-    assert idle.doubt is None
+    assert idle.losses == {"attach_failed": 1}
+    kernel.clock.now += 1
+    idle.tick(PLENTY)
+    assert (idle.doubt, idle.asleep) == (None, False)
     assert "kfunc__folio_add_anon_rmap_ptes" in kernel.attached
 
 

@@ -209,7 +209,9 @@ def test_hooks_that_cannot_go_on_again_are_said(
     assert started.doubt is not None
     assert "cannot be attached any more" in started.doubt
     assert started.losses["attach_failed"] > 0
-    assert started.asleep
+    assert not started.asleep
     kernel.refused = set()
+    # It was tried twice.
+    kernel.clock.now += 2
     started.tick(PLENTY)
     assert shown(started)[10] == (4, True)
