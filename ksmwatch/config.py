@@ -471,6 +471,14 @@ def make(file: Mapping[str, Any], flags: Mapping[str, Any], path: str = "") -> C
     return Config(**settings)
 
 
+@dataclass(frozen=True)
+class Reload:
+    """How the last reading of the configuration ended, and when one was taken (Unix time)."""
+
+    successful: bool
+    taken_at: float
+
+
 def reloaded(now: Config, wanted: Config) -> tuple[Config, list[str]]:
     """What of `wanted` a running daemon takes, and the settings that it needs a restart for."""
     changed = [o for o in OPTIONS if getattr(now, o.field) != getattr(wanted, o.field)]

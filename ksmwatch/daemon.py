@@ -9,12 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from ksmwatch import log, privileges
 from ksmwatch.backend import Backend, Budget, Mode
-from ksmwatch.config import Config, reloaded
+from ksmwatch.config import Config, Reload, reloaded
 from ksmwatch.errors import ConfigError, Exit
 from ksmwatch.facts import Facts, read_facts
 from ksmwatch.keeper import Keeper
@@ -158,7 +159,7 @@ class Daemon:
             if self._desk.wait_for_request(max(0.0, due - time.monotonic())):
                 self._publish(watcher)
             if self._reload_wanted:
-                self._reload(watcher.backend)
+                self._reload(watcher)
             # However often somebody asks: what is due is done.
             if time.monotonic() >= due:
                 watcher.tick(self._tick_budget(watcher))
@@ -169,7 +170,7 @@ class Daemon:
     def _publish(self, watcher: Watcher) -> None:
         self._desk.publish(lambda: watcher.snapshot(SNAPSHOT_BUDGET_SECONDS))
 
-    def _reload(self, backend: Backend) -> None:
+    def _reload(self, watcher: Watcher) -> None:
         """Take the configuration anew, as far as that is possible; a bad one changes nothing."""
         self._reload_wanted = False
         self._manager.reloading()
@@ -180,9 +181,11 @@ class Daemon:
                 "the configuration was refused, and the one before stays",
                 extra={"why": str(error)},
             )
+            watcher.reload = replace(watcher.reload, successful=False)
         else:
             log.configure(self._config.log_level, self._config.log_format)
-            backend.configure(self._config)
+            watcher.backend.configure(self._config)
+            watcher.reload = Reload(successful=True, taken_at=time.time())
             logger.info("the configuration was taken", extra={"restart_for": ",".join(restart)})
         self._manager.ready()
 

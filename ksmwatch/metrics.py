@@ -426,6 +426,17 @@ CATALOGUE: tuple[Spec, ...] = (
         "counter",
         "ksm_swpin_copy of /proc/vmstat: KSM pages copied at swap-in.",
     ),
+    Spec(
+        "ksmwatch_config_last_reload_successful",
+        "gauge",
+        "1 if the configuration was taken when it was read last, at the start or on SIGHUP; 0 if "
+        "it was refused, and the one before is in use.",
+    ),
+    Spec(
+        "ksmwatch_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "When a configuration was taken last.",
+    ),
     Spec("ksmwatch_snapshot_timestamp_seconds", "gauge", "When the exported state was taken."),
     Spec("ksmwatch_snapshot_duration_seconds", "gauge", "How long taking it took."),
 )
@@ -481,6 +492,8 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample
     yield "ksmwatch_build_info", [((s.version, s.kernel), 1)]
     yield "ksmwatch_ksm_supported", _one(float(s.mode is not Mode.NONE))
     yield "ksmwatch_mode", _states((m.value for m in Mode), s.mode.value)
+    yield "ksmwatch_config_last_reload_successful", _one(float(s.reload.successful))
+    yield "ksmwatch_config_last_reload_success_timestamp_seconds", _one(s.reload.taken_at)
     yield "ksmwatch_snapshot_timestamp_seconds", _one(s.time)
     yield "ksmwatch_snapshot_duration_seconds", _one(s.duration)
     yield "ksmwatch_losses", [((kind,), amount) for kind, amount in sorted(s.losses.items())]

@@ -14,6 +14,7 @@ from typing import Any
 
 from ksmwatch.areas import Area, area_document
 from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
+from ksmwatch.config import Reload
 from ksmwatch.exact import PAGE_SIZE
 from ksmwatch.forecast import Forecast, Need, Verdict, Zeros, limits, need
 from ksmwatch.owners import Owner, harmless
@@ -98,7 +99,7 @@ class Snapshot:
 
     `unnamed`: mappings of address spaces of which no process is known. `moved`: movements by
     owner, see rollup.Turnover. `rooms`: bytes that cgroups have left, of those with a limit.
-    `events`: since the daemon began.
+    `events`: since the daemon began. `reload`: of the configuration.
     """
 
     time: float
@@ -122,6 +123,7 @@ class Snapshot:
     map_state: MapState | None
     run: RunState
     audit: AuditState | None
+    reload: Reload
 
     @cached_property
     def mappings(self) -> int:
@@ -400,6 +402,7 @@ def _head(snapshot: Snapshot) -> dict[str, Any]:
             for p in snapshot.probes
         ],
         "audit": None if snapshot.audit is None else asdict(snapshot.audit),
+        "reload": asdict(snapshot.reload),
         "map": None
         if state is None
         else {

@@ -14,7 +14,7 @@ from ksmwatch.attach import AttachError
 from ksmwatch.audit import Policy
 from ksmwatch.backend import AuditState, Backend, Budget, Evidence, MapState, Mode, ProbeState
 from ksmwatch.books import Book, Books
-from ksmwatch.config import Config
+from ksmwatch.config import Config, Reload
 from ksmwatch.connector import Subscription
 from ksmwatch.errors import NoLiveError, SourceError
 from ksmwatch.exact import choose_reader
@@ -295,6 +295,8 @@ class Watcher:
         sys: Path = Path("/sys"),
     ) -> None:
         self.backend = backend
+        # The start took one; what the daemon rereads later it says here.
+        self.reload = Reload(successful=True, taken_at=time.time())
         # Of all that is no backend.
         self.losses: Counter[str] = Counter() if losses is None else losses
         self._facts = facts
@@ -389,6 +391,7 @@ class Watcher:
             map_state=self.backend.map_state(),
             run=self.backend.run.state,
             audit=self.backend.audit_state(),
+            reload=self.reload,
         )
 
     def _rooms(self, processes: list[Process]) -> dict[str, int]:

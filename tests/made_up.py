@@ -7,6 +7,7 @@ from typing import Any
 
 from ksmwatch.areas import Area
 from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
+from ksmwatch.config import Reload
 from ksmwatch.metrics import LOSSES
 from ksmwatch.owners import Owner, OwnerKind
 from ksmwatch.reconcile import Events, Residue, RunState
@@ -77,6 +78,7 @@ def snapshot(**changes: Any) -> Snapshot:
             corrected_missing=2,
             last=-1,
         ),
+        "reload": Reload(successful=True, taken_at=1_699_999_000.0),
     }
     return Snapshot(**{**values, **changes})
 

@@ -5,6 +5,7 @@ What else fires meanwhile is named as well: there may be nothing more.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -265,6 +266,23 @@ def test_polling_where_live_counts_were_expected(station: Station, ksm: Ksm) -> 
                     station.forget("polling")
         finally:
             KPROBES.write_text("1")
+
+
+def test_a_configuration_that_is_wrong(station: Station, ksm: Ksm, tmp_path: Path) -> None:
+    def reload(text: str) -> None:
+        file.write_text(text)
+        daemon.process.send_signal(signal.SIGHUP)
+
+    file = tmp_path / "ksmwatch.toml"
+    file.write_text("")
+    with Daemon(f"--config.file={file}") as daemon:
+        station.watch("refused", daemon.port)
+        with Watched(station, "refused") as seen:
+            reload("[log]\nlevel = 'loud'\n")
+            seen.fires("KsmwatchConfigRefused")
+            reload("[log]\nlevel = 'info'\n")
+            seen.resolves("KsmwatchConfigRefused")
+        station.forget("refused")
 
 
 def test_a_probe_that_cannot_be_attached_any_more(host: Daemon, seen: Watched, ksm: Ksm) -> None:

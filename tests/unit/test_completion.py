@@ -49,12 +49,15 @@ zmodload zsh/zpty
 zpty z zsh -f -i
 zpty -w z "PS1=; fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -D; stty cols 200"
 zpty -w z "zstyle ':completion:*' list-separator '##'; zstyle ':completion:*' verbose yes"
-zpty -w z "bindkey '^I' list-choices; unsetopt list_beep; LISTMAX=0; echo rea''dy"
+zpty -w z "say() { zle list-choices; zle -R; print -rn -- lis''ted }; zle -N say"
+zpty -w z "bindkey '^I' say; unsetopt list_beep; LISTMAX=0; echo rea''dy"
 zpty -r -m z out '*ready*'
 zpty -n -w z "$2"$'\t'
+# What is typed too early would end the list.
+zpty -r -m z list '*listed*'
 zpty -n -w z $'\C-u'"echo fin''ished"$'\n'
 zpty -r -m z out '*finished*'
-print -r -- "$out"
+print -r -- "$list$out"
 """
 
 

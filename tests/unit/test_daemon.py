@@ -10,7 +10,7 @@ import pytest
 
 from ksmwatch import config, daemon, systemd
 from ksmwatch.backend import Mode
-from ksmwatch.config import Config
+from ksmwatch.config import Config, Reload
 from ksmwatch.daemon import Daemon, status_line
 from ksmwatch.errors import ConfigError
 from ksmwatch.log import logger
@@ -56,8 +56,8 @@ def made(
     return Daemon(config.make({}, {}), reread, manager or Manager())
 
 
-def loop(tested: Daemon, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the third tick."""
+def loop(tested: Daemon, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Reload:
+    """Until the third tick; how the configuration was read last."""
 
     def stop() -> None:
         tested._stopping = True
@@ -65,7 +65,12 @@ def loop(tested: Daemon, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> N
     backend.stop = stop
     monkeypatch.setattr(daemon, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(tested, "_publish", lambda _: None)
-    tested._loop(SimpleNamespace(backend=backend, tick=backend.tick))  # type: ignore[arg-type]
+    watcher = SimpleNamespace(
+        backend=backend, tick=backend.tick, reload=Reload(successful=True, taken_at=5.0)
+    )
+    tested._loop(watcher)  # type: ignore[arg-type]
+    read: Reload = watcher.reload
+    return read
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -109,7 +114,8 @@ def test_a_new_configuration_is_taken_as_far_as_that_is_possible(
     manager, backend = Manager(), Backend()
     tested = made(lambda: wanted, manager)
     tested._on_hangup(1, None)
-    loop(tested, backend, monkeypatch)
+    read = loop(tested, backend, monkeypatch)
+    assert (read.successful, read.taken_at > 5) == (True, True)
     (taken,) = backend.configured
     assert (taken.poll_interval, taken.audit_heal, taken.accounts_max) == (7, False, 65536)
     told = [text.partition("=")[0] for text in manager.told if not text.startswith("WATCHDOG")]
@@ -125,7 +131,8 @@ def test_a_bad_configuration_is_refused_in_one_line(monkeypatch: pytest.MonkeyPa
     said: list[tuple[str, str]] = []
     monkeypatch.setattr(logger, "error", lambda text, extra: said.append((text, extra["why"])))
     tested._on_hangup(1, None)
-    loop(tested, backend, monkeypatch)
+    # The one that is in use was taken before.
+    assert loop(tested, backend, monkeypatch) == Reload(successful=False, taken_at=5.0)
     assert not backend.configured
     assert said == [
         (
