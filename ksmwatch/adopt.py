@@ -6,7 +6,6 @@ them only if it would make the very same; otherwise it starts anew and takes a b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ksmwatch import libbpf
+from ksmwatch.digests import blake2b
 from ksmwatch.facts import Facts
 from ksmwatch.keep import Keep
 from ksmwatch.loader import SOURCES, Loaded, LoadedMap, bpf_directory
@@ -35,7 +35,7 @@ class Kept:
 
 def digest(flags: list[str]) -> str:
     """Of everything that the programs are made from."""
-    made = hashlib.sha256("\0".join(flags).encode())
+    made = blake2b("\0".join(flags).encode())
     for name in (*SOURCES, "layout.h"):
         made.update((bpf_directory() / name).read_bytes())
     return made.hexdigest()

@@ -29,12 +29,13 @@ Decisions that one could take otherwise:
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from ksmwatch.digests import blake2s
 
 # Of every text of an owner but `id`, in characters; a component of an id has this limit too.
 MAX_TEXT = 128
@@ -128,7 +129,7 @@ def harmless(raw: str, unsafe: str = "") -> str:
     text = "".join("?" if _is_harmful(c, unsafe) else c for c in head)
     if text == raw and text and "~" not in text and len(text) <= MAX_TEXT:
         return text
-    digest = hashlib.blake2s(raw.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    digest = blake2s(raw.encode(errors="surrogatepass"), digest_size=8).hexdigest()
     return f"{text[: MAX_TEXT - _MARK]}~{digest}"
 
 

@@ -6,7 +6,6 @@ that would bring them in.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ksmwatch.digests import blake2b
 from ksmwatch.exact import PAGE_SIZE
 from ksmwatch.why import Sample
 
@@ -37,7 +37,7 @@ class _Reader:
         if not int.from_bytes(entry, "little") & _PRESENT:
             return None
         page = os.pread(self.mem, PAGE_SIZE, address)
-        return hashlib.blake2b(page, digest_size=16).digest()
+        return blake2b(page, digest_size=16).digest()
 
     def close(self) -> None:
         os.close(self.mem)

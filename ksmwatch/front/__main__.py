@@ -33,6 +33,8 @@ def main() -> None:
 def _prepared(begin: Begin, task: Web | Textfile) -> Callable[[socket.socket], None]:
     """What is to be done, by a process that has all it needs and no privilege any more."""
     if isinstance(task, Web):
+        # Would be loaded for the colours of a terminal, by tornado.log: half a megabyte.
+        sys.modules["curses"] = None  # type: ignore[assignment]
         from ksmwatch.front import web
 
         serve = partial(web.serve, begin, task)
