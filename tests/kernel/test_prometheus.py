@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import ssl
 import subprocess
 import time
@@ -13,10 +14,11 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from tests import oracle
+from tests import oracle, provoke
 from tests.certificates import Authority
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
+from tests.panels import queries
 from tests.prometheus import program, prometheus, query
 from tests.workload import Workload
 
@@ -61,7 +63,8 @@ def daemon(authority: Authority) -> Iterator[Daemon]:
     path = authority.certificate.with_name("web.yml")
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
     path.write_text(WEB_CONFIG.format(hash=hashed))
-    with Daemon("--metrics.processes=true", f"--web.config.file={path}") as daemon:
+    options = ("--metrics.processes=true", "--audit.cpu-percent=10")
+    with Daemon(*options, f"--web.config.file={path}") as daemon:
         yield daemon
 
 
@@ -101,6 +104,43 @@ def test_a_query_returns_what_the_page_tables_say(
     assert {pid: n for pid, n in found.items() if n} == truth
     assert int(total["value"][1]) == 2801
     assert up["value"][1] == "1"
+
+
+@pytest.mark.once
+def test_every_query_of_every_panel_has_an_answer(
+    daemon: Daemon, authority: Authority, ksm: Ksm, tmp_path: Path
+) -> None:
+    config = CONFIG.format(port=daemon.port, certificate=authority.certificate, password=PASSWORD)
+    with Workload() as load, prometheus(config, tmp_path) as port:
+        # One panel is of mappings where nothing may merge.
+        provoke.not_mergeable(load, ksm)
+        writer = load.spawn("writer")
+        writer.map("heap", 9000)
+        writer.fill("heap", 0, 9000, seed=7, modulo=1)
+        writer.madvise("heap", 0, 9000, "mergeable")
+        ksm.merge_all(stop=False)
+        (owner,) = (o["id"] for o in daemon.snapshot()["owners"] if o["name"] == "writer")
+        missing = queries(
+            {
+                "$job": "ksmwatch",
+                "$instance": f"127.0.0.1:{daemon.port}",
+                "$top": "5",
+                "$owner": owner,
+                "$pid": str(writer.pid),
+                "$__rate_interval": "1m",
+                "$__range": "5m",
+            }
+        )
+        assert len(missing) > 90
+        deadline = time.monotonic() + _DEADLINE_SECONDS
+        for first in itertools.count(0, 50):
+            # Rates want something to happen between two scrapes.
+            writer.write("heap", first % 9000, 50)
+            missing = {where: text for where, text in missing.items() if not query(port, text)}
+            if not missing or time.monotonic() > deadline:
+                break
+            time.sleep(1)
+    assert missing == {}
 
 
 def test_promtool_has_nothing_to_complain_about(
