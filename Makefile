@@ -134,7 +134,9 @@ docs: setup ## Regenerate what is generated below docs/
 	$(BIN)/python -m ksmwatch.docs
 
 pictures: setup workload kernels ## Draw the dashboards with Grafana's UI components: docs/pictures
-	@deploy/packages nodejs npm chromium
+	@# Debian's npm does not go with a nodejs from elsewhere, which brings its own.
+	@command -v npm >/dev/null || deploy/packages nodejs npm
+	@deploy/packages chromium
 	@$(BIN)/python -m grafana.draw
 
 dashboards: setup ## Regenerate grafana/dashboards from the code in grafana/

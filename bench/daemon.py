@@ -12,7 +12,7 @@ NAME = "daemon"
 _AT_REST = "1000:1000:4"
 _MIB = 1 << 20
 # The goals.
-_PSS_MIB = 40
+_PSS_MB = 40
 _START_SECONDS, _ADOPTED_SECONDS = 1.5, 0.3
 _REST = 0.003
 _INTRODUCTION = """`make bench-daemon`, {date}, Linux {kernel} in QEMU, Python {python}. All of it
@@ -78,11 +78,11 @@ def section(result: Result) -> str:
 
 def goals(result: Result) -> list[Goal]:
     """Those about the daemon."""
-    pss = result["cases"]["start cold"]["pss"] / _MIB
+    pss = result["cases"]["start cold"]["pss"] / 1e6
     cold, adopted = _seconds(result, "start cold"), _seconds(result, "start adopted")
     rest = at_rest(result, result["cases"][_AT_REST]["rest"])
     return [
-        Goal("daemon: at most 40 MB PSS after start", f"{pss:.1f} MiB", pss <= _PSS_MIB, _WHY_PSS),
+        Goal("daemon: at most 40 MB PSS after start", f"{pss:.1f} MB", pss <= _PSS_MB, _WHY_PSS),
         Goal(
             "start to exact snapshot at most 1.5 s, with 500 processes",
             f"{cold:.2f} s",
@@ -104,7 +104,12 @@ def goals(result: Result) -> list[Goal]:
     ]
 
 
-_WHY_PSS = _WHY_START = _WHY_ADOPTED = _WHY_REST = ""
+_WHY_PSS = (
+    "two Python interpreters, as the process that answers HTTP is apart from the one that counts: "
+    "of each some 15 MB are Python's objects, mostly the code of modules"
+)
+_WHY_START = _WHY_ADOPTED = "see the table in *The daemon*"
+_WHY_REST = "most of it is the audit's allowance"
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import hotpath, report
+from bench import hotpath, peers, report
 from bench.results import ROOT, Goal, table
 
 
@@ -11,9 +11,10 @@ def test_the_page_is_made_from_the_committed_results() -> None:
     assert written == report.document(report.measured()), "run `make bench-report`"
 
 
-def test_the_table_of_the_readme_is_the_one_of_the_page() -> None:
-    result = report.measured()["hotpath"]
-    assert hotpath.unmap_table(result) in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_tables_of_the_readme_are_those_of_the_page() -> None:
+    text, found = (ROOT / "README.md").read_text(encoding="utf-8"), report.measured()
+    assert hotpath.unmap_table(found["hotpath"]) in text
+    assert peers.peers_table(found["peers"]) in text
 
 
 def test_a_benchmark_without_a_result_has_no_section() -> None:
