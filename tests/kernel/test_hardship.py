@@ -30,7 +30,7 @@ LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
     """A daemon with little room, which does not audit."""
-    with Daemon(f"--accounts.max={ROOM}", "--audit.cpu-percent=0") as daemon:
+    with Daemon(f"--accounts.max={ROOM}", "--audit.cpu-percent=0", http=False) as daemon:
         yield daemon
         assert daemon.stop() == 0
 

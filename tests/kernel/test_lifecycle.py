@@ -63,7 +63,7 @@ def test_asleep_nothing_is_on_the_hot_path_and_waking_up_loses_nothing(
     probes: str, ksm: Ksm, tracefs: Path
 ) -> None:
     assert not attached(tracefs)
-    with Daemon(f"--probes={probes}") as daemon, Workload() as load:
+    with Daemon(f"--probes={probes}", http=False) as daemon, Workload() as load:
         # The first tick decides to sleep; a snapshot does as well.
         assert daemon.snapshot()["asleep"] is True
         assert not attached(tracefs) & HOT
@@ -93,7 +93,7 @@ def test_asleep_nothing_is_on_the_hot_path_and_waking_up_loses_nothing(
 def test_kill_dash_nine_detaches_everything_where_nothing_is_pinned(
     ksm: Ksm, tracefs: Path
 ) -> None:
-    with Daemon() as daemon:
+    with Daemon(http=False) as daemon:
         assert attached(tracefs)
         daemon.process.kill()
         daemon.process.wait()
@@ -110,7 +110,7 @@ def test_what_was_merged_before_the_start_is_counted_under_churn(probes: str, ks
         tenants = [mergeable(load, f"tenant-{i}", 701 + 2 * i) for i in range(5)]
         ksm.merge_all()
         truth = {tenant.pid: 701 + 2 * i for i, tenant in enumerate(tenants)}
-        daemon = Daemon(f"--probes={probes}")
+        daemon = Daemon(f"--probes={probes}", http=False)
         # Entered later, but never left behind.
         cleanup.push(daemon)
         start = threading.Thread(target=daemon.wait_until_ready)

@@ -20,7 +20,7 @@ def test_an_mm_passes_to_who_shares_it(probes: str, merged: str, ksm: Ksm) -> No
         c = b.clone_vm("c")
         if merged == "before":
             ksm.merge_all()
-        with Daemon(f"--probes={probes}") as daemon:
+        with Daemon(f"--probes={probes}", http=False) as daemon:
             ksm.merge_all()
             assert oracle.host() == {a.pid: 1009, b.pid: 1009, c.pid: 1009}
             assert mappings(settled_snapshot(daemon)) == {a.pid: 1009}

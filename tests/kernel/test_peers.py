@@ -65,7 +65,7 @@ def test_pages_in_common_are_those_that_page_tables_show(load: Workload, ksm: Ks
     b = tenant(load, "b", seed=1, contents=50)
     c = tenant(load, "c", seed=2, contents=30)
     ksm.merge_all()
-    with Daemon() as daemon:
+    with Daemon(http=False) as daemon:
         c.write("heap", PAGES - WRITTEN, WRITTEN)
         d = c.fork("d")
         merged = {a: PAGES, b: PAGES, c: PAGES - WRITTEN, d: PAGES - WRITTEN}

@@ -17,7 +17,7 @@ A, B, C = 2003, 3001, 4001
 @pytest.fixture(scope="module", params=["fentry", "kprobe"])
 def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     """One daemon for all steps of a mechanism."""
-    with Daemon(f"--probes={request.param}") as daemon:
+    with Daemon(f"--probes={request.param}", http=False) as daemon:
         yield daemon
         document = daemon.snapshot()
         assert {p["mechanism"] for p in document["probes"]} == {request.param, "raw_tracepoint"}

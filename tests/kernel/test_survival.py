@@ -35,7 +35,7 @@ def test_a_successor_goes_on_where_a_killed_daemon_was(
 ) -> None:
     options = (pins, f"--probes={probes}", "--audit.cpu-percent=0")
     with Workload() as load:
-        with Daemon(*options) as first:
+        with Daemon(*options, http=False) as first:
             a, b, c = (mergeable(load, name, pages) for name, pages in NAMES)
             ksm.merge_all()
             before = assert_exact(first, {a.pid: 1009, b.pid: 1511, c.pid: 701})
@@ -46,7 +46,7 @@ def test_a_successor_goes_on_where_a_killed_daemon_was(
         d = c.fork("d")
         d.write("heap", 3, 13)
         truth = {a.pid: 908, c.pid: 701, d.pid: 688}
-        with Daemon(*options) as second:
+        with Daemon(*options, http=False) as second:
             after = assert_exact(second, truth)
             assert (before["map"]["adopted"], after["map"]["adopted"]) == (False, True)
             assert after["map"]["kept"] is True
@@ -61,13 +61,13 @@ NAMES = (("a", 1009), ("b", 1511), ("c", 701))
 @pytest.mark.once
 def test_other_settings_start_anew_and_count_right(pins: str, ksm: Ksm, tracefs: Path) -> None:
     with Workload() as load:
-        with Daemon(pins) as first:
+        with Daemon(pins, http=False) as first:
             a = mergeable(load, "a", 1009)
             ksm.merge_all()
             assert mappings(first.snapshot()) == {a.pid: 1009}
             kill(first)
         a.write("heap", 0, 101)
-        with Daemon(pins, "--accounts.max=4096") as second:
+        with Daemon(pins, "--accounts.max=4096", http=False) as second:
             document = assert_exact(second, {a.pid: 908})
             assert document["map"]["adopted"] is False
             assert second.stop() == 0
@@ -78,11 +78,11 @@ def test_killed_asleep_and_woken_by_nobody(pins: str, ksm: Ksm, tracefs: Path) -
     """KSM starts while no daemon runs: the successor reads what nobody has counted."""
     with Workload() as load:
         a = mergeable(load, "a", 1009)
-        with Daemon(pins) as first:
+        with Daemon(pins, http=False) as first:
             assert first.snapshot()["asleep"] is True
             kill(first)
         ksm.merge_all()
-        with Daemon(pins) as second:
+        with Daemon(pins, http=False) as second:
             document = assert_exact(second, {a.pid: 1009})
             assert document["map"]["adopted"] is True
             assert second.stop() == 0
@@ -91,8 +91,8 @@ def test_killed_asleep_and_woken_by_nobody(pins: str, ksm: Ksm, tracefs: Path) -
 
 @pytest.mark.once
 def test_a_second_daemon_does_not_touch_the_pins_of_the_first(pins: str, ksm: Ksm) -> None:
-    with Daemon(pins) as first, Workload() as load:
-        with Daemon(pins) as second:
+    with Daemon(pins, http=False) as first, Workload() as load:
+        with Daemon(pins, http=False) as second:
             assert second.snapshot()["map"]["kept"] is False
             assert second.stop() == 0
         a = mergeable(load, "a", 499)
