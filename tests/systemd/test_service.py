@@ -181,6 +181,7 @@ def test_no_page_is_lost_by_whatever_ends_the_daemon_in_mid_load(load: Generator
         if running is not None:
             running.join()
             assert not failed, failed
+            print(*journal()[-5:], sep="\n")
             document = fuzz.check(Service(), pause, fuzz.HARMLESS)
             assert document["map"]["adopted"] is True, done
         if steps:
