@@ -93,7 +93,7 @@ class Daemon:
                 sock.connect(str(self.socket))
             except (FileNotFoundError, ConnectionRefusedError):
                 try:
-                    status = self.process.wait(0.1)
+                    status = self.process.wait(0.01)
                 except subprocess.TimeoutExpired:
                     continue
                 log = self.log_path.read_text()
