@@ -21,10 +21,13 @@ from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.ledger import Count, nothing_moved, settle, stood_still
 from ksmwatch.log import logger
 from ksmwatch.maps import Maps
-from ksmwatch.records import Account, Migrations, Movement, Opened
+from ksmwatch.records import Account, Movement, Opened
 
 # An exact read that events keep disturbing is tried again this often before it is put off.
 _BRACKETS = 5
+# A call of migrate_pages() moves hundreds of pages, and may wait for each of them to be written.
+# One that is taken for ended too early makes right counts look wrong.
+_STUCK_SECONDS = 30.0
 _NONE = Evidence()
 
 
@@ -70,7 +73,9 @@ class ProcessReader:
         self._proc = proc
         self.opening = True
         self.announced: str | None = None
-        self._migrations: Migrations | None = None
+        # Calls of migrate_pages() begun and ended, and since when that has not changed.
+        self._standing: tuple[int, int] | None = None
+        self._since = 0.0
         self._stuck = 0
         self.unverified: dict[int, str | None] = {}
         self.unsettled = True
@@ -133,11 +138,13 @@ class ProcessReader:
             return outcome
 
     def see_migrations(self) -> None:
-        """To be called about every second: a migration that takes longer has missed its end."""
-        now = self._maps.migrations()
-        if now == self._migrations:
-            self._stuck = now.begun - now.ended
-        self._migrations = now
+        """To be called about every second: a migration that takes so long has missed its end."""
+        begun, ended, _ = self._maps.migrations()
+        now = time.monotonic()
+        if (begun, ended) != self._standing:
+            self._standing, self._since = (begun, ended), now
+        elif now >= self._since + _STUCK_SECONDS:
+            self._stuck = begun - ended
 
     def read_areas(self, pid: int, account: int, mappings: int) -> None:
         """Look where the KSM mappings of a process are."""

@@ -81,10 +81,21 @@ def test_a_migration_whose_end_was_missed_is_not_waited_for_for_ever(
 ) -> None:
     kernel.migrations = Migrations(begun=3, ended=2)
     kernel.doubt(kernel.users[10])
-    started.tick(PLENTY)
-    assert shown(started)[10][1] is False
-    started.tick(PLENTY)
-    assert shown(started)[10][1] is True
+    for seconds, exact in ((0, False), (1, False), (28, False), (1, True)):
+        kernel.clock.now += seconds
+        started.tick(PLENTY)
+        assert shown(started)[10][1] is exact
+
+
+def test_migrations_that_follow_one_another_have_missed_no_end(
+    kernel: Kernel, started: Live
+) -> None:
+    kernel.doubt(kernel.users[10])
+    for number in range(60):
+        kernel.migrations = Migrations(begun=number + 1, ended=number)
+        started.tick(PLENTY)
+        kernel.clock.now += 1
+        assert shown(started)[10][1] is False
 
 
 def test_nothing_is_settled_while_a_conversion_is_in_flight(kernel: Kernel, started: Live) -> None:
