@@ -142,3 +142,23 @@ class Backend(Protocol):
 
     def stop(self) -> None:
         """End. Everything is detached, unless a keeper hands it to the next daemon."""
+
+
+class Eventless:
+    """What a backend that sees no events says of them."""
+
+    def totals(self) -> dict[str, int]:
+        """None: events are not seen."""
+        return {}
+
+    def probes(self) -> list[ProbeState]:
+        """None."""
+        return []
+
+    def audit_state(self) -> AuditState | None:
+        """None: every count is a reading."""
+        return None
+
+    def map_state(self) -> MapState | None:
+        """None."""
+        return None

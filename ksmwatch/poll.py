@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ksmwatch import sources
-from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
+from ksmwatch.backend import Budget, Eventless, Evidence, Mode
 from ksmwatch.config import Config
 from ksmwatch.exact import PagemapReader, SmapsReader
 from ksmwatch.ledger import Count
@@ -28,7 +28,7 @@ class _Seen:
     evidence: Evidence
 
 
-class Poll:
+class Poll(Eventless):
     """The polling backend. Without a reader it repeats the kernel's ksm_merging_pages."""
 
     mode = Mode.POLL
@@ -123,22 +123,6 @@ class Poll:
         """When the process was read."""
         seen = self._seen.get(count.pid)
         return Evidence() if seen is None else seen.evidence
-
-    def totals(self) -> dict[str, int]:
-        """None: events are not seen."""
-        return {}
-
-    def probes(self) -> list[ProbeState]:
-        """None."""
-        return []
-
-    def audit_state(self) -> AuditState | None:
-        """None: every count is a reading."""
-        return None
-
-    def map_state(self) -> MapState | None:
-        """None."""
-        return None
 
     def stop(self) -> None:
         """Nothing to detach."""

@@ -12,7 +12,13 @@ from typing import NamedTuple
 from ksmwatch import __version__, adopt, sources
 from ksmwatch.attach import AttachError
 from ksmwatch.audit import Policy
-from ksmwatch.backend import AuditState, Backend, Budget, Evidence, MapState, Mode, ProbeState
+from ksmwatch.backend import (
+    Backend,
+    Budget,
+    Eventless,
+    Evidence,
+    Mode,
+)
 from ksmwatch.books import Book, Books
 from ksmwatch.config import Config, Reload
 from ksmwatch.connector import Subscription
@@ -41,7 +47,7 @@ _ATTEMPTS = 12
 _CGROUP_BUDGET_SECONDS = 0.02
 
 
-class Nothing:
+class Nothing(Eventless):
     """The backend of a kernel without KSM: there is nothing to count."""
 
     mode = Mode.NONE
@@ -68,22 +74,6 @@ class Nothing:
     def evidence(self, count: Count) -> Evidence:
         """None."""
         return Evidence()
-
-    def totals(self) -> dict[str, int]:
-        """None."""
-        return {}
-
-    def probes(self) -> list[ProbeState]:
-        """None."""
-        return []
-
-    def audit_state(self) -> AuditState | None:
-        """None."""
-        return None
-
-    def map_state(self) -> MapState | None:
-        """None."""
-        return None
 
     def stop(self) -> None:
         """Nothing to stop."""
