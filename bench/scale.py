@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from bench.guests import at_rest, method, milliseconds, run, with_ruler
 from bench.results import Goal, Result, save, table
 from ksmwatch.audit import Policy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NAME = "scale"
 # Processes, and merged pages of each; all are forked from one that has them.
@@ -57,7 +61,40 @@ def section(result: Result) -> str:
         *("smaps_rollup in 15 s", "", "PSS, MiB", "BPF maps, MiB"),
     )
     rows = [_row(result, case) for case in _CASES]
-    return "\n\n".join(["## Scale", _METHOD.format(**result), method(result), table(head, rows)])
+    parts = ["## Scale", _METHOD.format(**result), method(result), table(head, rows), _PICTURE]
+    return "\n\n".join(parts)
+
+
+_PICTURE = "![CPU time in 15 seconds, by merged pages](overhead-scale.svg)"
+
+
+def figures(result: Result) -> dict[str, Figure]:
+    """CPU time in 15 seconds by merged pages, of the daemon and of the script."""
+    from matplotlib.figure import Figure
+
+    found = {case: one for case, one in result["cases"].items() if not one.get("failed")}
+    points = sorted((one["processes"] * one["pages"], case) for case, one in found.items())
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    pages = [number for number, _ in points]
+    ours = [daemon_interval(result, case) for _, case in points]
+    theirs = [milliseconds(result, found[case]["smaps"]) for _, case in points]
+    for label, values in (("ksmwatch, scraped once", ours), ("smaps_rollup of all", theirs)):
+        axes.loglog(pages, values, "o", label=label)
+    for (number, case), value in zip(points, ours, strict=True):
+        axes.annotate(
+            f"{found[case]['processes']:,} processes",
+            (number, value),
+            xytext=(0, -11),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+        )
+    axes.margins(0.12)
+    axes.set_xlabel("merged pages on the host")
+    axes.set_ylabel("ms of CPU in 15 s")
+    axes.legend()
+    return {"overhead-scale.svg": figure}
 
 
 def goals(result: Result) -> list[Goal]:
