@@ -49,10 +49,10 @@ def document(found: Mapping[str, Result]) -> str:
 
 def main() -> None:
     """Write the page and its plots."""
-    import matplotlib
+    import matplotlib as mpl
 
     # The same plot is the same file.
-    matplotlib.rcParams["svg.hashsalt"] = "ksmwatch"
+    mpl.rcParams["svg.hashsalt"] = "ksmwatch"
     found = measured()
     PAGE.write_text(document(found), encoding="utf-8")
     for benchmark in BENCHMARKS:
