@@ -158,6 +158,8 @@ def test_a_kernel_without_ksm_has_no_ksm_series() -> None:
         assert daemon.stop() == 4
     assert set(series) == {
         "ksmwatch_build_info",
+        "ksmwatch_config_last_reload_success_timestamp_seconds",
+        "ksmwatch_config_last_reload_successful",
         "ksmwatch_ksm_supported",
         "ksmwatch_losses_total",
         "ksmwatch_mode",
