@@ -108,7 +108,11 @@ _WHY_PSS = (
     "two Python interpreters, as the process that answers HTTP is apart from the one that counts: "
     "of each some 15 MB are Python's objects, mostly the code of modules"
 )
-_WHY_START = _WHY_ADOPTED = "see the table in *The daemon*"
+_WHY_START = "see the table in *The daemon*"
+_WHY_ADOPTED = (
+    "three Python processes start, and what was left is taken over only after a look at "
+    "/proc/kallsyms and BTF, a tenth of a second"
+)
 _WHY_REST = "most of it is the audit's allowance"
 
 
