@@ -15,9 +15,6 @@ from ksmwatch.events import Mechanism
 from ksmwatch.keep import Keep
 from ksmwatch.plan import Probe, Program
 
-# An attempt attaches and detaches a dozen programs. Nobody who asks is to wait for each of them.
-_FIRST_SECONDS, _LONGEST_SECONDS = 1.0, 60.0
-
 
 class AttachError(OSError):
     """The kernel refused to attach one probe."""
@@ -25,23 +22,6 @@ class AttachError(OSError):
     def __init__(self, probe: Probe, cause: OSError) -> None:
         super().__init__(cause.errno, cause.strerror or str(cause))
         self.probe = probe
-
-
-class Backoff:
-    """When what was refused may be tried again: a second later, and each time twice as long."""
-
-    def __init__(self) -> None:
-        self._seconds = _FIRST_SECONDS
-        self._due = 0.0
-
-    def due(self, now: float) -> bool:
-        """Whether it may be tried, on the monotonic clock."""
-        return now >= self._due
-
-    def refused(self, now: float) -> None:
-        """It was tried."""
-        self._due = now + self._seconds
-        self._seconds = min(2 * self._seconds, _LONGEST_SECONDS)
 
 
 def attach(fd: int, program: Program, sys: Path = Path("/sys")) -> int:

@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Protocol
 
 from ksmwatch import channel
+from ksmwatch.backoff import Backoff
 from ksmwatch.channel import Answer, Begin
 from ksmwatch.errors import NoDaemonError
 from ksmwatch.log import logger
 from ksmwatch.webconfig import WebConfig
 
-# Between a front's death and the next one; doubled each time that one dies young.
-_FIRST_WAIT_SECONDS = 1.0
-_LAST_WAIT_SECONDS = 60.0
+# One that dies younger is waited for twice as long as the one before.
 _YOUNG_SECONDS = 60.0
 # How long a front may take to end once its channel is closed, and to take an answer.
 _END_SECONDS = 5.0
@@ -106,21 +105,21 @@ class Keeper:
             _reap(child)
 
     def _keep(self) -> None:
-        wait = _FIRST_WAIT_SECONDS
+        backoff = Backoff()
         while not self._stopping.is_set():
             began = time.monotonic()
             how = self._one_front()
             if self._stopping.is_set():
                 return
             if time.monotonic() - began > _YOUNG_SECONDS:
-                wait = _FIRST_WAIT_SECONDS
+                backoff = Backoff()
+            wait = backoff.next()
             self._losses["front_lost"] += 1
             logger.error(
                 "a front has ended: nobody is served until the next one is there",
                 extra={"task": self._begin.task.name, "how": how, "next_in_seconds": wait},
             )
             self._stopping.wait(wait)
-            wait = min(2 * wait, _LAST_WAIT_SECONDS)
 
     def _one_front(self) -> str:
         """Start one and answer it until it ends; returns how it ended."""

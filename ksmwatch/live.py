@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch import copies, libbpf, sources, switches
-from ksmwatch.attach import AttachError, Attachments, Backoff, attach
+from ksmwatch.attach import AttachError, Attachments, attach
 from ksmwatch.audit import DEFAULT_POLICY, Allowance, Policy, Round
 from ksmwatch.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
+from ksmwatch.backoff import Backoff
 from ksmwatch.config import Config
 from ksmwatch.events import Mechanism
 from ksmwatch.exact import PagemapReader, SmapsReader
@@ -79,7 +80,8 @@ class Live:
         self.adopted = False
         self._ksmd = sources.find_ksmd(proc)
         self._refused: str | None = None
-        self._backoff = Backoff()
+        # An attempt attaches and detaches a dozen programs: who asks is not to wait for each.
+        self._backoff, self._next_attempt = Backoff(), 0.0
         self._slept_at: int | None = None
         self._sweep_signs = self._alarms_swept = 0
         self._next_sweep = 0.0
@@ -227,9 +229,9 @@ class Live:
         except AttachError as error:
             self.losses["attach_failed"] += 1
             self._refused = f"{error.probe.symbol} cannot be attached any more: {error.strerror}"
-            self._backoff.refused(time.monotonic())
+            self._next_attempt = time.monotonic() + self._backoff.next()
         else:
-            self._refused, self._backoff = None, Backoff()
+            self._refused, self._backoff, self._next_attempt = None, Backoff(), 0.0
 
     def _try_to_sleep(self) -> None:
         """Take the hooks off if no KSM page exists, which is more than that none is mapped.
@@ -342,7 +344,7 @@ class Live:
         self._see_switches()
         self._see_lost()
         if self.unhooked:
-            if self._backoff.due(time.monotonic()):
+            if time.monotonic() >= self._next_attempt:
                 self._hook(run)
             return
         if self._heals:

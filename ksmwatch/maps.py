@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -61,6 +61,25 @@ class _Table(Generic[_T]):
         return len(self._seen)
 
 
+class _One(Generic[_T]):
+    """The only record of an array map, a named tuple."""
+
+    def __init__(self, loaded: LoadedMap, make: Callable[..., _T]) -> None:
+        self._map = _map(loaded)
+        self._record = Record(loaded.value_size, loaded.fields)
+        self._make = make
+
+    def read(self) -> _T:
+        """The record as it is now."""
+        data = self._map.get(_ZERO)
+        assert data is not None
+        return self._make(**self._record.unpack(data))
+
+    def write(self, members: Mapping[str, int]) -> None:
+        """The record, whole."""
+        self._map.put(_ZERO, self._record.pack(members))
+
+
 class Maps:
     """The maps that the programs and the daemon share."""
 
@@ -74,13 +93,10 @@ class Maps:
         self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
         self._all_accounts = _Table(self._accounts, self._unpack)
         self._all_baselines = _Table(self._baselines, self._unpack_baseline)
-        self._controls = _map(maps["controls"])
-        self._control = Record(maps["controls"].value_size, maps["controls"].fields)
-        self._migrations = _map(maps["migrations"])
-        self._migration = Record(maps["migrations"].value_size, maps["migrations"].fields)
+        self._control = _One(maps["controls"], Control)
+        self._migrations = _One(maps["migrations"], Migrations)
+        self._call_site = _One(maps["call_sites"], CallSite)
         self._alarms = _map(maps["alarms"])
-        self._call_sites = _map(maps["call_sites"])
-        self._call_site = Record(maps["call_sites"].value_size, maps["call_sites"].fields)
         self._opened = _map(maps["opened"])
         self._file = Record(maps["opened"].value_size, maps["opened"].fields)
         # A per-CPU value has one eight-byte slot for every possible CPU.
@@ -152,19 +168,15 @@ class Maps:
 
     def control(self, control: Control) -> None:
         """Tell the programs who ksmd is, whose file openings count, and whether to doubt."""
-        self._controls.put(_ZERO, self._control.pack(control._asdict()))
+        self._control.write(control._asdict())
 
     def read_control(self) -> Control:
         """What was told last, perhaps by a daemon before us."""
-        data = self._controls.get(_ZERO)
-        assert data is not None
-        return Control(**self._control.unpack(data))
+        return self._control.read()
 
     def migrations(self) -> Migrations:
         """Calls of migrate_pages() that have taken a KSM page away, and those that are over."""
-        data = self._migrations.get(_ZERO)
-        assert data is not None
-        return Migrations(**self._migration.unpack(data))
+        return self._migrations.read()
 
     def alarms(self) -> int:
         """How often something concerned processes of which it is not known which."""
@@ -175,13 +187,11 @@ class Maps:
 
     def put_call_site(self, site: CallSite) -> None:
         """Begin or end to learn where pages are copied from, or forget what was learnt."""
-        self._call_sites.put(_ZERO, self._call_site.pack(site._asdict()))
+        self._call_site.write(site._asdict())
 
     def call_site(self) -> CallSite:
         """What was learnt."""
-        data = self._call_sites.get(_ZERO)
-        assert data is not None
-        return CallSite(**self._call_site.unpack(data))
+        return self._call_site.read()
 
     def forget_opened(self, thread: int) -> None:
         """Before a /proc file is opened: so that an old answer is not taken for a new one."""

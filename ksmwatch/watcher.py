@@ -12,13 +12,7 @@ from typing import NamedTuple
 from ksmwatch import __version__, adopt, sources
 from ksmwatch.attach import AttachError
 from ksmwatch.audit import Policy
-from ksmwatch.backend import (
-    Backend,
-    Budget,
-    Eventless,
-    Evidence,
-    Mode,
-)
+from ksmwatch.backend import Backend, Budget, Eventless, Evidence, Mode
 from ksmwatch.books import Book, Books
 from ksmwatch.config import Config, Reload
 from ksmwatch.connector import Subscription

@@ -8,15 +8,23 @@ from typing import Any
 from ksmwatch.render import clean, fit
 from ksmwatch.top.columns import UNKNOWN, amount, duration
 from ksmwatch.top.header import Line, Tone, amounts, needs
-from ksmwatch.top.model import Group, Grouping, Row, View, lags, movement, state_of, value
+from ksmwatch.top.model import (
+    CAME,
+    WENT,
+    Group,
+    Grouping,
+    Row,
+    View,
+    lags,
+    movement,
+    state_of,
+    value,
+)
 from ksmwatch.top.sample import Process
 
 _BARS = "▁▂▃▄▅▆▇█"
 _LABEL = 9
 _MAX_MEMBERS = 12
-# Reasons as in the document.
-_CAME = ("merged", "converted", "forked", "other")
-_WENT = ("copied", "unmapped", "exited")
 
 # A label, what stands behind it, and how that looks.
 _Fact = tuple[str, Iterable[str], Tone]
@@ -94,8 +102,8 @@ def _figures(row: Row, view: View) -> Iterator[_Fact]:
             yield f"{reason} {amount(found, view.options.unit, view.sample.page_size)}{rate}"
 
     rate = "/s" if view.options.rates else ""
-    yield "came", moved(_CAME), Tone.PLAIN
-    yield "went", moved(_WENT), Tone.PLAIN
+    yield "came", moved(CAME), Tone.PLAIN
+    yield "went", moved(WENT), Tone.PLAIN
     counts = [
         f"ours {amounts(row.of.mappings, view.options, view.sample)}",
         f"kernel {amounts(row.of.kernel, view.options, view.sample)}",

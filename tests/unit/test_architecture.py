@@ -24,7 +24,7 @@ PACKAGE = ROOT / "ksmwatch"
 # Modules import only from what stands before them.
 ORDER = (
     "__init__",
-    *("errors", "log", "config", "family", "usage", "digests"),
+    *("errors", "log", "config", "family", "usage", "digests", "backoff"),
     *("webconfig", "webyaml", "tls", "webfiles", "channel"),
     *("libbpf", "btf", "layout", "events", "facts", "frames", "plan", "privileges"),
     *("records", "loader", "systemd", "keep", "adopt", "attach", "maps"),

@@ -10,7 +10,7 @@ import pytest
 
 from ksmwatch import attach as module
 from ksmwatch import libbpf
-from ksmwatch.attach import AttachError, Attachments, Backoff
+from ksmwatch.attach import AttachError, Attachments
 from ksmwatch.keep import Nowhere
 from ksmwatch.plan import Wish, choose
 from tests.fakes import capable
@@ -176,15 +176,3 @@ def test_a_perf_event_without_a_link_counts_as_long_as_it_is_open(
     assert attachments.holds([merge])
     monkeypatch.setattr(Path, "readlink", lambda self: Path("socket:[1]"))
     assert not attachments.holds([merge])
-
-
-def test_what_is_refused_is_tried_again_ever_more_seldom() -> None:
-    backoff, now, waits = Backoff(), 100.0, []
-    assert backoff.due(now)
-    for _ in range(9):
-        backoff.refused(now)
-        began = now
-        while not backoff.due(now):
-            now += 1
-        waits.append(now - began)
-    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ksmwatch import config, keeper, systemd
+from ksmwatch import backoff, config, keeper, systemd
 from ksmwatch.channel import LENGTH, QUESTION
 from ksmwatch.config import Address
 from ksmwatch.errors import ConfigError, ListenError
@@ -117,7 +117,7 @@ def test_a_front_that_dies_is_counted_and_another_one_serves(
 ) -> None:
     errors: list[dict[str, Any]] = []
     monkeypatch.setattr(logger, "error", lambda text, extra: errors.append(extra))
-    monkeypatch.setattr(keeper, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(backoff, "_FIRST_SECONDS", 0.01)
     with Served() as served:
         assert served.get("/-/ready")[0] == 200
         first = served.pid
