@@ -131,7 +131,7 @@ format: setup ## Rewrite the sources in the project's format
 	$(BIN)/clang-format -i $(wildcard bpf/*.c bpf/*.h tests/workload/*.c)
 
 docs: setup ## Regenerate what is generated below docs/
-	$(BIN)/python -m ksmwatch.docs
+	$(BIN)/python -m tools.generate
 
 pictures: setup workload kernels ## Draw the dashboards with Grafana's UI components: docs/pictures
 	@# Debian's npm does not go with a nodejs from elsewhere, which brings its own.

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ksmwatch.sources import read_file
+from ksmwatch.kernel.procfs import read_file
 from tests.ksmctl import Ksm
 
 _BUILD = Path(__file__).resolve().parents[1] / "tests/workload/build"
@@ -66,7 +66,9 @@ def _helps_to_start(pid: int) -> bool:
     except FileNotFoundError:
         return False
     # One that is about to be collected has no command line any more.
-    return state == "Z" or any(word in line for word in (b"ksmwatch.loader", b"ksmwatch.connector"))
+    return state == "Z" or any(
+        word in line for word in (b"ksmwatch.probes.loader", b"ksmwatch.owners.process_connector")
+    )
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:

@@ -20,23 +20,23 @@ from pathlib import Path
 from typing import Any
 
 from bench.crowd import pss_bytes
-from ksmwatch import sources
-from ksmwatch.audit import Policy
-from ksmwatch.backend import Budget
-from ksmwatch.connector import Connector, Subscription
-from ksmwatch.daemon import GC_OBJECTS
-from ksmwatch.exact import SmapsReader
-from ksmwatch.front.exposition import Exposition
-from ksmwatch.ledger import NANOSECONDS_PER_TICK
-from ksmwatch.live import Live
-from ksmwatch.loader import load
-from ksmwatch.metrics import CATALOGUE, Series, samples
-from ksmwatch.outputs import SPECS
-from ksmwatch.plan import Wish, choose, compile_flags
-from ksmwatch.processes import ProcessTable
-from ksmwatch.records import Account, Baseline, Movement
-from ksmwatch.snapshot import Snapshot, to_json
-from ksmwatch.watcher import Watcher
+from ksmwatch.commands.run import GC_OBJECTS
+from ksmwatch.counting.audit_schedule import Policy
+from ksmwatch.counting.backend import Budget
+from ksmwatch.counting.ledger import NANOSECONDS_PER_TICK
+from ksmwatch.counting.live_backend import Live
+from ksmwatch.export.catalogue import CATALOGUE, Series, samples
+from ksmwatch.export.front.exposition import Exposition
+from ksmwatch.export.fronts import SPECS
+from ksmwatch.kernel import procfs
+from ksmwatch.kernel.page_tables import SmapsReader
+from ksmwatch.owners.process_connector import Connector, Subscription
+from ksmwatch.owners.processes import ProcessTable
+from ksmwatch.probes.loader import load
+from ksmwatch.probes.plan import Wish, choose, compile_flags
+from ksmwatch.probes.records import Account, Baseline, Movement
+from ksmwatch.snapshot.collector import Watcher
+from ksmwatch.snapshot.document import Snapshot, to_json
 from tests.fakes import recorded
 
 _CROWD = Path(__file__).resolve().parents[1] / "tests/workload/build/crowd"
@@ -71,7 +71,7 @@ def fill(live: Live, number: int, pid: int, pages: int) -> None:
         doubts=0,
         conversions_begun=0,
         conversions_ended=0,
-        start_boottime=sources.read_start_ticks(Path(f"/proc/{pid}")) * NANOSECONDS_PER_TICK,
+        start_boottime=procfs.read_start_ticks(Path(f"/proc/{pid}")) * NANOSECONDS_PER_TICK,
         tgid=pid,
         comm="crowd",
     )

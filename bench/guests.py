@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.crowd import ruler
 from bench.results import ROOT
-from ksmwatch.audit import Policy
+from ksmwatch.counting.audit_schedule import Policy
 
 Sample = Mapping[str, Any]
 

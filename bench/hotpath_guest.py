@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.limits import Empty
-from ksmwatch import sources
-from ksmwatch.events import Mechanism
-from ksmwatch.facts import read_facts
-from ksmwatch.plan import choose
+from ksmwatch.kernel import procfs
+from ksmwatch.kernel.events import Mechanism
+from ksmwatch.kernel.read_facts import read_facts
+from ksmwatch.probes.plan import choose
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
 from tests.workload import Workload
@@ -69,7 +69,7 @@ def operations(*, merging: bool) -> list[Operation]:
         found.append(Operation("munmap of 64 KiB folios", ("large", _PAGES, 3), (1,), _PAGES))
     found.append(Operation("read of smaps_rollup", ("read", _PAGES, 3), (0,), _PAGES))
     if merging:
-        merge = ("merge", _MERGED_PAGES, sources.find_ksmd(Path("/proc")))
+        merge = ("merge", _MERGED_PAGES, procfs.find_ksmd(Path("/proc")))
         found += [
             Operation("merge by ksmd", merge, (0,), _MERGED_PAGES, runs=3),
             Operation("COW of a KSM page", merge, (1,), _MERGED_PAGES, runs=3),

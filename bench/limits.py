@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ksmwatch import libbpf
-from ksmwatch.btf import Btf
-from ksmwatch.events import Mechanism
+from ksmwatch.kernel import libbpf
+from ksmwatch.kernel.btf import Btf
+from ksmwatch.kernel.events import Mechanism
 
 # r0 = 0; exit (include/uapi/linux/bpf.h, struct bpf_insn)
 _NOTHING = bytes.fromhex("b7000000000000009500000000000000")

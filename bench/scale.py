@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.guests import at_rest, method, milliseconds, run, with_ruler
 from bench.results import Goal, Result, save, table
-from ksmwatch.audit import Policy
+from ksmwatch.counting.audit_schedule import Policy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -109,7 +109,7 @@ struct conversion {
     u64 last;    /* the page that was converted last */
 };
 
-/* Where the rmap hook is called from when a page is copied on write, see copies.py. */
+/* Where the rmap hook is called from when a page is copied on write, see cow_call_site.py. */
 struct call_site {
     u64 hooked;  /* in the hooked function, behind its call of the trampoline */
     u64 copy;    /* in the caller, behind its call of the hooked function; 0: not known */

@@ -2,7 +2,7 @@
 /*
  * Counts, for every mm, the PTEs that map a KSM page.
  *
- * ksmwatch/plan.py chooses one probe per event and says so by -D flags:
+ * ksmwatch/probes/plan.py chooses one probe per event and says so by -D flags:
  * FENTRY_<EVENT>=<symbol> or KPROBE_<EVENT>. The two differ only in how they
  * fetch arguments. Both rmap hooks run for every anonymous page on the host, so
  * by fentry nothing but direct loads stands before the KSM test.
@@ -98,7 +98,7 @@ static __always_inline u64 caller(removal *ctx, u64 hooked)
 }
 #endif
 
-/* Attached alone, while the daemon copies a page of its own: copies.py. */
+/* Attached alone, while the daemon copies a page of its own: cow_call_site.py. */
 int learn_copy(removal *ctx)
 {
     struct call_site *site = call_site();

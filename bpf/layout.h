@@ -3,7 +3,7 @@
  * How the programs reach into kernel structures.
  *
  * Without kernel headers every offset comes from the running kernel's BTF, as
- * -DOFF_<struct>_<member>=<bytes> (ksmwatch/layout.py has the list). With
+ * -DOFF_<struct>_<member>=<bytes> (ksmwatch/kernel/struct_layout.py has the list). With
  * -DLAYOUT_FROM_HEADERS they come from the headers of the running kernel.
  */
 #pragma once

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.children import DemoError, end_with_parent
-from ksmwatch.service import fetch
+from ksmwatch.snapshot.desk import fetch
 
 _END_SECONDS = 20
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ksmwatch import __version__, config, render
+from ksmwatch import __version__, config
+from ksmwatch.commands import text_tables
 from ksmwatch.errors import ConfigError, Exit, KsmwatchError, NoDaemonError, PrivilegeError
 
 _Command = Callable[[argparse.Namespace], Exit]
@@ -27,13 +28,13 @@ def _settings(args: argparse.Namespace) -> config.Config:
 def _run(args: argparse.Namespace) -> Exit:
     settings = _settings(args)
     if args.config_check:
-        from ksmwatch.outputs import web_files
+        from ksmwatch.export.fronts import web_files
 
         web_files(settings.web_config_file)
         print("The configuration is good.")
         return Exit.OK
     from ksmwatch import log
-    from ksmwatch.daemon import Daemon
+    from ksmwatch.commands.run import Daemon
     from ksmwatch.systemd import Manager
 
     log.configure(settings.log_level, settings.log_format)
@@ -41,7 +42,7 @@ def _run(args: argparse.Namespace) -> Exit:
 
 
 def _check(args: argparse.Namespace) -> Exit:
-    from ksmwatch import check
+    from ksmwatch.commands import check
 
     settings = _settings(args)
     return check.run(settings, as_json=args.json, load=not args.plan_only)
@@ -49,14 +50,14 @@ def _check(args: argparse.Namespace) -> Exit:
 
 def _document(args: argparse.Namespace) -> dict[str, Any]:
     """The daemon's snapshot document, or one of our own where we may."""
-    from ksmwatch.service import fetch
+    from ksmwatch.snapshot.desk import fetch
 
     settings = _settings(args)
     path = Path(settings.socket)
     try:
         return fetch(path)
     except NoDaemonError as error:
-        from ksmwatch.oneshot import may_measure, measure
+        from ksmwatch.commands.oneshot import may_measure, measure
 
         if not may_measure(path, error):
             raise
@@ -69,7 +70,7 @@ def _snapshot(args: argparse.Namespace) -> Exit:
         json.dump(document, sys.stdout, indent=1)
         print()
     else:
-        print(render.snapshot(document))
+        print(text_tables.snapshot(document))
     return Exit.OK
 
 
@@ -81,17 +82,17 @@ def _meminfo(args: argparse.Namespace) -> Exit:
         print(text, end="")
     else:
         mappings = document["host"]["mappings"]
-        print(render.meminfo(text, mappings, document["page_size"]))
+        print(text_tables.meminfo(text, mappings, document["page_size"]))
     return Exit.OK
 
 
 def _forecast(args: argparse.Namespace) -> Exit:
     document = _document(args)
     if args.json:
-        json.dump(render.forecast_document(document), sys.stdout, indent=1)
+        json.dump(text_tables.forecast_document(document), sys.stdout, indent=1)
         print()
     else:
-        print(render.forecast(document))
+        print(text_tables.forecast(document))
     return Exit.OK
 
 
@@ -102,38 +103,38 @@ def _top(args: argparse.Namespace) -> Exit:
 
 
 def _audit(args: argparse.Namespace) -> Exit:
-    from ksmwatch import inspection
+    from ksmwatch.commands import audit
 
     if os.geteuid() != 0:
         raise PrivilegeError("An audit needs root: it reads other users' page tables.")
-    return inspection.run(args.pid, _settings(args), as_json=args.json)
+    return audit.run(args.pid, _settings(args), as_json=args.json)
 
 
 def _why(args: argparse.Namespace) -> Exit:
-    from ksmwatch import diagnosis
+    from ksmwatch.commands import why
 
-    return diagnosis.run(args.pid, as_json=args.json)
+    return why.run(args.pid, as_json=args.json)
 
 
 def _peers(args: argparse.Namespace) -> Exit:
-    from ksmwatch import peerscan
+    from ksmwatch.commands import peers
     from ksmwatch.top import source
 
     settings = _settings(args)
     pages = config.flag_number(args.max_pages, "--max-pages", int, 1, 1 << 40)
     seconds = config.flag_number(args.max_seconds, "--max-seconds", float, 0.1, 86400)
-    wish = peerscan.Wish(args.subject, settings.peers_tenant, pages, seconds)
+    wish = peers.Wish(args.subject, settings.peers_tenant, pages, seconds)
     if os.geteuid() != 0:
         raise PrivilegeError("Peers needs root: it reads the page frames of all processes.")
     counts = source.choose(settings)
     try:
-        return peerscan.run(counts.read, wish, as_json=args.json)
+        return peers.run(counts.read, wish, as_json=args.json)
     finally:
         counts.close()
 
 
 def _record(args: argparse.Namespace) -> Exit:
-    from ksmwatch.record import record
+    from ksmwatch.commands.record import record
 
     if os.geteuid() != 0:
         raise PrivilegeError("Recording a host needs root: other users' files would be missing.")

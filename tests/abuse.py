@@ -28,7 +28,7 @@ from pathlib import Path
 import bcrypt
 
 from ksmwatch import config, log
-from ksmwatch.front.complaints import KINDS
+from ksmwatch.export.front.complaints import KINDS
 from tests.certificates import Authority
 from tests.fake_front import Served
 

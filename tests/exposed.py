@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ksmwatch import metrics
-from ksmwatch.front.exposition import Exposition
-from ksmwatch.metrics import Series
-from ksmwatch.snapshot import Snapshot
+from ksmwatch.export import catalogue
+from ksmwatch.export.catalogue import Series
+from ksmwatch.export.front.exposition import Exposition
+from ksmwatch.snapshot.document import Snapshot
 
 
 def exposition(made: Snapshot, series: Series) -> Exposition:
     """Its families."""
-    return Exposition(metrics.CATALOGUE, metrics.samples(made, series))
+    return Exposition(catalogue.CATALOGUE, catalogue.samples(made, series))
 
 
 def exposed(made: Snapshot, series: Series) -> str:

@@ -12,9 +12,9 @@ from typing import Self
 
 from ksmwatch import config
 from ksmwatch.config import Address
-from ksmwatch.outputs import Outputs, listen
-from ksmwatch.service import Desk
-from ksmwatch.snapshot import Snapshot
+from ksmwatch.export.fronts import Outputs, listen
+from ksmwatch.snapshot.desk import Desk
+from ksmwatch.snapshot.document import Snapshot
 from tests.made_up import snapshot
 
 

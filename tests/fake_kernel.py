@@ -17,17 +17,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from ksmwatch import libbpf, live, reading, sources
-from ksmwatch.attach import AttachError
-from ksmwatch.audit import Allowance, Policy
-from ksmwatch.exact import SmapsReader
-from ksmwatch.keep import Keep
-from ksmwatch.ledger import NANOSECONDS_PER_TICK, Count
-from ksmwatch.live import Live
-from ksmwatch.loader import Loaded
-from ksmwatch.plan import Plan, Probe, choose
-from ksmwatch.reconcile import RunWatch
-from ksmwatch.records import Account, Baseline, Control, Migrations, Movement, Opened, Total
+from ksmwatch.counting import exact_read, live_backend
+from ksmwatch.counting.audit_schedule import Allowance, Policy
+from ksmwatch.counting.ledger import NANOSECONDS_PER_TICK, Count
+from ksmwatch.counting.live_backend import Live
+from ksmwatch.counting.run_state import RunWatch
+from ksmwatch.kernel import libbpf, procfs
+from ksmwatch.kernel.page_tables import SmapsReader
+from ksmwatch.probes.attachments import AttachError
+from ksmwatch.probes.loader import Loaded
+from ksmwatch.probes.persistence import Keep
+from ksmwatch.probes.plan import Plan, Probe, choose
+from ksmwatch.probes.records import Account, Baseline, Control, Migrations, Movement, Opened, Total
 from tests.fakes import Clock, Proc, Sys, capable
 
 KSMD = 33
@@ -258,7 +259,7 @@ class Kernel:
     def owner(self, mm: int) -> Opened:
         """What a hook finds by mm->owner: the first process that uses the mm."""
         pid = next((p for p, m in self.users.items() if m == mm), 0)
-        ticks = sources.read_start_ticks(self.proc.path / str(pid)) if pid else 0
+        ticks = procfs.read_start_ticks(self.proc.path / str(pid)) if pid else 0
         return Opened(mm, ticks * NANOSECONDS_PER_TICK, pid, f"p{pid}")
 
     def pass_on(self, mm: int) -> None:
@@ -324,13 +325,13 @@ class Kernel:
         chosen = plan or choose(capable())
         names = [program.name for probe in chosen.probes for program in probe.programs]
         programs = {name: 1000 + i for i, name in enumerate(names)}
-        monkeypatch.setattr(live, "Maps", lambda loaded: FakeMaps(self))
-        monkeypatch.setattr(live, "Attachments", self.attachments)
+        monkeypatch.setattr(live_backend, "Maps", lambda loaded: FakeMaps(self))
+        monkeypatch.setattr(live_backend, "Attachments", self.attachments)
         monkeypatch.setattr(
             libbpf, "prog_info", lambda fd: SimpleNamespace(recursion_misses=self.missed[fd])
         )
         clocks = SimpleNamespace(monotonic=self.clock, monotonic_ns=lambda: int(self.clock() * 1e9))
-        for module in (live, reading):
+        for module in (live_backend, exact_read):
             monkeypatch.setattr(module, "time", clocks)
         made = Live(
             Loaded({}, programs),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ksmwatch.exact import PAGE_SIZE
-from ksmwatch.facts import Facts
+from ksmwatch.kernel.facts import Facts
+from ksmwatch.units import PAGE_SIZE
 
 FIXTURES = Path(__file__).with_name("fixtures")
 KERNELS = ("6.1", "6.12", "7.3")

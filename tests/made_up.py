@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ksmwatch.areas import Area
-from ksmwatch.backend import AuditState, MapState, Mode, ProbeState
 from ksmwatch.config import Reload
-from ksmwatch.metrics import LOSSES
-from ksmwatch.owners import Owner, OwnerKind
-from ksmwatch.reconcile import Events, Residue, RunState
-from ksmwatch.records import Movement, Total
-from ksmwatch.snapshot import Confidence, Process, Snapshot
-from ksmwatch.sources import KernelNumbers
+from ksmwatch.counting.backend import AuditState, MapState, Mode, ProbeState
+from ksmwatch.counting.run_state import Events, Residue, RunState
+from ksmwatch.kernel.procfs import KernelNumbers
+from ksmwatch.kernel.smaps import Area
+from ksmwatch.owners.judgement import Owner, OwnerKind
+from ksmwatch.probes.records import Movement, Total
+from ksmwatch.snapshot.document import Confidence, Process, Snapshot
+from ksmwatch.snapshot.losses import LOSSES
 
 STRAY = Area(0x7F0000000000, 0x7F0000010000, 3, mergeable=False, name="[heap]")
 

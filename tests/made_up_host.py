@@ -6,11 +6,11 @@ import random
 from collections import defaultdict
 from typing import Any
 
-from ksmwatch.areas import Area, area_document
-from ksmwatch.owners import Owner, OwnerKind
-from ksmwatch.records import Movement
-from ksmwatch.rollup import Key, Moves
-from ksmwatch.snapshot import Confidence, Process, to_document
+from ksmwatch.kernel.smaps import Area, area_document
+from ksmwatch.owners.judgement import Owner, OwnerKind
+from ksmwatch.owners.rollup import Key, Moves
+from ksmwatch.probes.records import Movement
+from ksmwatch.snapshot.document import Confidence, Process, to_document
 from tests.made_up import STRAY, numbers, process, snapshot
 
 _KIND = OwnerKind

@@ -17,7 +17,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
-from ksmwatch.render import clean
+from ksmwatch.commands.text_tables import clean
 from ksmwatch.top import columns, details, header
 from ksmwatch.top.model import Grouping, History, Options, Unit, View, build
 from ksmwatch.top.sample import Sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ksmwatch.render import clean, fit
+from ksmwatch.commands.text_tables import clean, fit
 from ksmwatch.top.model import (
     MOVEMENTS,
     SORTABLE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ksmwatch.render import clean, fit
+from ksmwatch.commands.text_tables import clean, fit
 from ksmwatch.top.columns import UNKNOWN, amount, duration
 from ksmwatch.top.header import Line, Tone, amounts, needs
 from ksmwatch.top.model import (

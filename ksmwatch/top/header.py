@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ksmwatch.render import clean
+from ksmwatch.commands.text_tables import clean
 from ksmwatch.top.columns import amount, duration
 from ksmwatch.top.model import Options
 from ksmwatch.top.sample import Sample

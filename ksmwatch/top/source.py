@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ksmwatch import service
 from ksmwatch.config import Config
 from ksmwatch.errors import KsmwatchError, NoDaemonError, SourceError
+from ksmwatch.snapshot import desk
 from ksmwatch.top import header
 from ksmwatch.top.model import Options
 from ksmwatch.top.sample import Sample, make_sample
@@ -45,11 +45,11 @@ class Daemon:
 
     def read(self) -> dict[str, Any]:
         """Ask it. Raises NoDaemonError."""
-        return service.fetch(self._path)
+        return desk.fetch(self._path)
 
     def areas(self, pid: int) -> list[dict[str, Any]]:
         """Ask it. Raises NoDaemonError."""
-        found: list[dict[str, Any]] = service.fetch(self._path, "areas", pid=pid)["areas"]
+        found: list[dict[str, Any]] = desk.fetch(self._path, "areas", pid=pid)["areas"]
         return found
 
     def close(self) -> None:
@@ -67,9 +67,9 @@ def choose(settings: Config, url: str | None = None) -> Source:
         return Scrape(url)
     path = Path(settings.socket)
     try:
-        service.fetch(path)
+        desk.fetch(path)
     except NoDaemonError as error:
-        from ksmwatch.oneshot import Measuring, may_measure
+        from ksmwatch.commands.oneshot import Measuring, may_measure
 
         if not may_measure(path, error):
             raise

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ksmwatch.render import fit
+from ksmwatch.commands.text_tables import fit
 from ksmwatch.top import columns
 from ksmwatch.top.columns import Column
 from ksmwatch.top.header import Line, Tone

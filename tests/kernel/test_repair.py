@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ksmwatch import libbpf
-from ksmwatch.records import Movement
+from ksmwatch.kernel import libbpf
+from ksmwatch.probes.records import Movement
 from tests import oracle
 from tests.kernel.compare import mappings
 from tests.kernel.daemon import Daemon

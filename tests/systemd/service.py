@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ksmwatch import libbpf
+from ksmwatch.kernel import libbpf
 
 SOCKET = Path("/run/ksmwatch/ksmwatch.sock")
 UNIT = "ksmwatch.service"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from ksmwatch.live import Live
+from ksmwatch.counting.live_backend import Live
 from ksmwatch.log import logger
 from tests.fake_kernel import Kernel
 

@@ -7,146 +7,144 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from ksmwatch import errors, layout, loader
+from ksmwatch import errors
 from ksmwatch.errors import Exit, KsmwatchError
-from ksmwatch.events import EVENTS, Mechanism
-from ksmwatch.plan import Wish, choose, compile_flags
-from ksmwatch.records import ARRIVALS, DEPARTURES, Account, Baseline, Movement, Total
+from ksmwatch.kernel import struct_layout
+from ksmwatch.kernel.events import EVENTS, Mechanism
+from ksmwatch.probes import loader
+from ksmwatch.probes.plan import Wish, choose, compile_flags
+from ksmwatch.probes.records import ARRIVALS, DEPARTURES, Account, Baseline, Movement, Total
 from tests.fakes import KERNELS, recorded
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "ksmwatch"
 
-# Modules import only from what stands before them.
-ORDER = (
-    "__init__",
-    *("errors", "log", "config", "family", "usage", "digests", "backoff"),
-    *("webconfig", "webyaml", "tls", "webfiles", "channel"),
-    *("libbpf", "btf", "layout", "events", "facts", "frames", "plan", "privileges"),
-    *("records", "loader", "systemd", "keep", "adopt", "attach", "maps"),
-    *("ledger", "sources", "switches", "exact", "areas", "reconcile", "audit", "backend"),
-    *("copies", "reading", "live", "poll"),
-    *("owners", "connector", "processes", "books", "rollup", "forecast", "snapshot"),
-    *(
-        "front.__init__",
-        "front.complaints",
-        "front.auth",
-        "front.clients",
-        "front.page",
-        "front.exposition",
-    ),
-    *("front.site", "front.link", "front.web", "front.textfile", "front.confine", "front.__main__"),
-    *("metrics", "watcher", "render", "why", "peers", "peerview"),
-    *("service", "keeper", "outputs", "record", "oneshot", "check", "inspection"),
-    *("sampling", "diagnosis", "peerscan", "daemon"),
-    *("top.__init__", "top.sample", "top.model", "top.columns", "top.header"),
-    *("top.details", "top.scrape", "top.source", "top.batch"),
-    *("top.widgets", "top.app", "top.command"),
-    *("cli", "completion", "manual", "docs", "__main__"),
-)
-# Judgement: no file, no clock, no kernel.
+# The order has one source: the table of packages in docs/design.md.
+DESIGN = (ROOT / "docs/design.md").read_text()
+TOP = "(top)"
+LAST = "(last)"
+TABLE = DESIGN.split("## Packages")[1].split("\n## ")[0]
+ORDER = [
+    name.strip("`") for name in re.findall(r"^\| (`[a-z]+`|\([a-z]+\)) \|", TABLE, re.MULTILINE)
+]
+MODULES = {
+    str(path.relative_to(PACKAGE).with_suffix("")).replace("/", "."): path
+    for path in PACKAGE.rglob("*.py")
+}
+LAST_MODULES = {"cli", "__main__"}
+# Judgement: no file, no clock, no kernel, also at second hand.
 PURE = (
-    *("layout", "events", "plan", "records", "ledger", "owners", "rollup", "forecast"),
-    *("snapshot", "metrics", "render", "why", "peers", "peerview", "completion", "manual"),
-    *("family", "front.page"),
+    *("units", "backoff", "kernel.struct_layout", "kernel.events", "kernel.facts"),
+    *("probes.plan", "probes.records", "counting.ledger"),
+    *("owners.judgement", "owners.rollup"),
+    *("export.metric_family", "export.front.page"),
+    *("diagnose.causes", "diagnose.sharers"),
+    *("commands.text_tables", "commands.peers_view"),
     *("top.sample", "top.model", "top.columns", "top.header", "top.details"),
 )
 EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}
 
 
-def path_of(module: str) -> Path:
-    """Its file."""
-    return (PACKAGE / module.replace(".", "/")).with_suffix(".py")
+def package_of(module: str) -> str:
+    """The package that a module is in, one of ORDER."""
+    head, dot, _ = module.partition(".")
+    if dot or head in ORDER:
+        return head
+    return LAST if module in LAST_MODULES else TOP
 
 
-def imports(module: str) -> Iterator[str]:
+@cache
+def imports(module: str) -> frozenset[str]:
     """Every module that a module imports, also inside functions."""
-    tree = ast.parse(path_of(module).read_text())
-    for node in ast.walk(tree):
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0
             assert node.module is not None
-            if node.module == "ksmwatch":
-                yield from (f"ksmwatch.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
 
 
-def own(module: str) -> set[str]:
+@cache
+def own(module: str) -> frozenset[str]:
     """Modules of the package that a module imports."""
     names = {name.partition(".")[2] for name in imports(module) if name.startswith("ksmwatch.")}
-    names = {"__init__" if name == "__version__" else name for name in names}
-    return {name for name in names if name not in PACKAGES} | {
-        f"{package}.{name}" for package in PACKAGES for name in imported_from(package, module)
-    }
+    return frozenset(names & set(MODULES))
 
 
-PACKAGES = ("top", "front")
-
-
-def imported_from(package: str, module: str) -> Iterator[str]:
-    """Modules that a module imports by `from ksmwatch.PACKAGE import ...`."""
-    for node in ast.walk(ast.parse(path_of(module).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == f"ksmwatch.{package}":
-            yield from (alias.name for alias in node.names)
+@cache
+def reached(module: str) -> frozenset[str]:
+    """Modules of the package that a module imports, at first or second hand."""
+    found: set[str] = set()
+    new = {module}
+    while new:
+        found |= new
+        new = {each for name in new for each in own(name)} - found
+    return frozenset(found - {module})
 
 
 # ---- order ----
 
 
-def test_every_module_has_one_place() -> None:
-    files = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
-    assert sorted(ORDER) == sorted(str(file).replace("/", ".") for file in files)
+def test_every_package_has_one_place() -> None:
+    assert len(ORDER) == len(set(ORDER))
+    assert {package_of(module) for module in MODULES} == set(ORDER)
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_modules_import_only_backwards(module: str) -> None:
-    before = set(ORDER[: ORDER.index(module)])
-    assert own(module) - before == set()
+@pytest.mark.parametrize("module", MODULES)
+def test_packages_import_only_from_those_before_them(module: str) -> None:
+    place = ORDER.index(package_of(module))
+    later = {name for name in own(module) if ORDER.index(package_of(name)) > place}
+    assert later == set()
 
 
-def test_the_order_is_the_one_that_is_written_down() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    (line,) = re.findall(r"Data flows one way: (.*?)\. ", text, re.DOTALL)
-    stages = line.split(" → ")
-    assert len(stages) > 5
-    # The outputs are many modules.
-    assert stages.pop() == "outputs"
-    places = [ORDER.index(stage) for stage in stages]
-    assert places == sorted(places)
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_itself_at_second_hand(module: str) -> None:
+    assert module not in {each for name in own(module) for each in reached(name) | {name}}
 
 
 @pytest.mark.parametrize("module", PURE)
 def test_judgement_has_no_effects(module: str) -> None:
-    assert {name.split(".")[0] for name in imports(module)} & EFFECTS == set()
-    tree = ast.parse(path_of(module).read_text())
-    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    names = {function.id for function in called if isinstance(function, ast.Name)}
-    assert names & {"open", "print", "input"} == set()
+    for each in {module} | reached(module):
+        assert {name.split(".")[0] for name in imports(each)} & EFFECTS == set(), each
+        called = [
+            n.func
+            for n in ast.walk(ast.parse(MODULES[each].read_text()))
+            if isinstance(n, ast.Call)
+        ]
+        names = {function.id for function in called if isinstance(function, ast.Name)}
+        assert names & {"open", "print", "input"} == set(), each
 
 
 def test_the_daemon_never_imports_bcc() -> None:
     # It brings 100 MB; only the loader's own process may.
-    users = {module for module in ORDER if "bcc" in imports(module)}
-    assert users == {"loader"}
+    users = {module for module in MODULES if "bcc" in imports(module)}
+    assert users == {"probes.loader"}
 
 
-FRONT = {"__init__", "errors", "log", "family", "usage", "channel", "webconfig", "tls"}
+FRONT = {
+    *("__init__", "errors", "log", "units", "export.__init__"),
+    *("export.metric_family", "export.process_metrics", "export.front_channel"),
+    *("export.web_config", "export.tls"),
+}
 
 
-@pytest.mark.parametrize("module", [name for name in ORDER if name.startswith("front.")])
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("export.front.")])
 def test_a_front_imports_nothing_that_reads_the_kernel(module: str) -> None:
-    assert {name for name in own(module) if not name.startswith("front.")} <= FRONT
+    assert {name for name in own(module) if not name.startswith("export.front.")} <= FRONT
 
 
 def test_the_daemon_imports_no_web_library() -> None:
-    loaded = "import sys, ksmwatch.daemon; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = (
+        "import sys, ksmwatch.commands.run; print(*{name.split('.')[0] for name in sys.modules})"
+    )
     names = subprocess.run([sys.executable, "-c", loaded], check=True, stdout=subprocess.PIPE)
     assert set(names.stdout.decode().split()) & {"tornado", "prometheus_client", "yaml"} == set()
 
@@ -235,12 +233,12 @@ def fields_used() -> set[str]:
 
 
 def test_members_are_looked_up_if_and_only_if_the_programs_read_them() -> None:
-    assert fields_used() == {member.name for member in layout.MEMBERS}
+    assert fields_used() == {member.name for member in struct_layout.MEMBERS}
 
 
 def test_headers_give_the_same_members_as_btf() -> None:
     defined = set(re.findall(r"#define OFF_([a-z]\w*) offsetof", c_source("layout.h")))
-    assert defined == {member.name for member in layout.MEMBERS}
+    assert defined == {member.name for member in struct_layout.MEMBERS}
 
 
 HOOKS = (ROOT / "bpf/hooks.c").read_text()

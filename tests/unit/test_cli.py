@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from ksmwatch import __version__, cli, inspection, oneshot, record, service
+from ksmwatch import __version__, cli
+from ksmwatch.commands import audit, oneshot, record
 from ksmwatch.errors import Exit, NoDaemonError
-from ksmwatch.snapshot import to_document
+from ksmwatch.snapshot import desk
+from ksmwatch.snapshot.document import to_document
 from tests.made_up import nothing, snapshot
 
 ROOT, USER = 0, 1000
@@ -38,7 +40,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, document: dict[str, Any]) -> list[Pat
         asked.append(path)
         return document
 
-    monkeypatch.setattr(service, "fetch", fetch)
+    monkeypatch.setattr(desk, "fetch", fetch)
     return asked
 
 
@@ -141,7 +143,7 @@ def test_root_does_not_measure_behind_the_back_of_a_daemon_that_is_slow(
     def fetch(path: Path) -> dict[str, Any]:
         raise NoDaemonError(f"No daemon answers at {path}: timed out.")
 
-    monkeypatch.setattr(service, "fetch", fetch)
+    monkeypatch.setattr(desk, "fetch", fetch)
     assert Shown(capsys, "snapshot", "--socket", str(path)).status == 7
 
 
@@ -203,7 +205,7 @@ def test_root_may(
         given.append(directory)
         return 3
 
-    monkeypatch.setattr(inspection, "run", run)
+    monkeypatch.setattr(audit, "run", run)
     monkeypatch.setattr(record, "record", take)
     assert Shown(capsys, "audit", "--json", "1", "2").status == 0
     shown = Shown(capsys, "record", "/d")
@@ -217,7 +219,7 @@ def test_interrupt_is_130(
     def fetch(path: Path) -> dict[str, Any]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(service, "fetch", fetch)
+    monkeypatch.setattr(desk, "fetch", fetch)
     assert Shown(capsys, "snapshot").status == 130
 
 

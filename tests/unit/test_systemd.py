@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ksmwatch.keep import FdStore
+from ksmwatch.probes.persistence import FdStore
 from ksmwatch.systemd import Manager
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ksmwatch import cli, service
+from ksmwatch import cli
 from ksmwatch.errors import Exit
+from ksmwatch.snapshot import desk
 from ksmwatch.top import app
 from ksmwatch.top.model import Options, Unit
 from tests.made_up_host import document
@@ -23,7 +24,7 @@ TTY = SimpleNamespace(isatty=lambda: True)
 @pytest.fixture(autouse=True)
 def daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = iter(range(1000))
-    monkeypatch.setattr(service, "fetch", lambda path: document(7, next(steps)))
+    monkeypatch.setattr(desk, "fetch", lambda path: document(7, next(steps)))
 
 
 def shown(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -77,7 +78,7 @@ def test_a_daemon_that_goes_ends_a_batch(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[dict[str, Any]] = [document(1), document(1), {}]
-    monkeypatch.setattr(service, "fetch", lambda path: answers.pop(0))
+    monkeypatch.setattr(desk, "fetch", lambda path: answers.pop(0))
     assert cli.main(["top", "-n", "5", "-d", "0.1"]) is Exit.INTERNAL
     assert "not a snapshot of ksmwatch" in capsys.readouterr().err
 
@@ -124,7 +125,7 @@ def test_the_application_says_how_it_ended(
 
 def test_nothing_but_the_application_loads_textual() -> None:
     code = (
-        "import sys; from ksmwatch import cli, daemon; cli.build_parser();"
+        "import sys; from ksmwatch import cli; import ksmwatch.commands.run; cli.build_parser();"
         "import ksmwatch.top.batch, ksmwatch.top.scrape, ksmwatch.top.source;"
         "print([m for m in sys.modules if m.split('.')[0] in ('textual', 'rich')])"
     )

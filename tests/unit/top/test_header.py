@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ksmwatch.snapshot import to_document
+from ksmwatch.snapshot.document import to_document
 from ksmwatch.top import header
 from ksmwatch.top.header import Facts, Tone
 from ksmwatch.top.model import Options, Unit

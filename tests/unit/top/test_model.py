@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.snapshot import to_document
+from ksmwatch.snapshot.document import to_document
 from ksmwatch.top.model import (
     CAME,
     SORTABLE,

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
-from ksmwatch.metrics import Series
-from ksmwatch.snapshot import Confidence, Snapshot, to_document
+from ksmwatch.export.catalogue import Series
+from ksmwatch.snapshot.document import Confidence, Snapshot, to_document
 from ksmwatch.top import header, scrape
 from ksmwatch.top.model import Options, build, value
 from ksmwatch.top.sample import make_sample

@@ -1,0 +1,111 @@
+"""``ksmwatch check``: what this host can do, the plan with what was rejected, and losses."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ksmwatch.commands import text_tables
+from ksmwatch.config import Config
+from ksmwatch.errors import Exit, KsmwatchError, NoDaemonError
+from ksmwatch.kernel.facts import CAPABILITIES, Facts
+from ksmwatch.kernel.read_facts import read_facts
+from ksmwatch.probes.plan import Obstacle, Plan, Wish, choose, warnings
+from ksmwatch.snapshot.collector import start_live
+from ksmwatch.snapshot.desk import fetch
+
+
+def _try(facts: Facts, settings: Config) -> tuple[Plan, Obstacle | None]:
+    """The plan that really attaches, or the obstacle."""
+    plan = choose(facts, Wish(settings.probes))
+    if plan.obstacle is not None:
+        return plan, plan.obstacle
+    try:
+        live, plan = start_live(facts, settings)
+    except KsmwatchError as error:
+        return plan, Obstacle(str(error), error.status)
+    live.stop()
+    return plan, None
+
+
+def run(settings: Config, *, as_json: bool, load: bool) -> Exit:
+    """Print facts, plan and verdict; the exit status says whether live accounting is possible."""
+    facts = read_facts()
+    if load:
+        plan, obstacle = _try(facts, settings)
+    else:
+        plan = choose(facts, Wish(settings.probes))
+        obstacle = plan.obstacle
+    losses: dict[str, int] | None = None
+    with contextlib.suppress(NoDaemonError):
+        losses = fetch(Path(settings.socket))["losses"]
+    if as_json:
+        print(json.dumps(_document(facts, plan, obstacle, losses), indent=1))
+    else:
+        print(_text(facts, plan, obstacle, losses))
+    return obstacle.status if obstacle else Exit.OK
+
+
+def _document(
+    facts: Facts, plan: Plan, obstacle: Obstacle | None, losses: dict[str, int] | None
+) -> dict[str, Any]:
+    return {
+        "schema": "ksmwatch.check/1",
+        "live": obstacle is None,
+        "obstacle": obstacle.sentence if obstacle else None,
+        "warnings": warnings(facts),
+        "status": int(obstacle.status if obstacle else Exit.OK),
+        "facts": facts.to_json(),
+        "probes": [
+            {"event": p.event, "mechanism": p.mechanism.value, "symbol": p.symbol}
+            for p in plan.probes
+        ],
+        "rejected": [
+            {"event": r.event, "mechanism": r.mechanism.value, "symbol": r.symbol, "why": r.why}
+            for r in plan.rejected
+        ],
+        "daemon_losses": losses,
+    }
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
+
+
+def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
+    layout = "kernel BTF" if facts.offsets else facts.headers or f"none ({facts.btf_error})"
+    return [
+        ("kernel", f"{facts.release} {facts.machine}"),
+        ("KSM", _yes(facts.ksm)),
+        ("uid", str(facts.uid)),
+        ("struct layout", layout),
+        ("bcc", facts.bcc or f"no ({facts.bcc_error})"),
+        ("BPF program types", ", ".join(k for k, v in facts.bpf_programs.items() if v) or "none"),
+        ("BPF trampolines", _yes(facts.trampolines)),
+        ("kprobes", _yes(facts.kprobes)),
+        ("lockdown", facts.lockdown),
+        ("smaps has a KSM line", _yes(facts.smaps_ksm)),
+        ("ksm_stat per process", _yes(facts.ksm_stat)),
+    ]
+
+
+def _text(
+    facts: Facts, plan: Plan, obstacle: Obstacle | None, losses: dict[str, int] | None
+) -> str:
+    parts = [text_tables.table(("FACT", "VALUE"), _fact_rows(facts))]
+    capabilities = [(name, _yes(name in facts.capabilities)) for name in CAPABILITIES]
+    parts.append(text_tables.table(("CAPABILITY", "HELD"), capabilities))
+    if plan.probes:
+        rows = [(p.event, p.mechanism.value, p.symbol) for p in plan.probes]
+        parts.append(text_tables.table(("EVENT", "PROBE", "FUNCTION"), rows))
+    if plan.rejected:
+        refused = [(r.event, r.mechanism.value, r.symbol, r.why) for r in plan.rejected]
+        parts.append(text_tables.table(("REJECTED FOR", "PROBE", "FUNCTION", "WHY"), refused))
+    if losses is not None:
+        lost = ", ".join(f"{kind} {n}" for kind, n in losses.items() if n)
+        parts.append(f"The running daemon has lost: {lost or 'nothing'}.")
+    parts += warnings(facts)
+    parts.append(obstacle.sentence if obstacle else "Live accounting is possible.")
+    return "\n\n".join(parts)

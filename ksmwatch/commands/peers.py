@@ -1,0 +1,265 @@
+"""``ksmwatch peers``: reads the page frames of KSM users, within limits, and prints who shares.
+
+The live count says whose page tables are worth a look, and whether anything moved meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ksmwatch.commands import peers_view
+from ksmwatch.diagnose import sharers
+from ksmwatch.diagnose.sharers import Cost, Label, Party, Result, Sharing
+from ksmwatch.errors import ConfigError, Exit, NoKsmError, PrivilegeError, SourceError
+from ksmwatch.kernel import procfs, smaps
+from ksmwatch.kernel.btf import Btf
+from ksmwatch.kernel.page_frames import AnyFrame, Frames, KpageFlags, PageStructs
+from ksmwatch.kernel.page_tables import PagemapReader, honest, own_frames
+from ksmwatch.kernel.read_facts import member_offsets
+from ksmwatch.probes.records import Movement
+from ksmwatch.units import PAGE_SIZE
+
+_PROC = Path("/proc")
+_BAR = 30
+_DRAW_SECONDS = 0.2
+# Gives a snapshot document.
+Read = Callable[[], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wanted: of whom (None: of all), and what that may cost.
+
+    `pages`: entries of page tables that are looked at, at most.
+    """
+
+    subject: str | None
+    labels: tuple[Label, ...]
+    pages: int
+    seconds: float
+
+
+class _Spending:
+    """What has been spent of what may be."""
+
+    def __init__(self, wish: Wish) -> None:
+        self._wish = wish
+        self._began, self._cpu = time.monotonic(), time.process_time()
+        self.pages = self.processes = 0
+
+    def allows(self, pages: int) -> bool:
+        """Whether so many more entries may be looked at."""
+        late = time.monotonic() - self._began > self._wish.seconds
+        return not late and self.pages + pages <= self._wish.pages
+
+    def cost(self) -> Cost:
+        """What it is by now."""
+        seconds, cpu = time.monotonic() - self._began, time.process_time() - self._cpu
+        return Cost(self.processes, self.pages, round(seconds, 3), round(cpu, 3))
+
+
+class _LimitError(Exception):
+    """It would cost too much."""
+
+
+class Bar:
+    """How far it is: on a terminal only."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._drawn = 0.0
+
+    def show(self, done: int, total: int) -> None:
+        """So many mappings of so many."""
+        now = time.monotonic()
+        if self._terminal and now >= self._drawn + _DRAW_SECONDS:
+            self._drawn = now
+            full = _BAR * done // max(total, 1)
+            bar = "#" * full + "." * (_BAR - full)
+            print(f"\r[{bar}] {done} of {total} mappings", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Take it away."""
+        if self._drawn:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _structs(proc: Path) -> PageStructs:
+    with Btf() as btf:
+        return PageStructs(proc, member_offsets(btf))
+
+
+def choose_frames(proc: Path) -> Frames:
+    """What tells KSM pages from others, once it has told the truth of pages of our own.
+
+    Raises PrivilegeError where the kernel hides frame numbers.
+    """
+    with own_frames(proc) as own:
+        if not all(own):
+            raise PrivilegeError("The kernel hides page frame numbers: peers needs CAP_SYS_ADMIN.")
+    failed = []
+    for source, make in (("kpageflags", KpageFlags), ("kcore", _structs)):
+        try:
+            frames: Frames = make(proc)
+            if honest(frames, proc):
+                return frames
+            failed.append(f"{source} is wrong about pages of our own")
+        except OSError as error:
+            failed.append(f"{source}: {error.strerror}")
+        except SourceError as error:
+            failed.append(f"{source}: {error}".removesuffix("."))
+    return AnyFrame("; ".join(failed))
+
+
+def run(read: Read, wish: Wish, *, as_json: bool) -> Exit:
+    """Print who shares with whom. Raises KsmwatchError when nothing can be read."""
+    before = read()
+    if before["mode"] == "none":
+        raise NoKsmError("This kernel has no KSM (CONFIG_KSM).")
+    frames = choose_frames(_PROC)
+    scan = _Scan(before, wish, frames)
+    scan.read_all()
+    result = sharers.judge(scan.parties, scan.sharing, frames.name, scan.doubts(read()), scan.cost)
+    _print(result, scan.subject, as_json=as_json)
+    return Exit.OK
+
+
+def _print(result: Result, subject: Party | None, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(peers_view.document(result, subject), indent=1))
+    elif subject is not None:
+        print(peers_view.listing(result, subject))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(peers_view.matrix(result, width))
+
+
+class _Scan:
+    """One reading of the page tables of all processes of a snapshot document."""
+
+    def __init__(self, before: dict[str, Any], wish: Wish, frames: Frames) -> None:
+        self.sharing = Sharing()
+        self._before, self._frames = before, frames
+        self._spending = _Spending(wish)
+        self._processes = [p for p in before["processes"] if p["mappings"]]
+        self.parties = list(self._make_parties(wish))
+        self._place = {(p.kind, p.id, p.pid): at for at, p in enumerate(self.parties)}
+        self.subject = self._find(wish.subject) if wish.subject is not None else None
+        # Mappings of processes that were not read, by the reason.
+        self._unread: Counter[str] = Counter()
+
+    @property
+    def cost(self) -> Cost:
+        """What it has cost by now."""
+        return self._spending.cost()
+
+    def _make_parties(self, wish: Wish) -> Iterator[Party]:
+        """Owners; and the process that is asked about, which its owner is then without."""
+        alone = self._process_of(wish.subject)
+        for owner in self._before["owners"]:
+            key = owner["kind"], owner["id"]
+            tenant = sharers.tenant_of(*key, wish.labels)
+            own = 0
+            if alone is not None and key == _key(alone):
+                own = alone["mappings"]
+                yield Party(*key, alone["name"], tenant, own, alone["pid"])
+            if owner["mappings"] > own:
+                yield Party(*key, owner["name"], tenant, owner["mappings"] - own)
+
+    def _process_of(self, subject: str | None) -> dict[str, Any] | None:
+        return next((p for p in self._processes if str(p["pid"]) == subject), None)
+
+    def _find(self, wanted: str) -> Party:
+        process = self._process_of(wanted)
+        if process is not None:
+            return self.parties[self._place[*_key(process), process["pid"]]]
+        found = sharers.find(self.parties, wanted)
+        if not found:
+            raise ConfigError(f"No process or owner {wanted!r} has KSM pages.")
+        if len(found) > 1:
+            keys = ", ".join(f"{party.kind}:{party.id}" for party in found)
+            raise ConfigError(f"Several owners are called {wanted!r}; say one of {keys}.")
+        return found[0]
+
+    def read_all(self) -> None:
+        """Read everyone, those with most mappings first, as far as the limits allow."""
+        reader = PagemapReader(self._frames)
+        bar, done, total = Bar(), 0, sum(p["mappings"] for p in self._processes)
+        for process in sorted(self._processes, key=lambda p: -p["mappings"]):
+            bar.show(done, total)
+            done += process["mappings"]
+            try:
+                found = self._read(process, reader)
+            except _LimitError:
+                self._unread["the limit of pages or seconds was reached"] += process["mappings"]
+            except OSError as error:
+                self._unread[error.strerror or str(error)] += process["mappings"]
+            except SourceError as error:
+                self._unread[str(error).removesuffix(".")] += process["mappings"]
+            else:
+                self.sharing.add(self._party(process), found)
+                self._spending.processes += 1
+        bar.end()
+
+    def _party(self, process: dict[str, Any]) -> int:
+        key = _key(process)
+        own = self._place.get((*key, process["pid"]))
+        return self._place[*key, None] if own is None else own
+
+    def _read(self, process: dict[str, Any], reader: PagemapReader) -> Counter[int]:
+        """KSM frames of a process, and how often it maps each. Raises OSError, _LimitError."""
+        directory = _PROC / str(process["pid"])
+        found: Counter[int] = Counter()
+        with reader.open(directory) as opened:
+            if procfs.read_start_ticks(directory) != process["start_time"]:
+                raise ProcessLookupError(errno.ESRCH, "it is another process by now")
+            # Where smaps does not say what is KSM, every area with anonymous pages is looked at.
+            for area in smaps.parse(opened.smaps(), lambda *_: 1):
+                pages = (area.end - area.start) // PAGE_SIZE
+                if not self._spending.allows(pages):
+                    raise _LimitError
+                self._spending.pages += pages
+                for frames in opened.frames(area.start, area.end):
+                    found.update(frames)
+        return found
+
+    def doubts(self, after: dict[str, Any]) -> Iterator[str]:
+        """Why the result may not be exact. `after`: a snapshot document of after the reading."""
+        host = after["host"]
+        if isinstance(self._frames, AnyFrame):
+            yield (
+                f"nothing tells KSM pages from others ({self._frames.why}): pages that processes "
+                "share by fork count too, if they lie in areas that have KSM pages"
+            )
+        for reason, mappings in self._unread.items():
+            yield f"{mappings} mappings were not read: {reason}"
+        if host["unnamed_mappings"]:
+            yield f"{host['unnamed_mappings']} mappings are of no process that could be named"
+        if after["mode"] != "bpf":
+            yield "counts are polled, so nothing tells whether pages moved while they were read"
+        elif moved := _movements(after) - _movements(self._before):
+            yield f"{moved} KSM mappings came or went while page tables were read"
+        elif host["confidence"] != "exact":
+            yield f"the live count is {host['confidence']}"
+        found = sum(self.sharing.mappings(at) for at in range(len(self.parties)))
+        counted = sum(p["mappings"] for p in self._processes)
+        if found != counted and not self._unread:
+            yield f"{found} mappings were found, and {counted} are counted"
+
+
+def _key(process: dict[str, Any]) -> tuple[str, str]:
+    return process["owner"]["kind"], process["owner"]["id"]
+
+
+def _movements(document: dict[str, Any]) -> int:
+    """KSM mappings that ever came or went."""
+    return sum(document["totals"].get(which.name.lower(), 0) for which in Movement)

@@ -1,0 +1,69 @@
+"""``ksmwatch record``: a host's facts and source files in the format of the test fixtures.
+
+A directory with ``facts.json`` and, below ``root/``, the files at their own paths. Fixture
+tests read it by the same code that reads a live host, so a bug report becomes a test.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ksmwatch.errors import SourceError
+from ksmwatch.kernel import procfs
+from ksmwatch.kernel.read_facts import read_facts
+
+_FILES = ("proc/meminfo", "proc/vmstat", "proc/version", "proc/self/status")
+_PROCESS_FILES = (
+    "comm",
+    "stat",
+    "status",
+    "cgroup",
+    "cmdline",
+    "ksm_stat",
+    "ksm_merging_pages",
+    "smaps_rollup",
+)
+
+
+def _copy(source: Path, target: Path) -> bool:
+    """Copy one pseudo file; False when it is gone, denied or not there."""
+    try:
+        data = source.read_bytes()
+    except OSError:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    return True
+
+
+def record(directory: Path, root: Path = Path("/")) -> int:
+    """Record this host; returns the number of files. Raises SourceError if it cannot write.
+
+    Of processes only those that ksmd knows are recorded: command lines can hold secrets.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        facts = json.dumps(read_facts(root).to_json(), indent=1, sort_keys=True)
+        (directory / "facts.json").write_text(facts + "\n")
+        target = directory / "root"
+        copied = sum(_copy(root / name, target / name) for name in _FILES)
+        for path in sorted((root / "sys/kernel/mm/ksm").glob("*")):
+            copied += _copy(path, target / path.relative_to(root))
+        for pid in procfs.pids(root / "proc"):
+            copied += _record_process(root, target, pid)
+    except OSError as error:
+        raise SourceError(f"{directory} cannot be written: {error.strerror}.") from error
+    return copied + 1
+
+
+def _record_process(root: Path, target: Path, pid: int) -> int:
+    directory = root / "proc" / str(pid)
+    try:
+        user = procfs.read_ksm_stat(directory).user
+    except (OSError, ValueError):
+        return 0
+    if not user:
+        return 0
+    names = [directory / name for name in _PROCESS_FILES]
+    return sum(_copy(path, target / path.relative_to(root)) for path in names)

@@ -1,0 +1,205 @@
+"""``ksmwatch run``: the main loop, its servers, and a clean end."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from ksmwatch import log
+from ksmwatch.config import Config, Reload, reloaded
+from ksmwatch.counting.backend import Backend, Budget, Mode
+from ksmwatch.counting.live_backend import Live
+from ksmwatch.errors import ConfigError, Exit
+from ksmwatch.export.front_keeper import Keeper
+from ksmwatch.export.fronts import Outputs, sockets
+from ksmwatch.export.process_metrics import give_memory_back
+from ksmwatch.kernel.facts import Facts
+from ksmwatch.kernel.read_facts import read_facts
+from ksmwatch.log import logger
+from ksmwatch.owners.processes import ProcessTable
+from ksmwatch.probes import capabilities
+from ksmwatch.probes.plan import warnings
+from ksmwatch.snapshot.collector import Watcher, open_keep, start_backend
+from ksmwatch.snapshot.desk import Desk, SocketServer, group_of
+from ksmwatch.systemd import Manager
+
+# Between two looks at what is due when nobody asks.
+TICK_SECONDS = 1.0
+# What exact reads of doubtful processes may take of a tick, and of a snapshot.
+TICK_BUDGET_SECONDS = 0.1
+SNAPSHOT_BUDGET_SECONDS = 2.0
+# Between two looks for cycles of objects. What is kept of 10,000 processes is 100,000 objects
+# without any, and to look for some would take longer than making a snapshot of them.
+GC_OBJECTS = 200_000
+
+
+def status_line(backend: Backend, reason: str | None) -> str:
+    """What `systemctl status` shows of the state. `reason`: why live accounting is impossible."""
+    if backend.mode is Mode.NONE:
+        return "This kernel has no KSM: there is nothing to count."
+    if backend.mode is Mode.POLL:
+        return f"Polling. {reason or 'As configured.'}"
+    if backend.asleep:
+        return "Live; asleep, as there is no KSM page and ksmd is stopped."
+    doubt = backend.doubt
+    return f"Live; the sum over the host is not known: {doubt}." if doubt else "Live; counting."
+
+
+def _give_up_privileges(facts: Facts, backend: Backend) -> None:
+    plan = backend.plan if isinstance(backend, Live) else None
+    needed = capabilities.needed(plan, smaps_ksm=facts.smaps_ksm)
+    if os.geteuid() == 0:
+        # Root owns everything anyway. A front that is started again must not be root.
+        needed |= capabilities.CHANGE_USER
+    capabilities.give_up_all_but(needed)
+
+
+class Daemon:
+    """Owns the backend, the servers and the loop.
+
+    `reread` gives the configuration anew, or raises ConfigError.
+    """
+
+    def __init__(self, config: Config, reread: Callable[[], Config], manager: Manager) -> None:
+        self._config = config
+        self._reread = reread
+        self._manager = manager
+        self._stopping = False
+        self._reload_wanted = False
+        self._desk = Desk()
+
+    def run(self) -> Exit:
+        """Serve until SIGTERM or SIGINT. Raises KsmwatchError for what a user can mend.
+
+        Ends with NO_KSM on a kernel without KSM, of which only that fact was exported.
+        """
+        gc.set_threshold(GC_OBJECTS)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
+        self._manager.status("Attaching probes, or taking over those that are attached.")
+        with ExitStack() as cleanup:
+            mode = self._serve(cleanup)
+        logger.info("stopped")
+        return Exit.NO_KSM if mode is Mode.NONE else Exit.OK
+
+    def _serve(self, cleanup: ExitStack) -> Mode:
+        config = self._config
+        # Listen before probes are attached: what a user got wrong must show at once.
+        sock = SocketServer(Path(config.socket), self._desk, group_of(config.socket_group))
+        cleanup.callback(sock.close)
+        losses: Counter[str] = Counter()
+        fronts = self._launch_fronts(cleanup, losses)
+        facts = read_facts()
+        keep = open_keep(config.state_pin_path, self._manager)
+        backend, obstacle = start_backend(facts, config, keep, self._manager.beat)
+        cleanup.callback(backend.stop)
+        if backend.mode is not Mode.BPF:
+            # Of a daemon before us, when this was another kernel's or another configuration's host.
+            keep.clear()
+        if obstacle is not None:
+            logger.warning(obstacle.sentence, extra={"mode": backend.mode.value})
+        elif backend.mode is Mode.BPF:
+            for warning in warnings(facts):
+                logger.warning(warning)
+        table = ProcessTable()
+        watcher = Watcher(
+            backend, facts, table, obstacle.sentence if obstacle else None, losses=losses
+        )
+        watcher.follow_processes()
+        # Before there are threads: each has capabilities of its own.
+        _give_up_privileges(facts, backend)
+        sock.start()
+        cleanup.callback(sock.stop)
+        for front in fronts:
+            front.start()
+        # First of all: their threads may be waiting for a snapshot.
+        cleanup.callback(self._desk.close)
+        self._loop(watcher, obstacle.sentence if obstacle else None)
+        self._manager.stopping()
+        return backend.mode
+
+    def _launch_fronts(self, cleanup: ExitStack, losses: Counter[str]) -> list[Keeper]:
+        """Before BPF: a front that is there early is healthy early."""
+        outputs = Outputs(lambda: self._config, self._desk, losses)
+        listening = sockets(self._config, self._manager)
+        for sock in listening:
+            cleanup.callback(sock.close)
+        fronts = [outputs.web(listening)] if listening else []
+        if self._config.textfile_directory:
+            fronts.append(outputs.textfile())
+        for front in fronts:
+            front.launch()
+            cleanup.callback(front.stop)
+        return fronts
+
+    def _loop(self, watcher: Watcher, reason: str | None = None) -> None:
+        self._publish(watcher)
+        give_memory_back()
+        self._manager.status(status_line(watcher.backend, reason))
+        self._manager.ready()
+        logger.info(
+            "ready",
+            extra={
+                "mode": watcher.backend.mode.value,
+                "asleep": watcher.backend.asleep,
+                "listen": ",".join(f"{a.host}:{a.port}" for a in self._config.web_listen_address),
+                "socket": self._config.socket,
+                "pid": os.getpid(),
+            },
+        )
+        due = time.monotonic() + TICK_SECONDS
+        while not self._stopping:
+            if self._desk.wait_for_request(max(0.0, due - time.monotonic())):
+                self._publish(watcher)
+            if self._reload_wanted:
+                self._reload(watcher)
+            # However often somebody asks: what is due is done.
+            if time.monotonic() >= due:
+                watcher.tick(self._tick_budget(watcher))
+                self._manager.status(status_line(watcher.backend, reason))
+                self._manager.beat()
+                due = time.monotonic() + TICK_SECONDS
+
+    def _publish(self, watcher: Watcher) -> None:
+        self._desk.publish(lambda: watcher.snapshot(SNAPSHOT_BUDGET_SECONDS))
+
+    def _reload(self, watcher: Watcher) -> None:
+        """Take the configuration anew, as far as that is possible; a bad one changes nothing."""
+        self._reload_wanted = False
+        self._manager.reloading()
+        try:
+            self._config, restart = reloaded(self._config, self._reread())
+        except ConfigError as error:
+            logger.error(
+                "the configuration was refused, and the one before stays",
+                extra={"why": str(error)},
+            )
+            watcher.reload = replace(watcher.reload, successful=False)
+        else:
+            log.configure(self._config.log_level, self._config.log_format)
+            watcher.backend.configure(self._config)
+            watcher.reload = Reload(successful=True, taken_at=time.time())
+            logger.info("the configuration was taken", extra={"restart_for": ",".join(restart)})
+        self._manager.ready()
+
+    def _tick_budget(self, watcher: Watcher) -> Budget:
+        if watcher.backend.mode is Mode.POLL:
+            share = self._config.poll_cpu_percent / 100
+            return Budget(TICK_SECONDS * share, time.thread_time)
+        return Budget(TICK_BUDGET_SECONDS)
+
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
+        self._reload_wanted = True
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        self._desk.close()

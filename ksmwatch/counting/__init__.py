@@ -1,0 +1,1 @@
+"""From accounts to counts: the ledger, exact reads, and the two ways to count."""

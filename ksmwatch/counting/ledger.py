@@ -1,0 +1,97 @@
+"""From raw accounts to counts. Pure: no file, no clock, no kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ksmwatch.probes.records import Account, Baseline, Migrations
+
+# USER_HZ: /proc/PID/stat gives start times in ticks of this size on every architecture.
+NANOSECONDS_PER_TICK = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The number of KSM mappings of one mm, in pages, and whether it is known to be right.
+
+    `account` tells apart two mms that had the same address one after the other.
+    """
+
+    mm: int
+    account: int
+    pid: int
+    start_ticks: int
+    mappings: int
+    exact: bool
+    moves: tuple[int, ...]
+
+
+def base_of(account: Account, baseline: Baseline | None) -> tuple[int, int]:
+    """(mappings at the opening of the account, doubts that an exact read has settled)."""
+    if baseline is None or baseline.id != account.id:
+        return 0, 0
+    return baseline.mappings, baseline.doubts
+
+
+def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
+    """What one account says. Exact means: no doubtful event since the last exact read."""
+    base, settled = base_of(account, baseline)
+    return Count(
+        mm=mm,
+        account=account.id,
+        pid=account.tgid,
+        start_ticks=account.start_boottime // NANOSECONDS_PER_TICK,
+        mappings=base + account.net,
+        exact=settled == account.doubts,
+        moves=account.moves,
+    )
+
+
+class Ledger:
+    """Counts of all accounts. What has not changed since the last look is not counted again."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Account, Baseline | None, Count]] = {}
+
+    def counts(
+        self, accounts: Mapping[int, Account], baselines: Mapping[int, Baseline]
+    ) -> list[Count]:
+        """What all accounts say; of the same account and baseline objects the same count."""
+        before, known = self._known, {}
+        for mm, account in accounts.items():
+            baseline = baselines.get(mm)
+            entry = before.get(mm)
+            if entry is None or entry[0] is not account or entry[1] is not baseline:
+                entry = account, baseline, count(mm, account, baseline)
+            known[mm] = entry
+        self._known = known
+        return [each for _, _, each in known.values()]
+
+
+def settle(account: Account, mappings: int) -> Baseline:
+    """The baseline that makes `account` say `mappings`, and settles its doubts so far."""
+    return Baseline(account.id, mappings - account.net, account.doubts)
+
+
+def nothing_moved(before: Migrations, after: Migrations, stuck: int = 0) -> bool:
+    """Whether no KSM page was on its way to another place between these two.
+
+    `stuck`: migrations whose end was missed.
+    """
+    return before.begun - before.ended == stuck and before.begun == after.begun
+
+
+def stood_still(before: Account | None, after: Account | None) -> bool:
+    """Whether a read bracketed by these two is the truth of that moment.
+
+    No event may have come between, and no conversion may be in flight: its PTE is a KSM PTE
+    before its event is counted.
+    """
+    if before is None or after is None:
+        return before is None and after is None
+    return (
+        before.id == after.id
+        and before.sequence == after.sequence
+        and after.conversions_begun == after.conversions_ended
+    )

@@ -1,0 +1,128 @@
+"""The fallback without BPF: exact reads of the processes that ksmd knows, on a CPU budget.
+
+A count is right at the moment it is read and grows stale until the next read, so nothing
+here is ever called exact. Forked children that ksmd has no book-keeping about are missed.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ksmwatch.config import Config
+from ksmwatch.counting.backend import Budget, Eventless, Evidence, Mode
+from ksmwatch.counting.ledger import Count
+from ksmwatch.counting.run_state import RunWatch
+from ksmwatch.kernel import procfs
+from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
+from ksmwatch.kernel.procfs import KsmStat
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    count: Count
+    evidence: Evidence
+
+
+class Poll(Eventless):
+    """The polling backend. Without a reader it repeats the kernel's ksm_merging_pages."""
+
+    mode = Mode.POLL
+
+    def __init__(
+        self,
+        reader: SmapsReader | PagemapReader | None,
+        interval: float,
+        proc: Path = Path("/proc"),
+        sys: Path = Path("/sys"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.losses: Counter[str] = Counter()
+        self._interval = interval
+        self._clock = clock
+        self._next_round = 0.0
+        self._reader = reader
+        self._proc = proc
+        self._seen: dict[int, _Seen] = {}
+        self._queue: list[int] = []
+        self.run = RunWatch(clock)
+        self._sys = sys
+
+    @property
+    def asleep(self) -> bool:
+        """Polling has no hooks that could be off."""
+        return False
+
+    @property
+    def doubt(self) -> str | None:
+        """Polling never knows the sum: a listing of processes is not an instant."""
+        return "counts are polled, not live"
+
+    def configure(self, settings: Config) -> None:
+        """Take the interval, from the next round on."""
+        self._interval = settings.poll_interval
+
+    def tick(self, budget: Budget) -> None:
+        """Read the next processes of the round, as far as the budget goes."""
+        self.run.see(procfs.read_run(self._sys))
+        if not self._queue and self._clock() >= self._next_round:
+            self._begin_round()
+        self._work(budget)
+
+    def refresh(self, budget: Budget) -> None:
+        """A whole new round, or as much of it as the budget allows."""
+        self.run.see(procfs.read_run(self._sys))
+        self._begin_round()
+        self._work(budget)
+
+    def _work(self, budget: Budget) -> None:
+        while self._queue and budget.left():
+            self._visit(self._queue.pop())
+
+    def _begin_round(self) -> None:
+        """List the processes. Those not found any more are forgotten."""
+        self._next_round = self._clock() + self._interval
+        self._queue = procfs.pids(self._proc)
+        alive = set(self._queue)
+        self._seen = {pid: seen for pid, seen in self._seen.items() if pid in alive}
+
+    def _visit(self, pid: int) -> None:
+        directory = self._proc / str(pid)
+        try:
+            stat = procfs.read_ksm_stat(directory)
+            if not stat.user:
+                self._seen.pop(pid, None)
+                return
+            ticks = procfs.read_start_ticks(directory)
+            mappings = self._read(directory, stat)
+        except OSError as error:
+            self._seen.pop(pid, None)
+            if error.errno not in (errno.ENOENT, errno.ESRCH):
+                self.losses["reads_denied"] += 1
+            return
+        count = Count(
+            mm=0, account=0, pid=pid, start_ticks=ticks, mappings=mappings, exact=False, moves=()
+        )
+        self._seen[pid] = _Seen(count, Evidence(self._clock()))
+
+    def _read(self, directory: Path, stat: KsmStat) -> int:
+        if self._reader is None:
+            return stat.merging_pages or 0
+        with self._reader.open(directory) as opened:
+            return opened.read()
+
+    def counts(self) -> list[Count]:
+        """What was read last of each process."""
+        return [seen.count for seen in self._seen.values()]
+
+    def evidence(self, count: Count) -> Evidence:
+        """When the process was read."""
+        seen = self._seen.get(count.pid)
+        return Evidence() if seen is None else seen.evidence
+
+    def stop(self) -> None:
+        """Nothing to detach."""

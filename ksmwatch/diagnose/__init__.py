@@ -1,0 +1,1 @@
+"""Why little merges, and who shares with whom: judgement."""

@@ -1,0 +1,1 @@
+"""Metrics, and the unprivileged processes that hand them out."""

@@ -1,0 +1,145 @@
+"""Connections of clients: how many there may be, and how long each may take for what."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from ksmwatch.export.front.complaints import Complaints
+
+# From the connection to the end of its first headers, TLS included.
+HEADER_SECONDS = 10.0
+# Between two requests: longer than intervals of scraping are.
+IDLE_SECONDS = 150.0
+# From the end of our answer to the moment when the client has taken it.
+WRITE_SECONDS = 30.0
+_SWEEP_SECONDS = 1.0
+# When there is no room: how long one may do nothing, and how often that is looked at.
+_GRACE_SECONDS = 2.0
+_PRESSURE_SECONDS = 0.25
+
+
+class Stream(Protocol):
+    """A connection that can be closed."""
+
+    def close(self) -> None:
+        """Close it at once."""
+
+
+class Phase(IntEnum):
+    """What a connection is doing. The lower, the sooner it has to make room."""
+
+    NEW = 0
+    IDLE = 1
+    WRITING = 2
+    ANSWERING = 3
+
+
+# An answer has a limit of its own.
+_LIMITS = {Phase.NEW: HEADER_SECONDS, Phase.IDLE: IDLE_SECONDS, Phase.WRITING: WRITE_SECONDS}
+
+
+@dataclass
+class Client:
+    """One connection."""
+
+    phase: Phase
+    since: float
+
+
+class Clients:
+    """All connections. For one event loop, whose clock it uses."""
+
+    def __init__(
+        self,
+        limit: int,
+        complaints: Complaints,
+        pause: Callable[[], None],
+        resume: Callable[[], None],
+    ) -> None:
+        """`pause` stops accepting, until `resume`."""
+        self._limit = limit
+        self._pause = pause
+        self._resume = resume
+        self._complaints = complaints
+        self._open: dict[Stream, Client] = {}
+        self._sweeping = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def opened(self, stream: Stream) -> None:
+        """One more; after the last for which there is room, no other is accepted for a while.
+
+        None is closed to accept another: in a flood nobody would live long enough to be answered.
+        """
+        self._open[stream] = Client(Phase.NEW, _now())
+        if not self._sweeping:
+            self._sweeping = True
+            asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+        if len(self._open) >= self._limit:
+            self._pause()
+            asyncio.get_running_loop().call_later(_PRESSURE_SECONDS, self._relieve)
+
+    def enter(self, stream: Stream, phase: Phase) -> None:
+        """It begins something else."""
+        client = self._open.get(stream)
+        if client is not None:
+            client.phase, client.since = phase, _now()
+
+    def idle(self, stream: Stream) -> None:
+        """It may send a request. Whoever is new remains new until the first has come."""
+        client = self._open.get(stream)
+        if client is not None and client.phase is not Phase.NEW:
+            self.enter(stream, Phase.IDLE)
+
+    def closed(self, stream: Stream) -> None:
+        """It is gone."""
+        self._open.pop(stream, None)
+
+    def _relieve(self) -> None:
+        """Make room: close who has said nothing for a while, or else who does the least."""
+        if len(self._open) >= self._limit:
+            for stream in self._dispensable():
+                self._close(stream, "connections")
+        if len(self._open) < self._limit:
+            self._resume()
+        else:
+            asyncio.get_running_loop().call_later(_PRESSURE_SECONDS, self._relieve)
+
+    def _dispensable(self) -> list[Stream]:
+        old = [
+            (c.phase, c.since, s)
+            for s, c in self._open.items()
+            if c.since < _now() - _GRACE_SECONDS
+        ]
+        new = [stream for phase, _, stream in old if phase is Phase.NEW]
+        if new:
+            return new
+        idle = [each for each in old if each[0] is not Phase.ANSWERING]
+        idle.sort(key=lambda each: each[:2])
+        return [stream for _, _, stream in idle[: max(1, self._limit // 4)]]
+
+    def _sweep(self) -> None:
+        now = _now()
+        for stream, client in list(self._open.items()):
+            if now > client.since + _LIMITS.get(client.phase, math.inf):
+                # Nobody is to blame for a connection that is idle.
+                self._close(stream, None if client.phase is Phase.IDLE else "slow")
+        self._sweeping = bool(self._open)
+        if self._sweeping:
+            asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _close(self, stream: Stream, kind: str | None) -> None:
+        self.closed(stream)
+        if kind is not None:
+            self._complaints.add(kind)
+        stream.close()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

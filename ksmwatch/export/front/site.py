@@ -1,0 +1,106 @@
+"""What is at which path. No socket, no HTTP library."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Protocol
+
+from ksmwatch.export.front.complaints import Complaints
+from ksmwatch.export.front.exposition import Exposition
+from ksmwatch.export.front.page import Page, State, landing, sentence
+from ksmwatch.export.front_channel import Answer
+from ksmwatch.export.metric_family import Samples, Spec
+
+# How long the state may be cached between scrapes; said in the HELP of ksmwatch_mappings.
+SCRAPE_CACHE_SECONDS = 1.0
+# A daemon of which no snapshot of so long ago can be had is not well.
+HEALTH_SECONDS = 60.0
+# How long the daemon is waited for: longer than Prometheus waits, as a rule.
+ANSWER_SECONDS = 30.0
+READY_SECONDS = 1.0
+
+
+class Daemon(Protocol):
+    """Where answers come from."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there has been one."""
+
+    async def ask(self, max_age: float) -> None:
+        """Returns when `Site.take` has had an answer that is no older than this."""
+
+
+class Site:
+    """The pages. Who asks within a second shares one answer of the daemon, and its text."""
+
+    def __init__(
+        self,
+        telemetry_path: str,
+        specs: tuple[Spec, ...],
+        own: Callable[[], Samples],
+        max_requests: int,
+        complaints: Complaints,
+    ) -> None:
+        self._telemetry_path = telemetry_path
+        self._specs = specs
+        # Samples of the front itself.
+        self._own = own
+        self._free = max_requests
+        self._complaints = complaints
+        self._exposition = Exposition((), [])
+        self._state = State()
+
+    def take(self, answer: Answer) -> None:
+        """Serve this from now on."""
+        self._exposition = Exposition(self._specs, [*answer.samples, *self._own()])
+        self._state = State.of(answer.samples)
+
+    async def page(
+        self, daemon: Daemon, path: str, accept: str = "", accept_encoding: str = ""
+    ) -> Page:
+        """The page at a path, for a client that sent these headers."""
+        if path not in (self._telemetry_path, "/", "/-/healthy", "/-/ready"):
+            return sentence("There is no such page.", HTTPStatus.NOT_FOUND)
+        if not self._free:
+            self._complaints.add("requests")
+            return _unavailable("Too many requests are being answered.")
+        self._free -= 1
+        try:
+            return await self._page(daemon, path, accept, accept_encoding)
+        except TimeoutError:
+            return _unavailable("The daemon does not answer.")
+        finally:
+            self._free += 1
+
+    async def _page(self, daemon: Daemon, path: str, accept: str, accept_encoding: str) -> Page:
+        if path == self._telemetry_path:
+            await _ask(daemon, SCRAPE_CACHE_SECONDS)
+            return self._exposition.page(accept, accept_encoding)
+        if path == "/-/ready":
+            return await _readiness(daemon)
+        if daemon.ready:
+            await _ask(daemon, HEALTH_SECONDS)
+        if path == "/":
+            return landing(self._telemetry_path, self._state)
+        return sentence("ksmwatch is healthy.")
+
+
+async def _ask(daemon: Daemon, max_age: float) -> None:
+    await asyncio.wait_for(daemon.ask(max_age), ANSWER_SECONDS)
+
+
+async def _readiness(daemon: Daemon) -> Page:
+    try:
+        # A front that has just been started again has not heard yet that the daemon is ready.
+        await asyncio.wait_for(daemon.ask(math.inf), READY_SECONDS)
+    except TimeoutError:
+        return _unavailable("The baseline is not done.")
+    return sentence("ksmwatch is ready.")
+
+
+def _unavailable(words: str) -> Page:
+    return sentence(words, HTTPStatus.SERVICE_UNAVAILABLE)

@@ -1,0 +1,89 @@
+"""What passes between the daemon and its fronts, the processes that hand out what it knows.
+
+A question is a frame of fixed size in which nothing but two numbers can be wrong: the daemon
+trusts no front. Answers are pickled: a front must trust the daemon anyway.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from ksmwatch.export.metric_family import Samples, Spec
+from ksmwatch.export.web_config import WebConfig
+
+# How old an answer may be, in seconds; how often the front has failed to hand one on.
+QUESTION = struct.Struct("!dI")
+LENGTH = struct.Struct("!Q")
+
+
+@dataclass(frozen=True)
+class Web:
+    """The task of serving HTTP. `sockets`: descriptors that listen."""
+
+    sockets: tuple[int, ...]
+    telemetry_path: str
+    max_requests: int
+    max_connections: int
+    config: WebConfig
+
+    name = "web"
+
+
+@dataclass(frozen=True)
+class Textfile:
+    """The task of writing a file for node_exporter's textfile collector. `interval`: seconds."""
+
+    directory: str
+    interval: float
+
+    name = "textfile"
+    sockets = ()
+
+
+@dataclass(frozen=True)
+class Begin:
+    """The first message. `user`: uid and gid to change to, None to stay what one is."""
+
+    task: Web | Textfile
+    specs: tuple[Spec, ...]
+    user: tuple[int, int] | None
+    log_level: str
+    log_format: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Samples, and when they were taken (CLOCK_MONOTONIC, which is the same for both)."""
+
+    taken: float
+    samples: Samples
+
+
+def send(sock: socket.socket, message: Begin | Answer | WebConfig) -> None:
+    """For the daemon. Raises OSError when the front is gone."""
+    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    sock.sendall(LENGTH.pack(len(data)))
+    sock.sendall(data)
+
+
+def receive(sock: socket.socket) -> Any:
+    """For a front that does nothing else meanwhile. Raises EOFError when the daemon is gone."""
+    (length,) = LENGTH.unpack(_exactly(sock, LENGTH.size))
+    return pickle.loads(_exactly(sock, length))  # noqa: S301 - from the daemon
+
+
+def receive_question(sock: socket.socket) -> tuple[float, int]:
+    """For the daemon. Raises EOFError when the front is gone."""
+    max_age, failures = QUESTION.unpack(_exactly(sock, QUESTION.size))
+    return max_age, failures
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = sock.recv(size, socket.MSG_WAITALL)
+    if len(data) < size:
+        raise EOFError
+    return data

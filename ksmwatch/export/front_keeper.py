@@ -1,0 +1,214 @@
+"""The daemon's side of a front: starts it, answers it, and starts it again when it dies.
+
+A front begins by exec, so it has nothing of the daemon but the descriptors that it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from ksmwatch.backoff import Backoff
+from ksmwatch.errors import NoDaemonError
+from ksmwatch.export import front_channel
+from ksmwatch.export.front_channel import Answer, Begin
+from ksmwatch.export.web_config import WebConfig
+from ksmwatch.log import logger
+
+# One that dies younger is waited for twice as long as the one before.
+_YOUNG_SECONDS = 60.0
+# How long a front may take to end once its channel is closed, and to take an answer.
+_END_SECONDS = 5.0
+_SEND_SECONDS = 60
+# Nobody outside can make the daemon take snapshots more often than this.
+_YOUNGEST_ANSWER_SECONDS = 1.0
+# Between two looks at the files of the web configuration.
+_LOOK_SECONDS = 1.0
+# Of the environment, what Python needs. The rest is no business of a front.
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OPENSSL_CONF")
+
+
+_Front = tuple[subprocess.Popen[bytes], socket.socket]
+
+
+class Files(Protocol):
+    """The web configuration, which may change."""
+
+    @property
+    def current(self) -> WebConfig:
+        """What is in force."""
+
+    def look(self) -> bool:
+        """Whether it has changed, just now."""
+
+
+class Keeper:
+    """Keeps one front alive, on a thread of its own."""
+
+    def __init__(
+        self,
+        begin: Begin,
+        answer: Callable[[float], Answer],
+        losses: Counter[str],
+        files: Files | None = None,
+    ) -> None:
+        self._begin = begin
+        self._files = files
+        # Of an age; raises NoDaemonError when there will be no more.
+        self._answer = answer
+        self._losses = losses
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._channel: socket.socket | None = None
+        # Of the front; None while there is none.
+        self.pid: int | None = None
+        self._launched: _Front | None = None
+        self._next_look = 0.0
+        self._thread = threading.Thread(target=self._keep, name="front", daemon=True)
+
+    def launch(self) -> None:
+        """Start the front's process, which is not answered yet.
+
+        Before the daemon gives up its capabilities, which it must before it starts threads.
+        """
+        with suppress(OSError):
+            # Or later; then it is logged.
+            self._launched = self._spawn()
+
+    def start(self) -> None:
+        """Begin to answer the front."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the front; returns when it has ended."""
+        self._stopping.set()
+        with self._lock:
+            if self._channel is not None:
+                self._channel.shutdown(socket.SHUT_RDWR)
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._launched is not None:
+            child, ours = self._launched
+            ours.close()
+            _reap(child)
+
+    def _keep(self) -> None:
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            how = self._one_front()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - began > _YOUNG_SECONDS:
+                backoff = Backoff()
+            wait = backoff.next()
+            self._losses["front_lost"] += 1
+            logger.error(
+                "a front has ended: nobody is served until the next one is there",
+                extra={"task": self._begin.task.name, "how": how, "next_in_seconds": wait},
+            )
+            self._stopping.wait(wait)
+
+    def _one_front(self) -> str:
+        """Start one and answer it until it ends; returns how it ended."""
+        try:
+            child, ours = self._launched or self._spawn()
+        except OSError as error:
+            return f"not started: {error.strerror}"
+        self._launched = None
+        self.pid = child.pid
+        with ours:
+            self._publish(ours)
+            self._converse(ours)
+            self._publish(None)
+        how = _reap(child)
+        self.pid = None
+        return how
+
+    def _publish(self, ours: socket.socket | None) -> None:
+        """Let `stop` find the channel; one that came too late is closed at once."""
+        with self._lock:
+            self._channel = ours
+            if ours is not None and self._stopping.is_set():
+                ours.shutdown(socket.SHUT_RDWR)
+
+    def _spawn(self) -> _Front:
+        ours, theirs = socket.socketpair()
+        # struct timeval
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _SEND_SECONDS, 0))
+        package = str(Path(__file__).resolve().parents[2])
+        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        with theirs:
+            try:
+                child = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "ksmwatch.export.front", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno(), *self._begin.task.sockets],
+                    stdin=subprocess.DEVNULL,
+                    env={**kept, "PYTHONPATH": package},
+                    # Ctrl-C is for the daemon, which ends its front.
+                    process_group=0,
+                )
+            except OSError:
+                ours.close()
+                raise
+        with suppress(OSError):
+            # If it has ended already, the first question will be missed.
+            front_channel.send(ours, self._beginning())
+        return child, ours
+
+    def _beginning(self) -> Begin:
+        """The first message, with the configuration that is in force now."""
+        task = self._begin.task
+        if self._files is None or not isinstance(task, front_channel.Web):
+            return self._begin
+        return replace(self._begin, task=replace(task, config=self._files.current))
+
+    def _wait(self, ours: socket.socket) -> None:
+        """Until the front says something; it is told of changes, however often it asks."""
+        while self._files is not None:
+            now = time.monotonic()
+            if now >= self._next_look:
+                self._next_look = now + _LOOK_SECONDS
+                if self._files.look():
+                    front_channel.send(ours, self._files.current)
+            if select.select([ours], [], [], self._next_look - now)[0]:
+                return
+
+    def _converse(self, ours: socket.socket) -> None:
+        """Answer until either side has ended."""
+        failed = 0
+        try:
+            while True:
+                self._wait(ours)
+                age, failures = front_channel.receive_question(ours)
+                if failures > failed:
+                    self._losses["textfile_unwritten"] += failures - failed
+                    failed = failures
+                # A NaN becomes the lowest, too.
+                front_channel.send(ours, self._answer(max(_YOUNGEST_ANSWER_SECONDS, age)))
+        except (EOFError, OSError, NoDaemonError):
+            return
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end HTTP for ever
+            logger.error("a front cannot be answered", extra={"error": repr(error)})
+
+
+def _reap(child: subprocess.Popen[bytes]) -> str:
+    try:
+        status = child.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        return "killed, as it did not end"
+    return f"signal {-status}" if status < 0 else f"status {status}"

@@ -1,0 +1,150 @@
+"""Which fronts there are, by the settings, and what each is given."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ksmwatch.config import Address, Config
+from ksmwatch.errors import ConfigError, ListenError
+from ksmwatch.export import catalogue, front_channel, process_metrics
+from ksmwatch.export.catalogue import Series
+from ksmwatch.export.front_channel import Answer, Begin
+from ksmwatch.export.front_keeper import Keeper
+from ksmwatch.export.metric_family import Spec
+from ksmwatch.export.web_config import WebConfig
+from ksmwatch.snapshot.desk import Desk
+from ksmwatch.systemd import Manager
+
+if TYPE_CHECKING:
+    from ksmwatch.export.web_config_watch import WebFiles
+
+# Who connects while there is no room waits here.
+_BACKLOG = 1024
+_PROCESS = "process"
+_SOCKET_UNIT = "ksmwatch.socket"
+_CONFIG_VALID = Spec(
+    "ksmwatch_web_config_valid",
+    "gauge",
+    "1 while the files of --web.config.file are those in force, 0 while they are refused and what "
+    "was there before is in force; absent without that setting.",
+)
+SPECS = (*process_metrics.specs(_PROCESS, "the daemon"), _CONFIG_VALID)
+
+
+def listen(address: Address) -> socket.socket:
+    """A socket that listens. Raises ListenError."""
+    host = address.host
+    if not host:
+        # Every address: of both families where there is IPv6.
+        host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
+    six = ":" in host
+    try:
+        return socket.create_server(
+            (host, address.port),
+            family=socket.AF_INET6 if six else socket.AF_INET,
+            backlog=_BACKLOG,
+            dualstack_ipv6=six and not address.host,
+        )
+    except OSError as error:
+        # create_server adds the address to the words of the system.
+        named = isinstance(error, socket.gaierror)
+        words = error.strerror if named or error.errno is None else os.strerror(error.errno)
+        raise ListenError(
+            f"{address.host}:{address.port} cannot be listened on: {words}."
+        ) from error
+
+
+def user_of(name: str) -> tuple[int, int] | None:
+    """Uid and gid that a front shall have, None for the daemon's own: only root can choose.
+
+    Raises ConfigError when there is no such user.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(f"--web.user: there is no user {name!r}.") from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def web_files(path: str) -> WebFiles | None:
+    """The web configuration, if there is one. Raises ConfigError."""
+    if not path:
+        return None
+    # Imported here: who has no such file need not carry libraries for it.
+    from ksmwatch.export.web_config_watch import WebFiles
+
+    return WebFiles(Path(path))
+
+
+def sockets(config: Config, manager: Manager) -> list[socket.socket]:
+    """What HTTP is served on: systemd's sockets, or some of our own. Raises ListenError."""
+    if not config.web_systemd_socket:
+        return [listen(address) for address in config.web_listen_address]
+    # systemd's name for them, unless the unit has a FileDescriptorName=, is the unit's.
+    passed = manager.take_passed(_SOCKET_UNIT)
+    if not passed:
+        raise ListenError(f"--web.systemd-socket: systemd has passed no {_SOCKET_UNIT}.")
+    return [socket.socket(fileno=fd) for _, fd in passed]
+
+
+class Outputs:
+    """What fronts are made of."""
+
+    def __init__(self, current: Callable[[], Config], desk: Desk, losses: Counter[str]) -> None:
+        # Settings, of which those that decide about series may change.
+        self._current = current
+        self._config = current()
+        self._desk = desk
+        self._losses = losses
+
+    def web(self, listening: list[socket.socket]) -> Keeper:
+        """The front that serves HTTP. Raises ConfigError."""
+        config = self._config
+        files = web_files(config.web_config_file)
+        task = front_channel.Web(
+            sockets=tuple(sock.fileno() for sock in listening),
+            telemetry_path=config.web_telemetry_path,
+            max_requests=config.web_max_requests,
+            max_connections=config.web_max_connections,
+            config=WebConfig() if files is None else files.current,
+        )
+        return self._keeper(task, user_of(config.web_user), files)
+
+    def textfile(self) -> Keeper:
+        """The front that writes for node_exporter, as the user of the daemon."""
+        config = self._config
+        return self._keeper(
+            front_channel.Textfile(config.textfile_directory, config.textfile_interval)
+        )
+
+    def _keeper(
+        self,
+        task: front_channel.Web | front_channel.Textfile,
+        user: tuple[int, int] | None = None,
+        files: WebFiles | None = None,
+    ) -> Keeper:
+        def answer(max_age: float) -> Answer:
+            snapshot, taken = self._desk.ask_dated(max_age)
+            settings = self._current()
+            series = Series(settings.owners_top, processes=settings.metrics_processes)
+            made = [*catalogue.samples(snapshot, series), *process_metrics.samples(_PROCESS)]
+            if files is not None:
+                made.append((_CONFIG_VALID.name, [((), float(files.valid))]))
+            return Answer(taken, made)
+
+        begin = Begin(
+            task,
+            specs=(*catalogue.CATALOGUE, *SPECS),
+            user=user,
+            log_level=self._config.log_level,
+            log_format=self._config.log_format,
+        )
+        return Keeper(begin, answer, self._losses, files)

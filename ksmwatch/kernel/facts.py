@@ -1,0 +1,81 @@
+"""What this host is: kernel, KSM, BPF, privileges. Facts only, no decision. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# include/uapi/linux/capability.h
+CAPABILITIES = {
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYSLOG": 34,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One host. ``None`` and empty mean "not there", never "not looked at"."""
+
+    release: str
+    machine: str
+    uid: int
+    capabilities: frozenset[str]
+    lockdown: str
+    ksm: bool
+    # Candidate symbols in kallsyms, with how often each name occurs.
+    symbols: Mapping[str, int]
+    kallsyms_error: str | None
+    # Parameter types of candidate functions, from BTF.
+    prototypes: Mapping[str, tuple[str, ...]]
+    # Byte offsets of layout.MEMBERS, from BTF.
+    offsets: Mapping[str, int]
+    btf_error: str | None
+    headers: str | None
+    tracepoints: frozenset[str]
+    kprobes: bool
+    kprobes_disarmed: bool
+    trampolines: bool
+    # libbpf's name of a program type -> whether the kernel loads a trivial one for us.
+    bpf_programs: Mapping[str, bool]
+    bpf_error: str | None
+    bcc: str | None
+    bcc_error: str | None
+    # Map values allocated safely from any context (bpf_mem_alloc, since 6.1).
+    bpf_mem_alloc: bool
+    # BTF ids of bpf_rdonly_cast() ("function") and of the struct that has a page's mapping
+    # ("page"), where a kprobe program may so follow pointers (since 6.2). Otherwise empty.
+    casts: Mapping[str, int]
+    # Whether another process's page tables may be read: /proc/1/smaps_rollup.
+    foreign_reads: bool
+    smaps_ksm: bool
+    ksm_stat: bool
+    # (event, mechanism, symbol) joined by a space -> why the kernel refused it when tried.
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def with_refusal(self, event: str, mechanism: str, symbol: str, why: str) -> Facts:
+        """The same host, having refused one probe."""
+        refused = {**self.refused, f"{event} {mechanism} {symbol}": why}
+        return dataclasses.replace(self, refused=refused)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain document with sorted collections."""
+        document = dataclasses.asdict(self)
+        for key in ("capabilities", "tracepoints"):
+            document[key] = sorted(document[key])
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Facts:
+        """The inverse of `to_json`."""
+        values = dict(document)
+        for key in ("capabilities", "tracepoints"):
+            values[key] = frozenset(values[key])
+        values["prototypes"] = {k: tuple(v) for k, v in values["prototypes"].items()}
+        return cls(**values)

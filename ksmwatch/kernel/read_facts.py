@@ -1,0 +1,183 @@
+"""Reads what this host is.
+
+Everything that is a file is read below an injectable root, so that a recorded host can be
+read like a live one; what is not a file (BTF, BPF's answers, bcc) is recorded in
+``facts.json`` by ``ksmwatch record``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from ksmwatch.kernel import libbpf
+from ksmwatch.kernel.btf import Btf
+from ksmwatch.kernel.events import FORK_TRACEPOINT, symbols
+from ksmwatch.kernel.facts import CAPABILITIES, Facts
+from ksmwatch.kernel.struct_layout import MEMBERS
+
+_KALLSYMS_PIECE = 1 << 18
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with path.open():
+            return True
+    except OSError:
+        return False
+
+
+def read_capabilities(root: Path = Path("/")) -> frozenset[str]:
+    """Effective capabilities of this process that matter here (/proc/self/status)."""
+    status = _text(root / "proc/self/status") or ""
+    for line in status.splitlines():
+        if line.startswith("CapEff:"):
+            mask = int(line.split()[1], 16)
+            return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
+    return frozenset()
+
+
+def _read_symbols(root: Path, wanted: frozenset[str]) -> tuple[dict[str, int], str | None]:
+    """How often each wanted name occurs in /proc/kallsyms as vmlinux's own symbol, or why not."""
+    # A hundred thousand lines: by a pattern, as splitting each costs a tenth of a second. In a
+    # module's line its name in brackets comes after the symbol.
+    pattern = re.compile(rf"^\w+ \w ({'|'.join(map(re.escape, wanted))})\n".encode(), re.MULTILINE)
+    counts: Counter[str] = Counter()
+    rest = b""
+    try:
+        with (root / "proc/kallsyms").open("rb") as file:
+            while piece := file.read(_KALLSYMS_PIECE):
+                whole, newline, rest = (rest + piece).rpartition(b"\n")
+                counts.update(map(bytes.decode, pattern.findall(whole + newline)))
+    except OSError as error:
+        return {}, error.strerror or str(error)
+    return counts, None
+
+
+def _read_lockdown(root: Path) -> str:
+    """The active mode: the word in brackets of /sys/kernel/security/lockdown."""
+    text = _text(root / "sys/kernel/security/lockdown")
+    if text is None or "[" not in text:
+        return "none"
+    return text.split("[", 1)[1].split("]", 1)[0]
+
+
+class _FromBtf(NamedTuple):
+    prototypes: dict[str, tuple[str, ...]]
+    offsets: dict[str, int]
+    casts: dict[str, int]
+    error: str | None
+
+
+def _read_btf() -> _FromBtf:
+    try:
+        with Btf() as btf:
+            return _FromBtf(_read_prototypes(btf), member_offsets(btf), _read_casts(btf), None)
+    except OSError as error:
+        return _FromBtf({}, {}, {}, error.strerror or str(error))
+
+
+def _read_prototypes(btf: Btf) -> dict[str, tuple[str, ...]]:
+    found = {name: btf.parameters(name) for name in symbols()}
+    return {name: tuple(types) for name, types in found.items() if types is not None}
+
+
+def member_offsets(btf: Btf) -> dict[str, int]:
+    """Byte offsets of layout.MEMBERS, of those that this kernel has."""
+    offsets = {}
+    for member in MEMBERS:
+        found = (btf.offset(*place) for place in member.places)
+        offset = next((o for o in found if o is not None), None)
+        if offset is not None:
+            offsets[member.name] = offset
+    return offsets
+
+
+def _read_casts(btf: Btf) -> dict[str, int]:
+    function = btf.function("bpf_rdonly_cast")
+    kinds = (btf.struct(name) for name in ("folio", "page"))
+    kind = next((each for each in kinds if each is not None), None)
+    if function is None or kind is None or not libbpf.cast_supported(function, kind):
+        return {}
+    return {"function": function, "page": kind}
+
+
+def _read_headers(root: Path, release: str) -> str | None:
+    build = root / "lib/modules" / release / "build"
+    return str(build) if (build / "include/linux/kconfig.h").exists() else None
+
+
+def _read_bpf() -> tuple[dict[str, bool], str | None]:
+    """Whether the kernel takes programs of the types that we use."""
+    types = {
+        "kprobe": libbpf.PROG_TYPE_KPROBE,
+        "raw_tracepoint": libbpf.PROG_TYPE_RAW_TRACEPOINT,
+        "tracing": libbpf.PROG_TYPE_TRACING,
+    }
+    try:
+        return {name: libbpf.prog_type_supported(number) for name, number in types.items()}, None
+    except OSError as error:
+        return {}, f"libbpf cannot be loaded ({error})"
+
+
+def _read_bcc() -> tuple[str | None, str | None]:
+    """Bcc's version without importing it: an import would bring LLVM into this process."""
+    spec = importlib.util.find_spec("bcc")
+    # A leftover directory without an __init__.py would be found as a namespace.
+    if spec is None or spec.origin is None:
+        return None, "the Python module bcc is not installed"
+    # importlib.metadata would do for twenty milliseconds and three megabytes.
+    found = re.search(
+        r"__version__ = '(.*)'", _text(Path(spec.origin).with_name("version.py")) or ""
+    )
+    return found[1] if found else "unknown", None
+
+
+def read_facts(root: Path = Path("/")) -> Facts:
+    """Look at the running host. Costs some 50 ms, most of it /proc/kallsyms."""
+    release = platform.release()
+    extra = ("bpf_trampoline_link_prog", "bpf_mem_alloc_init", f"__traceiter_{FORK_TRACEPOINT}")
+    found, kallsyms_error = _read_symbols(root, frozenset((*symbols(), *extra)))
+    btf = _read_btf()
+    programs, bpf_error = _read_bpf()
+    bcc, bcc_error = _read_bcc()
+    tracepoint = f"__traceiter_{FORK_TRACEPOINT}" in found
+    return Facts(
+        release=release,
+        machine=platform.machine(),
+        uid=os.geteuid(),
+        capabilities=read_capabilities(root),
+        lockdown=_read_lockdown(root),
+        ksm=(root / "sys/kernel/mm/ksm/run").exists(),
+        symbols={name: found[name] for name in symbols() if name in found},
+        kallsyms_error=kallsyms_error,
+        prototypes=btf.prototypes,
+        offsets=btf.offsets,
+        btf_error=btf.error,
+        headers=_read_headers(root, release),
+        tracepoints=frozenset([FORK_TRACEPOINT] if tracepoint else []),
+        kprobes=(root / "sys/bus/event_source/devices/kprobe/type").exists(),
+        kprobes_disarmed=(_text(root / "sys/kernel/debug/kprobes/enabled") or "").strip() == "0",
+        trampolines="bpf_trampoline_link_prog" in found,
+        bpf_programs=programs,
+        bpf_error=bpf_error,
+        bcc=bcc,
+        bcc_error=bcc_error,
+        bpf_mem_alloc="bpf_mem_alloc_init" in found,
+        casts=btf.casts,
+        foreign_reads=_readable(root / "proc/1/smaps_rollup"),
+        smaps_ksm="\nKSM:" in (_text(root / "proc/self/smaps_rollup") or ""),
+        ksm_stat=(root / "proc/self/ksm_stat").exists(),
+    )

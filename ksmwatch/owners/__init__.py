@@ -1,0 +1,1 @@
+"""Whose a process is, and sums by owner."""

@@ -1,0 +1,205 @@
+"""The kernel's process connector: who exec'ed, ended, or changed name or user.
+
+pyroute2 speaks the protocol, and brings 20 MB. So it lives in a process that subscribes, hands
+the socket over, and leaves: ``python -m ksmwatch.owners.process_connector FD``. What stays is a
+filter in the
+kernel, and one number to take out of each message, of which a host that forks a lot has thousands
+a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes as ct
+import errno
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+# include/uapi/linux/netlink.h, connector.h and cn_proc.h
+_NETLINK_CONNECTOR = 11
+_IDX_PROC = _VAL_PROC = 1
+_MCAST_LISTEN = 1
+_NONE, EXEC, UID, COMM, EXIT = 0x0, 0x2, 0x4, 0x200, 0x80000000
+
+# struct cn_msg, and the beginning of struct proc_event of each kind that passes the filter; of an
+# acknowledgement `pid` is the error.
+_CN_MSG = (("idx", "I"), ("val", "I"), ("seq", "I"), ("ack", "I"), ("len", "H"), ("flags", "H"))
+_LISTEN = (*_CN_MSG, ("operation", "I"))
+_EVENT = (
+    *_CN_MSG,
+    *(("what", "I"), ("cpu", "I"), ("timestamp", "Q"), ("pid", "I"), ("tgid", "I")),
+)
+_NLMSGHDR_BYTES = 16
+
+
+def _offset(member: str) -> int:
+    """Where in a message a member of _EVENT is."""
+    names = [name for name, _ in _EVENT]
+    before = _EVENT[: names.index(member)]
+    return _NLMSGHDR_BYTES + struct.calcsize("=" + "".join(kind for _, kind in before))
+
+
+_TGID = _offset("tgid")
+_U32 = struct.Struct("=I")
+
+# asm-generic/socket.h
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
+# Room for some thousand messages. The kernel takes it only when they come.
+_BUFFER_BYTES = 1 << 20
+_ANSWER_SECONDS = 1.0
+
+# Classic BPF, include/uapi/linux/bpf_common.h
+_LOAD, _JUMP_IF, _JUMP_IF_X, _TO_X, _RETURN = 0x20, 0x15, 0x1D, 0x07, 0x06
+
+
+def _in_filter(number: int) -> int:
+    """A number of the host as a classic BPF program loads it, in network order."""
+    return int.from_bytes(_U32.pack(number), "big")
+
+
+# Takes acknowledgements, and the events that matter of a process' first thread: forks, and what
+# other threads do, wake nobody and fill no buffer. Jumps are relative to the next instruction.
+_FILTER = (
+    (_LOAD, 0, 0, _offset("what")),
+    (_JUMP_IF, 8, 0, _in_filter(_NONE)),
+    (_JUMP_IF, 3, 0, _in_filter(EXEC)),
+    (_JUMP_IF, 2, 0, _in_filter(UID)),
+    (_JUMP_IF, 1, 0, _in_filter(COMM)),
+    (_JUMP_IF, 0, 5, _in_filter(EXIT)),
+    (_LOAD, 0, 0, _offset("pid")),
+    (_TO_X, 0, 0, 0),
+    (_LOAD, 0, 0, _TGID),
+    (_JUMP_IF_X, 0, 1, 0),
+    (_RETURN, 0, 0, 0xFFFFFFFF),
+    (_RETURN, 0, 0, 0),
+)
+
+
+class Connector:
+    """A socket that the kernel writes events of processes to, in the order in which they happen.
+
+    Nobody has to listen to it: what has happened before `changed` is called is there by then.
+    """
+
+    def __init__(self, subscribed: socket.socket) -> None:
+        subscribed.settimeout(0)
+        self._socket = subscribed
+
+    def changed(self) -> Iterator[int | None]:
+        """Each process that has changed or ended since the last call; None: anybody may have."""
+        receive, unpack = self._socket.recv, _U32.unpack_from
+        while True:
+            try:
+                yield unpack(receive(4096), _TGID)[0]
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # More came than the buffer takes, or there was no memory for it.
+                if error.errno != errno.ENOBUFS:
+                    raise
+                yield None
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._socket.close()
+
+
+class Subscription:
+    """A process that subscribes; nobody has to wait for it.
+
+    Needs CAP_NET_ADMIN and the initial user, pid and network namespaces.
+    """
+
+    def __init__(self) -> None:
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "ksmwatch.owners.process_connector", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            )
+
+    def take(self) -> Connector | None:
+        """The connector; None as long as it is not there. Raises OSError where it is refused."""
+        self._ours.settimeout(0)
+        try:
+            answer, descriptors, _, _ = socket.recv_fds(self._ours, _U32.size, 1)
+        except BlockingIOError:
+            return None
+        self.close()
+        if not descriptors:
+            number = _U32.unpack(answer)[0] if answer else errno.EPROTO
+            raise OSError(number, f"the process connector refuses: {os.strerror(number)}")
+        return Connector(socket.socket(fileno=descriptors[0]))
+
+    def close(self) -> None:
+        """Wait for its end, which has come or comes at once."""
+        self._ours.close()
+        self._child.wait()
+
+
+# ---- what runs in the process that subscribes ----
+
+
+def subscribe() -> socket.socket:
+    """A socket that hears what passes the filter. Raises OSError where the kernel refuses."""
+    from pyroute2.netlink import NLMSG_DONE, nlmsg
+    from pyroute2.netlink.nlsocket import NetlinkSocket
+
+    # pyroute2's own messages of the connector came after the version that Debian 12 has (0.7.2).
+    class Listen(nlmsg):  # type: ignore[misc]
+        fields = _LISTEN
+
+    class Event(nlmsg):  # type: ignore[misc]
+        fields = _EVENT
+
+    connector = NetlinkSocket(family=_NETLINK_CONNECTOR)
+    connector.bind(groups=_IDX_PROC)
+    raw = socket.socket(fileno=os.dup(connector.fileno()))
+    raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+    code = ct.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in _FILTER))
+    program = struct.pack("HP", len(_FILTER), ct.addressof(code))
+    raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    request = Listen()
+    request["header"]["type"] = NLMSG_DONE
+    request["idx"], request["val"], request["len"] = _IDX_PROC, _VAL_PROC, _U32.size
+    request["operation"] = _MCAST_LISTEN
+    request.encode()
+    # In other namespaces the kernel says nothing at all.
+    raw.settimeout(_ANSWER_SECONDS)
+    raw.send(request.data)
+    while True:
+        answer = Event(raw.recv(4096))
+        answer.decode()
+        if answer["what"] == _NONE:
+            break
+    if answer["pid"]:
+        raise OSError(answer["pid"], "refused")
+    return raw
+
+
+def main() -> None:
+    """Subscribe, and hand over the socket, or an error number, on the socket that is named."""
+    answers = socket.socket(fileno=int(sys.argv[1]))
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            subscribed = subscribe()
+            socket.send_fds(answers, [_U32.pack(0)], [subscribed.fileno()])
+        except TimeoutError:
+            answers.send(_U32.pack(errno.ETIMEDOUT))
+        except OSError as error:
+            answers.send(_U32.pack(error.errno or errno.EPROTO))
+    # Nothing of pyroute2's needs an orderly end, for which nobody has to wait.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

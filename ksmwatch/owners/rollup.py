@@ -1,0 +1,215 @@
+"""Sums by owner: what the processes of each hold, and what moved. Pure.
+
+The mappings of all owners add up to the host's, to the page: what no process could be named
+for is held by the owner UNKNOWN.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ksmwatch.owners.judgement import UNKNOWN, Owner, OwnerKind, best_known
+from ksmwatch.units import PAGE_SIZE
+
+# What makes two owners the same, see Owner.key.
+Key = tuple[OwnerKind, str]
+Moves = tuple[int, ...]
+# An account: address and id. Two that are opened in the same nanosecond have the same id.
+Account = tuple[int, int]
+# Of these an owner has one only if all of its processes agree.
+_PLACES = ("pod", "qos", "container", "unit", "slice", "uid")
+
+
+class Member(Protocol):
+    """What is added up of a process."""
+
+    @property
+    def owner(self) -> Owner:
+        """Whose it is."""
+
+    @property
+    def mappings(self) -> int:
+        """PTEs that map a KSM page."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether that is known to be so."""
+
+    @property
+    def kernel_merging_pages(self) -> int | None:
+        """The kernel's number; None if unknown."""
+
+    @property
+    def stray_mappings(self) -> int | None:
+        """Of the mappings, those in areas that are not mergeable; None if unknown."""
+
+    @property
+    def zero_pages(self) -> int | None:
+        """PTEs in which KSM has put the zero page; None if unknown."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What one owner's processes hold together, in pages; `saved` in bytes.
+
+    `movements`: see Turnover; empty where events are not seen. A sum is None if that of any
+    process is not known.
+    """
+
+    owner: Owner
+    processes: int
+    estimated: int
+    mappings: int
+    saved: int | None
+    movements: Moves
+    kernel_merging_pages: int | None
+    stray_mappings: int | None
+    zero_pages: int | None
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the mappings span."""
+        return self.mappings * PAGE_SIZE
+
+    @property
+    def kernel_lag(self) -> int | None:
+        """Our count less the kernel's, in pages, signed."""
+        if self.kernel_merging_pages is None:
+            return None
+        return self.mappings - self.kernel_merging_pages
+
+
+def saved_pages(mappings: int, pages_shared: int | None) -> int | None:
+    """Pages that merging saves: mappings less distinct pages; None if those are not known.
+
+    Distinct pages are the kernel's pages_shared. It still counts pages whose mappings have all
+    gone until ksmd notices, which makes the saving too small, never below 0. It does not count
+    a page that is mapped only by forked children that ksmd has not visited, or that break_cow()
+    has left behind, which makes it too large by one page each.
+    """
+    return None if pages_shared is None else max(0, mappings - pages_shared)
+
+
+def total(amounts: Iterable[int | None]) -> int | None:
+    """A sum; None if any part is not known."""
+    known = list(amounts)
+    return None if None in known else sum(filter(None, known))
+
+
+def common(owners: Sequence[Owner]) -> Owner:
+    """Of owners with one key the one that knows most, without what is true of some only."""
+    # Many processes have the very same.
+    owners = list({id(owner): owner for owner in owners}.values())
+    if len(owners) == 1:
+        return owners[0]
+    differing: dict[str, Any] = {
+        place: None for place in _PLACES if len({getattr(o, place) for o in owners}) > 1
+    }
+    return replace(best_known(owners), **differing)
+
+
+def roll_up(
+    members: Iterable[Member],
+    unnamed: int,
+    pages_shared: int | None,
+    moved: Mapping[Key, Moves],
+) -> tuple[Holding, ...]:
+    """Every owner with what it holds, the largest first.
+
+    `unnamed`: mappings that belong to no process that could be named. `moved`: by owner.
+    The saving of the host is shared out by mappings: that is an apportionment. Whose pages are
+    shared how often is not known without reading page numbers.
+    """
+    groups: dict[Key, list[Member]] = defaultdict(list)
+    for member in members:
+        groups[member.owner.key].append(member)
+    mappings = {key: sum(m.mappings for m in group) for key, group in groups.items()}
+    if unnamed:
+        mappings[UNKNOWN.key] = unnamed
+    host = sum(mappings.values())
+    saved = saved_pages(host, pages_shared)
+    holdings = [
+        _holding(groups[key], amount, _part(saved, amount, host), moved.get(key, ()))
+        for key, amount in mappings.items()
+    ]
+    return tuple(sorted(holdings, key=lambda h: (-h.mappings, h.owner.key)))
+
+
+def _part(saved: int | None, mappings: int, host: int) -> int | None:
+    """Bytes of the host's saving, by the part of the host's mappings."""
+    if saved is None:
+        return None
+    return round(saved * PAGE_SIZE * mappings / host) if host else 0
+
+
+def _holding(group: list[Member], mappings: int, saved: int | None, moves: Moves) -> Holding:
+    """Of an owner; of UNKNOWN, which has no process, nothing else is known."""
+    known = bool(group)
+    return Holding(
+        owner=common([m.owner for m in group]) if known else UNKNOWN,
+        processes=len(group),
+        estimated=sum(not m.exact for m in group),
+        mappings=mappings,
+        saved=saved,
+        movements=moves,
+        kernel_merging_pages=total(m.kernel_merging_pages for m in group) if known else None,
+        stray_mappings=total(m.stray_mappings for m in group) if known else None,
+        zero_pages=total(m.zero_pages for m in group) if known else None,
+    )
+
+
+def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Holding | None]:
+    """The `top` largest, and all others as one without movements; None if there are none.
+
+    Movements of the others would fall when one of them comes to the top.
+    """
+    shown, rest = holdings[:top], holdings[top:]
+    if not rest:
+        return shown, None
+    other = Holding(
+        owner=UNKNOWN,
+        processes=sum(h.processes for h in rest),
+        estimated=sum(h.estimated for h in rest),
+        mappings=sum(h.mappings for h in rest),
+        saved=total(h.saved for h in rest),
+        movements=(),
+        kernel_merging_pages=total(h.kernel_merging_pages for h in rest),
+        stray_mappings=total(h.stray_mappings for h in rest),
+        zero_pages=total(h.zero_pages for h in rest),
+    )
+    return shown, other
+
+
+class Turnover:
+    """Movements by owner, as far as they were seen. They never fall while the owner is there.
+
+    An owner keeps what its ended processes have moved, for as long as it has any process.
+    What a process moves between the last look and its end is not seen, and what it moved
+    before it came to another owner stays with the first.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[Account, Moves] = {}
+        self._totals: dict[Key, Moves] = {}
+
+    def begin_after(self, accounts: Iterable[tuple[Account, Moves]]) -> None:
+        """What these accounts have moved so far was told by a daemon before us."""
+        self._seen.update(accounts)
+
+    def see(self, accounts: Iterable[tuple[Account, Key, Moves]]) -> Mapping[Key, Moves]:
+        """All accounts there are, with their owners and all their movements; totals by owner."""
+        seen: dict[Account, Moves] = {}
+        totals: dict[Key, Moves] = {}
+        for account, key, moves in accounts:
+            before = self._seen.get(account, (0,) * len(moves))
+            sums = totals.get(key) or self._totals.get(key) or (0,) * len(moves)
+            # Of most accounts nothing has moved, and it is the same tuple.
+            if moves is not before:
+                sums = tuple(s + now - old for s, now, old in zip(sums, moves, before, strict=True))
+            totals[key] = sums
+            seen[account] = moves
+        self._seen, self._totals = seen, totals
+        return totals

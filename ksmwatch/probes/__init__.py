@@ -1,0 +1,1 @@
+"""Which probes count, and the programs, maps and attachments behind them."""

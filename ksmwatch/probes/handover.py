@@ -1,0 +1,115 @@
+"""Handing the maps, programs and attachments of one daemon to the next.
+
+The manifest, itself one of the maps, says what the programs were made from. A successor adopts
+them only if it would make the very same; otherwise it starts anew and takes a baseline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ksmwatch.digests import blake2b
+from ksmwatch.kernel import libbpf
+from ksmwatch.kernel.facts import Facts
+from ksmwatch.probes.loader import SOURCES, Loaded, LoadedMap, bpf_directory
+from ksmwatch.probes.persistence import Keep
+from ksmwatch.probes.plan import Plan, Wish, choose, compile_flags
+from ksmwatch.probes.records import Field
+
+_MANIFEST = "manifests"
+_KEY = bytes(4)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a daemon before us has left, by its manifest."""
+
+    loaded: Loaded
+    links: dict[str, int]
+    plan: Plan
+
+
+def digest(flags: list[str]) -> str:
+    """Of everything that the programs are made from."""
+    made = blake2b("\0".join(flags).encode())
+    for name in (*SOURCES, "layout.h"):
+        made.update((bpf_directory() / name).read_bytes())
+    return made.hexdigest()
+
+
+def save(loaded: Loaded, flags: list[str], facts: Facts, keep: Keep) -> None:
+    """Keep maps and programs, with their manifest. Raises OSError."""
+    maps = {name: asdict(each) for name, each in loaded.maps.items()}
+    document = {"digest": digest(flags), "refused": dict(facts.refused), "maps": maps}
+    manifest = loaded.maps[_MANIFEST]
+    text = json.dumps(document).encode()
+    libbpf.Map(manifest.fd, 4, manifest.value_size).put(
+        _KEY, text.ljust(manifest.value_size, b"\0")
+    )
+    for name, each in loaded.maps.items():
+        keep.store(f"map-{name}", each.fd)
+    for name, fd in loaded.programs.items():
+        keep.store(f"prog-{name}", fd)
+
+
+def load(facts: Facts, wish: Wish, max_accounts: int, keep: Keep) -> Kept | None:
+    """What was kept, if this daemon would make the same; otherwise it is forgotten."""
+    descriptors = keep.load()
+    if not descriptors:
+        return None
+    kept = _match(descriptors, facts, wish, max_accounts)
+    if kept is None:
+        for fd in descriptors.values():
+            os.close(fd)
+        keep.clear()
+    return kept
+
+
+def _match(
+    descriptors: Mapping[str, int], facts: Facts, wish: Wish, max_accounts: int
+) -> Kept | None:
+    document = _read_manifest(descriptors.get(f"map-{_MANIFEST}"))
+    if document is None:
+        return None
+    for key, why in document["refused"].items():
+        event, mechanism, symbol = key.split(" ")
+        facts = facts.with_refusal(event, mechanism, symbol, why)
+    plan = choose(facts, wish)
+    if plan.obstacle is not None:
+        return None
+    if digest(compile_flags(plan, facts, max_accounts)) != document["digest"]:
+        return None
+    programs = {p.name for probe in plan.probes for p in probe.programs}
+    wanted = {f"map-{name}" for name in document["maps"]} | {f"prog-{name}" for name in programs}
+    if not wanted <= descriptors.keys():
+        return None
+    maps = {
+        name: LoadedMap(
+            descriptors[f"map-{name}"],
+            each["key_size"],
+            each["value_size"],
+            tuple(Field(**field) for field in each["fields"]),
+        )
+        for name, each in document["maps"].items()
+    }
+    links = {
+        name.removeprefix("link-"): fd
+        for name, fd in descriptors.items()
+        if name.startswith("link-")
+    }
+    return Kept(Loaded(maps, {n: descriptors[f"prog-{n}"] for n in programs}), links, plan)
+
+
+def _read_manifest(fd: int | None) -> dict[str, Any] | None:
+    if fd is None:
+        return None
+    try:
+        data = libbpf.Map(fd, 4, libbpf.map_value_size(fd)).get(_KEY)
+        document: dict[str, Any] = json.loads((data or b"").rstrip(b"\0"))
+    except (OSError, ValueError):
+        return None
+    return document

@@ -1,0 +1,335 @@
+"""The short-lived process that compiles and loads the BPF programs.
+
+bcc brings LLVM, about 100 MB and half a second of start-up. It lives in this process only:
+``python -m ksmwatch.probes.loader FD`` reads a request from the socket FD, answers with the
+descriptors of maps and programs, and leaves. Nothing is attached here.
+
+The child ends by ``os._exit``: bcc's clean-up at exit would close what was just handed over.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes as ct
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ksmwatch.errors import NoLiveError
+from ksmwatch.kernel import libbpf
+from ksmwatch.kernel.btf import Btf
+from ksmwatch.kernel.events import Mechanism
+from ksmwatch.probes.plan import LEARNER, Plan, Program
+from ksmwatch.probes.records import Field
+
+MAPS = (
+    "accounts",
+    "alarms",
+    "baselines",
+    "call_sites",
+    "totals",
+    "controls",
+    "conversions",
+    "opened",
+    "manifests",
+    "migrations",
+)
+SOURCES = ("accounts.c", "family.c", "hooks.c")
+
+_PROG_TYPES = {
+    Mechanism.FENTRY: libbpf.PROG_TYPE_TRACING,
+    Mechanism.KPROBE: libbpf.PROG_TYPE_KPROBE,
+    Mechanism.RAW_TRACEPOINT: libbpf.PROG_TYPE_RAW_TRACEPOINT,
+}
+# Helpers that do not exist. Calls of the one become calls of the rest of the program, and of the
+# others, calls of the kernel function whose BTF id is the difference.
+_REST_MARK = 0x7FFF0000
+_KFUNC_MARK = 0x40000000
+# A number that becomes the address of the function that bpf_loop() calls: `r = NUMBER`.
+_WALK_MARK = 0x6B736D77616C6B21
+_WALK = "walk_edge"
+# include/uapi/linux/bpf.h; what is called, or is an address, is told by src_reg.
+_CALL = 0x85
+_LOAD_64 = 0x18
+_PSEUDO_CALL = 1 << 4
+_PSEUDO_KFUNC_CALL = 2 << 4
+_PSEUDO_FUNCTION = 4 << 4
+# Moves register 2 to register 1.
+_SECOND_IS_FIRST = libbpf.INSTRUCTION.pack(0xBF, 0x21, 0, 0)
+# struct module formats of the C types that bcc makes of our records.
+_FORMATS: dict[Any, str] = {ct.c_uint64: "Q", ct.c_int64: "q", ct.c_uint32: "I", ct.c_int32: "i"}
+_TIMEOUT_SECONDS = 120
+_MAX_MESSAGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class LoadedMap:
+    """A map's descriptor, and the layout of its values where they are a record."""
+
+    fd: int
+    key_size: int
+    value_size: int
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything that the loader handed over. The receiver owns the descriptors.
+
+    `learner`: a program that is needed once, after loading; see cow_call_site.py.
+    """
+
+    maps: dict[str, LoadedMap]
+    programs: dict[str, int]
+    learner: int | None = None
+
+
+class ProgramRefusedError(NoLiveError):
+    """The kernel's verifier refused one program; another mechanism may do."""
+
+    def __init__(self, program: str, why: str) -> None:
+        super().__init__(f"The kernel refused the BPF program {program}: {why}.")
+        self.program = program
+        self.why = why
+
+
+def bpf_directory() -> Path:
+    """Where the BPF sources are: in the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "bpf"
+    return installed if installed.is_dir() else package.parent / "bpf"
+
+
+def load(plan: Plan, flags: Sequence[str]) -> Loaded:
+    """Run the loader process for a plan.
+
+    Raises ProgramRefusedError when the verifier refuses a program, NoLiveError with the
+    compiler's or bcc's own words when nothing could be loaded at all.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    request = {
+        "flags": list(flags),
+        "layout": plan.layout,
+        "programs": [asdict(program) for program in plan.programs],
+    }
+    with ours, theirs:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "ksmwatch.probes.loader", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        )
+        theirs.close()
+        ours.settimeout(_TIMEOUT_SECONDS)
+        try:
+            ours.sendall(json.dumps(request).encode() + b"\n")
+            answer, descriptors = _receive(ours)
+        except (OSError, ValueError) as error:
+            child.kill()
+            raise NoLiveError(f"The BPF loader failed: {_last_words(child) or error}.") from error
+        finally:
+            words = _last_words(child)
+    return _loaded(answer, descriptors, words)
+
+
+def _last_words(child: subprocess.Popen[bytes]) -> str:
+    """The last line that bcc or clang printed, which is the one that says what is wrong."""
+    assert child.stderr is not None
+    text = child.stderr.read().decode(errors="replace") if not child.stderr.closed else ""
+    child.stderr.close()
+    child.wait()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or [""])[-1]
+
+
+def _receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """One JSON line; the descriptors come with its first bytes."""
+    data, descriptors, _, _ = socket.recv_fds(sock, _MAX_MESSAGE, 250)
+    while not data.endswith(b"\n"):
+        more = sock.recv(_MAX_MESSAGE)
+        if not more:
+            raise ValueError("it ended without an answer")
+        data += more
+    return json.loads(data), descriptors
+
+
+def _loaded(answer: dict[str, Any], descriptors: list[int], words: str) -> Loaded:
+    if "program" in answer:
+        raise ProgramRefusedError(answer["program"], answer["error"])
+    if "error" in answer:
+        why = words or answer["error"]
+        raise NoLiveError(f"The BPF programs could not be compiled: {why}.")
+    fds = iter(descriptors)
+    maps = {
+        name: LoadedMap(
+            next(fds), m["key_size"], m["value_size"], tuple(Field(*f) for f in m["fields"])
+        )
+        for name, m in answer["maps"].items()
+    }
+    programs = {name: next(fds) for name in answer["programs"]}
+    learner = programs.pop(LEARNER, None)
+    return Loaded(maps, programs, learner)
+
+
+# ---- what runs in the loader process ----
+
+
+def _fields(record: Any) -> list[tuple[str, int, str]]:
+    """(name, offset, format) of each member of a ctypes record; none for plain integers."""
+    found = []
+    for name, kind, *_ in getattr(record, "_fields_", ()):
+        offset = getattr(record, name).offset
+        if issubclass(kind, ct.Array):
+            element = kind._type_
+            text = (
+                f"{kind._length_}s"
+                if element is ct.c_char
+                else (f"{kind._length_}{_FORMATS[element]}")
+            )
+        else:
+            text = _FORMATS[kind]
+        found.append((name, offset, text))
+    return found
+
+
+def _compile(request: dict[str, Any]) -> Any:
+    directory = bpf_directory()
+    if request["layout"] == "btf":
+        # The few names that bcc's front end wants, instead of kernel headers.
+        os.environ["BCC_KERNEL_SOURCE"] = str(directory / "headers")
+    import bcc
+
+    class Unattached(bcc.BPF):  # type: ignore[misc]
+        """bcc would attach by program name as soon as it has compiled."""
+
+        def _trace_autoload(self) -> None:
+            pass
+
+    text = "\n".join((directory / name).read_text() for name in SOURCES)
+    marks = [
+        f"-DREST_MARK={_REST_MARK}",
+        f"-DKFUNC_MARK={_KFUNC_MARK}",
+        f"-DWALK_MARK={_WALK_MARK}ULL",
+    ]
+    return Unattached(text=text, cflags=[*request["flags"], *marks, f"-I{directory}"])
+
+
+@dataclass(frozen=True)
+class Linked:
+    """Instructions, and where its functions begin, if one of them is called back."""
+
+    code: bytes
+    functions: tuple[int, ...] = ()
+
+
+def linked(code: bytes, rest: bytes, walk: bytes) -> Linked:
+    """A program with what it calls behind it, and the marks made what they stand for."""
+    words = list(libbpf.INSTRUCTION.iter_unpack(code))
+    end, calls_back = len(words), False
+    for place, (opcode, register, _, value) in enumerate(words):
+        # All distances are counted from the next instruction.
+        if opcode == _CALL and value == _REST_MARK:
+            words[place] = (_CALL, _PSEUDO_CALL, 0, end - place - 1)
+        elif opcode == _CALL and value > _KFUNC_MARK:
+            words[place] = (_CALL, _PSEUDO_KFUNC_CALL, 0, value - _KFUNC_MARK)
+        elif opcode == _LOAD_64 and _number(words, place) == _WALK_MARK:
+            words[place] = (_LOAD_64, register | _PSEUDO_FUNCTION, 0, end - place - 1)
+            words[place + 1] = (0, 0, 0, 0)
+            calls_back = True
+    code = b"".join(libbpf.INSTRUCTION.pack(*word) for word in words)
+    if calls_back:
+        assert not rest, "no program has both"
+        return Linked(code + _SECOND_IS_FIRST + walk, (0, end))
+    return Linked(code + rest)
+
+
+def _number(words: Sequence[tuple[int, ...]], place: int) -> int:
+    """Of a load of 64 bits, which takes two instructions."""
+    low, high = words[place][3], words[place + 1][3]
+    return (high & 0xFFFFFFFF) << 32 | low & 0xFFFFFFFF
+
+
+def _btf_ids(programs: Sequence[Program]) -> dict[str, int]:
+    """Of the functions that fentry programs are for."""
+    symbols = {p.symbol for p in programs if p.mechanism is Mechanism.FENTRY}
+    if not symbols:
+        return {}
+    with Btf() as btf:
+        return {symbol: btf.function(symbol) or 0 for symbol in symbols}
+
+
+def _load(module: Any, program: Program, ids: Mapping[str, int]) -> int:
+    """Load one program. bcc compiles each function by itself, and links nothing."""
+    code = module.dump_func(program.name.encode())
+    rest = module.dump_func(program.rest.encode()) if program.rest is not None else b""
+    whole = linked(code, rest, module.dump_func(_WALK.encode()))
+    return libbpf.prog_load(
+        program.name,
+        _PROG_TYPES[program.mechanism],
+        whole.code,
+        attach_type=_attach_type(program),
+        function=ids.get(program.symbol, 0),
+        functions=whole.functions,
+    )
+
+
+def _attach_type(program: Program) -> int:
+    if program.mechanism is not Mechanism.FENTRY:
+        return 0
+    return libbpf.TRACE_FEXIT if program.at_return else libbpf.TRACE_FENTRY
+
+
+def _serve(sock: socket.socket) -> None:
+    request = json.loads(sock.makefile("rb").readline())
+    answer: dict[str, Any] = {"maps": {}, "programs": []}
+    descriptors = []
+    program: Program | None = None
+    try:
+        module = _compile(request)
+        for name in MAPS:
+            table = module[name.encode()]
+            descriptors.append(table.get_fd())
+            answer["maps"][name] = {
+                "key_size": ct.sizeof(table.Key),
+                "value_size": ct.sizeof(table.Leaf),
+                "fields": _fields(table.Leaf),
+            }
+        programs = [
+            Program(**{**fields, "mechanism": Mechanism(fields["mechanism"])})
+            for fields in request["programs"]
+        ]
+        ids = _btf_ids(programs)
+        for program in programs:
+            descriptors.append(_load(module, program, ids))
+            answer["programs"].append(program.name)
+    except Exception as error:  # noqa: BLE001 - bcc raises bare Exception
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        answer = {"error": why or type(error).__name__}
+        if program is not None:
+            answer["program"] = program.name
+        descriptors = []
+    data = json.dumps(answer).encode() + b"\n"
+    rights = array.array("i", descriptors)
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
+    sent = sock.sendmsg([data], ancillary)
+    sock.sendall(data[sent:])
+
+
+def main() -> None:
+    """Serve one request on the socket whose number is the only argument."""
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

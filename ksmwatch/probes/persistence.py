@@ -1,0 +1,145 @@
+"""Where maps, programs and attachments outlive the daemon: kill -9, crash, restart.
+
+Everything is kept by name (``map-accounts``, ``prog-on_fork``, ``link-on_fork``), as
+descriptors that keep the kernel's objects alive. Either systemd keeps them, or pins below a BPF
+file system do.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Protocol
+
+from ksmwatch.kernel import libbpf
+from ksmwatch.systemd import Manager
+
+# What the names of descriptors begin with.
+_KINDS = ("map-", "prog-", "link-")
+
+
+def _links_first(name: str) -> bool:
+    """Sorts attachments to the front: so that no program runs without its maps' owner."""
+    return not name.startswith("link-")
+
+
+class Keep(Protocol):
+    """A place for descriptors. `works` is False where nothing is kept.
+
+    `hands_over`: what is kept at an orderly end goes to the next daemon, or ends with the service.
+    """
+
+    works: bool
+    hands_over: bool
+
+    def load(self) -> dict[str, int]:
+        """Descriptors by name, as a daemon before us left them. The caller owns them."""
+
+    def store(self, name: str, fd: int) -> None:
+        """Keep one. Raises OSError."""
+
+    def drop(self, name: str) -> None:
+        """Forget one, if it is there. Raises OSError."""
+
+    def clear(self) -> None:
+        """Forget all."""
+
+
+class Nowhere:
+    """Keeps nothing: everything is detached when the daemon ends, however it ends."""
+
+    works = False
+    hands_over = False
+
+    def load(self) -> dict[str, int]:
+        """Nothing."""
+        return {}
+
+    def store(self, name: str, fd: int) -> None:
+        """Not kept."""
+
+    def drop(self, name: str) -> None:
+        """Not kept."""
+
+    def clear(self) -> None:
+        """Nothing is there."""
+
+
+class Pins:
+    """Pins in a directory of a BPF file system, used by one daemon at a time."""
+
+    works = True
+    hands_over = False
+
+    def __init__(self, directory: Path) -> None:
+        """Raises OSError: no BPF file system, not allowed, or (EWOULDBLOCK) in use."""
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self._directory = directory
+        self._lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise
+
+    def load(self) -> dict[str, int]:
+        """Open every pin."""
+        return {path.name: libbpf.obj_get(str(path)) for path in sorted(self._directory.iterdir())}
+
+    def store(self, name: str, fd: int) -> None:
+        """Pin one, in place of an earlier one of this name."""
+        self.drop(name)
+        libbpf.obj_pin(fd, str(self._directory / name))
+
+    def drop(self, name: str) -> None:
+        """Remove a pin; the object goes with its last descriptor."""
+        (self._directory / name).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove all pins."""
+        for path in sorted(self._directory.iterdir(), key=lambda path: _links_first(path.name)):
+            path.unlink()
+
+
+class FdStore:
+    """systemd's descriptor store: closed when the service stops, passed on when it starts again."""
+
+    works = True
+    hands_over = True
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+        self._passed = manager.take_passed(*_KINDS)
+        self._names = {name for name, _ in self._passed}
+
+    def load(self) -> dict[str, int]:
+        """What systemd has passed; nothing if two have one name, and cannot be told apart."""
+        if len(self._names) < len(self._passed):
+            self.clear()
+        found, self._passed = dict(self._passed), []
+        return found
+
+    def store(self, name: str, fd: int) -> None:
+        """Have one kept, in place of an earlier one of this name."""
+        self.drop(name)
+        if len(self._names) >= self._manager.store_limit:
+            raise OSError(errno.ENOSPC, "the descriptor store is full")
+        self._manager.store(name, fd)
+        self._names.add(name)
+
+    def drop(self, name: str) -> None:
+        """Have systemd close one."""
+        if name in self._names:
+            self._manager.forget(name)
+            self._names.remove(name)
+
+    def clear(self) -> None:
+        """Have systemd close all, and close what it has passed and nobody has loaded."""
+        for _, fd in self._passed:
+            os.close(fd)
+        self._passed = []
+        if self._names:
+            self._manager.forget(*sorted(self._names, key=_links_first))
+            self._names = set()

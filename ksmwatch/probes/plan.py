@@ -1,0 +1,355 @@
+"""The probe plan: one probe per event, chosen from facts by pure functions.
+
+The plan is data. ``ksmwatch check`` prints it with what was rejected and why, the loader
+compiles it, the daemon attaches it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ksmwatch.errors import Exit, KsmwatchError, NoKsmError, NoLiveError, PrivilegeError
+from ksmwatch.kernel.events import EVENTS, FORK_TRACEPOINT, VMA, Event, Mechanism, Side
+from ksmwatch.kernel.facts import Facts
+from ksmwatch.kernel.struct_layout import missing
+
+
+class Wish(StrEnum):
+    """What the operator asked for by ``--probes``."""
+
+    AUTO = "auto"
+    FENTRY = "fentry"
+    KPROBE = "kprobe"
+
+
+@dataclass(frozen=True)
+class Program:
+    """One BPF program. `rest`: the function that it calls, compiled by itself."""
+
+    name: str
+    mechanism: Mechanism
+    symbol: str
+    at_return: bool = False
+    rest: str | None = None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The probe chosen for an event. `vma`: the position of the area among the `arguments`."""
+
+    event: str
+    mechanism: Mechanism
+    symbol: str
+    programs: tuple[Program, ...]
+    asleep: bool
+    vma: int | None = None
+    arguments: int | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A probe that was possible in principle, and why it is not the one."""
+
+    event: str
+    mechanism: Mechanism
+    symbol: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why live accounting is impossible here: one sentence, and the exit status for it."""
+
+    sentence: str
+    status: Exit
+
+    def error(self) -> KsmwatchError:
+        """The exception for it, where it is not accepted."""
+        kinds = {kind.status: kind for kind in (NoKsmError, PrivilegeError, NoLiveError)}
+        return kinds[self.status](self.sentence)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Probes by event, or the obstacle."""
+
+    probes: tuple[Probe, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    obstacle: Obstacle | None = None
+    # Where struct offsets come from: "btf" or the directory of kernel headers.
+    layout: str = "btf"
+
+    @property
+    def mechanisms(self) -> str:
+        """The mechanism of the hot hooks, for display: fentry, kprobe or none."""
+        return next((p.mechanism.value for p in self.probes if p.event == "rmap_remove"), "none")
+
+    @property
+    def learners(self) -> list[Program]:
+        """On the function that counts departures, for a moment: see cow_call_site.py."""
+        probes = (probe for probe in self.probes if probe.event == "rmap_remove")
+        return [Program(LEARNER, probe.mechanism, probe.symbol) for probe in probes]
+
+    @property
+    def programs(self) -> list[Program]:
+        """All that have to be loaded."""
+        return [*(program for probe in self.probes for program in probe.programs), *self.learners]
+
+
+LEARNER = "learn_copy"
+_ABSENT = "no such function in this kernel, or it is inlined"
+_UNWANTED = "--probes="
+
+
+def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
+    """The plan for this host."""
+    obstacle = _host_obstacle(facts)
+    if obstacle is not None:
+        return Plan(obstacle=obstacle)
+    probes: list[Probe] = []
+    rejected: list[Rejected] = []
+    for event in EVENTS:
+        chosen, refused = _choose_event(facts, event, wish)
+        rejected += refused
+        if chosen is not None:
+            probes.append(chosen)
+        elif event.required:
+            return Plan(rejected=tuple(rejected), obstacle=_event_obstacle(event, refused))
+    fork, refused = _choose_fork(facts)
+    rejected += refused
+    if fork is not None:
+        probes.append(fork)
+    layout = "btf" if facts.offsets else facts.headers or ""
+    return Plan(tuple(probes), tuple(rejected), layout=layout)
+
+
+def warnings(facts: Facts) -> list[str]:
+    """What live accounting will miss on this host although it is possible: sentences."""
+    found = []
+    # mm_access() asks for CAP_SYS_PTRACE; on newer kernels CAP_PERFMON does as well.
+    if not facts.foreign_reads:
+        held = "CAP_SYS_PTRACE" in facts.capabilities
+        why = "/proc/1/smaps_rollup is denied" if held else "CAP_SYS_PTRACE is missing"
+        found.append(
+            f"Other processes cannot be read exactly ({why}), so what they had merged before the "
+            "start is unknown."
+        )
+    if "CAP_NET_ADMIN" not in facts.capabilities:
+        found.append(
+            "Without CAP_NET_ADMIN there is no process connector, so names are read anew for "
+            "every snapshot."
+        )
+    return found
+
+
+def _host_obstacle(facts: Facts) -> Obstacle | None:
+    """What makes the whole of live accounting impossible, most basic first."""
+    if not facts.ksm:
+        return Obstacle(
+            f"This kernel ({facts.release}) has no KSM: /sys/kernel/mm/ksm does not exist, "
+            "so there is nothing to watch.",
+            Exit.NO_KSM,
+        )
+    if "CAP_SYS_ADMIN" not in facts.capabilities and not (
+        {"CAP_BPF", "CAP_PERFMON"} <= facts.capabilities
+    ):
+        who = "root without the capabilities" if facts.uid == 0 else f"uid {facts.uid}"
+        return Obstacle(
+            f"Live accounting needs root, or CAP_BPF and CAP_PERFMON, and this is {who}.",
+            Exit.PRIVILEGE,
+        )
+    if facts.lockdown == "confidentiality":
+        return Obstacle(
+            "Kernel lockdown is in confidentiality mode, in which BPF programs may not read "
+            "kernel memory.",
+            Exit.NO_LIVE,
+        )
+    return _tool_obstacle(facts)
+
+
+def _tool_obstacle(facts: Facts) -> Obstacle | None:
+    if facts.bpf_error is not None:
+        return Obstacle(f"BPF programs cannot be loaded: {facts.bpf_error}.", Exit.NO_LIVE)
+    if not any(facts.bpf_programs.values()):
+        return Obstacle(
+            "The kernel refuses BPF programs, although ksmwatch has the capabilities for them "
+            "(a security module, seccomp, or a kernel without CONFIG_BPF_SYSCALL).",
+            Exit.NO_LIVE,
+        )
+    if facts.kallsyms_error is not None:
+        return Obstacle(
+            f"/proc/kallsyms cannot be read ({facts.kallsyms_error}), so it is unknown which "
+            "functions this kernel has.",
+            Exit.NO_LIVE,
+        )
+    if facts.bcc is None:
+        return Obstacle(
+            f"bcc is missing ({facts.bcc_error}): install the package python3-bpfcc.", Exit.NO_LIVE
+        )
+    return _layout_obstacle(facts)
+
+
+def _layout_obstacle(facts: Facts) -> Obstacle | None:
+    if not facts.offsets and facts.headers is None:
+        return Obstacle(
+            f"This kernel has no BTF ({facts.btf_error}), and its headers are not installed, "
+            "so the layout of its structures is unknown.",
+            Exit.NO_LIVE,
+        )
+    if facts.offsets and (gone := missing(facts.offsets)):
+        return Obstacle(
+            f"This kernel's BTF has no {', '.join(gone)}, which the BPF programs must read.",
+            Exit.NO_LIVE,
+        )
+    return None
+
+
+def _event_obstacle(event: Event, refused: list[Rejected]) -> Obstacle:
+    # Every candidate has its line in `check`; the sentence names those that were nearest.
+    nearest = [r for r in refused if r.why != _ABSENT and not r.why.startswith(_UNWANTED)]
+    whys = dict.fromkeys(f"{r.symbol} by {r.mechanism}: {r.why}" for r in nearest or refused)
+    return Obstacle(
+        f"No probe is possible where {event.meaning} ({'; '.join(whys)}).", Exit.NO_LIVE
+    )
+
+
+def _choose_event(facts: Facts, event: Event, wish: Wish) -> tuple[Probe | None, list[Rejected]]:
+    """The first acceptable (mechanism, symbol), and why the ones before it are not."""
+    refused: list[Rejected] = []
+    for mechanism in (Mechanism.FENTRY, Mechanism.KPROBE):
+        for symbol in event.symbols:
+            why = _objection(facts, event, mechanism, symbol, wish)
+            if why is None:
+                return _probe(facts, event, mechanism, symbol), refused
+            refused.append(Rejected(event.name, mechanism, symbol, why))
+    return None, refused
+
+
+def _objection(
+    facts: Facts, event: Event, mechanism: Mechanism, symbol: str, wish: Wish
+) -> str | None:
+    """Why this probe cannot be had; None when it can."""
+    tried = facts.refused.get(f"{event.name} {mechanism} {symbol}")
+    if tried is not None:
+        return f"the kernel refused it: {tried}"
+    if symbol not in facts.symbols:
+        return _ABSENT
+    if facts.symbols[symbol] > 1:
+        return f"{facts.symbols[symbol]} functions have this name"
+    if wish is not Wish.AUTO and wish.value != mechanism.value:
+        return f"{_UNWANTED}{wish.value}"
+    if mechanism is Mechanism.FENTRY:
+        why = _fentry_objection(facts, symbol)
+    else:
+        why = _kprobe_objection(facts)
+    if why is None and event.needs_vma and _vma_position(facts, symbol) is None:
+        why = "it does not take the area (since 5.18), so the mm cannot be told"
+    return why
+
+
+def _fentry_objection(facts: Facts, symbol: str) -> str | None:
+    if facts.btf_error is not None:
+        return f"no kernel BTF: {facts.btf_error}"
+    if not facts.trampolines:
+        return "the kernel has no BPF trampolines"
+    if symbol not in facts.prototypes:
+        return "not in the kernel's BTF"
+    return None
+
+
+def _kprobe_objection(facts: Facts) -> str | None:
+    if not facts.kprobes:
+        return "the kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)"
+    if not facts.bpf_programs.get("kprobe", False):
+        return "the kernel refuses kprobe programs"
+    if facts.kprobes_disarmed:
+        return "kprobes are switched off (0 in /sys/kernel/debug/kprobes/enabled)"
+    # perf_kprobe_event_init() asks for CAP_PERFMON, but perf_event_open() of a kprobe by
+    # its type wants CAP_SYS_ADMIN on kernels before 5.8.
+    return None
+
+
+# Without BTF a prototype is known only for functions whose signature never changed.
+_VMA_WITHOUT_BTF = {
+    "folio_add_anon_rmap_ptes": 3,
+    "folio_remove_rmap_ptes": 3,
+    "page_add_anon_rmap": 1,
+}
+
+
+def _vma_position(facts: Facts, symbol: str) -> int | None:
+    prototype = facts.prototypes.get(symbol)
+    if prototype is None:
+        return _VMA_WITHOUT_BTF.get(symbol)
+    return prototype.index(VMA) if VMA in prototype else None
+
+
+def _arguments(facts: Facts, symbol: str) -> int | None:
+    prototype = facts.prototypes.get(symbol)
+    return None if prototype is None else len(prototype)
+
+
+def _probe(facts: Facts, event: Event, mechanism: Mechanism, symbol: str) -> Probe:
+    return Probe(
+        event.name,
+        mechanism,
+        symbol,
+        tuple(_programs(event, mechanism, symbol)),
+        event.asleep,
+        _vma_position(facts, symbol) if event.needs_vma else None,
+        _arguments(facts, symbol) if event.by_caller else None,
+    )
+
+
+def _programs(event: Event, mechanism: Mechanism, symbol: str) -> list[Program]:
+    """Program names as in bpf/hooks.c."""
+    fentry = mechanism is Mechanism.FENTRY
+    programs = []
+    at_entry = (Side.ENTRY, Side.BOTH) if fentry else tuple(set(Side) - {Side.RETURN})
+    if event.side in at_entry:
+        name = f"kfunc__{symbol}" if fentry else f"on_{event.name}"
+        rest = f"rest_of_{event.name}" if event.hot else None
+        programs.append(Program(name, mechanism, symbol, rest=rest))
+    if event.side is not Side.ENTRY:
+        name = f"kretfunc__{symbol}" if fentry else f"on_{event.name}_return"
+        programs.append(Program(name, mechanism, symbol, at_return=True))
+    return programs
+
+
+def _choose_fork(facts: Facts) -> tuple[Probe | None, list[Rejected]]:
+    mechanism, symbol = Mechanism.RAW_TRACEPOINT, FORK_TRACEPOINT
+    why = facts.refused.get(f"fork {mechanism} {symbol}")
+    if why is None and symbol not in facts.tracepoints:
+        why = "no such tracepoint in this kernel"
+    if why is not None:
+        return None, [Rejected("fork", mechanism, symbol, why)]
+    programs = (Program("on_fork", mechanism, symbol),)
+    return Probe("fork", mechanism, symbol, programs, asleep=False), []
+
+
+def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
+    """The -D flags that select the programs and tell them the layout."""
+    flags = [f"-DMAX_ACCOUNTS={max_accounts}"]
+    # BPF_F_NO_PREALLOC: memory per KSM process instead of for the whole map. Allocating in a
+    # tracing program is safe since 6.1 (bpf_mem_alloc); before, the map is preallocated.
+    flags.append(f"-DACCOUNT_MAP_FLAGS={1 if facts.bpf_mem_alloc else 0}")
+    if plan.layout == "btf":
+        flags += [f"-DOFF_{name}={offset}" for name, offset in facts.offsets.items()]
+    else:
+        flags.append("-DLAYOUT_FROM_HEADERS")
+        if "folio_remove_rmap_ptes" in facts.symbols:
+            flags.append("-DHAVE_STRUCT_FOLIO_HOOKS")
+    flags += [f"-DCAST_{name.upper()}={number}" for name, number in facts.casts.items()]
+    for probe in plan.probes:
+        event = probe.event.upper()
+        if probe.mechanism is Mechanism.FENTRY:
+            flags.append(f"-DFENTRY_{event}={probe.symbol}")
+        elif probe.mechanism is Mechanism.KPROBE:
+            flags.append(f"-DKPROBE_{event}")
+        if probe.arguments is not None:
+            flags.append(f"-D{event}_ARGUMENTS={probe.arguments}")
+        if probe.vma is not None:
+            fentry = probe.mechanism is Mechanism.FENTRY
+            flags.append(f"-D{event}_VMA={probe.vma if fentry else f'PT_REGS_PARM{probe.vma + 1}'}")
+    return flags

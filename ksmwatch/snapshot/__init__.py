@@ -1,0 +1,1 @@
+"""The published state of one moment, and who may ask for it."""

@@ -1,0 +1,417 @@
+"""Joins a backend, the kernel's numbers and the names of processes into snapshots."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ksmwatch import __version__
+from ksmwatch.config import Config, Reload
+from ksmwatch.counting.audit_schedule import Policy
+from ksmwatch.counting.backend import Backend, Budget, Eventless, Evidence, Mode
+from ksmwatch.counting.ledger import Count
+from ksmwatch.counting.live_backend import Live
+from ksmwatch.counting.polling_backend import Poll
+from ksmwatch.counting.run_state import Residue, RunWatch, events, residue
+from ksmwatch.errors import NoLiveError, SourceError
+from ksmwatch.kernel import procfs
+from ksmwatch.kernel.facts import Facts
+from ksmwatch.kernel.page_tables import choose_reader
+from ksmwatch.log import logger
+from ksmwatch.owners.judgement import UNKNOWN
+from ksmwatch.owners.process_connector import Subscription
+from ksmwatch.owners.processes import Identity, ProcessTable
+from ksmwatch.owners.rollup import Turnover
+from ksmwatch.probes import handover
+from ksmwatch.probes.attachments import AttachError
+from ksmwatch.probes.loader import ProgramRefusedError, load
+from ksmwatch.probes.persistence import FdStore, Keep, Nowhere, Pins
+from ksmwatch.probes.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags
+from ksmwatch.snapshot.document import Confidence, Process, Snapshot
+from ksmwatch.snapshot.ksmd_numbers import Book, Books
+from ksmwatch.snapshot.losses import LOSSES
+from ksmwatch.snapshot.unmerge_forecast import levels
+from ksmwatch.systemd import Manager
+
+# More refusals than there are probes to choose from cannot happen.
+_ATTEMPTS = 12
+# Of a snapshot, to look whether processes are still in their cgroups.
+_CGROUP_BUDGET_SECONDS = 0.02
+
+
+class Nothing(Eventless):
+    """The backend of a kernel without KSM: there is nothing to count."""
+
+    mode = Mode.NONE
+    asleep = True
+    doubt = None
+
+    def __init__(self) -> None:
+        self.losses: Counter[str] = Counter()
+        self.run = RunWatch()
+
+    def configure(self, settings: Config) -> None:
+        """No setting matters."""
+
+    def tick(self, budget: Budget) -> None:
+        """Nothing is due."""
+
+    def refresh(self, budget: Budget) -> None:
+        """Nothing is due."""
+
+    def counts(self) -> list[Count]:
+        """None."""
+        return []
+
+    def evidence(self, count: Count) -> Evidence:
+        """None."""
+        return Evidence()
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+
+def start_live(
+    facts: Facts,
+    settings: Config,
+    keep: Keep | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[Live, Plan]:
+    """Plan, load, attach, take the baseline. What the kernel refuses is planned around.
+
+    With a place where a daemon before us has kept its maps and attachments, goes on with those.
+    `progress` is called again and again while something takes long, also later.
+    Raises NoLiveError when no plan works.
+    """
+    keep = keep or Nowhere()
+    # Before anything is loaded, of which nothing would be let go.
+    reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
+
+    def make(kept: handover.Kept) -> Live:
+        policy = Policy.of(settings)
+        live = Live(kept.loaded, kept.plan, reader, keep=keep, links=kept.links, policy=policy)
+        live.progress = progress
+        return live
+
+    adopted = _adopt(facts, settings, keep, make)
+    if adopted is not None:
+        return adopted, adopted.plan
+    for _ in range(_ATTEMPTS):
+        plan = choose(facts, Wish(settings.probes))
+        if plan.obstacle is not None:
+            raise NoLiveError(plan.obstacle.sentence)
+        try:
+            flags = compile_flags(plan, facts, settings.accounts_max)
+            loaded = load(plan, flags)
+        except ProgramRefusedError as error:
+            facts = _refuse(facts, plan, error.program, error.why)
+            continue
+        live = make(handover.Kept(loaded, {}, plan))
+        try:
+            handover.save(loaded, flags, facts, keep)
+            live.start()
+        except AttachError as error:
+            live.discard()
+            facts = _with(facts, error.probe, str(error.strerror))
+            continue
+        return live, plan
+    raise NoLiveError("The kernel refused every probe that was tried.")
+
+
+def _adopt(
+    facts: Facts, settings: Config, keep: Keep, make: Callable[[handover.Kept], Live]
+) -> Live | None:
+    kept = handover.load(facts, Wish(settings.probes), settings.accounts_max, keep)
+    if kept is None:
+        return None
+    live = make(kept)
+    if live.adopt():
+        return live
+    live.discard()
+    return None
+
+
+def open_keep(path: str, manager: Manager) -> Keep:
+    """The place where things outlive us, if the host has it: systemd rather than pins."""
+    if not path:
+        return Nowhere()
+    if manager.store_limit:
+        return FdStore(manager)
+    try:
+        return Pins(Path(path))
+    except OSError as error:
+        logger.warning(
+            "no count outlives this daemon: the directory of pins cannot be used",
+            extra={"directory": path, "why": error.strerror},
+        )
+        return Nowhere()
+
+
+def _with(facts: Facts, probe: Probe, why: str) -> Facts:
+    return facts.with_refusal(probe.event, probe.mechanism, probe.symbol, why)
+
+
+def _refuse(facts: Facts, plan: Plan, program: str, why: str) -> Facts:
+    for probe in plan.probes:
+        if any(p.name == program for p in probe.programs):
+            return _with(facts, probe, why)
+    raise NoLiveError(f"The BPF programs could not be loaded: {why}.")
+
+
+def start_poll(facts: Facts, interval: float) -> Poll:
+    """The polling backend, with the best reader that this host has."""
+    try:
+        reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
+    except SourceError:
+        reader = None
+    return Poll(reader, interval)
+
+
+def start_backend(
+    facts: Facts,
+    settings: Config,
+    keep: Keep | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[Backend, Obstacle | None]:
+    """The backend that was asked for, or polling and the obstacle to live accounting.
+
+    Raises the obstacle's error when ``bpf`` was demanded.
+    """
+    backend = settings.backend
+    plan = choose(facts, Wish(settings.probes))
+    if not facts.ksm:
+        assert plan.obstacle is not None
+        if backend != "auto":
+            raise plan.obstacle.error()
+        return Nothing(), plan.obstacle
+    if backend == "poll":
+        return start_poll(facts, settings.poll_interval), None
+    obstacle = plan.obstacle
+    if obstacle is None:
+        try:
+            return start_live(facts, settings, keep, progress)[0], None
+        except (NoLiveError, SourceError) as error:
+            obstacle = Obstacle(str(error), NoLiveError.status)
+    if backend == "bpf":
+        raise obstacle.error()
+    return start_poll(facts, settings.poll_interval), obstacle
+
+
+def _doubt_about(unnamed: int) -> str | None:
+    if not unnamed:
+        return None
+    return f"{unnamed} pages are mapped by processes that could not be named"
+
+
+def one_for_each(processes: Iterable[Process]) -> Iterable[Process]:
+    """Processes, those that have several accounts as one.
+
+    After exec ksmd can keep the old mm, and with it an account of the same process, until it
+    scans again.
+    """
+    found: dict[tuple[int, int], Process] = {}
+    for process in processes:
+        key = process.pid, process.start_time
+        other = found.setdefault(key, process)
+        if other is not process:
+            found[key] = _together(other, process)
+    return found.values()
+
+
+def _together(a: Process, b: Process) -> Process:
+    main, other = (a, b) if a.mappings >= b.mappings else (b, a)
+    stray = None if a.stray is None or b.stray is None else (*a.stray, *b.stray)
+    return replace(
+        main,
+        mappings=a.mappings + b.mappings,
+        confidence=main.confidence if other.confidence is Confidence.EXACT else other.confidence,
+        movements=tuple(map(sum, zip(a.movements, b.movements, strict=True))),
+        stray=stray,
+    )
+
+
+class _Sources(NamedTuple):
+    """What a process of a snapshot is made from. Equal: the process is the same, too."""
+
+    counted: Count
+    identity: Identity
+    book: Book
+    evidence: Evidence
+    residue: Residue
+
+    def process(self) -> Process:
+        """All of it in one."""
+        identity = self.identity
+        return Process(
+            pid=self.counted.pid,
+            start_time=identity.start_ticks,
+            ppid=identity.ppid,
+            comm=identity.comm,
+            name=identity.name,
+            owner=identity.owner,
+            cgroup=procfs.unified_path(identity.cgroup),
+            mappings=self.counted.mappings,
+            confidence=Confidence.EXACT if self.counted.exact else Confidence.ESTIMATED,
+            movements=self.counted.moves,
+            kernel_merging_pages=self.book.merging_pages,
+            zero_pages=self.book.zero_pages,
+            kernel_at=self.book.at,
+            read_at=self.evidence.read_at,
+            stray=self.evidence.stray,
+            residue=self.residue,
+        )
+
+
+class Watcher:
+    """Makes snapshots. Only one thread may use it."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        facts: Facts,
+        table: ProcessTable,
+        reason: str | None = None,
+        *,
+        losses: Counter[str] | None = None,
+        proc: Path = Path("/proc"),
+        sys: Path = Path("/sys"),
+    ) -> None:
+        self.backend = backend
+        # The start took one; what the daemon rereads later it says here.
+        self.reload = Reload(successful=True, taken_at=time.time())
+        # Of all that is no backend.
+        self.losses: Counter[str] = Counter() if losses is None else losses
+        self._facts = facts
+        self._table = table
+        self._subscription: Subscription | None = None
+        self._reason = reason
+        self._proc = proc
+        self._sys = sys
+        self._ksmd = procfs.Ksmd(proc)
+        self._turnover = Turnover()
+        self._books = Books(proc)
+        # Of the last snapshot, by account.
+        self._made: dict[tuple[int, int, int], tuple[_Sources, Process]] = {}
+        # Ours before the kernel's here, after it in a snapshot: what comes between is then no
+        # attempt that nobody answered.
+        totals = backend.totals()
+        vmstat = procfs.read_numbers(proc, sys, self._ksmd).vmstat
+        self._begin = events(vmstat, totals)
+        state = backend.map_state()
+        if state is not None and state.adopted:
+            self._turnover.begin_after(((c.mm, c.account), c.moves) for c in backend.counts())
+
+    def follow_processes(self) -> None:
+        """Hear of changes of processes, so that not all of them are read for each snapshot."""
+        self._subscription = Subscription()
+
+    def tick(self, budget: Budget) -> None:
+        """What is due about every second when nobody asks."""
+        self._catch_up()
+        self.backend.tick(budget)
+
+    def _catch_up(self) -> None:
+        self._subscribe()
+        self.losses["connector_lost"] += not self._table.catch_up()
+
+    def _subscribe(self) -> None:
+        """Until the subscription is there, nothing is remembered."""
+        if self._subscription is None:
+            return
+        try:
+            connector = self._subscription.take()
+        except OSError as error:
+            self.losses["connector_lost"] += 1
+            logger.warning("processes are read anew for each snapshot", extra={"why": str(error)})
+        else:
+            if connector is None:
+                return
+            self._table.follow(connector)
+        self._subscription = None
+
+    def snapshot(self, seconds: float) -> Snapshot:
+        """The state now, after settling doubts for at most so many seconds."""
+        began = time.monotonic()
+        self.backend.refresh(Budget(seconds))
+        self._catch_up()
+        self._table.look_again(Budget(_CGROUP_BUDGET_SECONDS))
+        numbers = procfs.read_numbers(self._proc, self._sys, self._ksmd)
+        self.losses["sources_unreadable"] += len(numbers.failures)
+        shared = (numbers.ksm or {}).get("pages_shared")
+        counts = self.backend.counts()
+        self._books.update(counts, (numbers.ksm or {}).get("pages_scanned"))
+        processes, unnamed, moves = [], [], []
+        for count, process in self._name(counts, shared):
+            if process is not None:
+                processes.append(process)
+            else:
+                unnamed.append(count.mappings)
+            owner = UNKNOWN if process is None else process.owner
+            if count.moves:
+                moves.append(((count.mm, count.account), owner.key, count.moves))
+        totals = self.backend.totals()
+        happened = events(numbers.vmstat, totals)
+        return Snapshot(
+            time=time.time(),
+            clock=began,
+            duration=time.monotonic() - began,
+            version=__version__,
+            kernel=self._facts.release,
+            mode=self.backend.mode,
+            mode_reason=self._reason,
+            asleep=self.backend.asleep,
+            doubt=self.backend.doubt or _doubt_about(sum(map(abs, unnamed))),
+            processes=tuple(sorted(one_for_each(processes), key=lambda p: (-p.mappings, p.pid))),
+            unnamed=sum(unnamed),
+            moved=self._turnover.see(moves),
+            rooms=self._rooms(processes),
+            numbers=numbers,
+            totals=totals,
+            events=happened.since(self._begin) if happened and self._begin else None,
+            losses=self._all_losses(totals),
+            probes=tuple(self.backend.probes()),
+            map_state=self.backend.map_state(),
+            run=self.backend.run.state,
+            audit=self.backend.audit_state(),
+            reload=self.reload,
+        )
+
+    def _rooms(self, processes: list[Process]) -> dict[str, int]:
+        """What cgroups of processes with KSM pages have left, of those with a limit."""
+        cgroups = {p.cgroup for p in processes if p.mappings or p.zero_pages}
+        paths = {path for cgroup in cgroups for path in levels(cgroup)}
+        rooms = {path: procfs.read_room(self._sys, path) for path in paths}
+        return {path: room for path, room in rooms.items() if room is not None}
+
+    def _all_losses(self, totals: dict[str, int]) -> dict[str, int]:
+        """Losses seen by the daemon and by the programs, every known kind present."""
+        seen = self.losses + self.backend.losses
+        return {kind: seen[kind] + totals.get(kind, 0) for kind in sorted({*LOSSES, *seen})}
+
+    def _name(
+        self, counts: Iterable[Count], pages_shared: int | None
+    ) -> list[tuple[Count, Process | None]]:
+        """Each count with its process; None when no process has that mm any more."""
+        run = self.backend.run.state
+        before, self._made = self._made, {}
+        named: list[tuple[Count, Process | None]] = []
+        for count in counts:
+            identity = self._table.identify(count.pid)
+            if identity is None or identity.start_ticks != count.start_ticks:
+                named.append((count, None))
+                continue
+            evidence = self.backend.evidence(count)
+            kind = residue(run, pages_shared, evidence.read_at)
+            found = _Sources(count, identity, self._books.of(count), evidence, kind)
+            key = count.mm, count.account, count.pid
+            known = before.get(key)
+            # Mostly they are the same objects, which is seen at once.
+            if known is None or known[0] != found:
+                known = found, found.process()
+            self._made[key] = known
+            named.append((count, known[1]))
+        return named

@@ -1,0 +1,23 @@
+"""Every kind of loss: what may make a number wrong or unknown. Each is a label of one metric."""
+
+# All exist from the start, so that a rate() has a first point.
+LOSSES = (
+    "accounts_full",
+    "attach_failed",
+    "connector_lost",
+    "conversions_unseen",
+    "events_lost",
+    "families_truncated",
+    "front_lost",
+    "mm_opened_unseen",
+    "probes_lost",
+    "probes_stopped",
+    "reads_denied",
+    "reads_disturbed",
+    "renewals",
+    "run_unreadable",
+    "sources_unreadable",
+    "stale_accounts",
+    "textfile_unwritten",
+    "unattributed",
+)

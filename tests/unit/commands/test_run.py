@@ -1,0 +1,166 @@
+"""The daemon's main loop: who asks often must not keep it from what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ksmwatch import config, systemd
+from ksmwatch.commands import run
+from ksmwatch.commands.run import Daemon, status_line
+from ksmwatch.config import Config, Reload
+from ksmwatch.counting.backend import Mode
+from ksmwatch.errors import ConfigError
+from ksmwatch.log import logger
+
+
+class Backend:
+    """Stops the loop at the third tick."""
+
+    mode = Mode.BPF
+    asleep = False
+    doubt: str | None = None
+
+    def __init__(self) -> None:
+        self.ticks = 0
+        self.stop: Any = None
+        self.configured: list[Config] = []
+
+    def configure(self, settings: Config) -> None:
+        """New settings."""
+        self.configured.append(settings)
+
+    def tick(self, budget: object) -> None:
+        """Something was due."""
+        self.ticks += 1
+        if self.ticks == 3:
+            self.stop()
+
+
+class Manager(systemd.Manager):
+    """Remembers what systemd would be told."""
+
+    def __init__(self) -> None:
+        super().__init__({"NOTIFY_SOCKET": "@nowhere", "WATCHDOG_USEC": "1"})
+        self.told: list[str] = []
+
+    def _tell(self, text: str, *fds: int) -> None:
+        self.told.append(text)
+
+
+def made(
+    reread: Callable[[], Config] = lambda: config.make({}, {}), manager: Manager | None = None
+) -> Daemon:
+    return Daemon(config.make({}, {}), reread, manager or Manager())
+
+
+def loop(tested: Daemon, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Reload:
+    """Until the third tick; how the configuration was read last."""
+
+    def stop() -> None:
+        tested._stopping = True
+
+    backend.stop = stop
+    monkeypatch.setattr(run, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(tested, "_publish", lambda _: None)
+    watcher = SimpleNamespace(
+        backend=backend, tick=backend.tick, reload=Reload(successful=True, taken_at=5.0)
+    )
+    tested._loop(watcher)  # type: ignore[arg-type]
+    read: Reload = watcher.reload
+    return read
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_what_is_due_is_done_however_often_somebody_asks(
+    wanted: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "TICK_SECONDS", 0.01)
+    published: list[float] = []
+    tested, backend = made(), Backend()
+
+    def stop() -> None:
+        tested._stopping = True
+
+    def wait_for_request(seconds: float) -> bool:
+        assert 0 <= seconds <= 0.01
+        return wanted
+
+    backend.stop = stop
+    monkeypatch.setattr(tested._desk, "wait_for_request", wait_for_request)
+    monkeypatch.setattr(tested, "_publish", lambda _: published.append(1))
+    tested._loop(SimpleNamespace(backend=backend, tick=backend.tick))  # type: ignore[arg-type]
+    assert backend.ticks == 3
+    # Once for being ready, then as often as was asked.
+    assert len(published) == 1 if not wanted else len(published) > 1
+
+
+def test_systemd_is_told_what_is_and_each_turn_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manager, backend = Manager(), Backend()
+    loop(made(manager=manager), backend, monkeypatch)
+    status = "STATUS=Live; counting."
+    assert manager.told == [status, "READY=1", *["WATCHDOG=1"] * 3]
+
+
+def test_a_new_configuration_is_taken_as_far_as_that_is_possible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = config.make({}, {"poll_interval": 7, "audit_heal": False, "accounts_max": 16})
+    manager, backend = Manager(), Backend()
+    tested = made(lambda: wanted, manager)
+    tested._on_hangup(1, None)
+    read = loop(tested, backend, monkeypatch)
+    assert (read.successful, read.taken_at > 5) == (True, True)
+    (taken,) = backend.configured
+    assert (taken.poll_interval, taken.audit_heal, taken.accounts_max) == (7, False, 65536)
+    told = [text.partition("=")[0] for text in manager.told if not text.startswith("WATCHDOG")]
+    assert told == ["STATUS", "READY", "RELOADING", "READY"]
+
+
+def test_a_bad_configuration_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reread() -> Config:
+        raise ConfigError("ksmwatch.toml: there is no setting 'owner'.")
+
+    manager, backend = Manager(), Backend()
+    tested = made(reread, manager)
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr(logger, "error", lambda text, extra: said.append((text, extra["why"])))
+    tested._on_hangup(1, None)
+    # The one that is in use was taken before.
+    assert loop(tested, backend, monkeypatch) == Reload(successful=False, taken_at=5.0)
+    assert not backend.configured
+    assert said == [
+        (
+            "the configuration was refused, and the one before stays",
+            "ksmwatch.toml: there is no setting 'owner'.",
+        )
+    ]
+    assert manager.told.count("READY=1") == 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "asleep", "doubt", "reason", "status"),
+    [
+        (Mode.BPF, False, None, None, "Live; counting."),
+        (Mode.BPF, False, "why", None, "Live; the sum over the host is not known: why."),
+        (Mode.BPF, True, None, None, "Live; asleep, as there is no KSM page and ksmd is stopped."),
+        (Mode.POLL, False, "why", "Not enough.", "Polling. Not enough."),
+        (Mode.POLL, False, "why", None, "Polling. As configured."),
+        (Mode.NONE, True, None, "No KSM.", "This kernel has no KSM: there is nothing to count."),
+    ],
+)
+def test_the_status_says_how_it_counts_and_what_is_not_known(
+    mode: Mode,
+    asleep: bool,  # noqa: FBT001
+    doubt: str | None,
+    reason: str | None,
+    status: str,
+) -> None:
+    backend: Any = SimpleNamespace(mode=mode, asleep=asleep, doubt=doubt)
+    assert status_line(backend, reason) == status

@@ -1,0 +1,217 @@
+"""What somebody else does to the probes: seen, said, and made good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ksmwatch.counting.backend import AuditState, Budget
+from ksmwatch.counting.live_backend import Live
+from ksmwatch.kernel.probe_switches import read_stopped
+from ksmwatch.probes.plan import Wish, choose
+from tests.fake_kernel import Kernel, shown
+from tests.fakes import capable
+
+PLENTY = Budget(3600)
+FTRACE = "probes do not run while kernel.ftrace_enabled is 0"
+KPROBES = "probes do not run while /sys/kernel/debug/kprobes/enabled is 0"
+
+
+def set_ftrace(kernel: Kernel, value: int) -> None:
+    path = kernel.proc.path / "sys/kernel/ftrace_enabled"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{value}\n")
+
+
+def set_kprobes(kernel: Kernel, value: int) -> None:
+    path = kernel.sys.path / "kernel/debug/kprobes/enabled"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{value}\n")
+
+
+# ---- switches ----
+
+
+def test_a_host_without_the_files_stops_nothing(tmp_path: Path) -> None:
+    assert read_stopped(tmp_path, tmp_path, kprobes=True) is None
+
+
+@pytest.mark.parametrize(
+    ("ftrace", "kprobes", "used", "sentence"),
+    [
+        (1, 1, True, None),
+        (0, 1, False, FTRACE),
+        (0, 0, True, FTRACE),
+        (1, 0, True, KPROBES),
+        # Fentry does not care about kprobes.
+        (1, 0, False, None),
+    ],
+)
+def test_the_switches(
+    kernel: Kernel,
+    ftrace: int,
+    kprobes: int,
+    used: bool,  # noqa: FBT001
+    sentence: str | None,
+) -> None:
+    set_ftrace(kernel, ftrace)
+    set_kprobes(kernel, kprobes)
+    assert read_stopped(kernel.proc.path, kernel.sys.path, kprobes=used) == sentence
+
+
+def test_while_probes_are_stopped_nothing_is_known_and_afterwards_all_is_read(
+    kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
+) -> None:
+    set_ftrace(kernel, 0)
+    kernel.pages[kernel.users[10]] = 4
+    started.tick(PLENTY)
+    assert started.doubt == FTRACE
+    kernel.pages[kernel.users[10]] = 11
+    set_ftrace(kernel, 1)
+    kernel.clock.now += 100
+    started.tick(PLENTY)
+    assert started.doubt is None
+    assert shown(started)[10] == (11, True)
+    # Once for the stop, however long it lasts; what it made wrong is no drift.
+    assert started.losses == {"probes_stopped": 1, "renewals": 1}
+    assert started.audit_state() == AuditState(corrected_surplus=3, corrected_missing=7)
+    assert warnings == [{"why": "probes did not run for a while"}]
+
+
+def test_kprobes_that_are_switched_off_matter_to_kprobes_only(
+    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_kprobes(kernel, 0)
+    started.tick(PLENTY)
+    assert started.doubt is None
+    other = kernel.live(monkeypatch, choose(capable(), Wish("kprobe")))
+    other.start()
+    other.tick(PLENTY)
+    assert other.doubt == KPROBES
+
+
+def test_a_stop_while_asleep_wakes_it_up(
+    kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
+) -> None:
+    kernel.pages[kernel.users[10]] = 0
+    started.reader.announced = "a test"
+    started.reader.read(10)
+    kernel.sys.write("run", 0)
+    started.tick(PLENTY)
+    assert started.asleep
+    set_ftrace(kernel, 0)
+    # Nobody sees this come.
+    kernel.pages[kernel.users[20]] = 3
+    started.tick(PLENTY)
+    assert not started.asleep
+    set_ftrace(kernel, 1)
+    started.tick(PLENTY)
+    assert shown(started)[20] == (3, True)
+
+
+# ---- renewal ----
+
+
+def test_a_probe_that_was_taken_off_is_missed_and_goes_on_again(
+    kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
+) -> None:
+    probes = set(kernel.attached)
+    kernel.attached.discard("kfunc__folio_remove_rmap_ptes")
+    kernel.pages[kernel.users[10]] = 4
+    kernel.pages[kernel.users[20]] = 2
+    started.tick(PLENTY)
+    assert kernel.attached == probes
+    assert shown(started) == {10: (4, True), 20: (2, True)}
+    # Explained, so it is no drift.
+    assert started.audit_state() == AuditState(corrected_surplus=3, corrected_missing=2)
+    assert started.losses == {"probes_lost": 1, "renewals": 1}
+    assert (started.doubt, warnings) == (
+        None,
+        [{"why": "the probe on folio_remove_rmap_ptes was taken off"}],
+    )
+
+
+def test_while_a_probe_is_off_and_cannot_be_renewed_yet_nothing_is_known(
+    kernel: Kernel, started: Live
+) -> None:
+    kernel.attached.discard("kfunc__folio_remove_rmap_ptes")
+    started._next_renewal = kernel.clock.now + 10
+    started.tick(PLENTY)
+    assert started.doubt == "the probe on folio_remove_rmap_ptes was taken off"
+    kernel.clock.now += 10
+    started.tick(PLENTY)
+    assert started.doubt is None
+    assert started.losses["probes_lost"] == 1
+
+
+def test_a_sentry_that_was_taken_off_while_asleep_goes_on_again(
+    kernel: Kernel, started: Live
+) -> None:
+    started.reader.announced = "a test"
+    kernel.pages[kernel.users[10]] = 0
+    started.reader.read(10)
+    kernel.sys.write("run", 0)
+    started.tick(PLENTY)
+    assert started.asleep
+    sentry = set(kernel.attached)
+    kernel.attached.discard("kretfunc__try_to_merge_one_page")
+    # Nobody sees this come.
+    kernel.pages[kernel.users[20]] = 3
+    started.tick(PLENTY)
+    assert kernel.attached > sentry
+    assert shown(started)[20] == (3, True)
+
+
+def test_drift_that_nothing_announced_begins_anew(
+    kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
+) -> None:
+    kernel.pages[kernel.users[10]] = 4
+    kernel.pages[kernel.users[20]] = 2
+    started.reader.read(10)
+    assert started.audit_state() == AuditState(surplus=3, last=3)
+    started.tick(PLENTY)
+    # Process 20, which the audit had not reached, is right as well.
+    assert shown(started) == {10: (4, True), 20: (2, True)}
+    assert started.audit_state() == AuditState(surplus=3, last=3, corrected_missing=2)
+    assert (started.losses["renewals"], started.doubt) == (1, None)
+    assert warnings[-1] == {"why": "counts have drifted"}
+    kernel.clock.now += 1000
+    started.tick(PLENTY)
+    assert started.losses["renewals"] == 1
+
+
+def test_renewals_take_a_fifth_of_the_time_at_most(kernel: Kernel, started: Live) -> None:
+    def slow() -> None:
+        kernel.clock.now += 2
+
+    kernel.pages[kernel.users[10]] = 4
+    started.reader.read(10)
+    kernel.during_reads = [slow]
+    started.tick(PLENTY)
+    assert started.losses["renewals"] == 1
+    for seconds, renewals in ((7, 1), (1, 2)):
+        kernel.pages[kernel.users[10]] += 1
+        started.reader.read(10)
+        kernel.clock.now += seconds
+        started.tick(PLENTY)
+        assert started.losses["renewals"] == renewals
+
+
+def test_hooks_that_cannot_go_on_again_are_said(
+    kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
+) -> None:
+    kernel.pages[kernel.users[10]] = 4
+    started.reader.read(10)
+    kernel.refused = {"rmap_add"}
+    started.tick(PLENTY)
+    assert started.doubt is not None
+    assert "cannot be attached any more" in started.doubt
+    assert started.losses["attach_failed"] > 0
+    assert not started.asleep
+    kernel.refused = set()
+    # It was tried twice.
+    kernel.clock.now += 2
+    started.tick(PLENTY)
+    assert shown(started)[10] == (4, True)

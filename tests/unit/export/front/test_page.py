@@ -1,0 +1,207 @@
+"""What is at which path."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from http import HTTPStatus
+
+import pytest
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as plain
+
+from ksmwatch import __version__
+from ksmwatch.export import catalogue
+from ksmwatch.export.catalogue import CATALOGUE, Series
+from ksmwatch.export.front import site
+from ksmwatch.export.front.complaints import Complaints
+from ksmwatch.export.front.page import Page
+from ksmwatch.export.front.site import Site
+from ksmwatch.export.front_channel import Answer
+from ksmwatch.export.metric_family import Spec
+from tests.made_up import nothing, snapshot
+
+TEXT = "text/plain; charset=utf-8"
+OWN = Spec("ksmwatch_front_own", "counter", "Of the front itself.")
+
+
+class Daemon:
+    """Answers at once, or never."""
+
+    def __init__(self, served: Site, *, ready: bool = True) -> None:
+        self.served = served
+        self.ready = ready
+        self.asked: list[float] = []
+
+    async def ask(self, max_age: float) -> None:
+        """Hands a made-up host to the site."""
+        self.asked.append(max_age)
+        if not self.ready:
+            await asyncio.sleep(1000)
+        self.served.take(Answer(1.0, catalogue.samples(snapshot(), Series())))
+
+
+@pytest.fixture
+def complaints() -> Complaints:
+    return Complaints()
+
+
+def make(complaints: Complaints, path: str = "/metrics", max_requests: int = 2) -> Site:
+    return Site(path, (*CATALOGUE, OWN), lambda: [(OWN.name, [((), 5)])], max_requests, complaints)
+
+
+@pytest.fixture
+def daemon(complaints: Complaints) -> Daemon:
+    return Daemon(make(complaints))
+
+
+@pytest.fixture
+def silent(complaints: Complaints, monkeypatch: pytest.MonkeyPatch) -> Daemon:
+    """A daemon that never answers, to which nobody listens for long."""
+    monkeypatch.setattr(site, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(site, "READY_SECONDS", 0.01)
+    return Daemon(make(complaints), ready=False)
+
+
+def get(daemon: Daemon, path: str, accept: str = "", encoding: str = "") -> Page:
+    return asyncio.run(daemon.served.page(daemon, path, accept, encoding))
+
+
+def said(page: Page) -> tuple[HTTPStatus, str, str]:
+    return page.status, page.headers["Content-Type"], page.body.decode()
+
+
+def test_the_landing_page_shows_the_state_and_links_to_the_rest(complaints: Complaints) -> None:
+    daemon = Daemon(make(complaints, "/ksm&more"))
+    status, kind, body = said(get(daemon, "/"))
+    assert (status, kind) == (HTTPStatus.OK, "text/html; charset=utf-8")
+    for link in ("/ksm&amp;more", "/-/healthy", "/-/ready"):
+        assert f'<a href="{link}">' in body
+    assert f"Version {__version__}." in body
+    for name, value in (
+        ("Mode", "bpf"),
+        ("Confidence", "exact"),
+        ("KSM mappings (pages)", "100"),
+        ("Probes attached", "1 of 1"),
+    ):
+        assert f"<tr><th>{name}</th><td>{value}</td></tr>" in body
+
+
+def test_a_kernel_without_ksm_has_a_landing_page() -> None:
+    served = make(Complaints())
+    served.take(Answer(1.0, catalogue.samples(nothing(), Series())))
+    body = asyncio.run(served.page(Silent(), "/")).body.decode()
+    assert "<tr><th>Mode</th><td>none</td></tr>" in body
+    assert "mappings" not in body
+
+
+class Silent:
+    """Has answered and has nothing new."""
+
+    ready = True
+
+    async def ask(self, max_age: float) -> None:
+        """Nothing."""
+
+
+def test_healthy_before_it_is_ready(silent: Daemon, daemon: Daemon) -> None:
+    healthy = (HTTPStatus.OK, TEXT, "ksmwatch is healthy.\n")
+    assert said(get(silent, "/-/healthy")) == healthy
+    not_ready = (HTTPStatus.SERVICE_UNAVAILABLE, TEXT, "The baseline is not done.\n")
+    assert said(get(silent, "/-/ready")) == not_ready
+    assert "<p>The baseline is not done.</p>" in get(silent, "/").body.decode()
+    assert said(get(daemon, "/-/healthy")) == healthy
+    assert said(get(daemon, "/-/ready")) == (HTTPStatus.OK, TEXT, "ksmwatch is ready.\n")
+
+
+def test_a_daemon_that_is_stuck_is_not_healthy(silent: Daemon) -> None:
+    stuck = Stuck()
+    page = asyncio.run(silent.served.page(stuck, "/-/healthy"))
+    assert said(page) == (HTTPStatus.SERVICE_UNAVAILABLE, TEXT, "The daemon does not answer.\n")
+
+
+class Stuck:
+    """Has answered once, and will never again."""
+
+    ready = True
+
+    async def ask(self, max_age: float) -> None:
+        """For ever."""
+        await asyncio.sleep(1000)
+
+
+@pytest.mark.parametrize("path", ["/metric", "/metrics/", "/favicon.ico", "", "/-/reload"])
+def test_other_pages_are_not_there(daemon: Daemon, path: str) -> None:
+    assert said(get(daemon, path)) == (HTTPStatus.NOT_FOUND, TEXT, "There is no such page.\n")
+    assert daemon.asked == []
+
+
+def test_another_telemetry_path_leaves_no_page_at_the_usual_one(complaints: Complaints) -> None:
+    daemon = Daemon(make(complaints, "/custom"))
+    assert get(daemon, "/metrics").status is HTTPStatus.NOT_FOUND
+    assert get(daemon, "/custom").status is HTTPStatus.OK
+
+
+def test_a_scrape_has_the_samples_of_the_host_and_of_the_front(daemon: Daemon) -> None:
+    page = get(daemon, "/metrics")
+    assert page.headers["Content-Type"].startswith("text/plain; version=")
+    found = {s.name: s.value for f in plain(page.body.decode()) for s in f.samples}
+    assert found["ksmwatch_mappings"] == 100
+    assert found["ksmwatch_front_own_total"] == 5
+    assert daemon.asked == [site.SCRAPE_CACHE_SECONDS]
+
+
+def test_openmetrics_and_gzip_for_those_who_accept_them(daemon: Daemon) -> None:
+    page = get(daemon, "/metrics", "application/openmetrics-text; version=1.0.0", "gzip, br")
+    assert page.headers["Content-Type"].startswith("application/openmetrics-text; version=")
+    assert page.headers["Content-Encoding"] == "gzip"
+    assert page.headers["Vary"] == "Accept, Accept-Encoding"
+    text = gzip.decompress(page.body).decode()
+    parsed = openmetrics.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    families = {family.name: family for family in parsed}
+    assert families["ksmwatch_arrivals"].type == "counter"
+    assert "Content-Encoding" not in get(daemon, "/metrics", "", "br").headers
+
+
+def test_a_text_is_made_once_for_each_answer(daemon: Daemon) -> None:
+    assert get(daemon, "/metrics").body is not get(daemon, "/metrics").body
+
+    async def twice() -> tuple[Page, Page]:
+        quiet = Silent()
+        return (
+            await daemon.served.page(quiet, "/metrics"),
+            await daemon.served.page(quiet, "/metrics"),
+        )
+
+    first, second = asyncio.run(twice())
+    assert first is second
+
+
+def test_too_many_requests_are_refused_and_later_ones_served(complaints: Complaints) -> None:
+    served = make(complaints, max_requests=2)
+
+    async def ask() -> tuple[list[Page], Page]:
+        gate = Gate()
+        waiting = [asyncio.create_task(served.page(gate, "/metrics")) for _ in range(3)]
+        await asyncio.sleep(0)
+        gate.opened.set()
+        return await asyncio.gather(*waiting), await served.page(gate, "/metrics")
+
+    pages, later = asyncio.run(ask())
+    statuses = [page.status for page in pages]
+    assert statuses == [HTTPStatus.OK, HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE]
+    assert complaints.counts["requests"] == 1
+    assert later.status is HTTPStatus.OK
+
+
+class Gate:
+    """Answers when it was opened."""
+
+    ready = True
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+
+    async def ask(self, max_age: float) -> None:
+        """Wait for it."""
+        await self.opened.wait()

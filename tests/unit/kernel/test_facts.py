@@ -1,0 +1,377 @@
+"""Facts of a host that is files below a directory, and facts that travel as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import platform
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ksmwatch.kernel import libbpf
+from ksmwatch.kernel import read_facts as facts
+from ksmwatch.kernel.facts import CAPABILITIES, Facts
+from ksmwatch.kernel.read_facts import read_capabilities, read_facts
+from ksmwatch.kernel.struct_layout import MEMBERS, missing
+from tests.fakes import KERNELS, recorded
+
+
+class FakeBtf:
+    """BTF that has certain members and functions."""
+
+    members: dict[tuple[str, str], int]
+    functions: dict[str, list[str]]
+    error: OSError | None
+
+    def __init__(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def struct(self, name: str) -> int | None:
+        """Its place among the structs that the test has told of."""
+        names = [struct for struct, _ in self.members]
+        return names.index(name) if name in names else None
+
+    def function(self, name: str) -> int | None:
+        """Its place among the functions that the test has told of."""
+        return list(self.functions).index(name) if name in self.functions else None
+
+    def offset(self, struct: str, member: str) -> int | None:
+        """Where the test says that it is."""
+        return self.members.get((struct, member))
+
+    def parameters(self, function: str) -> list[str] | None:
+        """What the test says that it takes."""
+        return self.functions.get(function)
+
+
+@pytest.fixture
+def btf(monkeypatch: pytest.MonkeyPatch) -> type[FakeBtf]:
+    """The kernel's BTF; empty until a test fills it."""
+    fake = type("Fake", (FakeBtf,), {"members": {}, "functions": {}, "error": None})
+    monkeypatch.setattr(facts, "Btf", fake)
+    return fake
+
+
+@pytest.fixture
+def root(tmp_path: Path, btf: type[FakeBtf], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host without anything. What is not a file is refused, or not there."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    monkeypatch.setattr(libbpf, "prog_type_supported", lambda number: False)
+    monkeypatch.setattr(libbpf, "cast_supported", lambda function, kind: False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    return tmp_path
+
+
+def write(path: Path, text: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_host_without_anything_is_read_as_such(root: Path) -> None:
+    found = read_facts(root)
+    assert (found.release, found.machine) == (platform.release(), platform.machine())
+    assert not any(
+        (
+            found.ksm,
+            found.symbols,
+            found.prototypes,
+            found.offsets,
+            found.headers,
+            found.tracepoints,
+            found.kprobes,
+            found.kprobes_disarmed,
+            found.trampolines,
+            found.bcc,
+            found.bpf_mem_alloc,
+            found.casts,
+            found.foreign_reads,
+            found.smaps_ksm,
+            found.ksm_stat,
+            found.capabilities,
+            found.refused,
+        )
+    )
+    assert found.kallsyms_error == "No such file or directory"
+    assert found.bcc_error == "the Python module bcc is not installed"
+    assert found.lockdown == "none"
+    assert found.bpf_programs == {"kprobe": False, "raw_tracepoint": False, "tracing": False}
+
+
+@pytest.mark.parametrize(
+    ("struct", "function", "taken", "expected"),
+    [
+        ("folio", "bpf_rdonly_cast", True, {"function": 1, "page": 1}),
+        ("page", "bpf_rdonly_cast", True, {"function": 1, "page": 1}),
+        ("folio", "bpf_rdonly_cast", False, {}),
+        ("folio", "bpf_cast_to_kern_ctx", True, {}),
+        ("slab", "bpf_rdonly_cast", True, {}),
+    ],
+)
+def test_a_pointer_is_cast_only_where_the_kernel_has_taken_a_program_that_does(
+    root: Path,
+    btf: type[FakeBtf],
+    monkeypatch: pytest.MonkeyPatch,
+    struct: str,
+    function: str,
+    taken: object,
+    expected: dict[str, int],
+) -> None:
+    btf.members = {("x", "y"): 0, (struct, "mapping"): 24}
+    btf.functions = {"f": [], function: []}
+    monkeypatch.setattr(libbpf, "cast_supported", lambda function, kind: taken)
+    assert read_facts(root).casts == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "field", "expected"),
+    [
+        ("sys/kernel/mm/ksm/run", "1\n", "ksm", True),
+        (
+            "sys/kernel/security/lockdown",
+            "none [integrity] confidentiality\n",
+            "lockdown",
+            "integrity",
+        ),
+        ("sys/kernel/security/lockdown", "[none] integrity confidentiality\n", "lockdown", "none"),
+        ("sys/kernel/security/lockdown", "", "lockdown", "none"),
+        ("sys/bus/event_source/devices/kprobe/type", "6\n", "kprobes", True),
+        ("sys/kernel/debug/kprobes/enabled", "0\n", "kprobes_disarmed", True),
+        ("sys/kernel/debug/kprobes/enabled", "1\n", "kprobes_disarmed", False),
+        ("proc/1/smaps_rollup", "", "foreign_reads", True),
+        ("proc/self/smaps_rollup", "Rss: 4 kB\nKSM: 0 kB\n", "smaps_ksm", True),
+        ("proc/self/smaps_rollup", "Rss: 4 kB\nXKSM: 0 kB\n", "smaps_ksm", False),
+        ("proc/self/ksm_stat", "", "ksm_stat", True),
+        ("proc/kallsyms", "0 t bpf_trampoline_link_prog\n", "trampolines", True),
+        ("proc/kallsyms", "0 t bpf_mem_alloc_init\n", "bpf_mem_alloc", True),
+        (
+            "proc/kallsyms",
+            "0 T __traceiter_sched_process_fork\n",
+            "tracepoints",
+            frozenset({"sched_process_fork"}),
+        ),
+    ],
+)
+def test_each_file_is_one_fact(
+    root: Path, path: str, text: str, field: str, expected: object
+) -> None:
+    write(root / path, text)
+    assert getattr(read_facts(root), field) == expected
+
+
+def test_symbols_are_counted_and_those_of_modules_are_not_taken(root: Path) -> None:
+    lines = (
+        "ffffffff81000000 T __mmdrop",
+        "ffffffff81000010 t break_cow",
+        "ffffffff81000020 t break_cow",
+        "ffffffff81000030 t mm_access\t[kvm]",
+        "ffffffff81000040 T not_ours",
+    )
+    write(root / "proc/kallsyms", "\n".join(lines) + "\n")
+    assert read_facts(root).symbols == {"__mmdrop": 1, "break_cow": 2}
+
+
+def test_symbols_are_found_at_the_seams_of_pieces(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {"__mmdrop": 1, "mm_access": 1}
+    lines = [f"ffffffff810000{n}0 T {name}\n" for n, name in enumerate(whole)]
+    write(root / "proc/kallsyms", "".join(lines))
+    assert read_facts(root).symbols == whole
+    monkeypatch.setattr(facts, "_KALLSYMS_PIECE", 7)
+    assert read_facts(root).symbols == whole
+
+
+def test_unreadable_kallsyms_is_told_from_a_kernel_without_the_functions(root: Path) -> None:
+    # A directory cannot be read by anybody, root included.
+    (root / "proc/kallsyms").mkdir()
+    found = read_facts(root)
+    assert (found.symbols, found.kallsyms_error) == ({}, "Is a directory")
+
+
+def test_headers_count_only_when_they_are_there(root: Path) -> None:
+    build = root / "lib/modules" / platform.release() / "build"
+    build.mkdir(parents=True)
+    assert read_facts(root).headers is None
+    write(build / "include/linux/kconfig.h")
+    assert read_facts(root).headers == str(build)
+
+
+def test_capabilities_are_the_effective_ones(root: Path) -> None:
+    mask = 1 << CAPABILITIES["CAP_BPF"] | 1 << CAPABILITIES["CAP_SYS_PTRACE"] | 1
+    lines = f"Name:\tx\nCapPrm:\t{(1 << 41) - 1:016x}\nCapEff:\t{mask:016x}\nCapBnd:\t0\n"
+    write(root / "proc/self/status", lines)
+    assert read_capabilities(root) == {"CAP_BPF", "CAP_SYS_PTRACE"}
+
+
+@pytest.mark.parametrize(
+    ("mask", "name"),
+    [
+        # As `capsh --decode` says.
+        ("0000000000000004", "CAP_DAC_READ_SEARCH"),
+        ("0000000000001000", "CAP_NET_ADMIN"),
+        ("0000000000080000", "CAP_SYS_PTRACE"),
+        ("0000000000200000", "CAP_SYS_ADMIN"),
+        ("0000000400000000", "CAP_SYSLOG"),
+        ("0000004000000000", "CAP_PERFMON"),
+        ("0000008000000000", "CAP_BPF"),
+    ],
+)
+def test_capabilities_have_the_kernels_numbers(root: Path, mask: str, name: str) -> None:
+    write(root / "proc/self/status", f"CapEff:\t{mask}\n")
+    assert read_capabilities(root) == {name}
+
+
+def test_root_has_all_capabilities_that_matter(root: Path) -> None:
+    write(root / "proc/self/status", f"CapEff:\t{(1 << 41) - 1:016x}\n")
+    assert read_capabilities(root) == set(CAPABILITIES)
+
+
+@pytest.mark.parametrize("text", ["", "Name:\tx\n"])
+def test_without_a_status_there_are_no_capabilities(root: Path, text: str) -> None:
+    write(root / "proc/self/status", text)
+    assert read_capabilities(root) == frozenset()
+
+
+# ---- what is not a file ----
+
+
+def test_no_btf_is_a_fact_with_its_reason(root: Path, btf: type[FakeBtf]) -> None:
+    btf.error = OSError(3, "there is no /sys/kernel/btf/vmlinux")
+    found = read_facts(root)
+    assert (found.prototypes, found.offsets) == ({}, {})
+    assert found.btf_error == "there is no /sys/kernel/btf/vmlinux"
+
+
+def test_members_are_found_in_their_first_place(root: Path, btf: type[FakeBtf]) -> None:
+    btf.members = {
+        ("page", "mapping"): 24,
+        ("folio", "_mapcount"): 56,
+        ("page", "_mapcount"): 48,
+        ("page", "compound_info"): 8,
+        ("anon_vma", "root"): 0,
+    }
+    assert read_facts(root).offsets == {
+        "page_mapping": 24,
+        "page__mapcount": 56,
+        "page_compound_head": 8,
+        # At the very beginning is a place, too.
+        "anon_vma_root": 0,
+    }
+
+
+def test_prototypes_are_those_of_candidates(root: Path, btf: type[FakeBtf]) -> None:
+    btf.functions = {"break_cow": ["struct ksm_rmap_item *"], "not_ours": ["int"]}
+    assert read_facts(root).prototypes == {"break_cow": ("struct ksm_rmap_item *",)}
+
+
+def test_program_types_are_asked_for_by_number(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # include/uapi/linux/bpf.h: BPF_PROG_TYPE_TRACING is 26.
+    monkeypatch.setattr(libbpf, "prog_type_supported", lambda number: number == 26)
+    programs = read_facts(root).bpf_programs
+    assert programs == {"kprobe": False, "raw_tracepoint": False, "tracing": True}
+
+
+def test_no_libbpf_is_a_fact_with_its_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(number: int) -> bool:
+        raise OSError("libbpf.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(libbpf, "prog_type_supported", absent)
+    found = read_facts(root)
+    assert found.bpf_programs == {}
+    assert found.bpf_error == (
+        "libbpf cannot be loaded (libbpf.so.1: cannot open shared object file)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "version"), [("__version__ = '9.9+x'\n", "9.9+x"), ("", "unknown"), (None, "unknown")]
+)
+def test_bcc_is_found_without_being_imported(
+    root: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, version: str
+) -> None:
+    package = root / "bcc"
+    package.mkdir()
+    if text is not None:
+        (package / "version.py").write_text(text)
+    found = SimpleNamespace(origin=str(package / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    assert read_facts(root).bcc == version
+
+
+def test_what_an_uninstalled_bcc_left_behind_is_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=None))
+    assert read_facts(root).bcc is None
+
+
+# ---- JSON ----
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_facts_survive_json(kernel: str) -> None:
+    original = recorded(kernel).with_refusal("merge", "fentry", "try_to_merge_one_page", "no")
+    assert Facts.from_json(json.loads(json.dumps(original.to_json()))) == original
+
+
+@given(
+    symbols=st.dictionaries(st.text(), st.integers(0, 9)),
+    prototypes=st.dictionaries(st.text(), st.lists(st.text()).map(tuple)),
+    capabilities=st.frozensets(st.sampled_from(sorted(CAPABILITIES))),
+    error=st.none() | st.text(),
+)
+def test_any_facts_survive_json(
+    symbols: dict[str, int],
+    prototypes: dict[str, tuple[str, ...]],
+    capabilities: frozenset[str],
+    error: str | None,
+) -> None:
+    original = dataclasses.replace(
+        recorded("6.1"),
+        symbols=symbols,
+        prototypes=prototypes,
+        capabilities=capabilities,
+        kallsyms_error=error,
+    )
+    assert Facts.from_json(json.loads(json.dumps(original.to_json()))) == original
+
+
+def test_json_is_the_same_for_equal_facts() -> None:
+    document = recorded("7.3").to_json()
+    assert document["capabilities"] == sorted(CAPABILITIES)
+
+
+def test_a_refusal_leaves_the_host_as_it_was() -> None:
+    before = recorded("7.3")
+    after = before.with_refusal("merge", "fentry", "f", "a").with_refusal(
+        "enter", "kprobe", "g", "b"
+    )
+    assert before.refused == {}
+    assert after.refused == {"merge fentry f": "a", "enter kprobe g": "b"}
+
+
+# ---- layout ----
+
+
+def test_every_member_that_is_missing_is_named() -> None:
+    offsets: dict[str, Any] = {member.name: 8 for member in MEMBERS}
+    assert missing(offsets) == []
+    del offsets["mm_struct_owner"], offsets["page_mapping"]
+    assert missing(offsets) == ["page_mapping", "mm_struct_owner"]
+
+
+def test_an_offset_of_zero_is_not_missing() -> None:
+    assert missing({member.name: 0 for member in MEMBERS}) == []

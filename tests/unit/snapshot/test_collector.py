@@ -1,0 +1,224 @@
+"""Which backend, and planning around what the kernel refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from ksmwatch import config
+from ksmwatch.config import Config
+from ksmwatch.counting.audit_schedule import Policy
+from ksmwatch.counting.backend import Mode
+from ksmwatch.counting.polling_backend import Poll
+from ksmwatch.errors import NoKsmError, NoLiveError, PrivilegeError, SourceError
+from ksmwatch.probes import handover
+from ksmwatch.probes.attachments import AttachError
+from ksmwatch.probes.loader import ProgramRefusedError
+from ksmwatch.probes.plan import Plan
+from ksmwatch.snapshot import collector
+from ksmwatch.snapshot.collector import Nothing, start_backend, start_live
+from tests.fakes import capable
+
+# ---- planning around what the kernel refuses ----
+
+
+class FakeLive:
+    """What start_live makes of a loaded plan; some probes cannot be attached."""
+
+    unattachable: tuple[str, ...] = ()
+    stopped: list[Plan]
+
+    def __init__(self, loaded: object, plan: Plan, reader: object, **options: Any) -> None:
+        self.plan, self.policy = plan, options["policy"]
+
+    def start(self) -> None:
+        """Attach, or not."""
+        for probe in self.plan.probes:
+            if f"{probe.event} {probe.mechanism}" in type(self).unattachable:
+                raise AttachError(probe, OSError(22, "Invalid argument"))
+
+    def discard(self) -> None:
+        """Detach."""
+        type(self).stopped.append(self.plan)
+
+
+class Kernel:
+    """A loader whose kernel refuses some programs by name."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.refuses: set[str] = set()
+        self.loads: list[Plan] = []
+        monkeypatch.setattr(collector, "load", self._load)
+        monkeypatch.setattr(collector, "Live", FakeLive)
+        monkeypatch.setattr(handover, "load", lambda *_: None)
+        monkeypatch.setattr(handover, "save", lambda *_: None)
+        monkeypatch.setattr(FakeLive, "unattachable", ())
+        monkeypatch.setattr(FakeLive, "stopped", [], raising=False)
+
+    def _load(self, plan: Plan, flags: Sequence[str]) -> object:
+        assert "-DMAX_ACCOUNTS=65536" in flags
+        self.loads.append(plan)
+        for probe in plan.probes:
+            for program in probe.programs:
+                if program.name in self.refuses:
+                    raise ProgramRefusedError(program.name, "Permission denied")
+        return object()
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+def settings(**changes: Any) -> Config:
+    return config.make({}, changes)
+
+
+def mechanisms(plan: Plan) -> dict[str, str]:
+    return {probe.event: probe.mechanism.value for probe in plan.probes}
+
+
+def test_nothing_is_refused(kernel: Kernel) -> None:
+    live, plan = start_live(capable(), settings(audit_cpu_percent="2", audit_heal="false"))
+    assert len(kernel.loads) == 1
+    assert mechanisms(plan)["rmap_add"] == "fentry"
+    assert isinstance(live, FakeLive)
+    assert live.policy == Policy(share=0.02, heal=False)
+
+
+def test_a_refused_program_is_planned_around(kernel: Kernel) -> None:
+    kernel.refuses = {"kfunc__folio_add_anon_rmap_ptes", "kretfunc__mm_access"}
+    _, plan = start_live(capable(), settings())
+    chosen = mechanisms(plan)
+    assert len(kernel.loads) == 3
+    assert (chosen["rmap_add"], chosen["mm_opened"]) == ("kprobe", "kprobe")
+    assert chosen["rmap_remove"] == "fentry"
+    assert [r.why for r in plan.rejected if r.event == "mm_opened"] == [
+        "the kernel refused it: Permission denied"
+    ]
+
+
+def test_a_probe_that_cannot_be_attached_is_planned_around(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeLive, "unattachable", ("merge fentry",))
+    _, plan = start_live(capable(), settings())
+    assert mechanisms(plan)["merge"] == "kprobe"
+    # The first attempt was taken down before the second.
+    assert [mechanisms(p)["merge"] for p in FakeLive.stopped] == ["fentry"]
+
+
+def test_nothing_is_loaded_where_nothing_can_be_read(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impossible(proc: object, *, smaps_ksm: bool) -> None:
+        raise SourceError("No exact read is possible.")
+
+    monkeypatch.setattr(collector, "choose_reader", impossible)
+    with pytest.raises(SourceError):
+        start_live(capable(), settings())
+    # What had been loaded would stay: nobody has its descriptors.
+    assert kernel.loads == []
+
+
+def test_an_optional_probe_is_left_out(kernel: Kernel) -> None:
+    kernel.refuses = {"kfunc__break_cow", "on_break_cow"}
+    _, plan = start_live(capable(), settings())
+    assert "break_cow" not in mechanisms(plan)
+    assert mechanisms(plan)["merge"] == "fentry"
+
+
+def test_no_way_is_left_for_a_required_event(kernel: Kernel) -> None:
+    kernel.refuses = {"kfunc____mmdrop", "on_mm_goes"}
+    with pytest.raises(NoLiveError) as caught:
+        start_live(capable(), settings())
+    assert str(caught.value) == (
+        "No probe is possible where the last reference to an mm is dropped "
+        "(__mmdrop by fentry: the kernel refused it: Permission denied; "
+        "__mmdrop by kprobe: the kernel refused it: Permission denied)."
+    )
+
+
+def test_a_wish_is_not_planned_around(kernel: Kernel) -> None:
+    kernel.refuses = {"kfunc____mmdrop"}
+    with pytest.raises(NoLiveError, match="refused it: Permission denied"):
+        start_live(capable(), settings(probes="fentry"))
+
+
+def test_a_program_of_no_probe(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(plan: Plan, flags: Sequence[str]) -> object:
+        raise ProgramRefusedError("stranger", "Invalid argument")
+
+    monkeypatch.setattr(collector, "load", load)
+    with pytest.raises(NoLiveError, match=r"could not be loaded: Invalid argument\.$"):
+        start_live(capable(), settings())
+
+
+def test_a_kernel_that_refuses_for_ever_is_given_up(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "_refuse", lambda facts, plan, program, why: facts)
+    kernel.refuses = {"on_fork"}
+    with pytest.raises(NoLiveError, match=r"^The kernel refused every probe that was tried\.$"):
+        start_live(capable(), settings())
+    assert len(kernel.loads) == 12
+
+
+# ---- which backend ----
+
+
+def refuse_live(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def start(*_: object) -> object:
+        raise error
+
+    monkeypatch.setattr(collector, "start_live", start)
+
+
+def test_live_where_possible(kernel: Kernel) -> None:
+    backend, obstacle = start_backend(capable(), settings())
+    assert isinstance(backend, FakeLive)
+    assert obstacle is None
+
+
+def test_polling_on_demand_is_without_excuse(kernel: Kernel) -> None:
+    backend, obstacle = start_backend(capable(), settings(backend="poll"))
+    assert isinstance(backend, Poll)
+    assert obstacle is None
+    assert kernel.loads == []
+
+
+@pytest.mark.parametrize("error", [NoLiveError("No luck."), SourceError("No luck.")])
+def test_auto_polls_when_live_fails_and_bpf_fails(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    refuse_live(monkeypatch, error)
+    backend, obstacle = start_backend(capable(), settings())
+    assert backend.mode is Mode.POLL
+    assert obstacle is not None
+    assert obstacle.sentence == "No luck."
+    with pytest.raises(NoLiveError, match=r"^No luck\.$"):
+        start_backend(capable(), settings(backend="bpf"))
+
+
+def test_without_privileges(kernel: Kernel) -> None:
+    facts = dataclasses.replace(capable(), uid=1000, capabilities=frozenset())
+    backend, obstacle = start_backend(facts, settings())
+    assert backend.mode is Mode.POLL
+    assert obstacle is not None
+    assert obstacle.sentence.endswith("and this is uid 1000.")
+    with pytest.raises(PrivilegeError):
+        start_backend(facts, settings(backend="bpf"))
+
+
+def test_without_ksm(kernel: Kernel) -> None:
+    facts = dataclasses.replace(capable(), ksm=False)
+    backend, obstacle = start_backend(facts, settings())
+    assert isinstance(backend, Nothing)
+    assert obstacle is not None
+    assert "has no KSM" in obstacle.sentence
+    for demanded in ("bpf", "poll"):
+        with pytest.raises(NoKsmError):
+            start_backend(facts, settings(backend=demanded))

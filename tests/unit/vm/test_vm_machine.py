@@ -1,0 +1,148 @@
+"""The QEMU command line as a pure function, and what the user may say about it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vm"))
+
+from vmharness import cli, machine
+from vmharness.errors import HarnessError
+from vmharness.machine import Machine, Publish
+
+IMAGE = Path("/k/vmlinux")
+
+
+def argv(guest: Machine) -> list[str]:
+    return machine.run_argv(guest, "/proc/self/fd/9", 10, (11, 12, 13, 14))
+
+
+def value(words: list[str], option: str) -> str:
+    return words[words.index(option) + 1]
+
+
+def test_plain_machine_is_emulated_on_one_thread_and_has_no_network() -> None:
+    words = argv(Machine(IMAGE))
+    assert value(words, "-accel") == "tcg,thread=single"
+    assert value(words, "-smp") == "2"
+    assert value(words, "-nic") == "none"
+    assert "-netdev" not in words
+    assert "-no-reboot" in words
+
+
+def test_icount_counts_on_one_thread_even_if_kvm_works() -> None:
+    words = argv(Machine(IMAGE, cpus=1, kvm=True, icount=True))
+    assert value(words, "-accel") == "tcg,thread=single"
+    assert value(words, "-icount") == "shift=0,sleep=on"
+    assert "clock=vm" in value(words, "-rtc")
+
+
+def test_each_node_has_its_share() -> None:
+    words = argv(Machine(IMAGE, memory="3G", cpus=3, nodes=2))
+    assert [words[at + 1] for at, word in enumerate(words) if word == "-object"] == [
+        "memory-backend-ram,id=node0,size=1536M",
+        "memory-backend-ram,id=node1,size=1536M",
+    ]
+    assert [words[at + 1] for at, word in enumerate(words) if word == "-numa"] == [
+        "node,nodeid=0,memdev=node0,cpus=0,cpus=2",
+        "node,nodeid=1,memdev=node1,cpus=1",
+    ]
+
+
+def test_kvm() -> None:
+    words = argv(Machine(IMAGE, kvm=True))
+    assert value(words, "-accel") == "kvm"
+    assert value(words, "-cpu") == "host"
+
+
+def test_published_port_is_on_loopback_and_the_guest_has_no_way_out() -> None:
+    words = argv(Machine(IMAGE, publish=(Publish(18080, 80),)))
+    netdev = value(words, "-netdev")
+    assert "restrict=on" in netdev
+    assert "hostfwd=tcp:127.0.0.1:18080-10.0.2.15:80" in netdev
+
+
+def test_only_writable_shares_are_writable() -> None:
+    words = argv(Machine(IMAGE, writable=("/a,b",)))
+    shares = [words[at + 1] for at, word in enumerate(words) if word == "-fsdev"]
+    assert "readonly=on" in shares[0]
+    assert "path=/," in shares[0]
+    assert "readonly" not in shares[1]
+    assert "path=/a,,b," in shares[1]
+
+
+def test_each_port_has_its_own_descriptor() -> None:
+    text = " ".join(argv(Machine(IMAGE)))
+    assert "id=console,fd=10" in text
+    for number, name in enumerate(machine.PORTS, start=1):
+        assert f"id={name},fd={10 + number}" in text
+        assert f"nr={number},chardev={name}" in text
+
+
+def test_an_oops_ends_the_guest() -> None:
+    assert {"panic=-1", "oops=panic"} <= set(value(argv(Machine(IMAGE)), "-append").split())
+
+
+@pytest.mark.parametrize("text", ["80", "0:80", "80:65536", "a:b", "127.0.0.1:80:80", "80:80 "])
+def test_bad_publish(text: str) -> None:
+    with pytest.raises(HarnessError, match="HOSTPORT:GUESTPORT"):
+        Publish.parse(text)
+
+
+@pytest.mark.parametrize(("text", "want"), [("2G", "2G"), ("512", "512M"), ("768m", "768M")])
+def test_memory(text: str, want: str) -> None:
+    assert machine.parse_memory(text) == want
+
+
+@pytest.mark.parametrize("text", ["", "0", "2T", "2G,slots=2", "-1"])
+def test_bad_memory(text: str) -> None:
+    with pytest.raises(HarnessError):
+        machine.parse_memory(text)
+
+
+def test_environment_is_little_of_ours() -> None:
+    ours = {"TERM": "xterm", "CI": "true", "SECRET": "x", "HOME": "/home/me"}
+    got = cli.guest_environment(ours, "6.1", ["A=b=c", "EMPTY="])
+    assert got["TERM"] == "xterm"
+    assert got["CI"] == "true"
+    assert got["HOME"] == "/root"
+    assert got["KSMWATCH_VM_KERNEL"] == "6.1"
+    assert got["A"] == "b=c"
+    assert got["EMPTY"] == ""
+    assert "SECRET" not in got
+    assert got["PATH"].split(":")[0].endswith("/.venv/bin")
+    with pytest.raises(HarnessError):
+        cli.guest_environment({}, "6.1", ["A"])
+
+
+def test_command_is_all_after_the_first_dashes() -> None:
+    assert cli.split_command(["--icount", "--", "a", "--", "b"]) == (
+        ["--icount"],
+        ["a", "--", "b"],
+    )
+    assert cli.split_command(["--fetch"]) == (["--fetch"], [])
+
+
+def test_bad_usage_is_not_mistaken_for_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.parser().parse_args(["--kernel", "2.4"])
+    assert stop.value.code == 125
+    assert "2.4" in capsys.readouterr().err
+
+
+def test_paths_kept_below_what_the_guest_covers() -> None:
+    got = cli.kept_paths(["/work", "/tmp/a/b", "/tmp/a", "/tmpfoo", "/dev/shm/x", "/tmp"])
+    assert got == ["/dev/shm/x", "/tmp/a"]
+
+
+def test_a_root_of_its_own_is_a_disk_that_forgets_and_starts_the_command_by_systemd() -> None:
+    words = argv(Machine(IMAGE, disk=Path("/roots/a,b.img")))
+    drive = value(words, "-drive").replace(",,", "\0").split(",")
+    assert "file=/roots/a\0b.img" in drive
+    assert "snapshot=on" in drive
+    assert "systemd.wants=ksmwatch-vm.service" in value(words, "-append").split()
+    assert "-drive" not in argv(Machine(IMAGE))
+    assert "systemd" not in value(argv(Machine(IMAGE)), "-append")

@@ -1,0 +1,1 @@
+"""What makes generated files; no part of the package that is installed."""

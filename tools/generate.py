@@ -1,0 +1,127 @@
+"""Writes what is generated below docs/: `python -m tools.generate`, or `make docs`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ksmwatch import cli
+from ksmwatch.export import fronts
+from ksmwatch.export.front import web
+from ksmwatch.kernel.events import EVENTS
+from ksmwatch.kernel.facts import Facts
+from ksmwatch.probes.plan import Wish, choose
+from tools import completion, manual, metrics_page
+
+_ROOT = Path(__file__).resolve().parents[1]
+DOCS = _ROOT / "docs"
+_FIXTURES = _ROOT / "tests/fixtures"
+_KSM = "root/sys/kernel/mm/ksm"
+# Files of /sys/kernel/mm/ksm that not every kernel has, and what there is only with them.
+_FILES = {
+    "general_profit": "`ksmwatch_kernel_profit_bytes`",
+    "pages_scanned": "`ksmwatch_kernel_pages_scanned_total`",
+    "ksm_zero_pages": 'zero pages, `ksmwatch_kernel_pages{file="ksm_zero_pages"}`',
+    "smart_scan": "pages that ksmd skips (`ksmwatch why`)",
+    "advisor_mode": "an advisor that sets `pages_to_scan` (`ksmwatch why`)",
+}
+_Row = Callable[[Path, Facts], str]
+
+
+def _kernels() -> dict[Path, Facts]:
+    """Facts of the recorded kernels, by directory, in the order of versions."""
+    directories = [path.parent for path in _FIXTURES.glob("*/facts.json")]
+    directories.sort(key=lambda path: [int(part) for part in path.name.split(".")])
+    return {
+        path: Facts.from_json(json.loads((path / "facts.json").read_text())) for path in directories
+    }
+
+
+def _probe(event: str, wish: Wish) -> _Row:
+    def cell(_: Path, facts: Facts) -> str:
+        found = [probe for probe in choose(facts, wish).probes if probe.event == event]
+        return f"{found[0].mechanism} `{found[0].symbol}`" if found else "none"
+
+    return cell
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001 - what it says
+    return "yes" if value else "no"
+
+
+def _table(rows: Mapping[str, _Row]) -> list[str]:
+    kernels = _kernels()
+    lines = [
+        "| | " + " | ".join(facts.release for facts in kernels.values()) + " |",
+        "|---" * (len(kernels) + 1) + "|",
+    ]
+    for title, cell in rows.items():
+        cells = " | ".join(cell(path, facts) for path, facts in kernels.items())
+        lines.append(f"| {title} | {cells} |")
+    return [*lines, ""]
+
+
+def kernels() -> str:
+    """docs/kernels.md, from the table of events and what was recorded on the tested kernels."""
+    events = {event.name: event.meaning for event in EVENTS} | {"fork": "a process forks"}
+    lines = [
+        "# Tested kernels",
+        "",
+        "Made by `make docs` from the table of events (`ksmwatch/kernel/events.py`) and what was",
+        "recorded on the kernels that the tests run on (`tests/fixtures`); a test compares.",
+        "Nothing in ksmwatch asks for a version: `ksmwatch check` makes such a plan for your kernel, from",
+        "what it has.",
+        "",
+        "## Where each event is seen",
+        "",
+        *_table({meaning: _probe(name, Wish.AUTO) for name, meaning in events.items()}),
+        "## The same by kprobes alone (`--probes=kprobe`)",
+        "",
+        *_table({meaning: _probe(name, Wish.KPROBE) for name, meaning in events.items()}),
+        "## What else there is",
+        "",
+        *_table(
+            {
+                "exact reads": lambda _, facts: (
+                    "`smaps_rollup`" if facts.smaps_ksm else "`pagemap` and `kpageflags`"
+                ),
+                "kernel's number by process": lambda _, facts: _yes(facts.ksm_stat),
+                "kprobe programs without a call per page (`bpf_rdonly_cast`)": (
+                    lambda _, facts: _yes(bool(facts.casts))
+                ),
+            }
+            | {
+                what: lambda path, _, name=name: _yes((path / _KSM / name).exists())
+                for name, what in _FILES.items()
+            }
+        ),
+        "Without a file of `/sys/kernel/mm/ksm` the series made of it are absent, never 0.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def generate() -> dict[str, str]:
+    """Text by file name below docs/."""
+    parser = cli.build_parser(rare=True)
+    commands = completion.read(parser)
+    return {
+        "metrics.md": metrics_page.document((*fronts.SPECS, *web.SPECS)),
+        "kernels.md": kernels(),
+        "completion/ksmwatch.bash": completion.bash(commands),
+        "completion/_ksmwatch": completion.zsh(commands),
+        "completion/ksmwatch.fish": completion.fish(commands),
+        **{f"man/{name}": page for name, page in manual.pages(parser).items()},
+    }
+
+
+def main() -> None:
+    """Write every generated file."""
+    for name, text in generate().items():
+        path = DOCS / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
