@@ -99,7 +99,7 @@ class Live:
         self._heals, self._allowance = policy.heal, Allowance(policy.share)
         self.progress: Callable[[], None] = lambda: None
         self._round = Round()
-        self.run = RunWatch()
+        self.run = RunWatch(time.monotonic)
 
     # ---- attachment ----
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ksmwatch.counting.backend import Mode
-from ksmwatch.counting.run_state import Residue
+from ksmwatch.counting.residue import Residue
 from ksmwatch.export.metric_family import Sample, Samples, Spec
 from ksmwatch.owners.rollup import Holding, split
 from ksmwatch.probes.records import ARRIVALS, DEPARTURES, Movement

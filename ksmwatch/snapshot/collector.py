@@ -13,10 +13,12 @@ from ksmwatch import __version__
 from ksmwatch.config import Config, Reload
 from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend import Backend, Budget, Eventless, Evidence, Mode
+from ksmwatch.counting.cow_breaks import events
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.counting.polling_backend import Poll
-from ksmwatch.counting.run_state import Residue, RunWatch, events, residue
+from ksmwatch.counting.residue import Residue, residue
+from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.errors import NoLiveError, SourceError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.facts import Facts
@@ -52,7 +54,7 @@ class Nothing(Eventless):
 
     def __init__(self) -> None:
         self.losses: Counter[str] = Counter()
-        self.run = RunWatch()
+        self.run = RunWatch(time.monotonic)
 
     def configure(self, settings: Config) -> None:
         """No setting matters."""

@@ -14,7 +14,9 @@ from typing import Any
 
 from ksmwatch.config import Reload
 from ksmwatch.counting.backend import AuditState, MapState, Mode, ProbeState
-from ksmwatch.counting.run_state import Events, Residue, RunState
+from ksmwatch.counting.cow_breaks import Events
+from ksmwatch.counting.residue import Residue
+from ksmwatch.counting.run_state import RunState
 from ksmwatch.kernel.procfs import KernelNumbers
 from ksmwatch.kernel.smaps import Area, area_document
 from ksmwatch.owners.judgement import Owner, harmless

@@ -41,6 +41,7 @@ LAST_MODULES = {"cli", "__main__"}
 PURE = (
     *("units", "backoff", "kernel.struct_layout", "kernel.events", "kernel.facts"),
     *("probes.plan", "probes.records", "counting.ledger"),
+    *("counting.cow_breaks", "counting.residue", "counting.run_state"),
     *("owners.judgement", "owners.rollup"),
     *("export.metric_family", "export.front.page"),
     *("diagnose.causes", "diagnose.sharers"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from ksmwatch.counting.backend import Budget, Evidence, MapState, Mode
+from ksmwatch.counting.cow_breaks import Events
 from ksmwatch.counting.ledger import Count
-from ksmwatch.counting.run_state import Events, Residue, RunWatch
+from ksmwatch.counting.residue import Residue
+from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.owners.judgement import UNKNOWN, OwnerKind
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.snapshot.collector import Nothing, Watcher
@@ -26,7 +29,7 @@ class FakeBackend(Nothing):
     def __init__(self, *counts: Count) -> None:
         super().__init__()
         self.mode = Mode.BPF
-        self.run = RunWatch()
+        self.run = RunWatch(time.monotonic)
         self.run.see(1)
         self._counts = list(counts)
         self.heirs: dict[int, tuple[int, int]] = {}

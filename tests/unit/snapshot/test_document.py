@@ -8,7 +8,7 @@ import json
 import pytest
 
 from ksmwatch.counting.backend import Mode
-from ksmwatch.counting.run_state import Residue
+from ksmwatch.counting.residue import Residue
 from ksmwatch.kernel.smaps import Area
 from ksmwatch.snapshot.document import Confidence, Snapshot, to_document, to_json
 from ksmwatch.units import PAGE_SIZE
