@@ -229,6 +229,14 @@ def read_cmdline(directory: Path) -> bytes:
     return read_file(f"{directory}/cmdline", _MAX_CMDLINE)
 
 
+def read_exe(directory: Path) -> str:
+    """The path of the program; empty for a kernel thread, and where it may not be read."""
+    try:
+        return os.fspath((directory / "exe").readlink())
+    except OSError:
+        return ""
+
+
 def read_cgroup(directory: Path) -> bytes:
     """/proc/PID/cgroup: a line per hierarchy. Empty where the kernel has no cgroups."""
     try:

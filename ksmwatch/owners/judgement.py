@@ -1,12 +1,14 @@
-r"""Who a process belongs to: a pure function of its command line, cgroup, comm and user.
+r"""Who a process belongs to: a pure function of its command line, program, cgroup, comm and user.
 
 A cgroup path is written by whoever owns the directories: by root's managers (systemd, libvirt,
 the kubelet, container runtimes) near the root, by an unprivileged user or a container's payload
-further down. A command line and a comm are the process's own word. So:
+further down. A command line and a comm are the process's own word, and so is its program: anybody
+may call a file of his own qemu-kvm. So:
 
 1. The path is read from the root, and the first tenant in it wins: a virtual machine, a pod or
    a container. What is below is the tenant's inner life, and the tenant could make it up.
-2. Without a tenant, a command line that is a hypervisor's and names its guest makes a VM.
+2. Without a tenant, a command line that is a hypervisor's and names its guest makes a VM. Which
+   program it is the executable tells, or argv[0], or comm: launchers rewrite one or the other.
 3. Otherwise the owner is the unit; in a login session, or directly below a user's service
    manager, the user; the slice; without any of these a regular user, or the command.
 
@@ -18,13 +20,20 @@ can take the id of somebody else. `name` is for people and may be a claim (`clai
 Decisions that one could take otherwise:
 
 - A container in a pod is the pod: that is what a cluster schedules and a tenant owns. The
-  container's id stays in `container`.
+  container's id stays in `container`. So are pods of Podman and tasks of ECS. A job of Slurm is
+  a container.
 - A container that runs a hypervisor is a container, whatever its command line says. Only in a
   pod, with a name of KubeVirt's form, is it a VM; its id begins with the pod's uid.
 - A tenant below a service, a user's manager or a directory that no runtime makes is named after
   it, because any of these may have been delegated: `foo.service/<container>`.
 - Below a user's manager, units count as units, with `uid` for those who want users.
 - A VM that bears no name or uuid is its unit's or user's.
+- A machine scope says that something is registered with machined, and not what. With `payload` or
+  `supervisor` below it is systemd-nspawn's, whatever its name. With nothing below, a hypervisor's
+  command line in it makes it a VM, claimed: its id is the scope's all the same.
+- In a cgroup name space of its own the daemon sees paths that begin with `/..`. With `top`, the
+  path of the name space's root, they are those of the host. Without, a pod is told by its uid, and
+  the QoS class of the daemon's own class is not known.
 """
 
 from __future__ import annotations
@@ -34,6 +43,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import dropwhile
 
 from ksmwatch.digests import blake2s
 
@@ -162,9 +172,29 @@ class _Claim:
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # qemu-kvm: Red Hat and KubeVirt; kvm: Debian and Proxmox; the dot and -wrapped: NixOS.
-_QEMU = re.compile(r"\.?(qemu-system-[\w.-]+?|qemu-kvm|kvm|qemu)(-wrapped)?", re.ASCII)
+_QEMU = re.compile(r"\.?(qemu-system-[\w.-]+?|qemu-kvm|kvm|qemu)(-wrap\w*)?", re.ASCII)
 _FIRECRACKER = re.compile(r"firecracker([-_]v?[0-9][\w.-]*)?", re.ASCII)
-_CLOUD_HYPERVISOR = re.compile(r"cloud-hypervisor(-static)?")
+# A comm is cut off after 15 bytes.
+_CLOUD_HYPERVISOR = re.compile(r"\.?cloud-hypervis(o|or(-static)?(-wrapped)?)?")
+_CROSVM = re.compile(r"\.?crosvm(-wrapped)?")
+_LKVM = re.compile(r"lkvm(-static)?")
+_STRATOVIRT = re.compile(r"stratovirt")
+# The dynamic loader as the program: its words come before those of the program that it loads.
+_LOADER = re.compile(
+    r"ld-linux[\w.-]*|ld-musl[\w.-]*|ld-[0-9.]+\.so|ld(64)?\.so(\.[0-9]+)?", re.ASCII
+)
+_LOADER_OPTIONS = frozenset(
+    f"--{name}"
+    for name in (
+        "argv0",
+        "audit",
+        "glibc-hwcaps-mask",
+        "glibc-hwcaps-prepend",
+        "inhibit-rpath",
+        "library-path",
+        "preload",
+    )
+)
 # Sockets called thus say nothing: the directory is what names the VM.
 _PLAIN_SOCKETS = frozenset({"api", "ch", "ch-api", "clh-api", "cloud-hypervisor", "socket"})
 
@@ -221,29 +251,76 @@ def _cloud_hypervisor(argv: Sequence[str]) -> _Claim | None:
     value = _option(argv, "api-socket") or ""
     socket = "" if value.startswith("fd=") else value.removeprefix("path=")
     uuid = _uuid(_keyed(_option(argv, "platform") or "", "").get("uuid"))
+    return _by_socket("cloud-hypervisor", socket, uuid)
+
+
+def _by_socket(manager: str, socket: str, uuid: str | None = None) -> _Claim | None:
+    """A guest without a name, by the path of its socket."""
     if not socket and not uuid:
         return None
     *directories, base = [part for part in socket.split("/") if part] or [uuid or ""]
     stem = base.partition(".")[0]
     name = directories[-1] if stem in _PLAIN_SOCKETS and directories else stem or base
-    return _Claim("cloud-hypervisor", name, uuid or socket, uuid)
+    return _Claim(manager, name, uuid or socket, uuid)
+
+
+def _by_name(manager: str, argv: Sequence[str]) -> _Claim | None:
+    name = _option(argv, "name")
+    return _Claim(manager, name, name) if name else None
+
+
+def _crosvm(argv: Sequence[str]) -> _Claim | None:
+    """crosvm: `run --name`, or the control socket, `-s` or `--socket`."""
+    socket = _option(argv, "socket") or _option(argv, "s") or ""
+    return _by_name("crosvm", argv) or _by_socket("crosvm", socket)
+
+
+def _lkvm(argv: Sequence[str]) -> _Claim | None:
+    """kvmtool: `lkvm run --name`."""
+    return _by_name("kvmtool", argv)
+
+
+def _stratovirt(argv: Sequence[str]) -> _Claim | None:
+    """StratoVirt has QEMU's options; without a name its QMP socket (`unix:PATH,server`)."""
+    value = _option(argv, "qmp") or _option(argv, "api-channel") or ""
+    socket = value.removeprefix("unix:").partition(",")[0]
+    return _by_name("stratovirt", argv) or _by_socket("stratovirt", socket)
 
 
 _HYPERVISORS: tuple[tuple[re.Pattern[str], Callable[[Sequence[str]], _Claim | None]], ...] = (
     (_QEMU, _qemu),
     (_FIRECRACKER, _firecracker),
     (_CLOUD_HYPERVISOR, _cloud_hypervisor),
+    (_CROSVM, _crosvm),
+    (_LKVM, _lkvm),
+    (_STRATOVIRT, _stratovirt),
 )
 
 
-def _claim_of(cmdline: bytes) -> _Claim | None:
-    """The guest that a command line names, if its first word is a hypervisor's."""
+def _base(path: str) -> str:
+    return path.removesuffix(" (deleted)").rpartition("/")[2]
+
+
+def _claim_of(cmdline: bytes, exe: str, comm: str) -> _Claim | None:
+    """The guest that a command line names, if the program is a hypervisor."""
     argv = _text(cmdline[:_MAX_CMDLINE]).split("\0")
-    program = argv[0].rpartition("/")[2]
-    for pattern, recognise in _HYPERVISORS:
-        if pattern.fullmatch(program):
-            return recognise(argv[1:])
+    programs = [_base(exe), _base(argv[0]), comm]
+    if any(map(_LOADER.fullmatch, programs)):
+        argv = _loaded(argv)
+        programs = [_base(argv[0])]
+    for program in programs:
+        for pattern, recognise in _HYPERVISORS:
+            if pattern.fullmatch(program):
+                return recognise(argv[1:])
     return None
+
+
+def _loaded(argv: Sequence[str]) -> list[str]:
+    """The command line of what the dynamic loader was told to load."""
+    words = list(argv[1:])
+    while words and words[0].startswith("-"):
+        del words[: 2 if words[0] in _LOADER_OPTIONS else 1]
+    return words or [""]
 
 
 # -- Cgroup paths: tenants -------------------------------------------------------------------
@@ -260,6 +337,8 @@ class _Tenant:
     pod: str | None = None
     qos: Qos | None = None
     container: str | None = None
+    # A machine scope with nothing below: it does not say what is registered.
+    bare: bool = False
 
 
 _HEX = re.compile(
@@ -271,6 +350,7 @@ _HEX = re.compile(
 _RUNTIMES = {
     "docker": "docker",
     "moby": "docker",
+    "actions_job": "docker",
     "cri-containerd": "containerd",
     "nerdctl": "containerd",
     "default": "containerd",
@@ -288,11 +368,26 @@ _POD_SLICE = re.compile(
 )
 _MACHINE_SCOPE = re.compile(r"machine-(.+)\.scope")
 _NSPAWN = re.compile(r"systemd-nspawn@(.+)\.service")
+_VMSPAWN = re.compile(r"systemd-vmspawn@(.+)\.service")
+# What systemd-nspawn has below its scope, and libvirt below its own.
+_OF_NSPAWN = frozenset({"payload", "supervisor"})
+_OF_LIBVIRT = re.compile(r"libvirt|emulator|vcpu[0-9]+|iothread[0-9]+")
+# Programs that serve a VM from its own scope.
+_HELPERS = frozenset({"swtpm", "virtiofsd", "passt", "systemd-vmspawn"})
 # virDomainDriverGenerateMachineName of libvirt; old ones leave the domain's number out.
 _DOMAIN = re.compile(r"(qemu|ch|lxc)(?:-embed-[0-9a-f]{8})?-(?:[0-9]+(?:-(.+))?|(.+))", re.DOTALL)
 _LIBVIRT_DIRECTORY = re.compile(r"(.+)\.libvirt-(qemu|ch|lxc)")
 _PROXMOX = re.compile(r"([0-9]+)\.scope")
 _LXC = re.compile(r"lxc\.(?:payload|monitor)\.(.+)")
+_PODMAN_POD = re.compile(r"(?:[^/]*-)?libpod_pod_([0-9a-f]{64})\.slice")
+_ECS_TASK = re.compile(
+    r"(?:ecstasks-)?([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.slice)?"
+)
+_KATA = re.compile(r"(?:[^:]*:)?kata_overhead[-:](.+?)(?:\.scope)?")
+_SLURM = re.compile(r"(?:.+_)?slurmstepd\.scope")
+_SLURM_JOB = re.compile(r"job_[0-9]+")
+# Directories of runtimes that have a child for each container, called as they like.
+_NESTS = frozenset({"buildkit", "garden", "htcondor", "mesos", "nomad"})
 
 
 def unescape(name: str) -> str:
@@ -335,7 +430,11 @@ def _domain(machine: str, driver: str | None = None) -> _Tenant | None:
 def _in_libvirt(above: Sequence[str], here: Sequence[str]) -> _Tenant | None:
     """libvirt: a machine scope; without machined a directory; before 1.0.5 two levels."""
     if scope := _MACHINE_SCOPE.fullmatch(here[0]):
-        return _domain(unescape(scope[1]))
+        machine, below = unescape(scope[1]), "".join(here[1:2])
+        numbered = (match := _DOMAIN.fullmatch(machine)) is not None and match[3] is None
+        # A name alone may be anybody's, such as a container's that is called qemu-build.
+        ours = _OF_LIBVIRT.fullmatch(below) or (numbered and below not in _OF_NSPAWN)
+        return _domain(machine) if ours else None
     if directory := _LIBVIRT_DIRECTORY.fullmatch(here[0]):
         return _domain(directory[1], directory[2])
     if tuple(above) in {("libvirt", "qemu"), ("libvirt", "lxc")}:
@@ -363,7 +462,7 @@ def _in_pod(above: Sequence[str], here: Sequence[str]) -> _Tenant | None:
     container = next((m[3] for m in map(_HEX.fullmatch, here[1:3]) if m), None)
     if match := _POD_SLICE.fullmatch(here[0]):
         qos, uid, container = match[1], match[2], match[4] or container
-    elif here[0].startswith("pod") and _in_kubepods(above):
+    elif here[0].startswith("pod") and _in_kubepods(above, here[0].removeprefix("pod")):
         qos, uid = above[-1], here[0].removeprefix("pod")
     else:
         return None
@@ -373,12 +472,68 @@ def _in_pod(above: Sequence[str], here: Sequence[str]) -> _Tenant | None:
     return _Tenant(OwnerKind.POD, "kubernetes", (uid,), uid, uid, _qos(qos), container)
 
 
-def _in_kubepods(above: Sequence[str]) -> bool:
-    return above[-1:] == ["kubepods"] or (above[:1] == ["kubepods"] and above[-1] in list(Qos))
+def _in_kubepods(above: Sequence[str], uid: str) -> bool:
+    if above[-1:] == ["kubepods"] or (above[:1] == ["kubepods"] and above[-1] in list(Qos)):
+        return True
+    # The upper part is not seen: the kubelet's uid has to do.
+    below = above[:1] == [_UNSEEN] and (len(above) == 1 or above[-1] in list(Qos))
+    return below and _POD_UID.fullmatch(uid) is not None
 
 
-def _qos(name: str | None) -> Qos:
+def _qos(name: str | None) -> Qos | None:
+    """The class by the directory or slice. Where that is not seen it is not known."""
+    if name == _UNSEEN:
+        return None
     return Qos(name) if name in list(Qos) else Qos.GUARANTEED
+
+
+def _in_other_pod(above: Sequence[str], here: Sequence[str]) -> _Tenant | None:
+    """Pods of Podman, and tasks of ECS: a slice, or a directory with containers in it."""
+    container = next((m[3] for m in map(_HEX.fullmatch, here[1:2]) if m), None)
+    if match := _PODMAN_POD.fullmatch(here[0]):
+        return _Tenant(
+            OwnerKind.POD, "podman", (match[1],), match[1][:12], match[1], None, container
+        )
+    if above[-1:] == ["libpod_parent"] and re.fullmatch(r"[0-9a-f]{64}", here[0]):
+        return _Tenant(OwnerKind.POD, "podman", (here[0],), here[0][:12], here[0], None, container)
+    task = _ECS_TASK.fullmatch(here[0])
+    if task is not None and above[-1:] in (["ecs"], ["ecstasks.slice"]):
+        return _Tenant(OwnerKind.POD, "ecs", ("ecs", task[1]), task[1], task[1], None, container)
+    return None
+
+
+def _in_kata(above: Sequence[str], here: Sequence[str]) -> _Tenant | None:
+    """Kata's sandbox, whose VM is outside its pod's cgroup (sandbox_cgroup_only=false)."""
+    if above[-1:] == ["kata_overhead"] and not here[0].startswith("kubepods"):
+        ident = here[0]
+    elif match := _KATA.fullmatch(here[0]):
+        ident = match[1]
+    elif here[0].startswith("kata_") and set(above[-1:]) <= _RUNTIME_DIRECTORIES:
+        ident = here[0].removeprefix("kata_")
+    else:
+        return None
+    if ident == "overhead":
+        return None
+    name = ident[:12] if re.fullmatch(r"[0-9a-f]{64}", ident) else ident
+    return _Tenant(OwnerKind.VM, "kata", ("kata", ident), name)
+
+
+def _in_slurm(above: Sequence[str], here: Sequence[str]) -> _Tenant | None:
+    """A job of Slurm: below slurmstepd.scope (v2), or /slurm/uid_N (v1)."""
+    if not _SLURM_JOB.fullmatch(here[0]) or not above:
+        return None
+    v1 = len(above) == 2 and above[0] == "slurm" and above[1].startswith("uid_")
+    if not v1 and not _SLURM.fullmatch(above[-1]):
+        return None
+    return _Tenant(OwnerKind.CONTAINER, "slurm", ("slurm", here[0]), here[0])
+
+
+def _in_nest(above: Sequence[str], here: Sequence[str]) -> _Tenant | None:
+    """Runtimes that have a directory of their own, and in it one for each container."""
+    if not above or above[-1] not in _NESTS:
+        return None
+    name = here[0]
+    return _Tenant(OwnerKind.CONTAINER, above[-1], (above[-1], name), name, container=name)
 
 
 def _in_lxc(above: Sequence[str], here: Sequence[str]) -> _Tenant | None:
@@ -407,12 +562,17 @@ def _in_container(above: Sequence[str], here: Sequence[str]) -> _Tenant | None:
 
 
 def _in_machine(_above: Sequence[str], here: Sequence[str]) -> _Tenant | None:
-    """systemd-nspawn and whatever else registers with machined."""
-    match = _MACHINE_SCOPE.fullmatch(here[0]) or _NSPAWN.fullmatch(here[0])
+    """systemd-nspawn, systemd-vmspawn and whatever else registers with machined."""
+    if match := _VMSPAWN.fullmatch(here[0]):
+        name = unescape(match[1])
+        return _Tenant(OwnerKind.VM, "machined", ("machine", name), name)
+    scope = _MACHINE_SCOPE.fullmatch(here[0])
+    match = scope or _NSPAWN.fullmatch(here[0])
     if match is None:
         return None
-    name = unescape(match[1])
-    return _Tenant(OwnerKind.CONTAINER, "machined", ("machine", name), name, container=name)
+    name, bare = unescape(match[1]), scope is not None and len(here) == 1
+    kind = OwnerKind.CONTAINER
+    return _Tenant(kind, "machined", ("machine", name), name, container=name, bare=bare)
 
 
 # Tried in this order at each level of a path. `above`: the two levels before `here`.
@@ -421,6 +581,10 @@ _TENANTS: tuple[Callable[[Sequence[str], Sequence[str]], _Tenant | None], ...] =
     _in_proxmox,
     _in_jailer,  # before _in_container: an id may look like a container's
     _in_pod,
+    _in_other_pod,
+    _in_kata,
+    _in_slurm,
+    _in_nest,
     _in_lxc,  # before _in_container: so may a name
     _in_container,
     _in_machine,
@@ -446,10 +610,14 @@ _RUNTIME_UNITS = frozenset(
         "rke2-server",
     )
 )
+# In a path of which the upper part is not seen.
+_UNSEEN = ".."
 # So are those of these directories. An administrator may have given away any other.
 _RUNTIME_DIRECTORIES = frozenset(
     {"libvirt", "qemu", "machine", "kubepods", "burstable", "besteffort", "docker", "moby"}
     | {"default", "k8s.io", "libpod_parent", "lxc", "lxc.payload", "lxc.monitor"}
+    | {"kata_overhead", "ecs", "slurm", "actions_job", _UNSEEN}
+    | _NESTS
 )
 
 
@@ -474,7 +642,7 @@ class _Place:
             return
         match = _UNIT.fullmatch(segment)
         if match is None:
-            self._enter_directory(segment)
+            self._enter_directory(above, segment)
             return
         # systemd puts `_` before a name that the kernel might use (`_cpu.service`).
         name = match[1]
@@ -488,8 +656,9 @@ class _Place:
             self.session = (login and not self.users) or (self.users and name == "init.scope")
             self.users |= self.session
 
-    def _enter_directory(self, segment: str) -> None:
-        known = segment in _RUNTIME_DIRECTORIES or _FIRECRACKER.fullmatch(segment)
+    def _enter_directory(self, above: Sequence[str], segment: str) -> None:
+        of_slurm = list(above) == ["slurm"] and segment.startswith("uid_")
+        known = of_slurm or segment in _RUNTIME_DIRECTORIES or _FIRECRACKER.fullmatch(segment)
         if not known and not self.users and self.directory is None:
             self.directory = segment
 
@@ -509,21 +678,33 @@ class _Place:
     @property
     def namer(self) -> tuple[str, ...]:
         """Who could have made up the tenant."""
-        trusted = not self.outer and self.unit in _RUNTIME_UNITS
+        runtime = self.unit in _RUNTIME_UNITS or _SLURM.fullmatch(self.unit or "")
+        trusted = not self.outer and runtime
         if self.unit is None or self.session or trusted:
             return self.outer
         return (*self.outer, self.unit)
 
     @property
-    def detail(self) -> int:
+    def detail(self) -> tuple[int, bool]:
         """How much is known; the most telling hierarchy of several is used."""
         if self.tenant is not None:
-            return 4 if not self.namer else 3
-        return 2 if self.unit or self.users else int(self.slice is not None)
+            return (4 if not self.namer else 3), not self.tenant.bare
+        return (2 if self.unit or self.users else int(self.slice is not None)), True
 
 
-def _walk(path: str) -> _Place:
-    segments = [s for s in path.split("/") if s not in ("", "..")][:_MAX_DEPTH]
+def _from_root(path: str, top: str | None) -> list[str]:
+    """The levels of a path that is seen from the name space whose root is `top`."""
+    seen = [s for s in path.split("/") if s]
+    below = list(dropwhile(lambda s: s == "..", seen))
+    up = len(seen) - len(below)
+    above = [s for s in (top or "").split("/") if s]
+    if up <= len(above):
+        return above[: len(above) - up] + below
+    return [_UNSEEN, *below]
+
+
+def _walk(path: str, top: str | None) -> _Place:
+    segments = _from_root(path, top)[:_MAX_DEPTH]
     place = _Place()
     for at, segment in enumerate(segments):
         above, here = segments[max(at - 2, 0) : at], segments[at:]
@@ -551,9 +732,10 @@ def _paths(cgroup: str) -> list[str]:
     return list(dict.fromkeys(path for _, path in sorted(found, key=lambda each: each[0])))
 
 
-def _place_of(cgroup: str) -> _Place:
+def _place_of(cgroup: str, top: str | None) -> _Place:
+    places = [_walk(path, top) for path in _paths(cgroup)]
     # max() takes the first of equals.
-    return max(map(_walk, _paths(cgroup)), key=lambda place: place.detail, default=_Place())
+    return max(places, key=lambda place: place.detail, default=_Place())
 
 
 # -- Owners ----------------------------------------------------------------------------------
@@ -570,14 +752,23 @@ def owner_of(
     comm: str,
     uid: int,
     users: Mapping[int, str] | None = None,
+    *,
+    exe: str = "",
+    top: str | None = None,
 ) -> Owner:
     """The owner of the process with these /proc/PID/cmdline, /proc/PID/cgroup, comm and uid.
 
     `users` has names of users by uid: a process of root in a user's session is that user's.
+    `exe`: the program's path, empty if not known. `top`: the path of the root of our own cgroup
+    name space (v2), None if it is the host's or not known.
     """
-    place, claim = _place_of(_text(cgroup)), _claim_of(cmdline)
+    place, claim = _place_of(_text(cgroup), top), _claim_of(cmdline, exe, comm)
     if place.tenant is not None:
-        return _tenant_owner(place, place.tenant, claim)
+        owner = _tenant_owner(place, place.tenant, claim)
+        if place.tenant.bare and (claim is not None or {_base(exe), comm} & _HELPERS):
+            uuid = claim.uuid if claim else None
+            owner = replace(owner, kind=OwnerKind.VM, container=None, uuid=uuid, claimed=True)
+        return owner
     kind, name, parts = _plain(place, comm, uid, users or {})
     if claim is not None:
         proven = (str(uid),) if kind is OwnerKind.COMMAND else parts

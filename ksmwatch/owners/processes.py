@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ksmwatch.counting.backend import Budget
-from ksmwatch.kernel import procfs
+from ksmwatch.kernel import cgroup_top, procfs
 from ksmwatch.owners.judgement import Owner, owner_of
 from ksmwatch.owners.process_connector import Connector
 
@@ -79,6 +79,8 @@ class ProcessTable:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._proc = proc
+        # A daemon is not moved while it runs.
+        self._top = cgroup_top.read_top(proc)
         self._clock = clock
         # Of this host, not of a directory service: to ask that can take for ever. Others go by
         # their number.
@@ -165,5 +167,7 @@ class ProcessTable:
             uid = procfs.read_uid(directory)
         except (OSError, IndexError, ValueError):
             return None
-        owner = _the(owner_of(cmdline, cgroup, comm, uid, self._users))
+        exe = procfs.read_exe(directory)
+        owner = owner_of(cmdline, cgroup, comm, uid, self._users, exe=exe, top=self._top)
+        owner = _the(owner)
         return Identity(ppid, ticks, comm, full_name(pid, comm), cgroup, owner)

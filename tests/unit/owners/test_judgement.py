@@ -54,8 +54,13 @@ def cmdline(*argv: str) -> bytes:
 
 
 def of_sample(layout: str, sample: dict[str, Any]) -> Owner:
-    text = cmdline(*sample["argv"])
-    return owner_of(text, sample[layout], sample["comm"], sample["uid"], USERS)
+    return judged(layout, sample, sample[layout])
+
+
+def judged(layout: str, sample: dict[str, Any], cgroup: str | bytes) -> Owner:
+    text, comm, uid = cmdline(*sample["argv"]), sample["comm"], sample["uid"]
+    exe, top = sample.get("exe", ""), sample.get("top")
+    return owner_of(text, cgroup, comm, uid, USERS, exe=exe, top=top)
 
 
 def name_of(value: object) -> str | None:
@@ -93,10 +98,7 @@ def test_owners_differ_unless_they_are_the_same() -> None:
 
 def test_bytes_and_text_are_the_same() -> None:
     for layout, sample in samples():
-        text = sample[layout]
-        argv = cmdline(*sample["argv"])
-        as_bytes = owner_of(argv, text.encode(), sample["comm"], sample["uid"], USERS)
-        assert as_bytes == of_sample(layout, sample)
+        assert judged(layout, sample, sample[layout].encode()) == of_sample(layout, sample)
 
 
 # -- Who may be believed ---------------------------------------------------------------------
@@ -132,7 +134,8 @@ def test_nobody_breaks_out_of_a_prison(prison: str) -> None:
     warden = owner_of(b"", f"0::{prison}", "", 1000).id.split("/")[0]
     for layout, sample in samples():
         argv, comm, uid = cmdline(*sample["argv"]), sample["comm"], sample["uid"]
-        forged = owner_of(argv, below(prison, sample[layout]), comm, uid, USERS)
+        forged_path, exe = below(prison, sample[layout]), sample.get("exe", "")
+        forged = owner_of(argv, forged_path, comm, uid, USERS, exe=exe)
         # A uid is the kernel's word, and of one user everything is.
         assert forged.id.split("/")[0] in {warden, str(uid), Path(prison).name}
 

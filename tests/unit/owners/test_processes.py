@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from ksmwatch.kernel import procfs
 from ksmwatch.owners.judgement import OwnerKind
 from ksmwatch.owners.process_connector import Connector
 from ksmwatch.owners.processes import CGROUP_SECONDS, Identity, ProcessTable, full_name
-from tests.fakes import Clock
+from tests.fakes import Clock, Proc
 
 
 class FakeConnector:
@@ -275,3 +276,25 @@ def test_children_of_who_ended_are_read_anew(proc: Path) -> None:
     # The child first, then its parent, then somebody whose parent is not known.
     table.hear(6, 5, 1)
     assert parent_of_6() == 1
+
+
+def test_a_guest_is_told_by_its_program_and_from_a_name_space(tmp_path: Path) -> None:
+    proc = Proc(tmp_path / "proc")
+    pod = "c0ffee12-3456-4789-8abc-def012345678"
+    mount = tmp_path / "proc/1/root/sys/fs/cgroup/kubepods/burstable/podX/own"
+    mount.mkdir(parents=True)
+    (mount / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    for name, path in (("1", "/../../../../init.scope"), ("self", "/")):
+        proc.path.joinpath(name).mkdir(exist_ok=True)
+        proc.path.joinpath(name, "cgroup").write_text(f"0::{path}\n")
+    guest = proc.process(7, comm="microvm", cgroup="/../../../besteffort/podX/vm")
+    (guest / "cgroup").write_text(f"0::/../../pod{pod}/{'ab' * 32}\n")
+    unit = proc.process(8, comm="microvm", cgroup="/../../../../system.slice/a.service")
+    (unit / "cmdline").write_bytes(b"microvm@web\0-name\0web\0")
+    (unit / "exe").symlink_to("/nix/store/1-qemu/bin/qemu-system-x86_64")
+    table = ProcessTable(proc.path, tmp_path / "passwd")
+    seen = [table.identify(pid) for pid in (7, 8)]
+    assert [i and (i.owner.kind, i.owner.id, i.owner.qos) for i in seen] == [
+        ("pod", pod, "burstable"),
+        ("vm", "a.service/qemu/web", None),
+    ]
