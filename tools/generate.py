@@ -12,7 +12,7 @@ from ksmwatch.export.front import web
 from ksmwatch.kernel.events import EVENTS
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import Wish, choose
-from tools import completion, manual, metrics_page
+from tools import advice_page, completion, manual, metrics_page
 
 _ROOT = Path(__file__).resolve().parents[1]
 DOCS = _ROOT / "docs"
@@ -108,6 +108,7 @@ def generate() -> dict[str, str]:
     return {
         "metrics.md": metrics_page.document((*fronts.SPECS, *web.SPECS)),
         "kernels.md": kernels(),
+        "advice.md": advice_page.document(),
         "completion/ksmwatch.bash": completion.bash(commands),
         "completion/_ksmwatch": completion.zsh(commands),
         "completion/ksmwatch.fish": completion.fish(commands),

@@ -1,19 +1,22 @@
 """Why nothing, or little, merges: judgement on what was read of a host or a process. Pure.
 
 Each cause has its evidence and the next step. They come in the order in which they have to be
-mended: as long as ksmd is stopped nothing else matters.
+mended: as long as ksmd is stopped nothing else matters. What to do is in `advice`.
+
+Nothing is concluded from a counter that ksmd has to move while ksmd has not moved it: whether
+memory was offered is read of the processes. KSM's zero pages are merged pages that no other counter
+has.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ksmwatch.units import PAGE_SIZE
+from ksmwatch.diagnose.advice import Advice
+from ksmwatch.diagnose.evidence import PAGE_KB, Host, Memory, Process
 
-PAGE_KB = PAGE_SIZE // 1024
 # A scan that takes longer than this finds little that lives for minutes only.
 SLOW_SCAN_SECONDS = 900.0
 # ksmd merges a page at its second visit at the earliest: it must not have changed since the first.
@@ -23,14 +26,6 @@ _LITTLE = 0.5
 # A kind of memory that KSM cannot take matters from this share of all that a process has.
 _MATTERS = 0.1
 
-# Of VmFlags: what vma_ksm_compatible() (mm/ksm.c; before 6.10 in ksm_madvise()) excludes.
-SHARED_FLAGS = frozenset({"sh", "ms"})
-HUGE_FLAGS = frozenset({"ht"})
-SPECIAL_FLAGS = frozenset({"pf", "io", "de", "mm"})
-MERGEABLE_FLAG = "mg"
-# mlock(): no obstacle, such pages are merged.
-LOCKED_FLAG = "lo"
-
 
 class Code(StrEnum):
     """The kinds of causes."""
@@ -38,15 +33,21 @@ class Code(StrEnum):
     STOPPED = "stopped"
     UNMERGED = "unmerged"
     NOBODY = "nobody"
+    UNSEEN = "unseen"
     NOT_ASKED = "not_asked"
     SHARED = "shared"
     HUGETLB = "hugetlb"
     SPECIAL = "special"
     PINNED = "pinned"
+    PAGE_CACHE = "page_cache"
+    SWAPPED = "swapped"
     YOUNG = "young"
     SLOW = "slow"
     NOT_SCANNED = "not_scanned"
     CHANGING = "changing"
+    ACROSS_NODES = "across_nodes"
+    PAGE_SHARING = "page_sharing"
+    SKIPPING = "skipping"
     UNIQUE = "unique"
     UNEQUAL = "unequal"
     MERGED = "merged"
@@ -62,126 +63,80 @@ class Cause:
     advice: str
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Pages in mergeable areas that were read twice: how many, how many had `changed` between."""
-
-    pages: int
-    changed: int
-    seconds: float
-
-    def changing(self, seconds: float) -> float:
-        """The part that changes within so many seconds, if all go on as they did."""
-        same = 1 - self.changed / self.pages
-        return 1 - math.pow(same, max(1.0, seconds / self.seconds))
-
-
-@dataclass(frozen=True)
-class Host:
-    """What was read of the host.
-
-    `ksm`: files of /sys/kernel/mm/ksm. `mergeable`: processes that have given KSM memory, None
-    where that could not be read of all. `sample`: of the process or processes that are
-    judged, None if there is none.
-    """
-
-    ksm: Mapping[str, int]
-    mergeable: int | None
-    sample: Sample | None = None
-
-    @property
-    def known_pages(self) -> int:
-        """Pages that ksmd has an rmap_item of."""
-        names = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
-        return sum(self.ksm.get(name, 0) for name in names)
-
-    @property
-    def merged_pages(self) -> int:
-        """By the kernel's own numbers."""
-        return self.ksm.get("pages_shared", 0) + self.ksm.get("pages_sharing", 0)
-
-    @property
-    def scan_seconds(self) -> float | None:
-        """A full scan takes so long at least: what ksmd sleeps in it."""
-        scan, sleep = self.ksm.get("pages_to_scan", 0), self.ksm.get("sleep_millisecs")
-        if not scan or sleep is None:
-            return None
-        return self.known_pages / scan * sleep / 1000
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Resident memory of a process in kB, by what KSM can do with it.
-
-    `offered`: anonymous, in mergeable areas; of which `merged`. `unasked`: anonymous, nobody
-    offered it. `pinned`: held by a device or by RDMA, in whichever area.
-    """
-
-    offered: int = 0
-    merged: int = 0
-    unasked: int = 0
-    shared: int = 0
-    hugetlb: int = 0
-    special: int = 0
-    pinned: int = 0
-
-    @property
-    def resident(self) -> int:
-        """All of it; what is pinned is in one of the others."""
-        return self.offered + self.unasked + self.shared + self.hugetlb + self.special
-
-
-@dataclass(frozen=True)
-class Process:
-    """What was read of a process. `rmap_items`: pages that ksmd has looked at, None: not known."""
-
-    pid: int
-    name: str
-    memory: Memory
-    rmap_items: int | None
-
-
 def _mib(kilobytes: float) -> str:
     return f"{kilobytes / 1024:.1f} MiB"
 
 
-def _of_ksmd(host: Host) -> Iterator[Cause]:
+def _of_ksmd(host: Host, asked: Memory | None, processes: int | None = None) -> Iterator[Cause]:
+    """Of ksmd, which does not run. `asked`: what waits for it, if that is known."""
     run = host.ksm.get("run")
-    start = "echo 1 > /sys/kernel/mm/ksm/run"
-    if run == 0:
-        yield Cause(
-            Code.STOPPED,
-            "ksmd is stopped; what is merged stays so.",
-            {"run": 0},
-            f"Start it: {start}",
-        )
-    elif run == 2:
-        yield Cause(
-            Code.UNMERGED,
-            "KSM was told to unmerge everything, and ksmd is stopped.",
-            {"run": 2},
-            f"Start it: {start}",
-        )
+    if run not in (0, 2):
+        return
+    evidence: dict[str, int | float] = {"run": run}
+    waiting = ""
+    if asked is not None and asked.asked:
+        whose = "" if processes is None else f" by {processes} process{'es' * (processes != 1)}"
+        waiting = f" {_mib(asked.asked)} are offered{whose}."
+        evidence |= {"offered_kb": asked.asked}
+        evidence |= {} if processes is None else {"processes": processes}
+    what = (
+        "ksmd is stopped; what is merged stays so."
+        if run == 0
+        else "KSM was told to unmerge everything, and ksmd is stopped."
+    )
+    code = Code.STOPPED if run == 0 else Code.UNMERGED
+    yield Cause(code, what + waiting, evidence, host.advise(Advice.START))
 
 
 def _of_scanning(host: Host) -> Iterator[Cause]:
     ksm = host.ksm
+    if not host.running:
+        return
     pace = {key: ksm[key] for key in ("pages_to_scan", "sleep_millisecs") if key in ksm}
-    faster = "Let it scan faster: raise pages_to_scan, or use the advisor (since 6.8)."
-    if ksm.get("run") == 1 and ksm.get("full_scans", _VISITS) < _VISITS:
+    if ksm.get("full_scans", _VISITS) < _VISITS:
         yield Cause(
             Code.YOUNG,
             "ksmd has not been through all memory twice yet; it merges at the second visit.",
             {"full_scans": ksm.get("full_scans", 0), **pace},
-            "Wait. " + faster,
+            host.advise(Advice.WAIT, Advice.SCAN_FASTER),
         )
     seconds = host.scan_seconds
     if seconds is not None and seconds > SLOW_SCAN_SECONDS:
         yield Cause(
             Code.SLOW,
             f"The scan is slow for this much memory: {seconds / 60:.0f} minutes for all of it.",
-            {"pages": host.known_pages, "scan_seconds": round(seconds, 1), **pace},
-            faster,
+            {"pages": host.scanned_pages, "scan_seconds": round(seconds, 1), **pace},
+            host.advise(Advice.SCAN_FASTER),
+        )
+
+
+def _of_switches(host: Host) -> Iterator[Cause]:
+    """Switches by which ksmd leaves pages apart although they are equal."""
+    ksm = host.ksm
+    if ksm.get("merge_across_nodes") == 0 and host.nodes > 1:
+        yield Cause(
+            Code.ACROSS_NODES,
+            f"Pages on different NUMA nodes are not merged (merge_across_nodes is 0, {host.nodes} "
+            "nodes): equal pages may lie on two.",
+            {"merge_across_nodes": 0, "nodes": host.nodes},
+            host.advise(Advice.ACROSS_NODES),
+        )
+    copies = ksm.get("stable_node_dups", 0) - ksm.get("stable_node_chains", 0)
+    if copies > max(1, host.merged_pages) * _MATTERS:
+        yield Cause(
+            Code.PAGE_SHARING,
+            f"Each merged page takes {ksm.get('max_page_sharing')} mappings (max_page_sharing), so "
+            f"that ksmd keeps {copies} more copies.",
+            {"stable_node_dups": ksm["stable_node_dups"], "copies": copies},
+            host.advise(Advice.SHARE_MORE),
+        )
+    if ksm.get("smart_scan") == 1 and ksm.get("pages_skipped", 0) > 0 and host.running:
+        yield Cause(
+            Code.SKIPPING,
+            "ksmd leaves pages out of some scans that did not merge before (smart_scan): what has "
+            "become equal since merges late.",
+            {"smart_scan": 1, "pages_skipped": ksm["pages_skipped"]},
+            host.advise(Advice.SKIPPING),
         )
 
 
@@ -197,12 +152,13 @@ def _of_contents(host: Host, known: int, merged: int) -> Iterator[Cause]:
     evidence: dict[str, int | float] = {k: host.ksm[k] for k in kinds if k in host.ksm}
     sample = host.sample
     if sample is None or not sample.pages:
+        yield from _of_switches(host)
         yield Cause(
             Code.UNEQUAL,
             "Most pages that ksmd has looked at are equal to no other, or change between two "
             "visits; the kernel does not tell which.",
             evidence,
-            "As root this command reads some pages twice to tell.",
+            host.advise(Advice.READ_TWICE),
         )
         return
     evidence |= {"sampled_pages": sample.pages, "changed": sample.changed}
@@ -212,40 +168,71 @@ def _of_contents(host: Host, known: int, merged: int) -> Iterator[Cause]:
             Code.CHANGING,
             "Most pages change too fast: ksmd merges what is the same at two visits.",
             evidence,
-            "Let it scan faster (pages_to_scan), or take memory out that changes all the time.",
+            host.advise(Advice.SCAN_FASTER, Advice.CHANGES),
         )
         return
+    switches = list(_of_switches(host))
+    yield from switches
     yield Cause(
         Code.UNIQUE,
         "Most pages stay as they are, but ksmd finds no equal ones to merge them with.",
         evidence,
-        "Nothing to be gained, unless others with equal memory offer theirs too.",
+        host.advise(Advice.LIMITED if switches else Advice.UNIQUE),
     )
+
+
+def _of_offers(host: Host) -> Iterator[Cause]:
+    """Nobody has offered memory, or nobody is known to have."""
+    offers = host.offers
+    if host.known_pages or host.mergeable or (offers is not None and offers.processes):
+        return
+    complete = offers.complete if offers is not None else host.mergeable is not None
+    evidence: dict[str, int | float] = {"processes": 0, "pages": 0}
+    if complete:
+        yield Cause(
+            Code.NOBODY,
+            "No process has offered memory to KSM.",
+            evidence,
+            host.advise(Advice.OFFER),
+        )
+    else:
+        yield Cause(
+            Code.UNSEEN,
+            "No process is known to have offered memory to KSM, but not all could be read.",
+            evidence,
+            host.advise(Advice.AS_ROOT),
+        )
 
 
 def of_host(host: Host) -> list[Cause]:
     """Why little merges on the host; the last one is MERGED if that is not so."""
-    causes = list(_of_ksmd(host))
-    if host.mergeable == 0 or (host.mergeable is None and not host.known_pages):
-        causes.append(
-            Cause(
-                Code.NOBODY,
-                "No process has offered memory to KSM.",
-                {"rmap_items": host.known_pages},
-                "A program offers it by madvise(MADV_MERGEABLE) (QEMU: mem-merge=on), a service as "
-                "a whole by PR_SET_MEMORY_MERGE (systemd: MemoryKSM=yes; since 6.4).",
-            )
-        )
+    offers = host.offers
+    asked, processes = (offers.memory, offers.processes) if offers else (None, None)
+    causes = list(_of_ksmd(host, asked, processes))
+    causes += _of_offers(host)
+    if causes:
         return causes
+    if asked is not None:
+        causes += _of_excluded(asked, host)
     causes += _of_scanning(host)
     causes += _of_contents(host, host.known_pages, host.merged_pages)
-    if not causes:
+    if not causes and host.known_pages:
         causes.append(
             Cause(
                 Code.MERGED,
                 "KSM merges: most of the pages that ksmd knows are merged.",
-                {"pages": host.known_pages, "merged": host.merged_pages},
-                "Nothing to do.",
+                {"pages": host.known_pages, "merged": host.merged_pages}
+                | ({"zero_pages": host.zero_pages} if host.zero_pages else {}),
+                host.advise(Advice.NOTHING),
+            )
+        )
+    elif not causes:
+        causes.append(
+            Cause(
+                Code.NOT_SCANNED,
+                "Memory is offered, and ksmd knows no page of it.",
+                {"processes": processes or host.mergeable or 0, "pages": 0},
+                host.advise(Advice.WAIT, Advice.SCAN_FASTER),
             )
         )
     return causes
@@ -257,72 +244,109 @@ _EXCLUDED = (
         "shared",
         Code.SHARED,
         "shared mappings (MAP_SHARED, shared memory, files), which KSM never takes",
-        "Use private anonymous memory: for QEMU a memory backend with share=off.",
+        Advice.PRIVATE,
     ),
     (
         "hugetlb",
         Code.HUGETLB,
         "hugetlbfs pages, which KSM never takes",
-        "Use transparent huge pages or ordinary ones: ksmd splits a transparent huge page.",
+        Advice.ORDINARY_PAGES,
     ),
     (
         "special",
         Code.SPECIAL,
         "areas of devices and the like (VM_PFNMAP, VM_IO, VM_MIXEDMAP, VM_DONTEXPAND)",
-        "Nothing: such memory cannot be merged.",
+        Advice.NOTHING_SPECIAL,
     ),
     (
         "pinned",
         Code.PINNED,
         "memory that is pinned (VFIO, RDMA, io_uring): nobody may move it, so ksmd cannot merge it",
-        "Pass no device through to a guest whose memory is to be merged.",
+        Advice.NO_DEVICE,
+    ),
+)
+# The same of what was offered.
+_WAITING = (
+    (
+        "cached",
+        Code.PAGE_CACHE,
+        "page cache of private mappings of files, which KSM takes only after a write to the page",
+        Advice.WRITE_FIRST,
+    ),
+    (
+        "swapped",
+        Code.SWAPPED,
+        "in swap, where ksmd does not look",
+        Advice.SWAP_IN,
     ),
 )
 
 
-def _of_areas(process: Process) -> Iterator[Cause]:
+def _of_excluded(memory: Memory, host: Host) -> Iterator[Cause]:
+    """What was offered and is not there for ksmd to take."""
+    for member, code, what, advice in _WAITING:
+        kilobytes = getattr(memory, member)
+        if kilobytes > memory.asked * _MATTERS:
+            yield Cause(
+                code,
+                f"{_mib(kilobytes)} of {_mib(memory.asked)} that are offered are {what}.",
+                {f"{member}_kb": kilobytes, "offered_kb": memory.asked},
+                host.advise(advice),
+            )
+
+
+def _of_areas(process: Process, host: Host) -> Iterator[Cause]:
     memory = process.memory
-    if memory.unasked > max(memory.offered, memory.resident * _MATTERS):
+    if memory.unasked > max(memory.asked, memory.total * _MATTERS):
         yield Cause(
             Code.NOT_ASKED,
             f"{_mib(memory.unasked)} of its memory were never offered to KSM"
-            + (f"; {_mib(memory.offered)} were." if memory.offered else "."),
-            {"offered_kb": memory.offered, "not_offered_kb": memory.unasked},
-            "The program has to call madvise(MADV_MERGEABLE) (QEMU: mem-merge=on), or its service "
-            "gets MemoryKSM=yes (since 6.4). An area that was taken back stays so.",
+            + (f"; {_mib(memory.asked)} were." if memory.asked else "."),
+            {"offered_kb": memory.asked, "not_offered_kb": memory.unasked},
+            host.advise(Advice.OFFER_ITS_OWN),
         )
     for member, code, what, advice in _EXCLUDED:
         kilobytes = getattr(memory, member)
-        if kilobytes > max(memory.merged, memory.resident * _MATTERS):
-            yield Cause(code, f"{_mib(kilobytes)} are {what}.", {f"{member}_kb": kilobytes}, advice)
+        if kilobytes > max(memory.saving, memory.total * _MATTERS):
+            evidence = {f"{member}_kb": kilobytes}
+            yield Cause(code, f"{_mib(kilobytes)} are {what}.", evidence, host.advise(advice))
+    yield from _of_excluded(memory, host)
 
 
 def of_process(process: Process, host: Host) -> list[Cause]:
     """Why little of a process merges; the last one is MERGED if that is not so."""
     memory = process.memory
-    causes = [*_of_ksmd(host), *_of_areas(process)]
-    if not memory.offered:
+    causes = [*_of_ksmd(host, memory), *_of_areas(process, host)]
+    present = memory.offered + memory.zero
+    if not memory.asked:
         return causes
-    pages, merged = memory.offered // PAGE_KB, memory.merged // PAGE_KB
-    scanned = process.rmap_items
-    if merged >= pages * _LITTLE:
+    if memory.saving >= memory.asked * _LITTLE:
         causes.append(
             Cause(
                 Code.MERGED,
-                f"Of {_mib(memory.offered)} that it offers {_mib(memory.merged)} are merged.",
-                {"offered_kb": memory.offered, "merged_kb": memory.merged},
-                "Nothing to do.",
+                f"Of {_mib(memory.asked)} that it offers {_mib(memory.saving)} are merged.",
+                {"offered_kb": memory.asked, "merged_kb": memory.saving}
+                | ({"zero_kb": memory.zero} if memory.zero else {}),
+                host.advise(Advice.NOTHING),
             )
         )
         return causes
-    if scanned is not None and scanned < pages * _LITTLE:
-        causes.append(
-            Cause(
-                Code.NOT_SCANNED,
-                f"ksmd has looked at {scanned} of the {pages} pages that it offers.",
-                {"ksm_rmap_items": scanned, "pages": pages},
-                "Wait, or let ksmd scan faster: raise pages_to_scan.",
-            )
+    # Of what is not there for ksmd nothing more is to be said, nor while it does not run.
+    if not host.running or present <= memory.asked * _MATTERS:
+        return causes
+    return causes + _of_present(process, host, present)
+
+
+def _of_present(process: Process, host: Host, present: int) -> list[Cause]:
+    """Why memory that is there for ksmd to take is not merged."""
+    memory, scanned = process.memory, process.rmap_items
+    pages, merged = present // PAGE_KB, memory.saving // PAGE_KB
+    if scanned is not None and scanned + memory.zero // PAGE_KB < pages * _LITTLE:
+        looked = Cause(
+            Code.NOT_SCANNED,
+            f"ksmd has looked at {scanned} of the {pages} pages that it offers.",
+            {"ksm_rmap_items": scanned, "pages": pages},
+            host.advise(Advice.WAIT, Advice.SCAN_FASTER),
         )
-        return [*causes, *_of_scanning(host)]
-    return [*causes, *_of_scanning(host), *_of_contents(host, pages, merged)]
+        return [looked, *_of_scanning(host)]
+    return [*_of_scanning(host), *_of_contents(host, pages, merged)]

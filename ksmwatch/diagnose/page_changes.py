@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ksmwatch.diagnose.causes import Sample
+from ksmwatch.diagnose.evidence import Sample
 from ksmwatch.digests import blake2b
 from ksmwatch.units import PAGE_SIZE
 

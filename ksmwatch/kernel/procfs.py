@@ -103,11 +103,16 @@ class KsmStat:
     merging_pages: int | None
     zero_pages: int | None
     process_profit: int | None
+    # Whether it has offered memory, some or all; None where the kernel does not tell (before 6.17).
+    offers: bool | None = None
 
     @property
     def user(self) -> bool:
-        """Whether ksmd has book-keeping about this process."""
-        return bool(self.rmap_items or self.merging_pages)
+        """Whether ksmd has book-keeping about this process.
+
+        With zero pages only it has no rmap_item any more.
+        """
+        return bool(self.rmap_items or self.merging_pages or self.zero_pages)
 
 
 def read_ksm_stat(directory: Path) -> KsmStat:
@@ -121,17 +126,15 @@ def read_ksm_stat(directory: Path) -> KsmStat:
     stat = dict(zip(words[::2], words[1::2], strict=False))
     if stat and b"ksm_merging_pages" not in stat:
         stat[b"ksm_merging_pages"] = read_file(f"{directory}/ksm_merging_pages") or b"0"
-    return KsmStat(
-        *(
-            int(stat[name]) if name in stat else None
-            for name in (
-                b"ksm_rmap_items",
-                b"ksm_merging_pages",
-                b"ksm_zero_pages",
-                b"ksm_process_profit",
-            )
-        )
-    )
+    names = (b"ksm_rmap_items", b"ksm_merging_pages", b"ksm_zero_pages", b"ksm_process_profit")
+    items, merging, zero, profit = (int(stat[n]) if n in stat else None for n in names)
+    return KsmStat(items, merging, zero, profit, _offers(stat))
+
+
+def _offers(stat: dict[bytes, bytes]) -> bool | None:
+    """ksm_merge_any and ksm_mergeable, since 6.17: yes or no."""
+    words = {stat[name] for name in (b"ksm_merge_any:", b"ksm_mergeable:") if name in stat}
+    return b"yes" in words if words else None
 
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

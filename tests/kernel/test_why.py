@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,13 +26,18 @@ def load(ksm: Ksm) -> Iterator[Workload]:
         yield load
 
 
-def why(pid: int | None = None) -> list[str]:
-    """The codes that are printed."""
+def causes(pid: int | None = None) -> list[dict[str, Any]]:
+    """What is printed."""
     words = [] if pid is None else [str(pid)]
     out = subprocess.run(
         ["ksmwatch", "why", "--json", *words], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
-    return [cause["code"] for cause in json.loads(out)["causes"]]
+    return list(json.loads(out)["causes"])
+
+
+def why(pid: int | None = None) -> list[str]:
+    """The codes; that smart_scan leaves pages out is so on every kernel that has it."""
+    return [cause["code"] for cause in causes(pid) if cause["code"] != "skipping"]
 
 
 def test_nobody_has_offered_memory_and_ksmd_is_stopped(ksm: Ksm, load: Workload) -> None:
@@ -38,6 +45,74 @@ def test_nobody_has_offered_memory_and_ksmd_is_stopped(ksm: Ksm, load: Workload)
     assert why() == ["stopped", "nobody"]
     ksm.unmerge()
     assert why() == ["unmerged", "nobody"]
+
+
+def test_memory_is_offered_and_ksmd_has_never_scanned(ksm: Ksm, load: Workload) -> None:
+    ksm.unmerge()
+    ksm.stop()
+    waiting = load.spawn("waiting")
+    waiting.map("heap", PAGES)
+    waiting.fill("heap", 0, PAGES, seed=1, modulo=1)
+    waiting.madvise("heap", 0, PAGES, "mergeable")
+    (host,), (one,) = causes(), causes(waiting.pid)
+    assert (host["code"], host["evidence"]["processes"]) == ("stopped", 1)
+    assert host["evidence"]["offered_kb"] == one["evidence"]["offered_kb"] == 4 * PAGES
+    assert (one["code"], "pages_to_scan" in one["next"]) == ("stopped", False)
+
+
+READER = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    area = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+area.madvise(mmap.MADV_MERGEABLE)
+sum(area[at] for at in range(0, len(area), mmap.PAGESIZE))
+print("read", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_page_cache_of_a_private_mapping(ksm: Ksm, load: Workload, tmp_path: Path) -> None:
+    """Advised and only read: its heap, which nobody offered, is not what is to be mended."""
+    path = tmp_path / "snapshot"
+    path.write_bytes(b"x" * 4096 * PAGES)
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"read\n"
+        ksm.start()
+        assert why(reader.pid)[0] == "page_cache"
+        assert "not_asked" not in why(reader.pid)
+        assert "page_cache" in why()
+        reader.communicate(b"")
+
+
+ZEROES = """
+import mmap, sys
+area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.write(bytes(len(area)))
+area.madvise(mmap.MADV_MERGEABLE)
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_zero_pages_are_merged(ksm: Ksm, load: Workload) -> None:
+    """kubevirt/enhancements#381: with use_zero_pages no other counter of the kernel has them."""
+    ksm.write("use_zero_pages", 1)
+    with subprocess.Popen(
+        [sys.executable, "-c", ZEROES, str(4096 * PAGES)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as zeroes:
+        assert zeroes.stdout is not None
+        assert zeroes.stdout.readline() == b"written\n"
+        ksm.merge_all(stop=False)
+        assert (ksm.read("pages_shared"), ksm.read("ksm_zero_pages")) == (0, PAGES)
+        assert why() == ["merged"]
+        assert why(zeroes.pid) == ["not_asked", "merged"] or why(zeroes.pid) == ["merged"]
+        zeroes.communicate(b"")
+    ksm.write("use_zero_pages", 0)
 
 
 def test_a_process_that_never_asked_and_one_that_shares(ksm: Ksm, load: Workload) -> None:

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.commands import why
-from ksmwatch.commands.why import parse_memory, read_process
-from ksmwatch.diagnose import page_changes
-from ksmwatch.diagnose.causes import Cause, Code, Host, Memory, Process, Sample, of_host, of_process
+from ksmwatch.diagnose import page_changes, reading
+from ksmwatch.diagnose.advice import ADVISOR, TUNERS, Conditions
+from ksmwatch.diagnose.causes import Cause, Code, of_host, of_process
+from ksmwatch.diagnose.evidence import Host, Memory, Offers, Process, Sample
+from ksmwatch.diagnose.reading import parse_memory, read_process
 from ksmwatch.errors import Exit, NoKsmError, SourceError
 from ksmwatch.units import PAGE_SIZE
 from tests.fakes import Proc, Sys
@@ -55,11 +57,107 @@ def test_ksmd_that_does_not_run_comes_first(run: int, code: Code) -> None:
     assert "/sys/kernel/mm/ksm/run" in cause.advice
 
 
-@pytest.mark.parametrize("mergeable", [0, None])
-def test_nobody_has_offered_memory(mergeable: int | None) -> None:
-    nothing = {f"pages_{kind}": 0 for kind in ("shared", "sharing", "unshared", "volatile")}
-    assert codes(of_host(host(mergeable, **nothing))) == [Code.NOBODY]
-    assert codes(of_host(host(mergeable, run=0, **nothing))) == [Code.STOPPED, Code.NOBODY]
+NOTHING = {f"pages_{kind}": 0 for kind in ("shared", "sharing", "unshared", "volatile")}
+
+
+@pytest.mark.parametrize(("mergeable", "code"), [(0, Code.NOBODY), (None, Code.UNSEEN)])
+def test_nobody_has_offered_memory(mergeable: int | None, code: Code) -> None:
+    """Where not all could be read, nobody is known to have."""
+    assert codes(of_host(host(mergeable, **NOTHING))) == [code]
+    assert codes(of_host(host(mergeable, run=0, **NOTHING))) == [Code.STOPPED, code]
+    looked = replace(host(0, **NOTHING), offers=Offers(0, Memory(), complete=mergeable == 0))
+    assert codes(of_host(looked)) == [code]
+
+
+@pytest.mark.parametrize(("run", "code"), [(0, Code.STOPPED), (2, Code.UNMERGED)])
+def test_memory_is_offered_that_ksmd_has_never_seen(run: int, code: Code) -> None:
+    """harvester#2302, kubevirt#10477: no counter of ksmd's tells."""
+    waiting = replace(host(0, run=run, full_scans=0, **NOTHING), offers=Offers(2, Memory(16384)))
+    (cause,) = of_host(waiting)
+    assert cause.code is code
+    assert "16.0 MiB are offered by 2 processes." in cause.what
+    assert cause.evidence == {"run": run, "offered_kb": 16384, "processes": 2}
+
+
+def test_memory_is_offered_and_ksmd_has_just_begun() -> None:
+    begun = replace(host(0, full_scans=0, **NOTHING), offers=Offers(1, Memory(16384)))
+    assert codes(of_host(begun)) == [Code.YOUNG]
+    later = replace(host(0, **NOTHING), offers=Offers(1, Memory(16384)))
+    assert codes(of_host(later)) == [Code.NOT_SCANNED]
+
+
+def test_nothing_but_page_cache_is_offered() -> None:
+    cached = replace(host(0, **NOTHING), offers=Offers(1, Memory(cached=31744)))
+    (cause,) = of_host(cached)
+    assert cause.code is Code.PAGE_CACHE
+    assert cause.evidence == {"cached_kb": 31744, "offered_kb": 31744}
+
+
+def test_zero_pages_are_merged_pages() -> None:
+    """kubevirt/enhancements#381: guests full of zeroes, and use_zero_pages."""
+    (cause,) = of_host(host(0, ksm_zero_pages=1664, **NOTHING))
+    assert cause.code is Code.MERGED
+    assert cause.evidence == {"pages": 1664, "merged": 1664, "zero_pages": 1664}
+    (cause,) = of_host(host(pages_unshared=900, pages_sharing=0, ksm_zero_pages=3000))
+    assert (cause.code, cause.evidence["merged"]) == (Code.MERGED, 3100)
+    (cause,) = of_process(process(0, zero=6656), host())
+    assert cause.code is Code.MERGED
+    assert cause.evidence == {"offered_kb": 6656, "merged_kb": 6656, "zero_kb": 6656}
+    # Without an rmap_item they have been looked at.
+    assert codes(of_process(process(0, zero=6656, offered=2048), host())) == [Code.MERGED]
+
+
+@pytest.mark.parametrize(
+    ("switch", "code"),
+    [
+        ({"merge_across_nodes": 0}, Code.ACROSS_NODES),
+        ({"stable_node_dups": 500, "stable_node_chains": 10, "max_page_sharing": 2}, "sharing"),
+        ({"smart_scan": 1, "pages_skipped": 7000}, Code.SKIPPING),
+    ],
+)
+def test_switches_that_limit_merging_are_named(switch: dict[str, int], code: str) -> None:
+    sampled = replace(with_sample(Sample(100, 0, 2.0), **switch), nodes=2)
+    first, unique = of_host(sampled)
+    assert first.code == code or code in first.code
+    assert unique.code is Code.UNIQUE
+    assert "limits merging" in unique.advice
+    assert codes(of_host(replace(host(pages_unshared=5000, **switch), nodes=2)))[0] is first.code
+
+
+def test_what_a_switch_cannot_limit_is_not_named() -> None:
+    still = {"merge_across_nodes": 1, "stable_node_dups": 3, "stable_node_chains": 3}
+    (cause,) = of_host(replace(with_sample(Sample(100, 0, 2.0), **still), nodes=2))
+    assert cause.code is Code.UNIQUE
+    one_node = with_sample(Sample(100, 0, 2.0), merge_across_nodes=0, smart_scan=1)
+    assert codes(of_host(one_node)) == [Code.UNIQUE]
+
+
+def test_merging_across_nodes_is_changed_after_unmerging() -> None:
+    files = frozenset({"merge_across_nodes"})
+    limited = replace(
+        with_sample(Sample(100, 0, 2.0), merge_across_nodes=0),
+        nodes=2,
+        conditions=Conditions(files=files),
+    )
+    advice = of_host(limited)[0].advice
+    forecast, unmerge, switch, start = (
+        advice.index(step)
+        for step in ("ksmwatch forecast", "echo 2 >", "/merge_across_nodes", "echo 1 > /sys/k")
+    )
+    assert forecast < unmerge < switch
+    assert unmerge < start
+
+
+def test_who_holds_a_file_is_named() -> None:
+    files = frozenset({"advisor_mode", "advisor_target_scan_time", "advisor_max_cpu"})
+    held = Conditions(files, holders=(ADVISOR, TUNERS[0]))
+    slow = replace(host(run=1, pages_sharing=99_999_900), conditions=held)
+    (cause,) = of_host(slow)
+    assert "advisor_target_scan_time" in cause.advice
+    assert "raise pages_to_scan" not in cause.advice
+    (cause,) = of_host(replace(host(run=0), conditions=Conditions(holders=(TUNERS[0],))))
+    assert "/etc/ksmtuned.conf" in cause.advice
+    assert "echo 1" not in cause.advice
 
 
 def test_who_uses_ksm_is_not_known_but_somebody_does() -> None:
@@ -229,6 +327,38 @@ def test_it_was_looked_at_and_not_merged() -> None:
     assert codes(found) == [Code.UNEQUAL]
 
 
+def test_page_cache_of_a_private_mapping_is_no_fault_of_the_heap() -> None:
+    """cloud-hypervisor#3968, kata#4076: 31 MiB advised and only read, 3 MiB of heap."""
+    (cause,) = of_process(process(0, cached=31744, unasked=3072), host())
+    assert cause.code is Code.PAGE_CACHE
+    assert "31.0 MiB of 31.0 MiB" in cause.what
+    found = of_process(process(2, cached=31744, offered=8, unasked=3072), host())
+    assert codes(found) == [Code.PAGE_CACHE]
+
+
+def test_what_is_in_swap_cannot_merge() -> None:
+    """Of 2 GiB 128 MiB are there, nearly all merged."""
+    mib = 1024
+    (cause,) = of_process(process(offered=128 * mib, merged=117 * mib, swapped=1920 * mib), host())
+    assert cause.code is Code.SWAPPED
+    assert cause.evidence == {"swapped_kb": 1920 * mib, "offered_kb": 2048 * mib}
+    assert "Nothing to do" not in cause.advice
+    half = process(offered=1024 * mib, merged=1000 * mib, swapped=300 * mib, unasked=7)
+    assert codes(of_process(half, host())) == [Code.SWAPPED, Code.MERGED]
+
+
+def test_memory_of_its_own_that_is_in_swap_was_not_offered_either() -> None:
+    smaps = "1000-9000 rw-p 00000000 00:00 0\nAnonymous: 4 kB\nSwap: 12 kB\nVmFlags: rd wr\n"
+    assert parse_memory(smaps, "") == Memory(unasked=16)
+
+
+def test_a_stopped_ksmd_is_not_too_slow() -> None:
+    (cause,) = of_process(process(0, offered=16384), host(run=0, full_scans=0, **NOTHING))
+    assert cause.code is Code.STOPPED
+    assert "16.0 MiB are offered." in cause.what
+    assert "pages_to_scan" not in cause.advice
+
+
 def test_ksmd_that_is_stopped_is_said_of_a_process_too() -> None:
     found = of_process(process(unasked=5000), host(run=0))
     assert codes(found) == [Code.STOPPED, Code.NOT_ASKED]
@@ -241,6 +371,8 @@ SMAPS = """\
 Rss:                  40 kB
 Anonymous:            32 kB
 KSM:                  12 kB
+AnonHugePages:         0 kB
+Swap:                 21 kB
 VmFlags: rd wr mr mw me ac mg
 9000-a000 rw-p 00000000 00:00 0          [heap]
 Rss:                   7 kB
@@ -263,7 +395,15 @@ VmFlags: rd wr mr mw me de ht
 
 def test_memory_is_sorted_by_what_ksm_can_do_with_it() -> None:
     assert parse_memory(SMAPS, "VmPin:\t      23 kB\n") == Memory(
-        offered=32, merged=12, unasked=5, shared=11, hugetlb=36, special=13, pinned=23
+        offered=32,
+        merged=12,
+        cached=8,
+        swapped=21,
+        unasked=5,
+        shared=11,
+        hugetlb=36,
+        special=13,
+        pinned=23,
     )
     assert parse_memory("", "") == Memory()
 
@@ -271,13 +411,15 @@ def test_memory_is_sorted_by_what_ksm_can_do_with_it() -> None:
 def test_what_vfio_pins_is_locked_without_an_area_that_is() -> None:
     locked = "1000-9000 rw-p 00000000 00:00 0\nSize: 32 kB\nVmFlags: rd wr lo mg\n"
     assert parse_memory(locked, "VmLck:\t      32 kB\n").pinned == 0
+    on_fault = locked.replace(" lo ", " lo lf ")
+    assert parse_memory(on_fault, "VmLck:\t      32 kB\n").pinned == 0
     status = "VmLck:\t     132 kB\nVmPin:\t       7 kB\n"
     assert parse_memory(locked, status).pinned == 107
 
 
 def test_offered_areas_are_mergeable_and_not_empty() -> None:
     empty = "d000-e000 rw-p 00000000 00:00 0\nAnonymous: 0 kB\nVmFlags: rd mg\n"
-    assert why.offered(SMAPS + empty) == [(0x1000, 0x9000)]
+    assert reading.offered(SMAPS + empty) == [(0x1000, 0x9000)]
 
 
 def test_the_host_is_sampled_only_when_that_tells_something(
@@ -341,7 +483,7 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert why.run(7, as_json=False, proc=proc.path, sys=sys.path) is Exit.OK
     out = capsys.readouterr().out
     assert out.startswith("KSM and process 7 (seven):\n\n1. ksmd is stopped")
-    assert "   seen: run 0\n   next: Start it: echo 1 > /sys/kernel/mm/ksm/run\n" in out
+    assert "   seen: run 0, offered_kb 61\n   next: Start it: echo 1 > /sys/k" in out
     assert why.run(None, as_json=False, proc=proc.path, sys=sys.path) is Exit.OK
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 24

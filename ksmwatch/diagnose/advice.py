@@ -1,0 +1,333 @@
+"""Every sentence of advice, with what has to be so for it to be right. Data, and one choice.
+
+A sentence is right on some hosts only: the kernel must have the files that it names, another
+program must know what it is told, and nobody else may hold the files that it tells to write. A
+program that sets `run` again each minute undoes what was written by hand, and while the kernel's
+advisor is on, writing `pages_to_scan` fails (EINVAL, commit 4e5fa4f5eff6).
+
+docs/advice.md is made from this, and a test goes through all of it for each recorded host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+# The prctl came with this file in one series (6.4, commits d7597f59d1d3 and d21077fbc2fc).
+PRCTL = "general_profit"
+_NEVER = 1 << 16
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who sets files of /sys/kernel/mm/ksm by itself. `comm`: of its process, cut as it is.
+
+    `instead`: where its own configuration is.
+    """
+
+    name: str
+    comm: str | None
+    files: frozenset[str]
+    instead: str
+
+
+_PACE = ("pages_to_scan", "sleep_millisecs")
+_TUNED = frozenset({"run", *_PACE})
+ADVISOR = Holder(
+    "the kernel's advisor",
+    None,
+    frozenset({"pages_to_scan", "advisor_mode"}),
+    "advisor_target_scan_time and advisor_max_cpu in /sys/kernel/mm/ksm",
+)
+TUNERS = (
+    Holder(
+        "ksmtuned",
+        "ksmtuned",
+        _TUNED,
+        "/etc/ksmtuned.conf (KSM_THRES_COEF: when it starts ksmd; KSM_NPAGES_MAX: how fast)",
+    ),
+    Holder(
+        "KubeVirt's virt-handler",
+        "virt-handler",
+        _TUNED,
+        "ksmConfiguration in the KubeVirt resource, and the annotations of the node",
+    ),
+    Holder(
+        "Harvester's node manager",
+        "harvester-node-",
+        _TUNED,
+        "the node's Ksmtuned resource (run, ksmtunedParameters)",
+    ),
+    Holder("oVirt's MOM", "momd", _TUNED, "the KSM policy in /etc/vdsm/mom.d"),
+    Holder("oVirt's vdsm", "vdsmd", _TUNED, "the KSM policy in /etc/vdsm/mom.d"),
+)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is so on a host. `files`: of /sys/kernel/mm/ksm. `systemd`: a version, None: unknown."""
+
+    files: frozenset[str] = frozenset()
+    systemd: int | None = None
+    holders: tuple[Holder, ...] = ()
+
+    def holder_of(self, *files: str) -> Holder | None:
+        """Who sets one of these files by itself, if anybody does."""
+        return next((h for h in self.holders if h.files & set(files)), None)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Advice, and when it is right.
+
+    `files`: the kernel has them; `lacks`: it has not. `systemd`: from this version, to before that
+    one; None: whatever it is. `writes`: files that it tells to write, which nobody may hold;
+    `held`: somebody does, whom `{holder}` and `{instead}` name.
+    """
+
+    text: str
+    files: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
+    systemd: tuple[int, int] | None = None
+    writes: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+    def fits(self, host: Conditions) -> bool:
+        """Whether it is right there."""
+        if not self.files <= host.files or self.lacks & host.files:
+            return False
+        if self.systemd is not None:
+            low, high = self.systemd
+            if host.systemd is None or not low <= host.systemd < high:
+                return False
+        if self.held:
+            return host.holder_of(*self.held) is not None
+        return host.holder_of(*self.writes) is None
+
+    def on(self, host: Conditions) -> str:
+        """The text for this host."""
+        holder = host.holder_of(*self.held)
+        names = {"holder": holder.name, "instead": holder.instead} if holder else {}
+        return self.text.format(systemd=host.systemd, **names)
+
+
+class Advice(StrEnum):
+    """What there is advice about."""
+
+    START = "start"
+    SCAN_FASTER = "scan_faster"
+    SCAN_SLOWER = "scan_slower"
+    STOP = "stop"
+    UNMERGE = "unmerge"
+    OFFER = "offer"
+    OFFER_ITS_OWN = "offer_its_own"
+    WITHDRAW = "withdraw"
+    READ_TWICE = "read_twice"
+    CHANGES = "changes"
+    UNIQUE = "unique"
+    LIMITED = "limited"
+    ACROSS_NODES = "across_nodes"
+    SHARE_MORE = "share_more"
+    SKIPPING = "skipping"
+    PRIVATE = "private"
+    ORDINARY_PAGES = "ordinary_pages"
+    NOTHING_SPECIAL = "nothing_special"
+    NO_DEVICE = "no_device"
+    WRITE_FIRST = "write_first"
+    SWAP_IN = "swap_in"
+    AS_ROOT = "as_root"
+    WAIT = "wait"
+    NOTHING = "nothing"
+
+
+def _f(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+_HELD_RUN = Sentence(
+    "{holder} runs and sets `run` itself, again and again: what is written by hand does not last. "
+    "Change its configuration: {instead}.",
+    held=("run",),
+)
+_BY_MADVISE = "A program offers memory by madvise(MADV_MERGEABLE) (QEMU: mem-merge=on)"
+_ITS_OWN = "The program has to call madvise(MADV_MERGEABLE) (QEMU: mem-merge=on)"
+_TAKEN_BACK = " An area that was taken back stays so."
+
+
+def _offers(by_madvise: str, after: str) -> tuple[Sentence, ...]:
+    """MemoryKSM= needs the kernel's prctl, and a systemd that knows the key."""
+    kernel = _f(PRCTL)
+    return (
+        Sentence(
+            f"{by_madvise}; all of a service is offered by MemoryKSM=yes in its unit.{after}",
+            kernel,
+            systemd=(256, _NEVER),
+        ),
+        Sentence(
+            f"{by_madvise}; all of a service is offered by MemoryKSM=yes in its unit. systemd "
+            "{systemd} fails the service without the fix of its issue 31683: try it on one that "
+            f"may fail.{after}",
+            kernel,
+            systemd=(254, 256),
+        ),
+        Sentence(
+            f"{by_madvise}, or all of its memory by prctl(PR_SET_MEMORY_MERGE). MemoryKSM=yes "
+            f"needs systemd 254: {{systemd}} is here, which ignores it.{after}",
+            kernel,
+            systemd=(0, 254),
+        ),
+        Sentence(
+            f"{by_madvise}, or all of its memory by prctl(PR_SET_MEMORY_MERGE); systemd sets that "
+            "for a service by MemoryKSM=yes from 254 on (254 and 255: only with the fix of its "
+            f"issue 31683).{after}",
+            kernel,
+        ),
+        Sentence(
+            f"{by_madvise}. This kernel has no other way: all memory of a process, and with it "
+            f"systemd's MemoryKSM=yes, can be offered since Linux 6.4.{after}",
+            lacks=kernel,
+        ),
+    )
+
+
+_UNMERGE_FIRST = (
+    "The kernel takes that only while nothing is merged: ask `ksmwatch forecast` whether memory "
+    "suffices, then echo 2 > /sys/kernel/mm/ksm/run, "
+)
+
+# The first that fits is given.
+CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
+    Advice.START: (
+        _HELD_RUN,
+        Sentence("Start it: echo 1 > /sys/kernel/mm/ksm/run", writes=("run",)),
+    ),
+    Advice.STOP: (
+        _HELD_RUN,
+        Sentence(
+            "Stop it: echo 0 > /sys/kernel/mm/ksm/run. What is merged stays merged.",
+            writes=("run",),
+        ),
+    ),
+    Advice.UNMERGE: (
+        _HELD_RUN,
+        Sentence(
+            "Ask `ksmwatch forecast` whether memory suffices, then echo 2 > /sys/kernel/mm/ksm/run",
+            writes=("run",),
+        ),
+    ),
+    Advice.SCAN_FASTER: (
+        Sentence(
+            "Let it scan faster: the advisor sets pages_to_scan, so give it a smaller "
+            "advisor_target_scan_time, or a larger advisor_max_cpu.",
+            _f("advisor_target_scan_time", "advisor_max_cpu"),
+            held=("advisor_mode",),
+        ),
+        Sentence(
+            "Let it scan faster: {holder} runs and sets pages_to_scan itself. Change its "
+            "configuration: {instead}.",
+            held=_PACE,
+        ),
+        Sentence(
+            "Let it scan faster: raise pages_to_scan, or let the advisor do so: echo scan-time > "
+            "/sys/kernel/mm/ksm/advisor_mode.",
+            _f("advisor_mode"),
+            writes=("pages_to_scan", "advisor_mode"),
+        ),
+        Sentence("Let it scan faster: raise pages_to_scan.", writes=("pages_to_scan",)),
+    ),
+    Advice.SCAN_SLOWER: (
+        Sentence(
+            "Let it scan slower: the advisor sets pages_to_scan, so give it a larger "
+            "advisor_target_scan_time, or a smaller advisor_max_cpu. What is merged stays merged.",
+            _f("advisor_target_scan_time", "advisor_max_cpu"),
+            held=("advisor_mode",),
+        ),
+        Sentence(
+            "Let it scan slower: {holder} runs and sets pages_to_scan itself. Change its "
+            "configuration: {instead}. What is merged stays merged.",
+            held=_PACE,
+        ),
+        Sentence(
+            "Let it scan slower: lower pages_to_scan, or raise sleep_millisecs. What is merged "
+            "stays merged.",
+            writes=_PACE,
+        ),
+    ),
+    Advice.OFFER: _offers(_BY_MADVISE, ""),
+    Advice.OFFER_ITS_OWN: _offers(_ITS_OWN, _TAKEN_BACK),
+    Advice.WITHDRAW: (
+        Sentence(
+            "Take it out of KSM: QEMU mem-merge=off, libvirt <nosharepages/>, MADV_UNMERGEABLE, or "
+            "a unit without MemoryKSM=yes (a restart is needed)."
+        ),
+    ),
+    Advice.READ_TWICE: (Sentence("As root this command reads some pages twice to tell."),),
+    Advice.CHANGES: (Sentence("Or take memory out that changes all the time."),),
+    Advice.UNIQUE: (
+        Sentence("Nothing to be gained, unless others with equal memory offer theirs too."),
+    ),
+    Advice.LIMITED: (
+        Sentence(
+            "First see what limits merging here: by what is said above, equal pages may be "
+            "there that ksmd does not merge."
+        ),
+    ),
+    Advice.ACROSS_NODES: (
+        _HELD_RUN,
+        Sentence(
+            _UNMERGE_FIRST + "echo 1 > /sys/kernel/mm/ksm/merge_across_nodes, and echo 1 > "
+            "/sys/kernel/mm/ksm/run. Access to memory of another node is slower.",
+            writes=("run", "merge_across_nodes"),
+        ),
+    ),
+    Advice.SHARE_MORE: (
+        _HELD_RUN,
+        Sentence(
+            _UNMERGE_FIRST + "a larger number into max_page_sharing, and echo 1 > "
+            "/sys/kernel/mm/ksm/run. Reclaim and migration of such pages get slower.",
+            writes=("run", "max_page_sharing"),
+        ),
+    ),
+    Advice.SKIPPING: (
+        Sentence(
+            "Wait: pages that did not merge are looked at every few scans only. To have all of "
+            "them looked at in each scan: echo 0 > /sys/kernel/mm/ksm/smart_scan, which costs CPU.",
+            _f("smart_scan"),
+            writes=("smart_scan",),
+        ),
+        Sentence("Wait: pages that did not merge are looked at every few scans only."),
+    ),
+    Advice.PRIVATE: (
+        Sentence("Use private anonymous memory: for QEMU a memory backend with share=off."),
+    ),
+    Advice.ORDINARY_PAGES: (
+        Sentence(
+            "Use transparent huge pages or ordinary ones: ksmd splits a transparent huge page."
+        ),
+    ),
+    Advice.NOTHING_SPECIAL: (Sentence("Nothing: such memory cannot be merged."),),
+    Advice.NO_DEVICE: (
+        Sentence("Pass no device through to a guest whose memory is to be merged."),
+    ),
+    Advice.WRITE_FIRST: (
+        Sentence(
+            "Read the file into anonymous memory (QEMU: a memory backend that is no file; a "
+            "snapshot: copied, not mapped). Page cache is shared between processes as it is."
+        ),
+    ),
+    Advice.SWAP_IN: (
+        Sentence(
+            "It can merge once it is back in memory: give the host, or the cgroup (memory.high, "
+            "memory.max), more memory, and let the process use it."
+        ),
+    ),
+    Advice.AS_ROOT: (Sentence("Root may read all processes: run this command as root."),),
+    Advice.WAIT: (Sentence("Wait for two full scans."),),
+    Advice.NOTHING: (Sentence("Nothing to do."),),
+}
+
+
+def advise(what: Advice, host: Conditions) -> str:
+    """The advice that is right on this host."""
+    return next(each.on(host) for each in CATALOGUE[what] if each.fits(host))

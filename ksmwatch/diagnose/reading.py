@@ -1,0 +1,209 @@
+"""Reads what `causes` judges: areas of processes, KSM's files, and who else sets them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ksmwatch.diagnose import page_changes
+from ksmwatch.diagnose.advice import ADVISOR, TUNERS, Conditions, Holder
+from ksmwatch.diagnose.evidence import (
+    HUGE_FLAGS,
+    LOCKED_FLAG,
+    MERGEABLE_FLAG,
+    PAGE_KB,
+    SHARED_FLAGS,
+    SPECIAL_FLAGS,
+    Host,
+    Memory,
+    Offers,
+    Process,
+)
+from ksmwatch.errors import NoKsmError, PrivilegeError, SourceError
+from ksmwatch.kernel import procfs
+from ksmwatch.kernel.procfs import KsmStat
+
+_HEAD = re.compile(r"^[0-9a-f]+-[0-9a-f]+ ")
+# Areas are read of all processes only where ksmd's counters do not tell. It walks page tables.
+_OFFERS_SECONDS = 20.0
+_SYSTEMD = re.compile(r"libsystemd-shared-([0-9]+)")
+
+
+def parse_memory(smaps: str, status: str) -> Memory:
+    """A process's memory, from /proc/PID/smaps and /proc/PID/status."""
+    sums: Counter[str] = Counter()
+    area: dict[str, int] = {}
+    locked = 0
+    for line in smaps.splitlines():
+        name, _, rest = line.partition(":")
+        if _HEAD.match(line):
+            area = {}
+        elif name == "VmFlags":
+            flags = frozenset(rest.split())
+            sums.update(_sort(area, flags))
+            locked += area.get("Size", 0) if LOCKED_FLAG in flags else 0
+        elif rest.endswith("kB"):
+            area[name] = int(rest.split()[0])
+    # RDMA and iommufd count in VmPin; VFIO in VmLck, where locked areas count too.
+    pinned = _kilobytes(status, "VmPin") + max(0, _kilobytes(status, "VmLck") - locked)
+    return Memory(**sums, pinned=pinned)
+
+
+def _kilobytes(status: str, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def _sort(area: dict[str, int], flags: frozenset[str]) -> dict[str, int]:
+    anonymous = area.get("Anonymous", 0)
+    if flags & HUGE_FLAGS:
+        return {"hugetlb": area.get("Private_Hugetlb", 0) + area.get("Shared_Hugetlb", 0)}
+    if MERGEABLE_FLAG in flags:
+        return {
+            "offered": anonymous,
+            "merged": area.get("KSM", 0),
+            # Of a private mapping: what is not anonymous is the file's.
+            "cached": area.get("Rss", 0) - anonymous,
+            "swapped": area.get("Swap", 0),
+            "huge": area.get("AnonHugePages", 0),
+        }
+    if flags & SHARED_FLAGS:
+        return {"shared": area.get("Rss", 0)}
+    if flags & SPECIAL_FLAGS:
+        return {"special": area.get("Rss", 0)}
+    return {"unasked": anonymous + area.get("Swap", 0)}
+
+
+def read_process(proc: Path, pid: int) -> Process:
+    """Read one process. Raises SourceError when there is none, PrivilegeError when denied."""
+    directory = proc / str(pid)
+    try:
+        memory = parse_memory(
+            (directory / "smaps").read_text(errors="replace"),
+            (directory / "status").read_text(errors="replace"),
+        )
+        stat = procfs.read_ksm_stat(directory)
+        name = (directory / "comm").read_text(errors="replace").rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        raise SourceError(f"There is no process {pid}.") from None
+    except PermissionError:
+        raise PrivilegeError(f"Process {pid} belongs to another user: root may read it.") from None
+    return Process(pid, name, _with_books(memory, stat), stat.rmap_items)
+
+
+def _with_books(memory: Memory, stat: KsmStat) -> Memory:
+    """With what smaps does not tell: zero pages, and before 6.6 merged pages."""
+    merged = memory.merged or (stat.merging_pages or 0) * PAGE_KB
+    return replace(memory, merged=merged, zero=max(0, stat.zero_pages or 0) * PAGE_KB)
+
+
+def offered(smaps: str) -> list[page_changes.Range]:
+    """Areas that are mergeable and have anonymous pages."""
+    found = []
+    area, anonymous = (0, 0), False
+    for line in smaps.splitlines():
+        name, _, rest = line.partition(":")
+        if head := _HEAD.match(line):
+            start, _, end = head[0].strip().partition("-")
+            area, anonymous = (int(start, 16), int(end, 16)), False
+        elif name == "Anonymous":
+            anonymous = rest.split()[0] != "0"
+        elif name == "VmFlags" and anonymous and MERGEABLE_FLAG in rest.split():
+            found.append(area)
+    return found
+
+
+def read_host(proc: Path, sys: Path) -> Host:
+    """Read the host. Raises NoKsmError on a kernel without KSM."""
+    ksm, _ = procfs.read_ksm(sys)
+    if ksm is None:
+        raise NoKsmError("This kernel has no KSM (CONFIG_KSM).")
+    users: int | None = 0
+    for pid in procfs.pids(proc):
+        try:
+            user = procfs.read_ksm_stat(proc / str(pid)).user
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except (OSError, ValueError):
+            users = None
+            break
+        users = (users or 0) + user
+    host = Host(ksm, users, nodes=_nodes(sys), conditions=read_conditions(proc, sys))
+    if host.running and host.merged_pages:
+        return host
+    return replace(host, offers=read_offers(proc))
+
+
+def read_offers(proc: Path, clock: Callable[[], float] = time.monotonic) -> Offers:
+    """Processes with mergeable areas. ksmd has not to have seen any of them."""
+    end = clock() + _OFFERS_SECONDS
+    processes, memory, complete = 0, Memory(), True
+    for pid in procfs.pids(proc):
+        directory = proc / str(pid)
+        try:
+            stat = procfs.read_ksm_stat(directory)
+            if stat.offers is False:
+                continue
+            if clock() > end:
+                complete = False
+                break
+            found = parse_memory((directory / "smaps").read_text(errors="replace"), "")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except (OSError, ValueError):
+            complete = False
+            continue
+        found = _with_books(found, stat)
+        if found.asked or stat.offers:
+            processes += 1
+            memory += replace(found, unasked=0, shared=0, hugetlb=0, special=0, pinned=0)
+    return Offers(processes, memory, complete)
+
+
+def read_conditions(proc: Path, sys: Path) -> Conditions:
+    """What advice depends on."""
+    files = frozenset(path.name for path in (sys / "kernel/mm/ksm").glob("*"))
+    return Conditions(files, _systemd(proc.parent), _holders(proc, sys))
+
+
+def _systemd(root: Path) -> int | None:
+    """Version of systemd, by its own library; None where there is none, or it is elsewhere."""
+    places = ("usr/lib/systemd", "usr/lib/*/systemd", "usr/lib64/systemd", "lib/systemd")
+    for place in places:
+        for path in root.glob(f"{place}/libsystemd-shared-*.so"):
+            if match := _SYSTEMD.match(path.name):
+                return int(match[1])
+    return None
+
+
+def _holders(proc: Path, sys: Path) -> tuple[Holder, ...]:
+    """Who sets files of KSM by itself."""
+    try:
+        mode = (sys / "kernel/mm/ksm/advisor_mode").read_text()
+    except OSError:
+        mode = ""
+    found = [ADVISOR] if "[scan-time]" in mode else []
+    comms = set()
+    for pid in procfs.pids(proc):
+        try:
+            comms.add((proc / str(pid) / "comm").read_text(errors="replace").rstrip("\n"))
+        except OSError:
+            continue
+    return (*found, *(tuner for tuner in TUNERS if tuner.comm in comms))
+
+
+def _nodes(sys: Path) -> int:
+    """NUMA nodes that have memory; 1 where the kernel knows none."""
+    try:
+        text = (sys / "devices/system/node/has_memory").read_text()
+    except OSError:
+        return 1
+    count = 0
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        count += int(last or first) - int(first) + 1
+    return max(1, count)
