@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_memory_is_offered_and_ksmd_has_never_scanned(ksm: Ksm, load: Workload) 
 READER = """
 import mmap, sys
 with open(sys.argv[1], "rb") as file:
-    area = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    area = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
 area.madvise(mmap.MADV_MERGEABLE)
 sum(area[at] for at in range(0, len(area), mmap.PAGESIZE))
 print("read", flush=True)
@@ -113,6 +114,43 @@ def test_zero_pages_are_merged(ksm: Ksm, load: Workload) -> None:
         assert why(zeroes.pid) == ["not_asked", "merged"] or why(zeroes.pid) == ["merged"]
         zeroes.communicate(b"")
     ksm.write("use_zero_pages", 0)
+
+
+ON_NODE = """
+import mmap, os, sys
+os.sched_setaffinity(0, {int(sys.argv[2])})
+area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for page in range(len(area) // mmap.PAGESIZE):
+    area[page * mmap.PAGESIZE : page * mmap.PAGESIZE + 8] = (page + 1).to_bytes(8, "little")
+area.madvise(mmap.MADV_MERGEABLE)
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_equal_pages_on_two_nodes(ksm: Ksm, load: Workload) -> None:
+    """Each page has one equal page, on the other node."""
+    assert Path("/sys/devices/system/node/node1").exists(), "it wants a guest with --nodes 2"
+    ksm.write("merge_across_nodes", 0)
+    command = [sys.executable, "-c", ON_NODE, str(4096 * PAGES)]
+    with ExitStack() as stack:
+        twins = [
+            stack.enter_context(
+                subprocess.Popen([*command, cpu], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            )
+            for cpu in ("0", "1")
+        ]
+        for twin in twins:
+            assert twin.stdout is not None
+            assert twin.stdout.readline() == b"written\n"
+        ksm.merge_all(stop=False)
+        assert "across_nodes" in why()
+        unique = [cause["next"] for cause in causes() if cause["code"] == "unique"]
+        assert all("Nothing to be gained" not in text for text in unique)
+        for twin in twins:
+            twin.communicate(b"")
+    ksm.unmerge()
+    ksm.write("merge_across_nodes", 1)
 
 
 def test_a_process_that_never_asked_and_one_that_shares(ksm: Ksm, load: Workload) -> None:
