@@ -95,7 +95,7 @@ def test_newline_in_a_directory_is_refused() -> None:
 def test_network_modules_only_with_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(initramfs, "busybox", lambda: b"bb")
+    monkeypatch.setattr(initramfs, "busybox", lambda root: b"bb")
     modules = []
     for name in ("00-9p.ko", "01-failover.ko", "02-net_failover.ko", "03-virtio_net.ko"):
         (tmp_path / name).write_bytes(b"m")
@@ -108,7 +108,7 @@ def test_network_modules_only_with_a_network(
 
 
 def test_modules_that_lead_to_a_disk_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(initramfs, "busybox", lambda: b"bb")
+    monkeypatch.setattr(initramfs, "busybox", lambda root: b"bb")
     disk = [("virtio_blk", b"v"), ("mbcache", b"m"), ("ext4", b"e")]
     found = entries(initramfs.build((), job(disk=True), disk))
     names = [name for name in found if name.startswith("modules/")]

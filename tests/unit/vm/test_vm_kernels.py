@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import struct
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vm"))
 
-from vmharness import debian, kernels, modindex, vmlinux
+from vmharness import debian, kernels, modindex, naming, vmlinux
 from vmharness.debian import Archives, Package
 from vmharness.errors import HarnessError
 from vmharness.modindex import Module
+from vmharness.naming import Wanted
 
 SHOW = """\
 Package: linux-image-amd64
@@ -48,61 +48,119 @@ Depends: kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120) | linux-initramf
 """
 
 
-def shelf(*without: str) -> Callable[[Sequence[str]], dict[str, Package]]:
+def shelf(*without: str) -> dict[str, Package]:
     packages = debian.parse_packages(SHOW)
-    return lambda names: {
-        name: packages[name] for name in names if name in packages and name not in without
-    }
+    return {name: package for name, package in packages.items() if name not in without}
 
 
-def nothing(prefix: str) -> list[str]:
-    return []
+def chosen(name: str, *without: str) -> tuple[str, list[str]]:
+    image, packages = naming.choose(Wanted.parse(name), shelf(*without))
+    return image.release, [package.name for package in packages]
 
 
-def test_meta_package_leads_to_all_parts_and_to_the_alternative_that_exists() -> None:
-    release, chosen = kernels.choose_packages("linux-image-amd64", "7.3", shelf(), nothing)
-    assert release == "7.3.9+deb13-amd64"
-    assert [package.name for package in chosen] == [
-        "linux-image-7.3.9+deb13-amd64",
-        "linux-binary-unsigned-7.3.9+deb13-amd64",
-        "linux-modules-7.3.9+deb13-amd64",
-        "linux-base-7.3.9+deb13-amd64",
+@pytest.mark.parametrize("name", ["7.3", "7.3.9"])
+def test_a_kernel_is_all_its_parts_and_the_alternative_that_exists(name: str) -> None:
+    assert chosen(name) == (
+        "7.3.9+deb13-amd64",
+        [
+            "linux-image-7.3.9+deb13-amd64",
+            "linux-binary-unsigned-7.3.9+deb13-amd64",
+            "linux-modules-7.3.9+deb13-amd64",
+            "linux-base-7.3.9+deb13-amd64",
+        ],
+    )
+
+
+@pytest.mark.parametrize("name", ["6.1", "6.1.176"])
+def test_old_style_kernel_is_one_package_whose_name_does_not_tell_its_version(name: str) -> None:
+    assert chosen(name) == ("6.1.0-50-amd64", ["linux-image-6.1.0-50-amd64"])
+
+
+def test_the_newest_of_a_series_that_is_complete() -> None:
+    packages = shelf("linux-modules-7.3.9+deb13-amd64")
+    for version in ("7.3.8", "7.3.10"):
+        name = f"linux-image-{version}+deb13-amd64"
+        packages[name] = Package(name, f"{version}-1")
+    assert naming.choose(Wanted("7.3"), packages)[0].upstream == "7.3.10"
+    del packages["linux-image-7.3.10+deb13-amd64"]
+    assert naming.choose(Wanted("7.3"), packages)[0].upstream == "7.3.8"
+    assert [image.upstream for image, _ in naming.complete(packages, "amd64")] == [
+        "7.3.8",
+        "6.1.176",
     ]
 
 
-def test_old_style_kernel_is_one_package() -> None:
-    names = ["linux-image-6.1.0-50-amd64-dbg", "linux-image-6.1.0-50-amd64"]
-    release, chosen = kernels.choose_packages("gone", "6.1", shelf(), lambda prefix: names)
-    assert release == "6.1.0-50-amd64"
-    assert [package.version for package in chosen] == ["6.1.176-1"]
-
-
 def test_a_suite_that_moved_on_says_so() -> None:
-    with pytest.raises(HarnessError, match=r"no kernel 6\.12 .*7\.3\.9"):
-        kernels.choose_packages("linux-image-amd64", "6.12", shelf(), nothing)
+    with pytest.raises(HarnessError, match=r"no kernel 6\.12 .*6\.1\.176, 7\.3\.9"):
+        chosen("6.12")
+    with pytest.raises(HarnessError, match=r"no kernel 7\.3-rt"):
+        chosen("7.3-rt")
 
 
 def test_a_missing_part_is_an_error() -> None:
     with pytest.raises(HarnessError, match="lacks linux-modules"):
-        kernels.choose_packages(
-            "linux-image-amd64", "7.3", shelf("linux-modules-7.3.9+deb13-amd64"), nothing
-        )
+        chosen("7.3", "linux-modules-7.3.9+deb13-amd64")
 
 
 @pytest.mark.parametrize(
-    ("name", "series", "good"),
+    ("package", "arch", "flavour"),
     [
-        ("linux-image-6.1.0-50-amd64", "6.1", True),
-        ("linux-image-6.12.117+deb12-amd64", "6.12", True),
-        ("linux-image-6.12.117+deb12-amd64", "6.1", False),
-        ("linux-image-6.1.0-50-cloud-amd64", "6.1", False),
-        ("linux-image-6.1.0-50-rt-amd64", "6.1", False),
-        ("linux-image-6.12.117+deb12-amd64-unsigned", "6.12", False),
-        ("linux-image-6.12-amd64", "6.12", False),
+        ("linux-image-6.1.0-50-amd64", "amd64", ""),
+        ("linux-image-6.1.0-0.deb11.52-rt-amd64", "amd64", "rt"),
+        ("linux-image-6.12.117+deb12-amd64", "amd64", ""),
+        ("linux-image-6.1.0-50-cloud-amd64", "amd64", "cloud"),
+        ("linux-image-6.12.117+deb12-amd64-unsigned", "amd64", None),
+        ("linux-image-6.12.117+deb12-amd64-dbg", "amd64", None),
+        ("linux-image-cloud-amd64", "amd64", None),
+        ("linux-image-6.12.117+deb13-arm64", "amd64", None),
+        ("linux-image-6.12.117+deb13-arm64", "arm64", ""),
+        ("linux-image-6.12.117+deb13-arm64-16k", "arm64", "16k"),
+        ("linux-image-6.12.117+deb13-rt-arm64", "arm64", "rt"),
     ],
 )
-def test_image_names(name: str, series: str, *, good: bool) -> None:
-    assert kernels.image_in([name], series) == (name if good else None)
+def test_image_names(package: str, arch: str, flavour: str | None) -> None:
+    found = naming.images({package: Package(package, "1-1")}, arch)
+    assert [image.flavour for image in found] == ([] if flavour is None else [flavour])
+
+
+def test_a_meta_package_is_no_kernel() -> None:
+    leads_on = Package("linux-image-6.12-amd64", "6.12.1-1", (("linux-image-6.12.1-amd64",),))
+    assert naming.images({leads_on.name: leads_on}, "amd64") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "want"),
+    [
+        ("6.12", "amd64", Wanted("6.12")),
+        ("6.16.12", "amd64", Wanted("6.16.12")),
+        ("7.3-rt", "amd64", Wanted("7.3", "rt")),
+        ("7.3~rc7-cloud", "amd64", Wanted("7.3~rc7", "cloud")),
+        ("6.12-16k", "arm64", Wanted("6.12", "16k", "arm64")),
+    ],
+)
+def test_names(name: str, arch: str, want: Wanted) -> None:
+    assert Wanted.parse(name, arch) == want
+    assert want.name == name
+    assert want.entry == (name if arch == "amd64" else f"{arch}-{name}")
+
+
+@pytest.mark.parametrize("name", ["", "6", "6.12-", "6.12-16k", "6.12-foo", "v6.12", "6.12/../x"])
+def test_bad_names(name: str) -> None:
+    with pytest.raises(HarnessError, match="--kernel"):
+        Wanted.parse(name)
+
+
+def test_where_to_look() -> None:
+    assert Wanted("5.10.260").origins[0].suite == "bullseye-security"
+    assert Wanted("6.1").origins[0].suite == "bookworm"
+    assert Wanted("6.16.12").origins == naming.MOVING
+    assert Wanted("7.3~rc7").origins == naming.MOVING
+
+
+def test_a_release_candidate_is_no_release_of_the_series() -> None:
+    assert not Wanted("7.3").is_met_by("7.3~rc7")
+    assert Wanted("7.3~rc7").is_met_by("7.3~rc7")
+    assert not Wanted("6.1").is_met_by("6.12.1")
 
 
 MAIN = "http://mirror.test/debian/"
@@ -151,10 +209,10 @@ def entry(tmp_path: Path) -> Path:
 
 
 def test_a_complete_cache_entry_loads(tmp_path: Path) -> None:
-    kernel = kernels.load("6.1", entry(tmp_path), thorough=True)
+    kernel = kernels.load(Wanted("6.1"), entry(tmp_path), thorough=True)
     assert kernel is not None
     assert kernel.release == "6.1.0-1-amd64"
-    assert kernels.load("6.12", tmp_path) is None
+    assert kernels.load(Wanted("6.12"), tmp_path) is None
 
 
 @pytest.mark.parametrize("damage", ["truncate", "module", "json", "empty json", "nothing there"])
@@ -170,7 +228,7 @@ def test_a_damaged_cache_entry_does_not(tmp_path: Path, damage: str) -> None:
         (tmp_path / "complete.json").write_text("[]")
     else:
         (tmp_path / "complete.json").unlink()
-    assert kernels.load("6.1", tmp_path, thorough=True) is None
+    assert kernels.load(Wanted("6.1"), tmp_path, thorough=True) is None
 
 
 def elf(modinfo: bytes) -> bytes:
@@ -249,3 +307,31 @@ def test_what_leads_to_a_disk_is_loaded_in_order_and_once(tmp_path: Path) -> Non
         ("jbd2", b"b/jbd2.ko"),
         ("ext4", b"b/ext4.ko"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("builtin", "present", "share"),
+    [
+        ("", ("9p", "9pnet_virtio", "virtiofs"), "9p"),
+        ("kernel/fs/9p/9p.ko", ("9pnet_virtio",), "9p"),
+        ("kernel/fs/fuse/virtiofs.ko", (), "virtiofs"),
+        ("", ("virtiofs",), "virtiofs"),
+        ("", (), None),
+    ],
+)
+def test_how_files_are_shared_is_what_the_kernel_has(
+    builtin: str, present: tuple[str, ...], share: str | None, tmp_path: Path
+) -> None:
+    names = (*kernels.BOOT_MODULES, *present)
+    (tmp_path / "modules.builtin").write_text(builtin + "\n")
+    for name in names:
+        (tmp_path / f"{name}.ko").write_bytes(name.encode())
+    modules = {name: Module(f"{name}.ko", (), (), ()) for name in names}
+    if share is None:
+        with pytest.raises(HarnessError, match="neither 9p nor virtiofs"):
+            kernels.write_boot_modules(tmp_path, tmp_path / "boot", modules)
+        return
+    assert kernels.write_boot_modules(tmp_path, tmp_path / "boot", modules) == share
+    found = {path.stem[3:] for path in (tmp_path / "boot").iterdir()}
+    wanted = {*kernels.BOOT_MODULES, *kernels.SHARE_MODULES[share]}
+    assert found == {name for name in wanted if name in names}

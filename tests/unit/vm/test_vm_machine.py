@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vm"))
 
 from vmharness import cli, machine
 from vmharness.errors import HarnessError
-from vmharness.machine import Machine, Publish
+from vmharness.machine import Machine, Publish, Share
+from vmharness.platforms import PLATFORMS
 
 IMAGE = Path("/k/vmlinux")
 
@@ -66,12 +67,44 @@ def test_published_port_is_on_loopback_and_the_guest_has_no_way_out() -> None:
 
 
 def test_only_writable_shares_are_writable() -> None:
-    words = argv(Machine(IMAGE, writable=("/a,b",)))
+    words = argv(Machine(IMAGE, shares=cli.shares_of(None, ["/a,b"])))
     shares = [words[at + 1] for at, word in enumerate(words) if word == "-fsdev"]
     assert "readonly=on" in shares[0]
     assert "path=/," in shares[0]
     assert "readonly" not in shares[1]
     assert "path=/a,,b," in shares[1]
+
+
+def test_a_root_of_another_machine_is_beside_the_hosts_files() -> None:
+    assert cli.shares_of(Path("/tree"), ["/w"]) == (
+        Share("root", "/tree", readonly=True),
+        Share("host", "/", readonly=True),
+        Share("writable0", "/w"),
+    )
+
+
+def test_virtiofs_has_a_socket_for_each_share_and_sees_the_memory() -> None:
+    guest = Machine(IMAGE, virtiofs=True, shares=cli.shares_of(None, ["/w"]))
+    words = machine.run_argv(guest, "/proc/self/fd/9", 10, (11, 12, 13, 14), (15, 16))
+    assert "-fsdev" not in words
+    assert "socket,id=root,fd=15" in words
+    assert "vhost-user-fs-pci,chardev=writable0,tag=writable0" in words
+    assert "memory-backend-memfd,share=on,id=node0,size=2048M" in words
+    assert value(words, "-numa") == "node,nodeid=0,memdev=node0,cpus=0,cpus=1"
+
+
+def test_words_of_the_caller_are_the_last_of_the_kernels() -> None:
+    words = argv(Machine(IMAGE, append=("preempt=full", "a=b c")))
+    assert value(words, "-append").endswith(" rdinit=/init preempt=full a=b c")
+
+
+def test_an_arm_machine() -> None:
+    words = argv(Machine(IMAGE, platform=PLATFORMS["arm64"]))
+    assert words[0] == "qemu-system-aarch64"
+    assert value(words, "-M").startswith("virt,")
+    assert "console=ttyAMA0" in value(words, "-append").split()
+    assert "ttyS0" not in value(words, "-append")
+    assert value(argv(Machine(IMAGE, platform=PLATFORMS["arm64"], cpu="max")), "-cpu") == "max"
 
 
 def test_each_port_has_its_own_descriptor() -> None:
@@ -128,9 +161,10 @@ def test_command_is_all_after_the_first_dashes() -> None:
 
 def test_bad_usage_is_not_mistaken_for_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.parser().parse_args(["--kernel", "2.4"])
+        cli.parser().parse_args(["--arch", "z80"])
     assert stop.value.code == 125
-    assert "2.4" in capsys.readouterr().err
+    assert cli.main(["--kernel", "2.4-z80", "--", "true"]) == 125
+    assert "2.4-z80" in capsys.readouterr().err
 
 
 def test_paths_kept_below_what_the_guest_covers() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vm"))
 
-from vmharness import cli, roots
+from vmharness import cli, roots, trees
 
 
 def test_what_takes_time_is_masked(tmp_path: Path) -> None:
@@ -49,3 +49,31 @@ def test_the_checkout_shows_through_a_root_of_its_own() -> None:
     assert cli.kept_paths(paths, everything=True) == sorted(paths)
     environment = cli.guest_environment({}, "6.12", [], own_root=True)
     assert environment["PATH"] == cli.SYSTEM_PATH
+
+
+@pytest.mark.parametrize(
+    ("complete", "believed"),
+    [
+        ({"format": trees.FORMAT, "arch": "arm64"}, True),
+        ({"format": trees.FORMAT - 1, "arch": "arm64"}, False),
+        (None, False),
+    ],
+)
+def test_only_a_complete_tree_is_believed(
+    complete: dict[str, object] | None,
+    believed: bool,  # noqa: FBT001
+    tmp_path: Path,
+) -> None:
+    if complete is not None:
+        (tmp_path / "complete.json").write_text(json.dumps(complete))
+    assert (trees.load("arm64", tmp_path) is not None) == believed
+
+
+def test_a_tree_knows_its_users(tmp_path: Path) -> None:
+    (tmp_path / "usr/share/base-passwd").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    for name in ("passwd", "group"):
+        (tmp_path / f"usr/share/base-passwd/{name}.master").write_text(f"root: {name}")
+    trees.prepare(tmp_path)
+    assert (tmp_path / "etc/passwd").read_text() == "root: passwd"
+    assert (tmp_path / "proc").is_dir()

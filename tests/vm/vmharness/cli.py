@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import platform
 import signal
 import sys
 import time
@@ -12,17 +14,21 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import initramfs, kernels, machine, probe, roots
+from . import initramfs, kernels, machine, probe, roots, trees, virtiofs
 from .cachedir import say
 from .errors import STATUS_HARNESS, HarnessError
-from .machine import Machine, Publish
+from .kernels import Kernel
+from .machine import Machine, Publish, Share
 from .memfile import memory_file
+from .naming import SEVERAL, Wanted
+from .platforms import PLATFORMS
 from .session import Console, GuestLostError, Session, new_token
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 PASSED_ON = ("TERM", "COLUMNS", "LINES", "CI", "PYTEST_ADDOPTS")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE_SECONDS = 3
+NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
 COVERED = ("/tmp", "/run", "/dev")  # the guest mounts something of its own there
 
 
@@ -48,19 +54,22 @@ def parser() -> argparse.ArgumentParser:
         "machine's file system (copy-on-write). The exit status is COMMAND's; "
         "125 means that the guest could not do its job.",
     )
-    series = list(kernels.ORIGINS)
     parse.add_argument(
         "--kernel",
         action="append",
-        choices=series,
         default=[],
         metavar="K",
-        help=f"one of {', '.join(series)}",
+        help="a series or a version, and perhaps a flavour: 6.12, 6.16.12, 7.3-rt, 6.12-cloud, "
+        "6.12-16k",
     )
+    parse.add_argument(
+        "--arch", choices=list(PLATFORMS), default="amd64", help="of the guest, default amd64"
+    )
+    parse.add_argument("--list", action="store_true", help="print the kernels that can be had")
     parse.add_argument(
         "--fetch",
         action="store_true",
-        help="only fetch the kernels (all without --kernel), or the --root, then exit",
+        help="only fetch the kernels (several without --kernel), or the --root, then exit",
     )
     parse.add_argument("--path", action="store_true", help="print the kernel's directory")
     parse.add_argument(
@@ -70,6 +79,14 @@ def parser() -> argparse.ArgumentParser:
         help="not over this machine's files, but as a service of systemd on a root of "
         "this Debian suite; of this machine's files only the checkout and --writable are there",
     )
+    parse.add_argument(
+        "--append",
+        action="append",
+        default=[],
+        metavar="WORDS",
+        help="put at the end of the kernel's command line, such as preempt=full",
+    )
+    parse.add_argument("--cpu", metavar="MODEL", help="of QEMU's, instead of the usual one")
     parse.add_argument("--memory", default="2G", metavar="M", help="default 2G")
     parse.add_argument("--cpus", type=int, default=2, metavar="N", help="default 2")
     parse.add_argument("--nodes", type=int, default=1, metavar="N", help="of memory, default 1")
@@ -107,9 +124,12 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def guest_environment(
-    ours: Mapping[str, str], series: str, extra: Sequence[str], *, own_root: bool = False
+    ours: Mapping[str, str], kernel: str, extra: Sequence[str], *, own_root: bool = False
 ) -> dict[str, str]:
-    """The command's environment: little of ours, so that runs are alike everywhere."""
+    """The command's environment: little of ours, so that runs are alike everywhere.
+
+    `own_root`: the programs are not this machine's, and cannot use what is in our .venv.
+    """
     environment = {name: ours[name] for name in PASSED_ON if name in ours}
     environment |= {
         "HOME": "/root",
@@ -117,7 +137,7 @@ def guest_environment(
         "LOGNAME": "root",
         "LANG": "C.UTF-8",
         "PATH": SYSTEM_PATH if own_root else f"{CHECKOUT}/.venv/bin:{SYSTEM_PATH}",
-        "KSMWATCH_VM_KERNEL": series,
+        "KSMWATCH_VM_KERNEL": kernel,
     }
     for item in extra:
         name, equals, value = item.partition("=")
@@ -155,46 +175,80 @@ def writable_directories(names: Sequence[str]) -> list[str]:
     return found
 
 
-def run(options: argparse.Namespace, command: Sequence[str]) -> int:
-    """Boot, run, tell the status."""
+def shares_of(tree: Path | None, writable: Sequence[str]) -> tuple[Share, ...]:
+    """What the guest mounts: its root, the host's files if that is another, and what is written."""
+    shares = [Share("root", "/" if tree is None else str(tree), readonly=True)]
+    if tree is not None:
+        shares.append(Share("host", "/", readonly=True))
+    return (*shares, *(Share(f"writable{at}", path) for at, path in enumerate(writable)))
+
+
+def prepare(
+    options: argparse.Namespace, command: Sequence[str], kernel: Kernel
+) -> tuple[Machine, initramfs.Job, bytes]:
+    """The machine, what it is to do, and the initramfs that says so."""
     writable = writable_directories(options.writable)
-    own_root = options.root is not None
-    environment = guest_environment(os.environ, options.kernel[0], options.env, own_root=own_root)
     publish = tuple(Publish.parse(text) for text in options.publish)
-    memory = machine.parse_memory(options.memory)
-    kernel = kernels.ensure(options.kernel[0])
+    own_root = options.root is not None
     disk = roots.ensure(options.root) if own_root else None
-    kvm = not options.icount and probe.kvm_works(kernel)
+    tree = None if options.arch == NATIVE else trees.ensure(options.arch)
+    foreign = tree is not None
     here = str(Path.cwd())
-    modules = str(kernel.directory / "lib/modules" / kernel.release)
+    # The virtual environment may be somewhere else.
+    kept = [here, str(CHECKOUT), str((CHECKOUT / ".venv").resolve())]
+    environment = guest_environment(
+        os.environ, kernel.name, options.env, own_root=own_root or foreign
+    )
     job = initramfs.Job(
         command=command,
         directory=here,
         environment=environment,
         token=new_token(),
-        modules=modules,
+        modules=str(kernel.directory / "lib/modules" / kernel.release),
         writable=writable,
-        keep=kept_paths([here, str(CHECKOUT)], everything=own_root),
+        keep=kept_paths(
+            [path for path in kept if Path(path).is_dir()], everything=own_root or foreign
+        ),
         network=bool(publish),
         disk=own_root,
+        apart=foreign,
+        share=kernel.share,
     )
     guest = Machine(
         image=kernel.image,
-        memory=memory,
+        platform=PLATFORMS[options.arch],
+        cpu=options.cpu,
+        append=tuple(options.append),
+        memory=machine.parse_memory(options.memory),
         cpus=1 if options.icount else options.cpus,
         nodes=options.nodes,
-        kvm=kvm,
+        kvm=not options.icount and not foreign and probe.kvm_works(kernel),
         icount=options.icount,
         publish=publish,
-        writable=tuple(writable),
+        shares=shares_of(tree, writable),
+        virtiofs=kernel.share == "virtiofs",
         disk=disk,
     )
-    session = Session(kernel.series, job.token, Console(options.console))
-    disk_modules = kernels.disk_modules(kernel) if own_root else []
-    initrd = initramfs.build(kernel.boot_modules, job, disk_modules)
-    with memory_file("initrd", initrd) as (fd, path):
+    modules = kernels.disk_modules(kernel) if own_root else []
+    return guest, job, initramfs.build(kernel.boot_modules, job, modules, tree or Path("/"))
+
+
+def served(guest: Machine) -> contextlib.AbstractContextManager[list[int]]:
+    """Sockets to those who serve the shares, where QEMU does not do that itself."""
+    return virtiofs.served(guest.shares) if guest.virtiofs else contextlib.nullcontext([])
+
+
+def run(options: argparse.Namespace, command: Sequence[str]) -> int:
+    """Boot, run, tell the status."""
+    kernel = kernels.ensure(Wanted.parse(options.kernel[0], options.arch))
+    guest, job, initrd = prepare(options, command, kernel)
+    session = Session(kernel.name, job.token, Console(options.console), guest.platform.package)
+    with memory_file("initrd", initrd) as (fd, path), served(guest) as share_fds:
         try:
-            session.start(lambda console, ports: machine.run_argv(guest, path, console, ports), fd)
+            session.start(
+                lambda console, ports: machine.run_argv(guest, path, console, ports, share_fds),
+                (fd, *share_fds),
+            )
             if options.timeout is not None:
                 # The relay keeps the time itself, unless a write to our own output blocks it.
                 signal.setitimer(signal.ITIMER_REAL, options.timeout + GRACE_SECONDS)
@@ -204,7 +258,7 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> int:
             session.kill()
     if options.verbose and session.ready_at is not None:
         say(
-            f"{kernel.release} under {'KVM' if kvm else 'TCG'}: command started after "
+            f"{kernel.release} under {'KVM' if guest.kvm else 'TCG'}: command started after "
             f"{session.ready_at - session.started_at:.1f} s and ran for "
             f"{time.monotonic() - session.ready_at:.1f} s"
         )
@@ -231,13 +285,17 @@ def act(parse: argparse.ArgumentParser, options: argparse.Namespace, command: Se
         if options.root:
             roots.ensure(options.root)
             return 0
-        for series in options.kernel or kernels.ORIGINS:
-            kernels.ensure(series, thorough=True)
+        for name in options.kernel or SEVERAL:
+            kernels.ensure(Wanted.parse(name, options.arch), thorough=True)
+        return 0
+    if options.list:
+        for row in kernels.listing(options.arch):
+            print("\t".join(row), flush=True)
         return 0
     if len(options.kernel) != 1:
         parse.error("give one --kernel")
     if options.path:
-        print(kernels.ensure(options.kernel[0]).directory)
+        print(kernels.ensure(Wanted.parse(options.kernel[0], options.arch)).directory)
         return 0
     if not command:
         parse.error("give a command after --")

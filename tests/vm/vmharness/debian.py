@@ -40,12 +40,13 @@ class Source:
 
     uri: str
     suite: str
+    arch: str = "amd64"
 
     def line(self) -> str:
         """The line of a sources.list."""
         keyring = next((path for path in KEYRINGS if path.exists()), None)
         signed = f" signed-by={keyring}" if keyring else ""
-        return f"deb [arch=amd64{signed}] {self.uri} {self.suite} main\n"
+        return f"deb [arch={self.arch}{signed}] {self.uri} {self.suite} main\n"
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def parse_packages(text: str) -> dict[str, Package]:
 class PrivateApt:
     """An apt state of our own, below `root`, that knows only the given sources."""
 
-    def __init__(self, root: Path, sources: Sequence[Source] | None) -> None:
+    def __init__(self, root: Path, sources: Sequence[Source] | None, arch: str = "amd64") -> None:
         """With sources None the machine's own sources are kept, only the state is ours."""
         self.root = root
         for directory in ("lists/partial", "cache/archives/partial", "debs"):
@@ -171,7 +172,8 @@ class PrivateApt:
             "Dir::State::status": str(root / "status"),
             "Dir::Cache": str(root / "cache"),
             "Dir::Cache::archives": str(root / "cache/archives"),
-            "APT::Architecture": "amd64",
+            "APT::Architecture": arch,
+            "APT::Architectures": arch,
             "APT::Sandbox::User": "root",  # the cache may be below /root
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",

@@ -15,7 +15,7 @@ from .errors import HarnessError
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 APPLETS = ("sh", "mount", "mkdir", "insmod", "ln", "cp", "reboot", "switch_root", "dd")
-BUSYBOX_PLACES = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
+BUSYBOX_PLACES = ("bin/busybox", "usr/bin/busybox")
 
 
 @dataclass
@@ -68,6 +68,8 @@ class Job:
     keep: Sequence[str] = ()  # host paths that must show through a fresh /tmp, /run or /dev
     network: bool = False
     disk: bool = False  # the root is a disk with systemd, not the host's file system
+    apart: bool = False  # the root is a directory of its own; the host's files are another share
+    share: str = "9p"  # or virtiofs
 
 
 def settings_script(job: Job) -> str:
@@ -79,6 +81,8 @@ def settings_script(job: Job) -> str:
         "KEEP": "\n".join(job.keep),
         "NETWORK": "1" if job.network else "",
         "DISK": "1" if job.disk else "",
+        "APART": "1" if job.apart else "",
+        "SHARE": job.share,
     }
     for path in (*job.writable, *job.keep):
         if "\n" in path:
@@ -102,9 +106,9 @@ def command_script(job: Job) -> str:
     )
 
 
-def busybox() -> bytes:
-    """The machine's static busybox."""
-    for path in BUSYBOX_PLACES:
+def busybox(root: Path = Path("/")) -> bytes:
+    """The static busybox of a root, by default the machine's."""
+    for path in (root / place for place in BUSYBOX_PLACES):
         if path.is_file():
             data = path.read_bytes()
             if b"/ld-linux" in data[:4096]:
@@ -114,13 +118,19 @@ def busybox() -> bytes:
 
 
 def build(
-    modules: Sequence[Path], job: Job | None, disk_modules: Sequence[tuple[str, bytes]] = ()
+    modules: Sequence[Path],
+    job: Job | None,
+    disk_modules: Sequence[tuple[str, bytes]] = (),
+    root: Path = Path("/"),
 ) -> bytes:
-    """The initramfs; without a job it only proves that the kernel boots (see probe)."""
+    """The initramfs; without a job it only proves that the kernel boots (see probe).
+
+    `root`: where the programs are that the guest's machine can run.
+    """
     archive = Archive()
-    for name in ("bin", "dev", "proc", "modules", "lower", "upper", "newroot", "vm"):
+    for name in ("bin", "dev", "proc", "modules", "lower", "upper", "host", "newroot", "vm"):
         archive.directory(name)
-    archive.file("bin/busybox", busybox(), 0o755)
+    archive.file("bin/busybox", busybox(root), 0o755)
     for applet in APPLETS:
         archive.link(f"bin/{applet}", "busybox")
     if job is None:

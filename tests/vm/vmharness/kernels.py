@@ -11,101 +11,43 @@ A cache entry is a directory:
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import debian, modindex, vmlinux
+from . import debian, modindex, naming, vmlinux
 from .cachedir import cache_root, filled_atomically, locked, say
 from .debian import Archives, Package, PrivateApt, Source
 from .errors import HarnessError
+from .naming import Origin, Wanted
 
 FORMAT = 1  # of a cache entry; raise it when the layout changes
-BOOT_MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay", "virtio_net")
+BOOT_MODULES = ("virtio_pci", "virtio_console", "overlay", "virtio_net")
+# What leads to the host's files, by how it is done. Debian's cloud kernels have no 9p.
+SHARE_MODULES = {"9p": ("9pnet_virtio", "9p"), "virtiofs": ("virtiofs",)}
 DISK_MODULES = ("virtio_blk", "crc32c_generic", "ext4")  # what leads to a root on a disk image
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A place to look for a kernel series: archive, suite and the meta package to follow."""
-
-    archive: str  # "main" or "security"
-    suite: str
-    meta: str
-
-
-ORIGINS: dict[str, tuple[Origin, ...]] = {
-    "6.1": (Origin("main", "bookworm", "linux-image-amd64"),),
-    "6.12": (
-        Origin("security", "bookworm-security", "linux-image-6.12-amd64"),
-        Origin("main", "trixie", "linux-image-amd64"),
-    ),
-    "7.3": (Origin("main", "trixie-backports", "linux-image-amd64"),),
-}
 
 
 @dataclass(frozen=True)
 class Kernel:
     """A kernel that is ready to boot."""
 
-    series: str
+    name: str
     release: str
     directory: Path
     image: Path
     boot_modules: tuple[Path, ...]
+    arch: str = "amd64"
+    share: str = "9p"
 
 
-def source_of(origin: Origin, archives: Archives) -> Source | None:
+def source_of(origin: Origin, archives: Archives, arch: str) -> Source | None:
     """Where to look, or None if this machine has no such archive."""
     uri = archives.main if origin.archive == "main" else archives.security
-    return Source(uri, origin.suite) if uri else None
-
-
-def image_in(names: Sequence[str], series: str) -> str | None:
-    """The image package of the series among package names (no -rt, -cloud, -dbg, -unsigned)."""
-    pattern = re.compile(rf"^linux-image-{re.escape(series)}\.\d+[^-]*(?:-\d+)?-amd64$")
-    return next((name for name in names if pattern.match(name)), None)
-
-
-def choose_packages(
-    meta: str,
-    series: str,
-    show: Callable[[Sequence[str]], dict[str, Package]],
-    names: Callable[[str], Sequence[str]],
-) -> tuple[str, list[Package]]:
-    """Follow the meta package to (release, packages that hold this kernel's files).
-
-    Of the dependencies only those are kept that carry the release in their name: image,
-    binary, modules, base. When the meta package has moved on to another series, the suite may
-    still have the wanted one under its own name.
-    """
-    found = show([meta]).get(meta)
-    direct = [name for group in found.depends for name in group] if found else []
-    image = image_in(direct, series) or image_in(names(f"linux-image-{series}"), series)
-    if image is None:
-        has = f"its {meta} is {found.version}" if found else f"it has no {meta}"
-        raise HarnessError(f"the suite has no kernel {series} ({has})")
-    release = image.removeprefix("linux-image-")
-    chosen: dict[str, Package] = {}
-    queue = [image]
-    while queue:
-        name = queue.pop(0)
-        package = show([name]).get(name)
-        if package is None:
-            raise HarnessError(f"the suite lacks {name}, which kernel {series} needs")
-        chosen[name] = package
-        for group in package.depends:
-            ours = [
-                each for each in group if each.startswith("linux-") and each.endswith(f"-{release}")
-            ]
-            available = show(ours) if len(ours) > 1 else {}
-            pick = next((each for each in ours if each in available), ours[0] if ours else None)
-            if pick and pick not in chosen and pick not in queue:
-                queue.append(pick)
-    return release, list(chosen.values())
+    return Source(uri, origin.suite, arch) if uri else None
 
 
 def find_image(unpacked: Path) -> Path:
@@ -126,7 +68,7 @@ def find_modules(unpacked: Path, release: str) -> list[Path]:
     return found
 
 
-def arrange(unpacked: Path, target: Path, series: str, release: str) -> None:
+def arrange(unpacked: Path, target: Path, name: str, release: str) -> None:
     """Turn unpacked packages into a cache entry."""
     image = find_image(unpacked).read_bytes()
     plain = vmlinux.extract(image)
@@ -140,7 +82,7 @@ def arrange(unpacked: Path, target: Path, series: str, release: str) -> None:
                 shutil.move(child, directory / child.name)
     modules = modindex.scan(directory)
     modindex.write_index(directory, modules)
-    write_boot_modules(directory, target / "boot", modules)
+    share = write_boot_modules(directory, target / "boot", modules)
 
     kept = [
         path
@@ -149,24 +91,36 @@ def arrange(unpacked: Path, target: Path, series: str, release: str) -> None:
     ]
     complete = {
         "format": FORMAT,
-        "series": series,
+        "series": name,
         "release": release,
         "modules": len(modules),
+        "share": share,
         "sizes": {str(path.relative_to(target)): path.stat().st_size for path in kept},
     }
     (target / "complete.json").write_text(json.dumps(complete, indent=1) + "\n")
 
 
-def write_boot_modules(directory: Path, target: Path, modules: dict[str, modindex.Module]) -> None:
-    """Unpack what the initramfs loads, named in loading order."""
+def write_boot_modules(directory: Path, target: Path, modules: dict[str, modindex.Module]) -> str:
+    """Unpack what the initramfs loads, named in loading order; give how files are shared."""
     builtin = {
         modindex.module_name(line) for line in (directory / "modules.builtin").read_text().split()
     }
-    wanted = [name for name in BOOT_MODULES if name not in builtin]
+    share = next(
+        (
+            kind
+            for kind, names in SHARE_MODULES.items()
+            if all(name in modules or name in builtin for name in names)
+        ),
+        None,
+    )
+    if share is None:
+        raise HarnessError("the kernel has neither 9p nor virtiofs to show it the host's files")
+    wanted = [name for name in (*BOOT_MODULES, *SHARE_MODULES[share]) if name not in builtin]
     target.mkdir()
     for number, name in enumerate(modindex.load_order(wanted, modules)):
         image = modindex.read_module(directory / modules[name].path)
         (target / f"{number:02}-{name}.ko").write_bytes(image)
+    return share
 
 
 def disk_modules(kernel: Kernel) -> list[tuple[str, bytes]]:
@@ -187,11 +141,11 @@ def disk_modules(kernel: Kernel) -> list[tuple[str, bytes]]:
     ]
 
 
-def load(series: str, entry: Path, *, thorough: bool = False) -> Kernel | None:
+def load(wanted: Wanted, entry: Path, *, thorough: bool = False) -> Kernel | None:
     """The cache entry, if it is complete; `thorough` also counts the modules."""
     try:
         complete: dict[str, Any] = json.loads((entry / "complete.json").read_text())
-        if complete["format"] != FORMAT or complete["series"] != series:
+        if complete["format"] != FORMAT or complete["series"] != wanted.name:
             return None
         for name, size in complete["sizes"].items():
             if (entry / name).stat().st_size != size:
@@ -205,64 +159,100 @@ def load(series: str, entry: Path, *, thorough: bool = False) -> Kernel | None:
     image = next((entry / name for name in ("vmlinux", "vmlinuz") if (entry / name).exists()), None)
     if image is None:
         return None
-    return Kernel(series, release, entry, image, tuple(sorted((entry / "boot").glob("*.ko"))))
+    return Kernel(
+        wanted.name,
+        release,
+        entry,
+        image,
+        tuple(sorted((entry / "boot").glob("*.ko"))),
+        wanted.arch,
+        complete.get("share", "9p"),
+    )
 
 
-def fetch(series: str, entry: Path) -> None:
-    """Fill the cache entry from the first origin that has the series."""
-    say(f"kernel {series}: looking it up in the Debian archive")
+def fetch(wanted: Wanted, entry: Path) -> None:
+    """Fill the cache entry from the first origin that has the kernel."""
+    say(f"kernel {wanted.entry}: looking it up in the Debian archive")
     archives = debian.machine_archives()
     reasons: list[str] = []
-    for origin in ORIGINS[series]:
-        source = source_of(origin, archives)
+    for origin in wanted.origins:
+        source = source_of(origin, archives, wanted.arch)
         if source is None:
             reasons.append(f"no {origin.archive} archive is configured")
             continue
         try:
-            fetch_from(series, origin, source, entry)
+            fetch_from(wanted, source, entry)
         except HarnessError as error:
             reasons.append(f"{origin.suite}: {error}")
         else:
             return
-    raise HarnessError(f"kernel {series} could not be fetched: {'; '.join(reasons)}")
+    raise HarnessError(f"kernel {wanted.entry} could not be fetched: {'; '.join(reasons)}")
 
 
-def fetch_from(series: str, origin: Origin, source: Source, entry: Path) -> None:
+def packages_of(apt: PrivateApt) -> dict[str, Package]:
+    """All packages of a suite that may be a kernel's."""
+    apt.update()
+    return apt.show([name for name in apt.names("linux-") if not name.endswith("-dbg")])
+
+
+def fetch_from(wanted: Wanted, source: Source, entry: Path) -> None:
     """Fetch, unpack and arrange a kernel from one suite."""
+    name = wanted.entry
     with filled_atomically(entry) as scratch:
         work = scratch / "work"
-        apt = PrivateApt(work / "apt", [source])
-        apt.update()
-        release, packages = choose_packages(origin.meta, series, apt.show, apt.names)
+        apt = PrivateApt(work / "apt", [source], wanted.arch)
+        image, packages = naming.choose(wanted, packages_of(apt))
         size = sum(package.size for package in packages) / 1e6
-        say(f"kernel {series}: downloading {release} from {origin.suite} ({size:.0f} MB)")
+        say(f"kernel {name}: downloading {image.release} from {source.suite} ({size:.0f} MB)")
         debs = apt.download(packages)
-        say(f"kernel {series}: unpacking")
+        say(f"kernel {name}: unpacking")
         for deb in debs:
             debian.unpack(deb, work / "unpacked")
             deb.unlink()
-        say(f"kernel {series}: indexing modules")
-        arrange(work / "unpacked", scratch, series, release)
+        say(f"kernel {name}: indexing modules")
+        arrange(work / "unpacked", scratch, wanted.name, image.release)
         shutil.rmtree(work)
-    say(f"kernel {series}: ready in {entry}")
+    say(f"kernel {name}: ready in {entry}")
 
 
-def ensure(series: str, *, thorough: bool = False) -> Kernel:
+def listing(arch: str) -> Iterator[tuple[str, str, str]]:
+    """Name, release and suite of every kernel that the suites have, as far as they can be read."""
+    archives = debian.machine_archives()
+    told: set[str] = set()
+    for origin in naming.ORIGINS:
+        source = source_of(origin, archives, arch)
+        if source is None:
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                packages = packages_of(PrivateApt(Path(scratch), [source], arch))
+            except HarnessError as error:
+                say(f"{origin.suite}: {error}")
+                continue
+        for image, _ in naming.complete(packages, arch):
+            name = Wanted(image.upstream, image.flavour, arch).name
+            if name not in told:
+                told.add(name)
+                yield name, image.release, origin.suite
+
+
+def ensure(wanted: Wanted, *, thorough: bool = False) -> Kernel:
     """The kernel from the cache, fetched or repaired first if it must be."""
-    entry = cache_root() / "kernels" / series
-    kernel = load(series, entry, thorough=thorough)
+    name = wanted.entry
+    entry = cache_root() / "kernels" / name
+    kernel = load(wanted, entry, thorough=thorough)
     if kernel:
         return kernel
     try:
         with locked(entry):
-            kernel = load(series, entry, thorough=thorough)
+            kernel = load(wanted, entry, thorough=thorough)
             if kernel is None:
                 if entry.exists():
-                    say(f"kernel {series}: the cached copy is incomplete, fetching it again")
-                fetch(series, entry)
-                kernel = load(series, entry, thorough=thorough)
+                    say(f"kernel {name}: the cached copy is incomplete, fetching it again")
+                fetch(wanted, entry)
+                kernel = load(wanted, entry, thorough=thorough)
     except OSError as error:
-        raise HarnessError(f"kernel {series} could not be put into the cache: {error}") from error
+        raise HarnessError(f"kernel {name} could not be put into the cache: {error}") from error
     if kernel is None:
-        raise HarnessError(f"kernel {series} was fetched, yet its cache entry is incomplete")
+        raise HarnessError(f"kernel {name} was fetched, yet its cache entry is incomplete")
     return kernel

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import HarnessError
+from .platforms import PLATFORMS, Platform
 
-QEMU = "qemu-system-x86_64"
 PORTS = ("control", "stdin", "stdout", "stderr")  # virtio serial ports, numbered from 1
 PROBE_VALUE = 42  # written by guest/probe
 PROBE_STATUS = PROBE_VALUE * 2 + 1  # what QEMU makes of it
@@ -34,17 +34,30 @@ class Publish:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A directory of the host that the guest mounts by its tag."""
+
+    tag: str
+    path: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True)
 class Machine:
     """A guest machine, except for the descriptors that lead to it."""
 
     image: Path
+    platform: Platform = PLATFORMS["amd64"]
+    cpu: str | None = None  # a model of QEMU's instead of the platform's
+    append: tuple[str, ...] = ()  # to the kernel's command line
     memory: str = "2G"
     cpus: int = 2
     nodes: int = 1  # of memory; each has its share of memory and CPUs
     kvm: bool = False
     icount: bool = False
     publish: tuple[Publish, ...] = ()
-    writable: tuple[str, ...] = ()
+    shares: tuple[Share, ...] = (Share("root", "/", readonly=True),)
+    virtiofs: bool = False  # the shares, instead of 9p
     disk: Path | None = None  # an image with a root of its own, of which writes are forgotten
 
 
@@ -63,24 +76,24 @@ def escaped(value: str) -> str:
 
 def accelerator(machine: Machine) -> list[str]:
     """How instructions are executed."""
+    cpu = machine.cpu or machine.platform.cpu
     if machine.icount:
         return [
             "-accel",
             "tcg,thread=single",
             "-cpu",
-            "max,la57=off",
+            cpu,
             "-icount",
             # An idle guest waits in real time. If its clock leapt to the next timer instead,
             # every timeout would be over while it waits for the host's file system.
             "shift=0,sleep=on",
         ]
     if machine.kvm:
-        return ["-accel", "kvm", "-cpu", "host"]
+        return ["-accel", "kvm", "-cpu", machine.cpu or "host"]
     # One host thread for all CPUs: with a thread each, QEMU runs torn instructions while the
     # kernel patches code that another CPU executes. Kprobes switched on and off on a busy
     # function panic the guest within seconds (a jump to address 0), without any BPF.
-    # Five-level page tables make every emulated page walk longer, for nothing.
-    return ["-accel", "tcg,thread=single", "-cpu", "max,la57=off"]
+    return ["-accel", "tcg,thread=single", "-cpu", cpu]
 
 
 def kernel_arguments(machine: Machine) -> str:
@@ -98,16 +111,14 @@ def kernel_arguments(machine: Machine) -> str:
     ]
     words = [
         *(systemd if machine.disk else []),
-        "console=ttyS0",
-        "earlyprintk=ttyS0",
+        *machine.platform.words,
         "loglevel=5",
         "panic=-1",
         "oops=panic",
-        "tsc=reliable",
-        "no_timer_check",
         "random.trust_cpu=on",
         "cryptomgr.notests",
         "rdinit=/init",
+        *machine.append,
     ]
     return " ".join(words)
 
@@ -125,37 +136,42 @@ def megabytes(memory: str) -> int:
     return int(memory[:-1]) * (1024 if memory.endswith("G") else 1)
 
 
-def nodes(machine: Machine) -> list[str]:
-    """Memory in several nodes."""
-    if machine.nodes == 1:
-        return []
+def memory(machine: Machine) -> list[str]:
+    """Memory, perhaps in several nodes; those who serve virtiofs see it as well."""
+    if machine.nodes == 1 and not machine.virtiofs:
+        return ["-m", machine.memory]
+    kind = "memfd,share=on" if machine.virtiofs else "ram"
     size = megabytes(machine.memory) // machine.nodes
     argv = ["-m", f"{size * machine.nodes}M"]
     for number in range(machine.nodes):
         cpus = "".join(f",cpus={cpu}" for cpu in range(number, machine.cpus, machine.nodes))
         argv += [
-            *("-object", f"memory-backend-ram,id=node{number},size={size}M"),
+            *("-object", f"memory-backend-{kind},id=node{number},size={size}M"),
             *("-numa", f"node,nodeid={number},memdev=node{number}{cpus}"),
         ]
     return argv
 
 
-def shares(machine: Machine) -> list[str]:
-    """The host's file system, read-only, and the directories that may be written."""
-    argv = [
-        "-fsdev",
-        "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
-        "-device",
-        "virtio-9p-pci,fsdev=root,mount_tag=root",
-    ]
-    for number, path in enumerate(machine.writable):
-        name = f"writable{number}"
-        argv += [
-            "-fsdev",
-            f"local,id={name},path={escaped(path)},security_model=none,multidevs=remap",
-            "-device",
-            f"virtio-9p-pci,fsdev={name},mount_tag={name}",
-        ]
+def shares(machine: Machine, fds: Sequence[int] = ()) -> list[str]:
+    """The host's directories. `fds`: for virtiofs, sockets to those who serve them."""
+    argv = []
+    for number, share in enumerate(machine.shares):
+        if machine.virtiofs:
+            argv += [
+                "-chardev",
+                f"socket,id={share.tag},fd={fds[number]}",
+                "-device",
+                f"vhost-user-fs-pci,chardev={share.tag},tag={share.tag}",
+            ]
+        else:
+            readonly = ",readonly=on" if share.readonly else ""
+            path = escaped(share.path)
+            argv += [
+                "-fsdev",
+                f"local,id={share.tag},path={path},security_model=none{readonly},multidevs=remap",
+                "-device",
+                f"virtio-9p-pci,fsdev={share.tag},mount_tag={share.tag}",
+            ]
     return argv
 
 
@@ -198,20 +214,18 @@ def base(machine: Machine, initrd: str) -> list[str]:
     """What every guest has."""
     clock = "vm" if machine.icount else "host"
     return [
-        QEMU,
+        machine.platform.qemu,
         "-nodefaults",
         "-no-user-config",
         "-display",
         "none",
         "-no-reboot",
         "-M",
-        "pc,usb=off,vmport=off,hpet=off",
+        machine.platform.board,
         *accelerator(machine),
-        "-m",
-        machine.memory,
+        *memory(machine),
         "-smp",
         str(machine.cpus),
-        *nodes(machine),
         "-rtc",
         f"base=utc,clock={clock}",
         "-kernel",
@@ -223,13 +237,19 @@ def base(machine: Machine, initrd: str) -> list[str]:
     ]
 
 
-def run_argv(machine: Machine, initrd: str, console_fd: int, port_fds: Sequence[int]) -> list[str]:
+def run_argv(
+    machine: Machine,
+    initrd: str,
+    console_fd: int,
+    port_fds: Sequence[int],
+    share_fds: Sequence[int] = (),
+) -> list[str]:
     """The machine that runs a job."""
     return [
         *base(machine, initrd),
         *channels(console_fd, port_fds),
         *disk(machine),
-        *shares(machine),
+        *shares(machine, share_fds),
         *network(machine),
     ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import debian
@@ -38,11 +39,12 @@ MASKED = (
 MACHINE_ID = "6b736d77617463680000000000000001"
 
 
-def bootstrap(suite: str, target: Path) -> None:
-    """Install the suite below a directory, from the archives that this machine uses."""
-    line = Source(debian.machine_archives().main, suite).line()
+def mmdebstrap(
+    options: Sequence[str], packages: Sequence[str], suite: str, target: Path, line: str
+) -> None:
+    """Put packages of a suite below a directory."""
     argv = [
-        *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"),
+        *("mmdebstrap", "--quiet", *options, f"--include={','.join(packages)}"),
         *('--aptopt=Acquire::Languages "none"', "--dpkgopt=path-exclude=/usr/share/doc/*"),
         *("--dpkgopt=path-exclude=/usr/share/man/*", suite, str(target), line),
     ]
@@ -53,6 +55,12 @@ def bootstrap(suite: str, target: Path) -> None:
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().splitlines()
         raise HarnessError(f"mmdebstrap failed: {' '.join(words[-2:])}")
+
+
+def bootstrap(suite: str, target: Path) -> None:
+    """Install the suite below a directory, from the archives that this machine uses."""
+    line = Source(debian.machine_archives().main, suite).line()
+    mmdebstrap(["--variant=minbase"], PACKAGES, suite, target, line)
 
 
 def prepare(root: Path) -> None:

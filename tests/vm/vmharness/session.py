@@ -142,8 +142,12 @@ def pump_stdin(port: socket.socket) -> None:
 class Session:
     """A running machine and our ends of its channels."""
 
-    def __init__(self, series: str, token: str, console: Console) -> None:
+    def __init__(
+        self, series: str, token: str, console: Console, package: str = "qemu-system-x86"
+    ) -> None:
+        """`package`: the one that has QEMU."""
         self.series = series
+        self.package = package
         self.console = console
         mark = END_MARK + token.encode()
         self.streams = {"stdout": Stream(mark, write_all(1)), "stderr": Stream(mark, write_all(2))}
@@ -155,8 +159,10 @@ class Session:
         self.ends: dict[str, socket.socket] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, argv: Callable[[int, Sequence[int]], list[str]], initrd_fd: int) -> None:
-        """Start QEMU with one end of every channel."""
+    def start(
+        self, argv: Callable[[int, Sequence[int]], list[str]], inherited: Sequence[int]
+    ) -> None:
+        """Start QEMU with one end of every channel, and with what else it needs of ours."""
         theirs = {}
         for name in ("console", *PORTS):
             self.ends[name], theirs[name] = socket.socketpair()
@@ -165,7 +171,7 @@ class Session:
         try:
             self.process = subprocess.Popen(
                 argv(fds[0], fds[1:]),
-                pass_fds=(*fds, initrd_fd),
+                pass_fds=(*fds, *inherited),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -173,7 +179,7 @@ class Session:
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - no thread has been started yet
             )
         except OSError as error:
-            raise HarnessError(f"cannot start QEMU: {error} (package qemu-system-x86)") from error
+            raise HarnessError(f"cannot start QEMU: {error} (package {self.package})") from error
         finally:
             for end in theirs.values():
                 end.close()

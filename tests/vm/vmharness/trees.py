@@ -1,0 +1,66 @@
+"""Roots for machines that this one cannot run: directories, made without running anything of them.
+
+A cache entry is a directory with `root/` and `complete.json`, written last.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from . import debian, roots
+from .cachedir import cache_root, filled_atomically, locked, say
+from .debian import Source
+from .errors import HarnessError
+
+FORMAT = 1  # of a cache entry; raise it when PACKAGES or the set-up change
+SUITE = "trixie"
+# Nothing is essential here: a system for one command. Without maintainer
+# scripts there are no alternatives (awk), and no users but those of base-passwd.
+PACKAGES = (
+    *("base-files", "base-passwd", "bash", "dash", "coreutils", "util-linux", "mount", "procps"),
+    *("grep", "sed", "findutils", "hostname", "kmod", "e2fsprogs", "iproute2", "busybox-static"),
+    *("python3", "python3-pytest", "python3-pytest-timeout", "python3-hypothesis"),
+    *("python3-bpfcc", "python3-prometheus-client", "python3-psutil", "python3-pyroute2"),
+    *("python3-tornado", "python3-bcrypt", "python3-yaml", "python3-textual", "openssl"),
+)
+
+
+def prepare(root: Path) -> None:
+    """What a maintainer script would have done, as far as it is missed."""
+    for name in ("passwd", "group"):
+        shutil.copy(root / f"usr/share/base-passwd/{name}.master", root / "etc" / name)
+    (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
+    for name in ("proc", "sys", "dev", "run", "tmp", "root"):
+        (root / name).mkdir(exist_ok=True)
+
+
+def load(arch: str, entry: Path) -> Path | None:
+    """The directory of a complete cache entry."""
+    try:
+        complete = json.loads((entry / "complete.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return entry / "root" if complete == {"format": FORMAT, "arch": arch} else None
+
+
+def ensure(arch: str) -> Path:
+    """The root of a machine's kind, made first if it must be."""
+    entry = cache_root() / "trees" / arch
+    try:
+        with locked(entry):
+            root = load(arch, entry)
+            if root is None:
+                say(f"root {arch}: unpacking it, which takes a minute")
+                with filled_atomically(entry) as scratch:
+                    line = Source(debian.machine_archives().main, SUITE, arch).line()
+                    options = [f"--arch={arch}", "--variant=extract"]
+                    roots.mmdebstrap(options, PACKAGES, SUITE, scratch / "root", line)
+                    prepare(scratch / "root")
+                    complete = {"format": FORMAT, "arch": arch}
+                    (scratch / "complete.json").write_text(json.dumps(complete) + "\n")
+                say(f"root {arch}: ready in {entry}")
+    except OSError as error:
+        raise HarnessError(f"root {arch} could not be put into the cache: {error}") from error
+    return entry / "root"
