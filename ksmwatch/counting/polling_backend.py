@@ -2,11 +2,15 @@
 
 A count is right at the moment it is read and grows stale until the next read, so nothing
 here is ever called exact. Forked children that ksmd has no book-keeping about are missed.
+
+Before 6.1 (commit cb4df4cae4f2) there is no /proc/PID/ksm_stat, which tells whom ksmd knows. Then
+those are read that have a mergeable area, and those that had KSM pages at the last reading.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +24,13 @@ from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
 from ksmwatch.kernel.procfs import KsmStat
+
+# Of smaps: an area in which pages may be merged.
+_MERGEABLE = re.compile(rb"^VmFlags:.* mg\b", re.MULTILINE)
+
+
+class _UnknownError(Exception):
+    """Nothing here tells how many KSM pages a process has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,11 @@ class Poll(Eventless):
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
         clock: Callable[[], float] = time.monotonic,
+        *,
+        ksm_stat: bool = True,
     ) -> None:
+        """`ksm_stat`: whether processes have that file."""
+        self._ksm_stat = ksm_stat
         self.losses: Counter[str] = Counter()
         self._interval = interval
         self._clock = clock
@@ -93,12 +108,16 @@ class Poll(Eventless):
     def _visit(self, pid: int) -> None:
         directory = self._proc / str(pid)
         try:
-            stat = procfs.read_ksm_stat(directory)
-            if not stat.user:
+            stat = procfs.read_ksm_stat(directory) if self._ksm_stat else None
+            if not (self._may_have_pages(pid, directory) if stat is None else stat.user):
                 self._seen.pop(pid, None)
                 return
             ticks = procfs.read_start_ticks(directory)
             mappings = self._read(directory, stat)
+        except _UnknownError:
+            self._seen.pop(pid, None)
+            self.losses["reads_denied"] += 1
+            return
         except OSError as error:
             self._seen.pop(pid, None)
             if error.errno not in (errno.ENOENT, errno.ESRCH):
@@ -109,9 +128,18 @@ class Poll(Eventless):
         )
         self._seen[pid] = _Seen(count, Evidence(self._clock()))
 
-    def _read(self, directory: Path, stat: KsmStat) -> int:
+    def _may_have_pages(self, pid: int, directory: Path) -> bool:
+        """What can be said where ksmd's books are not shown."""
+        seen = self._seen.get(pid)
+        if seen is not None and seen.count.mappings:
+            return True
+        return _MERGEABLE.search((directory / "smaps").read_bytes()) is not None
+
+    def _read(self, directory: Path, stat: KsmStat | None) -> int:
         if self._reader is None:
-            return stat.merging_pages or 0
+            if stat is None or stat.merging_pages is None:
+                raise _UnknownError
+            return stat.merging_pages
         with self._reader.open(directory) as opened:
             return opened.read()
 

@@ -170,7 +170,7 @@ def start_poll(facts: Facts, interval: float) -> Poll:
         reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
     except SourceError:
         reader = None
-    return Poll(reader, interval)
+    return Poll(reader, interval, ksm_stat=facts.ksm_stat)
 
 
 def start_backend(

@@ -21,10 +21,12 @@ SPENT = Budget(-1)
 class Host:
     """A made-up host with a poller."""
 
-    def __init__(self, path: Path, reader: SmapsReader | None) -> None:
+    def __init__(self, path: Path, reader: SmapsReader | None, *, ksm_stat: bool = True) -> None:
         self.proc, self.sys = Proc(path / "proc"), Sys(path / "sys")
         self.clock = Clock()
-        self.poll = Poll(reader, INTERVAL, self.proc.path, self.sys.path, self.clock)
+        self.poll = Poll(
+            reader, INTERVAL, self.proc.path, self.sys.path, self.clock, ksm_stat=ksm_stat
+        )
 
     def shown(self) -> dict[int, int]:
         """Mappings by process."""
@@ -164,3 +166,41 @@ def test_polling_says_that_it_is_no_live_count(host: Host) -> None:
     assert (poll.mode, poll.doubt, poll.asleep) == ("poll", "counts are polled, not live", False)
     assert (poll.totals(), poll.probes()) == ({}, [])
     assert (poll.audit_state(), poll.map_state()) == (None, None)
+
+
+def old_process(host: Host, pid: int, flags: str, mapped: int) -> Path:
+    """A process of a kernel without ksm_stat. The flags come late in a long file."""
+    directory = host.proc.process(pid, merging=None, mapped=mapped)
+    area = "7f0000000000-7f0000001000 rw-p 00000000 00:00 0\nVmFlags: rd wr mr mw me ac\n"
+    (directory / "smaps").write_text(area * 4000 + area.replace(" ac", f" ac {flags}"))
+    return directory
+
+
+def test_without_ksm_stat_those_are_read_that_have_a_mergeable_area(tmp_path: Path) -> None:
+    host = Host(tmp_path, SmapsReader(), ksm_stat=False)
+    directory = old_process(host, 10, "mg", 300)
+    old_process(host, 11, "sd", 300)
+    host.poll.tick(PLENTY)
+    assert host.shown() == {10: 300}
+    # PTEs that a fork has left outlive the advice.
+    old_process(host, 10, "sd", 299)
+    host.poll.refresh(PLENTY)
+    assert host.shown() == {10: 299}
+    old_process(host, 10, "sd", 0)
+    host.poll.refresh(PLENTY)
+    host.poll.refresh(PLENTY)
+    assert host.shown() == {}
+    assert not +host.poll.losses
+    (directory / "smaps").unlink()
+    (directory / "smaps").mkdir()
+    host.poll.refresh(PLENTY)
+    assert host.poll.losses == {"reads_denied": 1}
+
+
+def test_what_no_file_tells_is_unknown_and_not_0(tmp_path: Path) -> None:
+    host = Host(tmp_path, None, ksm_stat=False)
+    old_process(host, 10, "mg", 300)
+    old_process(host, 11, "sd", 0)
+    host.poll.tick(PLENTY)
+    assert host.shown() == {}
+    assert host.poll.losses == {"reads_denied": 1}
