@@ -35,7 +35,7 @@ class Daemon:
         ]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ksmwatch", "run", *flags],
+                [sys.executable, "-I", "-m", "ksmwatch", "run", *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

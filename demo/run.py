@@ -65,7 +65,7 @@ def brief(sentence: str) -> str:
 
 def host_check() -> dict[str, object]:
     """What `ksmwatch check --json` says; empty where it fails."""
-    command = [sys.executable, "-m", "ksmwatch", "check", "--json"]
+    command = [sys.executable, "-I", "-m", "ksmwatch", "check", "--json"]
     done = subprocess.run(
         command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )

@@ -5,22 +5,19 @@ A front begins by exec, so it has nothing of the daemon but the descriptors that
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 from ksmwatch.backoff import Backoff
+from ksmwatch.child_process import Child, Errors
 from ksmwatch.errors import NoDaemonError
 from ksmwatch.export import front_channel
 from ksmwatch.export.front_channel import Answer, Begin
@@ -29,18 +26,12 @@ from ksmwatch.log import logger
 
 # One that dies younger is waited for twice as long as the one before.
 _YOUNG_SECONDS = 60.0
-# How long a front may take to end once its channel is closed, and to take an answer.
-_END_SECONDS = 5.0
+# How long a front may take to take an answer.
 _SEND_SECONDS = 60
 # Nobody outside can make the daemon take snapshots more often than this.
 _YOUNGEST_ANSWER_SECONDS = 1.0
 # Between two looks at the files of the web configuration.
 _LOOK_SECONDS = 1.0
-# Of the environment, what Python needs. The rest is no business of a front.
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OPENSSL_CONF")
-
-
-_Front = tuple[subprocess.Popen[bytes], socket.socket]
 
 
 class Files(Protocol):
@@ -74,7 +65,7 @@ class Keeper:
         self._channel: socket.socket | None = None
         # Of the front; None while there is none.
         self.pid: int | None = None
-        self._launched: _Front | None = None
+        self._launched: Child | None = None
         self._next_look = 0.0
         self._thread = threading.Thread(target=self._keep, name="front", daemon=True)
 
@@ -100,9 +91,7 @@ class Keeper:
         if self._thread.ident is not None:
             self._thread.join()
         if self._launched is not None:
-            child, ours = self._launched
-            ours.close()
-            _reap(child)
+            self._launched.end()
 
     def _keep(self) -> None:
         backoff = Backoff()
@@ -124,16 +113,15 @@ class Keeper:
     def _one_front(self) -> str:
         """Start one and answer it until it ends; returns how it ended."""
         try:
-            child, ours = self._launched or self._spawn()
+            child = self._launched or self._spawn()
         except OSError as error:
             return f"not started: {error.strerror}"
         self._launched = None
         self.pid = child.pid
-        with ours:
-            self._publish(ours)
-            self._converse(ours)
-            self._publish(None)
-        how = _reap(child)
+        self._publish(child.channel)
+        self._converse(child.channel)
+        self._publish(None)
+        how = child.end()
         self.pid = None
         return how
 
@@ -144,29 +132,21 @@ class Keeper:
             if ours is not None and self._stopping.is_set():
                 ours.shutdown(socket.SHUT_RDWR)
 
-    def _spawn(self) -> _Front:
-        ours, theirs = socket.socketpair()
+    def _spawn(self) -> Child:
+        child = Child(
+            "ksmwatch.export.front.main",
+            descriptors=self._begin.task.sockets,
+            errors=Errors.SHOWN,
+            # Ctrl-C is for the daemon, which ends its front.
+            own_group=True,
+        )
         # struct timeval
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _SEND_SECONDS, 0))
-        package = str(Path(__file__).resolve().parents[2])
-        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        with theirs:
-            try:
-                child = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "ksmwatch.export.front", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno(), *self._begin.task.sockets],
-                    stdin=subprocess.DEVNULL,
-                    env={**kept, "PYTHONPATH": package},
-                    # Ctrl-C is for the daemon, which ends its front.
-                    process_group=0,
-                )
-            except OSError:
-                ours.close()
-                raise
+        timeout = struct.pack("@ll", _SEND_SECONDS, 0)
+        child.channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
         with suppress(OSError):
             # If it has ended already, the first question will be missed.
-            front_channel.send(ours, self._beginning())
-        return child, ours
+            front_channel.send(child.channel, self._beginning())
+        return child
 
     def _beginning(self) -> Begin:
         """The first message, with the configuration that is in force now."""
@@ -202,13 +182,3 @@ class Keeper:
             return
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end HTTP for ever
             logger.error("a front cannot be answered", extra={"error": repr(error)})
-
-
-def _reap(child: subprocess.Popen[bytes]) -> str:
-    try:
-        status = child.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-        return "killed, as it did not end"
-    return f"signal {-status}" if status < 0 else f"status {status}"

@@ -121,9 +121,9 @@ class Outputs:
     def textfile(self) -> Keeper:
         """The front that writes for node_exporter, as the user of the daemon."""
         config = self._config
-        return self._keeper(
-            front_channel.Textfile(config.textfile_directory, config.textfile_interval)
-        )
+        # A front has another current directory.
+        directory = str(Path(config.textfile_directory).absolute())
+        return self._keeper(front_channel.Textfile(directory, config.textfile_interval))
 
     def _keeper(
         self,

@@ -1,10 +1,8 @@
 """The kernel's process connector: who exec'ed, ended, or changed name or user.
 
 pyroute2 speaks the protocol, and brings 20 MB. So it lives in a process that subscribes, hands
-the socket over, and leaves: ``python -m ksmwatch.owners.process_connector FD``. What stays is a
-filter in the
-kernel, and one number to take out of each message, of which a host that forks a lot has thousands
-a second.
+the socket over, and leaves (`main`). What stays is a filter in the kernel, and one number to take
+out of each message, of which a host that forks a lot has thousands a second.
 """
 
 from __future__ import annotations
@@ -15,10 +13,10 @@ import errno
 import os
 import socket
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+
+from ksmwatch.child_process import Child
 
 # include/uapi/linux/netlink.h, connector.h and cn_proc.h
 _NETLINK_CONNECTOR = 11
@@ -116,22 +114,13 @@ class Subscription:
     """
 
     def __init__(self) -> None:
-        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "ksmwatch.owners.process_connector", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-            )
+        self._child = Child(__name__)
 
     def take(self) -> Connector | None:
         """The connector; None as long as it is not there. Raises OSError where it is refused."""
-        self._ours.settimeout(0)
+        self._child.channel.settimeout(0)
         try:
-            answer, descriptors, _, _ = socket.recv_fds(self._ours, _U32.size, 1)
+            answer, descriptors, _, _ = socket.recv_fds(self._child.channel, _U32.size, 1)
         except BlockingIOError:
             return None
         self.close()
@@ -142,8 +131,7 @@ class Subscription:
 
     def close(self) -> None:
         """Wait for its end, which has come or comes at once."""
-        self._ours.close()
-        self._child.wait()
+        self._child.end()
 
 
 # ---- what runs in the process that subscribes ----
@@ -199,7 +187,3 @@ def main() -> None:
             answers.send(_U32.pack(error.errno or errno.EPROTO))
     # Nothing of pyroute2's needs an orderly end, for which nobody has to wait.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
 """The short-lived process that compiles and loads the BPF programs.
 
 bcc brings LLVM, about 100 MB and half a second of start-up. It lives in this process only:
-``python -m ksmwatch.probes.loader FD`` reads a request from the socket FD, answers with the
-descriptors of maps and programs, and leaves. Nothing is attached here.
+`main` reads a request from a socket, answers with the descriptors of maps and programs, and
+leaves. Nothing is attached here.
 
 The child ends by ``os._exit``: bcc's clean-up at exit would close what was just handed over.
 """
@@ -14,13 +14,13 @@ import ctypes as ct
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ksmwatch.child_process import Child
 from ksmwatch.errors import NoLiveError
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.btf import Btf
@@ -112,43 +112,20 @@ def load(plan: Plan, flags: Sequence[str]) -> Loaded:
     Raises ProgramRefusedError when the verifier refuses a program, NoLiveError with the
     compiler's or bcc's own words when nothing could be loaded at all.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     request = {
         "flags": list(flags),
         "layout": plan.layout,
         "programs": [asdict(program) for program in plan.programs],
     }
-    with ours, theirs:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "ksmwatch.probes.loader", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-        )
-        theirs.close()
-        ours.settimeout(_TIMEOUT_SECONDS)
+    with Child(__name__) as child:
+        child.channel.settimeout(_TIMEOUT_SECONDS)
         try:
-            ours.sendall(json.dumps(request).encode() + b"\n")
-            answer, descriptors = _receive(ours)
+            child.channel.sendall(json.dumps(request).encode() + b"\n")
+            answer, descriptors = _receive(child.channel)
         except (OSError, ValueError) as error:
-            child.kill()
-            raise NoLiveError(f"The BPF loader failed: {_last_words(child) or error}.") from error
-        finally:
-            words = _last_words(child)
-    return _loaded(answer, descriptors, words)
-
-
-def _last_words(child: subprocess.Popen[bytes]) -> str:
-    """The last line that bcc or clang printed, which is the one that says what is wrong."""
-    assert child.stderr is not None
-    text = child.stderr.read().decode(errors="replace") if not child.stderr.closed else ""
-    child.stderr.close()
-    child.wait()
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or [""])[-1]
+            child.end()
+            raise NoLiveError(f"The BPF loader failed: {child.complaint or error}.") from error
+    return _loaded(answer, descriptors, child.complaint)
 
 
 def _receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -329,7 +306,3 @@ def main() -> None:
     _serve(socket.socket(fileno=int(sys.argv[1])))
     sys.stderr.flush()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -130,6 +130,24 @@ def test_the_daemon_never_imports_bcc() -> None:
     assert users == {"probes.loader"}
 
 
+# What starts a process: by the daemon as root, in a directory that is anybody's.
+STARTS = {"subprocess", "pty", "multiprocessing", "ctypes.util"}
+STARTING = re.compile(r"^(system|popen|exec[lv]p?e?|spawn[lv]p?e?|posix_spawnp?|find_library)$")
+
+
+def test_one_module_starts_processes() -> None:
+    users = {
+        module
+        for module, path in MODULES.items()
+        if imports(module) & STARTS
+        or any(
+            isinstance(node, ast.Attribute) and STARTING.match(node.attr)
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+    }
+    assert users == {"child_process"}
+
+
 FRONT = {
     *("__init__", "errors", "log", "units", "export.__init__"),
     *("export.metric_family", "export.process_metrics", "export.front_channel"),

@@ -122,7 +122,7 @@ def subscriber(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str) -> Sub
         f"answers = socket.socket(fileno=int(sys.argv[-1]))\n{end}\n"
     )
     program.chmod(0o755)
-    monkeypatch.setattr("ksmwatch.owners.process_connector.sys.executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     return Subscription()
 
 

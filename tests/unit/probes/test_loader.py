@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import ctypes as ct
 import errno
-import io
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -59,24 +57,6 @@ def test_without_a_program_compiling_failed(words: str, why: str) -> None:
         loader._loaded({"error": "Failed"}, [], words)
     assert not isinstance(caught.value, ProgramRefusedError)
     assert str(caught.value) == f"The BPF programs could not be compiled: {why}."
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", ""),
-        ("one\n\n  two \n\n", "two"),
-        (
-            "in file x\nx.c:3: error: unknown type\n1 warning generated.\n",
-            "x.c:3: error: unknown type",
-        ),
-    ],
-)
-def test_the_last_words_are_the_error_if_there_is_one(text: str, words: str) -> None:
-    child = SimpleNamespace(stderr=io.BytesIO(text.encode()), wait=lambda: 0)
-    assert loader._last_words(cast("subprocess.Popen[bytes]", child)) == words
-    # Asked again, as it is on the way out.
-    assert loader._last_words(cast("subprocess.Popen[bytes]", child)) == ""
 
 
 @pytest.fixture

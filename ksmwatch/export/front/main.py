@@ -1,4 +1,4 @@
-"""One front: ``python -m ksmwatch.export.front FD``, where FD is its channel to the daemon.
+"""One front: `main`, which the daemon starts with the number of its channel.
 
 Everything is imported before privileges are given up: the files of a checkout may be closed
 to the user that the front becomes.
@@ -49,7 +49,3 @@ def _prepared(begin: Begin, task: Web | Textfile) -> Callable[[socket.socket], N
     gc.freeze()
     give_memory_back()
     return serve
-
-
-if __name__ == "__main__":
-    main()

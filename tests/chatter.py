@@ -1,0 +1,25 @@
+"""A child process for tests of ksmwatch.child_process: says what it is told to say."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+
+
+def main() -> None:
+    """Write so much to stderr, say in what surroundings it runs, and sleep so long."""
+    with socket.socket(fileno=int(sys.argv[-1])) as channel:
+        wish = json.loads(channel.recv(1 << 16))
+        sys.stderr.write(wish.get("errors", ""))
+        sys.stderr.flush()
+        seen = {
+            "cwd": os.getcwd(),
+            "environment": dict(os.environ),
+            "isolated": sys.flags.isolated,
+            "path": sys.path,
+        }
+        channel.sendall(json.dumps(seen).encode())
+        time.sleep(wish.get("sleep", 0))

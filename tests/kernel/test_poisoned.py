@@ -1,0 +1,92 @@
+"""As root, in a directory and an environment that somebody else has prepared (CWE-427)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import poison
+from tests.ksmctl import Ksm
+from tests.poison import Poison
+
+pytestmark = pytest.mark.once
+
+COMMANDS = (
+    *("check --json", "snapshot --json", "meminfo", "forecast --json", "audit --json"),
+    *("why --json", "peers --json", "top -n 1", "record {}", "--help"),
+)
+
+
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command, installed."""
+    return poison.install(tmp_path_factory.mktemp("installed") / "venv")
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory: pytest.TempPathFactory) -> Poison:
+    """Poison, once for all tests."""
+    return poison.spread(tmp_path_factory.mktemp("spread"))
+
+
+@pytest.fixture
+def poisoned(spread: Poison) -> Iterator[Poison]:
+    """Poison, of which nothing may have run afterwards."""
+    yield spread
+    assert spread.ran() == []
+
+
+def environment(poisoned: Poison) -> dict[str, str]:
+    return {**os.environ, **poisoned.environment}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_runs_what_lies_about(
+    command: str, launcher: Path, poisoned: Poison, ksm: Ksm, tmp_path: Path
+) -> None:
+    words = command.format(tmp_path / "recorded").split()
+    done = subprocess.run(
+        [launcher, *words],
+        cwd=poisoned.directory,
+        env=environment(poisoned),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_daemon_runs_nothing_that_lies_about(
+    launcher: Path, poisoned: Poison, ksm: Ksm, tmp_path: Path
+) -> None:
+    metrics = poisoned.directory / "ksmwatch.prom"
+    options = (
+        *("--socket", tmp_path / "socket", "--web.listen-address=127.0.0.1:0"),
+        # Relative to where the daemon was started.
+        *("--textfile.directory=.", "--textfile.interval=1", "--state.pin-path="),
+    )
+    with subprocess.Popen(
+        [launcher, "run", *options],
+        cwd=poisoned.directory,
+        env=environment(poisoned),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as daemon:
+        assert daemon.stderr is not None
+        lines = []
+        # The file is there when loader, connector and both fronts have begun.
+        while not metrics.exists() and daemon.poll() is None:
+            lines.append(daemon.stderr.readline())
+        assert metrics.exists(), lines
+        assert Path(f"/proc/{daemon.pid}/comm").read_text() == "ksmwatch\n"
+        daemon.send_signal(signal.SIGTERM)
+        daemon.communicate()
+    assert daemon.returncode == 0
