@@ -12,7 +12,7 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.counting.run_state import RunState
 from ksmwatch.kernel.procfs import KernelNumbers
 from ksmwatch.kernel.smaps import Area
-from ksmwatch.owners.judgement import Owner, OwnerKind
+from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.probes.records import Movement, Total
 from ksmwatch.snapshot.document import Confidence, Process, Snapshot
 from ksmwatch.snapshot.losses import LOSSES

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from ksmwatch.kernel.smaps import Area, area_document
-from ksmwatch.owners.judgement import Owner, OwnerKind
+from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.rollup import Key, Moves
 from ksmwatch.probes.records import Movement
 from ksmwatch.snapshot.document import Confidence, Process, to_document

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ksmwatch.counting.backend import Budget
 from ksmwatch.kernel import cgroup_top, procfs
-from ksmwatch.owners.judgement import Owner, owner_of
+from ksmwatch.owners.judgement import owner_of
+from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.process_connector import Connector
 
 # A move to another cgroup gives no event, so a cgroup that was read so long ago is read again when

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ksmwatch.owners.judgement import UNKNOWN, Owner, OwnerKind, best_known
+from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind, best_known
 from ksmwatch.units import PAGE_SIZE
 
 # What makes two owners the same, see Owner.key.

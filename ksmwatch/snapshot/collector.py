@@ -24,7 +24,7 @@ from ksmwatch.kernel import procfs
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.page_tables import choose_reader
 from ksmwatch.log import logger
-from ksmwatch.owners.judgement import UNKNOWN
+from ksmwatch.owners.owner import UNKNOWN
 from ksmwatch.owners.process_connector import Subscription
 from ksmwatch.owners.processes import Identity, ProcessTable
 from ksmwatch.owners.rollup import Turnover

@@ -19,8 +19,9 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.counting.run_state import RunState
 from ksmwatch.kernel.procfs import KernelNumbers
 from ksmwatch.kernel.smaps import Area, area_document
-from ksmwatch.owners.judgement import Owner, harmless
+from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.rollup import Holding, Key, Moves, roll_up, saved_pages
+from ksmwatch.owners.safe_text import harmless
 from ksmwatch.probes.records import Movement
 from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Verdict, Zeros, limits, need
 from ksmwatch.units import PAGE_SIZE

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from ksmwatch.owners.judgement import Owner
+from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.rollup import Key, saved_pages
 from ksmwatch.units import PAGE_SIZE
 

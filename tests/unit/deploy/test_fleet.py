@@ -13,7 +13,7 @@ import yaml
 from ksmwatch.export import catalogue
 from ksmwatch.export.catalogue import CATALOGUE, Series
 from ksmwatch.kernel.events import EVENTS
-from ksmwatch.owners.judgement import OwnerKind
+from ksmwatch.owners.owner import OwnerKind
 from ksmwatch.snapshot.losses import LOSSES
 from tests import made_up
 from tests.exposed import exposition

@@ -19,8 +19,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from ksmwatch.owners import judgement
-from ksmwatch.owners.judgement import Owner, OwnerKind, owner_of
+from ksmwatch.owners.cgroup_tenants import unescape
+from ksmwatch.owners.judgement import owner_of
+from ksmwatch.owners.owner import MAX_ID, MAX_ID_PARTS, Owner, OwnerKind, best_known
+from ksmwatch.owners.safe_text import MAX_TEXT, harmless
 
 SAMPLES = Path(__file__).parent
 USERS = {0: "root", 1000: "alice"}
@@ -168,7 +170,7 @@ def test_the_best_known_member_has_the_name_and_the_uuid() -> None:
     qemu = owner_of(cmdline("qemu-kvm", "-name", "my_vm", "-uuid", uuid), text, "qemu-kvm", 107)
     helper = owner_of(b"swtpm\0", text, "swtpm", 107)
     assert helper.key == qemu.key
-    assert judgement.best_known([helper, qemu, helper]) == qemu
+    assert best_known([helper, qemu, helper]) == qemu
     assert (qemu.name, qemu.uuid) == ("my_vm", uuid)
 
 
@@ -188,7 +190,7 @@ def test_the_best_known_member_has_the_name_and_the_uuid() -> None:
     ],
 )
 def test_systemd_escaping_is_undone(raw: str, plain: str) -> None:
-    assert judgement.unescape(raw) == plain
+    assert unescape(raw) == plain
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_systemd_escaping_is_undone(raw: str, plain: str) -> None:
     ["a\nb", "\x1b[31mred", "tab\t", "\u202egnp.exe", "a\u2028b", "\udcff", "x" * 4096, "", " a"],
 )
 def test_a_harmful_text_is_changed_and_marked(raw: str) -> None:
-    text = judgement.harmless(raw)
+    text = harmless(raw)
     assert text != raw
     assert text[-17] == "~"
     assert_harmless(text)
@@ -204,18 +206,18 @@ def test_a_harmful_text_is_changed_and_marked(raw: str) -> None:
 
 @pytest.mark.parametrize("raw", ["web-1", "büro", 'say "hi"', "back\\slash", "a b", "日本"])
 def test_a_harmless_text_stays(raw: str) -> None:
-    assert judgement.harmless(raw) == raw
+    assert harmless(raw) == raw
 
 
 def test_the_mark_of_another_cannot_be_spelt() -> None:
-    marked = judgement.harmless("a\nb")
-    assert judgement.harmless(marked) != marked
+    marked = harmless("a\nb")
+    assert harmless(marked) != marked
 
 
 # -- Hostile inputs: 2500, 1000, 1000 for each of ten namers, 1500 -----------------------------
 
 
-def assert_harmless(text: str, limit: int = judgement.MAX_TEXT) -> None:
+def assert_harmless(text: str, limit: int = MAX_TEXT) -> None:
     assert 0 < len(text) <= limit
     assert len(text.splitlines()) == 1
     assert not {unicodedata.category(c) for c in text} & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -252,8 +254,8 @@ class Fixed(Collector):
 def assert_unbroken(owner: Owner) -> None:
     for key, value in vars(owner).items():
         if isinstance(value, str):
-            assert_harmless(value, judgement.MAX_ID if key == "id" else judgement.MAX_TEXT)
-    assert owner.id.count("/") < judgement.MAX_ID_PARTS
+            assert_harmless(value, MAX_ID if key == "id" else MAX_TEXT)
+    assert owner.id.count("/") < MAX_ID_PARTS
     assert_survives_json(vars(owner))
     assert_survives_prometheus({"kind": owner.kind.value, "name": owner.name, "id": owner.id})
 
@@ -387,12 +389,12 @@ def test_two_names_are_two_owners(first: bytes, second: bytes) -> None:
     """However long the names are, whoever chose them, and whatever is cleaned away."""
     for namer, process in NAMERS.items():
         one, other = (owner_of(*process(name), "x", 0) for name in (first, second))
-        assert_harmless(one.id, judgement.MAX_ID)
+        assert_harmless(one.id, MAX_ID)
         assert (one.key == other.key) == (first == second), namer
 
 
 @examples(1500)
 @given(first=st.text(), second=st.text())
 def test_cleaning_keeps_texts_apart(first: str, second: str) -> None:
-    assert (judgement.harmless(first) == judgement.harmless(second)) == (first == second)
-    assert_harmless(judgement.harmless(first))
+    assert (harmless(first) == harmless(second)) == (first == second)
+    assert_harmless(harmless(first))

@@ -13,7 +13,7 @@ import pytest
 
 from ksmwatch.counting.backend import Budget
 from ksmwatch.kernel import procfs
-from ksmwatch.owners.judgement import OwnerKind
+from ksmwatch.owners.owner import OwnerKind
 from ksmwatch.owners.process_connector import Connector
 from ksmwatch.owners.processes import CGROUP_SECONDS, Identity, ProcessTable, full_name
 from tests.fakes import Clock, Proc

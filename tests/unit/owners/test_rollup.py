@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.owners.judgement import UNKNOWN, Owner, OwnerKind
+from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind
 from ksmwatch.owners.rollup import Key, Moves, Turnover, common, roll_up, saved_pages, total
 from ksmwatch.snapshot.document import Confidence, Process, Snapshot, to_document
 from ksmwatch.units import PAGE_SIZE

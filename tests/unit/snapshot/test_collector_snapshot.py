@@ -15,7 +15,7 @@ from ksmwatch.counting.cow_breaks import Events
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.residue import Residue
 from ksmwatch.counting.run_state import RunWatch
-from ksmwatch.owners.judgement import UNKNOWN, OwnerKind
+from ksmwatch.owners.owner import UNKNOWN, OwnerKind
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.snapshot.collector import Nothing, Watcher
 from ksmwatch.snapshot.document import Confidence

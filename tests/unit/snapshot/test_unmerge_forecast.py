@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.owners.judgement import UNKNOWN, Owner, OwnerKind
+from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.snapshot.unmerge_forecast import (
     Forecast,

@@ -1,0 +1,151 @@
+"""Where a cgroup path leads in systemd's tree: slice, unit, user, and the first tenant in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import dropwhile
+
+from ksmwatch.owners.cgroup_tenants import FINDERS, RUNTIME_DIRECTORIES, SLURM, UNSEEN, Tenant
+from ksmwatch.owners.command_lines import FIRECRACKER
+
+# Nothing that runs on a host nests its tenants deeper.
+_MAX_DEPTH = 32
+
+
+_UNIT = re.compile(r"_?(.+\.(?:service|scope|slice|mount|socket|swap))")
+_USER_SLICE = re.compile(r"user-([0-9]{1,10})\.slice")
+_SESSION = re.compile(r"session-[^/]+\.scope")
+# Their children are tenants that root's runtime made, not the service's own doing.
+_RUNTIME_UNITS = frozenset(
+    f"{name}.service"
+    for name in (
+        "containerd",
+        "crio",
+        "docker",
+        "k3s",
+        "k3s-agent",
+        "kubelet",
+        "rke2-agent",
+        "rke2-server",
+    )
+)
+
+
+@dataclass
+class Place:
+    """Where a path leads in systemd's tree, outside in, up to the first unit or tenant."""
+
+    slice: str | None = None
+    unit: str | None = None
+    uid: int | None = None
+    # The first that is neither systemd's nor a runtime's.
+    directory: str | None = None
+    # Below user@UID.service, or in one of the user's sessions.
+    users: bool = False
+    # The unit is the user's session, or the user's service manager itself.
+    session: bool = False
+    tenant: Tenant | None = None
+
+    def enter(self, above: Sequence[str], segment: str) -> None:
+        """Go one level down. What is below a unit is the unit's own business."""
+        if self.unit is not None:
+            return
+        match = _UNIT.fullmatch(segment)
+        if match is None:
+            self._enter_directory(above, segment)
+            return
+        # systemd puts `_` before a name that the kernel might use (`_cpu.service`).
+        name = match[1]
+        if name.endswith(".slice"):
+            self._enter_slice(above, name)
+        elif self.uid is not None and not self.users and name == f"user@{self.uid}.service":
+            self.users, self.slice = True, None
+        else:
+            self.unit = name
+            login = self.uid is not None and _SESSION.fullmatch(name) is not None
+            self.session = (login and not self.users) or (self.users and name == "init.scope")
+            self.users |= self.session
+
+    def _enter_directory(self, above: Sequence[str], segment: str) -> None:
+        of_slurm = list(above) == ["slurm"] and segment.startswith("uid_")
+        known = of_slurm or segment in RUNTIME_DIRECTORIES or FIRECRACKER.fullmatch(segment)
+        if not known and not self.users and self.directory is None:
+            self.directory = segment
+
+    def _enter_slice(self, above: Sequence[str], name: str) -> None:
+        self.slice = name
+        match = _USER_SLICE.fullmatch(name)
+        if match and list(above) == ["user.slice"]:
+            self.uid = int(match[1])
+
+    @property
+    def outer(self) -> tuple[str, ...]:
+        """Who could have made up the unit: a user, or who was given a directory."""
+        if self.users:
+            return (str(self.uid),)
+        return () if self.directory is None else (self.directory,)
+
+    @property
+    def namer(self) -> tuple[str, ...]:
+        """Who could have made up the tenant."""
+        runtime = self.unit in _RUNTIME_UNITS or SLURM.fullmatch(self.unit or "")
+        trusted = not self.outer and runtime
+        if self.unit is None or self.session or trusted:
+            return self.outer
+        return (*self.outer, self.unit)
+
+    @property
+    def detail(self) -> tuple[int, bool]:
+        """How much is known; the most telling hierarchy of several is used."""
+        if self.tenant is not None:
+            return (4 if not self.namer else 3), not self.tenant.bare
+        return (2 if self.unit or self.users else int(self.slice is not None)), True
+
+
+def _from_root(path: str, top: str | None) -> list[str]:
+    """The levels of a path that is seen from the name space whose root is `top`."""
+    seen = [s for s in path.split("/") if s]
+    below = list(dropwhile(lambda s: s == "..", seen))
+    up = len(seen) - len(below)
+    above = [s for s in (top or "").split("/") if s]
+    if up <= len(above):
+        return above[: len(above) - up] + below
+    return [UNSEEN, *below]
+
+
+def _walk(path: str, top: str | None) -> Place:
+    segments = _from_root(path, top)[:_MAX_DEPTH]
+    place = Place()
+    for at, segment in enumerate(segments):
+        above, here = segments[max(at - 2, 0) : at], segments[at:]
+        place.tenant = next(filter(None, (find(above, here) for find in FINDERS)), None)
+        if place.tenant is not None:
+            break
+        place.enter(segments[:at], segment)
+    return place
+
+
+def _paths(cgroup: str) -> list[str]:
+    """Paths of /proc/PID/cgroup, those first that systemd keeps.
+
+    v2 has the line `0::PATH`; v1 a line per hierarchy, of which systemd's is called so; a
+    hybrid host both, and there an old runtime leaves containers out of the unified one.
+    """
+    ranks = {"": 0, "name=systemd": 1, "memory": 2}
+    found = []
+    # The kernel refuses a newline in the name of a cgroup.
+    for line in cgroup.split("\n"):
+        number, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if colon and number.isdecimal() and path.startswith("/"):
+            found.append((ranks.get(controllers, 3), path.removesuffix(" (deleted)")))
+    return list(dict.fromkeys(path for _, path in sorted(found, key=lambda each: each[0])))
+
+
+def place_of(cgroup: str, top: str | None) -> Place:
+    """Where a process is, by its /proc/PID/cgroup: the path of several that tells most."""
+    places = [_walk(path, top) for path in _paths(cgroup)]
+    # max() takes the first of equals.
+    return max(places, key=lambda place: place.detail, default=Place())

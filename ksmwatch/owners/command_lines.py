@@ -1,0 +1,179 @@
+"""Virtual machines by the command line of their hypervisor: what it claims of its guest.
+
+Each hypervisor has a function: QEMU, Firecracker, Cloud Hypervisor, crosvm, kvmtool, StratoVirt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ksmwatch.owners.safe_text import decoded
+
+# A hypervisor's options that name the guest come early; a cmdline can have megabytes.
+_MAX_CMDLINE = 1 << 18
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a hypervisor's command line says of its guest. `reference`: uuid, number or name."""
+
+    manager: str
+    name: str
+    reference: str
+    uuid: str | None = None
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# qemu-kvm: Red Hat and KubeVirt; kvm: Debian and Proxmox; the dot and -wrapped: NixOS.
+_QEMU = re.compile(r"\.?(qemu-system-[\w.-]+?|qemu-kvm|kvm|qemu)(-wrap\w*)?", re.ASCII)
+FIRECRACKER = re.compile(r"firecracker([-_]v?[0-9][\w.-]*)?", re.ASCII)
+# A comm is cut off after 15 bytes.
+_CLOUD_HYPERVISOR = re.compile(r"\.?cloud-hypervis(o|or(-static)?(-wrapped)?)?")
+_CROSVM = re.compile(r"\.?crosvm(-wrapped)?")
+_LKVM = re.compile(r"lkvm(-static)?")
+_STRATOVIRT = re.compile(r"stratovirt")
+# The dynamic loader as the program: its words come before those of the program that it loads.
+_LOADER = re.compile(
+    r"ld-linux[\w.-]*|ld-musl[\w.-]*|ld-[0-9.]+\.so|ld(64)?\.so(\.[0-9]+)?", re.ASCII
+)
+_LOADER_OPTIONS = frozenset(
+    f"--{name}"
+    for name in (
+        "argv0",
+        "audit",
+        "glibc-hwcaps-mask",
+        "glibc-hwcaps-prepend",
+        "inhibit-rpath",
+        "library-path",
+        "preload",
+    )
+)
+# Sockets called thus say nothing: the directory is what names the VM.
+_PLAIN_SOCKETS = frozenset({"api", "ch", "ch-api", "clh-api", "cloud-hypervisor", "socket"})
+
+
+def _option(argv: Sequence[str], name: str) -> str | None:
+    """Last value of `-name VALUE`, `--name VALUE` or `--name=VALUE`."""
+    value = None
+    for at, word in enumerate(argv):
+        if word in (f"-{name}", f"--{name}") and at + 1 < len(argv):
+            value = argv[at + 1]
+        elif word.startswith(f"--{name}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def _keyed(value: str, first: str) -> dict[str, str]:
+    """QEMU's `key=value,key=value`; a doubled comma is a comma, `first` the key left out."""
+    pairs = {}
+    # No argument contains a NUL: it separates them.
+    for at, item in enumerate(value.replace(",,", "\0").split(",")):
+        key, equals, text = item.replace("\0", ",").partition("=")
+        if equals:
+            pairs[key] = text
+        elif at == 0:
+            pairs[first] = key
+    return pairs
+
+
+def _uuid(text: str | None) -> str | None:
+    lower = (text or "").lower()
+    return lower if _UUID.fullmatch(lower) else None
+
+
+def _qemu(argv: Sequence[str]) -> Claim | None:
+    """QEMU: `-name guest=a,debug-threads=on` or `-name a`, `-uuid`; Proxmox adds `-id`."""
+    name = _keyed(_option(argv, "name") or "", "guest").get("guest")
+    number, uuid = _option(argv, "id"), _uuid(_option(argv, "uuid"))
+    reference = number or uuid or name
+    if not reference:
+        return None
+    return Claim("proxmox" if number else "qemu", name or reference, reference, uuid)
+
+
+def _firecracker(argv: Sequence[str]) -> Claim | None:
+    """Firecracker: `--id`; the default id names nobody."""
+    name = _option(argv, "id")
+    if not name or name == "anonymous-instance":
+        return None
+    return Claim("firecracker", name, name)
+
+
+def _cloud_hypervisor(argv: Sequence[str]) -> Claim | None:
+    """Cloud Hypervisor has no name; its API socket is the next best, `--platform` has a uuid."""
+    value = _option(argv, "api-socket") or ""
+    socket = "" if value.startswith("fd=") else value.removeprefix("path=")
+    uuid = _uuid(_keyed(_option(argv, "platform") or "", "").get("uuid"))
+    return _by_socket("cloud-hypervisor", socket, uuid)
+
+
+def _by_socket(manager: str, socket: str, uuid: str | None = None) -> Claim | None:
+    """A guest without a name, by the path of its socket."""
+    if not socket and not uuid:
+        return None
+    *directories, base = [part for part in socket.split("/") if part] or [uuid or ""]
+    stem = base.partition(".")[0]
+    name = directories[-1] if stem in _PLAIN_SOCKETS and directories else stem or base
+    return Claim(manager, name, uuid or socket, uuid)
+
+
+def _by_name(manager: str, argv: Sequence[str]) -> Claim | None:
+    name = _option(argv, "name")
+    return Claim(manager, name, name) if name else None
+
+
+def _crosvm(argv: Sequence[str]) -> Claim | None:
+    """crosvm: `run --name`, or the control socket, `-s` or `--socket`."""
+    socket = _option(argv, "socket") or _option(argv, "s") or ""
+    return _by_name("crosvm", argv) or _by_socket("crosvm", socket)
+
+
+def _lkvm(argv: Sequence[str]) -> Claim | None:
+    """kvmtool: `lkvm run --name`."""
+    return _by_name("kvmtool", argv)
+
+
+def _stratovirt(argv: Sequence[str]) -> Claim | None:
+    """StratoVirt has QEMU's options; without a name its QMP socket (`unix:PATH,server`)."""
+    value = _option(argv, "qmp") or _option(argv, "api-channel") or ""
+    socket = value.removeprefix("unix:").partition(",")[0]
+    return _by_name("stratovirt", argv) or _by_socket("stratovirt", socket)
+
+
+_HYPERVISORS: tuple[tuple[re.Pattern[str], Callable[[Sequence[str]], Claim | None]], ...] = (
+    (_QEMU, _qemu),
+    (FIRECRACKER, _firecracker),
+    (_CLOUD_HYPERVISOR, _cloud_hypervisor),
+    (_CROSVM, _crosvm),
+    (_LKVM, _lkvm),
+    (_STRATOVIRT, _stratovirt),
+)
+
+
+def base_name(path: str) -> str:
+    """The name of a program, of its path; it may have been deleted since."""
+    return path.removesuffix(" (deleted)").rpartition("/")[2]
+
+
+def claim_of(cmdline: bytes, exe: str, comm: str) -> Claim | None:
+    """The guest that a command line names, if the program is a hypervisor."""
+    argv = decoded(cmdline[:_MAX_CMDLINE]).split("\0")
+    programs = [base_name(exe), base_name(argv[0]), comm]
+    if any(map(_LOADER.fullmatch, programs)):
+        argv = _loaded(argv)
+        programs = [base_name(argv[0])]
+    for program in programs:
+        for pattern, recognise in _HYPERVISORS:
+            if pattern.fullmatch(program):
+                return recognise(argv[1:])
+    return None
+
+
+def _loaded(argv: Sequence[str]) -> list[str]:
+    """The command line of what the dynamic loader was told to load."""
+    words = list(argv[1:])
+    while words and words[0].startswith("-"):
+        del words[: 2 if words[0] in _LOADER_OPTIONS else 1]
+    return words or [""]

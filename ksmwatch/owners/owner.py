@@ -1,0 +1,74 @@
+"""An owner: its kind, its id, which the kernel proves, and its name, which may be a claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ksmwatch.owners.safe_text import MAX_TEXT
+
+MAX_ID_PARTS = 4
+MAX_ID = MAX_ID_PARTS * (MAX_TEXT + 1) - 1
+
+
+class OwnerKind(StrEnum):
+    """What an owner is."""
+
+    VM = "vm"
+    POD = "pod"
+    CONTAINER = "container"
+    UNIT = "unit"
+    USER = "user"
+    SLICE = "slice"
+    COMMAND = "command"
+    # Of mappings of which no process is known; `owner_of` never says so.
+    UNKNOWN = "unknown"
+
+
+class Qos(StrEnum):
+    """Quality-of-service class of a pod; the kubelet names no cgroup for GUARANTEED."""
+
+    GUARANTEED = "guaranteed"
+    BURSTABLE = "burstable"
+    BEST_EFFORT = "besteffort"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The owner of a process. Every text is one harmless line of bounded length.
+
+    `claimed`: `name`, or that it is a VM, is the word of the process or of an unprivileged
+    user. `uuid` is always a claim. `uid` is of the user whose session or manager the
+    process is below, or for USER and COMMAND its own.
+    """
+
+    kind: OwnerKind
+    name: str
+    id: str
+    manager: str | None = None
+    claimed: bool = False
+    uuid: str | None = None
+    pod: str | None = None
+    qos: Qos | None = None
+    container: str | None = None
+    unit: str | None = None
+    slice: str | None = None
+    uid: int | None = None
+
+    @property
+    def key(self) -> tuple[OwnerKind, str]:
+        """Equal for two processes if and only if they have the same owner."""
+        return self.kind, self.id
+
+
+# Whose mappings are that no process could be named for.
+UNKNOWN = Owner(OwnerKind.UNKNOWN, "unknown", "unknown")
+
+
+def best_known(members: Iterable[Owner]) -> Owner:
+    """Of owners with one key, the one that knows most.
+
+    The helpers of a VM (swtpm, virtiofsd) share its key, and do not know its name and uuid.
+    """
+    return max(members, key=lambda o: (o.uuid is not None, o.claimed, o.name))
