@@ -15,6 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from . import initramfs, kernels, machine, probe, roots, trees, virtiofs
+from .brake import Brake
 from .cachedir import say
 from .errors import STATUS_HARNESS, HarnessError
 from .kernels import Kernel
@@ -108,11 +109,27 @@ def parser() -> argparse.ArgumentParser:
         help="a directory in which writes reach the host",
     )
     parse.add_argument("--timeout", type=float, metavar="S", help="for boot and command together")
+    parse.add_argument(
+        "--slow",
+        type=slowness,
+        default=1.0,
+        metavar="N",
+        help="let the guest run for one Nth of the time, as on a machine that is so slow; "
+        "--timeout is that of a quick one",
+    )
     parse.add_argument("--console", type=Path, metavar="FILE", help="keep the kernel's console")
     parse.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parse.add_argument("--verbose", action="store_true", help="say how long things took")
     parse.add_argument("command", nargs="*", metavar="COMMAND")
     return parse
+
+
+def slowness(text: str) -> float:
+    """How many times slower; argparse says what is wrong with it."""
+    number = float(text)
+    if not 1 <= number <= 100:
+        raise ValueError(text)
+    return number
 
 
 def split_command(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -243,16 +260,20 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> int:
     kernel = kernels.ensure(Wanted.parse(options.kernel[0], options.arch))
     guest, job, initrd = prepare(options, command, kernel)
     session = Session(kernel.name, job.token, Console(options.console), guest.platform.package)
+    session.slow = options.slow
+    timeout = None if options.timeout is None else options.timeout * options.slow
     with memory_file("initrd", initrd) as (fd, path), served(guest) as share_fds:
         try:
             session.start(
                 lambda console, ports: machine.run_argv(guest, path, console, ports, share_fds),
                 (fd, *share_fds),
             )
-            if options.timeout is not None:
+            if timeout is not None:
                 # The relay keeps the time itself, unless a write to our own output blocks it.
-                signal.setitimer(signal.ITIMER_REAL, options.timeout + GRACE_SECONDS)
-            status = session.relay(options.timeout)
+                signal.setitimer(signal.ITIMER_REAL, timeout + GRACE_SECONDS)
+            assert session.process is not None
+            with Brake(session.process, options.slow):
+                status = session.relay(timeout)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             session.kill()

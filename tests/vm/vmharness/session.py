@@ -148,6 +148,7 @@ class Session:
         """`package`: the one that has QEMU."""
         self.series = series
         self.package = package
+        self.slow = 1.0  # how many times more patience the machine wants
         self.console = console
         mark = END_MARK + token.encode()
         self.streams = {"stdout": Stream(mark, write_all(1)), "stderr": Stream(mark, write_all(2))}
@@ -225,11 +226,11 @@ class Session:
                 )
             )
         if self.status is not None:
-            limits.append((self.status_at + DRAIN_SECONDS, "drain"))
+            limits.append((self.status_at + DRAIN_SECONDS * self.slow, "drain"))
         elif self.ready_at is None:
             limits.append(
                 (
-                    self.started_at + BOOT_SECONDS,
+                    self.started_at + BOOT_SECONDS * self.slow,
                     f"the {self.series} guest never got as far as the command",
                 )
             )
