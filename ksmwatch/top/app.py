@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import textual.app
 from textual import events, on
-from textual.app import ComposeResult
+from textual.app import ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.css.query import NoMatches
 from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
@@ -221,7 +223,7 @@ class App(textual.app.App[None]):
         self.query_one(Table).focus()
         self._worker.start()
         # The age of what is shown grows by itself.
-        self.set_interval(1.0, self._draw_header)
+        self.set_interval(1.0, self._each_second)
         self._draw()
 
     def on_unmount(self) -> None:
@@ -264,6 +266,11 @@ class App(textual.app.App[None]):
             self.query_one(Table).show(self._view)
         self._draw_header()
         self._draw_details()
+
+    def _each_second(self) -> None:
+        """Draw the age anew. The timer may still come when the widgets have gone, at the end."""
+        with suppress(NoMatches, ScreenStackError):
+            self._draw_header()
 
     def _draw_header(self) -> None:
         age = time.monotonic() - self._received if self._sample else None
