@@ -15,19 +15,18 @@
  */
 #define FAMILY_STEPS (1 << 14)
 
-/* `node` 0: it is over. */
+/* `node` NULL: it is over. */
 struct walk {
-    u64 node;
-    u64 from;
+    struct rb_node *node;
+    struct rb_node *from;
 };
 
-static __always_inline void doubt_node(u64 node)
+static __always_inline void doubt_node(struct rb_node *node)
 {
-    u64 vma = FIELD(node - OFF_anon_vma_chain_rb, anon_vma_chain_vma);
-    u64 mm = FIELD(vma, vm_area_struct_vm_mm);
-    u64 owner = FIELD(mm, mm_struct_owner);
+    struct mm_struct *mm = vm_area_struct_vm_mm(anon_vma_chain_vma(anon_vma_chain_of(node)));
+    struct task_struct *owner = mm_struct_owner(mm);
 
-    if (owner && FIELD(owner, task_struct_mm) == mm)
+    if (owner && task_struct_mm(owner) == mm)
         doubt(mm);
 }
 
@@ -38,15 +37,14 @@ static __always_inline void doubt_node(u64 node)
  */
 int walk_edge(struct walk *walk)
 {
-    u64 node = walk->node, from = walk->from;
-    u64 left, right, parent;
+    struct rb_node *node = walk->node, *from = walk->from;
+    struct rb_node *left, *right, *parent;
 
     if (!node)
         return 1;
-    left = FIELD(node, rb_node_rb_left);
-    right = FIELD(node, rb_node_rb_right);
-    /* The lowest bits of the parent's address are the colour. */
-    parent = read_u64(node) & ~3ULL;
+    left = rb_node_rb_left(node);
+    right = rb_node_rb_right(node);
+    parent = rb_node_parent(node);
     walk->from = node;
     if (from == parent && left) {
         walk->node = left;
@@ -63,9 +61,9 @@ int walk_edge(struct walk *walk)
 
 #define BPF_LOOP ((long (*)(u32, void *, void *, u64))181)
 
-static __always_inline void doubt_family(u64 root)
+static __always_inline void doubt_family(struct anon_vma *root)
 {
-    struct walk walk = {.node = FIELD(root, anon_vma_rb_root)};
+    struct walk walk = {.node = anon_vma_rb_root(root)};
 
     BPF_LOOP(FAMILY_STEPS, (void *)WALK_MARK, &walk, 0);
     if (walk.node)

@@ -3,7 +3,7 @@
  * How the programs reach into kernel structures.
  *
  * Without kernel headers every offset comes from the running kernel's BTF, as
- * -DOFF_<struct>_<member>=<bytes> (ksmwatch/kernel/struct_layout.py has the list). With
+ * -DOFF_<struct>_<member>=<bytes> (struct_layout.py has the list). With
  * -DLAYOUT_FROM_HEADERS they come from the headers of the running kernel.
  */
 #pragma once
@@ -42,32 +42,58 @@
 #include <linux/types.h>
 #endif
 
-/* FIELD(vma, vm_area_struct_vm_mm) is the eight bytes at that member, 0 where unreadable. */
-#define FIELD(pointer, member) read_u64((pointer) + OFF_##member)
+/* What the kernel's pointers point to. A folio's address is that of its first page. */
+struct page;
+struct vm_area_struct;
+struct anon_vma;
+struct anon_vma_chain;
+struct rb_node;
+struct mm_struct;
+struct task_struct;
 
-/* The helper fills with zeros what it cannot read. */
-static __always_inline u64 read_u64(u64 address)
+/* The address of a member. */
+#define PLACE(pointer, member) ((void *)(pointer) + OFF_##member)
+
+/* <struct>_<member>(pointer) is what is there now. The helper fills with zeros what it cannot read.
+ */
+#define MEMBER(container, member, type)                                                            \
+    static __always_inline type container##_##member(const struct container *of)                   \
+    {                                                                                              \
+        type value;                                                                                \
+                                                                                                   \
+        bpf_probe_read_kernel(&value, sizeof(value), PLACE(of, container##_##member));             \
+        return value;                                                                              \
+    }
+
+MEMBER(page, _mapcount, s32)
+MEMBER(vm_area_struct, vm_mm, struct mm_struct *)
+MEMBER(vm_area_struct, anon_vma, struct anon_vma *)
+MEMBER(anon_vma, root, struct anon_vma *)
+MEMBER(anon_vma, rb_root, struct rb_node *)
+MEMBER(anon_vma_chain, vma, struct vm_area_struct *)
+MEMBER(rb_node, rb_left, struct rb_node *)
+MEMBER(rb_node, rb_right, struct rb_node *)
+MEMBER(mm_struct, owner, struct task_struct *)
+MEMBER(mm_struct, mm_users, u32)
+MEMBER(mm_struct, total_vm, u64)
+MEMBER(task_struct, mm, struct mm_struct *)
+MEMBER(task_struct, group_leader, struct task_struct *)
+MEMBER(task_struct, tgid, u32)
+MEMBER(task_struct, start_boottime, u64)
+
+/* The parent is the first member. The lowest bits of its address are the colour. */
+static __always_inline struct rb_node *rb_node_parent(const struct rb_node *node)
 {
-    u64 value;
+    u64 parent_color;
 
-    bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
-    return value;
+    bpf_probe_read_kernel(&parent_color, sizeof(parent_color), node);
+    return (struct rb_node *)(parent_color & ~3ULL);
 }
 
-static __always_inline u32 read_u32(u64 address)
+/* The entry of an anon_vma's tree that a node is part of. */
+static __always_inline struct anon_vma_chain *anon_vma_chain_of(struct rb_node *node)
 {
-    u32 value;
-
-    bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
-    return value;
-}
-
-static __always_inline u8 read_u8(u64 address)
-{
-    u8 value;
-
-    bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
-    return value;
+    return (void *)node - OFF_anon_vma_chain_rb;
 }
 
 /*
@@ -77,34 +103,39 @@ static __always_inline u8 read_u8(u64 address)
 #define MAPPING_KSM 3
 
 #ifdef OFF_page_compound_head
+MEMBER(page, compound_head, u64)
+
 /*
  * Before 6.8 the rmap functions take a page, which may be a tail of a huge page:
  * there the mapping's place holds other things. No KSM page is a tail.
  */
-static __always_inline bool is_tail(u64 page)
+static __always_inline bool is_tail(const struct page *page)
 {
-    return FIELD(page, page_compound_head) & 1;
+    return page_compound_head(page) & 1;
 }
 #else
-static __always_inline bool is_tail(u64 page)
+static __always_inline bool is_tail(const struct page *page)
 {
     return false;
 }
 #endif
 
 /* Or it is a tail. The lowest byte is enough, and the quickest to read. */
-static __always_inline bool may_be_ksm(u64 page)
+static __always_inline bool may_be_ksm(const struct page *page)
 {
-    return (read_u8(page + OFF_page_mapping) & MAPPING_KSM) == MAPPING_KSM;
+    u8 lowest;
+
+    bpf_probe_read_kernel(&lowest, sizeof(lowest), PLACE(page, page_mapping));
+    return (lowest & MAPPING_KSM) == MAPPING_KSM;
 }
 
-static __always_inline bool is_ksm(u64 page)
+static __always_inline bool is_ksm(const struct page *page)
 {
     return may_be_ksm(page) && !is_tail(page);
 }
 
 /* Number of PTEs that map a small page. It can change while it is read. */
-static __always_inline int mapcount(u64 page)
+static __always_inline int mapcount(const struct page *page)
 {
-    return (int)read_u32(page + OFF_page__mapcount) + 1;
+    return page__mapcount(page) + 1;
 }

@@ -32,7 +32,7 @@ from ksmwatch.probes.records import Account, Baseline, Control, Migrations, Move
 from tests.fakes import Clock, Proc, Sys, capable
 
 KSMD = 33
-# Totals that bpf/accounts.c raises an alarm for.
+# Totals that the programs raise an alarm for.
 ALARMS = (Total.EVENTS_LOST, Total.FAMILIES_TRUNCATED, Total.CONVERSIONS_UNSEEN)
 _FIRST_MM = 0xFFFF888000000000
 
@@ -141,7 +141,7 @@ class FakeAttachments:
                 raise AttachError(probe, OSError(errno.EBUSY, os.strerror(errno.EBUSY)))
         names = _programs(probes)
         kernel.attached.update(names)
-        kernel.log.append("attach " + ("hooks" if "kfunc____mmdrop" in names else "sentry"))
+        kernel.log.append("attach " + ("hooks" if "on_mm_goes" in names else "sentry"))
 
     def detach(self, probes: Iterable[Probe]) -> None:
         """Detach."""
@@ -253,7 +253,7 @@ class Kernel:
             raise PermissionError(errno.EACCES, "Permission denied")
         if pid not in self.users:
             raise ProcessLookupError(errno.ESRCH, "No such process")
-        if "kretfunc__mm_access" in self.attached and pid not in self.unseen:
+        if "on_mm_opened_return" in self.attached and pid not in self.unseen:
             self.opened[_thread()] = self.owner(self.users[pid])
 
     def owner(self, mm: int) -> Opened:
@@ -293,7 +293,7 @@ class Kernel:
     def move(self, mm: int, pages: int, why: Movement = Movement.MERGED) -> None:
         """PTEs come to map KSM pages, or cease to; the hooks see it when attached."""
         self.pages[mm] += -pages if why in (Movement.UNMAPPED, Movement.EXITED) else pages
-        if "kfunc__folio_add_anon_rmap_ptes" in self.attached:
+        if "on_rmap_add" in self.attached:
             self.event(mm)
             moves = list(self.accounts[mm].moves)
             moves[why] += pages

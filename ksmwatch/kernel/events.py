@@ -37,7 +37,6 @@ class Event:
 
     ``needs_vma``: the function must take the area, which leads to the mm. ``hot``: it runs for
     every anonymous page, so the program has only the test for a KSM page, and the rest apart.
-    ``by_caller``: who calls the function tells COW breaks from the rest.
     ``asleep``: the probe stays on while no KSM page exists and ksmd is not running.
     """
 
@@ -47,7 +46,6 @@ class Event:
     side: Side = Side.ENTRY
     needs_vma: bool = False
     hot: bool = False
-    by_caller: bool = False
     asleep: bool = False
     required: bool = True
 
@@ -94,7 +92,6 @@ EVENTS: tuple[Event, ...] = (
         ("folio_remove_rmap_ptes", "page_remove_rmap"),
         needs_vma=True,
         hot=True,
-        by_caller=True,
     ),
     Event(
         "merge",

@@ -3,7 +3,7 @@
 A copy and an unmapping are one event to the hook; what tells them apart is the code that it is
 called from. `/proc/kallsyms` shows its address to nobody without CAP_SYSLOG, and not where in a
 function a call is. So this process copies a page of its own, by writing to a private mapping,
-while a program (`learn_copy` of bpf/hooks.c) looks who calls.
+while a program (`learn_copy` of bpf/rmap.c) looks who calls.
 """
 
 from __future__ import annotations

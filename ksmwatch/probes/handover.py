@@ -15,7 +15,7 @@ from typing import Any
 from ksmwatch.digests import blake2b
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.probes.loader import SOURCES, Loaded, LoadedMap, bpf_directory
+from ksmwatch.probes.loader import HEADERS, SOURCES, Loaded, LoadedMap, bpf_directory
 from ksmwatch.probes.persistence import Keep
 from ksmwatch.probes.plan import Plan, Wish, choose, compile_flags
 from ksmwatch.probes.records import Field
@@ -36,7 +36,7 @@ class Kept:
 def digest(flags: list[str]) -> str:
     """Of everything that the programs are made from."""
     made = blake2b("\0".join(flags).encode())
-    for name in (*SOURCES, "layout.h"):
+    for name in (*SOURCES, *HEADERS):
         made.update((bpf_directory() / name).read_bytes())
     return made.hexdigest()
 

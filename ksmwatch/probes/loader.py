@@ -40,7 +40,15 @@ MAPS = (
     "manifests",
     "migrations",
 )
-SOURCES = ("accounts.c", "family.c", "hooks.c")
+SOURCES = (
+    "accounts.c",
+    "family.c",
+    "migration.c",
+    "rmap.c",
+    "conversion.c",
+    "processes.c",
+)
+HEADERS = ("layout.h", "probes.h", "records.h")
 
 _PROG_TYPES = {
     Mechanism.FENTRY: libbpf.PROG_TYPE_TRACING,
@@ -161,21 +169,25 @@ def _loaded(answer: dict[str, Any], descriptors: list[int], words: str) -> Loade
 
 
 def _fields(record: Any) -> list[tuple[str, int, str]]:
-    """(name, offset, format) of each member of a ctypes record; none for plain integers."""
+    """(name, offset, format) of each member of a ctypes record; none for plain integers.
+
+    Of a record inside it, each member, as if it were the outer one's.
+    """
     found = []
     for name, kind, *_ in getattr(record, "_fields_", ()):
         offset = getattr(record, name).offset
-        if issubclass(kind, ct.Array):
-            element = kind._type_
-            text = (
-                f"{kind._length_}s"
-                if element is ct.c_char
-                else (f"{kind._length_}{_FORMATS[element]}")
-            )
+        if issubclass(kind, ct.Structure):
+            found += [(inner, offset + at, text) for inner, at, text in _fields(kind)]
         else:
-            text = _FORMATS[kind]
-        found.append((name, offset, text))
+            found.append((name, offset, _format(kind)))
     return found
+
+
+def _format(kind: Any) -> str:
+    if not issubclass(kind, ct.Array):
+        return _FORMATS[kind]
+    element = kind._type_
+    return f"{kind._length_}{'s' if element is ct.c_char else _FORMATS[element]}"
 
 
 def _compile(request: dict[str, Any]) -> Any:

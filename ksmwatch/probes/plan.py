@@ -36,7 +36,11 @@ class Program:
 
 @dataclass(frozen=True)
 class Probe:
-    """The probe chosen for an event. `vma`: the position of the area among the `arguments`."""
+    """The probe chosen for an event.
+
+    `arguments`: how many the function takes, None where that is not known. `vma`: the position of
+    the area among them.
+    """
 
     event: str
     mechanism: Mechanism
@@ -298,22 +302,20 @@ def _probe(facts: Facts, event: Event, mechanism: Mechanism, symbol: str) -> Pro
         tuple(_programs(event, mechanism, symbol)),
         event.asleep,
         _vma_position(facts, symbol) if event.needs_vma else None,
-        _arguments(facts, symbol) if event.by_caller else None,
+        _arguments(facts, symbol),
     )
 
 
 def _programs(event: Event, mechanism: Mechanism, symbol: str) -> list[Program]:
-    """Program names as in bpf/hooks.c."""
+    """Program names as in the sources: on_EVENT and on_EVENT_return, by either mechanism."""
     fentry = mechanism is Mechanism.FENTRY
     programs = []
     at_entry = (Side.ENTRY, Side.BOTH) if fentry else tuple(set(Side) - {Side.RETURN})
     if event.side in at_entry:
-        name = f"kfunc__{symbol}" if fentry else f"on_{event.name}"
         rest = f"rest_of_{event.name}" if event.hot else None
-        programs.append(Program(name, mechanism, symbol, rest=rest))
+        programs.append(Program(f"on_{event.name}", mechanism, symbol, rest=rest))
     if event.side is not Side.ENTRY:
-        name = f"kretfunc__{symbol}" if fentry else f"on_{event.name}_return"
-        programs.append(Program(name, mechanism, symbol, at_return=True))
+        programs.append(Program(f"on_{event.name}_return", mechanism, symbol, at_return=True))
     return programs
 
 
@@ -341,15 +343,14 @@ def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
         if "folio_remove_rmap_ptes" in facts.symbols:
             flags.append("-DHAVE_STRUCT_FOLIO_HOOKS")
     flags += [f"-DCAST_{name.upper()}={number}" for name, number in facts.casts.items()]
+    mechanisms = {probe.event: probe.mechanism for probe in plan.probes}
+    for event in EVENTS:
+        # All programs are compiled, and those of the plan are loaded.
+        via = mechanisms.get(event.name, Mechanism.FENTRY)
+        flags.append(f"-DVIA_{event.name.upper()}={via.upper()}")
     for probe in plan.probes:
-        event = probe.event.upper()
-        if probe.mechanism is Mechanism.FENTRY:
-            flags.append(f"-DFENTRY_{event}={probe.symbol}")
-        elif probe.mechanism is Mechanism.KPROBE:
-            flags.append(f"-DKPROBE_{event}")
         if probe.arguments is not None:
-            flags.append(f"-D{event}_ARGUMENTS={probe.arguments}")
+            flags.append(f"-D{probe.event.upper()}_ARGUMENTS={probe.arguments}")
         if probe.vma is not None:
-            fentry = probe.mechanism is Mechanism.FENTRY
-            flags.append(f"-D{event}_VMA={probe.vma if fentry else f'PT_REGS_PARM{probe.vma + 1}'}")
+            flags.append(f"-D{probe.event.upper()}_VMA={probe.vma}")
     return flags

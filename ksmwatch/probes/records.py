@@ -1,4 +1,4 @@
-"""Python's view of the records in ``bpf/accounts.c``.
+"""Python's view of the records in ``bpf/records.h``.
 
 Field offsets and sizes are not repeated here: the loader derives them from the compiled C
 definition and sends them along with the maps. The names in the two enumerations are the

@@ -168,13 +168,12 @@ def take_off(daemon: Daemon, event: str) -> None:
 
 
 def test_a_probe_that_was_taken_off_behind_the_daemons_back(daemon: Daemon, ksm: Ksm) -> None:
-    mechanism = {p["mechanism"] for p in daemon.snapshot()["probes"]}
     with Workload() as load:
         a, b = mergeable(load, "a", 211), mergeable(load, "b", 101)
         ksm.merge_all()
         assert_repaired(daemon, {a.pid: 211, b.pid: 101})
         before = daemon.snapshot()
-        take_off(daemon, "on_rmap_remove" if "kprobe" in mechanism else "remove_rmap")
+        take_off(daemon, "on_rmap_remove")
         a.write("heap", 0, 13)
         after = wait_for(daemon, lambda d: d["losses"]["renewals"] > before["losses"]["renewals"])
         assert after["losses"]["probes_lost"] == before["losses"]["probes_lost"] + 1

@@ -15,7 +15,7 @@ import pytest
 from ksmwatch import errors
 from ksmwatch.errors import Exit, KsmwatchError
 from ksmwatch.kernel import struct_layout
-from ksmwatch.kernel.events import EVENTS, Mechanism
+from ksmwatch.kernel.events import EVENTS
 from ksmwatch.probes import loader
 from ksmwatch.probes.plan import Wish, choose, compile_flags
 from ksmwatch.probes.records import ARRIVALS, DEPARTURES, Account, Baseline, Movement, Total
@@ -179,7 +179,7 @@ def c_source(*names: str) -> str:
 
 def c_body(kind: str, name: str) -> str:
     """What stands between the braces of an enum or struct."""
-    found = re.search(rf"{kind} {name} {{(.*?)}}", c_source("accounts.c"), re.DOTALL)
+    found = re.search(rf"{kind} {name} {{(.*?)}}", c_source("records.h"), re.DOTALL)
     assert found is not None
     return found[1]
 
@@ -197,7 +197,9 @@ def c_enum(name: str, known: dict[str, int]) -> dict[str, int]:
 
 def c_members(name: str) -> set[str]:
     """Names of the members of a struct."""
-    return set(re.findall(r"(\w+)(?:\[\w+\])?;", c_body("struct", name)))
+    found = re.findall(r"(?:struct (\w+) )?(\w+)(?:\[\w+\])?;", c_body("struct", name))
+    # A record inside it counts as its members.
+    return {each for kind, member in found for each in (c_members(kind) if kind else {member})}
 
 
 def test_movements_are_those_of_the_programs() -> None:
@@ -236,19 +238,22 @@ def test_all_sources_are_compiled() -> None:
     assert set(loader.SOURCES) == {path.name for path in (ROOT / "bpf").glob("*.c")}
 
 
+ALL = (*loader.SOURCES, *loader.HEADERS)
+
+
 def fields_used() -> set[str]:
-    """Members that the programs read, by FIELD() or by OFF_."""
-    text = c_source("accounts.c", "family.c", "hooks.c", "layout.h")
-    # Where the names are made, not used.
-    text = re.sub(r"^#(define (OFF_|FIELD)|ifdef OFF_).*$", "", text, flags=re.MULTILINE)
-    used = set(re.findall(r"\bOFF_(\w+)", text))
-    # From the inside, as calls are nested.
-    innermost = re.compile(r"\bFIELD\([^()]*(?:\(\w*\))?,\s*(\w+)\)")
-    while found := innermost.findall(text):
-        used |= set(found)
-        text = innermost.sub("x", text)
-    assert "FIELD(" not in text
-    return used
+    """Members that the programs read, by a function that MEMBER() makes, PLACE() or OFF_."""
+    text = c_source(*ALL)
+    # Where the offsets and the means are made, not used.
+    text = re.sub(r"#define (OFF_|PLACE|MEMBER).*(\\\n.*)*|#ifdef OFF_.*", "", text)
+    made = {
+        f"{kind}_{member}"
+        for kind, member in re.findall(r"^MEMBER\((\w+), (\w+),", text, re.MULTILINE)
+    }
+    unused = {name for name in made if f"{name}(" not in text}
+    assert unused == set()
+    places = re.findall(r"\b(?:PLACE\([^()]+|DIRECT\([\w *]+, \w+), (\w+)\)", text)
+    return made | set(re.findall(r"\bOFF_(\w+)", text)) | set(places) - {"member"}
 
 
 def test_members_are_looked_up_if_and_only_if_the_programs_read_them() -> None:
@@ -260,13 +265,12 @@ def test_headers_give_the_same_members_as_btf() -> None:
     assert defined == {member.name for member in struct_layout.MEMBERS}
 
 
-HOOKS = (ROOT / "bpf/hooks.c").read_text()
+PROGRAMS = c_source(*loader.SOURCES)
 
 
-def test_the_programs_have_both_kinds_of_probe_for_every_event() -> None:
+def test_the_programs_are_those_of_the_events() -> None:
     events = {event.name.upper() for event in EVENTS}
-    for kind in ("FENTRY", "KPROBE"):
-        assert set(re.findall(rf"#ifdef {kind}_(\w+)", HOOKS)) == events
+    assert set(re.findall(r"^int on_\w+\(CONTEXT\((\w+)\)", PROGRAMS, re.MULTILINE)) == events
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -274,21 +278,20 @@ def test_the_programs_have_both_kinds_of_probe_for_every_event() -> None:
 def test_every_program_of_a_plan_is_in_the_sources(kernel: str, wish: Wish) -> None:
     for probe in choose(recorded(kernel), wish).probes:
         for program in probe.programs:
-            assert program.rest is None or f"int {program.rest}(" in HOOKS
-            macro = f"FENTRY_{probe.event.upper()}"
-            if probe.mechanism is Mechanism.FENTRY:
-                side = "ON_RETURN" if program.at_return else "ON_ENTRY"
-                assert f"int {side}({macro})(" in HOOKS
-            else:
-                assert f"int {program.name}(" in HOOKS
+            assert program.rest is None or f"int {program.rest}(" in PROGRAMS
+            assert f"int {program.name}(" in PROGRAMS
 
 
 @pytest.mark.parametrize("wish", [Wish.FENTRY, Wish.KPROBE])
 def test_every_flag_is_asked_for_by_the_sources(wish: Wish) -> None:
     facts = recorded("7.3")
-    text = c_source("accounts.c", "family.c", "hooks.c", "layout.h")
+    # By a macro that is given the event.
+    text = c_source(*ALL).replace("event##", "EVENT").replace("PASTE(VIA_, event)", "VIA_EVENT")
     names = {flag[2:].split("=")[0] for flag in compile_flags(choose(facts, wish), facts, 16)}
     asked = {name for name in names if not name.startswith("OFF_")}
+    asked = {
+        re.sub("VIA_.*", "VIA_EVENT", re.sub(".*_ARGUMENTS", "EVENT_ARGUMENTS", n)) for n in asked
+    }
     assert {name for name in asked if not re.search(rf"\b{name}\b", text)} == set()
 
 

@@ -294,11 +294,11 @@ def test_where_no_ksm_page_exists_the_hot_hooks_come_off(kernel: Kernel, idle: L
     idle.tick(PLENTY)
     assert idle.asleep
     assert kernel.attached == {
-        "kfunc__try_to_merge_one_page",
-        "kretfunc__try_to_merge_one_page",
-        "kretfunc__mm_access",
-        "kfunc__ksm_might_need_to_copy",
-        "kfunc__break_cow",
+        "on_merge",
+        "on_merge_return",
+        "on_mm_opened_return",
+        "on_swapin",
+        "on_break_cow",
     }
     # Doubt before the hooks come off: what opens meanwhile must not pass for exact.
     assert kernel.log[-2:] == ["doubt", "detach"]
@@ -473,7 +473,7 @@ def test_a_wrong_count_that_was_kept_is_found(
 def test_who_was_killed_while_hooks_went_on_is_followed_by_reading_everyone(
     kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernel.attached.discard("kfunc__folio_remove_rmap_ptes")
+    kernel.attached.discard("on_rmap_remove")
     kernel.move(kernel.users[20], 5)
     kernel.accounts.clear()
     heir = successor(kernel, monkeypatch, started)
@@ -485,7 +485,7 @@ def test_who_was_killed_while_hooks_went_on_is_followed_by_reading_everyone(
 def test_without_the_sentry_nothing_is_adopted(
     kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernel.attached.discard("kretfunc__mm_access")
+    kernel.attached.discard("on_mm_opened_return")
     assert not successor(kernel, monkeypatch, started).adopt()
 
 
@@ -507,7 +507,7 @@ def test_hooks_that_cannot_be_attached_any_more_are_a_loss_and_a_doubt(
     kernel.clock.now += 1
     idle.tick(PLENTY)
     assert (idle.doubt, idle.asleep) == (None, False)
-    assert "kfunc__folio_add_anon_rmap_ptes" in kernel.attached
+    assert "on_rmap_add" in kernel.attached
 
 
 # ---- evidence ----

@@ -118,7 +118,7 @@ def test_a_probe_that_was_taken_off_is_missed_and_goes_on_again(
     kernel: Kernel, started: Live, warnings: list[dict[str, Any]]
 ) -> None:
     probes = set(kernel.attached)
-    kernel.attached.discard("kfunc__folio_remove_rmap_ptes")
+    kernel.attached.discard("on_rmap_remove")
     kernel.pages[kernel.users[10]] = 4
     kernel.pages[kernel.users[20]] = 2
     started.tick(PLENTY)
@@ -136,7 +136,7 @@ def test_a_probe_that_was_taken_off_is_missed_and_goes_on_again(
 def test_while_a_probe_is_off_and_cannot_be_renewed_yet_nothing_is_known(
     kernel: Kernel, started: Live
 ) -> None:
-    kernel.attached.discard("kfunc__folio_remove_rmap_ptes")
+    kernel.attached.discard("on_rmap_remove")
     started._next_renewal = kernel.clock.now + 10
     started.tick(PLENTY)
     assert started.doubt == "the probe on folio_remove_rmap_ptes was taken off"
@@ -156,7 +156,7 @@ def test_a_sentry_that_was_taken_off_while_asleep_goes_on_again(
     started.tick(PLENTY)
     assert started.asleep
     sentry = set(kernel.attached)
-    kernel.attached.discard("kretfunc__try_to_merge_one_page")
+    kernel.attached.discard("on_merge_return")
     # Nobody sees this come.
     kernel.pages[kernel.users[20]] = 3
     started.tick(PLENTY)

@@ -93,12 +93,12 @@ def test_flags_for_the_compiler(kernel: str) -> None:
     facts = recorded(kernel)
     flags = compile_flags(choose(facts), facts, 100)
     assert flags[:2] == ["-DMAX_ACCOUNTS=100", "-DACCOUNT_MAP_FLAGS=1"]
-    assert f"-DFENTRY_RMAP_ADD={RMAP[kernel]['rmap_add']}" in flags
+    assert "-DVIA_RMAP_ADD=FENTRY" in flags
     assert f"-DRMAP_ADD_VMA={1 if kernel == OLD else 3}" in flags
     assert "-DOFF_vm_area_struct_vm_mm=16" in flags
     kprobes = compile_flags(choose(facts, Wish.KPROBE), facts, 100)
-    assert "-DKPROBE_RMAP_REMOVE" in kprobes
-    assert f"-DRMAP_REMOVE_VMA=PT_REGS_PARM{2 if kernel == OLD else 4}" in kprobes
+    assert "-DVIA_RMAP_REMOVE=KPROBE" in kprobes
+    assert f"-DRMAP_REMOVE_VMA={1 if kernel == OLD else 3}" in kprobes
 
 
 @each_kernel

@@ -125,7 +125,7 @@ def test_what_cannot_be_kept_is_attached_and_counted(kernel: Kernel, keep: FakeK
 def test_one_refusal_takes_everything_off_again_and_names_the_probe(
     kernel: Kernel, keep: FakeKeep
 ) -> None:
-    kernel.refuses = {PROGRAMS["kretfunc__try_to_merge_one_page"]}
+    kernel.refuses = {PROGRAMS["on_merge_return"]}
     with pytest.raises(AttachError) as caught:
         Attachments(PROGRAMS, keep).attach(PLANS[Wish.FENTRY])
     assert caught.value.probe.event == "merge"

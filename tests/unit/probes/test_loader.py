@@ -156,7 +156,7 @@ class FakeBcc:
 
     def dump_func(self, name: bytes) -> bytes:
         """Instructions; the one that is hot calls its rest."""
-        return HOT if name == b"kfunc__f" else NOTHING
+        return HOT if name == b"on_f" else NOTHING
 
     def load(
         self,
@@ -192,7 +192,7 @@ REQUEST = {
     "flags": ["-DX"],
     "layout": "btf",
     "programs": [
-        asdict(Program("kfunc__f", Mechanism.FENTRY, "f", rest="rest_of_f")),
+        asdict(Program("on_f", Mechanism.FENTRY, "f", rest="rest_of_f")),
         asdict(Program("on_merge", Mechanism.KPROBE, "merge")),
     ],
 }
@@ -218,7 +218,7 @@ def test_what_was_loaded_arrives_under_its_name(
         loaded = loader._loaded(answer, descriptors, "")
         assert [name_of(m.fd) for m in loaded.maps.values()] == list(loader.MAPS)
         assert {name: name_of(fd) for name, fd in loaded.programs.items()} == {
-            "kfunc__f": "kfunc__f",
+            "on_f": "on_f",
             "on_merge": "on_merge",
         }
     finally:
@@ -232,7 +232,7 @@ def test_what_was_loaded_arrives_under_its_name(
     )
     assert loaded.maps["totals"].fields == ()
     assert bcc.loaded == [
-        ("kfunc__f", PROG_TYPE_TRACING, loader.linked(HOT, NOTHING, b"").code, TRACE_FENTRY, 7),
+        ("on_f", PROG_TYPE_TRACING, loader.linked(HOT, NOTHING, b"").code, TRACE_FENTRY, 7),
         ("on_merge", PROG_TYPE_KPROBE, NOTHING, 0, 0),
     ]
 

@@ -221,18 +221,18 @@ def test_asleep_only_those_probes_stay_that_see_ksm_wake_up() -> None:
 @pytest.mark.parametrize(
     ("event", "mechanism", "programs"),
     [
-        ("rmap_add", FENTRY, [("kfunc__folio_add_anon_rmap_ptes", False)]),
+        ("rmap_add", FENTRY, [("on_rmap_add", False)]),
         ("rmap_add", KPROBE, [("on_rmap_add", False)]),
         (
             "merge",
             FENTRY,
             [
-                ("kfunc__try_to_merge_one_page", False),
-                ("kretfunc__try_to_merge_one_page", True),
+                ("on_merge", False),
+                ("on_merge_return", True),
             ],
         ),
         ("merge", KPROBE, [("on_merge", False), ("on_merge_return", True)]),
-        ("mm_opened", FENTRY, [("kretfunc__mm_access", True)]),
+        ("mm_opened", FENTRY, [("on_mm_opened_return", True)]),
         ("mm_opened", KPROBE, [("on_mm_opened_return", True)]),
     ],
 )
@@ -388,24 +388,25 @@ def flags(facts: Facts, wish: Wish = Wish.AUTO) -> set[str]:
     return set(found)
 
 
-def test_fentry_flags_name_the_function_and_the_areas_position() -> None:
+def test_flags_name_the_mechanism_and_the_areas_position() -> None:
     assert {
         "-DMAX_ACCOUNTS=4096",
         "-DACCOUNT_MAP_FLAGS=1",
-        "-DFENTRY_RMAP_ADD=folio_add_anon_rmap_ptes",
+        "-DVIA_RMAP_ADD=FENTRY",
         "-DRMAP_ADD_VMA=3",
-        "-DFENTRY_RMAP_REMOVE=folio_remove_rmap_ptes",
+        "-DVIA_RMAP_REMOVE=FENTRY",
         "-DRMAP_REMOVE_VMA=3",
-        "-DFENTRY_MERGE=try_to_merge_one_page",
+        "-DVIA_MERGE=FENTRY",
+        "-DMERGE_ARGUMENTS=3",
         "-DOFF_page_mapping=24",
     } <= flags(capable())
 
 
-def test_kprobe_flags_count_the_areas_position_from_one() -> None:
+def test_flags_by_kprobe_differ_in_nothing_but_the_mechanism() -> None:
     found = flags(capable(), Wish.KPROBE)
-    assert {"-DKPROBE_RMAP_REMOVE", "-DRMAP_REMOVE_VMA=PT_REGS_PARM4"} <= found
+    assert {"-DVIA_RMAP_REMOVE=KPROBE", "-DRMAP_REMOVE_VMA=3"} <= found
     found = flags(recorded("6.1"), Wish.KPROBE)
-    assert {"-DRMAP_ADD_VMA=PT_REGS_PARM2", "-DRMAP_REMOVE_VMA=PT_REGS_PARM2"} <= found
+    assert {"-DRMAP_ADD_VMA=1", "-DRMAP_REMOVE_VMA=1"} <= found
 
 
 def test_casts_are_flags_where_there_are_any() -> None:

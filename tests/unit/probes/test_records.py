@@ -17,7 +17,7 @@ U32, U64 = 2**32 - 1, 2**64 - 1
 
 
 class CAccount(ct.Structure):
-    """Struct account as bcc makes it of bpf/accounts.c, with a hole before `doubts`."""
+    """Struct account as bcc makes it of bpf/records.h, with a hole before `doubts`."""
 
     _fields_ = (
         ("id", ct.c_uint64),

@@ -63,7 +63,8 @@ class Kernel:
         self.loads.append(plan)
         for probe in plan.probes:
             for program in probe.programs:
-                if program.name in self.refuses:
+                name, mechanism = program.name, program.mechanism
+                if {name, f"{name} by {mechanism}"} & self.refuses:
                     raise ProgramRefusedError(program.name, "Permission denied")
         return object()
 
@@ -90,7 +91,7 @@ def test_nothing_is_refused(kernel: Kernel) -> None:
 
 
 def test_a_refused_program_is_planned_around(kernel: Kernel) -> None:
-    kernel.refuses = {"kfunc__folio_add_anon_rmap_ptes", "kretfunc__mm_access"}
+    kernel.refuses = {"on_rmap_add by fentry", "on_mm_opened_return by fentry"}
     _, plan = start_live(capable(), settings())
     chosen = mechanisms(plan)
     assert len(kernel.loads) == 3
@@ -125,14 +126,14 @@ def test_nothing_is_loaded_where_nothing_can_be_read(
 
 
 def test_an_optional_probe_is_left_out(kernel: Kernel) -> None:
-    kernel.refuses = {"kfunc__break_cow", "on_break_cow"}
+    kernel.refuses = {"on_break_cow"}
     _, plan = start_live(capable(), settings())
     assert "break_cow" not in mechanisms(plan)
     assert mechanisms(plan)["merge"] == "fentry"
 
 
 def test_no_way_is_left_for_a_required_event(kernel: Kernel) -> None:
-    kernel.refuses = {"kfunc____mmdrop", "on_mm_goes"}
+    kernel.refuses = {"on_mm_goes"}
     with pytest.raises(NoLiveError) as caught:
         start_live(capable(), settings())
     assert str(caught.value) == (
@@ -143,7 +144,7 @@ def test_no_way_is_left_for_a_required_event(kernel: Kernel) -> None:
 
 
 def test_a_wish_is_not_planned_around(kernel: Kernel) -> None:
-    kernel.refuses = {"kfunc____mmdrop"}
+    kernel.refuses = {"on_mm_goes by fentry"}
     with pytest.raises(NoLiveError, match="refused it: Permission denied"):
         start_live(capable(), settings(probes="fentry"))
 

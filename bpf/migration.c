@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Calls of migrate_pages(). A page in migration is mapped by nobody until it has arrived, but smaps
+ * counts its migration entries. An exact read must wait for the end of the call.
+ */
+
+/* By thread: it is in migrate_pages(); 1 once it has taken a KSM page away. */
+BPF_HASH(migrating, u32, u32, 4096);
+
+/* A KSM page is gone, perhaps to another place. */
+static __always_inline void note_migration(void)
+{
+    struct migration *m = migration();
+    u32 *taken, thread;
+
+    if (!m || !m->underway)
+        return;
+    thread = bpf_get_current_pid_tgid();
+    taken = migrating.lookup(&thread);
+    if (taken && !*taken) {
+        *taken = 1;
+        lock_xadd(&m->begun, 1);
+    }
+}
+
+int on_migrate(CONTEXT(MIGRATE) * ctx)
+{
+    u32 thread = bpf_get_current_pid_tgid(), none = 0;
+    struct migration *m = migration();
+
+    if (m && !migrating.insert(&thread, &none))
+        lock_xadd(&m->underway, 1);
+    else
+        /* Left by a call whose end was missed. */
+        migrating.update(&thread, &none);
+    return 0;
+}
+
+int on_migrate_return(CONTEXT(MIGRATE) * ctx)
+{
+    u32 thread = bpf_get_current_pid_tgid();
+    u32 *taken = migrating.lookup(&thread);
+    struct migration *m = migration();
+
+    if (!taken || !m)
+        return 0;
+    if (*taken)
+        lock_xadd(&m->ended, 1);
+    migrating.delete(&thread);
+    lock_xadd(&m->underway, -1);
+    return 0;
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The life of an mm: fork, its owners, its end, and the /proc files that are about it. */
+
+/*
+ * An mm at this address cannot have an account yet. One that is there was left
+ * by an earlier mm whose end was missed.
+ */
+static __always_inline void forget_stale(struct mm_struct *mm)
+{
+    if (!find_account(mm))
+        return;
+    forget_account(mm);
+    total(T_STALE_ACCOUNTS, 1);
+}
+
+/*
+ * A child starts with its parent's PTEs, and in doubt: areas with MADV_DONTFORK
+ * or MADV_WIPEONFORK were not copied.
+ */
+static __always_inline void inherit(struct mm_struct *parent, struct mm_struct *child,
+                                    struct task_struct *owner)
+{
+    struct account *from = find_account(parent);
+    u64 settled;
+    s64 count;
+
+    if (!from)
+        return;
+    count = mappings(parent, from, &settled);
+    if (count < 0)
+        count = 0;
+    if (count == 0 && settled == from->doubts)
+        return;
+    open_account(child, owner, count, 1);
+}
+
+/*
+ * __ksm_enter(mm) for an mm that is not the caller's own: fork, which copies the
+ * PTEs under the parent's mmap lock, or (since 6.9) exec, whose new mm is empty.
+ * For the caller's own mm: a first MADV_MERGEABLE or PR_SET_MEMORY_MERGE.
+ */
+int on_enter(CONTEXT(ENTER) * ctx)
+{
+    struct mm_struct *mm = (struct mm_struct *)ARGUMENT(ENTER, ctx, 0);
+    struct mm_struct *own = task_struct_mm((struct task_struct *)bpf_get_current_task());
+    struct account *account;
+
+    if (mm == own)
+        return 0;
+    account = find_account(mm);
+    if (account && !account->owner.tgid) {
+        /* Since 6.12 fork copies first: an event has met a PTE that was copied already. */
+        doubt_account(account);
+        return 0;
+    }
+    forget_stale(mm);
+    if (mm_struct_total_vm(mm))
+        inherit(own, mm, NULL);
+    return 0;
+}
+
+/*
+ * sched_process_fork(parent, child): gives the child's account its owner, who had no
+ * process id yet when __ksm_enter() ran, and opens one for the child of a parent
+ * that has KSM pages without ever having registered for KSM.
+ */
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+    struct task_struct *parent = (struct task_struct *)ctx->args[0];
+    struct task_struct *child = (struct task_struct *)ctx->args[1];
+    struct mm_struct *mm = task_struct_mm(child);
+    struct mm_struct *own = task_struct_mm(parent);
+    struct account *account;
+
+    if (!mm || mm == own)
+        return 0;
+    account = find_account(mm);
+    if (account && (!account->owner.tgid || account->owner.tgid == task_struct_tgid(child))) {
+        name_owner(&account->owner, child);
+        /*
+         * It may have been opened by an event in dup_mmap(), which knew nothing of the parent,
+         * or by the reader: the child is in /proc already.
+         */
+        doubt_account(account);
+        return 0;
+    }
+    if (account)
+        forget_stale(mm);
+    inherit(own, mm, child);
+    return 0;
+}
+
+/* By thread: the mm of the call under way, for a return that has no arguments. */
+BPF_HASH(passing, u64, u64, 1024);
+
+static __always_inline int remember_mm(struct mm_struct *mm)
+{
+    u64 thread = bpf_get_current_pid_tgid(), passed = (u64)mm;
+
+    passing.update(&thread, &passed);
+    return 0;
+}
+
+static __always_inline struct mm_struct *remembered_mm(void)
+{
+    u64 thread = bpf_get_current_pid_tgid();
+    u64 *passed = passing.lookup(&thread);
+    struct mm_struct *mm = passed ? (struct mm_struct *)*passed : NULL;
+
+    passing.delete(&thread);
+    return mm;
+}
+
+int on_owner(CONTEXT(OWNER) * ctx)
+{
+    return remember_mm((struct mm_struct *)ARGUMENT(OWNER, ctx, 0));
+}
+
+/*
+ * mm_update_next_owner(mm): the owner exits or execs, and the mm passes to another process
+ * that shares it (CLONE_VM), if there is one.
+ */
+int on_owner_return(CONTEXT(OWNER) * ctx)
+{
+    struct mm_struct *mm = REMEMBERED_MM(OWNER, ctx);
+    struct account *account = mm ? find_account(mm) : NULL;
+    struct task_struct *owner = account ? mm_struct_owner(mm) : NULL;
+
+    if (owner) {
+        name_owner(&account->owner, owner);
+        total(T_DOUBTS, 1);
+    }
+    return 0;
+}
+
+static __always_inline void miscounted(s64 left)
+{
+    total(T_MISCOUNTED_MMS, 1);
+    total(T_MISCOUNTED_PAGES, left < 0 ? -left : left);
+}
+
+static __always_inline int close_account(struct mm_struct *mm)
+{
+    struct account *account = mm ? find_account(mm) : NULL;
+    u64 settled;
+    s64 left;
+
+    if (!account)
+        return 0;
+    left = mappings(mm, account, &settled);
+    /* One that was in doubt never passed for right. */
+    if (left && settled == account->doubts && !alarmed())
+        miscounted(left);
+    forget_account(mm);
+    return 0;
+}
+
+int on_emptied(CONTEXT(EMPTIED) * ctx)
+{
+    return remember_mm((struct mm_struct *)ARGUMENT(EMPTIED, ctx, 0));
+}
+
+/*
+ * exit_mmap(mm) returns: no PTE is left, whatever has been counted. This is also the end of what
+ * was counted for a fork that failed half-way. The mm itself may stay for long: ksmd keeps one
+ * that it knows until it scans again.
+ */
+int on_emptied_return(CONTEXT(EMPTIED) * ctx)
+{
+    return close_account(REMEMBERED_MM(EMPTIED, ctx));
+}
+
+/* The last reference to an mm goes: the end of an account that was opened after exit_mmap(). */
+int on_mm_goes(CONTEXT(MM_GOES) * ctx)
+{
+    return close_account((struct mm_struct *)ARGUMENT(MM_GOES, ctx, 0));
+}
+
+/*
+ * mm_access() runs when a process opens /proc/PID/smaps_rollup or pagemap, and
+ * returns the mm that the file then pins. So the reader learns which account a
+ * file belongs to, and the account cannot go while the file is open.
+ */
+int on_mm_opened_return(CONTEXT(MM_OPENED) * ctx)
+{
+    struct control *c = control();
+    u64 self = bpf_get_current_pid_tgid();
+    struct opened file = {.mm = (struct mm_struct *)RESULT(MM_OPENED, ctx)};
+    struct task_struct *owner;
+    struct account *account;
+    u32 thread = self;
+
+    if (!c || c->reader != self >> 32)
+        return 0;
+    owner = mm_struct_owner(file.mm);
+    if (owner) {
+        name_owner(&file.owner, owner);
+        /* A child of a fork that ran before the tracepoint was attached has no name yet. */
+        account = find_account(file.mm);
+        if (account && !account->owner.tgid)
+            account->owner = file.owner;
+    }
+    opened.update(&thread, &file);
+    return 0;
+}

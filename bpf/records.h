@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The records that the programs share with the daemon.
+ *
+ * An account belongs to one mm_struct, from its first KSM event until its last
+ * PTE is gone, at the return of exit_mmap(). The number of PTEs that map a KSM
+ * page is not stored but is the sum of what came minus what went, so one atomic
+ * addition per event keeps the count, the reasons for its movement and the
+ * event sequence number.
+ */
+#pragma once
+
+#include "layout.h"
+
+/* Why a mapping came or went. Arrivals first; the order is part of the map format. */
+enum movement {
+    IN_MERGED,    /* ksmd replaced the page under a PTE by a KSM page */
+    IN_CONVERTED, /* ksmd made the mapped page itself a KSM page, in place */
+    IN_OTHER,     /* swap-in of a page that is still KSM, end of a migration */
+    IN_FORKED,    /* the mm was made by fork and started with its parent's PTEs */
+    OUT_COPIED,   /* COW break: a write, or ksmd unsharing, put a copy in its place */
+    OUT_UNMAPPED, /* munmap, madvise, reclaim, start of a migration */
+    OUT_EXITED,   /* the mm had no user any more: exit or exec */
+    MOVEMENTS,
+};
+
+/* A process: its id and its start since boot (ns), as /proc/PID/stat has them. */
+struct owner {
+    u64 start_boottime;
+    u32 tgid;
+    u32 unused;
+    char comm[16];
+};
+
+struct account {
+    /* Tells this account from an earlier one at the same address. */
+    u64 id;
+    u64 moves[MOVEMENTS];
+    /* Grows with every event after which the count may be wrong until it is read. */
+    u64 doubts;
+    /* Conversions in flight when they differ: an exact read must wait. */
+    u64 conversions_begun;
+    u64 conversions_ended;
+    /* By mm->owner. */
+    struct owner owner;
+};
+
+/* What the daemon read exactly for an account, and which doubts that reading settled. */
+struct baseline {
+    u64 id;
+    s64 mappings;
+    u64 doubts;
+};
+
+/* Host-wide totals. The first MOVEMENTS of them are the movements. */
+enum total {
+    T_MERGE_CONVERTED = MOVEMENTS, /* try_to_merge_one_page() outcomes */
+    T_MERGE_REPLACED,
+    T_MERGE_ALREADY,
+    T_MERGE_FAILED,
+    T_BREAK_COW,          /* calls of break_cow() */
+    T_SHARED_CONVERSIONS, /* conversions of a page that more than one PTE mapped */
+    T_FAMILIES_TRUNCATED, /* of which: the fork family was too large to mark */
+    T_CONVERSIONS_UNSEEN, /* a merge ended whose beginning was not seen */
+    T_EVENTS_LOST,        /* no account could be opened: map full or busy */
+    T_STALE_ACCOUNTS,     /* an account outlived its mm: its end was not seen */
+    T_MISCOUNTED_MMS,     /* an mm went whose count was not 0 */
+    T_MISCOUNTED_PAGES,   /* by how many pages, absolute */
+    T_BREAK_COW_LEFT,     /* break_cow() unshared one PTE of a page that others mapped too */
+    T_SWAPIN_KSM,         /* a page from the swap cache was still KSM when mapped again */
+    T_DOUBTS,             /* an account was put in doubt, or given a name while it may be */
+    T_UNATTRIBUTED,       /* counted as unmapped, though it may have been copied */
+    TOTALS,
+};
+
+/* Written by the daemon. */
+struct control {
+    /* ksmd's process id. */
+    u32 ksmd;
+    /* Process whose openings of /proc files are to be answered in `opened`. */
+    u32 reader;
+    /* 1 until every process has been read: what is opened before is in doubt. */
+    u64 opening_doubt;
+    /* 1 while the hooks are off: conversions are then only counted in the totals. */
+    u64 asleep;
+    /* For a successor of the daemon: how many signs of loss have been followed by a sweep. */
+    u64 sweep_signs;
+    /* How many alarms had been raised when every process was last read. */
+    u64 alarms_swept;
+};
+
+/* The mm that a /proc file is about, and its owner. */
+struct opened {
+    struct mm_struct *mm;
+    struct owner owner;
+};
+
+/* What the daemon says about these maps to its successor. */
+struct manifest {
+    char text[16384];
+};
+
+/* The one call of try_to_merge_one_page() under way. ksmd is its only caller. */
+struct conversion {
+    struct page *page; /* NULL: none */
+    struct mm_struct *mm;
+    struct anon_vma *root; /* root of the anon_vma tree, which leads to the fork family */
+    struct page *kpage;    /* not NULL: merge by replacement */
+    u64 already;           /* not 0: the page was KSM before */
+    u64 begun;             /* not 0: counted in the account's conversions_begun */
+    u64 removed;           /* PTEs of the page that went since, already counted */
+    u64 foreign;           /* of which in another mm */
+    struct page *last;     /* the page that was converted last */
+};
+
+/* Where the rmap hook is called from when a page is copied on write, see cow_call_site.py. */
+struct call_site {
+    u64 hooked;  /* in the hooked function, behind its call of the trampoline */
+    u64 copy;    /* in the caller, behind its call of the hooked function; 0: not known */
+    u32 learner; /* thread whose next call is to be learnt */
+    u32 seen;    /* its calls so far */
+};
+
+/* Calls of migrate_pages() that have taken a KSM page away, and those that are over. */
+struct migration {
+    u64 begun;
+    u64 ended;
+    u64 underway; /* calls, whether they have taken one or not */
+};
