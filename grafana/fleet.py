@@ -58,7 +58,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         _sum(
             "Memory saved",
-            "What KSM mappings span less one page for each set of equal pages, over all hosts.",
+            "At least, zero pages included, over all hosts.",
             "bytes",
             f"sum(ksmwatch_saved_bytes{{{ALL}}})",
             HOST_UID,

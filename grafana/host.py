@@ -48,12 +48,9 @@ def mode(labels: str) -> str:
     )
 
 
-def profit(labels: str) -> str:
-    """The kernel's estimate, put right by as much as its number of mappings is wrong."""
-    return (
-        f"ksmwatch_kernel_profit_bytes{{{labels}}}"
-        f" + ksmwatch_kernel_lag_pages{{{labels}}} * ksmwatch_page_size_bytes{{{labels}}}"
-    )
+def profit(labels: str, saved: str = "saved") -> str:
+    """Savings, at least or (`saved_at_most`) at most, less ksmd's own records."""
+    return f"ksmwatch_{saved}_bytes{{{labels}}} - ksmwatch_bookkeeping_bytes{{{labels}}}"
 
 
 def _now() -> tuple[Panel, ...]:
@@ -73,8 +70,9 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Memory saved",
-            "What KSM mappings span less one page for each set of equal pages. Too small while "
-            "ksmd has not noticed that all mappings of a page went.",
+            "At least: what the mappings would need without KSM, where fork shares pages too, less "
+            "one page for each set of equal pages; zero pages included. Too small while ksmd has "
+            "not noticed that all mappings of a page went.",
             "bytes",
             {"saved": f"ksmwatch_saved_bytes{{{HERE}}}"},
             OWNERS,
@@ -120,8 +118,8 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Profit",
-            "Memory saved less ksmd's book-keeping: the kernel's general_profit, less the mappings "
-            "that it claims wrongly. Negative: KSM costs more than it saves.",
+            "Memory saved at least, less ksmd's own records. Negative: KSM costs more than it "
+            "saves for sure.",
             "bytes",
             {"profit": profit(HERE)},
             UID,
@@ -236,11 +234,13 @@ def _economics() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Profit: truth and claim",
-            "The kernel's general_profit, and what is left of it when mappings that are gone are "
-            "taken off. Absent before Linux 6.4.",
+            "The kernel's general_profit, which takes each of ksmd's records for a saving; and "
+            "what merging saves, at least and at most, less these records. Absent before Linux "
+            "6.4.",
             "bytes",
             {
-                "corrected": profit(HERE),
+                "at least": profit(HERE),
+                "at most": profit(HERE, "saved_at_most"),
                 "kernel's claim": f"ksmwatch_kernel_profit_bytes{{{HERE}}}",
             },
             PROCESSES,

@@ -42,8 +42,9 @@ def _all() -> tuple[Panel, ...]:
         Panel(
             Kind.BARS,
             "Saving, shared out",
-            "The host's saving, shared out by mappings. Whose pages are shared how often is not "
-            "known, so this is an apportionment and no measurement.",
+            "The host's saving at least, shared out by what each would need without KSM. Whose "
+            "pages are shared how often is not known, so this is an apportionment and no "
+            "measurement.",
             "bytes",
             {LEGEND: f"topk($top, ksmwatch_owner_saved_bytes{{{NAMED}}})"},
             HOST_UID,

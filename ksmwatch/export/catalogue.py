@@ -79,8 +79,21 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_saved_bytes",
         "gauge",
-        "What merging saves on the host: ksmwatch_mapped_bytes less the kernel's pages_shared in "
-        "bytes. Too small while ksmd has not noticed that all mappings of a page went.",
+        "What merging saves on the host at least, zero pages included: what the mappings would "
+        "need without KSM, where fork shares pages too, less the kernel's pages_shared in bytes. "
+        "Too small while ksmd has not noticed that all mappings of a page went.",
+    ),
+    Spec(
+        "ksmwatch_saved_at_most_bytes",
+        "gauge",
+        "What merging saves on the host at most. More than ksmwatch_saved_bytes only while "
+        "processes that came by fork, without exec, have KSM mappings.",
+    ),
+    Spec(
+        "ksmwatch_bookkeeping_bytes",
+        "gauge",
+        "Memory that ksmd's own records take, by general_profit of /sys/kernel/mm/ksm. "
+        "ksmwatch_saved_bytes less it is the profit.",
     ),
     Spec(
         "ksmwatch_unmerge_needed_bytes",
@@ -142,8 +155,15 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_owner_saved_bytes",
         "gauge",
-        "ksmwatch_saved_bytes shared out by mappings: an apportionment. Which owner's pages are "
-        "shared how often is not known without reading page numbers.",
+        "ksmwatch_saved_bytes shared out by what each owner would need without KSM: an "
+        "apportionment. Which owner's pages are shared how often is not known without reading page "
+        "numbers.",
+        _OWNER,
+    ),
+    Spec(
+        "ksmwatch_owner_saved_at_most_bytes",
+        "gauge",
+        "ksmwatch_saved_at_most_bytes, likewise.",
         _OWNER,
     ),
     Spec(
@@ -486,7 +506,9 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample
     yield "ksmwatch_mappings", _one(s.mappings)
     yield "ksmwatch_mapped_bytes", _one(s.mappings * PAGE_SIZE)
     yield "ksmwatch_page_size_bytes", _one(PAGE_SIZE)
-    yield "ksmwatch_saved_bytes", _one(s.saved)
+    yield "ksmwatch_saved_bytes", _one(None if s.saved is None else s.saved.least)
+    yield "ksmwatch_saved_at_most_bytes", _one(None if s.saved is None else s.saved.most)
+    yield "ksmwatch_bookkeeping_bytes", _one(s.bookkeeping)
     unmerge = (("least", s.unmerge.at_least), ("most", s.unmerge.at_most))
     yield "ksmwatch_unmerge_needed_bytes", [((b,), n) for b, n in unmerge if n is not None]
     yield "ksmwatch_unnamed_mappings", _one(s.unnamed)
@@ -512,7 +534,7 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample
 
 # Of an owner and of all others: the gauges; of an owner also a forecast, and a counter per
 # movement.
-OWNER_GAUGES = 8
+OWNER_GAUGES = 9
 OWNER_SERIES = OWNER_GAUGES + 3 + len(Movement)
 
 
@@ -556,7 +578,8 @@ def _owner_samples(s: Snapshot, top: int) -> Iterator[tuple[str, Iterable[Sample
 _OWNER_VALUES: dict[str, Callable[[Holding], int | None]] = {
     "ksmwatch_owner_mappings": lambda h: h.mappings,
     "ksmwatch_owner_mapped_bytes": lambda h: h.bytes,
-    "ksmwatch_owner_saved_bytes": lambda h: h.saved,
+    "ksmwatch_owner_saved_bytes": lambda h: None if h.saved is None else h.saved.least,
+    "ksmwatch_owner_saved_at_most_bytes": lambda h: None if h.saved is None else h.saved.most,
     "ksmwatch_owner_kernel_merging_pages": lambda h: h.kernel_merging_pages,
     "ksmwatch_owner_stray_mappings": lambda h: h.stray_mappings,
     "ksmwatch_owner_zero_pages": lambda h: h.zero_pages,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -212,14 +213,30 @@ _PIECE = 1 << 12
 
 def read_start_ticks(directory: Path) -> int:
     """Start of the process at /proc/PID, in clock ticks since boot (field 22 of stat)."""
-    return read_origin(directory)[2]
+    return read_origin(directory).start_ticks
 
 
-def read_origin(directory: Path) -> tuple[str, int, int]:
-    """Comm, parent and start of the process at /proc/PID (fields 2, 4 and 22 of stat)."""
+class Origin(NamedTuple):
+    """Of /proc/PID/stat: fields 2, 4 and 22, and `family`, 26 and 28.
+
+    `family`: where code and the first stack begin, which fork keeps and exec changes. None without
+    the privilege to see them: the kernel shows 0 or 1 then.
+    """
+
+    comm: str
+    ppid: int
+    start_ticks: int
+    family: tuple[int, int] | None
+
+
+def read_origin(directory: Path) -> Origin:
+    """Where the process at /proc/PID comes from."""
     head, _, tail = read_file(f"{directory}/stat").rpartition(b")")
-    fields = tail.split(maxsplit=20)
-    return head.partition(b"(")[2].decode(errors="replace"), int(fields[1]), int(fields[19])
+    fields = tail.split(maxsplit=26)
+    code, stack = (int(fields[at]) if at < len(fields) else 0 for at in (23, 25))
+    comm = head.partition(b"(")[2].decode(errors="replace")
+    family = (code, stack) if stack > 1 else None
+    return Origin(comm, int(fields[1]), int(fields[19]), family)
 
 
 # The longest cmdline that is read, in bytes: it can have megabytes, and what tells of an owner

@@ -52,6 +52,7 @@ class Identity:
     name: str
     cgroup: bytes
     owner: Owner
+    family: tuple[int, int] | None = None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -162,7 +163,7 @@ class ProcessTable:
     def _read(self, pid: int) -> Identity | None:
         directory = self._proc / str(pid)
         try:
-            comm, ppid, ticks = procfs.read_origin(directory)
+            comm, ppid, ticks, family = procfs.read_origin(directory)
             cgroup = procfs.read_cgroup(directory)
             cmdline = procfs.read_cmdline(directory)
             uid = procfs.read_uid(directory)
@@ -171,4 +172,4 @@ class ProcessTable:
         exe = procfs.read_exe(directory)
         owner = owner_of(cmdline, cgroup, comm, uid, self._users, exe=exe, top=self._top)
         owner = _the(owner)
-        return Identity(ppid, ticks, comm, full_name(pid, comm), cgroup, owner)
+        return Identity(ppid, ticks, comm, full_name(pid, comm), cgroup, owner, family)

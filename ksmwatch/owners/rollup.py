@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ksmwatch.owners import savings
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind, best_known
+from ksmwatch.owners.savings import Bounds, Family, Who
 from ksmwatch.units import PAGE_SIZE
 
 # What makes two owners the same, see Owner.key.
@@ -25,6 +27,26 @@ _PLACES = ("pod", "qos", "container", "unit", "slice", "uid")
 
 class Member(Protocol):
     """What is added up of a process."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def start_time(self) -> int:
+        """With the pid it names a process."""
+
+    @property
+    def ppid(self) -> int:
+        """Of its parent."""
+
+    @property
+    def family(self) -> Family | None:
+        """What fork keeps and exec changes."""
+
+    @property
+    def movements(self) -> Moves:
+        """By reason; empty where events are not seen."""
 
     @property
     def owner(self) -> Owner:
@@ -53,7 +75,7 @@ class Member(Protocol):
 
 @dataclass(frozen=True)
 class Holding:
-    """What one owner's processes hold together, in pages; `saved` in bytes.
+    """What one owner's processes hold together, in pages; `saved` in bytes, between bounds.
 
     `movements`: see Turnover; empty where events are not seen. A sum is None if that of any
     process is not known.
@@ -63,7 +85,7 @@ class Holding:
     processes: int
     estimated: int
     mappings: int
-    saved: int | None
+    saved: Bounds | None
     movements: Moves
     kernel_merging_pages: int | None
     stray_mappings: int | None
@@ -80,17 +102,6 @@ class Holding:
         if self.kernel_merging_pages is None:
             return None
         return self.mappings - self.kernel_merging_pages
-
-
-def saved_pages(mappings: int, pages_shared: int | None) -> int | None:
-    """Pages that merging saves: mappings less distinct pages; None if those are not known.
-
-    Distinct pages are the kernel's pages_shared. It still counts pages whose mappings have all
-    gone until ksmd notices, which makes the saving too small, never below 0. It does not count
-    a page that is mapped only by forked children that ksmd has not visited, or that break_cow()
-    has left behind, which makes it too large by one page each.
-    """
-    return None if pages_shared is None else max(0, mappings - pages_shared)
 
 
 def total(amounts: Iterable[int | None]) -> int | None:
@@ -116,36 +127,45 @@ def roll_up(
     unnamed: int,
     pages_shared: int | None,
     moved: Mapping[Key, Moves],
+    kin: Mapping[Who, int],
 ) -> tuple[Holding, ...]:
     """Every owner with what it holds, the largest first.
 
-    `unnamed`: mappings that belong to no process that could be named. `moved`: by owner.
-    The saving of the host is shared out by mappings: that is an apportionment. Whose pages are
-    shared how often is not known without reading page numbers.
+    `unnamed`: mappings that belong to no process that could be named. `moved`: by owner. `kin`:
+    see savings.Forks. The saving of the host is shared out by the pages that each owner would need
+    without KSM: that is an apportionment. Whose pages are shared how often is not known without
+    reading page numbers.
     """
     groups: dict[Key, list[Member]] = defaultdict(list)
     for member in members:
         groups[member.owner.key].append(member)
     mappings = {key: sum(m.mappings for m in group) for key, group in groups.items()}
+    needs = {key: savings.pages_without_ksm(group, kin) for key, group in groups.items()}
     if unnamed:
         mappings[UNKNOWN.key] = unnamed
-    host = sum(mappings.values())
-    saved = saved_pages(host, pages_shared)
+        needs[UNKNOWN.key] = savings.pages_without_ksm((), kin, unnamed)
+    everybody = [member for group in groups.values() for member in group]
+    host = savings.saved_pages(savings.pages_without_ksm(everybody, kin, unnamed), pages_shared)
+    whole = sum(needs.values(), savings.NONE)
     holdings = [
-        _holding(groups[key], amount, _part(saved, amount, host), moved.get(key, ()))
+        _holding(groups[key], amount, _part(host, needs[key], whole), moved.get(key, ()))
         for key, amount in mappings.items()
     ]
     return tuple(sorted(holdings, key=lambda h: (-h.mappings, h.owner.key)))
 
 
-def _part(saved: int | None, mappings: int, host: int) -> int | None:
-    """Bytes of the host's saving, by the part of the host's mappings."""
-    if saved is None:
+def _part(host: Bounds | None, need: Bounds, whole: Bounds) -> Bounds | None:
+    """Bytes of the host's saving, by the part of the pages that would be needed without KSM."""
+    if host is None:
         return None
-    return round(saved * PAGE_SIZE * mappings / host) if host else 0
+    least, most = (
+        round(saved * PAGE_SIZE * own / of_all) if of_all else 0
+        for saved, own, of_all in zip(host, need, whole, strict=True)
+    )
+    return Bounds(min(least, most), most)
 
 
-def _holding(group: list[Member], mappings: int, saved: int | None, moves: Moves) -> Holding:
+def _holding(group: list[Member], mappings: int, saved: Bounds | None, moves: Moves) -> Holding:
     """Of an owner; of UNKNOWN, which has no process, nothing else is known."""
     known = bool(group)
     return Holding(
@@ -161,6 +181,11 @@ def _holding(group: list[Member], mappings: int, saved: int | None, moves: Moves
     )
 
 
+def _sum(saved: Sequence[Bounds | None]) -> Bounds | None:
+    known = [each for each in saved if each is not None]
+    return sum(known, savings.NONE) if len(known) == len(saved) else None
+
+
 def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Holding | None]:
     """The `top` largest, and all others as one without movements; None if there are none.
 
@@ -174,7 +199,7 @@ def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Hol
         processes=sum(h.processes for h in rest),
         estimated=sum(h.estimated for h in rest),
         mappings=sum(h.mappings for h in rest),
-        saved=total(h.saved for h in rest),
+        saved=_sum([h.saved for h in rest]),
         movements=(),
         kernel_merging_pages=total(h.kernel_merging_pages for h in rest),
         stray_mappings=total(h.stray_mappings for h in rest),

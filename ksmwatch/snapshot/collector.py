@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from ksmwatch.owners.owner import UNKNOWN
 from ksmwatch.owners.process_connector import Subscription
 from ksmwatch.owners.processes import Identity, ProcessTable
 from ksmwatch.owners.rollup import Turnover
+from ksmwatch.owners.savings import Forks
 from ksmwatch.probes import handover
 from ksmwatch.probes.attachments import AttachError
 from ksmwatch.probes.loader import ProgramRefusedError, load
@@ -37,12 +39,14 @@ from ksmwatch.snapshot.document import Confidence, Process, Snapshot
 from ksmwatch.snapshot.ksmd_numbers import Book, Books
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.unmerge_forecast import levels
+from ksmwatch.snapshot.zero_holders import ZeroHolders
 from ksmwatch.systemd import Manager
 
 # More refusals than there are probes to choose from cannot happen.
 _ATTEMPTS = 12
 # Of a snapshot, to look whether processes are still in their cgroups.
 _CGROUP_BUDGET_SECONDS = 0.02
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Nothing(Eventless):
@@ -209,7 +213,7 @@ def _doubt_about(unnamed: int) -> str | None:
     return f"{unnamed} pages are mapped by processes that could not be named"
 
 
-def one_for_each(processes: Iterable[Process]) -> Iterable[Process]:
+def one_for_each(processes: Iterable[Process]) -> Collection[Process]:
     """Processes, those that have several accounts as one.
 
     After exec ksmd can keep the old mm, and with it an account of the same process, until it
@@ -265,6 +269,7 @@ class _Sources(NamedTuple):
             read_at=self.evidence.read_at,
             stray=self.evidence.stray,
             residue=self.residue,
+            family=identity.family,
         )
 
 
@@ -295,6 +300,8 @@ class Watcher:
         self._sys = sys
         self._ksmd = procfs.Ksmd(proc)
         self._turnover = Turnover()
+        self._forks = Forks()
+        self._zero_holders = ZeroHolders(proc)
         self._books = Books(proc)
         # Of the last snapshot, by account.
         self._made: dict[tuple[int, int, int], tuple[_Sources, Process]] = {}
@@ -344,7 +351,10 @@ class Watcher:
         numbers = procfs.read_numbers(self._proc, self._sys, self._ksmd)
         self.losses["sources_unreadable"] += len(numbers.failures)
         shared = (numbers.ksm or {}).get("pages_shared")
+        ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_SECOND)
         counts = self.backend.counts()
+        zeros = (numbers.ksm or {}).get("ksm_zero_pages", 0)
+        counts = [*counts, *self._zero_only(counts, zeros)]
         self._books.update(counts, (numbers.ksm or {}).get("pages_scanned"))
         processes, unnamed, moves = [], [], []
         for count, process in self._name(counts, shared):
@@ -355,6 +365,7 @@ class Watcher:
             owner = UNKNOWN if process is None else process.owner
             if count.moves:
                 moves.append(((count.mm, count.account), owner.key, count.moves))
+        merged = one_for_each(processes)
         totals = self.backend.totals()
         happened = events(numbers.vmstat, totals)
         return Snapshot(
@@ -367,7 +378,7 @@ class Watcher:
             mode_reason=self._reason,
             asleep=self.backend.asleep,
             doubt=self.backend.doubt or _doubt_about(sum(map(abs, unnamed))),
-            processes=tuple(sorted(one_for_each(processes), key=lambda p: (-p.mappings, p.pid))),
+            processes=tuple(sorted(merged, key=lambda p: (-p.mappings, p.pid))),
             unnamed=sum(unnamed),
             moved=self._turnover.see(moves),
             rooms=self._rooms(processes),
@@ -380,7 +391,13 @@ class Watcher:
             run=self.backend.run.state,
             audit=self.backend.audit_state(),
             reload=self.reload,
+            kin=self._forks.see(tuple(merged), ticks),
         )
+
+    def _zero_only(self, counts: list[Count], zeros: int) -> list[Count]:
+        """Processes with zero pages and nothing else, while there are any on the host."""
+        exact = self.backend.mode is Mode.BPF and self.backend.doubt is None
+        return self._zero_holders.others({count.pid for count in counts}, zeros, exact=exact)
 
     def _rooms(self, processes: list[Process]) -> dict[str, int]:
         """What cgroups of processes with KSM pages have left, of those with a limit."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -19,9 +19,11 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.counting.run_state import RunState
 from ksmwatch.kernel.procfs import KernelNumbers
 from ksmwatch.kernel.smaps import Area, area_document
+from ksmwatch.owners import savings
 from ksmwatch.owners.owner import Owner
-from ksmwatch.owners.rollup import Holding, Key, Moves, roll_up, saved_pages
+from ksmwatch.owners.rollup import Holding, Key, Moves, roll_up
 from ksmwatch.owners.safe_text import harmless
+from ksmwatch.owners.savings import Bounds, Family, Who
 from ksmwatch.probes.records import Movement
 from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Verdict, Zeros, limits, need
 from ksmwatch.units import PAGE_SIZE
@@ -67,6 +69,8 @@ class Process:
     read_at: float | None
     stray: tuple[Area, ...] | None
     residue: Residue
+    # What fork keeps and exec changes, see savings; None if not known.
+    family: Family | None = None
 
     @property
     def exact(self) -> bool:
@@ -127,6 +131,8 @@ class Snapshot:
     run: RunState
     audit: AuditState | None
     reload: Reload
+    # Of processes, the mappings that their parents have too by fork, see savings.Forks.
+    kin: Mapping[Who, int] = field(default_factory=dict)
 
     @cached_property
     def mappings(self) -> int:
@@ -136,7 +142,7 @@ class Snapshot:
     @cached_property
     def owners(self) -> tuple[Holding, ...]:
         """What each owner holds, the largest first; their mappings add up to the host's."""
-        return roll_up(self.processes, self.unnamed, self._pages_shared, self.moved)
+        return roll_up(self.processes, self.unnamed, self._pages_shared, self.moved, self.kin)
 
     @property
     def unmerge(self) -> Need:
@@ -176,11 +182,25 @@ class Snapshot:
     def _pages_shared(self) -> int | None:
         return (self.numbers.ksm or {}).get("pages_shared")
 
+    @cached_property
+    def saved(self) -> Bounds | None:
+        """Bytes that merging saves, with zero pages, see savings; None if unknown."""
+        # Zero pages of processes that are not known may be kin of others'.
+        zeros = self._zeros(None).most - sum(p.zero_pages or 0 for p in self.processes)
+        unnamed = self.unnamed + max(0, zeros)
+        need = savings.pages_without_ksm(self.processes, self.kin, unnamed)
+        pages = savings.saved_pages(need, self._pages_shared)
+        return None if pages is None else Bounds(*(each * PAGE_SIZE for each in pages))
+
     @property
-    def saved(self) -> int | None:
-        """Bytes that merging saves, see rollup.saved_pages; None if unknown."""
-        pages = saved_pages(self.mappings, self._pages_shared)
-        return None if pages is None else pages * PAGE_SIZE
+    def bookkeeping(self) -> int | None:
+        """Bytes that ksmd's own records take, by general_profit (since 6.4); None if unknown."""
+        ksm = self.numbers.ksm or {}
+        if "general_profit" not in ksm or "pages_sharing" not in ksm:
+            return None
+        # Since 6.6 (commit e2942062e01d) with zero pages.
+        claimed = ksm["pages_sharing"] + max(0, ksm.get("ksm_zero_pages", 0))
+        return max(0, claimed * PAGE_SIZE - ksm["general_profit"])
 
     @cached_property
     def estimated(self) -> int:
@@ -239,6 +259,11 @@ class Snapshot:
         """Lines of /proc/meminfo about KSM, in bytes: none in the kernels up to 7.3."""
         lines = self.numbers.meminfo.items()
         return {name: kib * 1024 for name, kib in lines if name.lower().startswith("ksm")}
+
+
+def _saved(saved: Bounds | None) -> dict[str, int | None]:
+    least, most = (None, None) if saved is None else saved
+    return {"saved_bytes": least, "saved_at_most_bytes": most}
 
 
 def _movements(moves: tuple[int, ...]) -> dict[str, int]:
@@ -312,7 +337,7 @@ def _holding(holding: Holding, forecast: Forecast) -> dict[str, Any]:
         "estimated_processes": holding.estimated,
         "mappings": holding.mappings,
         "bytes": holding.bytes,
-        "saved_bytes": holding.saved,
+        **_saved(holding.saved),
         "movements": _movements(holding.movements),
         "kernel_merging_pages": holding.kernel_merging_pages,
         "kernel_lag": holding.kernel_lag,
@@ -362,7 +387,8 @@ def _head(snapshot: Snapshot) -> dict[str, Any]:
         "host": {
             "mappings": snapshot.mappings,
             "bytes": snapshot.mappings * PAGE_SIZE,
-            "saved_bytes": snapshot.saved,
+            **_saved(snapshot.saved),
+            "bookkeeping_bytes": snapshot.bookkeeping,
             "unnamed_mappings": snapshot.unnamed,
             "unmerge": _need(snapshot.unmerge, snapshot.unmerge.verdict),
             "confidence": snapshot.confidence.value,

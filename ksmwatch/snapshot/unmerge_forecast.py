@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ksmwatch.owners.owner import Owner
-from ksmwatch.owners.rollup import Key, saved_pages
+from ksmwatch.owners.rollup import Key
 from ksmwatch.units import PAGE_SIZE
 
 
@@ -72,7 +72,8 @@ def need(mappings: int, zeros: Zeros, pages_shared: int | None, available: int |
     For an owner, at most is right if every page that it maps is mapped by others too; that the
     host has no more than `pages_shared` distinct pages bounds what the owner can free.
     """
-    freed = saved_pages(mappings, pages_shared)
+    # Each mapping gets a page, whatever it came by: this is not what merging saves.
+    freed = None if pages_shared is None else max(0, mappings - pages_shared)
     return Need(
         at_least=None if freed is None else (freed + zeros.least) * PAGE_SIZE,
         at_most=(mappings + zeros.most) * PAGE_SIZE,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ksmwatch.commands.text_tables import clean, fit
 from ksmwatch.top.columns import UNKNOWN, amount, duration
-from ksmwatch.top.header import Line, Tone, amounts, needs
+from ksmwatch.top.header import Line, Tone, amounts, between, needs
 from ksmwatch.top.model import (
     CAME,
     WENT,
@@ -151,7 +151,12 @@ def _holding(group: Group, view: View) -> Iterator[_Fact]:
     holding, size = group.holding, view.sample.page_size
     assert holding is not None
     if holding.saved_bytes is not None:
-        saved = amounts(holding.saved_bytes / size, view.options, view.sample)
+        bounds = (holding.saved_bytes, holding.saved_at_most_bytes)
+        shown = [
+            amounts(None if each is None else each / size, view.options, view.sample)
+            for each in bounds
+        ]
+        saved = between(*shown)
         zeros = amounts(holding.zeros, view.options, view.sample)
         yield "saved", [f"{saved}, as its part of the host's", f"zero pages {zeros}"], Tone.PLAIN
     if holding.unmerge is not None:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from ksmwatch.commands.text_tables import clean
-from ksmwatch.top.columns import amount, duration
+from ksmwatch.top.columns import UNKNOWN, amount, duration
 from ksmwatch.top.model import Options
 from ksmwatch.top.sample import Sample
 
@@ -51,6 +51,7 @@ class Facts:
     kernel_mappings: int | None
     kernel_lag: int | None
     saved_bytes: int | None
+    saved_at_most_bytes: int | None
     claim: int | None
     profit_bytes: int | None
     available_bytes: int | None
@@ -76,6 +77,7 @@ def facts(sample: Sample, previous: Sample | None) -> Facts:
         kernel_mappings=host["kernel_mappings"],
         kernel_lag=host["kernel_lag"],
         saved_bytes=host["saved_bytes"],
+        saved_at_most_bytes=host.get("saved_at_most_bytes"),
         claim=ksm.get("pages_sharing"),
         profit_bytes=ksm.get("general_profit"),
         available_bytes=None if available is None else available * 1024,
@@ -266,6 +268,11 @@ def _mapped(sample: Sample, known: Facts, options: Options) -> list[Line]:
     ]
 
 
+def between(least: str, most: str) -> str:
+    """Two bounds as they are shown: one number if they look the same, or if there is but one."""
+    return least if most in (least, UNKNOWN) else f"{least} to {most}"
+
+
 def _saving(sample: Sample, known: Facts, options: Options) -> list[Line]:
     page_size = sample.page_size
 
@@ -273,8 +280,9 @@ def _saving(sample: Sample, known: Facts, options: Options) -> list[Line]:
         return amount(None if size is None else size / page_size, options.unit, page_size)
 
     claim = None if known.claim is None else known.claim * page_size
+    saved = between(show(known.saved_bytes), show(known.saved_at_most_bytes))
     return [
-        [(Tone.LABEL, "saved "), (Tone.PLAIN, f"{show(known.saved_bytes)} {options.unit}")],
+        [(Tone.LABEL, "saved "), (Tone.PLAIN, f"{saved} {options.unit}")],
         [(Tone.LABEL, "kernel claims "), (Tone.PLAIN, show(claim))],
         [(Tone.LABEL, "MemAvailable "), (Tone.PLAIN, show(known.available_bytes))],
         [(Tone.LABEL, "kernel's profit "), (Tone.PLAIN, show(known.profit_bytes))],

@@ -76,6 +76,7 @@ class Holding(NamedTuple):
     lag: int | None
     stray: int | None
     saved_bytes: int | None
+    saved_at_most_bytes: int | None
     zeros: int | None
     movements: Mapping[str, int]
     unmerge: Mapping[str, Any] | None
@@ -128,6 +129,8 @@ def _holding(h: Mapping[str, Any]) -> Holding:
         h["kernel_lag"],
         h["stray_mappings"],
         h["saved_bytes"],
+        # Of a daemon before 0.1 there is one number.
+        h.get("saved_at_most_bytes"),
         h["zero_pages"],
         h["movements"],
         h["unmerge"],

@@ -115,6 +115,7 @@ def _document(series: _Series, info: Labels, mode: str) -> dict[str, Any]:
             "mappings": mappings,
             "bytes": size,
             "saved_bytes": series.count("ksmwatch_saved_bytes"),
+            "saved_at_most_bytes": series.count("ksmwatch_saved_at_most_bytes"),
             "unnamed_mappings": series.count("ksmwatch_unnamed_mappings") or 0,
             "unmerge": _unmerge(series),
             "confidence": confidence,
@@ -196,7 +197,7 @@ def _owners(series: _Series) -> list[dict[str, Any]]:
         for labels, value in series.all(f"ksmwatch_owner_{what}"):
             moves[_owner_labels(labels)][labels["reason"]] = int(value)
     kernel, stray, zeros = of("kernel_merging_pages"), of("stray_mappings"), of("zero_pages")
-    saved = of("saved_bytes")
+    saved, at_most = of("saved_bytes"), of("saved_at_most_bytes")
     exact, estimated = (of("processes", confidence=c) for c in ("exact", "estimated"))
     return [
         {
@@ -207,6 +208,7 @@ def _owners(series: _Series) -> list[dict[str, Any]]:
             "estimated_processes": estimated.get(key, 0),
             "mappings": mappings,
             "saved_bytes": saved.get(key),
+            "saved_at_most_bytes": at_most.get(key),
             "movements": moves.get(key, {}),
             "kernel_merging_pages": kernel.get(key),
             "kernel_lag": mappings - kernel[key] if key in kernel else None,

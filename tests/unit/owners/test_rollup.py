@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind
-from ksmwatch.owners.rollup import Key, Moves, Turnover, common, roll_up, saved_pages, total
+from ksmwatch.owners.rollup import Key, Moves, Turnover, common, roll_up, total
+from ksmwatch.owners.savings import Bounds
 from ksmwatch.snapshot.document import Confidence, Process, Snapshot, to_document
 from ksmwatch.units import PAGE_SIZE
 from tests.made_up import UNIT, numbers, process, snapshot
@@ -55,11 +56,15 @@ def test_owners_add_up_to_the_host(made: Snapshot) -> None:
 
 @given(HOSTS)
 def test_the_saving_is_shared_out_whole(made: Snapshot) -> None:
-    saved = [h.saved for h in made.owners]
     assert made.saved is not None
-    # Each part is rounded to a byte.
-    assert abs(sum(s or 0 for s in saved) - made.saved) <= max(1, len(saved)) + made.saved * 1e-12
-    assert all(0 <= (h.saved or 0) <= h.bytes for h in made.owners)
+    for bound in (0, 1):
+        parts = [h.saved[bound] for h in made.owners if h.saved]
+        # Each part is rounded to a byte.
+        slack = max(1, len(parts)) + made.saved[bound] * 1e-12
+        assert abs(sum(parts) - made.saved[bound]) <= slack
+    for h in made.owners:
+        assert h.saved is not None
+        assert 0 <= h.saved.least <= h.saved.most <= h.bytes + (10**4 << 12)
 
 
 @given(HOSTS)
@@ -107,7 +112,8 @@ def test_an_owner_in_the_document() -> None:
         "estimated_processes": 0,
         "mappings": 100,
         "bytes": 100 * PAGE_SIZE,
-        "saved_bytes": 80 * PAGE_SIZE,
+        "saved_bytes": 88 * PAGE_SIZE,
+        "saved_at_most_bytes": 88 * PAGE_SIZE,
         "movements": {
             "merged": 81,
             "converted": 12,
@@ -135,24 +141,32 @@ def test_an_owner_in_the_document() -> None:
     }
 
 
-def test_the_saving_is_shared_out_by_mappings() -> None:
-    members = [process(owner=VM, mappings=300), process(mappings=100)]
-    vm, unit = roll_up(members, 0, 40, {})
-    assert (vm.saved, unit.saved) == (270 * PAGE_SIZE, 90 * PAGE_SIZE)
+def test_the_saving_is_shared_out_by_what_each_would_need() -> None:
+    members = [
+        process(owner=VM, mappings=300, zero_pages=0, family=(1, 1)),
+        process(mappings=100, zero_pages=0, family=(2, 2)),
+    ]
+    vm, unit = roll_up(members, 0, 40, {}, {})
+    assert (vm.saved, unit.saved) == (bounds(270), bounds(90))
 
 
-@pytest.mark.parametrize(
-    ("mappings", "shared", "saved"),
-    [
-        (100, 20, 80),
-        (100, None, None),
-        # All mappings went and ksmd has not noticed.
-        (5, 20, 0),
-        (0, 0, 0),
-    ],
-)
-def test_saved_pages(mappings: int, shared: int | None, saved: int | None) -> None:
-    assert saved_pages(mappings, shared) == saved
+def bounds(pages: int) -> Bounds:
+    return Bounds(pages * PAGE_SIZE, pages * PAGE_SIZE)
+
+
+def test_a_zero_page_is_a_saving_of_its_owner() -> None:
+    made = snapshot(
+        processes=(process(mappings=0, zero_pages=1664, movements=()),),
+        numbers=numbers(ksm={"pages_shared": 0, "pages_sharing": 0, "ksm_zero_pages": 1664}),
+    )
+    assert made.saved == bounds(1664)
+    assert [h.saved for h in made.owners] == [bounds(1664)]
+
+
+def test_zero_pages_of_nobody_that_is_known_may_be_saved() -> None:
+    kernel = {"pages_shared": 0, "pages_sharing": 0, "ksm_zero_pages": 1664}
+    made = snapshot(processes=(), numbers=numbers(ksm=kernel))
+    assert made.saved == Bounds(0, 1664 * PAGE_SIZE)
 
 
 def test_without_the_kernels_number_no_saving_is_known() -> None:
@@ -171,7 +185,7 @@ def test_total(parts: list[int | None], expected: int | None) -> None:
 def test_owners_are_in_order_of_mappings_then_of_key() -> None:
     members = [process(owner=o, mappings=7) for o in (VM, TWIN, UNIT)]
     more = process(owner=replace(UNIT, id="z", name="z"), mappings=8)
-    assert [h.owner.id for h in roll_up([*members, more], 0, 0, {})] == [
+    assert [h.owner.id for h in roll_up([*members, more], 0, 0, {}, {})] == [
         "z",
         "proxmox/100",
         "tenant.service",

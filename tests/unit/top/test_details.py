@@ -77,7 +77,7 @@ def test_of_an_owner() -> None:
     assert found["owner"] == "unit tenant.service  id tenant.service  manager systemd"
     # Also of processes that have ended.
     assert found["came"] == "merged 81  converted 12  forked 26  other 7"
-    assert found["saved"] == "80 pages, as its part of the host's  zero pages 8 pages"
+    assert found["saved"] == "88 pages, as its part of the host's  zero pages 8 pages"
     assert found["unmerge"] == (
         "needs 88 to 108 pages of 256,000  fits  limited by /system.slice/tenant.service"
     )

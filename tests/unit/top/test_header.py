@@ -62,6 +62,7 @@ def test_lines() -> None:
         host__kernel_mappings=990,
         host__kernel_lag=10,
         host__saved_bytes=900 * 4096,
+        host__saved_at_most_bytes=900 * 4096,
         sources__ksm__pages_sharing=890,
         sources__ksm__general_profit=-4096,
         sources__meminfo__MemAvailable=8000,
@@ -72,6 +73,17 @@ def test_lines() -> None:
         "".join(f"{item:28}" for item in saved).rstrip(),
         "ksmd scanning for 30 s  scans 11  pace 100 pages/20 ms  now 4,500/s  CPU 25.0%",
     ]
+
+
+@pytest.mark.parametrize(
+    ("most", "text"), [(900, "saved 900 pages"), (950, "saved 900 to 950 pages")]
+)
+def test_a_saving_is_one_number_or_between_bounds(most: int, text: str) -> None:
+    made = host(1, host__saved_bytes=900 * 4096, host__saved_at_most_bytes=most * 4096)
+    assert text in shown(made, host(0))
+    # A daemon of before says one number.
+    del made.document["host"]["saved_at_most_bytes"]
+    assert "saved 900 pages" in shown(made, host(0))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +198,7 @@ def test_more_alerts_than_there_is_room_for() -> None:
 def test_what_is_unknown_is_no_alert() -> None:
     made = host(sources__meminfo={}, audit=None, totals={}, sources__ksm=None)
     made.document["host"]["saved_bytes"] = None
+    made.document["host"]["saved_at_most_bytes"] = None
     assert alerts(made) == []
     assert shown(made).splitlines()[1].split() == (
         "saved - MiB kernel claims - MemAvailable - kernel's profit -".replace(

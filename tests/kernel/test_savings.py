@@ -1,0 +1,104 @@
+"""What merging saves, against what the same processes take with and without KSM (uksm#23)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.kernel.compare import assert_exact
+from tests.kernel.daemon import Daemon
+from tests.kernel.test_forecast import PAGE_KB, anon_kb
+from tests.ksmctl import Ksm
+from tests.workload import Tenant, Workload
+
+PAGES, CHILDREN = 5003, 9
+
+pytestmark = pytest.mark.once
+
+
+def begin(load: Workload) -> tuple[Tenant, Tenant]:
+    """Two with equal pages; the first is the server."""
+    tenants = [load.spawn(name) for name in ("server", "twin")]
+    for tenant in tenants:
+        tenant.map("heap", PAGES)
+        tenant.fill("heap", 0, PAGES, seed=7, modulo=0)
+        tenant.madvise("heap", 0, PAGES, "mergeable")
+    server, twin = tenants
+    return server, twin
+
+
+def prefork(server: Tenant) -> list[Tenant]:
+    """Children that only read."""
+    children = [server.fork(f"child-{number}") for number in range(CHILDREN)]
+    for child in children:
+        child.tell("read", "heap", 0, PAGES)
+    return children
+
+
+def without_ksm() -> int:
+    """What all of them take, in kB."""
+    before = anon_kb()
+    with Workload() as load:
+        prefork(begin(load)[0])
+        return anon_kb() - before
+
+
+def test_a_prefork_server_saves_what_it_saved_before_it_forked(ksm: Ksm) -> None:
+    apart = without_ksm()
+    with Daemon() as daemon, Workload() as load:
+        before = anon_kb()
+        server, twin = begin(load)
+        ksm.merge_all()
+        twins = daemon.snapshot()["host"]
+        assert twins["saved_bytes"] == twins["saved_at_most_bytes"] == PAGES * PAGE_KB * 1024
+        children = prefork(server)
+        with daemon.frozen():
+            together = anon_kb() - before
+        pids = [server.pid, twin.pid, *(child.pid for child in children)]
+        host = assert_exact(daemon, dict.fromkeys(pids, PAGES))["host"]
+        assert host["saved_bytes"] == host["saved_at_most_bytes"] == PAGES * PAGE_KB * 1024
+        # Unmerging is another question.
+        assert host["unmerge"]["at_most_bytes"] == len(pids) * PAGES * PAGE_KB * 1024
+        saved = (apart - together) * 1024
+        assert abs(saved - host["saved_bytes"]) < host["saved_bytes"] / 20
+        # A write makes a page of its own, which is merged no more.
+        children[0].write("heap", 0, 1000)
+        server.write("heap", 2000, 500)
+        host = daemon.snapshot()["host"]
+        assert host["saved_bytes"] <= PAGES * PAGE_KB * 1024 <= host["saved_at_most_bytes"]
+
+
+ZEROES = """
+import mmap, sys
+area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.write(bytes(len(area)))
+area.madvise(mmap.MADV_MERGEABLE)
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_zero_pages_are_savings_of_the_host_and_of_their_owner(ksm: Ksm) -> None:
+    """kubevirt/enhancements#381: all pages_* are 0, ksm_zero_pages is not."""
+    ksm.write("use_zero_pages", 1)
+    with (
+        Daemon() as daemon,
+        subprocess.Popen(
+            [sys.executable, "-c", ZEROES, str(4096 * PAGES)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as zeroes,
+    ):
+        assert zeroes.stdout is not None
+        assert zeroes.stdout.readline() == b"written\n"
+        ksm.merge_all()
+        assert (ksm.read("pages_shared"), ksm.read("ksm_zero_pages")) == (0, PAGES)
+        document = daemon.snapshot()
+        assert document["host"]["saved_bytes"] == PAGES * 4096
+        assert document["host"]["saved_at_most_bytes"] == PAGES * 4096
+        assert [o["saved_bytes"] for o in document["owners"] if o["zero_pages"]] == [PAGES * 4096]
+        assert [p["zero_pages"] for p in document["processes"] if p["pid"] == zeroes.pid] == [PAGES]
+        zeroes.communicate(b"")
+    ksm.write("use_zero_pages", 0)
