@@ -73,6 +73,7 @@ def test_a_prefork_server_saves_what_it_saved_before_it_forked(ksm: Ksm) -> None
 ZEROES = """
 import mmap, sys
 area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.madvise(mmap.MADV_NOHUGEPAGE)
 area.write(bytes(len(area)))
 area.madvise(mmap.MADV_MERGEABLE)
 print("written", flush=True)

@@ -91,6 +91,7 @@ def test_page_cache_of_a_private_mapping(ksm: Ksm, load: Workload, tmp_path: Pat
 ZEROES = """
 import mmap, sys
 area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.madvise(mmap.MADV_NOHUGEPAGE)
 area.write(bytes(len(area)))
 area.madvise(mmap.MADV_MERGEABLE)
 print("written", flush=True)
