@@ -90,6 +90,10 @@ def test_the_newest_of_a_series_that_is_complete() -> None:
     ]
 
 
+def test_the_base_package_is_taken_where_there_is_one() -> None:
+    assert "linux-base-7.3.9+deb13-amd64" not in chosen("7.3", "linux-base-7.3.9+deb13-amd64")[1]
+
+
 def test_a_suite_that_moved_on_says_so() -> None:
     with pytest.raises(HarnessError, match=r"no kernel 6\.12 .*6\.1\.176, 7\.3\.9"):
         chosen("6.12")

@@ -124,7 +124,8 @@ def images(packages: Mapping[str, Package], arch: str) -> list[Image]:
 def parts(image: Image, packages: Mapping[str, Package]) -> list[Package]:
     """All packages that hold the kernel's files: those that carry its release in their name.
 
-    Up to 6.18 that is one; from 6.19 image, binary, modules and base.
+    Up to 6.18 that is one; from 6.19 image, binary, modules and base. Suites lose the base package
+    of 6.18, of which only the scripts are in it.
     """
     chosen: dict[str, Package] = {}
     queue = [image.package.name]
@@ -137,7 +138,9 @@ def parts(image: Image, packages: Mapping[str, Package]) -> list[Package]:
             ours = [
                 each
                 for each in group
-                if each.startswith("linux-") and each.endswith(f"-{image.release}")
+                if each.startswith("linux-")
+                and each.endswith(f"-{image.release}")
+                and (each in packages or not each.startswith("linux-base-"))
             ]
             pick = next((each for each in ours if each in packages), ours[0] if ours else None)
             if pick and pick not in chosen and pick not in queue:
