@@ -15,9 +15,10 @@ PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-
 # What building the Debian package and booting it take besides.
 DEB_PACKAGES := debhelper dh-python dpkg-dev pybuild-plugin-pyproject python3-all python3-hatchling
 ROOT_PACKAGES := mmdebstrap e2fsprogs
+MODEL_PACKAGES := spin gcc libc6-dev
 SUITES := trixie bookworm
 
-.PHONY: help demo test test-unit test-kernel test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test model test-unit test-kernel test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -26,13 +27,17 @@ help: ## Show what can be made
 demo: setup ## Live counts of made-up tenants, on this host or on the newest test kernel
 	@$(BIN)/python demo/run.py
 
-test: lint test-unit test-kernel ## Everything that CI runs
+test: lint test-unit model test-kernel ## Everything that CI runs
 
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 	$(BIN)/pytest tests/unit
 
 test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kernel
 	$(BIN)/python tests/kernel/run.py $(KERNELS)
+
+model: setup ## Every interleaving of the counting protocol, by spin: docs/model
+	@deploy/packages $(MODEL_PACKAGES)
+	@$(BIN)/python -m tests.model.check
 
 test-alerts: setup workload kernels ## Each alert provoked on a real kernel, in the real Prometheus and Alertmanager
 	$(BIN)/python tests/kernel/run.py 6.12 -- tests/alerts/test_alerts.py

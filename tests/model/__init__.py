@@ -1,0 +1,1 @@
+"""The model of the counting protocol in docs/model, searched."""
