@@ -257,6 +257,19 @@ proctype ksmd()
     :: else
     fi;
     store(KSMD, PAGE, 0)
+#ifdef REPLACEMENT
+    ;
+    /* Another page of S has the same content: its PTE is pointed at the KSM page. */
+    if
+    :: ok && pte[S] == none ->
+        acquire(KSMD, TABLE(S));
+        add(KSMD, ARRIVED(S), 1);
+        add_ordered(KSMD, MAPCOUNT, 1);
+        pte[S] = mapped;
+        release(KSMD, TABLE(S))
+    :: else
+    fi
+#endif
 }
 
 /* ---- who changes page tables ---- */
@@ -415,42 +428,35 @@ inline walk(mm, area)
 }
 
 #define SAME_EVENTS(mm) (events == memory[ARRIVED(mm)] + memory[DEPARTED(mm)] && doubts == memory[DOUBTS(mm)])
-#define SAME_CONVERSIONS(mm) (mm != M || conversions == memory[BEGUN] + memory[ENDED])
+#define STOOD_STILL(mm) (SAME_EVENTS(mm) && moved == memory[MOVED(mm)])
 #ifdef NO_UNDER_WAY
-#define FINISHED(mm) true
+#define CONVERSION_SEEN(mm) false
 #else
-#define FINISHED(mm) (mm != M || !UNDER_WAY)
+#define CONVERSION_SEEN(mm) (mm == M && UNDER_WAY)
 #endif
-#define STOOD_STILL(mm) (SAME_EVENTS(mm) && moved == memory[MOVED(mm)] && SAME_CONVERSIONS(mm) && FINISHED(mm))
 #ifdef SHARED_UNSEEN
 #define SHARED_SEEN false
 #else
 #define SHARED_SEEN (memory[SHARED] != 0)
 #endif
 
-/* One exact read between two looks at the account, and the judgement on it: reading.py. */
+/* One exact read between two looks at the account, and the judgement on it: exact_read.py. */
 inline read(mm)
 {
     d_step {
         events = memory[ARRIVED(mm)] + memory[DEPARTED(mm)];
         doubts = memory[DOUBTS(mm)];
-        moved = memory[MOVED(mm)];
-        conversions = (mm == M -> memory[BEGUN] + memory[ENDED] : 0)
+        moved = memory[MOVED(mm)]
     };
     walk(mm, 0);
 #ifdef MOVES
     walk(mm, 1);
 #endif
+    disturbed = (SHARED_SEEN || CONVERSION_SEEN(mm));
     atomic {
         if
-        :: STOOD_STILL(mm) -> net = memory[ARRIVED(mm)] - memory[DEPARTED(mm)]; still = 1
-        :: else
-        fi
-    };
-    atomic {
-        if
-        :: still && !SHARED_SEEN && (!found || ACCOUNT(mm)) ->
-            baseline[mm] = found - net;
+        :: STOOD_STILL(mm) && !disturbed && (!found || ACCOUNT(mm)) ->
+            baseline[mm] = found - memory[ARRIVED(mm)] + memory[DEPARTED(mm)];
             settled[mm] = doubts;
             unverified[mm] = 0
         :: else ->
@@ -464,15 +470,14 @@ inline read(mm)
             :: else
             fi
         fi;
-        events = 0; doubts = 0; moved = 0; conversions = 0; found = 0; net = 0; still = 0
+        events = 0; doubts = 0; moved = 0; found = 0; disturbed = 0
     }
 }
 
 proctype daemon()
 {
-    byte mm, events, doubts, moved, conversions, found, reads, sweeps;
-    short net;
-    bit still;
+    byte mm, events, doubts, moved, found, reads, sweeps;
+    bit disturbed;
 
     do
     :: reads < READS ->

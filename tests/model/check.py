@@ -43,6 +43,12 @@ VARIANTS = (
     Variant("x86-zaps", "Both processes lose their PTE", "-DZAPS=2 -DREADS=1", holds=True),
     Variant("x86-moves", "mremap between two areas", "-DMOVES=1 -DREADS=1", holds=True),
     Variant(
+        "x86-replace",
+        "ksmd then points another PTE at the page",
+        "-DREPLACEMENT -DREADS=1",
+        holds=True,
+    ),
+    Variant(
         "x86-rotations",
         "The tree changes under the walk, sweeps",
         "-DROTATIONS=1 -DSWEEPS=2 -DREADS=0",
@@ -137,7 +143,8 @@ def search(variant: Variant) -> tuple[str | None, int]:
         if not (directory / "pan.c").exists() or "rror" in made:
             return f"spin refuses it: {made}", 0
         # Where a fault is found soon, the compiler would take longer than the search.
-        optimised = "-O2" if variant.holds else "-O0"
+        long = variant.holds or "-DFORK" in variant.flags
+        optimised = "-O1" if long else "-O0"
         options = [optimised, "-w", "-DSAFETY", f"-DMEMLIM={MEGABYTES}"]
         made = _run(["gcc", *options, "-o", "pan", "pan.c"], directory)
         if not (directory / "pan").exists():
