@@ -6,7 +6,11 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := 6.1 6.12 7.3
+QUICK_KERNEL := 6.12
 VM := tests/vm/run
+# How many times slower than they could guests of tests shall run.
+SLOW ?= 1
+export KSMWATCH_TEST_SLOW := $(SLOW)
 
 # What apt has to bring. qemu and the compiler are for the tests and the demo only.
 PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux \
@@ -18,7 +22,7 @@ ROOT_PACKAGES := mmdebstrap e2fsprogs
 MODEL_PACKAGES := spin gcc libc6-dev
 SUITES := trixie bookworm
 
-.PHONY: help demo test model test-unit test-kernel test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test model test-quick test-all test-unit test-coverage test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -29,18 +33,28 @@ demo: setup ## Live counts of made-up tenants, on this host or on the newest tes
 
 test: lint test-unit model test-kernel ## Everything that CI runs
 
+test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
+
+test-all: test test-alerts test-fleet test-systemd test-abuse test-soaks ## Everything; takes hours
+
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest --numprocesses=auto $(UNIT_OPTIONS) tests/unit
+
+test-coverage: ## The same, and how many branches of ksmwatch/ they take, with a bound
+	@$(MAKE) --no-print-directory test-unit UNIT_OPTIONS="--cov --cov-report=term:skip-covered"
 
 test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kernel
-	$(BIN)/python tests/kernel/run.py $(KERNELS)
+	$(BIN)/python -m tests.kernel.run $(KERNELS)
+
+test-kernel-quick: setup workload kernels
+	$(BIN)/python -m tests.kernel.run --quick $(QUICK_KERNEL)
 
 model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 	@deploy/packages $(MODEL_PACKAGES)
 	@$(BIN)/python -m tests.model.check
 
 test-alerts: setup workload kernels ## Each alert provoked on a real kernel, in the real Prometheus and Alertmanager
-	$(BIN)/python tests/kernel/run.py 6.12 -- tests/alerts/test_alerts.py
+	$(BIN)/python -m tests.kernel.run 6.12 -- tests/alerts/test_alerts.py
 
 test-alerts-healthy: setup workload kernels ## An hour of load on a healthy host: no alert may fire
 	@$(BIN)/python -m tests.alerts.healthy
@@ -51,10 +65,11 @@ test-fleet: setup workload kernels ## Three guests, a Prometheus that scrapes th
 test-systemd: setup workload kernels deb-packages ## The Debian package under systemd: SUITES="trixie bookworm"
 	@deploy/packages $(ROOT_PACKAGES)
 	@for suite in $(SUITES); do $(VM) --fetch --root $$suite || exit 1; done
-	$(BIN)/python tests/systemd/run.py $(SUITES)
+	$(BIN)/python -m tests.systemd.run $(SUITES)
 
 wheel: setup ## dist/*.whl, with BPF sources, units, rules and dashboards
-	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+	  --wheel-dir dist .
 	@ls dist/*.whl
 
 deb: deb-packages ## dist/*.deb, for each of SUITES
@@ -84,6 +99,9 @@ soak: setup workload kernels ## Random programs against the page tables: SEED= O
 	@$(VM) --kernel $(KERNEL) --memory 2G --cpus $(NODES) --nodes $(NODES) -- $(BIN)/python \
 	  -m tests.fuzz.fuzz --seed $(SEED) --ops $(OPS) --pause 5000 --restart $(RESTART) --shrink \
 	  $(addprefix --without=,$(WITHOUT)) -- $(DAEMON)
+
+test-soaks: ## 20,000 random operations on every test kernel
+	@for k in $(KERNELS); do $(MAKE) --no-print-directory soak KERNEL=$$k || exit 1; done
 
 accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: docs/accuracy.md
 	@$(BIN)/python -m bench.accuracy
@@ -149,18 +167,14 @@ dashboards: setup ## Regenerate grafana/dashboards from the code in grafana/
 
 fixtures: setup kernels ## Record the kernel fixtures anew, on every test kernel
 	@for k in $(KERNELS); do rm -rf tests/fixtures/$$k; mkdir -p tests/fixtures/$$k; \
-	  $(VM) --kernel $$k --writable $(CURDIR)/tests/fixtures -- \
+	  $(VM) --kernel $$k --writable "$(CURDIR)/tests/fixtures" -- \
 	    $(BIN)/python tests/fixtures/make.py tests/fixtures/$$k || exit 1; done
 
-setup: packages $(VENV)/.done
-
-$(VENV)/.done: pyproject.toml
-	@echo "Making the virtual environment"
-	@test -x $(BIN)/python || $(PYTHON) -m venv --system-site-packages $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@
+setup: packages
+	@deploy/venv $(VENV) $(PYTHON)
 
 packages:
+	@deploy/venv --check
 	@deploy/packages $(PACKAGES)
 
 kernels: setup
