@@ -6,9 +6,7 @@ Boots a test kernel for each setting of ksmd and writes docs/accuracy.md and its
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -16,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from bench.guests import run
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -50,28 +50,14 @@ def error_of(samples: Samples, keys: tuple[str, ...]) -> Error:
 def measure(kernel: str, setting: tuple[int, int], mib: int, seconds: int) -> Samples:
     """The samples of one setting, from a guest of its own."""
     scan, sleep = setting
-    guest = subprocess.Popen(
-        [
-            *(ROOT / "tests/vm/run", "--kernel", kernel, "--memory", "3G", "--"),
-            *(sys.executable, "-m", "bench.accuracy_guest"),
-            *("--mib", str(mib), "--seconds", str(seconds)),
-            *("--pages-to-scan", str(scan), "--sleep-millisecs", str(sleep)),
-        ],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert guest.stdout is not None
-    samples = []
-    for line in guest.stdout:
-        kind, _, rest = line.partition(" ")
-        if kind == "sample":
-            samples.append(json.loads(rest))
-        print(line, end="", flush=True)
-    if guest.wait() or not samples:
-        raise SystemExit(f"the guest ended with {guest.returncode}, after {len(samples)} samples")
-    return samples
+    options = [
+        *("--mib", str(mib), "--seconds", str(seconds)),
+        *("--pages-to-scan", str(scan), "--sleep-millisecs", str(sleep)),
+    ]
+    samples = run("bench.accuracy_guest", *options, icount=False, memory="3G", kernel=kernel)
+    if not samples:
+        raise SystemExit("the guest has printed no sample")
+    return [dict(sample) for sample in samples]
 
 
 def table(results: dict[tuple[int, int], Samples]) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.crowd import Crowd, churn, cpu_seconds, family, lasting_family, pss_bytes, ruler
 from bench.smaps_poller import poll
+from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
 
@@ -60,9 +61,8 @@ def at_rest(daemon: Daemon) -> float:
 
 def settled(daemon: Daemon) -> dict[str, Any]:
     """The first snapshot that is exact."""
-    deadline = time.monotonic() + _SETTLE_SECONDS
-    while (document := daemon.snapshot())["host"]["confidence"] != "exact":
-        assert time.monotonic() < deadline, document["host"]
+    document = settled_snapshot(daemon, seconds=_SETTLE_SECONDS)
+    assert document["host"]["confidence"] == "exact", document["host"]
     return document
 
 

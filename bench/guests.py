@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.crowd import ruler
-from bench.results import ROOT
 from ksmwatch.counting.audit_schedule import Policy
+from tests import debs
+from tests.guests import ROOT, Guest, lines, module, started
 
 Sample = Mapping[str, Any]
 
@@ -27,43 +27,32 @@ nanosecond."""
 
 
 def run(
-    module: str, *arguments: str, icount: bool, memory: str, packages: Iterable[str] = ()
+    name: str,
+    *arguments: str,
+    icount: bool,
+    memory: str,
+    packages: Iterable[str] = (),
+    kernel: str = KERNEL,
 ) -> list[Sample]:
-    """The samples of `python -m MODULE ARGUMENT...` in a guest, shown as they come."""
+    """The samples of `python -m NAME ARGUMENT...` in a guest, shown as they come."""
     # Of this checkout, whichever one the environment has installed.
-    environment = [f"PYTHONPATH={ROOT}"]
-    environment += [f"DEB_{_variable(name)}={_unpacked(name)}" for name in packages]
-    command = [
-        *(str(ROOT / "tests/vm/run"), "--kernel", KERNEL, "--memory", memory),
-        *(["--icount"] if icount else []),
-        *(word for each in environment for word in ("--env", each)),
-        *("--", sys.executable, "-m", module, *arguments),
-    ]
+    environment = {"PYTHONPATH": str(ROOT), **debs.environment(packages)}
+    guest = Guest(kernel, memory=memory, icount=icount, environment=environment)
     samples = []
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    ) as guest:
-        assert guest.stdout is not None
-        for line in guest.stdout:
-            print(line, end="", flush=True)
-            kind, _, rest = line.partition(" ")
-            if kind == "sample":
-                samples.append(json.loads(rest))
-    if guest.returncode:
-        raise SystemExit(f"the guest of {module} ended with {guest.returncode}")
+    for line in printed(guest, name, *arguments):
+        print(line, flush=True)
+        kind, _, rest = line.partition(" ")
+        if kind == "sample":
+            samples.append(json.loads(rest))
     return samples
 
 
-def _variable(package: str) -> str:
-    return package.upper().replace("-", "_")
-
-
-def _unpacked(package: str) -> str:
-    """Where a Debian package was unpacked."""
-    done = subprocess.run(
-        [ROOT / "tests/vm/debs", package], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return done.stdout.strip()
+def printed(guest: Guest, name: str, *arguments: str) -> Iterator[str]:
+    """The lines that a module prints in a guest, in which it must succeed."""
+    with started(guest, *module(name, *arguments)) as process:
+        yield from lines(process)
+        if process.wait():
+            raise SystemExit(f"the {guest.kernel} guest of {name} ended with {process.returncode}")
 
 
 def with_ruler(samples: Sequence[Sample], key: str) -> dict[str, Any]:

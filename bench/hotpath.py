@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from bench.guests import printed
 from bench.results import ROOT, Goal, Result, save, table
+from tests.guests import Guest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -238,24 +239,14 @@ def collect(lines: Iterable[str]) -> Result:
 
 def _shown(kernel: str, lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
-        print(f"{kernel:>5} | {line}", end="", flush=True)
+        print(f"{kernel:>5} | {line}", flush=True)
         yield line
 
 
 def measure(kernel: str) -> Result:
     """All cases on one kernel, in a guest of its own."""
-    command = [
-        *(str(ROOT / "tests/vm/run"), "--kernel", kernel, "--icount", "--memory", "3G", "--"),
-        *(sys.executable, "-m", "bench.hotpath_guest"),
-    ]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    ) as guest:
-        assert guest.stdout is not None
-        found = collect(_shown(kernel, guest.stdout))
-    if guest.returncode:
-        raise SystemExit(f"the {kernel} guest ended with {guest.returncode}")
-    return found
+    guest = Guest(kernel, memory="3G", icount=True, environment={"PYTHONPATH": str(ROOT)})
+    return collect(_shown(kernel, printed(guest, "bench.hotpath_guest")))
 
 
 def main(argv: list[str]) -> int:

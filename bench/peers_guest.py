@@ -22,14 +22,16 @@ from pathlib import Path
 
 from bench.crowd import Crowd, cpu_seconds, lasting_family, pss_bytes, ruler
 from tests import oracle
+from tests.children import running
+from tests.debs import program
 from tests.kernel.daemon import Daemon, free_port
 from tests.ksmctl import Ksm
+from tests.waiting import wait_until
 
 _QUICK = {"pages_to_scan": 20_000, "sleep_millisecs": 1}
 _ROUNDS = 3
 _QUIET_SECONDS = 15
 _SCAN = Path(__file__).resolve().parents[1] / "tests/workload/build/pagescan"
-_START_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -65,22 +67,18 @@ def _number(text: str, name: str) -> int:
 def _exporter(package: str, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A Debian package's exporter on a port of its own, as soon as it answers."""
     port = free_port()
-    program = Path(os.environ[f"DEB_{package.upper().replace('-', '_')}"]) / "usr/bin" / package
     flag = "-web.listen-address" if package.endswith("process-exporter") else "--web.listen-address"
-    with subprocess.Popen(
-        [program, *options, f"{flag}=127.0.0.1:{port}"], stderr=subprocess.DEVNULL
-    ) as child:
-        deadline = time.monotonic() + _START_SECONDS
-        while True:
-            try:
-                _get(port)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+    with running([program(package, package), *options, f"{flag}=127.0.0.1:{port}"]) as child:
+        wait_until(lambda: _answers(port), f"{package} does not answer")
         yield child, port
-        child.kill()
+
+
+def _answers(port: int) -> bool:
+    try:
+        _get(port)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

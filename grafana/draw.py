@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.kernel.run import unpack_packages
 from tests.panels import BOARDS
 from tests.prometheus import prometheus, query
 
@@ -122,7 +120,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", type=Path, default=DATA, help="what Prometheus has kept")
     parser.add_argument("--record", action="store_true", help="record anew")
     arguments = parser.parse_args(argv)
-    os.environ.update(unpack_packages())
     if arguments.record or not arguments.data.exists():
         record(arguments.data)
     with prometheus("{}", arguments.data) as port:

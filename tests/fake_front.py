@@ -75,7 +75,7 @@ class Served:
 
     def client(self) -> http.client.HTTPConnection:
         """Somebody who is not connected yet."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
 
     def get(self, path: str = "/metrics", method: str = "GET") -> tuple[int, str]:
         """Status and body of a page."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.waiting import wait_until
+
 _DIRECTORY = Path("/sys/kernel/mm/ksm")
+_SCAN_SECONDS = 480
 _QUICK = {"pages_to_scan": 5000, "sleep_millisecs": 2}
-_DEADLINE_SECONDS = 240
 
 
 class Ksm:
@@ -73,10 +74,11 @@ class Ksm:
         """
         self.start()
         target = self.read("full_scans") + scans
-        deadline = time.monotonic() + _DEADLINE_SECONDS
-        while self.read("full_scans") < target:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"ksmd is at scan {self.read('full_scans')} of {target}")
-            time.sleep(0.02)
+        wait_until(
+            lambda: self.read("full_scans") >= target,
+            lambda: f"ksmd is at scan {self.read('full_scans')} of {target}",
+            seconds=_SCAN_SECONDS,
+            every=0.02,
+        )
         if stop:
             self.stop()

@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from typing import Any
 
+from ksmwatch.errors import NoDaemonError
 from ksmwatch.kernel.smaps import Area, area_document
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.rollup import Key, Moves
@@ -83,3 +84,25 @@ def _process(n: int, step: int) -> Process:
         kernel_merging_pages=mappings - n % 4,
         stray=(STRAY,) if n % 6 == 0 else (),
     )
+
+
+class Documents:
+    """A source of made-up documents; after the last it fails."""
+
+    label = "made up"
+
+    def __init__(self, *documents: dict[str, Any]) -> None:
+        self._documents = list(documents)
+
+    def read(self) -> dict[str, Any]:
+        """The next one."""
+        if not self._documents:
+            raise NoDaemonError("It is gone.")
+        return self._documents.pop(0)
+
+    def areas(self, pid: int) -> list[dict[str, Any]]:
+        """Nobody asks."""
+        raise AssertionError
+
+    def close(self) -> None:
+        """Nothing."""

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import math
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.children import running
+from tests.debs import program
 from tests.kernel.daemon import free_port
 
-
-def unpacked(package: str) -> Path:
-    """Where a package was unpacked for the guest (tests/kernel/run.py)."""
-    return Path(os.environ[f"DEB_{package.upper().replace('-', '_')}"])
-
-
-def program(package: str, name: str) -> Path:
-    """A program of a package."""
-    return unpacked(package) / "usr/bin" / name
+# A scrape may take so many times longer than one while nothing else happens.
+_ROOM = 10
 
 
 @contextmanager
@@ -32,20 +27,34 @@ def prometheus(config: str, directory: Path) -> Iterator[int]:
     path = directory / "prometheus.yml"
     path.write_text(config)
     port = free_port()
-    server = subprocess.Popen(
-        [
-            program("prometheus", "prometheus"),
-            f"--config.file={path}",
-            f"--storage.tsdb.path={directory}/data",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--log.level=error",
-        ]
-    )
-    try:
+    command = [
+        str(program("prometheus", "prometheus")),
+        f"--config.file={path}",
+        f"--storage.tsdb.path={directory}/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+    ]
+    with running(command):
         yield port
-    finally:
-        server.kill()
-        server.wait()
+
+
+def interval(scrape: Callable[[], object]) -> int:
+    """Seconds between scrapes that this machine keeps up with, whatever else it does.
+
+    Prometheus gives a scrape no longer than that.
+    """
+    # The first may find caches cold.
+    scrape()
+    began = time.monotonic()
+    scrape()
+    return max(1, math.ceil(_ROOM * (time.monotonic() - began)))
+
+
+def complaints(port: int) -> list[str]:
+    """Why targets cannot be scraped."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/targets") as answer:
+        targets = json.load(answer)["data"]["activeTargets"]
+    return [target["lastError"] for target in targets if target["lastError"]]
 
 
 def query(port: int, expression: str) -> list[dict[str, Any]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.debs import program
 
 # Made by Prometheus itself, and by prometheus_client for every process.
 STANDARD = {
@@ -18,18 +17,13 @@ STANDARD = {
 }
 
 
-@functools.cache
-def _program() -> Path:
-    run = subprocess.run(
-        [ROOT / "tests/vm/debs", "prometheus"], check=True, capture_output=True, text=True
-    )
-    return Path(run.stdout.strip()) / "usr/bin/promtool"
-
-
 def promtool(*arguments: str | Path) -> None:
     """Run it, and fail with what it says."""
     run = subprocess.run(
-        [_program(), *arguments], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [program("prometheus", "promtool"), *arguments],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     assert run.returncode == 0, run.stdout.decode()
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from subprocess import DEVNULL, Popen
+from subprocess import Popen
 from types import MappingProxyType
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import oracle
+from tests.children import running
+from tests.waiting import wait_until
 from tests.workload import Tenant, Workload
 
 # Kind, name and id.
@@ -119,23 +120,16 @@ def guest_command(directory: Path, name: str) -> list[str]:
     ]
 
 
-@contextmanager
-def guest(directory: Path, name: str) -> Iterator[Popen[bytes]]:
+def guest(directory: Path, name: str) -> AbstractContextManager[Popen[bytes]]:
     """A virtual machine of our own."""
-    process = Popen(guest_command(directory, name), stdin=DEVNULL)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    return running(guest_command(directory, name))
 
 
 def wait_for_memory(pid: int) -> None:
     """Until QEMU has filled its memory."""
-    deadline = time.monotonic() + 300
-    while True:
+
+    def filled() -> int:
         areas = [area for area in oracle.areas(pid) if "mg" in area.flags]
-        if sum(area.anonymous for area in areas) >= _FILLED_MB << 10:
-            return
-        assert time.monotonic() < deadline, f"{areas}"
-        time.sleep(0.2)
+        return sum(area.anonymous for area in areas)
+
+    wait_until(lambda: filled() >= _FILLED_MB << 10, lambda: f"{filled()} KiB", seconds=600)

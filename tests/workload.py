@@ -15,8 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.waiting import patience
+
 KSMLOAD = Path(__file__).with_name("workload") / "build" / "ksmload"
-_ANSWER_SECONDS = 120
+_ANSWER_SECONDS = 240
 
 
 class RefusedError(OSError):
@@ -110,7 +112,7 @@ class Tenant:
         """Returns when the process has ended: a pidfd is readable after exit_mm()."""
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
-        if not poll.poll(_ANSWER_SECONDS * 1000):
+        if not poll.poll(patience(_ANSWER_SECONDS) * 1000):
             raise TimeoutError(f"{self.name} does not end")
         self.close()
         self._load.gone(self)
@@ -133,7 +135,7 @@ class Workload:
         Path(self._directory.name).chmod(0o711)
         Path(self.path).chmod(0o777)
         self._listener.listen(64)
-        self._listener.settimeout(_ANSWER_SECONDS)
+        self._listener.settimeout(patience(_ANSWER_SECONDS))
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._tenants: list[Tenant] = []
 
@@ -173,7 +175,7 @@ class Workload:
         return self._tenant(connection, name, pid)
 
     def _tenant(self, connection: socket.socket, name: str, pid: int) -> Tenant:
-        connection.settimeout(_ANSWER_SECONDS)
+        connection.settimeout(patience(_ANSWER_SECONDS))
         tenant = Tenant(self, connection, name, pid)
         self._tenants.append(tenant)
         return tenant
@@ -189,3 +191,12 @@ class Workload:
         child = self._children.pop(tenant.pid, None)
         if child is not None:
             child.wait()
+
+
+def mergeable(load: Workload, name: str, pages: int) -> Tenant:
+    """A new process of which all pages merge, into seven."""
+    tenant = load.spawn(name)
+    tenant.map("heap", pages)
+    tenant.fill("heap", 0, pages, seed=2, modulo=7)
+    tenant.madvise("heap", 0, pages, "mergeable")
+    return tenant

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,11 +20,12 @@ from pathlib import Path
 
 from tests.alerts.conftest import RULES
 from tests.alerts.station import Station
+from tests.debs import environment
 from tests.fleet.guest import Tenants
 from tests.fuzz import swap
 from tests.fuzz.generator import Generator
+from tests.guests import Guest, module, status
 from tests.kernel.daemon import Daemon
-from tests.kernel.run import ROOT, VM, unpack_packages
 from tests.ksmctl import Ksm
 from tests.workload import Workload
 
@@ -96,11 +96,9 @@ def load(watch: Watch, tenants: Tenants, seed: int) -> None:
 
 def boot(argv: list[str]) -> int:
     """The same in a guest."""
-    environment = [f"--env={name}={value}" for name, value in unpack_packages().items()]
-    command = [sys.executable, "-m", "tests.alerts.healthy", *argv]
-    machine = ["--kernel", "6.12", "--memory", "2G", "--cpus", "1", *environment]
-    run = [str(VM / "run"), *machine, "--", *command]
-    return subprocess.run(run, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+    programs = environment(("prometheus", "prometheus-alertmanager"))
+    guest = Guest("6.12", cpus=1, environment=programs)
+    return status(guest, *module("tests.alerts.healthy", *argv))
 
 
 def watch(seconds: float) -> int:

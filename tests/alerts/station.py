@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.children import running
+from tests.debs import program, unpacked
 from tests.kernel.daemon import free_port
-from tests.prometheus import program, prometheus, query, unpacked
+from tests.prometheus import prometheus, query
+from tests.waiting import patience
 
 # Rules wait for an hour that is two minutes here; the rest is what a guest under emulation takes.
-DEADLINE_SECONDS = 420
+DEADLINE_SECONDS = 600
 
 _PROMETHEUS = """\
 global:
@@ -98,7 +100,9 @@ class Receiver:
     def wait(self, wanted: Callable[[Notice], bool], begin: int) -> Notice | None:
         """The first notice of a kind after so many, or None when it has not come in time."""
         with self._news:
-            self._news.wait_for(lambda: any(map(wanted, self.notices[begin:])), DEADLINE_SECONDS)
+            self._news.wait_for(
+                lambda: any(map(wanted, self.notices[begin:])), patience(DEADLINE_SECONDS)
+            )
             return next(filter(wanted, self.notices[begin:]), None)
 
     def close(self) -> None:
@@ -122,28 +126,23 @@ def _alertmanager(receiver: int, directory: Path) -> Iterator[int]:
     config = directory / "alertmanager.yml"
     config.write_text(_ALERTMANAGER.format(port=receiver))
     port = free_port()
-    server = subprocess.Popen(
-        [
-            program("prometheus-alertmanager", "prometheus-alertmanager"),
-            f"--config.file={config}",
-            f"--storage.path={directory}/alertmanager",
-            f"--web.listen-address=127.0.0.1:{port}",
-            # Alone: without a network card it finds no address to tell others.
-            "--cluster.listen-address=",
-            "--log.level=error",
-        ]
-    )
-    try:
+    command = [
+        str(program("prometheus-alertmanager", "prometheus-alertmanager")),
+        f"--config.file={config}",
+        f"--storage.path={directory}/alertmanager",
+        f"--web.listen-address=127.0.0.1:{port}",
+        # Alone: without a network card it finds no address to tell others.
+        "--cluster.listen-address=",
+        "--log.level=error",
+    ]
+    with running(command):
         yield port
-    finally:
-        server.kill()
-        server.wait()
 
 
 class Station:
     """Watches the daemons that it is told of, by rules that it is given."""
 
-    def __init__(self, directory: Path, rules: str, interval: int = 3) -> None:
+    def __init__(self, directory: Path, rules: str, interval: int) -> None:
         """Scrapes and evaluates every `interval` seconds."""
         self._directory = directory
         self._targets = directory / "targets"

@@ -17,25 +17,27 @@ import pytest
 from tests import provoke
 from tests.alerts.conftest import RULES
 from tests.alerts.crowd import Crowd
+from tests.alerts.shorten import shortened, whole_slowness
 from tests.alerts.station import DEADLINE_SECONDS, Station, Watched
+from tests.children import running
+from tests.debs import program
 from tests.fleet.guest import place
 from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon, free_port
-from tests.kernel.test_lifecycle import mergeable
-from tests.kernel.test_repair import MERGED, PINS, change_account, take_off
+from tests.kernel.damage import MERGED, PINS, change_account, take_off
 from tests.ksmctl import Ksm
-from tests.prometheus import program
-from tests.workload import Workload
+from tests.waiting import patience, wait_until
+from tests.workload import Workload, mergeable
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(patience(1800))
 
 KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
 HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 HUGE = 2 << 20
 PEERS = RULES.with_name("peers-textfile")
 PINNED = f"--state.pin-path={PINS}"
-# So old a daemon must be before its losses count.
-GROWN_UP_SECONDS = 36
+# So old a daemon must be before its losses count: 18 minutes by the rules.
+GROWN_UP_SECONDS = shortened(18 * 60, whole_slowness())
 HOST = "host"
 
 
@@ -73,20 +75,15 @@ def another(station: Station, instance: str, *options: str) -> Iterator[Watched]
 def node_exporter(directory: Path) -> Iterator[int]:
     """The real one, which serves text files; yields its port."""
     port = free_port()
-    server = subprocess.Popen(
-        [
-            program("prometheus-node-exporter", "prometheus-node-exporter"),
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--log.level=error",
-            *("--collector.disable-defaults", "--collector.textfile"),
-            f"--collector.textfile.directory={directory}",
-        ]
-    )
-    try:
+    command = [
+        str(program("prometheus-node-exporter", "prometheus-node-exporter")),
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+        *("--collector.disable-defaults", "--collector.textfile"),
+        f"--collector.textfile.directory={directory}",
+    ]
+    with running(command):
         yield port
-    finally:
-        server.kill()
-        server.wait()
 
 
 # ---- KSM ----
@@ -173,7 +170,7 @@ def test_a_storm_of_copies_on_write(seen: Watched, ksm: Ksm) -> None:
         ksm.write("sleep_millisecs", 500)
         for first in range(0, 60_000, 1000):
             tenant.write("heap", first, 1000)
-            time.sleep(0.4)
+            time.sleep(0.4 * whole_slowness())
         seen.fires("KsmCowBreakStorm")
         seen.resolves("KsmCowBreakStorm")
 
@@ -302,16 +299,16 @@ def test_a_probe_that_cannot_be_attached_any_more(host: Daemon, seen: Watched, k
 
 def take_its_place(daemon: Daemon, crowd: Crowd) -> None:
     """Take a probe of the daemon off, and be there before it puts it on again."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
+
+    def taken() -> bool:
         take_off(daemon, "mmdrop")
         try:
             crowd.press()
         except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(1)
-        else:
-            return
+            return False
+        return True
+
+    wait_until(taken, "the daemon is always quicker", seconds=DEADLINE_SECONDS, every=1)
 
 
 def test_a_count_that_was_wrong(host: Daemon, seen: Watched, ksm: Ksm) -> None:
@@ -353,7 +350,7 @@ def test_repairs_that_do_not_end(seen: Watched, ksm: Ksm) -> None:
         for first in range(0, 300, 10):
             parent.madvise("heap", first, 10, "mergeable")
             parent.madvise("heap", first + 300, 10, "mergeable")
-            time.sleep(5)
+            time.sleep(5 * whole_slowness())
         seen.fires("KsmwatchRepairsOften")
         ksm.stop()
         seen.resolves("KsmwatchRepairsOften")

@@ -9,29 +9,30 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import urllib.request
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.guests import ROOT, Guest, module, started
 from tests.kernel.daemon import free_port
-from tests.kernel.run import unpack_packages
 from tests.panels import BOARDS, filled_in
-from tests.prometheus import prometheus, query
+from tests.prometheus import interval, prometheus, query
+from tests.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 DEPLOYED = ROOT / "deploy/prometheus"
 PORT = 10054
-_BOOT_SECONDS = 600
-_SETTLE_SECONDS = 180
+_BOOT_SECONDS = 1200
+_SETTLE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -51,25 +52,38 @@ HOSTS = (
 )
 
 
-@contextmanager
-def guest(host: Host, port: int, seconds: float, seed: int) -> Iterator[subprocess.Popen[bytes]]:
+def guest(
+    host: Host, port: int, seconds: float, seed: int
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """A guest whose daemon answers at a port of the loopback address."""
-    options = ["--kernel", host.kernel, "--memory", "800M", "--cpus", "1"]
-    command = [sys.executable, "-m", "tests.fleet.guest", "--port", str(PORT)]
-    command += ["--seconds", str(seconds), "--seed", str(seed), "--", *host.options]
-    process = subprocess.Popen(
-        [ROOT / "tests/vm/run", *options, "--publish", f"{port}:{PORT}", "--", *command],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-    )
+    machine = Guest(host.kernel, memory="800M", cpus=1, publish=(f"{port}:{PORT}",))
+    options = ("--port", str(PORT), "--seconds", str(seconds), "--seed", str(seed))
+    return started(machine, *module("tests.fleet.guest", *options, "--", *host.options))
+
+
+def scrape(port: int) -> bytes:
+    """What the daemon of a host answers."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        return bytes(answer.read())
+
+
+def answers(port: int) -> bool:
+    """Whether the daemon of a host answers yet. A guest without a network lets us wait."""
     try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10):
+            return True
+    except OSError:
+        return False
 
 
-def scraping(ports: dict[Host, int]) -> str:
+def scrape_seconds(ports: Iterable[int]) -> int:
+    """Between two scrapes, as the slowest host keeps up with; as soon as all answer."""
+    for port in ports:
+        wait_until(partial(answers, port), f"nobody answers at {port}", seconds=_BOOT_SECONDS)
+    return max(5, *(interval(partial(scrape, port)) for port in ports))
+
+
+def scraping(ports: dict[Host, int], seconds: int) -> str:
     """The configuration of the Prometheus that scrapes the hosts."""
     targets = [
         {
@@ -81,17 +95,17 @@ def scraping(ports: dict[Host, int]) -> str:
     rules = [str(DEPLOYED / name) for name in ("ksmwatch.rules.yml", "fleet.rules.yml")]
     return yaml.safe_dump(
         {
-            "global": {"scrape_interval": "5s", "evaluation_interval": "5s"},
+            "global": {"scrape_interval": f"{seconds}s", "evaluation_interval": f"{seconds}s"},
             "rule_files": rules,
             "scrape_configs": [{"job_name": "ksmwatch", "static_configs": targets}],
         }
     )
 
 
-def federating(port: int) -> str:
+def federating(port: int, seconds: int) -> str:
     """The shipped example, with the address of the Prometheus below."""
     document: dict[str, Any] = yaml.safe_load((DEPLOYED / "federation.yml").read_text())
-    document["global"]["scrape_interval"] = "5s"
+    document["global"]["scrape_interval"] = f"{seconds}s"
     (job,) = document["scrape_configs"]
     job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
     return yaml.safe_dump(document)
@@ -105,23 +119,22 @@ def value(port: int, expression: str) -> float:
 
 def wait_for(what: str, done: Callable[[], bool], seconds: float) -> None:
     """Returns when something is so."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"FAILED: {what}")
-        time.sleep(2)
+    try:
+        wait_until(done, what, seconds=seconds, every=2)
+    except AssertionError:
+        raise SystemExit(f"FAILED: {what}") from None
     print(f"ok: {what}", flush=True)
 
 
-def fleet_queries() -> list[str]:
-    """What the fleet dashboard asks."""
+def fleet_queries(seconds: int) -> list[str]:
+    """What the fleet dashboard asks, where there are so many seconds between scrapes."""
     board = BOARDS["ksmwatch-fleet.json"]
-    values = {"$job": "ksmwatch", "$top": "10", "$__rate_interval": "30s"}
+    values = {"$job": "ksmwatch", "$top": "10", "$__rate_interval": f"{6 * seconds}s"}
     targets = [target for panel in board["panels"] for target in panel.get("targets", ())]
     return [filled_in(target["expr"], values) for target in targets]
 
 
-def check(scraper: int, above: int) -> None:
+def check(scraper: int, above: int, seconds: int) -> None:
     """Host by host and in sum, at both levels."""
     number = len(HOSTS)
     wait_for(
@@ -148,7 +161,7 @@ def check(scraper: int, above: int) -> None:
         )
     wait_for(
         "every query of the fleet dashboard has data in the Prometheus above",
-        lambda: all(query(above, text) for text in fleet_queries()),
+        lambda: all(query(above, text) for text in fleet_queries(seconds)),
         _SETTLE_SECONDS,
     )
 
@@ -180,7 +193,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=60, help="so long after all is well")
     parser.add_argument("--keep", type=Path, help="leave the data of Prometheus here")
     arguments = parser.parse_args(argv)
-    os.environ.update(unpack_packages())
     with ExitStack() as stack:
         directories = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
         if arguments.keep:
@@ -189,9 +201,10 @@ def main(argv: list[str]) -> int:
         ports = {host: free_port() for host in HOSTS}
         for seed, (host, port) in enumerate(ports.items()):
             stack.enter_context(guest(host, port, 36_000, seed))
-        scraper = stack.enter_context(prometheus(scraping(ports), directories[0]))
-        above = stack.enter_context(prometheus(federating(scraper), directories[1]))
-        check(scraper, above)
+        every = scrape_seconds(ports.values())
+        scraper = stack.enter_context(prometheus(scraping(ports, every), directories[0]))
+        above = stack.enter_context(prometheus(federating(scraper, every), directories[1]))
+        check(scraper, above, every)
         time.sleep(arguments.seconds)
         print(json.dumps(report(scraper, above), indent=1))
         alerts = firing(scraper)

@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from tests.fuzz import swap
+from tests.waiting import patience
 
 # Under emulation a pause takes seconds, and a minute where memory is short.
-_STALL_SECONDS = 300
+_STALL_SECONDS = 600
 _KSMFUZZ = Path(__file__).parents[1] / "workload" / "build" / "ksmfuzz"
 
 
@@ -69,7 +70,7 @@ class Generator:
 
     def _words(self) -> list[str]:
         assert self._process.stdout is not None
-        watch = threading.Timer(_STALL_SECONDS, self._stalled)
+        watch = threading.Timer(patience(_STALL_SECONDS), self._stalled)
         watch.start()
         line = self._process.stdout.readline()
         watch.cancel()

@@ -1,8 +1,9 @@
-"""A daemon that is killed and started again every few seconds while it counts."""
+"""A daemon that is killed and started again all the time while it counts."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,27 +11,34 @@ from types import TracebackType
 from typing import Self
 
 from tests.kernel.daemon import Daemon
+from tests.waiting import patience
 
 _PINS = Path("/sys/fs/bpf/ksmwatch-fuzz")
+# A life is at least such a part of a start, or nothing but starts would happen on a slow machine.
+_LIFE_PER_START = 0.3
 
 
 class Restarts:
-    """Keeps one daemon running; `seconds` 0: never kills it."""
+    """Keeps one daemon running.
+
+    `seconds`: so long a daemon lives on the reference machine, for ever if it is 0.
+    """
 
     def __init__(self, options: Sequence[str], seconds: float) -> None:
         pins = [f"--state.pin-path={_PINS}"] if seconds else []
         self._options = [*pins, *options]
-        self._seconds = seconds
+        self._life = patience(seconds)
+        self._start_seconds = 0.0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
-        self._daemon = Daemon(*self._options)
+        self._daemon = self._begin()
         self.failure: BaseException | None = None
         self.kills = 0
 
     def __enter__(self) -> Self:
-        self._daemon.__enter__()
-        if self._seconds:
+        self._wait()
+        if self._life:
             self._thread.start()
         return self
 
@@ -41,7 +49,7 @@ class Restarts:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
-        if self._seconds:
+        if self._life:
             self._thread.join()
         if kind is None:
             assert self._daemon.stop() == 0
@@ -56,7 +64,7 @@ class Restarts:
             yield self._daemon
 
     def _work(self) -> None:
-        while not self._ended.wait(self._seconds):
+        while not self._ended.wait(max(self._life, _LIFE_PER_START * self._start_seconds)):
             with self._lock:
                 try:
                     self._replace()
@@ -68,6 +76,15 @@ class Restarts:
         self._daemon.process.kill()
         self._daemon.process.wait()
         self._daemon.__exit__(None, None, None)
-        self._daemon = Daemon(*self._options)
-        self._daemon.wait_until_ready()
+        self._daemon = self._begin()
+        self._wait()
         self.kills += 1
+
+    def _begin(self) -> Daemon:
+        self._began = time.monotonic()
+        return Daemon(*self._options)
+
+    def _wait(self) -> None:
+        """Returns when the daemon is ready, and remembers how long that took."""
+        self._daemon.wait_until_ready()
+        self._start_seconds = time.monotonic() - self._began

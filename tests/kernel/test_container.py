@@ -7,7 +7,6 @@ read-only root and sysfs, bounded capabilities, no new privileges.
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import yaml
 
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
-from tests.kernel.test_lifecycle import mergeable
 from tests.ksmctl import Ksm
-from tests.workload import Workload
+from tests.waiting import wait_until
+from tests.workload import Workload, mergeable
 
 pytestmark = pytest.mark.once
 
@@ -33,7 +32,8 @@ WRITABLE = [mount["mountPath"] for mount in POD["containers"][0]["volumeMounts"]
 
 def pod(capabilities: Collection[str]) -> tuple[str, ...]:
     """A prefix that puts a command into something like the pod, with these capabilities."""
-    remain = " && ".join(f"mkdir -p {path} && mount --bind {path} {path}" for path in WRITABLE)
+    # With what is mounted below: this checkout may lie in one of them.
+    remain = " && ".join(f"mkdir -p {path} && mount --rbind {path} {path}" for path in WRITABLE)
     script = (
         f"{remain} && mount -o remount,bind,ro / && mount -o remount,bind,ro /sys"
         ' && umount /sys/kernel/debug /sys/kernel/tracing && exec "$@"'
@@ -86,8 +86,8 @@ def test_files_of_other_users_need_the_others(name: str, file: str) -> None:
     with subprocess.Popen(nobody) as process:
         try:
             path = f"/proc/{process.pid}/{file}"
-            while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
-                time.sleep(0.1)
+            comm = Path(f"/proc/{process.pid}/comm")
+            wait_until(lambda: comm.read_text() == "sleep\n", "it is not executed")
             assert said_in_pod(CAPABILITIES, "cat", path)[0] == 0
             # Since 6.15 mm_access() lets CAP_PERFMON read too, which the daemon gives up.
             lacking = without(name) - {"perfmon"}

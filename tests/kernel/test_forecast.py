@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
+from tests.kernel.memory import PAGE_KB, anon_kb
 from tests.ksmctl import Ksm
 from tests.workload import Workload
 
-PAGE_KB = 4
 # Contents: as many pages stay, the others are saved.
 DISTINCT = 1009
 TENANTS = {"a": 20011, "b": 15013, "c": 9007}
-
-
-def anon_kb() -> int:
-    """AnonPages of /proc/meminfo, in which KSM pages are counted."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("AnonPages:")).split()[1])
 
 
 @pytest.mark.once

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from tests import oracle
-from tests.kernel.compare import assert_exact, mappings
+from tests.kernel.compare import assert_exact, mappings, process
 from tests.kernel.daemon import Daemon
 from tests.kernel.intruder import held_at_exit, wait_for_death
-from tests.kernel.test_leftovers import process
-from tests.kernel.test_lifecycle import mergeable
 from tests.ksmctl import Ksm
-from tests.workload import Tenant, Workload
+from tests.waiting import wait_until
+from tests.workload import Tenant, Workload, mergeable
 
 # None of it depends on the kernel.
 pytestmark = pytest.mark.once
@@ -64,9 +63,7 @@ def test_what_the_oom_reaper_frees_is_no_longer_counted(daemon: Daemon, ksm: Ksm
             Path("/proc/sysrq-trigger").write_text("f")
             wait_for_death(a.pid)
             # The reaper gives it two seconds.
-            deadline = time.monotonic() + 60
-            while a.pid in oracle.host():
-                assert time.monotonic() < deadline
+            wait_until(lambda: a.pid not in oracle.host(), "it is not reaped")
             assert_exact(daemon, {b.pid: 101})
         assert_exact(daemon, {b.pid: 101})
 
@@ -107,19 +104,18 @@ def test_a_clock_that_is_set(daemon: Daemon, ksm: Ksm, hours: int) -> None:
         document = assert_exact(daemon, {a.pid: 198, b.pid: 101})
         after = process(document, a.pid)
         assert after["start_time"] == before["start_time"]
-        assert abs(document["time"] - time.time()) < 60
+        assert abs(document["time"] - time.time()) < 3600
         assert 0 <= document["host"]["run_age_seconds"] < 3600
 
 
 def wait_until_it_listens() -> None:
     """Returns when somebody listens to the process connector: protocol 11, group 1."""
-    deadline = time.monotonic() + 60
-    while True:
+
+    def listens() -> bool:
         sockets = [line.split() for line in Path("/proc/net/netlink").read_text().splitlines()]
-        if any(words[1] == "11" and words[3] == "00000001" for words in sockets):
-            return
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        return any(words[1] == "11" and words[3] == "00000001" for words in sockets)
+
+    wait_until(listens, "nobody listens")
 
 
 def test_lost_messages_about_processes_leave_no_wrong_name(daemon: Daemon, ksm: Ksm) -> None:

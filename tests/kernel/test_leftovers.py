@@ -5,21 +5,20 @@ from __future__ import annotations
 import errno
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests import oracle, provoke
-from tests.kernel.compare import assert_exact
+from tests.kernel.compare import assert_exact, process
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
 from tests.provoke import Leftover
+from tests.waiting import wait_until
 from tests.workload import Workload
 
-_AUDIT_SECONDS = 60
-_SCRAPE_SECONDS = 20
+_AUDIT_SECONDS = 240
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +35,15 @@ def counts_of(left: Leftover) -> dict[int, int]:
     return {pid: mappings for pid, mappings in counts.items() if mappings}
 
 
-def process(document: dict[str, Any], pid: int) -> dict[str, Any]:
-    """The process in a snapshot."""
-    (found,) = (p for p in document["processes"] if p["pid"] == pid)
-    return dict(found)
-
-
 def audited(daemon: Daemon, pid: int, settled: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The process, as soon as the auditor has seen of it what is to be seen."""
-    deadline = time.monotonic() + _AUDIT_SECONDS
-    while not settled(found := process(daemon.snapshot(), pid)):
-        assert time.monotonic() < deadline, f"the auditor does not find it: {found}"
-        time.sleep(0.2)
+    found: dict[str, Any] = {}
+
+    def look() -> bool:
+        found.update(process(daemon.snapshot(), pid))
+        return settled(found)
+
+    wait_until(look, lambda: f"the auditor does not find it: {found}", seconds=_AUDIT_SECONDS)
     return found
 
 
@@ -65,17 +61,15 @@ def strays_by_command() -> dict[int, list[dict[str, Any]]]:
 
 def assert_exported(daemon: Daemon, name: str, label: str, value: float) -> None:
     """One series has the value, as soon as a scrape is not the one that was cached."""
-    deadline = time.monotonic() + _SCRAPE_SECONDS
-    while True:
-        series = [
+
+    def series() -> list[float]:
+        return [
             float(line.rpartition(" ")[2])
             for line in daemon.metrics().splitlines()
             if line.startswith(f"{name}{{") and label in line
         ]
-        if series == [value]:
-            return
-        assert time.monotonic() < deadline, series
-        time.sleep(0.2)
+
+    wait_until(lambda: series() == [value], lambda: f"{name}: {series()}")
 
 
 def assert_reported(daemon: Daemon, left: Leftover) -> None:

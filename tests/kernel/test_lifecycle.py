@@ -13,31 +13,13 @@ import pytest
 
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
+from tests.kernel.hooks import HOT, attached
 from tests.ksmctl import Ksm
-from tests.workload import Tenant, Workload
-
-HOT = {
-    "folio_add_anon_rmap_ptes",
-    "folio_remove_rmap_ptes",
-    "page_add_anon_rmap",
-    "page_remove_rmap",
-}
+from tests.waiting import wait_until
+from tests.workload import Tenant, Workload, mergeable
 
 # BPF_COMPLEXITY_LIMIT_INSNS. A program near to it is refused by the next kernel or compiler.
 VERIFIER_LIMIT = 1_000_000
-
-
-def attached(tracefs: Path) -> set[str]:
-    """Kernel functions with a probe of anybody's."""
-    return {line.split()[0] for line in tracefs.read_text().splitlines()}
-
-
-def mergeable(load: Workload, name: str, pages: int) -> Tenant:
-    tenant = load.spawn(name)
-    tenant.map("heap", pages)
-    tenant.fill("heap", 0, pages, seed=2, modulo=7)
-    tenant.madvise("heap", 0, pages, "mergeable")
-    return tenant
 
 
 def verifier_steps(pid: int) -> list[int]:
@@ -98,10 +80,7 @@ def test_kill_dash_nine_detaches_everything_where_nothing_is_pinned(
         daemon.process.kill()
         daemon.process.wait()
     # Links are closed by the kernel after the process has been reaped.
-    deadline = time.monotonic() + 30
-    while attached(tracefs):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: not attached(tracefs), lambda: f"attached: {attached(tracefs)}")
 
 
 @pytest.mark.parametrize("probes", ["fentry", "kprobe"])

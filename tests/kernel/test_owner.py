@@ -7,9 +7,8 @@ import pytest
 from tests import oracle
 from tests.kernel.compare import mappings, settled_snapshot
 from tests.kernel.daemon import Daemon
-from tests.kernel.test_lifecycle import mergeable
 from tests.ksmctl import Ksm
-from tests.workload import Workload
+from tests.workload import Workload, mergeable
 
 
 @pytest.mark.parametrize(("probes", "merged"), [("fentry", "before"), ("kprobe", "after")])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import oracle
-from tests.kernel.compare import settled_snapshot
+from tests.kernel.compare import seen_in_peace, settled_snapshot
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
 from tests.town import MERGEABLE, UUID, Key, Town, exported, guest, wait_for_memory
@@ -127,15 +127,13 @@ def test_a_qemu_guest_is_attributed_by_name_with_as_many_as_smaps_says(
         # Huge pages are split first, and smart_scan passes over pages for a while.
         ksm.merge_all(scans=12)
         # Nothing that the firmware does moves a page between two looks, with ksmd stopped.
-        for _ in range(20):
-            before = oracle.process(qemu.pid)
-            document = settled_snapshot(daemon)
-            if before == oracle.process(qemu.pid):
-                break
+        truth, document = seen_in_peace(
+            lambda: oracle.process(qemu.pid), lambda: settled_snapshot(daemon)
+        )
         (owner,) = (o for o in document["owners"] if o["mappings"])
         assert (owner["kind"], owner["name"], owner["uuid"]) == ("vm", "web-1", UUID)
         assert owner["id"] == f"guests.service/qemu/{UUID}"
-        assert owner["mappings"] == before > MERGEABLE
+        assert owner["mappings"] == truth > MERGEABLE
         (process,) = (p for p in document["processes"] if p["mappings"])
         assert process["pid"] == qemu.pid
         assert process["confidence"] == "exact"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import outcome
 from tests.kernel.daemon import Daemon
 
 pytestmark = pytest.mark.once
@@ -40,22 +41,8 @@ def unreadable(*files: str) -> tuple[str, ...]:
 
 def said(command: Sequence[str]) -> tuple[int, str]:
     """Exit status and last line of a command."""
-    status, out = everything(command)
-    return status, out.splitlines()[-1] if out else ""
-
-
-def everything(command: Sequence[str]) -> tuple[int, str]:
-    """Exit status and output of a command."""
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    return done.returncode, done.stdout.strip()
+    status, out = outcome(command)
+    return status, out.strip().splitlines()[-1] if out.strip() else ""
 
 
 NO_BTF = "This kernel has no BTF (there is no /sys/kernel/btf/vmlinux), and its headers are not"
@@ -203,7 +190,7 @@ def test_a_process_that_cannot_be_read_is_a_loss_and_the_sum_is_not_called_known
 def test_without_the_capability_to_read_others_check_says_so() -> None:
     names = "-sys_ptrace,-perfmon,-sys_admin"
     prefix = ("setpriv", "--bounding-set", names, "--inh-caps", names)
-    status, out = everything([*prefix, "ksmwatch", "check", "--plan-only"])
+    status, out = outcome([*prefix, "ksmwatch", "check", "--plan-only"])
     assert status == 3
     assert "Other processes cannot be read exactly (CAP_SYS_PTRACE is missing)" in out
 

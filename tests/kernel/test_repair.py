@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import struct
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ksmwatch.kernel import libbpf
-from ksmwatch.probes.records import Movement
 from tests import oracle
 from tests.kernel.compare import mappings
 from tests.kernel.daemon import Daemon
-from tests.kernel.intruder import close_in
-from tests.kernel.test_lifecycle import mergeable
+from tests.kernel.damage import MERGED, PINS, UNMAPPED, change_account, take_off
 from tests.ksmctl import Ksm
-from tests.workload import Workload
+from tests.waiting import wait_until
+from tests.workload import Workload, mergeable
 
 # Renewals, like baselines, take many seconds where smaps has no KSM line. By hand: run.py 6.1.
 pytestmark = pytest.mark.once
 
-PINS = Path("/sys/fs/bpf/ksmwatch-repair")
 FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
 KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
-REPAIR_SECONDS = 120
-# struct account: the id, one 64-bit total for each kind of movement, four more numbers, the tgid.
-MERGED = 8
-UNMAPPED = MERGED + Movement.UNMAPPED * 8
-TGID = MERGED + len(Movement) * 8 + 4 * 8
+_REPAIR_SECONDS = 480
 
 
 @pytest.fixture(scope="module", params=["fentry", "kprobe"])
@@ -47,27 +36,18 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
 
 def wait_for(daemon: Daemon, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The first snapshot in which it is done."""
-    deadline = time.monotonic() + REPAIR_SECONDS
-    while not done(document := daemon.snapshot()):
-        assert time.monotonic() < deadline, (
-            document["host"],
-            document["losses"],
-            [probe for probe in document["probes"] if probe["missed"]],
-        )
-        time.sleep(0.1)
+    document: dict[str, Any] = {}
+
+    def look() -> bool:
+        document.update(daemon.snapshot())
+        return done(document)
+
+    def evidence() -> object:
+        missed = [probe for probe in document["probes"] if probe["missed"]]
+        return document["host"], document["losses"], missed
+
+    wait_until(look, evidence, seconds=_REPAIR_SECONDS)
     return document
-
-
-def change_account(pid: int, offset: int, pages: int) -> None:
-    """Write into the account of a process, as no program of ours would."""
-    fd = libbpf.obj_get(str(PINS / "map-accounts"))
-    accounts = libbpf.Map(fd, 8, libbpf.map_value_size(fd))
-    tgid = struct.pack("<I", pid)
-    (found,) = ((key, value) for key, value in accounts.items() if value[TGID : TGID + 4] == tgid)
-    key, value = found[0], bytearray(found[1])
-    struct.pack_into("<Q", value, offset, struct.unpack_from("<Q", value, offset)[0] + pages)
-    accounts.put(key, bytes(value))
-    os.close(fd)
 
 
 def assert_repaired(daemon: Daemon, truth: dict[int, int]) -> None:
@@ -99,27 +79,13 @@ def test_a_count_that_was_changed_from_outside(
         assert f'ksmwatch_drift_pages_total{{sign="{sign}"}}' in daemon.metrics()
 
 
-def switches(daemon: Daemon) -> list[Path]:
-    """Those that stop the daemon's probes, of those that this kernel lets one use."""
-    mechanisms = {probe["mechanism"] for probe in daemon.snapshot()["probes"]}
-    found = [KPROBES] if "kprobe" in mechanisms else []
-    return [FTRACE, *found] if can_be_turned_off(FTRACE) else found
-
-
-def can_be_turned_off(switch: Path) -> bool:
-    try:
-        switch.write_text("0")
-    except OSError as error:
-        # 7.3 has ftrace's file, and refuses.
-        if error.errno != errno.EOPNOTSUPP:
-            raise
-        return False
-    switch.write_text("1")
-    return True
+# What stops a mechanism. 7.3 refuses to switch ftrace off: this is for a kernel that does not.
+SWITCHES = {"fentry": [FTRACE], "kprobe": [FTRACE, KPROBES]}
 
 
 def test_probes_that_were_stopped(daemon: Daemon, ksm: Ksm) -> None:
-    for switch in switches(daemon):
+    (mechanism,) = {p["mechanism"] for p in daemon.snapshot()["probes"]} & SWITCHES.keys()
+    for switch in SWITCHES[mechanism]:
         with Workload() as load:
             a, b = mergeable(load, "a", 211), mergeable(load, "b", 101)
             ksm.merge_all()
@@ -145,26 +111,6 @@ def test_probes_that_were_stopped(daemon: Daemon, ksm: Ksm) -> None:
 
 
 CORRECTED = ("surplus", "missing", "corrected_surplus")
-
-
-def link_id(fdinfo: str) -> int | None:
-    """The id of a BPF link from its fdinfo."""
-    lines = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
-    return int(lines["link_id"]) if "link_id" in lines else None
-
-
-def take_off(daemon: Daemon, event: str) -> None:
-    """Detach a probe behind the daemon's back: its pin, and the daemon's own descriptor."""
-    (pin,) = (
-        path for path in PINS.iterdir() if path.name.startswith("link-") and event in path.name
-    )
-    fd = libbpf.obj_get(str(pin))
-    wanted = link_id(Path(f"/proc/self/fdinfo/{fd}").read_text())
-    os.close(fd)
-    pin.unlink()
-    directory = Path(f"/proc/{daemon.process.pid}/fdinfo")
-    (theirs,) = (p for p in directory.iterdir() if link_id(p.read_text()) == wanted)
-    close_in(daemon.process.pid, int(theirs.name))
 
 
 def test_a_probe_that_was_taken_off_behind_the_daemons_back(daemon: Daemon, ksm: Ksm) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
-from tests.kernel.test_forecast import PAGE_KB, anon_kb
+from tests.kernel.memory import PAGE_KB, anon_kb
 from tests.ksmctl import Ksm
 from tests.workload import Tenant, Workload
 

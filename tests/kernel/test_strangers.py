@@ -6,18 +6,18 @@ import json
 import os
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.children import outcome
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
-from tests.kernel.test_lifecycle import mergeable
 from tests.ksmctl import Ksm
-from tests.workload import Workload
+from tests.waiting import wait_until
+from tests.workload import Workload, mergeable
 
 pytestmark = pytest.mark.once
 
@@ -59,23 +59,16 @@ def host() -> Iterator[Host]:
         PINS.rmdir()
 
 
-def run(*command: str) -> tuple[int, str]:
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    return done.returncode, done.stdout
-
-
 def test_the_socket_answers_its_group_and_nobody_else(host: Host) -> None:
     asked = ("ksmwatch", "snapshot", "--json", "--socket", str(host.daemon.socket))
-    status, said = run(*STRANGER, "--clear-groups", *asked)
+    status, said = outcome([*STRANGER, "--clear-groups", *asked])
     assert status == 3
     assert said.strip().endswith("answers its user and its group, and not uid 65534.")
     member = (*STRANGER, "--groups", GROUP)
-    status, said = run(*member, *asked)
+    status, said = outcome([*member, *asked])
     assert (status, json.loads(said)["mode"]) == (0, "bpf")
     top = ("ksmwatch", "top", "--once", "--socket", str(host.daemon.socket))
-    status, said = run(*member, *top)
+    status, said = outcome([*member, *top])
     assert status == 0, said
 
 
@@ -103,19 +96,14 @@ def test_no_file_of_daemon_or_fronts_is_open_to_a_stranger(host: Host) -> None:
     assert len(pids) == 3
     paths = [f"/proc/{pid}/{name}" for pid in pids for name in SECRETS]
     paths += [str(PINS), str(host.daemon.log_path)]
+    look = ["/usr/bin/python3", "-c", LOOK, *paths]
     host.daemon.log_path.chmod(0o600)
-    status, said = run(*STRANGER, "--clear-groups", "/usr/bin/python3", "-c", LOOK, *paths)
+    status, said = outcome([*STRANGER, "--clear-groups", *look])
     assert (status, said) == (0, "")
     # Root can, or it would have been no test.
-    status, said = run("/usr/bin/python3", "-c", LOOK, *paths)
-    assert len(said.split()) >= len(paths) - len(pids)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    status, said = outcome(look)
+    # There is nothing at the first address of anybody's memory.
+    assert set(said.splitlines()) == {path for path in paths if not path.endswith("/mem")}
 
 
 def fill(path: Path) -> None:
@@ -133,7 +121,7 @@ def lost(host: Host) -> int:
 def test_a_full_disk_under_the_textfile_is_a_loss_and_counting_goes_on(
     host: Host, ksm: Ksm
 ) -> None:
-    wait_for(host.file.exists)
+    wait_until(host.file.exists, "no file is written")
     ballast = host.disk / "ballast"
     with Workload() as load:
         tenant = mergeable(load, "a", 1009)
@@ -144,13 +132,16 @@ def test_a_full_disk_under_the_textfile_is_a_loss_and_counting_goes_on(
             fill(ballast)
             return lost(host) >= 2
 
-        wait_for(starved)
+        wait_until(starved, "a file is still written", seconds=240)
         # Rather none than an old one.
         assert not host.file.exists()
         ksm.merge_all()
         assert_exact(host.daemon, {tenant.pid: 1009})
         assert "ksmwatch_mappings 1009.0" in host.daemon.metrics()
         ballast.unlink()
-        wait_for(lambda: host.file.exists() and "ksmwatch_mappings 1009" in host.file.read_text())
+        wait_until(
+            lambda: host.file.exists() and "ksmwatch_mappings 1009.0" in host.file.read_text(),
+            "no file is written again",
+        )
     told = [line["msg"] for line in host.daemon.log() if "textfile" in line["msg"]]
     assert told == ["the textfile cannot be written", "the textfile is written again"]

@@ -9,9 +9,9 @@ import pytest
 
 from tests.kernel.compare import assert_exact, mappings
 from tests.kernel.daemon import Daemon
-from tests.kernel.test_lifecycle import HOT, attached, mergeable
+from tests.kernel.hooks import HOT, attached
 from tests.ksmctl import Ksm
-from tests.workload import Workload
+from tests.workload import Workload, mergeable
 
 PINS = Path("/sys/fs/bpf/ksmwatch-test")
 

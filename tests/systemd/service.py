@@ -8,18 +8,18 @@ import json
 import os
 import socket
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ksmwatch.kernel import libbpf
+from tests.waiting import patience, wait_until
 
 SOCKET = Path("/run/ksmwatch/ksmwatch.sock")
 UNIT = "ksmwatch.service"
-# Everything is slow under emulation; nothing is measured by this.
-PATIENCE_SECONDS = 240
+# Of the reference machine, under emulation; nothing is measured by this.
+_PATIENCE_SECONDS = 480
 # Program types that attach to functions and tracepoints; systemd itself has others.
 _PROBING = (libbpf.PROG_TYPE_KPROBE, libbpf.PROG_TYPE_RAW_TRACEPOINT, libbpf.PROG_TYPE_TRACING)
 
@@ -51,10 +51,7 @@ def journal() -> list[str]:
 
 def wait_for(what: str, holds: Callable[[], bool]) -> None:
     """Until something holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"{what}\n" + "\n".join(journal()[-20:])
-        time.sleep(0.2)
+    wait_until(holds, lambda: f"{what}\n" + "\n".join(journal()[-20:]), seconds=_PATIENCE_SECONDS)
 
 
 class Service:
@@ -63,7 +60,7 @@ class Service:
     def snapshot(self) -> dict[str, Any]:
         """The snapshot document."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(PATIENCE_SECONDS)
+            sock.settimeout(patience(_PATIENCE_SECONDS))
             sock.connect(str(SOCKET))
             sock.sendall(b'{"command": "snapshot"}\n')
             document: dict[str, Any] = json.loads(sock.makefile("rb").read())

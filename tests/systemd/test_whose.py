@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import oracle
-from tests.kernel.compare import settled_snapshot
+from tests.kernel.compare import seen_in_peace, settled_snapshot
 from tests.ksmctl import Ksm
 from tests.systemd.service import Service, run, show, wait_for
 from tests.town import MERGEABLE, UUID, Key, Town, exported, guest_command, wait_for_memory
@@ -156,10 +156,9 @@ def test_owners_are_right_and_their_sums_exact_during_churn(user: int, tmp_path:
             ksm.stop()
             settled_snapshot(Service())
             # Firmware may be writing to a page just now.
-            for _ in range(20):
-                truth, rows = town.truth(besides=guests), exported(scrape())
-                if truth == town.truth(besides=guests):
-                    break
+            truth, rows = seen_in_peace(
+                lambda: town.truth(besides=guests), lambda: exported(scrape())
+            )
             assert rows == truth
             assert {kind for kind, _, _ in truth} == {"unit", "container", "vm"}
             for pid, vm in guests.items():

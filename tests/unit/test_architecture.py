@@ -331,3 +331,22 @@ def test_nothing_skips(path: Path) -> None:
     words |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     words |= {a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
     assert words & {"skip", "skipif", "xfail", "importorskip", "skipTest"} == set()
+
+
+def test_nothing_is_imported_from_a_file_of_tests() -> None:
+    files = [path for name in ("tests", "bench", "demo", "grafana") for path in rglob(ROOT / name)]
+    assert len(files) > 100
+    guilty = {
+        str(path.relative_to(ROOT))
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        if any(part.startswith("test_") for part in (node.module or "").split("."))
+    }
+    assert guilty == set()
+
+
+def rglob(directory: Path) -> list[Path]:
+    """All Python files of a directory, less those of other projects."""
+    found = directory.rglob("*.py")
+    return [path for path in found if not {"node_modules", "build"} & set(path.parts)]

@@ -26,9 +26,9 @@ from ksmwatch.top.batch import Batch, Format, run
 from ksmwatch.top.model import Grouping, Options, build
 from ksmwatch.top.sample import make_sample
 from tests.exposed import exposed
+from tests.hostile import ARGVS, CGROUPS, TEXTS, UIDS, examples
 from tests.made_up import process, snapshot
-from tests.unit.owners.test_judgement import ARGVS, CGROUPS, TEXTS, UIDS, examples
-from tests.unit.top.test_batch import Documents
+from tests.made_up_host import Documents
 
 HARMFUL = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 # Each example has so many processes: 10,000 in all.

@@ -66,7 +66,7 @@ class Asker:
 
     def answer(self) -> float | Exception:
         """The number of the snapshot, or the refusal."""
-        return self._answers.get(timeout=30)
+        return self._answers.get(timeout=600)
 
 
 def test_a_fresh_snapshot_is_given_without_a_request(clock: Clock) -> None:
@@ -175,7 +175,7 @@ def daemon(path: Path) -> Iterator[Daemon]:
 
 def ask(path: Path, line: bytes) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(30)
+        sock.settimeout(600)
         sock.connect(str(path))
         sock.sendall(line)
         answer: dict[str, Any] = json.loads(sock.makefile("rb").readline())

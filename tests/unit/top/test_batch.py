@@ -11,32 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.errors import NoDaemonError, SourceError
+from ksmwatch.errors import SourceError
 from ksmwatch.top.batch import Batch, Format, run
 from ksmwatch.top.model import Grouping, Options
-from tests.made_up_host import document
-
-
-class Documents:
-    """A source of made-up documents; after the last it fails."""
-
-    label = "made up"
-
-    def __init__(self, *documents: dict[str, Any]) -> None:
-        self._documents = list(documents)
-
-    def read(self) -> dict[str, Any]:
-        """The next one."""
-        if not self._documents:
-            raise NoDaemonError("It is gone.")
-        return self._documents.pop(0)
-
-    def areas(self, pid: int) -> list[dict[str, Any]]:
-        """Nobody asks."""
-        raise AssertionError
-
-    def close(self) -> None:
-        """Nothing."""
+from tests.made_up_host import Documents, document
 
 
 def output(*documents: dict[str, Any], slept: list[float] | None = None, **batch: Any) -> str:

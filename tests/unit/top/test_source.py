@@ -150,7 +150,7 @@ def test_the_worker_goes_on_after_a_failure_and_closes() -> None:
     fake = Fake(document(1), NoDaemonError("Gone."), SourceError("Odd."), document(2))
     worker = Worker(fake, 0.001, posted.put)
     worker.start()
-    readings = [posted.get(timeout=10) for _ in range(4)]
+    readings = [posted.get(timeout=600) for _ in range(4)]
     assert [r.problem for r in readings] == [None, "Gone.", "Odd.", None]
     worker.stop()
     assert fake.closed.is_set()
@@ -161,7 +161,7 @@ def test_the_worker_stops_in_the_middle_of_a_long_wait() -> None:
     fake = Fake(document(1))
     worker = Worker(fake, 3600.0, posted.put)
     worker.start()
-    posted.get(timeout=10)
+    posted.get(timeout=600)
     worker.stop()
     assert fake.closed.is_set()
     assert posted.empty()
@@ -173,7 +173,7 @@ def test_the_worker_answers_questions_between_readings() -> None:
     worker.start()
     worker.ask(7)
     worker.ask(8)
-    answers = [posted.get(timeout=10) for _ in range(3)][1:]
+    answers = [posted.get(timeout=600) for _ in range(3)][1:]
     worker.stop()
     assert answers == [Areas(7, areas(7)), Areas(8, problem="Another.")]
 

@@ -7,17 +7,16 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fake_daemon import Server
+from tests.waiting import wait_until
 
-# A machine under load starts slowly; who waits longer has hung.
-_PATIENCE_SECONDS = 30.0
 _ROOT = Path(__file__).resolve().parents[3]
+_NOT_PASSED_ON = {"TMUX", "NO_COLOR", "COLUMNS", "LINES"}
 
 
 class Terminal:
@@ -33,8 +32,8 @@ class Terminal:
 
     def tmux(self, *words: str) -> str:
         """A command of tmux, and what it says."""
-        # Not into a tmux around us.
-        environment = {k: v for k, v in os.environ.items() if k not in ("TMUX", "NO_COLOR")}
+        # Not into a tmux around us; and a size that is exported stands above the terminal's own.
+        environment = {k: v for k, v in os.environ.items() if k not in _NOT_PASSED_ON}
         done = subprocess.run(
             ["tmux", "-S", self._socket, *words],
             check=True,
@@ -54,13 +53,14 @@ class Terminal:
 
     def wait(self, seen: Callable[[str], object]) -> str:
         """Until the screen is as expected."""
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < end:
-            screen = self.screen()
-            if seen(screen):
-                return screen
-            time.sleep(0.02)
-        raise AssertionError(f"still not seen:\n{self.screen()}")
+        found: list[str] = []
+
+        def look() -> bool:
+            found[:] = [self.screen()]
+            return bool(seen(found[0]))
+
+        wait_until(look, lambda: f"still not seen:\n{found[0]}", every=0.02)
+        return found[0]
 
 
 @pytest.fixture

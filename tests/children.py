@@ -1,0 +1,51 @@
+"""Child processes of tests and benchmarks: such as run beside them, and such as answer and end."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.waiting import patience
+
+Word = str | Path
+
+
+@contextmanager
+def running(
+    command: Sequence[Word], environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs meanwhile, and has ended afterwards."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def outcome(command: Sequence[Word], *, seconds: float = 240) -> tuple[int, str]:
+    """Exit status of a command, and all that it said. `seconds`: of the reference machine."""
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=patience(seconds),
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def output(command: Sequence[Word], *, seconds: float = 240) -> str:
+    """What a command prints that must succeed."""
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=patience(seconds),
+        check=True,
+    ).stdout

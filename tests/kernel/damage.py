@@ -1,0 +1,75 @@
+"""By the pins of a daemon: a look into its maps, and damage that nobody else would do.
+
+A daemon that is to be damaged must have its pins at `PINS`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from ksmwatch.kernel import libbpf
+from ksmwatch.probes.records import Movement
+from tests.kernel.daemon import Daemon
+from tests.kernel.intruder import close_in
+
+PINS = Path("/sys/fs/bpf/ksmwatch-repair")
+# struct account: the id, one 64-bit total for each kind of movement, four more numbers, the tgid.
+MERGED = 8
+UNMAPPED = MERGED + Movement.UNMAPPED * 8
+DOUBTS = MERGED + len(Movement) * 8
+TGID = DOUBTS + 4 * 8
+
+
+def _map(pins: Path, name: str) -> libbpf.Map:
+    """A map of a daemon, by its pin; open until this process ends."""
+    fd = libbpf.obj_get(str(pins / f"map-{name}"))
+    return libbpf.Map(fd, 8, libbpf.map_value_size(fd))
+
+
+def _account(pins: Path, pid: int) -> tuple[bytes, bytes]:
+    """Address of the mm and account of a process."""
+    tgid = struct.pack("<I", pid)
+    items = _map(pins, "accounts").items()
+    (found,) = ((key, value) for key, value in items if value[TGID : TGID + 4] == tgid)
+    return found
+
+
+def change_account(pid: int, offset: int, pages: int) -> None:
+    """Write into the account of a process, as no program of ours would."""
+    key, old = _account(PINS, pid)
+    value = bytearray(old)
+    struct.pack_into("<Q", value, offset, struct.unpack_from("<Q", value, offset)[0] + pages)
+    _map(PINS, "accounts").put(key, bytes(value))
+
+
+def link_id(fdinfo: str) -> int | None:
+    """The id of a BPF link from its fdinfo."""
+    lines = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
+    return int(lines["link_id"]) if "link_id" in lines else None
+
+
+def take_off(daemon: Daemon, event: str) -> None:
+    """Detach a probe behind the daemon's back: its pin, and the daemon's own descriptor."""
+    (pin,) = (
+        path for path in PINS.iterdir() if path.name.startswith("link-") and event in path.name
+    )
+    fd = libbpf.obj_get(str(pin))
+    wanted = link_id(Path(f"/proc/self/fdinfo/{fd}").read_text())
+    os.close(fd)
+    pin.unlink()
+    directory = Path(f"/proc/{daemon.process.pid}/fdinfo")
+    (theirs,) = (p for p in directory.iterdir() if link_id(p.read_text()) == wanted)
+    close_in(daemon.process.pid, int(theirs.name))
+
+
+def in_doubt(pins: Path, pid: int) -> bool:
+    """Whether a process's count is in doubt, by the maps alone: asking would settle it."""
+    mm, account = _account(pins, pid)
+    baseline = _map(pins, "baselines").get(mm)
+    (doubts,) = struct.unpack_from("<Q", account, DOUBTS)
+    # struct baseline: the id of the account, mappings, doubts that a read has settled.
+    settled = struct.unpack_from("<QqQ", baseline) if baseline else (0, 0, 0)
+    (number,) = struct.unpack_from("<Q", account)
+    return bool(doubts != (settled[2] if settled[0] == number else 0))

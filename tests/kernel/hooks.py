@@ -1,0 +1,18 @@
+"""What the kernel itself says of the probes that are attached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# Run for every page that is mapped or unmapped, under their names of all test kernels.
+HOT = {
+    "folio_add_anon_rmap_ptes",
+    "folio_remove_rmap_ptes",
+    "page_add_anon_rmap",
+    "page_remove_rmap",
+}
+
+
+def attached(tracefs: Path) -> set[str]:
+    """Kernel functions with a probe of anybody's."""
+    return {line.split()[0] for line in tracefs.read_text().splitlines()}

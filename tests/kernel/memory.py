@@ -1,0 +1,13 @@
+"""How much memory the kernel says is in use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PAGE_KB = 4
+
+
+def anon_kb() -> int:
+    """AnonPages of /proc/meminfo, in which KSM pages are counted."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("AnonPages:")).split()[1])

@@ -1,0 +1,58 @@
+"""What the fuzz says of a snapshot: every difference, and no forgiveness for measured errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.fuzz.fuzz import complaints
+from tests.fuzz.generator import Pause
+
+PAUSE = Pause(unmerged=False, operations=100, spaces={10: 1})
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """A snapshot of one process with seven pages, in which nothing is wrong."""
+    made: dict[str, Any] = {
+        "processes": [{"pid": 10, "mappings": 7}],
+        "host": {
+            "confidence": "exact",
+            "reason": None,
+            "events": {"copied": 3, "cow_attempts": 4, "unattributed": 0},
+        },
+        "totals": {"miscounted_mms": 0},
+        "audit": {"surplus": 0, "missing": 0},
+        "map": {"adopted": False},
+        "losses": {"conversions_unseen": 0, "events_lost": 0},
+        "probes": [{"event": "rmap_add", "missed": 0}],
+    }
+    return made | changes
+
+
+MISSED = [{"event": "rmap_add", "missed": 1}]
+
+
+def test_the_truth_is_no_complaint() -> None:
+    assert complaints(document(), {10: 7}, PAUSE, ()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"processes": [{"pid": 10, "mappings": 6}]}, "mm 1: 6 counted, 7 are true"),
+        ({"totals": {"miscounted_mms": 1}}, "miscounted"),
+        ({"totals": {"miscounted_mms": 1}, "probes": MISSED}, "miscounted"),
+        ({"audit": {"surplus": 1, "missing": 0}}, "audit"),
+        ({"losses": {"events_lost": 1}, "probes": MISSED}, "loss: events_lost 1"),
+        ({"losses": {"conversions_unseen": 1}}, "loss: conversions_unseen 1"),
+    ],
+)
+def test_what_is_wrong_is_said(changes: dict[str, Any], word: str) -> None:
+    (said,) = complaints(document(**changes), {10: 7}, PAUSE, ())
+    assert word in said
+
+
+def test_what_follows_from_runs_that_the_kernel_skipped_is_no_surprise() -> None:
+    found = document(losses={"conversions_unseen": 1}, probes=MISSED)
+    assert complaints(found, {10: 7}, PAUSE, ()) == []
