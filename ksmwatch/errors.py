@@ -47,9 +47,18 @@ class NoKsmError(KsmwatchError):
 
 
 class NoLiveError(KsmwatchError):
-    """Live accounting by BPF is impossible here; polling may still be possible."""
+    """Live accounting by BPF is impossible here; polling may still be possible.
+
+    `passing`: for want of something that there may be later.
+    """
 
     status = Exit.NO_LIVE
+    passing = False
+
+    def but_it_may_pass(self, passing: bool = True) -> NoLiveError:  # noqa: FBT001, FBT002
+        """The same; it is worth trying again, or not."""
+        self.passing = passing
+        return self
 
 
 class ListenError(KsmwatchError):

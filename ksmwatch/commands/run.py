@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from ksmwatch import log
 from ksmwatch.config import Config, Reload, reloaded
 from ksmwatch.counting.backend import Backend, Budget, Mode
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.errors import ConfigError, Exit
+from ksmwatch.errors import ConfigError, Exit, NoLiveError, SourceError
 from ksmwatch.export.front_keeper import Keeper
 from ksmwatch.export.fronts import Outputs, sockets
 from ksmwatch.export.process_metrics import give_memory_back
@@ -26,13 +27,17 @@ from ksmwatch.kernel.read_facts import read_facts
 from ksmwatch.log import logger
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.probes import capabilities
+from ksmwatch.probes.loader import Loaded, load
+from ksmwatch.probes.persistence import Keep
 from ksmwatch.probes.plan import warnings
-from ksmwatch.snapshot.collector import Watcher, open_keep, start_backend
+from ksmwatch.snapshot.collector import Watcher, obstacle_of, open_keep, start_backend, start_live
 from ksmwatch.snapshot.desk import Desk, SocketServer, group_of
 from ksmwatch.systemd import Manager
 
 # Between two looks at what is due when nobody asks.
 TICK_SECONDS = 1.0
+# Between two turns while the loader is waited for.
+_TURN_SECONDS = 0.05
 # What exact reads of doubtful processes may take of a tick, and of a snapshot.
 TICK_BUDGET_SECONDS = 0.1
 SNAPSHOT_BUDGET_SECONDS = 2.0
@@ -62,6 +67,15 @@ def _give_up_privileges(facts: Facts, backend: Backend) -> None:
     capabilities.give_up_all_but(needed)
 
 
+def apart(work: Callable[[], Loaded], meanwhile: Callable[[], None]) -> Loaded:
+    """Do what only waits in a thread of its own. Raises what it raises."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        while not wait([future], timeout=_TURN_SECONDS).done:
+            meanwhile()
+        return future.result()
+
+
 class Daemon:
     """Owns the backend, the servers and the loop.
 
@@ -75,6 +89,7 @@ class Daemon:
         self._stopping = False
         self._reload_wanted = False
         self._desk = Desk()
+        self._start_again: Callable[[], None] = lambda: None
 
     def run(self) -> Exit:
         """Serve until SIGTERM or SIGINT. Raises KsmwatchError for what a user can mend.
@@ -114,9 +129,13 @@ class Daemon:
         watcher = Watcher(
             backend, facts, table, obstacle.sentence if obstacle else None, losses=losses
         )
+        if obstacle is not None and backend.mode is Mode.POLL:
+            watcher.comeback.failed(time.monotonic(), passing=obstacle.passing)
+        self._start_again = lambda: self._come_back(watcher, facts, keep, cleanup)
         watcher.follow_processes()
         # Before there are threads: each has capabilities of its own.
-        _give_up_privileges(facts, backend)
+        if not watcher.comeback.waits:
+            _give_up_privileges(facts, backend)
         sock.start()
         cleanup.callback(sock.stop)
         for front in fronts:
@@ -125,7 +144,7 @@ class Daemon:
         cleanup.callback(self._desk.close)
         self._loop(watcher, obstacle.sentence if obstacle else None)
         self._manager.stopping()
-        return backend.mode
+        return watcher.backend.mode
 
     def _launch_fronts(self, cleanup: ExitStack, losses: Counter[str]) -> list[Keeper]:
         """Before BPF: a front that is there early is healthy early."""
@@ -165,9 +184,48 @@ class Daemon:
             # However often somebody asks: what is due is done.
             if time.monotonic() >= due:
                 watcher.tick(self._tick_budget(watcher))
+                if watcher.comeback.is_due(time.monotonic()):
+                    self._start_again()
                 self._manager.status(status_line(watcher.backend, reason))
                 self._manager.beat()
                 due = time.monotonic() + TICK_SECONDS
+
+    def _come_back(self, watcher: Watcher, facts: Facts, keep: Keep, cleanup: ExitStack) -> None:
+        """Try to count live after all, while those who ask are answered by polling."""
+        comeback = watcher.comeback
+        comeback.attempts += 1
+
+        def meanwhile() -> None:
+            self._manager.beat()
+            if self._desk.wait_for_request(0.0):
+                self._publish(watcher)
+
+        try:
+            live, _ = start_live(
+                facts,
+                self._config,
+                keep,
+                meanwhile,
+                lambda *what: apart(lambda: load(*what), meanwhile),
+            )
+        except (NoLiveError, SourceError, OSError) as error:
+            obstacle = obstacle_of(error)
+            comeback.failed(time.monotonic(), passing=obstacle.passing)
+            logger.warning(
+                "live accounting is not possible yet",
+                extra={
+                    "why": obstacle.sentence,
+                    "attempts": comeback.attempts,
+                    "tried_again": comeback.waits,
+                },
+            )
+        else:
+            live.progress = self._manager.beat
+            watcher.take(live)
+            cleanup.callback(live.stop)
+            logger.info("counts are live from now on", extra={"attempts": comeback.attempts})
+        if not comeback.waits:
+            _give_up_privileges(facts, watcher.backend)
 
     def _publish(self, watcher: Watcher) -> None:
         self._desk.publish(lambda: watcher.snapshot(SNAPSHOT_BUDGET_SECONDS))

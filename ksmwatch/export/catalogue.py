@@ -54,6 +54,17 @@ CATALOGUE: tuple[Spec, ...] = (
         "live, or where polling was asked for.",
     ),
     Spec(
+        "ksmwatch_live_awaited",
+        "gauge",
+        "1 while counts are polled for a reason that may pass (too little memory or CPU time, a "
+        "refused attachment), and live accounting is tried again, at least once a minute.",
+    ),
+    Spec(
+        "ksmwatch_live_attempts",
+        "counter",
+        "How often live accounting was tried again while counts were polled.",
+    ),
+    Spec(
         "ksmwatch_asleep",
         "gauge",
         "1 while no KSM page exists and ksmd is stopped, so that no hot-path hook is attached.",
@@ -501,6 +512,8 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample
     # A reason is there exactly when something stood in the way of live accounting.
     fallback = s.mode is Mode.POLL and s.mode_reason is not None
     yield "ksmwatch_fallback", _one(float(fallback))
+    yield "ksmwatch_live_awaited", _one(float(s.live_awaited))
+    yield "ksmwatch_live_attempts", _one(s.live_attempts)
     yield "ksmwatch_asleep", _one(float(s.asleep))
     yield "ksmwatch_confidence", _states((c.value for c in Confidence), s.confidence.value)
     yield "ksmwatch_mappings", _one(s.mappings)

@@ -63,10 +63,14 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why live accounting is impossible here: one sentence, and the exit status for it."""
+    """Why live accounting is impossible here: one sentence, and the exit status for it.
+
+    `passing`: it may be possible later.
+    """
 
     sentence: str
     status: Exit
+    passing: bool = False
 
     def error(self) -> KsmwatchError:
         """The exception for it, where it is not accepted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from ksmwatch import __version__
 from ksmwatch.config import Config, Reload
 from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend import Backend, Budget, Eventless, Evidence, Mode
+from ksmwatch.counting.comeback import Comeback, may_pass
 from ksmwatch.counting.cow_breaks import events
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.live_backend import Live
@@ -32,7 +33,7 @@ from ksmwatch.owners.rollup import Turnover
 from ksmwatch.owners.savings import Forks
 from ksmwatch.probes import handover
 from ksmwatch.probes.attachments import AttachError
-from ksmwatch.probes.loader import ProgramRefusedError, load
+from ksmwatch.probes.loader import Loaded, ProgramRefusedError, load
 from ksmwatch.probes.persistence import FdStore, Keep, Nowhere, Pins
 from ksmwatch.probes.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags
 from ksmwatch.snapshot.document import Confidence, Process, Snapshot
@@ -86,11 +87,13 @@ def start_live(
     settings: Config,
     keep: Keep | None = None,
     progress: Callable[[], None] = lambda: None,
+    loader: Callable[[Plan, Sequence[str]], Loaded] | None = None,
 ) -> tuple[Live, Plan]:
     """Plan, load, attach, take the baseline. What the kernel refuses is planned around.
 
     With a place where a daemon before us has kept its maps and attachments, goes on with those.
-    `progress` is called again and again while something takes long, also later.
+    `progress` is called again and again while something takes long, also later. `loader`: what
+    loads, instead of `load`.
     Raises NoLiveError when no plan works.
     """
     keep = keep or Nowhere()
@@ -106,14 +109,17 @@ def start_live(
     adopted = _adopt(facts, settings, keep, make)
     if adopted is not None:
         return adopted, adopted.plan
+    # A refused attachment may be taken later, and so may what there was too little memory for.
+    passing = False
     for _ in range(_ATTEMPTS):
         plan = choose(facts, Wish(settings.probes))
         if plan.obstacle is not None:
-            raise NoLiveError(plan.obstacle.sentence)
+            raise NoLiveError(plan.obstacle.sentence).but_it_may_pass(passing)
         try:
             flags = compile_flags(plan, facts, settings.accounts_max)
-            loaded = load(plan, flags)
+            loaded = (loader or load)(plan, flags)
         except ProgramRefusedError as error:
+            passing |= may_pass(error.why)
             facts = _refuse(facts, plan, error.program, error.why)
             continue
         live = make(handover.Kept(loaded, {}, plan))
@@ -121,11 +127,12 @@ def start_live(
             handover.save(loaded, flags, facts, keep)
             live.start()
         except AttachError as error:
+            passing = True
             live.discard()
             facts = _with(facts, error.probe, str(error.strerror))
             continue
         return live, plan
-    raise NoLiveError("The kernel refused every probe that was tried.")
+    raise NoLiveError("The kernel refused every probe that was tried.").but_it_may_pass(passing)
 
 
 def _adopt(
@@ -200,11 +207,20 @@ def start_backend(
     if obstacle is None:
         try:
             return start_live(facts, settings, keep, progress)[0], None
-        except (NoLiveError, SourceError) as error:
-            obstacle = Obstacle(str(error), NoLiveError.status)
+        except (NoLiveError, SourceError, OSError) as error:
+            obstacle = obstacle_of(error)
     if backend == "bpf":
         raise obstacle.error()
     return start_poll(facts, settings.poll_interval), obstacle
+
+
+def obstacle_of(error: NoLiveError | SourceError | OSError) -> Obstacle:
+    """What stood in the way, and whether it may pass."""
+    if isinstance(error, OSError):
+        sentence = f"Live accounting could not be started: {error.strerror or error}."
+        return Obstacle(sentence, NoLiveError.status, may_pass(error))
+    passing = isinstance(error, NoLiveError) and error.passing
+    return Obstacle(str(error), NoLiveError.status, passing)
 
 
 def _doubt_about(unnamed: int) -> str | None:
@@ -290,6 +306,7 @@ class Watcher:
         self.backend = backend
         # The start took one; what the daemon rereads later it says here.
         self.reload = Reload(successful=True, taken_at=time.time())
+        self.comeback = Comeback()
         # Of all that is no backend.
         self.losses: Counter[str] = Counter() if losses is None else losses
         self._facts = facts
@@ -313,6 +330,16 @@ class Watcher:
         state = backend.map_state()
         if state is not None and state.adopted:
             self._turnover.begin_after(((c.mm, c.account), c.moves) for c in backend.counts())
+
+    def take(self, backend: Backend) -> None:
+        """Count by another backend from now on. What the one before has lost stays lost."""
+        self.losses.update(self.backend.losses)
+        self.backend.stop()
+        self.backend, self._reason = backend, None
+        self._turnover, self._forks, self._made = Turnover(), Forks(), {}
+        vmstat = procfs.read_numbers(self._proc, self._sys, self._ksmd).vmstat
+        self._begin = events(vmstat, backend.totals())
+        self.comeback.succeeded()
 
     def follow_processes(self) -> None:
         """Hear of changes of processes, so that not all of them are read for each snapshot."""
@@ -391,6 +418,8 @@ class Watcher:
             run=self.backend.run.state,
             audit=self.backend.audit_state(),
             reload=self.reload,
+            live_attempts=self.comeback.attempts,
+            live_awaited=self.comeback.waits,
             kin=self._forks.see(tuple(merged), ticks),
         )
 

@@ -133,6 +133,9 @@ class Snapshot:
     reload: Reload
     # Of processes, the mappings that their parents have too by fork, see savings.Forks.
     kin: Mapping[Who, int] = field(default_factory=dict)
+    # How often live accounting was tried again while counts were polled, and whether it will be.
+    live_attempts: int = 0
+    live_awaited: bool = False
 
     @cached_property
     def mappings(self) -> int:
@@ -382,6 +385,7 @@ def _head(snapshot: Snapshot) -> dict[str, Any]:
         "kernel": snapshot.kernel,
         "mode": snapshot.mode.value,
         "mode_reason": snapshot.mode_reason,
+        "live_awaited": snapshot.live_awaited,
         "asleep": snapshot.asleep,
         "page_size": PAGE_SIZE,
         "host": {

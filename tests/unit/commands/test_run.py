@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,8 @@ from ksmwatch.commands import run
 from ksmwatch.commands.run import Daemon, status_line
 from ksmwatch.config import Config, Reload
 from ksmwatch.counting.backend import Mode
-from ksmwatch.errors import ConfigError
+from ksmwatch.counting.comeback import Comeback
+from ksmwatch.errors import ConfigError, NoLiveError
 from ksmwatch.log import logger
 
 
@@ -67,7 +70,10 @@ def loop(tested: Daemon, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> R
     monkeypatch.setattr(run, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(tested, "_publish", lambda _: None)
     watcher = SimpleNamespace(
-        backend=backend, tick=backend.tick, reload=Reload(successful=True, taken_at=5.0)
+        backend=backend,
+        tick=backend.tick,
+        reload=Reload(successful=True, taken_at=5.0),
+        comeback=Comeback(),
     )
     tested._loop(watcher)  # type: ignore[arg-type]
     read: Reload = watcher.reload
@@ -93,7 +99,8 @@ def test_what_is_due_is_done_however_often_somebody_asks(
     backend.stop = stop
     monkeypatch.setattr(tested._desk, "wait_for_request", wait_for_request)
     monkeypatch.setattr(tested, "_publish", lambda _: published.append(1))
-    tested._loop(SimpleNamespace(backend=backend, tick=backend.tick))  # type: ignore[arg-type]
+    watcher: Any = SimpleNamespace(backend=backend, tick=backend.tick, comeback=Comeback())
+    tested._loop(watcher)
     assert backend.ticks == 3
     # Once for being ready, then as often as was asked.
     assert len(published) == 1 if not wanted else len(published) > 1
@@ -164,3 +171,73 @@ def test_the_status_says_how_it_counts_and_what_is_not_known(
 ) -> None:
     backend: Any = SimpleNamespace(mode=mode, asleep=asleep, doubt=doubt)
     assert status_line(backend, reason) == status
+
+
+def come_back(
+    answers: list[Exception | Backend], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, list[object]]:
+    """Attempts until there are no more answers; the watcher, and when privileges were given up."""
+    given_up: list[object] = []
+    watcher: Any = SimpleNamespace(backend="poll", comeback=Comeback(waits=True))
+
+    def take(backend: object) -> None:
+        watcher.backend = backend
+        watcher.comeback.succeeded()
+
+    def start_live(*_: object) -> tuple[object, None]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, None
+
+    watcher.take = take
+    monkeypatch.setattr(run, "start_live", start_live)
+    monkeypatch.setattr(run, "_give_up_privileges", lambda _, backend: given_up.append(backend))
+    while answers and watcher.comeback.waits:
+        made()._come_back(watcher, None, None, ExitStack())  # type: ignore[arg-type]
+    return watcher, given_up
+
+
+def test_it_goes_live_when_what_stood_in_the_way_has_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timeout = NoLiveError("The BPF loader failed: timed out.").but_it_may_pass()
+    live = Backend()
+    watcher, given_up = come_back([timeout, OSError(12, "No memory"), live], monkeypatch)
+    assert watcher.backend is live
+    assert (watcher.comeback.attempts, watcher.comeback.waits) == (3, False)
+    # Not before: loading needs them.
+    assert given_up == [live]
+
+
+def test_what_turns_out_to_be_for_ever_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = NoLiveError("No memory.").but_it_may_pass()
+    answers: list[Exception | Backend] = [first, NoLiveError("Never."), Backend()]
+    watcher, given_up = come_back(answers, monkeypatch)
+    assert (watcher.backend, watcher.comeback.attempts, watcher.comeback.waits) == (
+        "poll",
+        2,
+        False,
+    )
+    assert given_up == ["poll"]
+
+
+def test_who_waits_for_the_loader_does_what_is_due_meanwhile() -> None:
+    turns: list[int] = []
+    done = threading.Event()
+
+    def meanwhile() -> None:
+        turns.append(1)
+        if len(turns) == 3:
+            done.set()
+
+    loaded: Any = object()
+
+    def work() -> Any:
+        assert done.wait(10)
+        return loaded
+
+    assert run.apart(work, meanwhile) is loaded
+    assert len(turns) >= 3
+    with pytest.raises(NoLiveError):
+        run.apart(lambda: (_ for _ in ()).throw(NoLiveError("No.")), meanwhile)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,6 +167,62 @@ def test_a_kernel_that_refuses_for_ever_is_given_up(
     with pytest.raises(NoLiveError, match=r"^The kernel refused every probe that was tried\.$"):
         start_live(capable(), settings())
     assert len(kernel.loads) == 12
+
+
+# ---- what may pass ----
+
+
+def test_a_refused_attachment_may_be_taken_later(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeLive, "unattachable", ("merge fentry", "merge kprobe"))
+    _, obstacle = start_backend(capable(), settings())
+    assert obstacle is not None
+    assert obstacle.passing
+
+
+@pytest.mark.parametrize(("why", "passing"), [("Cannot allocate memory", True), ("No.", False)])
+def test_a_program_may_find_memory_later(
+    kernel: Kernel,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+    passing: bool,  # noqa: FBT001
+) -> None:
+    def load(plan: Plan, flags: Sequence[str]) -> object:
+        raise ProgramRefusedError("on_mm_goes", why)
+
+    monkeypatch.setattr(collector, "load", load)
+    _, obstacle = start_backend(capable(), settings())
+    assert obstacle is not None
+    assert obstacle.passing is passing
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (NoLiveError("Timed out.").but_it_may_pass(), True),
+        (NoLiveError("No BTF."), False),
+        (SourceError("No luck."), False),
+        (OSError(24, "Too many open files"), True),
+        (OSError(1, "Operation not permitted"), False),
+    ],
+)
+def test_why_live_failed_says_whether_it_may_pass(
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    passing: bool,  # noqa: FBT001
+) -> None:
+    refuse_live(monkeypatch, error)
+    backend, obstacle = start_backend(capable(), settings())
+    assert backend.mode is Mode.POLL
+    assert obstacle is not None
+    assert obstacle.passing is passing
+
+
+def test_what_a_host_cannot_do_is_for_ever() -> None:
+    _, obstacle = start_backend(replace(capable(), kprobes=False, offsets={}), settings())
+    assert obstacle is not None
+    assert not obstacle.passing
 
 
 # ---- which backend ----
