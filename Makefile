@@ -40,7 +40,7 @@ test-all: test test-alerts test-fleet test-systemd test-abuse test-soaks ## Ever
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 	$(BIN)/pytest --numprocesses=auto $(UNIT_OPTIONS) tests/unit
 
-test-coverage: ## The same, and how many branches of ksmwatch/ they take, with a bound
+test-coverage: ## The same, and how many branches of ksmwatch/ they take
 	@$(MAKE) --no-print-directory test-unit UNIT_OPTIONS="--cov --cov-report=term:skip-covered"
 
 test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kernel
