@@ -22,7 +22,7 @@ ROOT_PACKAGES := mmdebstrap e2fsprogs
 MODEL_PACKAGES := spin gcc libc6-dev
 SUITES := trixie bookworm
 
-.PHONY: help demo test model test-quick test-all test-unit test-coverage test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test model test-quick test-all test-unit test-coverage test-callers test-callers-some test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -31,7 +31,7 @@ help: ## Show what can be made
 demo: setup ## Live counts of made-up tenants, on this host or on the newest test kernel
 	@$(BIN)/python demo/run.py
 
-test: lint test-unit model test-kernel ## Everything that CI runs
+test: lint test-unit model test-callers-some test-kernel ## Everything that CI runs
 
 test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
@@ -43,6 +43,9 @@ test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 test-coverage: ## The same, and how many branches of ksmwatch/ they take
 	@$(MAKE) --no-print-directory test-unit UNIT_OPTIONS="--cov --cov-report=term:skip-covered"
 
+test-callers-some: setup kernels
+	$(BIN)/python -m tests.callers $(KERNELS)
+
 test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kernel
 	$(BIN)/python -m tests.kernel.run $(KERNELS)
 
@@ -52,6 +55,9 @@ test-kernel-quick: setup workload kernels
 model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 	@deploy/packages $(MODEL_PACKAGES)
 	@$(BIN)/python -m tests.model.check
+
+test-callers: setup ## Who calls the hooked functions, by the code of every kernel in the cache
+	$(BIN)/python -m tests.callers
 
 test-alerts: setup workload kernels ## Each alert provoked on a real kernel, in the real Prometheus and Alertmanager
 	$(BIN)/python -m tests.kernel.run 6.12 -- tests/alerts/test_alerts.py

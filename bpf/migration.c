@@ -50,3 +50,20 @@ int on_migrate_return(CONTEXT(MIGRATE) * ctx)
     lock_xadd(&m->underway, -1);
     return 0;
 }
+
+/*
+ * try_to_migrate_one(page, vma, ...): PTEs of a page are about to become migration entries. Hooked
+ * only where a compiler has put a copy of the function in which departures are seen into this one,
+ * so that none is seen. The arrivals will be, so the mm is put in doubt; after it has been said
+ * that a migration is under way, lest a read settles that in between.
+ */
+int on_moves_away(CONTEXT(MOVES_AWAY) * ctx)
+{
+    struct vm_area_struct *vma = (struct vm_area_struct *)ARGUMENT(MOVES_AWAY, ctx, 1);
+
+    if (!is_ksm((struct page *)ARGUMENT(MOVES_AWAY, ctx, 0)))
+        return 0;
+    note_migration();
+    doubt(MM_OF_ARGUMENT(MOVES_AWAY, vma));
+    return 0;
+}

@@ -34,7 +34,7 @@ from ksmwatch.probes.records import Control, Total
 
 # Events whose loss makes a count wrong. A missed mm_goes shows as a stale account, a missed
 # mm_opened as a read that could not be attributed.
-_COUNTING = frozenset({"rmap_add", "rmap_remove", "merge", "enter", "fork"})
+_COUNTING = frozenset({"rmap_add", "rmap_remove", "moves_away", "merge", "enter", "fork"})
 # Sweeps take a twentieth of the time at most; renewals, before which nothing is known, a fifth.
 _SWEEP_PATIENCE = 19
 _RENEWAL_PATIENCE = 4

@@ -124,10 +124,20 @@ EVENTS: tuple[Event, ...] = (
     ),
 )
 
+# Hooked only where `calls` says that a role of another event is not seen there.
+STAND_INS: tuple[Event, ...] = (
+    Event(
+        "moves_away",
+        "a KSM page is about to be moved; the hook where its departure is seen is not called",
+        # A callback, so it is never inlined.
+        ("try_to_migrate_one",),
+    ),
+)
+
 # A better source than any function for this one: the child has its process id by then.
 FORK_TRACEPOINT = "sched_process_fork"
 
 
 def symbols() -> tuple[str, ...]:
     """Every kernel symbol that a plan may name."""
-    return tuple(symbol for event in EVENTS for symbol in event.symbols)
+    return tuple(symbol for event in (*EVENTS, *STAND_INS) for symbol in event.symbols)

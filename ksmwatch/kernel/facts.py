@@ -56,6 +56,9 @@ class Facts:
     foreign_reads: bool
     smaps_ksm: bool
     ksm_stat: bool
+    # "caller called" -> whether the caller's code has the call; see calls.py.
+    calls: Mapping[str, bool] = field(default_factory=dict)
+    calls_error: str | None = None
     # (event, mechanism, symbol) joined by a space -> why the kernel refused it when tried.
     refused: Mapping[str, str] = field(default_factory=dict)
 

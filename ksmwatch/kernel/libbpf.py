@@ -25,6 +25,8 @@ PROG_TYPE_KPROBE = 2
 PROG_TYPE_RAW_TRACEPOINT = 17
 PROG_TYPE_TRACING = 26
 
+_MAP_TYPE_ARRAY = 2
+
 # enum bpf_attach_type
 TRACE_FENTRY = 24
 TRACE_FEXIT = 25
@@ -194,6 +196,24 @@ def verdict(log: str) -> str:
     return lines[-1] if lines else ""
 
 
+def prog_run(prog_fd: int) -> None:
+    """Run a program once, now, here (raw tracepoints: since 5.10)."""
+    options = (ct.c_size_t * 16)(0)
+    options[0] = ct.sizeof(options)
+    _checked(library().bpf_prog_test_run_opts(prog_fd, ct.byref(options)), "run a program")
+
+
+def read_iterator(prog_fd: int, attach_type: int) -> bytes:
+    """All that an iterator's program writes."""
+    link = _checked(library().bpf_link_create(prog_fd, 0, attach_type, None), "attach an iterator")
+    try:
+        fd = _checked(library().bpf_iter_create(link), "open an iterator")
+    finally:
+        os.close(link)
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        return file.readall()
+
+
 def raw_tracepoint_open(prog_fd: int, name: str | None = None) -> int:
     """Attach a raw tracepoint program to `name`, or a tracing program (fentry, fexit)."""
     encoded = name.encode() if name is not None else None
@@ -343,6 +363,12 @@ class Map:
             if last:
                 return
             start = cursor
+
+
+def array_create(name: str, value_size: int) -> Map:
+    """An array map with one value."""
+    fd = library().bpf_map_create(_MAP_TYPE_ARRAY, name.encode(), 4, value_size, 1, None)
+    return Map(_checked(fd, f"create map {name}"), 4, value_size)
 
 
 def _slots(buffer: ct.Array[ct.c_char], count: int, size: int) -> Iterator[bytes]:

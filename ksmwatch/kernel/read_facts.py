@@ -19,6 +19,7 @@ from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.btf import Btf
 from ksmwatch.kernel.events import FORK_TRACEPOINT, symbols
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
+from ksmwatch.kernel.kernel_text import read_calls
 from ksmwatch.kernel.struct_layout import MEMBERS
 
 _KALLSYMS_PIECE = 1 << 18
@@ -153,6 +154,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
     btf = _read_btf()
     programs, bpf_error = _read_bpf()
     bcc, bcc_error = _read_bcc()
+    found_calls, calls_error = read_calls(platform.machine())
     tracepoint = f"__traceiter_{FORK_TRACEPOINT}" in found
     return Facts(
         release=release,
@@ -180,4 +182,6 @@ def read_facts(root: Path = Path("/")) -> Facts:
         foreign_reads=_readable(root / "proc/1/smaps_rollup"),
         smaps_ksm="\nKSM:" in (_text(root / "proc/self/smaps_rollup") or ""),
         ksm_stat=(root / "proc/self/ksm_stat").exists(),
+        calls=found_calls,
+        calls_error=calls_error,
     )

@@ -6,11 +6,21 @@ compiles it, the daemon attaches it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ksmwatch.errors import Exit, KsmwatchError, NoKsmError, NoLiveError, PrivilegeError
-from ksmwatch.kernel.events import EVENTS, FORK_TRACEPOINT, VMA, Event, Mechanism, Side
+from ksmwatch.kernel import calls
+from ksmwatch.kernel.events import (
+    EVENTS,
+    FORK_TRACEPOINT,
+    STAND_INS,
+    VMA,
+    Event,
+    Mechanism,
+    Side,
+)
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.struct_layout import missing
 
@@ -124,6 +134,12 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
             probes.append(chosen)
         elif event.required:
             return Plan(rejected=tuple(rejected), obstacle=_event_obstacle(event, refused))
+    for event in _stand_ins(facts, probes):
+        chosen, refused = _choose_event(facts, event, wish)
+        rejected += refused
+        if chosen is None:
+            return Plan(rejected=tuple(rejected), obstacle=_event_obstacle(event, refused))
+        probes.append(chosen)
     fork, refused = _choose_fork(facts)
     rejected += refused
     if fork is not None:
@@ -132,9 +148,31 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
     return Plan(tuple(probes), tuple(rejected), layout=layout)
 
 
+def _stand_ins(facts: Facts, probes: Sequence[Probe]) -> list[Event]:
+    """What has to be hooked as well, because a hooked function is not called where it should be."""
+    unseen = (role for p in probes for role in calls.unseen(facts.calls, p.event, p.symbol))
+    names = {role.instead for role in unseen}
+    return [event for event in STAND_INS if event.name in names]
+
+
+def unproven(facts: Facts) -> list[str]:
+    """What is not known to be seen by the probes of the plan: nobody could read the code."""
+    return [
+        role.meaning
+        for probe in choose(facts).probes
+        for role in calls.unproven(facts.calls, probe.event, probe.symbol)
+    ]
+
+
 def warnings(facts: Facts) -> list[str]:
     """What live accounting will miss on this host although it is possible: sentences."""
     found = []
+    if meanings := unproven(facts):
+        why = facts.calls_error or "no caller that is known here"
+        found.append(
+            f"It is not proven that {', '.join(meanings)} can be seen ({why}): the compiler may "
+            "have put a copy of the hooked function into its caller."
+        )
     # mm_access() asks for CAP_SYS_PTRACE; on newer kernels CAP_PERFMON does as well.
     if not facts.foreign_reads:
         held = "CAP_SYS_PTRACE" in facts.capabilities
@@ -251,9 +289,20 @@ def _objection(
         why = _fentry_objection(facts, symbol)
     else:
         why = _kprobe_objection(facts)
+    if why is None:
+        why = _inlined(facts, event, symbol)
     if why is None and event.needs_vma and _vma_position(facts, symbol) is None:
         why = "it does not take the area (since 5.18), so the mm cannot be told"
     return why
+
+
+def _inlined(facts: Facts, event: Event, symbol: str) -> str | None:
+    """Whether the function is not called where it should be, and nothing can stand in for it."""
+    for role in calls.unseen(facts.calls, event.name, symbol):
+        if role.instead is None:
+            where = " and ".join(each for each in role.callers if f"{each} {symbol}" in facts.calls)
+            return f"{where} has no call of it (inlined), so {role.meaning} would not be seen"
+    return None
 
 
 def _fentry_objection(facts: Facts, symbol: str) -> str | None:
@@ -348,7 +397,7 @@ def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
             flags.append("-DHAVE_STRUCT_FOLIO_HOOKS")
     flags += [f"-DCAST_{name.upper()}={number}" for name, number in facts.casts.items()]
     mechanisms = {probe.event: probe.mechanism for probe in plan.probes}
-    for event in EVENTS:
+    for event in (*EVENTS, *STAND_INS):
         # All programs are compiled, and those of the plan are loaded.
         via = mechanisms.get(event.name, Mechanism.FENTRY)
         flags.append(f"-DVIA_{event.name.upper()}={via.upper()}")
