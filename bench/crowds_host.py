@@ -25,9 +25,10 @@ from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.ledger import NANOSECONDS_PER_TICK
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.export.catalogue import CATALOGUE, Series, samples
+from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.front.exposition import Exposition
 from ksmwatch.export.fronts import SPECS
+from ksmwatch.export.samples import Series, samples
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_tables import SmapsReader
 from ksmwatch.owners.process_connector import Connector, Subscription
@@ -36,7 +37,8 @@ from ksmwatch.probes.loader import load
 from ksmwatch.probes.plan import Wish, choose, compile_flags
 from ksmwatch.probes.records import Account, Baseline, Movement
 from ksmwatch.snapshot.collector import Watcher
-from ksmwatch.snapshot.document import Snapshot, to_json
+from ksmwatch.snapshot.document import to_json
+from ksmwatch.snapshot.model import Snapshot
 from tests.fakes import recorded
 
 _CROWD = Path(__file__).resolve().parents[1] / "tests/workload/build/crowd"

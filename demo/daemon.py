@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.children import DemoError, end_with_parent
-from ksmwatch.snapshot.desk import fetch
+from ksmwatch.snapshot.socket_client import fetch
 
 _END_SECONDS = 20
 

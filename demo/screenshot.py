@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ksmwatch.config import DEFAULT_SOCKET
+from ksmwatch.options import DEFAULT_SOCKET
 from ksmwatch.top import source
 from ksmwatch.top.app import App, Arrived
-from ksmwatch.top.model import Options
+from ksmwatch.top.view import Options
 from tests.made_up_host import document
 
 PATH = Path(__file__).resolve().parents[1] / "docs/top.svg"

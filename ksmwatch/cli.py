@@ -14,6 +14,7 @@ from typing import Any
 from ksmwatch import __version__, config
 from ksmwatch.commands import text_tables
 from ksmwatch.errors import ConfigError, Exit, KsmwatchError, NoDaemonError, PrivilegeError
+from ksmwatch.option_values import flag_number
 
 _Command = Callable[[argparse.Namespace], Exit]
 
@@ -50,7 +51,7 @@ def _check(args: argparse.Namespace) -> Exit:
 
 def _document(args: argparse.Namespace) -> dict[str, Any]:
     """The daemon's snapshot document, or one of our own where we may."""
-    from ksmwatch.snapshot.desk import fetch
+    from ksmwatch.snapshot.socket_client import fetch
 
     settings = _settings(args)
     path = Path(settings.socket)
@@ -121,8 +122,8 @@ def _peers(args: argparse.Namespace) -> Exit:
     from ksmwatch.top import source
 
     settings = _settings(args)
-    pages = config.flag_number(args.max_pages, "--max-pages", int, 1, 1 << 40)
-    seconds = config.flag_number(args.max_seconds, "--max-seconds", float, 0.1, 86400)
+    pages = flag_number(args.max_pages, "--max-pages", int, 1, 1 << 40)
+    seconds = flag_number(args.max_seconds, "--max-seconds", float, 0.1, 86400)
     wish = peers.Wish(args.subject, settings.peers_tenant, pages, seconds)
     if os.geteuid() != 0:
         raise PrivilegeError("Peers needs root: it reads the page frames of all processes.")

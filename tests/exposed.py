@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ksmwatch.export import catalogue
-from ksmwatch.export.catalogue import Series
 from ksmwatch.export.front.exposition import Exposition
-from ksmwatch.snapshot.document import Snapshot
+from ksmwatch.export.samples import Series, samples
+from ksmwatch.snapshot.model import Snapshot
 
 
 def exposition(made: Snapshot, series: Series) -> Exposition:
     """Its families."""
-    return Exposition(catalogue.CATALOGUE, catalogue.samples(made, series))
+    return Exposition(catalogue.CATALOGUE, samples(made, series))
 
 
 def exposed(made: Snapshot, series: Series) -> str:

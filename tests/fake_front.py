@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Self
 
 from ksmwatch import config
-from ksmwatch.config import Address
 from ksmwatch.export.fronts import Outputs, listen
+from ksmwatch.option_values import Address
 from ksmwatch.snapshot.desk import Desk
-from ksmwatch.snapshot.document import Snapshot
+from ksmwatch.snapshot.model import Snapshot
 from tests.made_up import snapshot
 
 

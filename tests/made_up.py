@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ksmwatch.config import Reload
-from ksmwatch.counting.backend import AuditState, MapState, Mode, ProbeState
+from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
 from ksmwatch.counting.cow_breaks import Events
 from ksmwatch.counting.residue import Residue
 from ksmwatch.counting.run_state import RunState
-from ksmwatch.kernel.procfs import KernelNumbers
-from ksmwatch.kernel.smaps import Area
+from ksmwatch.kernel.areas import Area
+from ksmwatch.kernel.kernel_numbers import KernelNumbers
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.probes.records import Movement, Total
-from ksmwatch.snapshot.document import Confidence, Process, Snapshot
 from ksmwatch.snapshot.losses import LOSSES
+from ksmwatch.snapshot.model import Reload, Snapshot
+from ksmwatch.snapshot.process import Confidence, Process
 
 STRAY = Area(0x7F0000000000, 0x7F0000010000, 3, mergeable=False, name="[heap]")
 

@@ -7,11 +7,12 @@ from collections import defaultdict
 from typing import Any
 
 from ksmwatch.errors import NoDaemonError
-from ksmwatch.kernel.smaps import Area, area_document
+from ksmwatch.kernel.areas import Area, area_document
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.rollup import Key, Moves
 from ksmwatch.probes.records import Movement
-from ksmwatch.snapshot.document import Confidence, Process, to_document
+from ksmwatch.snapshot.document import to_document
+from ksmwatch.snapshot.process import Confidence, Process
 from tests.made_up import STRAY, numbers, process, snapshot
 
 _KIND = OwnerKind

@@ -9,11 +9,11 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ksmwatch import config
+from ksmwatch.options import OPTIONS
 
 # Metavars, and what stands for them: one of the parts below.
 _PLACES = {"FILE": "file", "PATH": "file", "DIRECTORY": "directory", "PID": "pid"}
-_WORDS = {option.field: option.words for option in config.OPTIONS}
+_WORDS = {option.field: option.words for option in OPTIONS}
 
 
 @dataclass(frozen=True)

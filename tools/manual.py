@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from ksmwatch import config, errors
+from ksmwatch import errors
 from ksmwatch.errors import Exit, KsmwatchError
+from ksmwatch.options import DEFAULT_SOCKET, OPTIONS
 from tools.completion import commands_of
 
 # What a line of help does not say.
@@ -55,7 +56,7 @@ It needs root, costs what it says, and never runs by itself.""",
 Facts and kernel files of this host, as they are, for a bug report or a test fixture.""",
 }
 _FILES = (
-    (config.DEFAULT_SOCKET, "the daemon's socket"),
+    (DEFAULT_SOCKET, "the daemon's socket"),
     ("/sys/fs/bpf/ksmwatch", "maps and attachments that outlive a killed daemon"),
 )
 
@@ -89,7 +90,7 @@ def _option(action: argparse.Action) -> Iterator[str]:
     yield ".TP"
     yield _invocation(action)
     yield _line(f"{action.help or ''}.")
-    more = next((option.more for option in config.OPTIONS if option.field == action.dest), "")
+    more = next((option.more for option in OPTIONS if option.field == action.dest), "")
     if more:
         yield _line(more)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ksmwatch.export.catalogue import CATALOGUE, OWNER_GAUGES, OWNER_SERIES, Series, owner_series
+from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.metric_family import Spec
+from ksmwatch.export.samples import OWNER_GAUGES, OWNER_SERIES, Series, owner_series
 from ksmwatch.snapshot.losses import LOSSES
 
 

@@ -16,9 +16,10 @@ from ksmwatch.commands import text_tables
 from ksmwatch.config import Config
 from ksmwatch.errors import Exit, NoDaemonError, SourceError
 from ksmwatch.kernel import procfs
+from ksmwatch.kernel.areas import Area, area_document, stray
 from ksmwatch.kernel.page_tables import choose_reader, smaps_has_ksm
-from ksmwatch.kernel.smaps import Area, area_document, read_areas, stray
-from ksmwatch.snapshot.desk import fetch
+from ksmwatch.kernel.smaps import read_areas
+from ksmwatch.snapshot.socket_client import fetch
 
 _PROC = Path("/proc")
 

@@ -13,8 +13,8 @@ from ksmwatch.errors import Exit, KsmwatchError, NoDaemonError
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
 from ksmwatch.kernel.read_facts import read_facts
 from ksmwatch.probes.plan import Obstacle, Plan, Wish, choose, warnings
-from ksmwatch.snapshot.collector import start_live
-from ksmwatch.snapshot.desk import fetch
+from ksmwatch.snapshot.socket_client import fetch
+from ksmwatch.snapshot.start import start_live
 
 
 def _try(facts: Facts, settings: Config) -> tuple[Plan, Obstacle | None]:

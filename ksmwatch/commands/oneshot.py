@@ -12,8 +12,9 @@ from ksmwatch.errors import NoDaemonError
 from ksmwatch.kernel.read_facts import read_facts
 from ksmwatch.kernel.smaps import read_all_areas
 from ksmwatch.owners.processes import ProcessTable
-from ksmwatch.snapshot.collector import Watcher, start_backend
+from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.document import to_document
+from ksmwatch.snapshot.start import start_backend
 
 _BUDGET_SECONDS = 5.0
 _TICK_SECONDS = 0.1

@@ -20,7 +20,8 @@ from ksmwatch.commands import peers_view
 from ksmwatch.diagnose import sharers
 from ksmwatch.diagnose.sharers import Cost, Label, Party, Result, Sharing
 from ksmwatch.errors import ConfigError, Exit, NoKsmError, PrivilegeError, SourceError
-from ksmwatch.kernel import procfs, smaps
+from ksmwatch.kernel import procfs
+from ksmwatch.kernel.areas import parse
 from ksmwatch.kernel.btf import Btf
 from ksmwatch.kernel.page_frames import AnyFrame, Frames, KpageFlags, PageStructs
 from ksmwatch.kernel.page_tables import PagemapReader, honest, own_frames
@@ -223,7 +224,7 @@ class _Scan:
             if procfs.read_start_ticks(directory) != process["start_time"]:
                 raise ProcessLookupError(errno.ESRCH, "it is another process by now")
             # Where smaps does not say what is KSM, every area with anonymous pages is looked at.
-            for area in smaps.parse(opened.smaps(), lambda *_: 1):
+            for area in parse(opened.smaps(), lambda *_: 1):
                 pages = (area.end - area.start) // PAGE_SIZE
                 if not self._spending.allows(pages):
                     raise _LimitError

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 
 from ksmwatch import log
-from ksmwatch.config import Config, Reload, reloaded
-from ksmwatch.counting.backend import Backend, Budget, Mode
+from ksmwatch.config import Config, reloaded
+from ksmwatch.counting.backend import Backend, Budget
+from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.errors import ConfigError, Exit, NoLiveError, SourceError
 from ksmwatch.export.front_keeper import Keeper
@@ -30,8 +31,11 @@ from ksmwatch.probes import capabilities
 from ksmwatch.probes.loader import Loaded, load
 from ksmwatch.probes.persistence import Keep
 from ksmwatch.probes.plan import warnings
-from ksmwatch.snapshot.collector import Watcher, obstacle_of, open_keep, start_backend, start_live
-from ksmwatch.snapshot.desk import Desk, SocketServer, group_of
+from ksmwatch.snapshot.collector import Watcher
+from ksmwatch.snapshot.desk import Desk
+from ksmwatch.snapshot.model import Reload
+from ksmwatch.snapshot.socket_server import SocketServer, group_of
+from ksmwatch.snapshot.start import obstacle_of, open_keep, start_backend, start_live
 from ksmwatch.systemd import Manager
 
 # Between two looks at what is due when nobody asks.

@@ -15,11 +15,12 @@ from enum import Enum, auto
 from pathlib import Path
 
 from ksmwatch.counting import ledger
-from ksmwatch.counting.backend import AuditState, Evidence
+from ksmwatch.counting.backend import Evidence
+from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.ledger import Count, nothing_moved, settle, stood_still
-from ksmwatch.kernel import procfs, smaps
+from ksmwatch.kernel import areas, procfs, smaps
+from ksmwatch.kernel.areas import Area
 from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
-from ksmwatch.kernel.smaps import Area
 from ksmwatch.log import logger
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.records import Account, Movement, Opened
@@ -152,7 +153,7 @@ class ProcessReader:
         stray: tuple[Area, ...] = ()
         if mappings:
             try:
-                stray = smaps.stray(smaps.read_areas(self._proc / str(pid), self._reader))
+                stray = areas.stray(smaps.read_areas(self._proc / str(pid), self._reader))
             except OSError:
                 return
         self._evidence[account] = replace(self._evidence.get(account, _NONE), stray=stray)

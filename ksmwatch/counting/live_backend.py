@@ -16,7 +16,8 @@ from pathlib import Path
 from ksmwatch.backoff import Backoff
 from ksmwatch.config import Config
 from ksmwatch.counting.audit_schedule import DEFAULT_POLICY, Allowance, Policy, Round
-from ksmwatch.counting.backend import AuditState, Budget, Evidence, MapState, Mode, ProbeState
+from ksmwatch.counting.backend import Budget, Evidence
+from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
 from ksmwatch.counting.exact_read import Outcome, ProcessReader
 from ksmwatch.counting.ledger import Count, Ledger
 from ksmwatch.counting.run_state import SCANNING, STOPPED, UNMERGED, RunWatch

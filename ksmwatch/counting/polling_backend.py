@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ksmwatch.config import Config
-from ksmwatch.counting.backend import Budget, Eventless, Evidence, Mode
+from ksmwatch.counting.backend import Budget, Eventless, Evidence
+from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.kernel import procfs

@@ -10,14 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ksmwatch.config import Address, Config
+from ksmwatch.config import Config
 from ksmwatch.errors import ConfigError, ListenError
 from ksmwatch.export import catalogue, front_channel, process_metrics
-from ksmwatch.export.catalogue import Series
 from ksmwatch.export.front_channel import Answer, Begin
 from ksmwatch.export.front_keeper import Keeper
 from ksmwatch.export.metric_family import Spec
+from ksmwatch.export.samples import Series, samples
 from ksmwatch.export.web_config import WebConfig
+from ksmwatch.option_values import Address
 from ksmwatch.snapshot.desk import Desk
 from ksmwatch.systemd import Manager
 
@@ -135,7 +136,7 @@ class Outputs:
             snapshot, taken = self._desk.ask_dated(max_age)
             settings = self._current()
             series = Series(settings.owners_top, processes=settings.metrics_processes)
-            made = [*catalogue.samples(snapshot, series), *process_metrics.samples(_PROCESS)]
+            made = [*samples(snapshot, series), *process_metrics.samples(_PROCESS)]
             if files is not None:
                 made.append((_CONFIG_VALID.name, [((), float(files.valid))]))
             return Answer(taken, made)

@@ -11,21 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-
-@dataclass(frozen=True)
-class KernelNumbers:
-    """One reading of the host sources. `ksm` is None on a kernel without KSM."""
-
-    ksm: dict[str, int] | None
-    # /proc/meminfo, in kB as printed (entries without unit: counts).
-    meminfo: dict[str, int]
-    # /proc/vmstat lines about KSM and KSM's neighbours.
-    vmstat: dict[str, int]
-    # Files that exist and could not be read, or not understood.
-    failures: tuple[str, ...] = ()
-    # CPU time that ksmd has used since boot, in seconds; None where it is not seen.
-    ksmd_cpu: float | None = None
-
+from ksmwatch.kernel.kernel_numbers import KernelNumbers
 
 VMSTAT = ("cow_ksm", "ksm_swpin_copy")
 

@@ -5,222 +5,36 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ksmwatch import __version__
-from ksmwatch.config import Config, Reload
-from ksmwatch.counting.audit_schedule import Policy
-from ksmwatch.counting.backend import Backend, Budget, Eventless, Evidence, Mode
-from ksmwatch.counting.comeback import Comeback, may_pass
+from ksmwatch.counting.backend import Backend, Budget, Evidence
+from ksmwatch.counting.backend_state import Mode
+from ksmwatch.counting.comeback import Comeback
 from ksmwatch.counting.cow_breaks import events
 from ksmwatch.counting.ledger import Count
-from ksmwatch.counting.live_backend import Live
-from ksmwatch.counting.polling_backend import Poll
 from ksmwatch.counting.residue import Residue, residue
-from ksmwatch.counting.run_state import RunWatch
-from ksmwatch.errors import NoLiveError, SourceError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.kernel.page_tables import choose_reader
 from ksmwatch.log import logger
 from ksmwatch.owners.owner import UNKNOWN
 from ksmwatch.owners.process_connector import Subscription
 from ksmwatch.owners.processes import Identity, ProcessTable
 from ksmwatch.owners.rollup import Turnover
 from ksmwatch.owners.savings import Forks
-from ksmwatch.probes import handover
-from ksmwatch.probes.attachments import AttachError
-from ksmwatch.probes.loader import Loaded, ProgramRefusedError, load
-from ksmwatch.probes.persistence import FdStore, Keep, Nowhere, Pins
-from ksmwatch.probes.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags
-from ksmwatch.snapshot.document import Confidence, Process, Snapshot
 from ksmwatch.snapshot.ksmd_numbers import Book, Books
 from ksmwatch.snapshot.losses import LOSSES
+from ksmwatch.snapshot.model import Reload, Snapshot
+from ksmwatch.snapshot.process import Confidence, Process
 from ksmwatch.snapshot.unmerge_forecast import levels
 from ksmwatch.snapshot.zero_holders import ZeroHolders
-from ksmwatch.systemd import Manager
 
-# More refusals than there are probes to choose from cannot happen.
-_ATTEMPTS = 12
 # Of a snapshot, to look whether processes are still in their cgroups.
 _CGROUP_BUDGET_SECONDS = 0.02
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-
-
-class Nothing(Eventless):
-    """The backend of a kernel without KSM: there is nothing to count."""
-
-    mode = Mode.NONE
-    asleep = True
-    doubt = None
-
-    def __init__(self) -> None:
-        self.losses: Counter[str] = Counter()
-        self.run = RunWatch(time.monotonic)
-
-    def configure(self, settings: Config) -> None:
-        """No setting matters."""
-
-    def tick(self, budget: Budget) -> None:
-        """Nothing is due."""
-
-    def refresh(self, budget: Budget) -> None:
-        """Nothing is due."""
-
-    def counts(self) -> list[Count]:
-        """None."""
-        return []
-
-    def evidence(self, count: Count) -> Evidence:
-        """None."""
-        return Evidence()
-
-    def stop(self) -> None:
-        """Nothing to stop."""
-
-
-def start_live(
-    facts: Facts,
-    settings: Config,
-    keep: Keep | None = None,
-    progress: Callable[[], None] = lambda: None,
-    loader: Callable[[Plan, Sequence[str]], Loaded] | None = None,
-) -> tuple[Live, Plan]:
-    """Plan, load, attach, take the baseline. What the kernel refuses is planned around.
-
-    With a place where a daemon before us has kept its maps and attachments, goes on with those.
-    `progress` is called again and again while something takes long, also later. `loader`: what
-    loads, instead of `load`.
-    Raises NoLiveError when no plan works.
-    """
-    keep = keep or Nowhere()
-    # Before anything is loaded, of which nothing would be let go.
-    reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
-
-    def make(kept: handover.Kept) -> Live:
-        policy = Policy.of(settings)
-        live = Live(kept.loaded, kept.plan, reader, keep=keep, links=kept.links, policy=policy)
-        live.progress = progress
-        return live
-
-    adopted = _adopt(facts, settings, keep, make)
-    if adopted is not None:
-        return adopted, adopted.plan
-    # A refused attachment may be taken later, and so may what there was too little memory for.
-    passing = False
-    for _ in range(_ATTEMPTS):
-        plan = choose(facts, Wish(settings.probes))
-        if plan.obstacle is not None:
-            raise NoLiveError(plan.obstacle.sentence).but_it_may_pass(passing)
-        try:
-            flags = compile_flags(plan, facts, settings.accounts_max)
-            loaded = (loader or load)(plan, flags)
-        except ProgramRefusedError as error:
-            passing |= may_pass(error.why)
-            facts = _refuse(facts, plan, error.program, error.why)
-            continue
-        live = make(handover.Kept(loaded, {}, plan))
-        try:
-            handover.save(loaded, flags, facts, keep)
-            live.start()
-        except AttachError as error:
-            passing = True
-            live.discard()
-            facts = _with(facts, error.probe, str(error.strerror))
-            continue
-        return live, plan
-    raise NoLiveError("The kernel refused every probe that was tried.").but_it_may_pass(passing)
-
-
-def _adopt(
-    facts: Facts, settings: Config, keep: Keep, make: Callable[[handover.Kept], Live]
-) -> Live | None:
-    kept = handover.load(facts, Wish(settings.probes), settings.accounts_max, keep)
-    if kept is None:
-        return None
-    live = make(kept)
-    if live.adopt():
-        return live
-    live.discard()
-    return None
-
-
-def open_keep(path: str, manager: Manager) -> Keep:
-    """The place where things outlive us, if the host has it: systemd rather than pins."""
-    if not path:
-        return Nowhere()
-    if manager.store_limit:
-        return FdStore(manager)
-    try:
-        return Pins(Path(path))
-    except OSError as error:
-        logger.warning(
-            "no count outlives this daemon: the directory of pins cannot be used",
-            extra={"directory": path, "why": error.strerror},
-        )
-        return Nowhere()
-
-
-def _with(facts: Facts, probe: Probe, why: str) -> Facts:
-    return facts.with_refusal(probe.event, probe.mechanism, probe.symbol, why)
-
-
-def _refuse(facts: Facts, plan: Plan, program: str, why: str) -> Facts:
-    for probe in plan.probes:
-        if any(p.name == program for p in probe.programs):
-            return _with(facts, probe, why)
-    raise NoLiveError(f"The BPF programs could not be loaded: {why}.")
-
-
-def start_poll(facts: Facts, interval: float) -> Poll:
-    """The polling backend, with the best reader that this host has."""
-    try:
-        reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
-    except SourceError:
-        reader = None
-    return Poll(reader, interval, ksm_stat=facts.ksm_stat)
-
-
-def start_backend(
-    facts: Facts,
-    settings: Config,
-    keep: Keep | None = None,
-    progress: Callable[[], None] = lambda: None,
-) -> tuple[Backend, Obstacle | None]:
-    """The backend that was asked for, or polling and the obstacle to live accounting.
-
-    Raises the obstacle's error when ``bpf`` was demanded.
-    """
-    backend = settings.backend
-    plan = choose(facts, Wish(settings.probes))
-    if not facts.ksm:
-        assert plan.obstacle is not None
-        if backend != "auto":
-            raise plan.obstacle.error()
-        return Nothing(), plan.obstacle
-    if backend == "poll":
-        return start_poll(facts, settings.poll_interval), None
-    obstacle = plan.obstacle
-    if obstacle is None:
-        try:
-            return start_live(facts, settings, keep, progress)[0], None
-        except (NoLiveError, SourceError, OSError) as error:
-            obstacle = obstacle_of(error)
-    if backend == "bpf":
-        raise obstacle.error()
-    return start_poll(facts, settings.poll_interval), obstacle
-
-
-def obstacle_of(error: NoLiveError | SourceError | OSError) -> Obstacle:
-    """What stood in the way, and whether it may pass."""
-    if isinstance(error, OSError):
-        sentence = f"Live accounting could not be started: {error.strerror or error}."
-        return Obstacle(sentence, NoLiveError.status, may_pass(error))
-    passing = isinstance(error, NoLiveError) and error.passing
-    return Obstacle(str(error), NoLiveError.status, passing)
 
 
 def _doubt_about(unnamed: int) -> str | None:

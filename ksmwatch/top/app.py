@@ -21,9 +21,11 @@ from textual.widgets.option_list import Option
 
 from ksmwatch.commands.text_tables import clean
 from ksmwatch.top import columns, details, header
-from ksmwatch.top.model import Grouping, History, Options, Unit, View, build
+from ksmwatch.top.history import History
+from ksmwatch.top.model import build
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.source import Areas, Reading, Source, Worker
+from ksmwatch.top.view import Grouping, Options, Unit, View
 from ksmwatch.top.widgets import Lines, Table, keys_line
 
 _KEYS = (

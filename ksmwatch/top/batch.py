@@ -13,9 +13,10 @@ from typing import Any, TextIO
 
 from ksmwatch.errors import SourceError
 from ksmwatch.top import columns, header, model
-from ksmwatch.top.model import Options, Row, View
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.source import Source, read
+from ksmwatch.top.values import value
+from ksmwatch.top.view import Options, Row, View
 
 SCHEMA = "ksmwatch.top/1"
 # Nothing has to fit a screen.
@@ -90,7 +91,7 @@ def _text(view: View, label: str, out: TextIO, *, gap: bool) -> None:
 def values(row: Row, view: View) -> dict[str, Any]:
     """A row for programs: pages, pages per second or seconds; null where unknown."""
     keys = (c.key for c in columns.sortable(view.options.grouping))
-    found: dict[str, Any] = {key: model.value(row.of, key, view) for key in keys}
+    found: dict[str, Any] = {key: value(row.of, key, view) for key in keys}
     found["name"] = row.of.name
     process = row.process
     if process is not None:

@@ -6,17 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ksmwatch.commands.text_tables import clean, fit
-from ksmwatch.top.model import (
-    MOVEMENTS,
-    SORTABLE,
-    Grouping,
-    Options,
-    Row,
-    Unit,
-    View,
-    descending,
-    value,
-)
+from ksmwatch.top.values import MOVEMENTS, SORTABLE, descending, value
+from ksmwatch.top.view import Grouping, Options, Row, Unit, View
 
 _SIZES = {Unit.KIB: 2**10, Unit.MIB: 2**20, Unit.GIB: 2**30}
 UNKNOWN = "-"

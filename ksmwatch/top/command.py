@@ -7,10 +7,12 @@ import gc
 import importlib.metadata
 import sys
 
-from ksmwatch.config import Config, flag_number
+from ksmwatch.config import Config
 from ksmwatch.errors import ConfigError, Exit
+from ksmwatch.option_values import flag_number
 from ksmwatch.top import batch, columns, source
-from ksmwatch.top.model import SORTABLE, Grouping, Options, Unit
+from ksmwatch.top.values import SORTABLE
+from ksmwatch.top.view import Grouping, Options, Unit
 
 # Debian 13 has 2.1, which lacks themes that are used.
 _OLDEST_TEXTUAL = 8

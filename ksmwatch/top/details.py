@@ -8,19 +8,9 @@ from typing import Any
 from ksmwatch.commands.text_tables import clean, fit
 from ksmwatch.top.columns import UNKNOWN, amount, duration
 from ksmwatch.top.header import Line, Tone, amounts, between, needs
-from ksmwatch.top.model import (
-    CAME,
-    WENT,
-    Group,
-    Grouping,
-    Row,
-    View,
-    lags,
-    movement,
-    state_of,
-    value,
-)
 from ksmwatch.top.sample import Process
+from ksmwatch.top.values import lags, movement, state_of, value
+from ksmwatch.top.view import CAME, WENT, Group, Grouping, Row, View
 
 _BARS = "▁▂▃▄▅▆▇█"
 _LABEL = 9

@@ -9,8 +9,8 @@ from typing import Any
 
 from ksmwatch.commands.text_tables import clean
 from ksmwatch.top.columns import UNKNOWN, amount, duration
-from ksmwatch.top.model import Options
 from ksmwatch.top.sample import Sample
+from ksmwatch.top.view import Options
 
 
 class Tone(StrEnum):

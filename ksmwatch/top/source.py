@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 from ksmwatch.config import Config
 from ksmwatch.errors import KsmwatchError, NoDaemonError, SourceError
-from ksmwatch.snapshot import desk
+from ksmwatch.snapshot import socket_client
 from ksmwatch.top import header
-from ksmwatch.top.model import Options
 from ksmwatch.top.sample import Sample, make_sample
+from ksmwatch.top.view import Options
 
 
 class Source(Protocol):
@@ -45,11 +45,11 @@ class Daemon:
 
     def read(self) -> dict[str, Any]:
         """Ask it. Raises NoDaemonError."""
-        return desk.fetch(self._path)
+        return socket_client.fetch(self._path)
 
     def areas(self, pid: int) -> list[dict[str, Any]]:
         """Ask it. Raises NoDaemonError."""
-        found: list[dict[str, Any]] = desk.fetch(self._path, "areas", pid=pid)["areas"]
+        found: list[dict[str, Any]] = socket_client.fetch(self._path, "areas", pid=pid)["areas"]
         return found
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ def choose(settings: Config, url: str | None = None) -> Source:
         return Scrape(url)
     path = Path(settings.socket)
     try:
-        desk.fetch(path)
+        socket_client.fetch(path)
     except NoDaemonError as error:
         from ksmwatch.commands.oneshot import Measuring, may_measure
 

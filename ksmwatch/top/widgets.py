@@ -18,7 +18,8 @@ from ksmwatch.commands.text_tables import fit
 from ksmwatch.top import columns
 from ksmwatch.top.columns import Column
 from ksmwatch.top.header import Line, Tone
-from ksmwatch.top.model import Key, Row, View, lags, state_of
+from ksmwatch.top.values import lags, state_of
+from ksmwatch.top.view import Key, Row, View
 
 # The terminal's own colours, so that dark and light ones both read well; yellow and blue do
 # not. Every colour goes with a word or a sign.

@@ -12,7 +12,7 @@ import pytest
 from ksmwatch import __version__, cli
 from ksmwatch.commands import audit, oneshot, record
 from ksmwatch.errors import Exit, NoDaemonError
-from ksmwatch.snapshot import desk
+from ksmwatch.snapshot import socket_client
 from ksmwatch.snapshot.document import to_document
 from tests.made_up import nothing, snapshot
 
@@ -40,7 +40,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, document: dict[str, Any]) -> list[Pat
         asked.append(path)
         return document
 
-    monkeypatch.setattr(desk, "fetch", fetch)
+    monkeypatch.setattr(socket_client, "fetch", fetch)
     return asked
 
 
@@ -143,7 +143,7 @@ def test_root_does_not_measure_behind_the_back_of_a_daemon_that_is_slow(
     def fetch(path: Path) -> dict[str, Any]:
         raise NoDaemonError(f"No daemon answers at {path}: timed out.")
 
-    monkeypatch.setattr(desk, "fetch", fetch)
+    monkeypatch.setattr(socket_client, "fetch", fetch)
     assert Shown(capsys, "snapshot", "--socket", str(path)).status == 7
 
 
@@ -219,7 +219,7 @@ def test_interrupt_is_130(
     def fetch(path: Path) -> dict[str, Any]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(desk, "fetch", fetch)
+    monkeypatch.setattr(socket_client, "fetch", fetch)
     assert Shown(capsys, "snapshot").status == 130
 
 

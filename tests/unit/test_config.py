@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from ksmwatch import config
-from ksmwatch.config import Address, Config, parse_address
+from ksmwatch.config import Config
 from ksmwatch.errors import ConfigError
+from ksmwatch.option_values import Address, parse_address
+from ksmwatch.options import OPTIONS
 
 
 def flags(*argv: str) -> dict[str, Any]:
@@ -213,7 +215,7 @@ def test_switches(tmp_path: Path, text: str, argv: list[str], *, on: bool) -> No
 
 
 def test_every_option_is_a_field_of_config_and_the_other_way_round() -> None:
-    assert {option.field for option in config.OPTIONS} == set(Config.__dataclass_fields__)
+    assert {option.field for option in OPTIONS} == set(Config.__dataclass_fields__)
 
 
 def test_a_running_daemon_takes_what_it_can_and_names_the_rest() -> None:

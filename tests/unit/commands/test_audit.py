@@ -12,7 +12,8 @@ from ksmwatch import config
 from ksmwatch.commands import audit
 from ksmwatch.config import Config
 from ksmwatch.errors import Exit, NoDaemonError, SourceError
-from ksmwatch.kernel.smaps import Area, read_areas
+from ksmwatch.kernel.areas import Area
+from ksmwatch.kernel.smaps import read_areas
 from tests.fakes import Proc
 
 AREA = """\

@@ -13,11 +13,12 @@ import pytest
 from ksmwatch import config, systemd
 from ksmwatch.commands import run
 from ksmwatch.commands.run import Daemon, status_line
-from ksmwatch.config import Config, Reload
-from ksmwatch.counting.backend import Mode
+from ksmwatch.config import Config
+from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.comeback import Comeback
 from ksmwatch.errors import ConfigError, NoLiveError
 from ksmwatch.log import logger
+from ksmwatch.snapshot.model import Reload
 
 
 class Backend:

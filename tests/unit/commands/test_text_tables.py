@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.commands import text_tables
-from ksmwatch.snapshot.document import Snapshot, to_document
+from ksmwatch.snapshot.document import to_document
+from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.units import PAGE_SIZE
 from tests.made_up import nothing, numbers, poll, process, snapshot
 

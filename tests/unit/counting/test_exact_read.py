@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ksmwatch.counting.backend import AuditState, Budget
+from ksmwatch.counting.backend import Budget
+from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.exact_read import Outcome
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.kernel import probe_switches

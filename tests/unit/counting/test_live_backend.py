@@ -11,7 +11,8 @@ import pytest
 
 from ksmwatch import config
 from ksmwatch.counting.audit_schedule import Policy
-from ksmwatch.counting.backend import AuditState, Budget, MapState
+from ksmwatch.counting.backend import Budget
+from ksmwatch.counting.backend_state import AuditState, MapState
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.probes.plan import choose

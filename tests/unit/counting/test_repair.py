@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ksmwatch.counting.backend import AuditState, Budget
+from ksmwatch.counting.backend import Budget
+from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.kernel.probe_switches import read_stopped
 from ksmwatch.probes.plan import Wish, choose

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from grafana import build
-from ksmwatch.export.catalogue import CATALOGUE, Series
+from ksmwatch.export.catalogue import CATALOGUE
+from ksmwatch.export.samples import Series
 from tests import made_up
 from tests.exposed import exposition
 from tests.panels import BOARDS, PANELS, queries

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ksmwatch import __version__, config
-from ksmwatch.config import DEFAULT_LISTEN, DEFAULT_SOCKET
+from ksmwatch.options import DEFAULT_LISTEN, DEFAULT_SOCKET
 
 ROOT = Path(__file__).resolve().parents[3]
 KUBERNETES = ROOT / "deploy/kubernetes"

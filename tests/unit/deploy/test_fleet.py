@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ksmwatch.export import catalogue
-from ksmwatch.export.catalogue import CATALOGUE, Series
+from ksmwatch.export.catalogue import CATALOGUE
+from ksmwatch.export.samples import Series, owner_series
 from ksmwatch.kernel.events import EVENTS
 from ksmwatch.owners.owner import OwnerKind
 from ksmwatch.snapshot.losses import LOSSES
@@ -177,7 +177,7 @@ def series_above() -> int:
         ("of the host, at most", samples_of_a_host),
         (
             "of owners, with the default of 50, at most",
-            lambda: catalogue.owner_series(Series.owners),
+            lambda: owner_series(Series.owners),
         ),
         ("of a host, for the fleet dashboard, at most", series_above),
         ("of a cluster and tenant, at most", sums_of_a_tenant),

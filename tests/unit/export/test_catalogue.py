@@ -10,21 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from ksmwatch.export import catalogue
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.metric_family import Spec
-from ksmwatch.snapshot.document import Snapshot
+from ksmwatch.export.samples import Series, owner_series
 from ksmwatch.snapshot.losses import LOSSES
+from ksmwatch.snapshot.model import Snapshot
 from tests.exposed import exposed
 from tests.made_up import UNIT, nothing, numbers, poll, process, snapshot
 from tools import metrics_page
 
-Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+Scraped = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def scrape(made: Snapshot, owners: int = 50, *, processes: bool = True) -> Series:
+def scrape(made: Snapshot, owners: int = 50, *, processes: bool = True) -> Scraped:
     """What Prometheus reads: a value by name and sorted labels."""
-    text = exposed(made, catalogue.Series(owners, processes))
+    text = exposed(made, Series(owners, processes))
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -35,11 +35,11 @@ def scrape(made: Snapshot, owners: int = 50, *, processes: bool = True) -> Serie
 OWNER = {"kind": "unit", "name": "tenant.service", "id": "tenant.service"}
 
 
-def value(series: Series, name: str, /, **labels: str) -> float | None:
+def value(series: Scraped, name: str, /, **labels: str) -> float | None:
     return series.get((name, tuple(sorted(labels.items()))))
 
 
-def names(series: Series) -> set[str]:
+def names(series: Scraped) -> set[str]:
     return {name for name, _ in series}
 
 
@@ -215,7 +215,7 @@ def test_every_kind_of_loss_is_there_from_the_start() -> None:
         )
 
 
-def of_owners(series: Series) -> Series:
+def of_owners(series: Scraped) -> Scraped:
     return {key: amount for key, amount in series.items() if key[0].startswith("ksmwatch_owner_")}
 
 
@@ -230,7 +230,7 @@ def crowd(number: int) -> Snapshot:
     ("number", "top", "series"), [(0, 5, 0), (5, 5, 95), (6, 5, 104), (60, 5, 104), (60, 0, 0)]
 )
 def test_series_by_owner_are_bounded(number: int, top: int, series: int) -> None:
-    assert len(of_owners(scrape(crowd(number), top))) == series <= catalogue.owner_series(top)
+    assert len(of_owners(scrape(crowd(number), top))) == series <= owner_series(top)
 
 
 def test_the_other_owners_are_one_row_without_counters() -> None:

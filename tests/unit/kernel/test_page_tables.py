@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from ksmwatch.errors import SourceError
 from ksmwatch.kernel import page_tables
+from ksmwatch.kernel.areas import Area, parse, stray
 from ksmwatch.kernel.page_frames import KpageFlags, runs
 from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader, choose_reader
-from ksmwatch.kernel.smaps import Area, parse, read_areas, stray
+from ksmwatch.kernel.smaps import read_areas
 from ksmwatch.units import PAGE_SIZE
 
 KB = PAGE_SIZE // 1024

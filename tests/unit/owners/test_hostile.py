@@ -17,14 +17,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from ksmwatch.commands import peers_view, text_tables
 from ksmwatch.diagnose import sharers
 from ksmwatch.diagnose.sharers import Party, Sharing
-from ksmwatch.export.catalogue import Series
+from ksmwatch.export.samples import Series
 from ksmwatch.kernel.procfs import unified_path
 from ksmwatch.owners.judgement import owner_of
-from ksmwatch.snapshot.document import Process, Snapshot, to_document
+from ksmwatch.snapshot.document import to_document
+from ksmwatch.snapshot.model import Snapshot
+from ksmwatch.snapshot.process import Process
 from ksmwatch.top import columns, details, header
 from ksmwatch.top.batch import Batch, Format, run
-from ksmwatch.top.model import Grouping, Options, build
+from ksmwatch.top.model import build
 from ksmwatch.top.sample import make_sample
+from ksmwatch.top.view import Grouping, Options
 from tests.exposed import exposed
 from tests.hostile import ARGVS, CGROUPS, TEXTS, UIDS, examples
 from tests.made_up import process, snapshot

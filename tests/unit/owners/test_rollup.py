@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind
 from ksmwatch.owners.rollup import Key, Moves, Turnover, common, roll_up, total
 from ksmwatch.owners.savings import Bounds
-from ksmwatch.snapshot.document import Confidence, Process, Snapshot, to_document
+from ksmwatch.snapshot.document import to_document
+from ksmwatch.snapshot.model import Snapshot
+from ksmwatch.snapshot.process import Confidence, Process
 from ksmwatch.units import PAGE_SIZE
 from tests.made_up import UNIT, numbers, process, snapshot
 

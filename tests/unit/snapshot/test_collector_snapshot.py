@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from ksmwatch.counting.backend import Budget, Evidence, MapState, Mode
+from ksmwatch.counting.backend import Budget, Evidence
+from ksmwatch.counting.backend_state import MapState, Mode
 from ksmwatch.counting.cow_breaks import Events
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.residue import Residue
 from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.owners.owner import UNKNOWN, OwnerKind
 from ksmwatch.owners.processes import ProcessTable
-from ksmwatch.snapshot.collector import Nothing, Watcher
-from ksmwatch.snapshot.document import Confidence
+from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.losses import LOSSES
+from ksmwatch.snapshot.process import Confidence
+from ksmwatch.snapshot.start import Nothing
 from tests.fakes import Proc, Sys, capable
 
 

@@ -17,9 +17,12 @@ import pytest
 
 from ksmwatch.errors import ConfigError, ListenError, NoDaemonError, PrivilegeError
 from ksmwatch.kernel.smaps import read_all_areas
-from ksmwatch.snapshot import desk
-from ksmwatch.snapshot.desk import Desk, SocketServer, fetch, group_of
-from ksmwatch.snapshot.document import Snapshot, to_document
+from ksmwatch.snapshot import socket_server
+from ksmwatch.snapshot.desk import Desk
+from ksmwatch.snapshot.document import to_document
+from ksmwatch.snapshot.model import Snapshot
+from ksmwatch.snapshot.socket_client import fetch
+from ksmwatch.snapshot.socket_server import SocketServer, group_of
 from tests.made_up import snapshot
 
 
@@ -255,7 +258,7 @@ def test_areas_of_nobody(daemon: Daemon, path: Path, pid: object) -> None:
 def test_areas_are_read_now(
     daemon: Daemon, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk, "read_all_areas", lambda pid: read_all_areas(pid, tmp_path))
+    monkeypatch.setattr(socket_server, "read_all_areas", lambda pid: read_all_areas(pid, tmp_path))
     (tmp_path / "self").mkdir()
     (tmp_path / "self/smaps_rollup").write_text("Rss: 0 kB\nKSM: 0 kB\n")
     (tmp_path / "7").mkdir()

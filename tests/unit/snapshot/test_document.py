@@ -7,10 +7,12 @@ import json
 
 import pytest
 
-from ksmwatch.counting.backend import Mode
+from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.residue import Residue
-from ksmwatch.kernel.smaps import Area
-from ksmwatch.snapshot.document import Confidence, Snapshot, to_document, to_json
+from ksmwatch.kernel.areas import Area
+from ksmwatch.snapshot.document import to_document, to_json
+from ksmwatch.snapshot.model import Snapshot
+from ksmwatch.snapshot.process import Confidence
 from ksmwatch.units import PAGE_SIZE
 from tests.made_up import nothing, numbers, poll, process, snapshot
 

@@ -14,7 +14,7 @@ from demo import screenshot
 from ksmwatch.errors import NoDaemonError
 from ksmwatch.top import source
 from ksmwatch.top.app import App, Arrived
-from ksmwatch.top.model import Grouping, Options
+from ksmwatch.top.view import Grouping, Options
 from ksmwatch.top.widgets import Lines, Table
 from tests.made_up_host import areas, document
 

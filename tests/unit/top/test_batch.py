@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ksmwatch.errors import SourceError
 from ksmwatch.top.batch import Batch, Format, run
-from ksmwatch.top.model import Grouping, Options
+from ksmwatch.top.view import Grouping, Options
 from tests.made_up_host import Documents, document
 
 

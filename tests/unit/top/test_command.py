@@ -13,9 +13,9 @@ import pytest
 
 from ksmwatch import cli
 from ksmwatch.errors import Exit
-from ksmwatch.snapshot import desk
+from ksmwatch.snapshot import socket_client
 from ksmwatch.top import app
-from ksmwatch.top.model import Options, Unit
+from ksmwatch.top.view import Options, Unit
 from tests.made_up_host import document
 
 TTY = SimpleNamespace(isatty=lambda: True)
@@ -24,7 +24,7 @@ TTY = SimpleNamespace(isatty=lambda: True)
 @pytest.fixture(autouse=True)
 def daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = iter(range(1000))
-    monkeypatch.setattr(desk, "fetch", lambda path: document(7, next(steps)))
+    monkeypatch.setattr(socket_client, "fetch", lambda path: document(7, next(steps)))
 
 
 def shown(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -78,7 +78,7 @@ def test_a_daemon_that_goes_ends_a_batch(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[dict[str, Any]] = [document(1), document(1), {}]
-    monkeypatch.setattr(desk, "fetch", lambda path: answers.pop(0))
+    monkeypatch.setattr(socket_client, "fetch", lambda path: answers.pop(0))
     assert cli.main(["top", "-n", "5", "-d", "0.1"]) is Exit.INTERNAL
     assert "not a snapshot of ksmwatch" in capsys.readouterr().err
 

@@ -9,8 +9,8 @@ import pytest
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.top import header
 from ksmwatch.top.header import Facts, Tone
-from ksmwatch.top.model import Options, Unit
 from ksmwatch.top.sample import Sample, make_sample
+from ksmwatch.top.view import Options, Unit
 from tests.made_up import nothing, poll
 from tests.made_up_host import document
 

@@ -9,18 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.snapshot.document import to_document
-from ksmwatch.top.model import (
-    CAME,
-    SORTABLE,
-    Grouping,
-    History,
-    Options,
-    View,
-    build,
-    movement,
-    value,
-)
+from ksmwatch.top.history import History
+from ksmwatch.top.model import build
 from ksmwatch.top.sample import Sample, make_sample
+from ksmwatch.top.values import SORTABLE, movement, value
+from ksmwatch.top.view import CAME, Grouping, Options, View
 from tests.made_up import snapshot
 from tests.made_up_host import document
 

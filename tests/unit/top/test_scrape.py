@@ -13,12 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
-from ksmwatch.export.catalogue import Series
-from ksmwatch.snapshot.document import Confidence, Snapshot, to_document
+from ksmwatch.export.samples import Series
+from ksmwatch.snapshot.document import to_document
+from ksmwatch.snapshot.model import Snapshot
+from ksmwatch.snapshot.process import Confidence
 from ksmwatch.top import header, scrape
-from ksmwatch.top.model import Options, build, value
+from ksmwatch.top.model import build
 from ksmwatch.top.sample import make_sample
 from ksmwatch.top.scrape import Scrape
+from ksmwatch.top.values import value
+from ksmwatch.top.view import Options
 from tests.exposed import exposed
 from tests.made_up import nothing, poll, process, snapshot
 

@@ -13,7 +13,7 @@ import pytest
 from ksmwatch import config
 from ksmwatch.commands import oneshot
 from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
-from ksmwatch.snapshot import desk
+from ksmwatch.snapshot import socket_client
 from ksmwatch.top import source
 from ksmwatch.top.source import Areas, Daemon, Reading, Worker, choose, read
 from tests.made_up_host import areas, document
@@ -101,7 +101,7 @@ def test_a_daemon_that_answers_is_chosen(tmp_path: Path, monkeypatch: pytest.Mon
         asked.append(path)
         return document(1)
 
-    monkeypatch.setattr(desk, "fetch", fetch)
+    monkeypatch.setattr(socket_client, "fetch", fetch)
     chosen = choose(settings(tmp_path / "s"))
     assert isinstance(chosen, Daemon)
     assert chosen.read() == document(1)
@@ -130,7 +130,7 @@ def test_root_does_not_measure_beside_a_slow_daemon(
         raise NoDaemonError("timed out")
 
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(desk, "fetch", fetch)
+    monkeypatch.setattr(socket_client, "fetch", fetch)
     (tmp_path / "slow").touch()
     with pytest.raises(NoDaemonError):
         choose(settings(tmp_path / "slow"))

@@ -11,14 +11,14 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from ksmwatch import __version__
-from ksmwatch.export import catalogue
-from ksmwatch.export.catalogue import CATALOGUE, Series
+from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.front import site
 from ksmwatch.export.front.complaints import Complaints
 from ksmwatch.export.front.page import Page
 from ksmwatch.export.front.site import Site
 from ksmwatch.export.front_channel import Answer
 from ksmwatch.export.metric_family import Spec
+from ksmwatch.export.samples import Series, samples
 from tests.made_up import nothing, snapshot
 
 TEXT = "text/plain; charset=utf-8"
@@ -38,7 +38,7 @@ class Daemon:
         self.asked.append(max_age)
         if not self.ready:
             await asyncio.sleep(1000)
-        self.served.take(Answer(1.0, catalogue.samples(snapshot(), Series())))
+        self.served.take(Answer(1.0, samples(snapshot(), Series())))
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_the_landing_page_shows_the_state_and_links_to_the_rest(complaints: Comp
 
 def test_a_kernel_without_ksm_has_a_landing_page() -> None:
     served = make(Complaints())
-    served.take(Answer(1.0, catalogue.samples(nothing(), Series())))
+    served.take(Answer(1.0, samples(nothing(), Series())))
     body = asyncio.run(served.page(Silent(), "/")).body.decode()
     assert "<tr><th>Mode</th><td>none</td></tr>" in body
     assert "mappings" not in body

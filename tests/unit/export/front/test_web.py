@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from ksmwatch import backoff, config, systemd
-from ksmwatch.config import Address
 from ksmwatch.errors import ConfigError, ListenError
 from ksmwatch.export import front_keeper
 from ksmwatch.export.front_channel import LENGTH, QUESTION
 from ksmwatch.export.fronts import listen, sockets, user_of
 from ksmwatch.log import logger
+from ksmwatch.option_values import Address
 from tests.fake_front import Served
 from tests.waiting import Deadline
 

@@ -12,15 +12,15 @@ import pytest
 from ksmwatch import config
 from ksmwatch.config import Config
 from ksmwatch.counting.audit_schedule import Policy
-from ksmwatch.counting.backend import Mode
+from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.polling_backend import Poll
 from ksmwatch.errors import NoKsmError, NoLiveError, PrivilegeError, SourceError
 from ksmwatch.probes import handover
 from ksmwatch.probes.attachments import AttachError
 from ksmwatch.probes.loader import ProgramRefusedError
 from ksmwatch.probes.plan import Plan
-from ksmwatch.snapshot import collector
-from ksmwatch.snapshot.collector import Nothing, start_backend, start_live
+from ksmwatch.snapshot import start as start_module
+from ksmwatch.snapshot.start import Nothing, start_backend, start_live
 from tests.fakes import capable
 
 # ---- planning around what the kernel refuses ----
@@ -52,8 +52,8 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.refuses: set[str] = set()
         self.loads: list[Plan] = []
-        monkeypatch.setattr(collector, "load", self._load)
-        monkeypatch.setattr(collector, "Live", FakeLive)
+        monkeypatch.setattr(start_module, "load", self._load)
+        monkeypatch.setattr(start_module, "Live", FakeLive)
         monkeypatch.setattr(handover, "load", lambda *_: None)
         monkeypatch.setattr(handover, "save", lambda *_: None)
         monkeypatch.setattr(FakeLive, "unattachable", ())
@@ -119,7 +119,7 @@ def test_nothing_is_loaded_where_nothing_can_be_read(
     def impossible(proc: object, *, smaps_ksm: bool) -> None:
         raise SourceError("No exact read is possible.")
 
-    monkeypatch.setattr(collector, "choose_reader", impossible)
+    monkeypatch.setattr(start_module, "choose_reader", impossible)
     with pytest.raises(SourceError):
         start_live(capable(), settings())
     # What had been loaded would stay: nobody has its descriptors.
@@ -154,7 +154,7 @@ def test_a_program_of_no_probe(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) 
     def load(plan: Plan, flags: Sequence[str]) -> object:
         raise ProgramRefusedError("stranger", "Invalid argument")
 
-    monkeypatch.setattr(collector, "load", load)
+    monkeypatch.setattr(start_module, "load", load)
     with pytest.raises(NoLiveError, match=r"could not be loaded: Invalid argument\.$"):
         start_live(capable(), settings())
 
@@ -162,7 +162,7 @@ def test_a_program_of_no_probe(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) 
 def test_a_kernel_that_refuses_for_ever_is_given_up(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector, "_refuse", lambda facts, plan, program, why: facts)
+    monkeypatch.setattr(start_module, "_refuse", lambda facts, plan, program, why: facts)
     kernel.refuses = {"on_fork"}
     with pytest.raises(NoLiveError, match=r"^The kernel refused every probe that was tried\.$"):
         start_live(capable(), settings())
@@ -191,7 +191,7 @@ def test_a_program_may_find_memory_later(
     def load(plan: Plan, flags: Sequence[str]) -> object:
         raise ProgramRefusedError("on_mm_goes", why)
 
-    monkeypatch.setattr(collector, "load", load)
+    monkeypatch.setattr(start_module, "load", load)
     _, obstacle = start_backend(capable(), settings())
     assert obstacle is not None
     assert obstacle.passing is passing
@@ -232,7 +232,7 @@ def refuse_live(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def start(*_: object) -> object:
         raise error
 
-    monkeypatch.setattr(collector, "start_live", start)
+    monkeypatch.setattr(start_module, "start_live", start)
 
 
 def test_live_where_possible(kernel: Kernel) -> None:

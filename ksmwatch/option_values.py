@@ -1,0 +1,130 @@
+"""What the value of an option may be: each check returns the value, or raises ValueError."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ksmwatch.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen. An empty host is every address of the machine."""
+
+    host: str
+    port: int
+
+
+def parse_address(text: str) -> Address:
+    """``host:port``, ``:port`` or ``[v6]:port``. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError("must be HOST:PORT or :PORT")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 address must stand in brackets")
+    return Address(host, int(port))
+
+
+class Choice:
+    """One of some words."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def __call__(self, value: Any) -> str:
+        """One of the words."""
+        if value not in self.names:
+            raise ValueError(f"must be one of {', '.join(self.names)}")
+        return str(value)
+
+
+def number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]:
+    """A check for a number between two others."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("must be a number")  # noqa: TRY004 - one kind for the caller
+        number = kind(value)
+        if isinstance(value, float) and number != value:
+            raise ValueError("must be a whole number")
+        if not low <= number <= high:
+            raise ValueError(f"must be between {low} and {high}")
+        return number
+
+    return check
+
+
+def flag_number(text: str, flag: str, kind: type, low: float, high: float) -> Any:
+    """The number that was given to a flag that is no setting. Raises ConfigError."""
+    try:
+        number = kind(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {text!r} is not a number.") from error
+    if not low <= number <= high:
+        raise ConfigError(f"{flag}: {text!r} must be between {low:g} and {high:g}.")
+    return number
+
+
+def boolean(value: Any) -> bool:
+    """True or false, also as a word."""
+    if value not in (True, False, "true", "false") or not isinstance(value, (bool, str)):
+        raise ValueError("must be true or false")
+    return value in (True, "true")
+
+
+def path(value: Any) -> str:
+    """An absolute path."""
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return value
+
+
+def optional_path(value: Any) -> str:
+    """An absolute path, or none."""
+    return "" if value == "" else path(value)
+
+
+def addresses(value: Any) -> tuple[Address, ...]:
+    """Where to listen: one address, several, or none."""
+    texts = [value] if isinstance(value, str) else value
+    if texts == [""]:
+        return ()
+    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        raise ValueError("must be an address or a list of addresses")
+    return tuple(parse_address(text) for text in texts)
+
+
+def tenants(value: Any) -> tuple[tuple[str, str], ...]:
+    """Pairs of a label, or a kind of owner, and a pattern."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        raise ValueError("must be LABEL=PATTERN or a list of these")
+    pairs = [text.partition("=") for text in texts]
+    if not all(label and ":" not in label and pattern for label, _, pattern in pairs):
+        raise ValueError("must be LABEL=PATTERN, without a colon in the label")
+    return tuple((label, pattern) for label, _, pattern in pairs)
+
+
+def telemetry_path(value: Any) -> str:
+    """The path of the metrics in a URL."""
+    if not isinstance(value, str) or not value.startswith("/") or value == "/":
+        raise ValueError("must begin with / and not be /")
+    return value
+
+
+def group(value: Any) -> str:
+    """The name of a group, or none."""
+    if not isinstance(value, str):
+        raise ValueError("must be the name of a group")  # noqa: TRY004 - one kind for the caller
+    return value
+
+
+def user(value: Any) -> str:
+    """The name of a user."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be the name of a user")
+    return value

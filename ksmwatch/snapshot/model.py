@@ -1,0 +1,191 @@
+"""The published state of one moment: frozen, complete, and the only thing that outputs read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
+from ksmwatch.counting.cow_breaks import Events
+from ksmwatch.counting.residue import Residue
+from ksmwatch.counting.run_state import RunState
+from ksmwatch.kernel.kernel_numbers import KernelNumbers
+from ksmwatch.owners import savings
+from ksmwatch.owners.rollup import Holding, Key, Moves, roll_up
+from ksmwatch.owners.savings import Bounds, Who
+from ksmwatch.snapshot.process import Confidence, Process
+from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Zeros, limits, need
+from ksmwatch.units import PAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Reload:
+    """How the last reading of the configuration ended, and when one was taken (Unix time)."""
+
+    successful: bool
+    taken_at: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that is known at `time` (seconds since the epoch); `clock`: monotonic, the same.
+
+    `unnamed`: mappings of address spaces of which no process is known. `moved`: movements by
+    owner, see rollup.Turnover. `rooms`: bytes that cgroups have left, of those with a limit.
+    `events`: since the daemon began. `reload`: of the configuration.
+    """
+
+    time: float
+    clock: float
+    duration: float
+    version: str
+    kernel: str
+    mode: Mode
+    mode_reason: str | None
+    asleep: bool
+    doubt: str | None
+    processes: tuple[Process, ...]
+    unnamed: int
+    moved: Mapping[Key, Moves]
+    rooms: Mapping[str, int]
+    numbers: KernelNumbers
+    totals: Mapping[str, int]
+    events: Events | None
+    losses: Mapping[str, int]
+    probes: tuple[ProbeState, ...]
+    map_state: MapState | None
+    run: RunState
+    audit: AuditState | None
+    reload: Reload
+    # Of processes, the mappings that their parents have too by fork, see savings.Forks.
+    kin: Mapping[Who, int] = field(default_factory=dict)
+    # How often live accounting was tried again while counts were polled, and whether it will be.
+    live_attempts: int = 0
+    live_awaited: bool = False
+
+    @cached_property
+    def mappings(self) -> int:
+        """PTEs on the host that map a KSM page: of all processes, and of whom none is known."""
+        return sum(process.mappings for process in self.processes) + self.unnamed
+
+    @cached_property
+    def owners(self) -> tuple[Holding, ...]:
+        """What each owner holds, the largest first; their mappings add up to the host's."""
+        return roll_up(self.processes, self.unnamed, self._pages_shared, self.moved, self.kin)
+
+    @property
+    def unmerge(self) -> Need:
+        """What `run=2` would need, against MemAvailable."""
+        return self._need(self.mappings, None)
+
+    @cached_property
+    def forecasts(self) -> dict[Key, Forecast]:
+        """What unmerging each owner would need, by its key."""
+        limited = limits(self.processes, self.rooms)
+        return {
+            h.owner.key: Forecast(self._need(h.mappings, h), limited.get(h.owner.key))
+            for h in self.owners
+        }
+
+    def _need(self, mappings: int, holding: Holding | None) -> Need:
+        known = need(mappings, self._zeros(holding), self._pages_shared, self._available)
+        # Without a doubt about the host nobody needs to look at all processes.
+        counted = self.doubt is None or self.confidence is not Confidence.UNKNOWN
+        return replace(known, counted=counted)
+
+    def _zeros(self, holding: Holding | None) -> Zeros:
+        """Zero pages of the host, or of an owner. A kernel that counts none unmerges none."""
+        host = max(0, (self.numbers.ksm or {}).get("ksm_zero_pages", 0))
+        if holding is None:
+            return Zeros(host, host)
+        if holding.zero_pages is None:
+            return Zeros(0, host)
+        return Zeros(holding.zero_pages, holding.zero_pages)
+
+    @property
+    def _available(self) -> int | None:
+        kib = self.numbers.meminfo.get("MemAvailable")
+        return None if kib is None else kib * 1024
+
+    @property
+    def _pages_shared(self) -> int | None:
+        return (self.numbers.ksm or {}).get("pages_shared")
+
+    @cached_property
+    def saved(self) -> Bounds | None:
+        """Bytes that merging saves, with zero pages, see savings; None if unknown."""
+        # Zero pages of processes that are not known may be kin of others'.
+        zeros = self._zeros(None).most - sum(p.zero_pages or 0 for p in self.processes)
+        unnamed = self.unnamed + max(0, zeros)
+        need = savings.pages_without_ksm(self.processes, self.kin, unnamed)
+        pages = savings.saved_pages(need, self._pages_shared)
+        return None if pages is None else Bounds(*(each * PAGE_SIZE for each in pages))
+
+    @property
+    def bookkeeping(self) -> int | None:
+        """Bytes that ksmd's own records take, by general_profit (since 6.4); None if unknown."""
+        ksm = self.numbers.ksm or {}
+        if "general_profit" not in ksm or "pages_sharing" not in ksm:
+            return None
+        # Since 6.6 (commit e2942062e01d) with zero pages.
+        claimed = ksm["pages_sharing"] + max(0, ksm.get("ksm_zero_pages", 0))
+        return max(0, claimed * PAGE_SIZE - ksm["general_profit"])
+
+    @cached_property
+    def estimated(self) -> int:
+        """Number of processes whose count is not known to be exact."""
+        return sum(not p.exact for p in self.processes)
+
+    @property
+    def confidence(self) -> Confidence:
+        """Of the host's sum."""
+        if self.doubt is not None:
+            return Confidence.ESTIMATED if self.mode is Mode.POLL else Confidence.UNKNOWN
+        return Confidence.ESTIMATED if self.estimated else Confidence.EXACT
+
+    @property
+    def reason(self) -> str | None:
+        """Why the host's sum is not exact; None when it is."""
+        if self.doubt is not None:
+            return self.doubt
+        if self.estimated:
+            return f"{self.estimated} process{'es are' if self.estimated > 1 else ' is'} estimated"
+        return None
+
+    @property
+    def kernel_mappings(self) -> int | None:
+        """The kernel's own number for `mappings`: pages_shared + pages_sharing."""
+        ksm = self.numbers.ksm or {}
+        if "pages_shared" not in ksm or "pages_sharing" not in ksm:
+            return None
+        return ksm["pages_shared"] + ksm["pages_sharing"]
+
+    def residue(self, which: Residue) -> int:
+        """Mappings, in pages, of the processes whose mappings are of this kind."""
+        return self._residues[which]
+
+    @cached_property
+    def _residues(self) -> Mapping[Residue, int]:
+        found = dict.fromkeys(Residue, 0)
+        for process in self.processes:
+            found[process.residue] += process.mappings
+        return found
+
+    @property
+    def kernel_age(self) -> float | None:
+        """Seconds since the kernel's numbers of all processes were read; None without processes."""
+        oldest = min((p.kernel_at for p in self.processes), default=None)
+        return None if oldest is None else max(0.0, self.clock - oldest)
+
+    @property
+    def kernel_lag(self) -> int | None:
+        """Our sum less the kernel's, in pages, signed."""
+        kernel = self.kernel_mappings
+        return None if kernel is None else self.mappings - kernel
+
+    @property
+    def ksm_lines(self) -> dict[str, int]:
+        """Lines of /proc/meminfo about KSM, in bytes: none in the kernels up to 7.3."""
+        lines = self.numbers.meminfo.items()
+        return {name: kib * 1024 for name, kib in lines if name.lower().startswith("ksm")}

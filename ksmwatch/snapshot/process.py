@@ -1,0 +1,113 @@
+"""One process in a snapshot: its count, how far it is known, and whose it is. Frozen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from ksmwatch.counting.residue import Residue
+from ksmwatch.kernel.areas import Area, area_document
+from ksmwatch.owners.owner import Owner
+from ksmwatch.owners.savings import Family
+from ksmwatch.probes.records import Movement
+from ksmwatch.units import PAGE_SIZE
+
+# Of one process in the document; all count in stray_mappings.
+_MAX_AREAS = 32
+
+
+class Confidence(StrEnum):
+    """EXACT: equal to the page tables. ESTIMATED: not known to be. UNKNOWN: events were lost."""
+
+    EXACT = "exact"
+    ESTIMATED = "estimated"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process with a history of KSM mappings.
+
+    `start_time` is field 22 of /proc/PID/stat, in clock ticks since boot: with the pid it
+    names a process for ever, whatever the wall clock does. `kernel_merging_pages` is ksmd's
+    own number, None where it could not be read; `zero_pages` likewise, PTEs in which KSM has put
+    the zero page (since 6.6). `cgroup`: its path in the unified hierarchy, as it is, None where
+    there is none. `read_at`: when it was last read exactly, None for never, and `kernel_at`: when
+    the kernel's numbers were, both on the monotonic clock.
+    """
+
+    pid: int
+    start_time: int
+    ppid: int
+    comm: str
+    name: str
+    owner: Owner
+    cgroup: str | None
+    mappings: int
+    confidence: Confidence
+    movements: tuple[int, ...]
+    kernel_merging_pages: int | None
+    zero_pages: int | None
+    kernel_at: float
+    read_at: float | None
+    stray: tuple[Area, ...] | None
+    residue: Residue
+    # What fork keeps and exec changes, see savings; None if not known.
+    family: Family | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the count is known to equal the page tables."""
+        return self.confidence is Confidence.EXACT
+
+    @property
+    def stray_mappings(self) -> int | None:
+        """KSM mappings in areas that are not mergeable; None until areas were read."""
+        return None if self.stray is None else sum(area.mappings for area in self.stray)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the mappings span."""
+        return self.mappings * PAGE_SIZE
+
+    @property
+    def kernel_lag(self) -> int | None:
+        """Our count less the kernel's, in pages, signed."""
+        if self.kernel_merging_pages is None:
+            return None
+        return self.mappings - self.kernel_merging_pages
+
+    @cached_property
+    def json(self) -> str:
+        """Of the document what stays while this process is as it is, without the last brace."""
+        return json.dumps(process_document(self))[:-1]
+
+
+def movements_document(moves: tuple[int, ...]) -> dict[str, int]:
+    """For JSON, by the name of the movement."""
+    return {which.name.lower(): amount for which, amount in zip(Movement, moves, strict=False)}
+
+
+def process_document(process: Process) -> dict[str, Any]:
+    """Of a process what stays as it is until something happens: everything but ages."""
+    return {
+        "pid": process.pid,
+        "start_time": process.start_time,
+        "ppid": process.ppid,
+        "comm": process.comm,
+        "name": process.name,
+        "owner": dict(vars(process.owner)),
+        "mappings": process.mappings,
+        "bytes": process.bytes,
+        "confidence": process.confidence.value,
+        "movements": movements_document(process.movements),
+        "kernel_merging_pages": process.kernel_merging_pages,
+        "kernel_lag": process.kernel_lag,
+        "zero_pages": process.zero_pages,
+        "residue": process.residue.value,
+        "stray_mappings": process.stray_mappings,
+        "stray_areas": [area_document(area) for area in (process.stray or ())[:_MAX_AREAS]],
+    }

@@ -1,0 +1,147 @@
+"""The value that a row has in each column, and the order by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter, itemgetter
+from typing import Any, TypeVar
+
+from ksmwatch.top.sample import Holding, Process
+from ksmwatch.top.view import CAME, MERGED, WENT, Group, Options, View
+
+# -- Movements -------------------------------------------------------------------------------
+
+
+def movement(of: Process | Group, view: View, reasons: Sequence[str]) -> float | None:
+    """Pages that moved for these reasons: in all, or per second. None where that is unknown."""
+    previous = view.previous
+    if isinstance(of, Process):
+        before = previous.by_key.get(of.key) if previous else None
+        return _moved(of.movements, before, view, reasons)
+    if of.holding is not None:
+        held = previous.owners_by_key.get(of.holding.owner.key) if previous else None
+        return _moved(of.holding.movements, held, view, reasons)
+    if view.options.rates:
+        rates = [movement(p, view, reasons) for p in of.members]
+        known = [rate for rate in rates if rate is not None]
+        return sum(known) if known else None
+    # Of thousands of members, for every column that is drawn.
+    totals = [p.movements for p in of.members if p.movements]
+    return sum(sum(map(itemgetter(r), totals)) for r in reasons) if totals else None
+
+
+def _moved(
+    moves: Mapping[str, int],
+    before: Process | Holding | None,
+    view: View,
+    reasons: Sequence[str],
+) -> float | None:
+    if not moves:
+        return None
+    total = sum(moves[reason] for reason in reasons)
+    if not view.options.rates:
+        return total
+    seconds = view.seconds
+    if seconds is None or seconds <= 0:
+        return None
+    # Who was not listed had not moved: a process is listed from its first event.
+    delta = total - (sum(before.movements.get(r, 0) for r in reasons) if before else 0)
+    # Less than before: another daemon counts now.
+    return delta / seconds if delta >= 0 else None
+
+
+# -- Values and order ------------------------------------------------------------------------
+
+
+def _number_of(of: Process | Group) -> int | None:
+    return of.pid if isinstance(of, Process) else None
+
+
+def _owner_of(of: Process | Group) -> str:
+    return of.owner.name if isinstance(of, Process) else of.name
+
+
+def _read_age_of(of: Process | Group) -> float | None:
+    """Of the member that was read longest ago; None as soon as one never was."""
+    if isinstance(of, Process):
+        return of.read_age
+    ages = [p.read_age for p in of.members]
+    known = [age for age in ages if age is not None]
+    return max(known) if known and len(known) == len(ages) else None
+
+
+def _saved_of(of: Process | Group) -> int | None:
+    """In bytes; of owners only."""
+    return of.holding.saved_bytes if isinstance(of, Group) and of.holding else None
+
+
+def lags(of: Process | Group) -> bool:
+    """Whether the kernel's count is behind by more than a hundredth."""
+    return of.lag is not None and abs(of.lag) * 100 > of.mappings
+
+
+def state_of(of: Process | Group) -> str:
+    """`estimated`, or what the residue says beyond `merged`, or `exact`."""
+    if not of.exact:
+        return "estimated"
+    members = (of,) if isinstance(of, Process) else of.members
+    kinds = {p.residue for p in members if p.mappings}
+    for residue in ("left", "unverified", "unmerging", "kept"):
+        if residue in kinds:
+            return residue
+    return "exact"
+
+
+# What can be sorted by, besides movements.
+_VALUES: Mapping[str, Callable[[Process | Group], Any]] = {
+    "pid": _number_of,
+    "kind": attrgetter("kind"),
+    "name": lambda of: of.name.casefold(),
+    "owner": lambda of: _owner_of(of).casefold(),
+    "procs": lambda of: 1 if isinstance(of, Process) else of.processes,
+    "mapped": attrgetter("mappings"),
+    "kernel": attrgetter("kernel"),
+    "lag": attrgetter("lag"),
+    "saved": _saved_of,
+    "stray": attrgetter("stray"),
+    "state": state_of,
+    "read": _read_age_of,
+}
+MOVEMENTS: Mapping[str, Sequence[str]] = {
+    "came": CAME,
+    "went": WENT,
+    "merged": MERGED,
+    "forked": ("forked",),
+    "copied": ("copied",),
+    "unmapped": ("unmapped",),
+}
+SORTABLE = (*_VALUES, *MOVEMENTS)
+
+
+def value(of: Process | Group, key: str, view: View) -> Any:
+    """What a process or group has in a column. None is unknown, and last in either order."""
+    if key in MOVEMENTS:
+        return movement(of, view, MOVEMENTS[key])
+    return _VALUES[key](of)
+
+
+_Item = TypeVar("_Item", Process, Group)
+# Other columns show their largest value first.
+_SMALLEST_FIRST = frozenset({"pid", "kind", "name", "owner", "state"})
+
+
+def descending(options: Options) -> bool:
+    """Whether the largest value comes first."""
+    return (options.sort in _SMALLEST_FIRST) is options.inverted
+
+
+def in_order(items: Iterable[_Item], view: View) -> list[_Item]:
+    """In the order that the user wants; equals stay in the document's order."""
+    key = view.options.sort
+    # Looked up once: there can be thousands.
+    of = _VALUES.get(key) or partial(value, key=key, view=view)
+    pairs = [(of(item), item) for item in items]
+    known = [pair for pair in pairs if pair[0] is not None]
+    known.sort(key=itemgetter(0), reverse=descending(view.options))
+    return [item for _, item in known] + [item for found, item in pairs if found is None]

@@ -1,0 +1,114 @@
+"""What `ksmwatch top` shows, as plain data: options, rows, groups and the view of one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from ksmwatch.top.sample import Holding, Process, Sample
+
+# Of a row.
+Key = tuple[Hashable, ...]
+
+# Reasons of movements, as in the document.
+MERGED = ("merged", "converted")
+CAME = (*MERGED, "forked", "other")
+WENT = ("copied", "unmapped", "exited")
+
+
+class Grouping(StrEnum):
+    """What a row is."""
+
+    OWNER = "owner"
+    KIND = "kind"
+    UNIT = "unit"
+    USER = "user"
+    PROCESS = "process"
+
+
+class Unit(StrEnum):
+    """In what mappings are shown."""
+
+    PAGES = "pages"
+    KIB = "KiB"
+    MIB = "MiB"
+    GIB = "GiB"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user has chosen.
+
+    `tree`: groups with their processes below them, or processes below their parents.
+    `turned`: keys of rows that are folded although the others are not, or the reverse.
+    `rates`: movements per second since the sample before, else totals.
+    """
+
+    grouping: Grouping = Grouping.OWNER
+    tree: bool = False
+    sort: str = "mapped"
+    inverted: bool = False
+    filter: str = ""
+    rates: bool = False
+    unit: Unit = Unit.MIB
+    turned: frozenset[Key] = frozenset()
+
+
+class Group(NamedTuple):
+    """Processes that belong together, and their sums.
+
+    `kernel`, `lag` and `stray` are None as soon as one of them is unknown. `holding`: of an
+    owner that the filter leaves whole, what the document says, which is where the sums are
+    from; also of processes that the document does not list.
+    """
+
+    key: Key
+    kind: str
+    name: str
+    members: tuple[Process, ...]
+    processes: int
+    mappings: int
+    kernel: int | None
+    lag: int | None
+    stray: int | None
+    exact: bool
+    holding: Holding | None
+
+
+class Row(NamedTuple):
+    """One line. `fold`: `+` folded, `-` unfolded, empty where nothing is below it."""
+
+    key: Key
+    depth: int
+    of: Process | Group
+    fold: str
+
+    @property
+    def process(self) -> Process | None:
+        """None for a group."""
+        return self.of if isinstance(self.of, Process) else None
+
+    @property
+    def members(self) -> tuple[Process, ...]:
+        """The processes that it stands for."""
+        return (self.of,) if isinstance(self.of, Process) else self.of.members
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown: the rows in order. `selected`: processes that the filter lets through."""
+
+    sample: Sample
+    previous: Sample | None
+    options: Options
+    rows: tuple[Row, ...]
+    selected: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Between the two samples; None without a sample before."""
+        if self.previous is None:
+            return None
+        return self.sample.time - self.previous.time
