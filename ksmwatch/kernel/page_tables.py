@@ -111,9 +111,12 @@ class _Pagemap:
         In pieces: an area can be terabytes.
         """
         for at in range(start, end, _PIECE_PAGES * PAGE_SIZE):
-            present = self._present(at, min(end, at + _PIECE_PAGES * PAGE_SIZE))
-            if present:
-                yield {frame: present[frame] for frame in self._frames.ksm(present)}
+            piece = at, min(end, at + _PIECE_PAGES * PAGE_SIZE)
+            ksm = set(self._frames.ksm(self._present(*piece)))
+            if ksm:
+                # A frame may have been freed before it was asked about, and be KSM elsewhere.
+                again = self._present(*piece)
+                yield {frame: again[frame] for frame in ksm & again.keys()}
 
     def _present(self, start: int, end: int) -> dict[int, int]:
         """Frames of private pages that are present, and how often each is mapped."""

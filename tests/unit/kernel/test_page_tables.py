@@ -6,7 +6,7 @@ import os
 import struct
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -134,6 +134,27 @@ def test_only_present_private_pages_with_the_flag_count(process: Path) -> None:
     write_words(process.parent / "kpageflags", [0, KSM | ANON, ANON, KSM | ANON, KSM, 0])
     (process / "smaps").write_text(area(10, 7))
     assert read_pagemap(process) == 3
+
+
+class Freed(KpageFlags):
+    """The moment that kpageflags is asked, frame 1 has become a KSM page of somebody else."""
+
+    def __init__(self, process: Path) -> None:
+        super().__init__(process.parent)
+        self._pagemap = process / "pagemap"
+
+    def ksm(self, frames: Collection[int]) -> set[int]:
+        """As if the page had been freed after it was listed."""
+        write_words(self._pagemap, [0, PRESENT | 2])
+        return super().ksm(frames)
+
+
+def test_a_frame_that_was_freed_before_it_was_asked_about_does_not_count(process: Path) -> None:
+    write_words(process / "pagemap", [PRESENT | 1, PRESENT | 2])
+    write_words(process.parent / "kpageflags", [0, KSM, KSM])
+    (process / "smaps").write_text(area(0, 2))
+    with PagemapReader(Freed(process)).open(process) as opened:
+        assert opened.read() == 1
 
 
 @pytest.mark.parametrize("bit", [55, 56, 57], ids=["soft-dirty", "exclusive", "uffd-wp"])
