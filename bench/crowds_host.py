@@ -71,8 +71,6 @@ def fill(live: Live, number: int, pid: int, pages: int) -> None:
         id=number + 1,
         moves=tuple(pages if which is Movement.MERGED else 0 for which in Movement),
         doubts=0,
-        conversions_begun=0,
-        conversions_ended=0,
         start_boottime=procfs.read_start_ticks(Path(f"/proc/{pid}")) * NANOSECONDS_PER_TICK,
         tgid=pid,
         comm="crowd",

@@ -10,6 +10,9 @@ BPF_ARRAY(controls, struct control, 1);
 BPF_ARRAY(manifests, struct manifest, 1);
 BPF_ARRAY(migrations, struct migration, 1);
 BPF_ARRAY(conversions, struct conversion, 1);
+/* The page that turns into a KSM page in place. Apart: all CPUs read it for every page. */
+BPF_ARRAY(converting, u64, 1);
+BPF_ARRAY(readings, struct reading, 1);
 BPF_ARRAY(call_sites, struct call_site, 1);
 /* Grows with every event after which any process may be wrong until it is read. */
 BPF_ARRAY(alarms, u64, 1);
@@ -52,6 +55,20 @@ static __always_inline struct conversion *conversion(void)
     u32 zero = 0;
 
     return conversions.lookup(&zero);
+}
+
+static __always_inline u64 *page_in_conversion(void)
+{
+    u32 zero = 0;
+
+    return converting.lookup(&zero);
+}
+
+static __always_inline struct reading *reading(void)
+{
+    u32 zero = 0;
+
+    return readings.lookup(&zero);
 }
 
 static __always_inline u64 *alarm(void)
@@ -175,7 +192,8 @@ static __always_inline struct account *open_account(struct mm_struct *mm, struct
     return account;
 }
 
-static __always_inline struct account *account_of(struct mm_struct *mm)
+/* `doubtful`: an mm without an account should have had one. */
+static __always_inline struct account *account_of(struct mm_struct *mm, bool doubtful)
 {
     struct account *account = find_account(mm);
     struct task_struct *owner;
@@ -186,7 +204,7 @@ static __always_inline struct account *account_of(struct mm_struct *mm)
     c = control();
     owner = mm_struct_owner(mm);
     /* Fork may still be copying PTEs, of which nobody has told yet. */
-    if (!c || !born(owner, mm))
+    if (!c || doubtful || !born(owner, mm))
         return open_account(mm, owner, 0, 1);
     return open_account(mm, owner, 0, c->opening_doubt);
 }

@@ -2,7 +2,34 @@
 /*
  * try_to_merge_one_page(vma, page, kpage): without a kpage, success means that `page` became a KSM
  * page in place and no rmap function was called for it.
+ *
+ * What is stored here is read by other CPUs in the order in which it is stored. On x86 stores and
+ * locked additions keep their order. On arm64 the additions before and after the conversion would
+ * have to be ones whose result is used.
  */
+
+/*
+ * The page is locked, and a huge page has been split. From here on the page can get another PTE
+ * only by fork from one that it has, and not from the converting mm's, whose lock ksmd holds. So if
+ * there is one PTE, nobody shares the page. (At the entry of try_to_merge_one_page() a swap-in, the
+ * end of a migration or the split could still add some.)
+ *
+ * The other mms are in doubt before the first PTE turns, so that no snapshot calls them exact
+ * meanwhile; and it is told first that the conversion is shared, so that no read settles them.
+ */
+static __always_inline void look_for_sharers(struct conversion *c)
+{
+    u64 *page = page_in_conversion();
+
+    if (page)
+        *page = (u64)c->page;
+#ifdef HAS_PROTECT
+    if (mapcount(c->page) <= 1)
+        return;
+#endif
+    c->shared = 1;
+    doubt_family(c->root);
+}
 
 int on_merge(CONTEXT(MERGE) * ctx)
 {
@@ -10,97 +37,90 @@ int on_merge(CONTEXT(MERGE) * ctx)
     struct page *page = (struct page *)ARGUMENT(MERGE, ctx, 1);
     struct page *kpage = (struct page *)ARGUMENT(MERGE, ctx, 2);
     struct conversion *c = conversion();
-    struct account *account;
 
     if (!c)
         return 0;
-    c->begun = 0;
+    c->seen = 0;
+    c->shared = 0;
     c->mm = vm_area_struct_vm_mm(vma);
     c->root = anon_vma_root(vm_area_struct_anon_vma(vma));
     c->kpage = kpage;
     c->already = is_ksm(page);
-    c->removed = 0;
-    c->foreign = 0;
     c->page = page;
+    lock_xadd(&c->serial, 1);
     if (kpage || c->already || asleep())
         return 0;
-    account = account_of(c->mm);
-    if (account) {
-        c->begun = 1;
-        lock_xadd(&account->conversions_begun, 1);
-    }
-    /* In doubt before the first PTE turns, so that no snapshot calls it exact meanwhile. */
-    if (!is_tail(page) && mapcount(page) > 1)
-        doubt_family(c->root);
+    c->seen = 1;
+    account_of(c->mm, false);
+#ifndef HAS_PROTECT
+    look_for_sharers(c);
+#endif
+    return 0;
+}
+
+/* write_protect_page(vma, page, ...), which try_to_merge_one_page() calls. */
+int on_protect(CONTEXT(PROTECT) * ctx)
+{
+#ifdef HAS_PROTECT
+    struct conversion *c = conversion();
+
+    if (c && c->page && c->seen)
+        look_for_sharers(c);
+#endif
     return 0;
 }
 
 /*
- * How many PTEs of the converting mm turned. One, unless it was unmapped after
- * write_protect_page() and before the conversion: such a removal was not counted,
- * as the page was not KSM yet. The mapcount is read first: if it is 0 already, a
- * removal after the conversion has been counted by now. Says whether PTEs of others turned.
+ * One PTE of the converting mm has turned. If that was unmapped after write_protect_page(), its
+ * removal was counted if the page was KSM by then, and has put the mm in doubt if not. Says whether
+ * PTEs of others turned, or may have.
  */
 static __always_inline bool converted(struct conversion *c)
 {
     struct account *account;
-    int mapped = mapcount(c->page);
 
-    account = find_account(c->mm);
-    if (account && (mapped > 0 || c->removed > c->foreign))
-        move(account, IN_CONVERTED);
-    if (mapped <= 1 && !c->foreign)
-        return false;
-    total(T_SHARED_CONVERSIONS, 1);
-    return true;
-}
-
-/*
- * The walk of the family stands here once, and nothing but the conversion is known across it:
- * the verifier follows the loop anew for every state in which it is entered.
- */
-static __always_inline void conversion_ends(struct conversion *c, int error)
-{
-    struct account *account;
-    bool family = false;
-
-    if (!error) {
-        c->last = c->page;
-        /* Begun while the hooks were off: perhaps an exact read has seen it already. */
-        family = c->begun ? converted(c) : !asleep();
-    }
-    if (family) {
-        doubt(c->mm);
-        doubt_family(c->root);
-    }
-    if (!c->begun)
-        return;
-    account = find_account(c->mm);
+    /* Begun while the hooks were off: perhaps an exact read has seen it already. */
+    if (!c->seen)
+        return !asleep();
+    account = account_of(c->mm, true);
     if (account)
-        lock_xadd(&account->conversions_ended, 1);
+        move(account, IN_CONVERTED);
+    if (c->shared)
+        total(T_SHARED_CONVERSIONS, 1);
+    return c->shared;
 }
 
+/* The verifier follows the walk anew for every state in which it is entered: so it stands once. */
 int on_merge_return(CONTEXT(MERGE) * ctx)
 {
     int error = (int)RESULT(MERGE, ctx);
     struct conversion *c = conversion();
+    u64 *page = page_in_conversion();
+    bool family = false;
 
-    if (!c)
+    if (!c || !page)
         return 0;
     if (!c->page) {
         raise_alarm(T_CONVERSIONS_UNSEEN);
         return 0;
     }
-    if (error)
+    if (error) {
         total(T_MERGE_FAILED, 1);
-    else if (c->kpage)
+    } else if (c->kpage) {
         total(T_MERGE_REPLACED, 1);
-    else if (c->already)
+    } else if (c->already) {
         total(T_MERGE_ALREADY, 1);
-    else
+    } else {
         total(T_MERGE_CONVERTED, 1);
-    if (!c->kpage && !c->already)
-        conversion_ends(c, error);
+        c->last = c->page;
+        family = converted(c);
+    }
+    if (family) {
+        doubt(c->mm);
+        doubt_family(c->root);
+    }
+    /* Over only when all is counted. */
+    *page = 0;
     c->page = NULL;
     return 0;
 }

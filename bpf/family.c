@@ -6,27 +6,100 @@
  * all of them become KSM PTEs without an event. Every mm that has an area in
  * the tree is therefore put in doubt, and the daemon reads it.
  *
- * The walk holds no lock: a node may go while it is looked at. Reads cannot
- * fault, the number of steps is bounded, and an mm counts only if its own owner
- * still uses it, so the worst is a relative that is missed or one too many.
- * A family of more than FAMILY_STEPS tree edges is said to be truncated, and the daemon
- * then reads every process. An area has two edges, so that is some eight thousand areas, and
- * a few milliseconds of ksmd.
+ * The walk holds no lock, as a BPF program cannot take one. While a fork or an exit changes the
+ * tree, the walk could miss a member. So it is watched whether the tree changes. If it does, the
+ * walk begins anew, and after MOST_WALKS the daemon reads every process (FAMILIES_CHANGED).
+ *
+ * Reads cannot fault, and the number of steps is bounded. If FAMILY_STEPS tree edges are not
+ * enough, the daemon reads every process too (FAMILIES_TRUNCATED). An area has two edges, so
+ * that is some eight thousand areas, and a few milliseconds of ksmd.
  */
 #define FAMILY_STEPS (1 << 14)
+#define MOST_WALKS 4
 
-/* `node` NULL: it is over. */
+/* The tree that is walked now. ksmd is the only one who walks. */
+struct watch {
+    u64 root;    /* address of its anon_vma; 0: none */
+    u64 tree;    /* of the tree in it */
+    u64 changed; /* not 0: somebody has changed the tree since `root` was set */
+    u64 walks;   /* ever begun */
+    u32 begun;   /* of which in the tree */
+    u32 unsure;  /* not 0: the walk may have missed somebody */
+};
+
+BPF_ARRAY(watches, struct watch, 1);
+
+static __always_inline struct watch *watch(void)
+{
+    u32 zero = 0;
+
+    return watches.lookup(&zero);
+}
+
+/*
+ * Runs before a node is linked or unlinked. All changes go through the two functions below, which
+ * are in a file of their own (mm/interval_tree.c), so that no caller can inline them.
+ */
+static __always_inline int tree_changes(u64 tree)
+{
+    struct watch *w = watch();
+
+    /* They are given the anon_vma, or before 7.3 or so the place of the tree in it. */
+    if (w && (tree == w->root || tree == w->tree))
+        w->changed = 1;
+    return 0;
+}
+
+int on_tree_grows(CONTEXT(TREE_GROWS) * ctx)
+{
+    return tree_changes(ARGUMENT(TREE_GROWS, ctx, 1));
+}
+
+int on_tree_shrinks(CONTEXT(TREE_SHRINKS) * ctx)
+{
+    return tree_changes(ARGUMENT(TREE_SHRINKS, ctx, 1));
+}
+
+/*
+ * `node` NULL: the walk is over. Nothing that the verifier could follow from one edge to the next
+ * is in here; it would follow every value.
+ */
 struct walk {
     struct rb_node *node;
     struct rb_node *from;
+    struct anon_vma *root;
 };
 
-static __always_inline void doubt_node(struct rb_node *node)
+/*
+ * Who changes the tree holds its lock. If he has looked at `root` before it was set here, he has
+ * the lock still, or he has finished. The locked addition between the store and the loads keeps
+ * their order on x86; on arm64 that takes one whose result is used.
+ */
+static __always_inline void begin_walk(struct walk *walk, struct watch *w)
+{
+    w->changed = 0;
+    w->root = (u64)walk->root;
+    w->tree = (u64)PLACE(walk->root, anon_vma_rb_root);
+    lock_xadd(&w->walks, 1);
+    w->unsure = is_locked_for_writing(PLACE(walk->root, anon_vma_rwsem));
+    walk->from = NULL;
+    walk->node = anon_vma_rb_root(walk->root);
+    w->begun++;
+}
+
+/*
+ * As long as the tree has not changed, the node is part of it and its mm exists. If it has, an mm
+ * counts only if its own owner still uses it. The owner may be on his way out while other threads
+ * use the mm, and in fork he has not got it yet: so any user will do.
+ */
+static __always_inline void doubt_node(struct rb_node *node, struct watch *w)
 {
     struct mm_struct *mm = vm_area_struct_vm_mm(anon_vma_chain_vma(anon_vma_chain_of(node)));
     struct task_struct *owner = mm_struct_owner(mm);
 
-    if (owner && task_struct_mm(owner) == mm)
+    if (!mm_struct_mm_users(mm))
+        return;
+    if (!*(volatile u64 *)&w->changed || (owner && task_struct_mm(owner) == mm))
         doubt(mm);
 }
 
@@ -39,9 +112,18 @@ int walk_edge(struct walk *walk)
 {
     struct rb_node *node = walk->node, *from = walk->from;
     struct rb_node *left, *right, *parent;
+    struct watch *w = watch();
 
-    if (!node)
+    if (!w)
         return 1;
+    if (!node) {
+        if (*(volatile u64 *)&w->changed)
+            w->unsure = 1;
+        if (!w->unsure || w->begun >= MOST_WALKS)
+            return 1;
+        begin_walk(walk, w);
+        return 0;
+    }
     left = rb_node_rb_left(node);
     right = rb_node_rb_right(node);
     parent = rb_node_parent(node);
@@ -52,7 +134,7 @@ int walk_edge(struct walk *walk)
     }
     walk->node = parent;
     if (from == parent || from == left) {
-        doubt_node(node);
+        doubt_node(node, w);
         if (right)
             walk->node = right;
     }
@@ -63,9 +145,22 @@ int walk_edge(struct walk *walk)
 
 static __always_inline void doubt_family(struct anon_vma *root)
 {
-    struct walk walk = {.node = anon_vma_rb_root(root)};
+    struct walk walk = {.root = root};
+    struct watch *w = watch();
 
+    if (!w)
+        return;
+    w->begun = 0;
+    begin_walk(&walk, w);
     BPF_LOOP(FAMILY_STEPS, (void *)WALK_MARK, &walk, 0);
+    w->root = 0;
+    w->tree = 0;
     if (walk.node)
         raise_alarm(T_FAMILIES_TRUNCATED);
+#if defined(HAS_TREE_GROWS) && defined(HAS_TREE_SHRINKS)
+    else if (w->unsure)
+#else
+    else
+#endif
+        raise_alarm(T_FAMILIES_CHANGED);
 }

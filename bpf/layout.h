@@ -25,6 +25,12 @@
 #define OFF_vm_area_struct_anon_vma offsetof(struct vm_area_struct, anon_vma)
 #define OFF_anon_vma_root offsetof(struct anon_vma, root)
 #define OFF_anon_vma_rb_root offsetof(struct anon_vma, rb_root)
+#define OFF_anon_vma_rwsem offsetof(struct anon_vma, rwsem)
+#ifdef CONFIG_PREEMPT_RT
+#define OFF_rw_semaphore_rwbase offsetof(struct rw_semaphore, rwbase)
+#else
+#define OFF_rw_semaphore_count offsetof(struct rw_semaphore, count)
+#endif
 #define OFF_anon_vma_chain_vma offsetof(struct anon_vma_chain, vma)
 #define OFF_anon_vma_chain_rb offsetof(struct anon_vma_chain, rb)
 #define OFF_rb_node_rb_right offsetof(struct rb_node, rb_right)
@@ -48,6 +54,7 @@ struct vm_area_struct;
 struct anon_vma;
 struct anon_vma_chain;
 struct rb_node;
+struct rw_semaphore;
 struct mm_struct;
 struct task_struct;
 
@@ -80,6 +87,30 @@ MEMBER(task_struct, mm, struct mm_struct *)
 MEMBER(task_struct, group_leader, struct task_struct *)
 MEMBER(task_struct, tgid, u32)
 MEMBER(task_struct, start_boottime, u64)
+
+#ifdef OFF_rw_semaphore_count
+MEMBER(rw_semaphore, count, u64)
+
+/* RWSEM_WRITER_LOCKED, the lowest bit since 5.3. */
+static __always_inline bool is_locked_for_writing(const struct rw_semaphore *lock)
+{
+    return rw_semaphore_count(lock) & 1;
+}
+#elif defined(OFF_rw_semaphore_rwbase)
+/* Of PREEMPT_RT. The number of readers is its first member. */
+MEMBER(rw_semaphore, rwbase, u32)
+
+/* READER_BIAS, which a writer takes away before it waits for the readers. */
+static __always_inline bool is_locked_for_writing(const struct rw_semaphore *lock)
+{
+    return !(rw_semaphore_rwbase(lock) & 1U << 31);
+}
+#else
+static __always_inline bool is_locked_for_writing(const struct rw_semaphore *lock)
+{
+    return true;
+}
+#endif
 
 /* The parent is the first member. The lowest bits of its address are the colour. */
 static __always_inline struct rb_node *rb_node_parent(const struct rb_node *node)

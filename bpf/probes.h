@@ -44,6 +44,7 @@
  * difference of two pointers is a number, and as a folio is aligned it has the mapping's low bits.
  */
 #define DIRECT(type, pointer, member) (*(type *)PLACE(pointer, member))
+#define DIRECT_KSM_BIT(page) ((*(volatile u64 *)PLACE(page, page_mapping) - (u64)(page)) & 2)
 #define DIRECT_MAY_BE_KSM(page)                                                                    \
     (((DIRECT(u64, page, page_mapping) - (u64)(page)) & MAPPING_KSM) == MAPPING_KSM)
 
@@ -55,14 +56,34 @@ static __always_inline bool cast_may_be_ksm(struct page *page)
 
     return DIRECT_MAY_BE_KSM(cast);
 }
+
+static __always_inline u64 cast_ksm_bit(u64 page)
+{
+    u64 cast = ((u64 (*)(u64, u32))(KFUNC_MARK + CAST_FUNCTION))(page, CAST_PAGE);
+
+    return DIRECT_KSM_BIT(cast);
+}
 #else
 #define cast_may_be_ksm may_be_ksm
+
+static __always_inline u64 cast_ksm_bit(u64 page)
+{
+    u8 lowest;
+
+    bpf_probe_read_kernel(&lowest, sizeof(lowest), PLACE(page, page_mapping));
+    return lowest & 2;
+}
 #endif
 
 /* What the hot programs ask of an argument. */
 #define ARGUMENT_MAY_BE_KSM(event, page) BY_MECHANISM(event, _MAY_BE_KSM)(page)
 #define FENTRY_MAY_BE_KSM(page) DIRECT_MAY_BE_KSM(page)
 #define KPROBE_MAY_BE_KSM(page) cast_may_be_ksm(page)
+
+/* 0 if the page is not KSM. */
+#define ARGUMENT_KSM_BIT(event, page) BY_MECHANISM(event, _KSM_BIT)(page)
+#define FENTRY_KSM_BIT(page) DIRECT_KSM_BIT(page)
+#define KPROBE_KSM_BIT(page) cast_ksm_bit(page)
 
 #define MM_OF_ARGUMENT(event, vma) BY_MECHANISM(event, _MM_OF)(vma)
 #define FENTRY_MM_OF(vma) DIRECT(struct mm_struct *, vma, vm_area_struct_vm_mm)

@@ -13,9 +13,18 @@ static __always_inline void forget_stale(struct mm_struct *mm)
     total(T_STALE_ACCOUNTS, 1);
 }
 
+/* Whether a KSM page has ever been unmapped. If not, and if it maps none now, it never has. */
+static __always_inline bool ever_left(struct account *account)
+{
+    u64 *m = account->moves;
+
+    return m[OUT_COPIED] || m[OUT_UNMAPPED] || m[OUT_EXITED];
+}
+
 /*
  * A child starts with its parent's PTEs, and in doubt: areas with MADV_DONTFORK
- * or MADV_WIPEONFORK were not copied.
+ * or MADV_WIPEONFORK were not copied, and since they were copied another thread of the parent
+ * may have unmapped the last of its own.
  */
 static __always_inline void inherit(struct mm_struct *parent, struct mm_struct *child,
                                     struct task_struct *owner)
@@ -24,12 +33,16 @@ static __always_inline void inherit(struct mm_struct *parent, struct mm_struct *
     u64 settled;
     s64 count;
 
-    if (!from)
+    if (!from) {
+        /* Something has happened of which it is not known to whom: perhaps to the parent. */
+        if (alarmed())
+            open_account(child, owner, 0, 1);
         return;
+    }
     count = mappings(parent, from, &settled);
     if (count < 0)
         count = 0;
-    if (count == 0 && settled == from->doubts)
+    if (count == 0 && settled == from->doubts && !ever_left(from))
         return;
     open_account(child, owner, count, 1);
 }
@@ -174,6 +187,21 @@ int on_emptied_return(CONTEXT(EMPTIED) * ctx)
 int on_mm_goes(CONTEXT(MM_GOES) * ctx)
 {
     return close_account((struct mm_struct *)ARGUMENT(MM_GOES, ctx, 0));
+}
+
+/*
+ * move_page_tables() moves the PTEs of the caller's own mm (mremap), without an rmap event. An
+ * exact read that goes from area to area can miss them or see them twice. exec moves a stack in an
+ * mm that nobody reads yet. The other one who moves PTEs, UFFDIO_MOVE, refuses pages that are not
+ * exclusive to their process (PageAnonExclusive), which KSM pages never are.
+ */
+int on_move(CONTEXT(MOVE) * ctx)
+{
+    struct reading *r = reading();
+
+    if (r && r->mm == task_struct_mm((struct task_struct *)bpf_get_current_task()))
+        lock_xadd(&r->moved, 1);
+    return 0;
 }
 
 /*

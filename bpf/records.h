@@ -38,9 +38,6 @@ struct account {
     u64 moves[MOVEMENTS];
     /* Grows with every event after which the count may be wrong until it is read. */
     u64 doubts;
-    /* Conversions in flight when they differ: an exact read must wait. */
-    u64 conversions_begun;
-    u64 conversions_ended;
     /* By mm->owner. */
     struct owner owner;
 };
@@ -70,6 +67,7 @@ enum total {
     T_SWAPIN_KSM,         /* a page from the swap cache was still KSM when mapped again */
     T_DOUBTS,             /* an account was put in doubt, or given a name while it may be */
     T_UNATTRIBUTED,       /* counted as unmapped, though it may have been copied */
+    T_FAMILIES_CHANGED,   /* shared conversions whose fork family changed in each of the walks */
     TOTALS,
 };
 
@@ -100,17 +98,26 @@ struct manifest {
     char text[16384];
 };
 
-/* The one call of try_to_merge_one_page() under way. ksmd is its only caller. */
+/*
+ * The one call of try_to_merge_one_page() under way. ksmd is its only caller. Until it is over no
+ * exact read of its mm counts, and if the page is shared, none of any process.
+ */
 struct conversion {
-    struct page *page; /* NULL: none */
+    u64 serial;        /* grows with every call */
+    struct page *page; /* NULL: none is under way */
     struct mm_struct *mm;
     struct anon_vma *root; /* root of the anon_vma tree, which leads to the fork family */
     struct page *kpage;    /* not NULL: merge by replacement */
     u64 already;           /* not 0: the page was KSM before */
-    u64 begun;             /* not 0: counted in the account's conversions_begun */
-    u64 removed;           /* PTEs of the page that went since, already counted */
-    u64 foreign;           /* of which in another mm */
+    u64 seen;              /* not 0: the hooks were on when it began */
+    u64 shared;            /* not 0: other PTEs map the page too */
     struct page *last;     /* the page that was converted last */
+};
+
+/* The mm that the daemon reads exactly now, and how often PTEs were moved in it since. */
+struct reading {
+    struct mm_struct *mm;
+    u64 moved;
 };
 
 /* Where the rmap hook is called from when a page is copied on write, see cow_call_site.py. */

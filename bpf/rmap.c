@@ -12,24 +12,24 @@
  * What follows for KSM pages, rest_of_<event>(), is compiled apart; the loader appends it and
  * makes this call, of a helper that does not exist, one of that function, as bcc links nothing.
  */
-#define REST(ctx) (((int (*)(void *))REST_MARK)(ctx))
+#define REST(ctx) (((u64 (*)(void *))REST_MARK)(ctx))
 
 /* A PTE was pointed at a page. Runs under the page-table lock. */
-int on_rmap_add(CONTEXT(RMAP_ADD) * ctx)
+u64 on_rmap_add(CONTEXT(RMAP_ADD) * ctx)
 {
     struct page *page = (struct page *)ARGUMENT(RMAP_ADD, ctx, 0);
 
     return ARGUMENT_MAY_BE_KSM(RMAP_ADD, page) ? REST(ctx) : 0;
 }
 
-int rest_of_rmap_add(CONTEXT(RMAP_ADD) * ctx)
+u64 rest_of_rmap_add(CONTEXT(RMAP_ADD) * ctx)
 {
     struct vm_area_struct *vma = (struct vm_area_struct *)ARGUMENT(RMAP_ADD, ctx, RMAP_ADD_VMA);
     struct account *account;
 
     if (is_tail((struct page *)ARGUMENT(RMAP_ADD, ctx, 0)))
         return 0;
-    account = account_of(MM_OF_ARGUMENT(RMAP_ADD, vma));
+    account = account_of(MM_OF_ARGUMENT(RMAP_ADD, vma), false);
     if (account)
         move(account, current_is_ksmd() ? IN_MERGED : IN_OTHER);
     return 0;
@@ -63,33 +63,53 @@ static __always_inline enum movement why_gone(CONTEXT(RMAP_REMOVE) * ctx, struct
     return OUT_UNMAPPED;
 }
 
-/* A PTE that mapped a page is gone. Runs under the page-table lock. */
-int on_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
+/*
+ * A PTE that mapped a page is gone, or as good as: its page-table lock is held, and the mapcount
+ * goes down after this.
+ *
+ * The page may be about to become a KSM page in place. What is in conversion is loaded first and
+ * the mapping second. If the conversion is over by the first load, the mapping is KSM by the
+ * second. x86 keeps the order of loads, and volatile keeps the compiler's. On arm64 the second
+ * would have to depend on the first, or the first be an acquire.
+ *
+ * Either bit of the mapping is enough here, as the rest looks at both. A number that is 0 when
+ * nothing follows is also the result, which saves an instruction.
+ */
+u64 on_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
 {
-    struct page *page = (struct page *)ARGUMENT(RMAP_REMOVE, ctx, 0);
+    u64 page = ARGUMENT(RMAP_REMOVE, ctx, 0);
+    u64 in_conversion = *(volatile u64 *)CONVERTING_MARK;
+    u64 bit;
 
-    return ARGUMENT_MAY_BE_KSM(RMAP_REMOVE, page) ? REST(ctx) : 0;
+    if (page != in_conversion) {
+        bit = ARGUMENT_KSM_BIT(RMAP_REMOVE, page);
+        /* In C the compiler would put the 0 that it knows in the result once more. */
+        asm volatile goto("if %0 == 0 goto %l[nothing]" : : "r"(bit) : : nothing);
+    }
+    return REST(ctx);
+nothing:
+    return bit;
 }
 
-int rest_of_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
+/*
+ * If the page is in conversion and not KSM yet, its removal is not counted, although ksmd may count
+ * the arrival. So the mm is in doubt first. Only then is the mapping looked at again.
+ */
+u64 rest_of_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
 {
     struct page *page = (struct page *)ARGUMENT(RMAP_REMOVE, ctx, 0);
     struct vm_area_struct *vma =
         (struct vm_area_struct *)ARGUMENT(RMAP_REMOVE, ctx, RMAP_REMOVE_VMA);
-    struct mm_struct *mm;
+    struct mm_struct *mm = MM_OF_ARGUMENT(RMAP_REMOVE, vma);
     struct account *account;
-    struct conversion *c = conversion();
+    u64 *in_conversion = page_in_conversion();
 
-    if (is_tail(page))
+    if (in_conversion && *in_conversion == (u64)page)
+        doubt(mm);
+    if (!is_ksm(page))
         return 0;
-    mm = MM_OF_ARGUMENT(RMAP_REMOVE, vma);
-    account = account_of(mm);
+    account = account_of(mm, true);
     note_migration();
-    if (c && c->page == page) {
-        lock_xadd(&c->removed, 1);
-        if (c->mm != mm)
-            lock_xadd(&c->foreign, 1);
-    }
     if (account)
         move(account, why_gone(ctx, mm));
     return 0;

@@ -28,12 +28,26 @@ from ksmwatch.probes.attachments import AttachError
 from ksmwatch.probes.loader import Loaded
 from ksmwatch.probes.persistence import Keep
 from ksmwatch.probes.plan import Plan, Probe, choose
-from ksmwatch.probes.records import Account, Baseline, Control, Migrations, Movement, Opened, Total
+from ksmwatch.probes.records import (
+    Account,
+    Baseline,
+    Control,
+    Conversion,
+    Migrations,
+    Movement,
+    Opened,
+    Total,
+)
 from tests.fakes import Clock, Proc, Sys, capable
 
 KSMD = 33
 # Totals that the programs raise an alarm for.
-ALARMS = (Total.EVENTS_LOST, Total.FAMILIES_TRUNCATED, Total.CONVERSIONS_UNSEEN)
+ALARMS = (
+    Total.EVENTS_LOST,
+    Total.FAMILIES_TRUNCATED,
+    Total.FAMILIES_CHANGED,
+    Total.CONVERSIONS_UNSEEN,
+)
 _FIRST_MM = 0xFFFF888000000000
 
 
@@ -44,6 +58,7 @@ class FakeMaps:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._reads = 0
         self.closed = False
         self.filled = 0
 
@@ -107,6 +122,23 @@ class FakeMaps:
     def migrations(self) -> Migrations:
         """KSM pages on their way."""
         return self._kernel.migrations
+
+    def conversion(self) -> Conversion:
+        """The merge under way."""
+        return self._kernel.conversion
+
+    def end_conversion(self) -> None:
+        """None is."""
+        self._kernel.conversion = Conversion(serial=self._kernel.conversion.serial)
+
+    def begin_reading(self, mm: int) -> None:
+        """Watch this mm."""
+        self._kernel.moves.clear()
+        self._reads = mm
+
+    def moved(self) -> bool:
+        """Whether its PTEs were moved since."""
+        return self._kernel.moves[self._reads] > 0
 
     def forget_opened(self, thread: int) -> None:
         """An old answer is not a new one."""
@@ -219,6 +251,9 @@ class Kernel:
         self.denied: set[int] = set()
         self.unseen: set[int] = set()
         self.migrations = Migrations(0, 0)
+        self.conversion = Conversion()
+        # Of mm -> how often PTEs were moved since a read of it began.
+        self.moves: Counter[int] = Counter()
         self.refused: set[str] = set()
         self.before_detaching: Callable[[], None] = lambda: None
         self.during_reads: list[Callable[[], None]] = []
@@ -279,8 +314,6 @@ class Kernel:
                 id=self.next_id(),
                 moves=(0,) * len(Movement),
                 doubts=int(self.control.opening_doubt),
-                conversions_begun=0,
-                conversions_ended=0,
                 start_boottime=5000 * 10_000_000,
                 tgid=next((p for p, m in self.users.items() if m == mm), 0),
                 comm="by event",

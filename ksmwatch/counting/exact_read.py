@@ -17,7 +17,7 @@ from pathlib import Path
 from ksmwatch.counting import ledger
 from ksmwatch.counting.backend import Evidence
 from ksmwatch.counting.backend_state import AuditState
-from ksmwatch.counting.ledger import Count, nothing_moved, settle, stood_still
+from ksmwatch.counting.ledger import Count, disturbs, nothing_moved, settle, stood_still
 from ksmwatch.kernel import areas, procfs, smaps
 from ksmwatch.kernel.areas import Area
 from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
@@ -137,6 +137,11 @@ class ProcessReader:
                 outcome = self._bracket(owned, pid, opened.read)
                 if outcome is not Outcome.DISTURBED:
                     break
+            if outcome is Outcome.DISTURBED and self._maps.account(owned.mm) is None:
+                # Otherwise nothing would say that it has to be read.
+                self._open(owned)
+                if self._maps.account(owned.mm) is None:
+                    return Outcome.ROOMLESS
             return outcome
 
     def see_migrations(self) -> None:
@@ -191,12 +196,17 @@ class ProcessReader:
     def _bracket(self, file: Opened, pid: int, read: Callable[[], int]) -> Outcome:
         """One read between two looks at the account, which settles it if nothing happened."""
         moving = self._maps.migrations()
+        self._maps.begin_reading(file.mm)
         before = self._maps.account(file.mm)
         mappings = read()
+        conversion = self._maps.conversion()
         after = self._maps.account(file.mm)
-        if not stood_still(before, after):
-            return Outcome.DISTURBED
-        if not nothing_moved(moving, self._maps.migrations(), self._stuck):
+        if (
+            disturbs(conversion, file.mm)
+            or not stood_still(before, after)
+            or self._maps.moved()
+            or not nothing_moved(moving, self._maps.migrations(), self._stuck)
+        ):
             return Outcome.DISTURBED
         if after is None:
             if mappings == 0:
@@ -251,8 +261,6 @@ class ProcessReader:
             id=time.monotonic_ns(),
             moves=(0,) * len(Movement),
             doubts=1,
-            conversions_begun=0,
-            conversions_ended=0,
             start_boottime=file.start_boottime,
             tgid=file.tgid,
             comm=file.comm,

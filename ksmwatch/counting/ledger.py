@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ksmwatch.probes.records import Account, Baseline, Migrations
+from ksmwatch.probes.records import Account, Baseline, Conversion, Migrations
 
 # USER_HZ: /proc/PID/stat gives start times in ticks of this size on every architecture.
 NANOSECONDS_PER_TICK = 10_000_000
@@ -85,13 +85,26 @@ def nothing_moved(before: Migrations, after: Migrations, stuck: int = 0) -> bool
 def stood_still(before: Account | None, after: Account | None) -> bool:
     """Whether a read bracketed by these two is the truth of that moment.
 
-    No event may have come between, and no conversion may be in flight: its PTE is a KSM PTE
-    before its event is counted.
+    No event may have come between. That alone does not do: see `disturbs`.
     """
     if before is None or after is None:
         return before is None and after is None
-    return (
-        before.id == after.id
-        and before.sequence == after.sequence
-        and after.conversions_begun == after.conversions_ended
-    )
+    return before.id == after.id and before.sequence == after.sequence
+
+
+def uncounted(conversion: Conversion, mm: int) -> bool:
+    """Whether a PTE of the mm may have turned that this conversion has not counted yet.
+
+    If the programs have not seen it begin, it is not known whose pages it turns.
+    """
+    return conversion.in_place and (conversion.mm == mm or not conversion.seen)
+
+
+def disturbs(conversion: Conversion, mm: int) -> bool:
+    """Whether a read of the mm cannot be trusted, as this conversion is under way at its end.
+
+    If the page is shared, PTEs of any process may turn, which are put in doubt once more after it.
+    To be looked at between the read and the second look at the account: what is over by then has
+    been counted, or has put the account in doubt.
+    """
+    return uncounted(conversion, mm) or (conversion.in_place and conversion.shared != 0)

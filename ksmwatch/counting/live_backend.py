@@ -19,7 +19,7 @@ from ksmwatch.counting.audit_schedule import DEFAULT_POLICY, Allowance, Policy, 
 from ksmwatch.counting.backend import Budget, Evidence
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
 from ksmwatch.counting.exact_read import Outcome, ProcessReader
-from ksmwatch.counting.ledger import Count, Ledger
+from ksmwatch.counting.ledger import Count, Ledger, uncounted
 from ksmwatch.counting.run_state import SCANNING, STOPPED, UNMERGED, RunWatch
 from ksmwatch.kernel import libbpf, probe_switches, procfs
 from ksmwatch.kernel.events import Mechanism
@@ -35,7 +35,20 @@ from ksmwatch.probes.records import Control, Total
 
 # Events whose loss makes a count wrong. A missed mm_goes shows as a stale account, a missed
 # mm_opened as a read that could not be attributed.
-_COUNTING = frozenset({"rmap_add", "rmap_remove", "moves_away", "merge", "enter", "fork"})
+_COUNTING = frozenset(
+    {
+        "rmap_add",
+        "rmap_remove",
+        "moves_away",
+        "merge",
+        "protect",
+        "enter",
+        "fork",
+        "tree_grows",
+        "tree_shrinks",
+        "move",
+    }
+)
 # Sweeps take a twentieth of the time at most; renewals, before which nothing is known, a fifth.
 _SWEEP_PATIENCE = 19
 _RENEWAL_PATIENCE = 4
@@ -188,7 +201,7 @@ class Live:
 
     def _begin_anew(self) -> None:
         """Take all probes off, as far as they are on, put them on, and read every process."""
-        self._attached.detach(self.plan.probes)
+        self._take_off()
         self._forget_accounts()
         # As if asleep: if the probes cannot go on now, it is tried again.
         self.unhooked = self.reader.opening = True
@@ -196,6 +209,19 @@ class Live:
         self._control(doubt=True, asleep=True)
         self._attached.attach(self._sentry)
         self.wake()
+
+    def _take_off(self) -> None:
+        """Detach everything. Nobody sees the end of a conversion that is under way now."""
+        self._attached.detach(self.plan.probes)
+        self.maps.end_conversion()
+
+    def _see_conversion(self) -> None:
+        """If ksmd sleeps, which it does not do in a conversion, the end of one was missed."""
+        before = self.maps.conversion()
+        if not before.page or not self._ksmd or not procfs.sleeps(self._proc / str(self._ksmd)):
+            return
+        if self.maps.conversion().serial == before.serial:
+            self.maps.end_conversion()
 
     def _renew(self, why: str) -> None:
         """Attach all probes anew, and every count after it.
@@ -206,7 +232,7 @@ class Live:
         began = time.monotonic()
         self.losses["renewals"] += 1
         logger.warning("all probes are attached anew and every process is read", extra={"why": why})
-        self._attached.detach(self.plan.probes)
+        self._take_off()
         self._attempt(lambda: self._attached.attach(self.plan.probes))
         if self._refused is None:
             self.sweep()
@@ -284,7 +310,12 @@ class Live:
 
     def _signs(self) -> int:
         """Grows when something happened after which any process may be wrong."""
-        seen = (Total.FAMILIES_TRUNCATED, Total.CONVERSIONS_UNSEEN, Total.EVENTS_LOST)
+        seen = (
+            Total.FAMILIES_TRUNCATED,
+            Total.FAMILIES_CHANGED,
+            Total.CONVERSIONS_UNSEEN,
+            Total.EVENTS_LOST,
+        )
         missed = sum(self._missed(probe) for probe in self.plan.probes if probe.event in _COUNTING)
         return self._stops + missed + sum(self.maps.total(which) for which in seen)
 
@@ -333,6 +364,7 @@ class Live:
     def tick(self, budget: Budget) -> None:
         """What is due when nobody asks: settle doubts, and audit on its own CPU allowance."""
         self.reader.see_migrations()
+        self._see_conversion()
         self._settle(budget, patient=True)
         self._audit()
 
@@ -451,7 +483,13 @@ class Live:
         found = self._counts()
         # Asked afterwards: an alarm is raised before what makes counts wrong.
         unknown = self._why_unknown() or self._unread()
-        return [replace(each, exact=False) for each in found] if unknown else found
+        conversion = self.maps.conversion()
+        if unknown or conversion.in_place:
+            return [
+                replace(each, exact=False) if unknown or uncounted(conversion, each.mm) else each
+                for each in found
+            ]
+        return found
 
     def _counts(self) -> list[Count]:
         """Every account's count, exact unless it needs to be read itself."""
@@ -506,8 +544,9 @@ class Live:
         """
         began = time.monotonic()
         self._announce()
-        self._distrust(self.reader.announced)
+        # Signs first: what comes between the two looks has not been read for.
         self._sweep_signs, self._alarms_swept = self._signs(), self.maps.alarms()
+        self._distrust(self.reader.announced)
         seen: set[int] = set()
         while new := [pid for pid in procfs.pids(self._proc) if pid not in seen]:
             for pid in new:

@@ -101,6 +101,32 @@ EVENTS: tuple[Event, ...] = (
         asleep=True,
     ),
     Event(
+        "protect",
+        "ksmd locks a page that may become KSM in place; who shares it is known now",
+        ("write_protect_page",),
+        asleep=True,
+        required=False,
+    ),
+    Event(
+        "tree_grows",
+        "an area joins a fork family",
+        # Seen under the new name, with the anon_vma in the place of its tree, on 7.3.
+        ("anon_rmap_tree_insert", "anon_vma_interval_tree_insert"),
+        required=False,
+    ),
+    Event(
+        "tree_shrinks",
+        "an area leaves a fork family",
+        ("anon_rmap_tree_remove", "anon_vma_interval_tree_remove"),
+        required=False,
+    ),
+    Event(
+        "move",
+        "PTEs are moved within an mm, which an exact read may see twice or never",
+        ("move_page_tables",),
+        required=False,
+    ),
+    Event(
         "mm_opened",
         "a /proc file of a process is opened, which pins its mm",
         ("mm_access",),

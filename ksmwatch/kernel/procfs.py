@@ -202,6 +202,11 @@ def read_start_ticks(directory: Path) -> int:
     return read_origin(directory).start_ticks
 
 
+def sleeps(directory: Path) -> bool:
+    """Whether the thread at /proc/PID waits for something to do (S in field 3 of stat)."""
+    return read_file(f"{directory}/stat").rpartition(b")")[2].split(maxsplit=1)[0] == b"S"
+
+
 class Origin(NamedTuple):
     """Of /proc/PID/stat: fields 2, 4 and 22, and `family`, 26 and 28.
 

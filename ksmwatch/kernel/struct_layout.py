@@ -33,6 +33,10 @@ MEMBERS: tuple[Member, ...] = (
     _member("vm_area_struct", "anon_vma"),
     _member("anon_vma", "root"),
     _member("anon_vma", "rb_root"),
+    _member("anon_vma", "rwsem"),
+    # Without PREEMPT_RT, and with it.
+    Member("rw_semaphore_count", (("rw_semaphore", "count"),), required=False),
+    Member("rw_semaphore_rwbase", (("rw_semaphore", "rwbase"),), required=False),
     _member("anon_vma_chain", "vma"),
     _member("anon_vma_chain", "rb"),
     _member("rb_node", "rb_right"),

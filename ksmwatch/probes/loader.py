@@ -35,10 +35,12 @@ MAPS = (
     "call_sites",
     "totals",
     "controls",
+    "converting",
     "conversions",
     "opened",
     "manifests",
     "migrations",
+    "readings",
 )
 SOURCES = (
     "accounts.c",
@@ -59,6 +61,9 @@ _PROG_TYPES = {
 # others, calls of the kernel function whose BTF id is the difference.
 _REST_MARK = 0x7FFF0000
 _KFUNC_MARK = 0x40000000
+# A number that becomes the address of the page in conversion, the value of a map: `r = NUMBER`.
+_CONVERTING_MARK = 0x6B736D77636E7621
+_CONVERTING = "converting"
 # A number that becomes the address of the function that bpf_loop() calls: `r = NUMBER`.
 _WALK_MARK = 0x6B736D77616C6B21
 _WALK = "walk_edge"
@@ -67,6 +72,7 @@ _CALL = 0x85
 _LOAD_64 = 0x18
 _PSEUDO_CALL = 1 << 4
 _PSEUDO_KFUNC_CALL = 2 << 4
+_PSEUDO_MAP_VALUE = 2 << 4
 _PSEUDO_FUNCTION = 4 << 4
 # Moves register 2 to register 1.
 _SECOND_IS_FIRST = libbpf.INSTRUCTION.pack(0xBF, 0x21, 0, 0)
@@ -210,6 +216,7 @@ def _compile(request: dict[str, Any]) -> Any:
         f"-DREST_MARK={_REST_MARK}",
         f"-DKFUNC_MARK={_KFUNC_MARK}",
         f"-DWALK_MARK={_WALK_MARK}ULL",
+        f"-DCONVERTING_MARK={_CONVERTING_MARK}ULL",
     ]
     return Unattached(text=text, cflags=[*request["flags"], *marks, f"-I{directory}"])
 
@@ -222,8 +229,11 @@ class Linked:
     functions: tuple[int, ...] = ()
 
 
-def linked(code: bytes, rest: bytes, walk: bytes) -> Linked:
-    """A program with what it calls behind it, and the marks made what they stand for."""
+def linked(code: bytes, rest: bytes, walk: bytes, converting: int) -> Linked:
+    """A program with what it calls behind it, and the marks made what they stand for.
+
+    `converting`: descriptor of the map of which some programs load the only value.
+    """
     words = list(libbpf.INSTRUCTION.iter_unpack(code))
     end, calls_back = len(words), False
     for place, (opcode, register, _, value) in enumerate(words):
@@ -236,6 +246,9 @@ def linked(code: bytes, rest: bytes, walk: bytes) -> Linked:
             words[place] = (_LOAD_64, register | _PSEUDO_FUNCTION, 0, end - place - 1)
             words[place + 1] = (0, 0, 0, 0)
             calls_back = True
+        elif opcode == _LOAD_64 and _number(words, place) == _CONVERTING_MARK:
+            words[place] = (_LOAD_64, register | _PSEUDO_MAP_VALUE, 0, converting)
+            words[place + 1] = (0, 0, 0, 0)
     code = b"".join(libbpf.INSTRUCTION.pack(*word) for word in words)
     if calls_back:
         assert not rest, "no program has both"
@@ -262,7 +275,8 @@ def _load(module: Any, program: Program, ids: Mapping[str, int]) -> int:
     """Load one program. bcc compiles each function by itself, and links nothing."""
     code = module.dump_func(program.name.encode())
     rest = module.dump_func(program.rest.encode()) if program.rest is not None else b""
-    whole = linked(code, rest, module.dump_func(_WALK.encode()))
+    converting = module[_CONVERTING.encode()].get_fd()
+    whole = linked(code, rest, module.dump_func(_WALK.encode()), converting)
     return libbpf.prog_load(
         program.name,
         _PROG_TYPES[program.mechanism],

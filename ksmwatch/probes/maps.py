@@ -16,9 +16,11 @@ from ksmwatch.probes.records import (
     Baseline,
     CallSite,
     Control,
+    Conversion,
     Migrations,
     Movement,
     Opened,
+    Reading,
     Record,
     Total,
 )
@@ -27,6 +29,8 @@ _T = TypeVar("_T")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _ZERO = _U32.pack(0)
+# An account that changes all the time is looked at so often.
+_COPIES = 4
 
 
 def _map(loaded: LoadedMap) -> libbpf.Map:
@@ -37,12 +41,26 @@ def _text(comm: bytes) -> str:
     return comm.split(b"\0", 1)[0].decode(errors="replace")
 
 
-class _Table(Generic[_T]):
-    """All records of a hash map by mm. One that has not changed is the same object as before."""
+def _grown(before: bytes, after: bytes) -> list[int]:
+    """Which words of eight bytes differ."""
+    return [at for at in range(0, len(after), 8) if before[at : at + 8] != after[at : at + 8]]
 
-    def __init__(self, table: libbpf.Map, unpack: Callable[[bytes], _T]) -> None:
+
+class _Table(Generic[_T]):
+    """All records of a hash map by mm. One that has not changed is the same object as before.
+
+    `steady` makes of one that has changed a record of which all members were true at one moment.
+    """
+
+    def __init__(
+        self,
+        table: libbpf.Map,
+        unpack: Callable[[bytes], _T],
+        steady: Callable[[bytes, bytes], _T] | None = None,
+    ) -> None:
         self._map = table
         self._unpack = unpack
+        self._steady = steady
         self._seen: dict[bytes, tuple[bytes, int, _T]] = {}
 
     def read(self) -> dict[int, _T]:
@@ -51,7 +69,8 @@ class _Table(Generic[_T]):
         for key, data in self._map.items():
             known = before.get(key)
             if known is None or known[0] != data:
-                known = data, _U64.unpack(key)[0], self._unpack(data)
+                record = self._steady(key, data) if self._steady else self._unpack(data)
+                known = data, _U64.unpack(key)[0], record
             seen[key] = known
         self._seen = seen
         return {mm: record for _, mm, record in seen.values()}
@@ -85,16 +104,18 @@ class Maps:
 
     def __init__(self, loaded: Loaded) -> None:
         maps = loaded.maps
-        # Of `conversions` too, which only the programs use.
+        # Of `converting` too, which only the programs use.
         self._descriptors = [each.fd for each in maps.values()]
         self._accounts = _map(maps["accounts"])
         self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
         self._baselines = _map(maps["baselines"])
         self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
-        self._all_accounts = _Table(self._accounts, self._unpack)
+        self._all_accounts = _Table(self._accounts, self._unpack, self._steady)
         self._all_baselines = _Table(self._baselines, self._unpack_baseline)
         self._control = _One(maps["controls"], Control)
         self._migrations = _One(maps["migrations"], Migrations)
+        self._conversion = _One(maps["conversions"], Conversion)
+        self._reading = _One(maps["readings"], Reading)
         self._call_site = _One(maps["call_sites"], CallSite)
         self._alarms = _map(maps["alarms"])
         self._opened = _map(maps["opened"])
@@ -118,6 +139,22 @@ class Maps:
     def filled(self) -> int:
         """How many accounts there were at the last call of `accounts`."""
         return len(self._all_accounts)
+
+    def _steady(self, key: bytes, data: bytes) -> Account:
+        """An account whose numbers belong together.
+
+        The kernel copies a record word by word, while programs add to it: an arrival may be missing
+        in a copy that has the departure after it. No word ever falls, so if two copies agree all
+        words were so between the two. Of a record that does not stand still, one more word may have
+        grown alone. Otherwise it is in doubt.
+        """
+        for _ in range(_COPIES):
+            again = self._accounts.get(key)
+            if again is None or len(_grown(data, again)) <= 1:
+                return self._unpack(data)
+            data = again
+        torn = self._unpack(data)
+        return torn._replace(doubts=torn.doubts + 1)
 
     def _unpack(self, data: bytes) -> Account:
         members = self._account.unpack(data)
@@ -177,6 +214,22 @@ class Maps:
     def migrations(self) -> Migrations:
         """Calls of migrate_pages() that have taken a KSM page away, and those that are over."""
         return self._migrations.read()
+
+    def conversion(self) -> Conversion:
+        """Ksmd's merge under way."""
+        return self._conversion.read()
+
+    def end_conversion(self) -> None:
+        """None is under way: its end was missed. If one is, its end raises an alarm."""
+        self._conversion.write({"serial": self.conversion().serial})
+
+    def begin_reading(self, mm: int) -> None:
+        """From now on see whether PTEs of this mm are moved."""
+        self._reading.write(Reading(mm, moved=0)._asdict())
+
+    def moved(self) -> bool:
+        """Whether PTEs of the mm have been moved since `begin_reading`."""
+        return self._reading.read().moved > 0
 
     def alarms(self) -> int:
         """How often something concerned processes of which it is not known which."""

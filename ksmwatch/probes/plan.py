@@ -402,6 +402,7 @@ def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
         via = mechanisms.get(event.name, Mechanism.FENTRY)
         flags.append(f"-DVIA_{event.name.upper()}={via.upper()}")
     for probe in plan.probes:
+        flags.append(f"-DHAS_{probe.event.upper()}")
         if probe.arguments is not None:
             flags.append(f"-D{probe.event.upper()}_ARGUMENTS={probe.arguments}")
         if probe.vma is not None:

@@ -49,6 +49,7 @@ class Total(IntEnum):
     SWAPIN_KSM = 20
     DOUBTS = 21
     UNATTRIBUTED = 22
+    FAMILIES_CHANGED = 23
 
 
 class Account(NamedTuple):
@@ -57,8 +58,6 @@ class Account(NamedTuple):
     id: int
     moves: tuple[int, ...]
     doubts: int
-    conversions_begun: int
-    conversions_ended: int
     start_boottime: int
     tgid: int
     comm: str
@@ -70,9 +69,35 @@ class Account(NamedTuple):
         return m[0] + m[1] + m[2] + m[3] - m[4] - m[5] - m[6]
 
     @property
-    def sequence(self) -> tuple[int, int, int, int]:
+    def sequence(self) -> tuple[int, int]:
         """Stands still exactly while no event happens to the mm."""
-        return sum(self.moves), self.doubts, self.conversions_begun, self.conversions_ended
+        return sum(self.moves), self.doubts
+
+
+class Conversion(NamedTuple):
+    """struct conversion: ksmd's merge under way, if `page` is not 0."""
+
+    serial: int = 0
+    page: int = 0
+    mm: int = 0
+    root: int = 0
+    kpage: int = 0
+    already: int = 0
+    seen: int = 0
+    shared: int = 0
+    last: int = 0
+
+    @property
+    def in_place(self) -> bool:
+        """Whether a page is being made a KSM page where it is mapped."""
+        return self.page != 0 and not self.kpage and not self.already
+
+
+class Reading(NamedTuple):
+    """struct reading: the mm that is read exactly, and how often its PTEs were moved since."""
+
+    mm: int
+    moved: int
 
 
 class Opened(NamedTuple):

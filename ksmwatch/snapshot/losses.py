@@ -7,6 +7,7 @@ LOSSES = (
     "connector_lost",
     "conversions_unseen",
     "events_lost",
+    "families_changed",
     "families_truncated",
     "front_lost",
     "mm_opened_unseen",

@@ -11,8 +11,8 @@ from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.exact_read import Outcome
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.kernel import probe_switches
-from ksmwatch.probes.records import Baseline, Migrations, Movement
-from tests.fake_kernel import FakeReader, Kernel, shown
+from ksmwatch.probes.records import Baseline, Conversion, Migrations, Movement
+from tests.fake_kernel import KSMD, FakeReader, Kernel, shown
 
 PLENTY = Budget(3600)
 
@@ -101,9 +101,53 @@ def test_migrations_that_follow_one_another_have_missed_no_end(
 
 def test_nothing_is_settled_while_a_conversion_is_in_flight(kernel: Kernel, started: Live) -> None:
     mm = kernel.users[10]
-    kernel.event(mm, conversions_begun=1)
+    kernel.conversion = Conversion(page=1, mm=mm, seen=1)
     assert started.reader.read(10) is Outcome.DISTURBED
-    kernel.event(mm, conversions_ended=1)
+    assert started.reader.read(20) is Outcome.SETTLED
+    # Shared, it may turn PTEs of anybody.
+    kernel.conversion = Conversion(page=1, mm=mm, seen=1, shared=1)
+    assert started.reader.read(20) is Outcome.DISTURBED
+    kernel.conversion = Conversion()
+    assert {started.reader.read(pid) for pid in (10, 20)} == {Outcome.SETTLED}
+
+
+def test_a_disturbed_read_leaves_something_in_doubt(kernel: Kernel, started: Live) -> None:
+    kernel.conversion = Conversion(page=1, mm=kernel.users[10], seen=1, shared=1)
+    assert started.reader.read(20) is Outcome.DISTURBED
+    assert shown(started)[20] == (0, False)
+    kernel.conversion = Conversion()
+    started.tick(PLENTY)
+    assert shown(started)[20] == (0, True)
+
+
+def test_a_count_is_estimated_while_its_conversion_is_under_way(
+    kernel: Kernel, started: Live
+) -> None:
+    before = shown(started)
+    kernel.conversion = Conversion(page=1, mm=kernel.users[10], seen=1)
+    assert shown(started) == {**before, 10: (before[10][0], False)}
+
+
+def test_a_conversion_whose_end_was_missed_is_over_when_ksmd_sleeps(
+    kernel: Kernel, started: Live
+) -> None:
+    missed = Conversion(serial=4, page=1, mm=kernel.users[10], seen=1)
+    kernel.conversion = missed
+    stat = kernel.proc.path / str(KSMD) / "stat"
+    asleep = stat.read_text()
+    stat.write_text(asleep.replace(") S ", ") R "))
+    started.tick(PLENTY)
+    assert kernel.conversion == missed
+    stat.write_text(asleep)
+    started.tick(PLENTY)
+    assert kernel.conversion == Conversion(serial=4)
+
+
+def test_ptes_that_are_moved_within_the_mm_spoil_a_read(kernel: Kernel, started: Live) -> None:
+    mm = kernel.users[10]
+    kernel.during_reads = [lambda: kernel.moves.update([mm])] * 5
+    assert started.reader.read(10) is Outcome.DISTURBED
+    kernel.during_reads = [lambda: kernel.moves.update([mm + 1])]
     assert started.reader.read(10) is Outcome.SETTLED
 
 

@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.counting.ledger import Ledger, base_of, count, settle, stood_still
-from ksmwatch.probes.records import Account, Baseline, Movement
+from ksmwatch.counting.ledger import (
+    Ledger,
+    base_of,
+    count,
+    disturbs,
+    settle,
+    stood_still,
+    uncounted,
+)
+from ksmwatch.probes.records import Account, Baseline, Conversion, Movement
 
 MM = 0xFFFF888000000000
 
@@ -21,8 +29,6 @@ def account(**changes: Any) -> Account:
         "id": 11,
         "moves": (7, 5, 3, 2, 3, 1, 1),
         "doubts": 0,
-        "conversions_begun": 0,
-        "conversions_ended": 0,
         "start_boottime": 12_345_678_901,
         "tgid": 42,
         "comm": "tenant",
@@ -131,16 +137,31 @@ def test_an_account_that_opened_or_went_is_an_event(
         # One came and one went: the count is the same, and the read may have seen either.
         {"moves": (8, 5, 3, 2, 5, 1)},
         {"doubts": 1},
-        {"conversions_begun": 1, "conversions_ended": 1},
     ],
 )
 def test_any_event_between_spoils_a_read(changes: dict[str, Any]) -> None:
     assert not stood_still(account(), account(**changes))
 
 
-def test_a_conversion_in_flight_all_the_time_spoils_a_read() -> None:
-    # Its PTE is a KSM PTE already, and its event is yet to be counted.
-    converting = account(conversions_begun=3, conversions_ended=2)
-    assert not stood_still(converting, converting)
-    converted = account(conversions_begun=3, conversions_ended=3)
-    assert stood_still(converted, converted)
+IN_PLACE = Conversion(serial=9, page=0xFFFFEA0000000040, mm=MM, seen=1)
+
+
+@pytest.mark.parametrize(
+    ("conversion", "own", "other"),
+    [
+        (IN_PLACE, (True, True), (False, False)),
+        # PTEs of others turn with it. They are in doubt, and it is told when they may be read.
+        (IN_PLACE._replace(shared=1), (True, True), (False, True)),
+        # The hooks were off when it began: nobody has looked who shares the page.
+        (IN_PLACE._replace(seen=0), (True, True), (True, True)),
+        # Over, a replacement, and a page that was KSM before: all that turns is counted at once.
+        (IN_PLACE._replace(page=0), (False, False), (False, False)),
+        (IN_PLACE._replace(kpage=0xFFFFEA0000000080), (False, False), (False, False)),
+        (IN_PLACE._replace(already=1), (False, False), (False, False)),
+    ],
+)
+def test_a_conversion_under_way_spoils_counts_and_reads(
+    conversion: Conversion, own: tuple[bool, bool], other: tuple[bool, bool]
+) -> None:
+    assert (uncounted(conversion, MM), disturbs(conversion, MM)) == own
+    assert (uncounted(conversion, MM + 4096), disturbs(conversion, MM + 4096)) == other

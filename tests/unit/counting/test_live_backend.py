@@ -16,7 +16,7 @@ from ksmwatch.counting.backend_state import AuditState, MapState
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.probes.plan import choose
-from ksmwatch.probes.records import Movement, Total
+from ksmwatch.probes.records import Migrations, Movement, Total
 from tests.fake_kernel import ALARMS, KSMD, Kernel, of, shown
 from tests.fakes import capable
 
@@ -297,6 +297,7 @@ def test_where_no_ksm_page_exists_the_hot_hooks_come_off(kernel: Kernel, idle: L
     assert kernel.attached == {
         "on_merge",
         "on_merge_return",
+        "on_protect",
         "on_mm_opened_return",
         "on_swapin",
         "on_break_cow",
@@ -305,7 +306,7 @@ def test_where_no_ksm_page_exists_the_hot_hooks_come_off(kernel: Kernel, idle: L
     assert kernel.log[-2:] == ["doubt", "detach"]
     assert (kernel.accounts, idle.counts()) == ({}, [])
     attached = {state.event for state in idle.probes() if state.attached}
-    assert attached == {"break_cow", "merge", "mm_opened", "swapin"}
+    assert attached == {"break_cow", "merge", "mm_opened", "protect", "swapin"}
 
 
 def test_after_unmerging_it_sleeps_as_well(kernel: Kernel, idle: Live) -> None:
@@ -337,7 +338,8 @@ def _deny(kernel: Kernel, live: Live) -> None:
 
 
 def _keep_in_doubt(kernel: Kernel, live: Live) -> None:
-    kernel.event(kernel.users[10], conversions_begun=1, doubts=1)
+    kernel.doubt(kernel.users[10])
+    kernel.migrations = Migrations(begun=1, ended=0)
 
 
 def _hide_run(kernel: Kernel, live: Live) -> None:

@@ -29,6 +29,8 @@ ALWAYS = {
     "mm_goes": "__mmdrop",
     "enter": "__ksm_enter",
     "merge": "try_to_merge_one_page",
+    "protect": "write_protect_page",
+    "move": "move_page_tables",
     "mm_opened": "mm_access",
     "swapin": "ksm_might_need_to_copy",
     "break_cow": "break_cow",
@@ -38,6 +40,15 @@ RMAP = {
     "6.1": {"rmap_add": "page_add_anon_rmap", "rmap_remove": "page_remove_rmap"},
     "6.12": {"rmap_add": "folio_add_anon_rmap_ptes", "rmap_remove": "folio_remove_rmap_ptes"},
     "7.3": {"rmap_add": "folio_add_anon_rmap_ptes", "rmap_remove": "folio_remove_rmap_ptes"},
+}
+_OLD_TREES = {
+    "tree_grows": "anon_vma_interval_tree_insert",
+    "tree_shrinks": "anon_vma_interval_tree_remove",
+}
+TREES = {
+    "6.1": _OLD_TREES,
+    "6.12": _OLD_TREES,
+    "7.3": {"tree_grows": "anon_rmap_tree_insert", "tree_shrinks": "anon_rmap_tree_remove"},
 }
 each_kernel = pytest.mark.parametrize("kernel", KERNELS)
 each_new = pytest.mark.parametrize("kernel", NEW)
@@ -60,7 +71,9 @@ def test_facts_are_of_that_kernel_and_survive_a_round_trip(kernel: str) -> None:
     assert facts.release in (root(kernel) / "proc/version").read_text()
     assert Facts.from_json(facts.to_json()) == facts
     assert facts.capabilities == read_capabilities(root(kernel))
-    assert set(facts.offsets) == {member.name for member in struct_layout.MEMBERS}
+    # Of PREEMPT_RT.
+    members = {member.name for member in struct_layout.MEMBERS} - {"rw_semaphore_rwbase"}
+    assert set(facts.offsets) == members
     assert (facts.ksm, facts.foreign_reads, facts.lockdown) == (True, True, "none")
     assert warnings(facts) == []
 
@@ -79,7 +92,7 @@ def test_the_plan(kernel: str, wish: str, mechanism: str) -> None:
     plan = choose(recorded(kernel), Wish(wish))
     assert plan.obstacle is None
     assert plan.mechanisms == mechanism
-    assert {p.event: p.symbol for p in plan.probes} == {**ALWAYS, **RMAP[kernel]}
+    assert {p.event: p.symbol for p in plan.probes} == {**ALWAYS, **RMAP[kernel], **TREES[kernel]}
     kinds = {p.mechanism.value for p in plan.probes if p.event != "fork"}
     assert kinds == {mechanism}
     # In the order of attachment, which matters, and with the fork last.

@@ -130,6 +130,16 @@ def test_start_times_are_found_behind_any_name(tmp_path: Path, comm: str) -> Non
     assert procfs.read_start_ticks(Proc(tmp_path).process(5, comm=comm, ticks=777)) == 777
 
 
+@pytest.mark.parametrize(("state", "sleeps"), [("S", True), ("R", False), ("D", False)])
+def test_a_thread_sleeps_when_it_waits_for_something_to_do(
+    tmp_path: Path, state: str, *, sleeps: bool
+) -> None:
+    directory = Proc(tmp_path).process(5, comm="a) S (b")
+    stat = directory / "stat"
+    stat.write_text(stat.read_text().replace("(b) S ", f"(b) {state} "))
+    assert procfs.sleeps(directory) is sleeps
+
+
 def test_processes_are_the_numbers_in_proc(tmp_path: Path) -> None:
     for name in ("10", "9", "self", "1x", "acpi"):
         (tmp_path / name).mkdir()

@@ -105,12 +105,12 @@ HOT = bytes.fromhex("bf10000000000000850000000000ff7f") + EXIT
 def test_a_program_is_joined_with_its_rest() -> None:
     # src_reg is BPF_PSEUDO_CALL, and the rest is one instruction behind the next.
     called = bytes.fromhex("8510000001000000")
-    assert loader.linked(HOT, NOTHING, NOTHING).code == HOT[:8] + called + EXIT + NOTHING
+    assert loader.linked(HOT, NOTHING, NOTHING, 0).code == HOT[:8] + called + EXIT + NOTHING
 
 
 def test_a_kernel_function_is_called_by_its_id() -> None:
     call, called = bytes.fromhex("8500000007000040"), bytes.fromhex("8520000007000000")
-    assert loader.linked(call + EXIT, b"", NOTHING) == Linked(called + EXIT)
+    assert loader.linked(call + EXIT, b"", NOTHING, 0) == Linked(called + EXIT)
 
 
 def test_a_function_that_is_called_back_is_a_function_of_the_program() -> None:
@@ -119,17 +119,26 @@ def test_a_function_that_is_called_back_is_a_function_of_the_program() -> None:
     # src_reg is BPF_PSEUDO_FUNC, and two instructions are between this one and the function.
     loaded = bytes.fromhex("18420000020000000000000000000000")
     first = bytes.fromhex("bf21000000000000")
-    found = loader.linked(load + EXIT, b"", NOTHING)
+    found = loader.linked(load + EXIT, b"", NOTHING, 0)
     assert found == Linked(loaded + EXIT + first + NOTHING, (0, 3))
+
+
+def test_the_page_in_conversion_is_loaded_from_its_map() -> None:
+    # r3 = the mark, which takes two instructions.
+    load = bytes.fromhex("1803000021766e63000000007 76d736b".replace(" ", ""))
+    # src_reg is BPF_PSEUDO_MAP_VALUE, and the number is the map's descriptor.
+    loaded = bytes.fromhex("18230000110000000000000000000000")
+    found = loader.linked(load + EXIT, b"", NOTHING, 17)
+    assert found == Linked(loaded + EXIT)
 
 
 def test_other_numbers_are_numbers() -> None:
     load = bytes.fromhex("1802000021 6b6c62 00000000776d736b".replace(" ", ""))
-    assert loader.linked(load + EXIT, b"", NOTHING) == Linked(load + EXIT)
+    assert loader.linked(load + EXIT, b"", NOTHING, 0) == Linked(load + EXIT)
 
 
 def test_what_calls_nothing_stays_as_it_is() -> None:
-    assert loader.linked(NOTHING, EXIT, NOTHING).code == NOTHING + EXIT
+    assert loader.linked(NOTHING, EXIT, NOTHING, 0).code == NOTHING + EXIT
 
 
 class Leaf(ct.Structure):
@@ -232,7 +241,7 @@ def test_what_was_loaded_arrives_under_its_name(
     )
     assert loaded.maps["totals"].fields == ()
     assert bcc.loaded == [
-        ("on_f", PROG_TYPE_TRACING, loader.linked(HOT, NOTHING, b"").code, TRACE_FENTRY, 7),
+        ("on_f", PROG_TYPE_TRACING, loader.linked(HOT, NOTHING, b"", 0).code, TRACE_FENTRY, 7),
         ("on_merge", PROG_TYPE_KPROBE, NOTHING, 0, 0),
     ]
 

@@ -14,24 +14,31 @@ from ksmwatch.kernel import libbpf
 from ksmwatch.probes import maps
 from ksmwatch.probes.loader import Loaded, LoadedMap
 from ksmwatch.probes.maps import Maps
-from ksmwatch.probes.records import Account, Baseline, Control, Field, Movement, Opened, Total
+from ksmwatch.probes.records import (
+    Account,
+    Baseline,
+    Control,
+    Conversion,
+    Field,
+    Movement,
+    Opened,
+    Total,
+)
 
 MM = 0xFFFF888012345000
 CPUS = 3
 ACCOUNT = LoadedMap(
     1,
     8,
-    120,
+    104,
     (
         Field("id", 0, "Q"),
         Field("moves", 8, "7Q"),
         Field("doubts", 64, "Q"),
-        Field("conversions_begun", 72, "Q"),
-        Field("conversions_ended", 80, "Q"),
-        Field("start_boottime", 88, "Q"),
-        Field("tgid", 96, "I"),
-        Field("unused", 100, "I"),
-        Field("comm", 104, "16s"),
+        Field("start_boottime", 72, "Q"),
+        Field("tgid", 80, "I"),
+        Field("unused", 84, "I"),
+        Field("comm", 88, "16s"),
     ),
 )
 LOADED = Loaded(
@@ -54,7 +61,14 @@ LOADED = Loaded(
                 Field("alarms_swept", 32, "Q"),
             ),
         ),
-        "conversions": LoadedMap(5, 4, 64, ()),
+        "conversions": LoadedMap(
+            5,
+            4,
+            72,
+            tuple(Field(name, 8 * at, "Q") for at, name in enumerate(Conversion._fields)),
+        ),
+        "converting": LoadedMap(11, 4, 8, ()),
+        "readings": LoadedMap(12, 4, 16, (Field("mm", 0, "Q"), Field("moved", 8, "Q"))),
         "opened": LoadedMap(
             6,
             4,
@@ -140,7 +154,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Maps:
 
 
 def account(comm: str = "tenant") -> Account:
-    return Account(5, (1, 2, 3, 4, 5, 6, 7), 7, 9, 8, 123456789, 42, comm)
+    return Account(5, (1, 2, 3, 4, 5, 6, 7), 7, 123456789, 42, comm)
 
 
 def test_an_account_is_read_as_it_was_opened(shared: Maps) -> None:
@@ -194,7 +208,7 @@ def test_other_failures_are_not_hidden(
     ],
 )
 def test_names_end_at_the_first_zero_and_may_be_broken(shared: Maps, raw: bytes, comm: str) -> None:
-    value = struct.pack("<Q7QQQQQII16s", 5, *range(1, 8), 7, 9, 8, 123456789, 42, 0, raw)
+    value = struct.pack("<Q7QQQII16s", 5, *range(1, 8), 7, 123456789, 42, 0, raw)
     FakeMap.contents[1][struct.pack("<Q", MM)] = value
     assert shared.account(MM) == account(comm)
 
@@ -204,6 +218,38 @@ def test_a_long_name_keeps_its_last_zero(shared: Maps) -> None:
     found = shared.account(MM)
     assert found is not None
     assert found.comm == "a-name-that-is-"
+
+
+def test_numbers_of_an_account_belong_together(shared: Maps) -> None:
+    first = account()._replace(moves=(5, 0, 0, 0, 0, 0, 0))
+    shared.open_account(MM, first)
+    (key,) = FakeMap.contents[1]
+    torn = FakeMap.contents[1][key]
+    # One has come and gone again while the first copy was made.
+    second = first._replace(moves=(6, 0, 0, 0, 0, 1, 0))
+    shared.close_account(MM)
+    shared.open_account(MM, second)
+    assert shared._steady(key, torn) == second
+
+
+def test_an_account_that_does_not_stand_still_is_in_doubt(
+    shared: Maps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [
+        shared._account.pack(
+            {**account()._asdict(), "comm": b"x", "moves": (n, 0, 0, 0, 0, n, 0), "doubts": 0}
+        )
+        for n in range(6)
+    ]
+    monkeypatch.setattr(shared._accounts, "get", lambda key: copies.pop(1))
+    assert shared._steady(b"", copies[0]).doubts == 1
+    # One word has grown alone.
+    one, other = (
+        shared._account.pack({**account()._asdict(), "comm": b"x", "moves": (n, 0, 0, 0, 0, 1, 0)})
+        for n in (1, 2)
+    )
+    monkeypatch.setattr(shared._accounts, "get", lambda key: other)
+    assert shared._steady(b"", one).moves[0] == 1
 
 
 def test_baselines_are_signed(shared: Maps) -> None:
@@ -239,6 +285,22 @@ def test_the_programs_are_told_in_the_words_of_the_record(shared: Maps) -> None:
     shared.control(told)
     assert FakeMap.contents[4] == {bytes(4): struct.pack("<IIQQQQ", 33, 44, 1, 0, 5, 6)}
     assert shared.read_control() == told
+
+
+def test_a_conversion_can_be_ended(shared: Maps) -> None:
+    under_way = Conversion(3, 4, 5, 6, 7, 8, 9, 10, 11)
+    FakeMap.contents[5][bytes(4)] = struct.pack("<9Q", *under_way)
+    assert shared.conversion() == under_way
+    shared.end_conversion()
+    assert shared.conversion() == Conversion(serial=3)
+
+
+def test_a_read_sees_whether_its_mm_moves(shared: Maps) -> None:
+    shared.begin_reading(MM)
+    assert FakeMap.contents[12][bytes(4)] == struct.pack("<QQ", MM, 0)
+    assert not shared.moved()
+    FakeMap.contents[12][bytes(4)] = struct.pack("<QQ", MM, 2)
+    assert shared.moved()
 
 
 def test_alarms(shared: Maps) -> None:

@@ -199,6 +199,10 @@ def test_a_capable_host_gets_fentry_everywhere_and_the_fork_tracepoint() -> None
         ("rmap_add", "fentry", "folio_add_anon_rmap_ptes"),
         ("rmap_remove", "fentry", "folio_remove_rmap_ptes"),
         ("merge", "fentry", "try_to_merge_one_page"),
+        ("protect", "fentry", "write_protect_page"),
+        ("tree_grows", "fentry", "anon_rmap_tree_insert"),
+        ("tree_shrinks", "fentry", "anon_rmap_tree_remove"),
+        ("move", "fentry", "move_page_tables"),
         ("mm_opened", "fentry", "mm_access"),
         ("swapin", "fentry", "ksm_might_need_to_copy"),
         ("break_cow", "fentry", "break_cow"),
@@ -214,6 +218,7 @@ def test_asleep_only_those_probes_stay_that_see_ksm_wake_up() -> None:
         "break_cow",
         "merge",
         "mm_opened",
+        "protect",
         "swapin",
     }
 
