@@ -7,6 +7,7 @@
  * one, on_<event>_return(), for its return; these ask by the macros below.
  */
 #pragma once
+#include "callers.h"
 
 #define PASTE_(a, b) a##b
 #define PASTE(a, b) PASTE_(a, b)
@@ -94,42 +95,11 @@ static __always_inline u64 cast_ksm_bit(u64 page)
 #define FENTRY_USERS_OF(mm) DIRECT(u32, mm, mm_struct_mm_users)
 #define KPROBE_USERS_OF(mm) mm_struct_mm_users(mm)
 
-/*
- * Who called the hooked function: the return address, 0 if it cannot be told. A kprobe runs
- * before the function has touched its stack. The trampoline of an fentry program has put the
- * arguments below what it found there: the register that it saved, the address behind its call
- * and the return address; and between them a result, if somebody's program wants that too.
- */
+/* Who called the hooked function; see callers.h. */
 #define HOOKED_AT(event, ctx) BY_MECHANISM(event, _HOOKED_AT)(ctx, event)
-#define FENTRY_HOOKED_AT(ctx, event) fentry_hooked_at((ctx) + event##_ARGUMENTS + 1)
+#define FENTRY_HOOKED_AT(ctx, event) fentry_hooked_at((ctx) + event##_ARGUMENTS)
 #define KPROBE_HOOKED_AT(ctx, event) 0
 
 #define CALLER(event, ctx, hooked) BY_MECHANISM(event, _CALLER)(ctx, event, hooked)
-#define FENTRY_CALLER(ctx, event, hooked) fentry_caller((ctx) + event##_ARGUMENTS + 1, hooked)
+#define FENTRY_CALLER(ctx, event, hooked) fentry_caller((ctx) + event##_ARGUMENTS, hooked)
 #define KPROBE_CALLER(ctx, event, hooked) kprobe_caller(ctx)
-
-static __always_inline u64 fentry_hooked_at(u64 *behind_register)
-{
-    u64 address;
-
-    bpf_probe_read_kernel(&address, sizeof(address), behind_register);
-    return address;
-}
-
-static __always_inline u64 fentry_caller(u64 *behind_register, u64 hooked)
-{
-    u64 found[3];
-
-    bpf_probe_read_kernel(found, sizeof(found), behind_register);
-    if (found[0] == hooked)
-        return found[1];
-    return found[1] == hooked ? found[2] : 0;
-}
-
-static __always_inline u64 kprobe_caller(struct pt_regs *ctx)
-{
-    u64 address;
-
-    bpf_probe_read_kernel(&address, sizeof(address), (void *)PT_REGS_SP(ctx));
-    return address;
-}

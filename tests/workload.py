@@ -17,8 +17,13 @@ from typing import Self
 
 from tests.waiting import patience
 
-KSMLOAD = Path(__file__).with_name("workload") / "build" / "ksmload"
 _ANSWER_SECONDS = 240
+
+
+def built(name: str) -> Path:
+    """A program of tests/workload, for the machine that this runs on."""
+    build = Path(__file__).with_name("workload") / "build"
+    return next(path for path in (build / os.uname().machine / name, build / name) if path.exists())
 
 
 class RefusedError(OSError):
@@ -155,7 +160,9 @@ class Workload:
 
     def spawn(self, name: str, prefix: Sequence[str] = ()) -> Tenant:
         """A new process that has nothing; `prefix`: what becomes it, as `unshare` does."""
-        child = subprocess.Popen([*prefix, KSMLOAD, self.path, name], stdin=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            [*prefix, built("ksmload"), self.path, name], stdin=subprocess.DEVNULL
+        )
         self._children[child.pid] = child
         return self.accept(name, child.pid)
 

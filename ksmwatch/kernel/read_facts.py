@@ -12,6 +12,7 @@ import os
 import platform
 import re
 from collections import Counter
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,10 +147,23 @@ def _read_bcc() -> tuple[str | None, str | None]:
     return found[1] if found else "unknown", None
 
 
+def _trampolines(symbols_found: Container[str], machine: str) -> bool:
+    """Whether fentry programs can be attached.
+
+    On arm64 that takes direct calls of ftrace, which came with 6.4 (commit 2aa6ac03516d). x86 does
+    without them.
+    """
+    direct = machine != "aarch64" or "register_ftrace_direct" in symbols_found
+    return direct and "bpf_trampoline_link_prog" in symbols_found
+
+
 def read_facts(root: Path = Path("/")) -> Facts:
     """Look at the running host. Costs some 50 ms, most of it /proc/kallsyms."""
     release = platform.release()
-    extra = ("bpf_trampoline_link_prog", "bpf_mem_alloc_init", f"__traceiter_{FORK_TRACEPOINT}")
+    extra = (
+        *("bpf_trampoline_link_prog", "register_ftrace_direct", "bpf_mem_alloc_init"),
+        f"__traceiter_{FORK_TRACEPOINT}",
+    )
     found, kallsyms_error = _read_symbols(root, frozenset((*symbols(), *extra)))
     btf = _read_btf()
     programs, bpf_error = _read_bpf()
@@ -172,7 +186,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         tracepoints=frozenset([FORK_TRACEPOINT] if tracepoint else []),
         kprobes=(root / "sys/bus/event_source/devices/kprobe/type").exists(),
         kprobes_disarmed=(_text(root / "sys/kernel/debug/kprobes/enabled") or "").strip() == "0",
-        trampolines="bpf_trampoline_link_prog" in found,
+        trampolines=_trampolines(found, platform.machine()),
         bpf_programs=programs,
         bpf_error=bpf_error,
         bcc=bcc,

@@ -50,7 +50,7 @@ SOURCES = (
     "conversion.c",
     "processes.c",
 )
-HEADERS = ("layout.h", "probes.h", "records.h")
+HEADERS = ("callers.h", "layout.h", "probes.h", "records.h")
 
 _PROG_TYPES = {
     Mechanism.FENTRY: libbpf.PROG_TYPE_TRACING,

@@ -395,6 +395,7 @@ def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
         flags.append("-DLAYOUT_FROM_HEADERS")
         if "folio_remove_rmap_ptes" in facts.symbols:
             flags.append("-DHAVE_STRUCT_FOLIO_HOOKS")
+    flags.append(f"-DMACHINE_{facts.machine.upper()}")
     flags += [f"-DCAST_{name.upper()}={number}" for name, number in facts.casts.items()]
     mechanisms = {probe.event: probe.mechanism for probe in plan.probes}
     for event in (*EVENTS, *STAND_INS):

@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
+from ksmwatch.units import PAGE_SIZE
 
 _SECONDS = 10.0
 _MAX_BYTES = 1 << 26
@@ -109,8 +110,7 @@ def _document(series: _Series, info: Labels, mode: str) -> dict[str, Any]:
         "mode": mode,
         "mode_reason": None,
         "asleep": bool(series.one("ksmwatch_asleep")),
-        # Of x86-64, while nothing is mapped that would tell.
-        "page_size": size // mappings if mappings else 4096,
+        "page_size": series.count("ksmwatch_page_size_bytes") or PAGE_SIZE,
         "host": {
             "mappings": mappings,
             "bytes": size,

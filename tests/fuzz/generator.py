@@ -13,10 +13,10 @@ from typing import Self
 
 from tests.fuzz import swap
 from tests.waiting import patience
+from tests.workload import built
 
 # Under emulation a pause takes seconds, and a minute where memory is short.
 _STALL_SECONDS = 600
-_KSMFUZZ = Path(__file__).parents[1] / "workload" / "build" / "ksmfuzz"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Generator:
         self.counters: list[str] = []
         self._process = subprocess.Popen(
             [
-                *("sh", "-c", f'echo $$ >{swap.GROUP}/cgroup.procs; exec "$@"', "sh", _KSMFUZZ),
+                *("sh", "-c", f'echo $$ >{swap.GROUP}/cgroup.procs; exec "$@"', "sh"),
+                built("ksmfuzz"),
                 *("--seed", str(seed), "--ops", str(operations), "--pause", str(pause)),
                 *options,
             ],

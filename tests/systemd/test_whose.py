@@ -19,7 +19,7 @@ from tests.kernel.compare import seen_in_peace, settled_snapshot
 from tests.ksmctl import Ksm
 from tests.systemd.service import Service, run, show, wait_for
 from tests.town import MERGEABLE, UUID, Key, Town, exported, guest_command, wait_for_memory
-from tests.workload import KSMLOAD, Tenant, Workload
+from tests.workload import Tenant, Workload, built
 
 USER = "tenant"
 EACH = 6
@@ -50,7 +50,7 @@ def user() -> int:
     wait_for("there is no session", Path(f"/run/user/{uid}/bus").exists)
     root = rootfs()
     root.mkdir()
-    shutil.copy(KSMLOAD, root / "ksmload")
+    shutil.copy(built("ksmload"), root / "ksmload")
     run("chown", "--recursive", f"{USER}:{USER}", str(root))
     return uid
 
@@ -69,7 +69,7 @@ def as_user(*argv: str) -> str:
 def start_unit(load: Workload, name: str) -> tuple[Tenant, Key]:
     """A service of the system."""
     unit = f"web-{name}.service"
-    run("systemd-run", "--quiet", f"--unit={unit}", str(KSMLOAD), load.path, name)
+    run("systemd-run", "--quiet", f"--unit={unit}", str(built("ksmload")), load.path, name)
     return load.take(name), ("unit", unit, unit)
 
 

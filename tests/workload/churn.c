@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE 4096
+#define PAGE ((unsigned long)sysconf(_SC_PAGESIZE))
 
 int main(int argc, char **argv)
 {

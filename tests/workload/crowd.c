@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE 4096
+#define PAGE ((unsigned long)sysconf(_SC_PAGESIZE))
 
 static char *memory;
 static volatile sig_atomic_t told;

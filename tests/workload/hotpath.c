@@ -20,7 +20,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __x86_64__
 #include <x86intrin.h>
+#else
+#include <time.h>
+#endif
 
 #include "memory.h"
 
@@ -28,6 +32,19 @@
 #define CONTENTS 101
 
 static char *self;
+
+static unsigned long long ticks(void)
+{
+#ifdef __x86_64__
+    return __rdtsc();
+#else
+    struct timespec now;
+
+    /* Nanoseconds, which are instructions too, by steps of the counter of the machine. */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ULL + now.tv_nsec;
+#endif
+}
 
 static void fail(const char *what)
 {
@@ -48,28 +65,32 @@ static char *anonymous(size_t pages, int size)
 
 static unsigned long long touch(char *base, size_t pages)
 {
-    unsigned long long began = __rdtsc();
+    unsigned long long began = ticks();
 
     for (size_t i = 0; i < pages; i++)
         *(volatile char *)(base + i * PAGE) = 1;
-    return __rdtsc() - began;
+    return ticks() - began;
 }
 
 static unsigned long long unmap(char *base, size_t pages)
 {
-    unsigned long long began = __rdtsc();
+    unsigned long long began = ticks();
 
     munmap(base, pages * PAGE);
-    return __rdtsc() - began;
+    return ticks() - began;
 }
 
 static void measure_ruler(long count)
 {
-    unsigned long long began = __rdtsc();
+    unsigned long long began = ticks();
     long left = count / 2;
 
+#ifdef __x86_64__
     __asm__ volatile("1: dec %0\n jnz 1b" : "+r"(left));
-    printf("%llu\n", __rdtsc() - began);
+#else
+    __asm__ volatile("1: subs %0, %0, #1\n b.ne 1b" : "+r"(left));
+#endif
+    printf("%llu\n", ticks() - began);
 }
 
 static void measure_unmap(size_t pages, int size)
@@ -88,12 +109,12 @@ static void measure_read(size_t pages)
     int fd;
 
     touch(base, pages);
-    began = __rdtsc();
+    began = ticks();
     fd = open("/proc/self/smaps_rollup", O_RDONLY);
     if (fd < 0 || read(fd, text, sizeof(text)) <= 0)
         fail("/proc/self/smaps_rollup");
     close(fd);
-    printf("%llu\n", __rdtsc() - began);
+    printf("%llu\n", ticks() - began);
     unmap(base, pages);
 }
 
@@ -104,19 +125,19 @@ static void measure_fork(size_t pages)
     pid_t child;
 
     touch(base, pages);
-    began = __rdtsc();
+    began = ticks();
     child = fork();
     if (child == 0)
         _exit(0);
     if (waitpid(child, NULL, 0) != child)
         fail("fork");
-    printf("%llu\n", __rdtsc() - began);
+    printf("%llu\n", ticks() - began);
     unmap(base, pages);
 }
 
 static void measure_exec(void)
 {
-    unsigned long long began = __rdtsc();
+    unsigned long long began = ticks();
     pid_t child = vfork();
 
     if (child == 0) {
@@ -125,7 +146,7 @@ static void measure_exec(void)
     }
     if (waitpid(child, NULL, 0) != child)
         fail("vfork");
-    printf("%llu\n", __rdtsc() - began);
+    printf("%llu\n", ticks() - began);
 }
 
 static void measure_file(size_t pages)

@@ -10,7 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifdef __x86_64__
 #define PAGE 4096UL
+#else
+#define PAGE ((unsigned long)sysconf(_SC_PAGESIZE))
+#endif
 #define STACK_BYTES (256 * 1024)
 
 #ifndef MADV_COLD

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define PAGE 4096
+#define PAGE ((unsigned long)sysconf(_SC_PAGESIZE))
 #define BATCH 4096
 #define PRESENT (1ULL << 63)
 #define FRAME ((1ULL << 55) - 1)

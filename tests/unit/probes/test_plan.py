@@ -396,6 +396,7 @@ def flags(facts: Facts, wish: Wish = Wish.AUTO) -> set[str]:
 def test_flags_name_the_mechanism_and_the_areas_position() -> None:
     assert {
         "-DMAX_ACCOUNTS=4096",
+        "-DMACHINE_X86_64",
         "-DACCOUNT_MAP_FLAGS=1",
         "-DVIA_RMAP_ADD=FENTRY",
         "-DRMAP_ADD_VMA=3",

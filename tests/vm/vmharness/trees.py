@@ -14,12 +14,22 @@ from .cachedir import cache_root, filled_atomically, locked, say
 from .debian import Source
 from .errors import HarnessError
 
-FORMAT = 1  # of a cache entry; raise it when PACKAGES or the set-up change
+FORMAT = 2  # of a cache entry; raise it when PACKAGES or the set-up change
 SUITE = "trixie"
 # Nothing is essential here: a system for one command. Without maintainer
 # scripts there are no alternatives (awk), and no users but those of base-passwd.
 PACKAGES = (
-    *("base-files", "base-passwd", "bash", "dash", "coreutils", "util-linux", "mount", "procps"),
+    *(
+        "base-files",
+        "base-passwd",
+        "libc-bin",
+        "bash",
+        "dash",
+        "coreutils",
+        "util-linux",
+        "mount",
+        "procps",
+    ),
     *("grep", "sed", "findutils", "hostname", "kmod", "e2fsprogs", "iproute2", "busybox-static"),
     *("python3", "python3-pytest", "python3-pytest-timeout", "python3-hypothesis"),
     *("python3-bpfcc", "python3-prometheus-client", "python3-psutil", "python3-pyroute2"),

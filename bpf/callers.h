@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Who called the hooked function: the return address, 0 if it cannot be told. `above` is where an
+ * fentry program's arguments end, on the stack of its trampoline; HOOKED_AT is an address in the
+ * hooked function by which the layout there is verified.
+ */
+#pragma once
+
+#ifdef MACHINE_AARCH64
+/*
+ * The trampoline has put the arguments below what it found and saved: a result, if somebody's
+ * program wants that, x19, x20, a word if the rest is odd, and two frames of {x29, address}: of the
+ * hooked function, and of its caller. A frame's first word is where the next one is.
+ */
+static __always_inline u64 fentry_frames(u64 *above, u64 *hooked)
+{
+    u64 found[8];
+
+    bpf_probe_read_kernel(found, sizeof(found), above);
+#pragma unroll
+    for (int i = 2; i <= 4; i++) {
+        if (found[i] == (u64)(above + i + 2)) {
+            *hooked = found[i + 1];
+            return found[i + 3];
+        }
+    }
+    return 0;
+}
+
+static __always_inline u64 fentry_hooked_at(u64 *above)
+{
+    u64 hooked = 0;
+
+    fentry_frames(above, &hooked);
+    return hooked;
+}
+
+static __always_inline u64 fentry_caller(u64 *above, u64 hooked)
+{
+    u64 found = 0, from = fentry_frames(above, &found);
+
+    return found == hooked ? from : 0;
+}
+
+/* A kprobe is before the instruction that signs the address, where the kernel signs it. */
+static __always_inline u64 kprobe_caller(struct pt_regs *ctx)
+{
+    return ctx->regs[30];
+}
+#else
+static __always_inline u64 word_at(void *address)
+{
+    u64 word;
+
+    bpf_probe_read_kernel(&word, sizeof(word), address);
+    return word;
+}
+
+/*
+ * The trampoline has put the arguments below what it found there: the register that it saved, the
+ * address behind its call and the return address; and between them a result, if somebody's
+ * program wants that too.
+ */
+static __always_inline u64 fentry_hooked_at(u64 *above)
+{
+    return word_at(above + 1);
+}
+
+static __always_inline u64 fentry_caller(u64 *above, u64 hooked)
+{
+    u64 found[3];
+
+    bpf_probe_read_kernel(found, sizeof(found), above + 1);
+    if (found[0] == hooked)
+        return found[1];
+    return found[1] == hooked ? found[2] : 0;
+}
+
+/* A kprobe runs before the function has touched its stack. */
+static __always_inline u64 kprobe_caller(struct pt_regs *ctx)
+{
+    return word_at((void *)PT_REGS_SP(ctx));
+}
+#endif
