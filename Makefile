@@ -22,7 +22,7 @@ ROOT_PACKAGES := mmdebstrap e2fsprogs
 MODEL_PACKAGES := spin gcc libc6-dev
 SUITES := trixie bookworm
 
-.PHONY: help demo test model test-quick test-all test-unit test-coverage test-callers test-callers-some test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test model test-quick test-all test-unit test-coverage test-callers test-callers-some test-kernels test-arm64 workload-arm64 test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -42,6 +42,20 @@ test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 
 test-coverage: ## The same, and how many branches of ksmwatch/ they take
 	@$(MAKE) --no-print-directory test-unit UNIT_OPTIONS="--cov --cov-report=term:skip-covered"
+
+test-kernels: setup workload ## A part of the kernel tests on every kernel that Debian has: ONLY="6.17 7.3-rt"
+	$(BIN)/python -m tests.kernel.everywhere $(ONLY)
+	$(BIN)/python -m tools.generate
+
+ARM64_PACKAGES := qemu-system-arm ipxe-qemu mmdebstrap gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+
+workload-arm64: setup
+	@deploy/packages $(ARM64_PACKAGES)
+	@$(MAKE) --no-print-directory -C tests/workload BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc
+
+test-arm64: workload-arm64 ## The same on arm64 in QEMU, which is slow: ONLY="6.12-16k"
+	$(BIN)/python -m tests.kernel.everywhere --arch arm64 $(or $(ONLY),6.1 6.12 6.12-16k 7.3 7.3-16k)
+	$(BIN)/python -m tools.generate
 
 test-callers-some: setup kernels
 	$(BIN)/python -m tests.callers $(KERNELS)

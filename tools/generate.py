@@ -12,6 +12,7 @@ from ksmwatch.export.front import web
 from ksmwatch.kernel.events import EVENTS
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import Wish, choose
+from tests.kernel import everywhere
 from tools import advice_page, completion, manual, metrics_page
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -97,8 +98,24 @@ def kernels() -> str:
             }
         ),
         "Without a file of `/sys/kernel/mm/ksm` the series made of it are absent, never 0.",
+        *_everywhere(),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _everywhere() -> list[str]:
+    """What came out where a part of the tests was run on other kernels too."""
+    rows = everywhere.recorded()
+    if not rows:
+        return []
+    return [
+        "",
+        "## Where it was run",
+        "",
+        "By `make test-kernels` and `make test-arm64`: how many tests passed.",
+        "",
+        *everywhere.table(rows),
+    ]
 
 
 def generate() -> dict[str, str]:

@@ -1,0 +1,154 @@
+"""Runs a short part of the kernel tests on every kernel that Debian has, and records what came out.
+
+`python -m tests.kernel.everywhere [--arch ARCH] [KERNEL...]`. The record, everywhere.json, is
+what a table in docs/kernels.md is made of (`make docs`); what is not run keeps its row. Exit
+status 1 if a test failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORD = Path(__file__).with_name("everywhere.json")
+FLAVOURS = {"amd64": ("", "-rt", "-cloud"), "arm64": ("", "-16k")}
+LIVE = ("test_lifecycle", "test_leftovers", "test_moved", "test_callers", "test_fuzz")
+POLLED = ("test_polling",)
+_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was seen of one kernel. `tests`: by file, (passed, failed)."""
+
+    name: str
+    release: str
+    # fentry, kprobe, or poll; of live counts how departures in a migration are seen.
+    hooks: str
+    stand_ins: tuple[str, ...]
+    tests: Mapping[str, tuple[int, int]]
+
+
+def results(junit: str) -> dict[str, tuple[int, int]]:
+    """Passed and failed by file, of pytest's report."""
+    found: dict[str, tuple[int, int]] = {}
+    for case in ET.fromstring(junit).iter("testcase"):
+        name = case.get("classname", "").rpartition(".")[2]
+        passed, failed = found.get(name, (0, 0))
+        # There are no skips in these tests; one would not have passed.
+        bad = len(case) > 0 and any(child.tag != "system-out" for child in case)
+        found[name] = (passed + (not bad), failed + bad)
+    return found
+
+
+def row_of(name: str, release: str, check: Mapping[str, Any], junit: str) -> Row:
+    """What a guest has left."""
+    probes = {probe["event"]: probe["mechanism"] for probe in check["probes"]}
+    hooks = probes.get("rmap_remove", "poll") if check["live"] else "poll"
+    stand_ins = tuple(event for event in probes if event == "moves_away")
+    return Row(name, release, hooks, stand_ins, results(junit))
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Lines of Markdown."""
+    files = [name for name in (*LIVE, *POLLED) if any(name in row.tests for row in rows)]
+    heads = [name.removeprefix("test_") for name in files]
+    lines = [
+        f"| kernel | counts | {' | '.join(heads)} |",
+        f"|{'---|' * (len(heads) + 2)}",
+    ]
+    for row in rows:
+        counts = {"poll": "polled"}.get(row.hooks, f"live, by {row.hooks}")
+        counts += "".join(f", and `{event}`" for event in row.stand_ins)
+        cells = [_cell(row.tests.get(name)) for name in files]
+        lines.append(f"| {row.release} | {counts} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(result: tuple[int, int] | None) -> str:
+    if result is None:
+        return "not run"
+    passed, failed = result
+    return f"**{failed} of {passed + failed} failed**" if failed else f"{passed} passed"
+
+
+def recorded() -> list[Row]:
+    """All rows, by kernel."""
+    if not RECORD.exists():
+        return []
+    rows = json.loads(RECORD.read_text())
+    return [
+        Row(**{**row, "stand_ins": tuple(row["stand_ins"]), "tests": _pairs(row["tests"])})
+        for row in rows
+    ]
+
+
+def _pairs(tests: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
+    return {name: (passed, failed) for name, (passed, failed) in tests.items()}
+
+
+def keep(row: Row) -> None:
+    """Put a row in the place of what was recorded of that kernel."""
+    rows = {each.name: each for each in recorded()} | {row.name: row}
+    ordered = sorted(rows.values(), key=lambda each: [*map(_number, each.name.split("-")[:2])])
+    RECORD.write_text(json.dumps([asdict(each) for each in ordered], indent=1) + "\n")
+
+
+def _number(part: str) -> tuple[tuple[int, ...], str]:
+    numeric = all(piece.isdigit() for piece in part.split("."))
+    return (tuple(map(int, part.split("."))), "") if numeric else ((), part)
+
+
+def run(name: str, arch: str) -> Row:
+    """One guest."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as out:
+        python = str(ROOT / ".venv/bin/python")
+        script = (
+            f"uname -r >{out}/release; {python} -m ksmwatch check --json >{out}/check;"
+            f' grep -q \'"live": true\' {out}/check && files="{_paths(LIVE)}" ||'
+            f' files="{_paths(POLLED)}";'
+            f" exec {python} -m pytest -q -p no:cacheprovider --timeout=1200 --junitxml={out}/junit"
+            ' -m "not once" $files'
+        )
+        guest = [str(ROOT / "tests/vm/run"), "--arch", arch, "--kernel", name, "--memory", "3G"]
+        guest += ["--timeout", str(_SECONDS), "--writable", out, "--", "sh", "-c", script]
+        subprocess.run(guest, cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+        texts = [(Path(out) / each).read_text() for each in ("release", "check", "junit")]
+    label = name if arch == "amd64" else f"{name}-{arch}"
+    return row_of(label, texts[0].strip(), json.loads(texts[1]), texts[2])
+
+
+def _paths(files: Sequence[str]) -> str:
+    return " ".join(f"tests/kernel/{name}.py" for name in files)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run and record."""
+    sys.path.insert(0, str(ROOT / "tests/vm"))
+    from vmharness.naming import SERIES
+
+    parse = argparse.ArgumentParser(description=__doc__)
+    parse.add_argument("--arch", default="amd64", choices=list(FLAVOURS))
+    parse.add_argument("kernels", nargs="*", metavar="KERNEL")
+    options = parse.parse_args(argv)
+    everything = [series + flavour for series in SERIES for flavour in FLAVOURS[options.arch]]
+    failed = 0
+    for name in options.kernels or everything:
+        row = run(name, options.arch)
+        keep(row)
+        failed += sum(bad for _, bad in row.tests.values())
+    print("\n".join(table(recorded())))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
