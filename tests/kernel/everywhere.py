@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).with_name("everywhere.json")
 FLAVOURS = {"amd64": ("", "-rt", "-cloud"), "arm64": ("", "-16k")}
-LIVE = ("test_lifecycle", "test_leftovers", "test_moved", "test_callers", "test_fuzz")
+LIVE = ("test_lifecycle", "test_leftovers", "test_callers", "test_fuzz")
 POLLED = ("test_polling",)
 _SECONDS = 3600
 

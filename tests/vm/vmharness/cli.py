@@ -216,6 +216,9 @@ def prepare(
     environment = guest_environment(
         os.environ, kernel.name, options.env, own_root=own_root or foreign
     )
+    if foreign:
+        # .venv, in which the checkout is installed, is of another Python.
+        environment.setdefault("PYTHONPATH", str(CHECKOUT))
     job = initramfs.Job(
         command=command,
         directory=here,
