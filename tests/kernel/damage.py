@@ -15,11 +15,11 @@ from tests.kernel.daemon import Daemon
 from tests.kernel.intruder import close_in
 
 PINS = Path("/sys/fs/bpf/ksmwatch-repair")
-# struct account: the id, one 64-bit total for each kind of movement, four more numbers, the tgid.
+# struct account: the id, one 64-bit total for each kind of movement, doubts, the start, the tgid.
 MERGED = 8
 UNMAPPED = MERGED + Movement.UNMAPPED * 8
 DOUBTS = MERGED + len(Movement) * 8
-TGID = DOUBTS + 4 * 8
+TGID = DOUBTS + 2 * 8
 
 
 def _map(pins: Path, name: str) -> libbpf.Map:
