@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.metadata
+import os
 import sys
 
 from ksmwatch.config import Config
@@ -120,6 +121,10 @@ def _show(watched: source.Source, options: Options, seconds: float) -> Exit:
 
     # A document has 100,000 objects and no cycle: to look for some takes longer than to read it.
     gc.set_threshold(_GC_OBJECTS)
+    # Textual 8 takes its size from these rather than from the terminal, also after a resize:
+    # findings/textual-size-frozen-by-columns.sh.
+    for variable in ("COLUMNS", "LINES"):
+        os.environ.pop(variable, None)
     app = App(watched, options, seconds)
     app.run()
     return Exit.INTERNAL if app.return_code else Exit.OK

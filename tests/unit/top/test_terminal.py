@@ -16,7 +16,7 @@ from tests.fake_daemon import Server
 from tests.waiting import wait_until
 
 _ROOT = Path(__file__).resolve().parents[3]
-_NOT_PASSED_ON = {"TMUX", "NO_COLOR", "COLUMNS", "LINES"}
+_NOT_PASSED_ON = {"TMUX", "NO_COLOR"}
 
 
 class Terminal:
