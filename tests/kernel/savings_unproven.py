@@ -1,7 +1,7 @@
 """What merging saves, against what the same processes take with and without KSM (uksm#23).
 
-Not collected with the other tests: both of these failed when they ran for the first time, on 6.12, and it is
-not known yet whether the tests or the numbers are wrong. Run it by name.
+Not collected with the other tests: both of these failed when they ran for the first time, on
+6.12, and it is not known yet whether the tests or the numbers are wrong. Run it by name.
 """
 
 from __future__ import annotations
