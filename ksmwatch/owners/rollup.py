@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind, best_known
-from ksmwatch.owners.savings import Bounds, Family, Who
+from ksmwatch.owners.savings import Bounds, Relative, Who
 from ksmwatch.units import PAGE_SIZE
 
 # What makes two owners the same, see Owner.key.
@@ -25,24 +25,8 @@ Account = tuple[int, int]
 _PLACES = ("pod", "qos", "container", "unit", "slice", "uid")
 
 
-class Member(Protocol):
+class Member(Relative, Protocol):
     """What is added up of a process."""
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-
-    @property
-    def start_time(self) -> int:
-        """With the pid it names a process."""
-
-    @property
-    def ppid(self) -> int:
-        """Of its parent."""
-
-    @property
-    def family(self) -> Family | None:
-        """What fork keeps and exec changes."""
 
     @property
     def movements(self) -> Moves:
@@ -51,10 +35,6 @@ class Member(Protocol):
     @property
     def owner(self) -> Owner:
         """Whose it is."""
-
-    @property
-    def mappings(self) -> int:
-        """PTEs that map a KSM page."""
 
     @property
     def exact(self) -> bool:
@@ -67,10 +47,6 @@ class Member(Protocol):
     @property
     def stray_mappings(self) -> int | None:
         """Of the mappings, those in areas that are not mergeable; None if unknown."""
-
-    @property
-    def zero_pages(self) -> int | None:
-        """PTEs in which KSM has put the zero page; None if unknown."""
 
 
 @dataclass(frozen=True)
