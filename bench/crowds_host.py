@@ -33,8 +33,9 @@ from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_tables import SmapsReader
 from ksmwatch.owners.process_connector import Connector, Subscription
 from ksmwatch.owners.processes import ProcessTable
+from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.loader import load
-from ksmwatch.probes.plan import Wish, choose, compile_flags
+from ksmwatch.probes.plan import Wish, choose
 from ksmwatch.probes.records import Account, Baseline, Movement
 from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.document import to_json

@@ -2,7 +2,7 @@
 /*
  * The two mechanisms, fentry and kprobe: how a program comes by what it needs.
  *
- * plan.py chooses one per event and says so by -DVIA_<EVENT>=FENTRY or KPROBE.
+ * plan.py chooses one per event; compile_flags.py says so by -DVIA_<EVENT>=FENTRY or KPROBE.
  * An event has one program, on_<event>(), for the entry of its function, and
  * one, on_<event>_return(), for its return; these ask by the macros below.
  */

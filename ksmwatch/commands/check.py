@@ -12,7 +12,9 @@ from ksmwatch.config import Config
 from ksmwatch.errors import Exit, KsmwatchError, NoDaemonError
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
 from ksmwatch.kernel.read_facts import read_facts
-from ksmwatch.probes.plan import Obstacle, Plan, Wish, choose, warnings
+from ksmwatch.probes.obstacles import Obstacle
+from ksmwatch.probes.plan import Plan, Wish, choose
+from ksmwatch.probes.shortcomings import warnings
 from ksmwatch.snapshot.socket_client import fetch
 from ksmwatch.snapshot.start import start_live
 

@@ -30,7 +30,7 @@ from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.probes import capabilities
 from ksmwatch.probes.loader import Loaded, load
 from ksmwatch.probes.persistence import Keep
-from ksmwatch.probes.plan import warnings
+from ksmwatch.probes.shortcomings import warnings
 from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.desk import Desk
 from ksmwatch.snapshot.model import Reload

@@ -15,9 +15,10 @@ from typing import Any
 from ksmwatch.digests import blake2b
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.facts import Facts
+from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.loader import HEADERS, SOURCES, Loaded, LoadedMap, bpf_directory
 from ksmwatch.probes.persistence import Keep
-from ksmwatch.probes.plan import Plan, Wish, choose, compile_flags
+from ksmwatch.probes.plan import Plan, Wish, choose
 from ksmwatch.probes.records import Field
 
 _MANIFEST = "manifests"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ksmwatch.errors import Exit, KsmwatchError, NoKsmError, NoLiveError, PrivilegeError
+from ksmwatch.errors import Exit
 from ksmwatch.kernel import calls
 from ksmwatch.kernel.events import (
     EVENTS,
@@ -22,7 +22,7 @@ from ksmwatch.kernel.events import (
     Side,
 )
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.kernel.struct_layout import missing
+from ksmwatch.probes.obstacles import Obstacle, host_obstacle
 
 
 class Wish(StrEnum):
@@ -72,23 +72,6 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Obstacle:
-    """Why live accounting is impossible here: one sentence, and the exit status for it.
-
-    `passing`: it may be possible later.
-    """
-
-    sentence: str
-    status: Exit
-    passing: bool = False
-
-    def error(self) -> KsmwatchError:
-        """The exception for it, where it is not accepted."""
-        kinds = {kind.status: kind for kind in (NoKsmError, PrivilegeError, NoLiveError)}
-        return kinds[self.status](self.sentence)
-
-
-@dataclass(frozen=True)
 class Plan:
     """Probes by event, or the obstacle."""
 
@@ -122,7 +105,7 @@ _UNWANTED = "--probes="
 
 def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
     """The plan for this host."""
-    obstacle = _host_obstacle(facts)
+    obstacle = host_obstacle(facts)
     if obstacle is not None:
         return Plan(obstacle=obstacle)
     probes: list[Probe] = []
@@ -153,102 +136,6 @@ def _stand_ins(facts: Facts, probes: Sequence[Probe]) -> list[Event]:
     unseen = (role for p in probes for role in calls.unseen(facts.calls, p.event, p.symbol))
     names = {role.instead for role in unseen}
     return [event for event in STAND_INS if event.name in names]
-
-
-def unproven(facts: Facts) -> list[str]:
-    """What is not known to be seen by the probes of the plan: nobody could read the code."""
-    return [
-        role.meaning
-        for probe in choose(facts).probes
-        for role in calls.unproven(facts.calls, probe.event, probe.symbol)
-    ]
-
-
-def warnings(facts: Facts) -> list[str]:
-    """What live accounting will miss on this host although it is possible: sentences."""
-    found = []
-    if meanings := unproven(facts):
-        why = facts.calls_error or "no caller that is known here"
-        found.append(
-            f"It is not proven that {', '.join(meanings)} can be seen ({why}): the compiler may "
-            "have put a copy of the hooked function into its caller."
-        )
-    # mm_access() asks for CAP_SYS_PTRACE; on newer kernels CAP_PERFMON does as well.
-    if not facts.foreign_reads:
-        held = "CAP_SYS_PTRACE" in facts.capabilities
-        why = "/proc/1/smaps_rollup is denied" if held else "CAP_SYS_PTRACE is missing"
-        found.append(
-            f"Other processes cannot be read exactly ({why}), so what they had merged before the "
-            "start is unknown."
-        )
-    if "CAP_NET_ADMIN" not in facts.capabilities:
-        found.append(
-            "Without CAP_NET_ADMIN there is no process connector, so names are read anew for "
-            "every snapshot."
-        )
-    return found
-
-
-def _host_obstacle(facts: Facts) -> Obstacle | None:
-    """What makes the whole of live accounting impossible, most basic first."""
-    if not facts.ksm:
-        return Obstacle(
-            f"This kernel ({facts.release}) has no KSM: /sys/kernel/mm/ksm does not exist, "
-            "so there is nothing to watch.",
-            Exit.NO_KSM,
-        )
-    if "CAP_SYS_ADMIN" not in facts.capabilities and not (
-        {"CAP_BPF", "CAP_PERFMON"} <= facts.capabilities
-    ):
-        who = "root without the capabilities" if facts.uid == 0 else f"uid {facts.uid}"
-        return Obstacle(
-            f"Live accounting needs root, or CAP_BPF and CAP_PERFMON, and this is {who}.",
-            Exit.PRIVILEGE,
-        )
-    if facts.lockdown == "confidentiality":
-        return Obstacle(
-            "Kernel lockdown is in confidentiality mode, in which BPF programs may not read "
-            "kernel memory.",
-            Exit.NO_LIVE,
-        )
-    return _tool_obstacle(facts)
-
-
-def _tool_obstacle(facts: Facts) -> Obstacle | None:
-    if facts.bpf_error is not None:
-        return Obstacle(f"BPF programs cannot be loaded: {facts.bpf_error}.", Exit.NO_LIVE)
-    if not any(facts.bpf_programs.values()):
-        return Obstacle(
-            "The kernel refuses BPF programs, although ksmwatch has the capabilities for them "
-            "(a security module, seccomp, or a kernel without CONFIG_BPF_SYSCALL).",
-            Exit.NO_LIVE,
-        )
-    if facts.kallsyms_error is not None:
-        return Obstacle(
-            f"/proc/kallsyms cannot be read ({facts.kallsyms_error}), so it is unknown which "
-            "functions this kernel has.",
-            Exit.NO_LIVE,
-        )
-    if facts.bcc is None:
-        return Obstacle(
-            f"bcc is missing ({facts.bcc_error}): install the package python3-bpfcc.", Exit.NO_LIVE
-        )
-    return _layout_obstacle(facts)
-
-
-def _layout_obstacle(facts: Facts) -> Obstacle | None:
-    if not facts.offsets and facts.headers is None:
-        return Obstacle(
-            f"This kernel has no BTF ({facts.btf_error}), and its headers are not installed, "
-            "so the layout of its structures is unknown.",
-            Exit.NO_LIVE,
-        )
-    if facts.offsets and (gone := missing(facts.offsets)):
-        return Obstacle(
-            f"This kernel's BTF has no {', '.join(gone)}, which the BPF programs must read.",
-            Exit.NO_LIVE,
-        )
-    return None
 
 
 def _event_obstacle(event: Event, refused: list[Rejected]) -> Obstacle:
@@ -381,31 +268,3 @@ def _choose_fork(facts: Facts) -> tuple[Probe | None, list[Rejected]]:
         return None, [Rejected("fork", mechanism, symbol, why)]
     programs = (Program("on_fork", mechanism, symbol),)
     return Probe("fork", mechanism, symbol, programs, asleep=False), []
-
-
-def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
-    """The -D flags that select the programs and tell them the layout."""
-    flags = [f"-DMAX_ACCOUNTS={max_accounts}"]
-    # BPF_F_NO_PREALLOC: memory per KSM process instead of for the whole map. Allocating in a
-    # tracing program is safe since 6.1 (bpf_mem_alloc); before, the map is preallocated.
-    flags.append(f"-DACCOUNT_MAP_FLAGS={1 if facts.bpf_mem_alloc else 0}")
-    if plan.layout == "btf":
-        flags += [f"-DOFF_{name}={offset}" for name, offset in facts.offsets.items()]
-    else:
-        flags.append("-DLAYOUT_FROM_HEADERS")
-        if "folio_remove_rmap_ptes" in facts.symbols:
-            flags.append("-DHAVE_STRUCT_FOLIO_HOOKS")
-    flags.append(f"-DMACHINE_{facts.machine.upper()}")
-    flags += [f"-DCAST_{name.upper()}={number}" for name, number in facts.casts.items()]
-    mechanisms = {probe.event: probe.mechanism for probe in plan.probes}
-    for event in (*EVENTS, *STAND_INS):
-        # All programs are compiled, and those of the plan are loaded.
-        via = mechanisms.get(event.name, Mechanism.FENTRY)
-        flags.append(f"-DVIA_{event.name.upper()}={via.upper()}")
-    for probe in plan.probes:
-        flags.append(f"-DHAS_{probe.event.upper()}")
-        if probe.arguments is not None:
-            flags.append(f"-D{probe.event.upper()}_ARGUMENTS={probe.arguments}")
-        if probe.vma is not None:
-            flags.append(f"-D{probe.event.upper()}_VMA={probe.vma}")
-    return flags

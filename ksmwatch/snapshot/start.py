@@ -22,9 +22,11 @@ from ksmwatch.kernel.page_tables import choose_reader
 from ksmwatch.log import logger
 from ksmwatch.probes import handover
 from ksmwatch.probes.attachments import AttachError
+from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.loader import Loaded, ProgramRefusedError, load
+from ksmwatch.probes.obstacles import Obstacle
 from ksmwatch.probes.persistence import FdStore, Keep, Nowhere, Pins
-from ksmwatch.probes.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags
+from ksmwatch.probes.plan import Plan, Probe, Wish, choose
 from ksmwatch.systemd import Manager
 
 # More refusals than there are probes to choose from cannot happen.

@@ -45,15 +45,19 @@ def sentences() -> set[str]:
     return found | warnings()
 
 
-def function(name: str) -> ast.FunctionDef:
-    tree = ast.parse((ROOT / "ksmwatch/probes/plan.py").read_text())
+def probes(module: str) -> ast.Module:
+    return ast.parse((ROOT / f"ksmwatch/probes/{module}.py").read_text())
+
+
+def function(tree: ast.Module, name: str) -> ast.FunctionDef:
     (found,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
     return found
 
 
 def warnings() -> set[str]:
     """What is said although live accounting is possible."""
-    calls = [node for node in ast.walk(function("warnings")) if isinstance(node, ast.Call)]
+    made = function(probes("shortcomings"), "warnings")
+    calls = [node for node in ast.walk(made) if isinstance(node, ast.Call)]
     return {
         text
         for call in calls
@@ -63,7 +67,7 @@ def warnings() -> set[str]:
 
 def reasons() -> set[str]:
     """Why a probe is rejected."""
-    tree = ast.parse((ROOT / "ksmwatch/probes/plan.py").read_text())
+    tree = probes("plan")
     constants = {
         target.id: text
         for node in tree.body
@@ -73,7 +77,7 @@ def reasons() -> set[str]:
     }
     found = set()
     for name in ("_objection", "_fentry_objection", "_kprobe_objection", "_choose_fork"):
-        for node in ast.walk(function(name)):
+        for node in ast.walk(function(tree, name)):
             value = node.value if isinstance(node, (ast.Return, ast.Assign)) else None
             if isinstance(value, ast.Name):
                 found.add(constants.get(value.id))

@@ -13,7 +13,9 @@ from ksmwatch.kernel import calls
 from ksmwatch.kernel.events import EVENTS
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.kernel_text import extents
-from ksmwatch.probes.plan import choose, compile_flags, warnings
+from ksmwatch.probes.compile_flags import compile_flags
+from ksmwatch.probes.plan import choose
+from ksmwatch.probes.shortcomings import warnings
 from tests.callers import code
 from tests.fakes import KERNELS, recorded
 

@@ -17,7 +17,9 @@ from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.page_tables import SmapsReader
 from ksmwatch.kernel.procfs import KsmStat
 from ksmwatch.kernel.read_facts import read_capabilities
-from ksmwatch.probes.plan import Wish, choose, compile_flags, warnings
+from ksmwatch.probes.compile_flags import compile_flags
+from ksmwatch.probes.plan import Wish, choose
+from ksmwatch.probes.shortcomings import warnings
 from tests.fakes import FIXTURES, KERNELS, recorded
 
 HOSTILE = "a) S 1 (b"

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from ksmwatch.errors import Exit, NoKsmError, NoLiveError, PrivilegeError
 from ksmwatch.kernel.events import EVENTS, FORK_TRACEPOINT, Mechanism, symbols
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.probes.plan import Obstacle, Plan, Probe, Wish, choose, compile_flags, warnings
+from ksmwatch.probes.compile_flags import compile_flags
+from ksmwatch.probes.obstacles import Obstacle
+from ksmwatch.probes.plan import Plan, Probe, Wish, choose
+from ksmwatch.probes.shortcomings import warnings
 from tests.fakes import capable, recorded
 
 FENTRY, KPROBE = Mechanism.FENTRY, Mechanism.KPROBE
