@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import textual.app
 from textual import events, on
@@ -15,55 +14,19 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.message import Message
-from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList
-from textual.widgets.option_list import Option
+from textual.widgets import Input
 
 from ksmwatch.commands.text_tables import clean
-from ksmwatch.top import columns, details, header
+from ksmwatch.top import columns, details, header, keys
 from ksmwatch.top.history import History
 from ksmwatch.top.model import build
+from ksmwatch.top.option_changes import CHANGES, sort_by, sort_by_head, sort_by_next
 from ksmwatch.top.sample import Sample
+from ksmwatch.top.screens import ColumnScreen, LinesScreen
 from ksmwatch.top.source import Areas, Reading, Source, Worker
-from ksmwatch.top.view import Grouping, Options, Unit, View
-from ksmwatch.top.widgets import Lines, Table, keys_line
+from ksmwatch.top.view import Options, View
+from ksmwatch.top.widgets import Lines, Table
 
-_KEYS = (
-    ("F1", "Help"),
-    ("F3", "Filter"),
-    ("F5", "Tree"),
-    ("F6", "Sort"),
-    ("g", "Group"),
-    ("r", "Rates"),
-    ("u", "Units"),
-    ("p", "Pause"),
-    ("F10", "Quit"),
-)
-_HELP = (
-    ("Arrows PgUp PgDn", "move; Home is the first row, End the last"),
-    ("F3 F4 /", "filter by part of a name, id, unit or kind, or by pid"),
-    ("Escape", "no filter"),
-    ("F5 t", "tree: members below groups, children below parents"),
-    ("Enter + -", "fold or unfold the row"),
-    ("F6 < >", "choose the column to sort by; the one before, the next"),
-    ("I", "sort the other way round"),
-    ("M P N", "sort by what is mapped, what came, name or pid"),
-    ("g", "group by owner, kind, unit, user; or processes"),
-    ("r", "movements per second, or since they are known"),
-    ("u", "pages, KiB, MiB, GiB"),
-    ("p Space", "pause"),
-    ("d m", "details of the row; areas of the process with KSM pages"),
-    ("a", "everything that is wrong"),
-    ("q F10", "quit"),
-)
-_COLUMNS = (
-    ("MAPPED", "PTEs that map a KSM page; ~ where that is estimated"),
-    ("SAVED", "an owner's part of what the host saves"),
-    ("KERNEL LAG", "the kernel's own count, and ours less that"),
-    ("CAME WENT", "mappings that came (merged, forked) and went"),
-    ("STRAY", "mappings in areas where nothing may merge"),
-    ("READ", "how long ago the page tables were read"),
-)
 # From here on the details stand beside the table.
 _WIDE = 140
 _DETAILS_HEIGHT, _DETAILS_WIDTH = 9, 56
@@ -75,6 +38,25 @@ _LATE = 3
 _LOW = 20
 # Of the screen's height, what alerts may take.
 _ALERTS_SHARE = 8
+_STYLES = """
+* { scrollbar-size-vertical: 1; }
+Lines { width: 1fr; height: auto; }
+#body { height: 1fr; layout: vertical; }
+#body.wide { layout: horizontal; }
+Table { width: 1fr; height: 1fr; }
+#details { border-top: solid ansi_default; }
+.wide #details { border-top: none; border-left: solid ansi_default; padding: 0 0 0 1; }
+#filter { display: none; height: 1; border: none; padding: 0; background: ansi_default; }
+#filter:focus { border: none; }
+ModalScreen { align: center middle; background: transparent; }
+#page { width: 78; height: auto; max-height: 100%; border: solid ansi_default; padding: 0 1;
+        background: ansi_default; }
+OptionList { width: 24; height: auto; max-height: 20; border: solid ansi_default;
+             background: ansi_default; color: ansi_default; }
+OptionList > .option-list--option-highlighted,
+OptionList:focus > .option-list--option-highlighted { color: ansi_default;
+             background: ansi_default; text-style: reverse; }
+"""
 
 
 class Arrived(Message):
@@ -93,98 +75,14 @@ class Answered(Message):
         self.areas = areas
 
 
-class Page(ModalScreen[None]):
-    """Lines above everything, until a key is pressed."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter,space,f1,h,question_mark,a,m,f10", "dismiss")
-    ]
-
-    def __init__(self, lines: Iterable[header.Line]) -> None:
-        super().__init__()
-        self._lines = list(lines)
-
-    def compose(self) -> ComposeResult:
-        """One box."""
-        yield Lines("page")
-
-    def on_mount(self) -> None:
-        """Fill it."""
-        self.query_one(Lines).show(self._lines)
-
-
-class Choice(ModalScreen[str | None]):
-    """Choose one of some columns."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,f6,f10", "dismiss")]
-
-    def __init__(self, choices: Iterable[columns.Column], current: str) -> None:
-        super().__init__()
-        self._choices = list(choices)
-        self._current = current
-
-    def compose(self) -> ComposeResult:
-        """A list of their heads."""
-        yield OptionList(*(Option(column.head, column.key) for column in self._choices))
-
-    def on_mount(self) -> None:
-        """Begin at the current one."""
-        keys = [column.key for column in self._choices]
-        self.query_one(OptionList).highlighted = keys.index(self._current)
-
-    @on(OptionList.OptionSelected)
-    def choose(self, event: OptionList.OptionSelected) -> None:
-        """Done."""
-        self.dismiss(event.option_id)
-
-
 class App(textual.app.App[None]):
     """The application."""
 
     ENABLE_COMMAND_PALETTE = False
-    CSS = """
-    * { scrollbar-size-vertical: 1; }
-    Lines { width: 1fr; height: auto; }
-    #body { height: 1fr; layout: vertical; }
-    #body.wide { layout: horizontal; }
-    Table { width: 1fr; height: 1fr; }
-    #details { border-top: solid ansi_default; }
-    .wide #details { border-top: none; border-left: solid ansi_default; padding: 0 0 0 1; }
-    #filter { display: none; height: 1; border: none; padding: 0; background: ansi_default; }
-    #filter:focus { border: none; }
-    ModalScreen { align: center middle; background: transparent; }
-    #page { width: 78; height: auto; max-height: 100%; border: solid ansi_default; padding: 0 1;
-            background: ansi_default; }
-    OptionList { width: 24; height: auto; max-height: 20; border: solid ansi_default;
-                 background: ansi_default; color: ansi_default; }
-    OptionList > .option-list--option-highlighted,
-    OptionList:focus > .option-list--option-highlighted { color: ansi_default;
-                 background: ansi_default; text-style: reverse; }
-    """
+    CSS = _STYLES
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f1,h,question_mark", "help"),
-        # With priority, and so before the next key is given to whoever has the focus: who types
-        # fast is ahead of it otherwise.
-        Binding("f3,f4,slash,backslash", "filter", priority=True),
-        Binding("enter", "keep_filter", priority=True),
-        Binding("escape", "clear_filter", priority=True),
-        Binding("f5,t", "tree"),
-        Binding("enter,plus,minus,equals_sign", "fold"),
-        Binding("f6", "choose_sort"),
-        Binding("less_than_sign,comma", "next_sort(-1)"),
-        Binding("greater_than_sign,full_stop", "next_sort(1)"),
-        Binding("I", "invert"),
-        Binding("M", "sort('mapped')"),
-        Binding("P", "sort('came')"),
-        Binding("N", "sort_by_name"),
-        Binding("g", "group"),
-        Binding("r", "rates"),
-        Binding("u", "unit"),
-        Binding("p,space", "pause"),
-        Binding("d", "details"),
-        Binding("m", "areas"),
-        Binding("a", "alerts"),
-        Binding("q,f10,ctrl+c", "quit", priority=False),
+        *(Binding(key, action, priority=True) for key, action in keys.URGENT),
+        *(Binding(key, action) for key, action in keys.BINDINGS),
     ]
 
     def __init__(self, source: Source, options: Options, seconds: float) -> None:
@@ -245,9 +143,9 @@ class App(textual.app.App[None]):
         self._history.add(reading.sample, self.options.grouping)
         self._draw()
 
-    def _change(self, **changes: Any) -> None:
+    def _show(self, options: Options) -> None:
         """Other options: the same sample, drawn anew."""
-        self.options = replace(self.options, **changes)
+        self.options = options
         self._draw()
 
     # -- Drawing -----------------------------------------------------------------------------
@@ -295,16 +193,7 @@ class App(textual.app.App[None]):
         self._draw_footer()
 
     def _draw_footer(self) -> None:
-        line = keys_line(_KEYS, self.size.width)
-        if self.options.filter and self._view and self._sample:
-            found = f"{self._view.selected} of {len(self._sample.processes)} processes"
-            line = [
-                (header.Tone.WARN, f"Filter: {clean(self.options.filter)}"),
-                (header.Tone.PLAIN, f"  {found}  "),
-                (header.Tone.TITLE, "Esc"),
-                (header.Tone.LABEL, " shows all"),
-            ]
-        self.query_one("#footer", Lines).show([line])
+        self.query_one("#footer", Lines).show([keys.footer(self._view, self.size.width)])
 
     def _draw_details(self) -> None:
         pane = self.query_one("#details", Lines)
@@ -325,13 +214,7 @@ class App(textual.app.App[None]):
 
     def action_help(self) -> None:
         """Keys and columns."""
-        tones = header.Tone
-        lines: list[header.Line] = [
-            [(tones.TITLE, f"{key:18}"), (tones.PLAIN, text)] for key, text in _HELP
-        ]
-        lines.append([])
-        lines += [[(tones.TITLE, f"{key:18}"), (tones.PLAIN, text)] for key, text in _COLUMNS]
-        self.push_screen(Page(lines))
+        self.push_screen(LinesScreen(keys.help_page()))
 
     def action_areas(self) -> None:
         """Ask for the areas of the selected process; they are shown when they come."""
@@ -348,7 +231,7 @@ class App(textual.app.App[None]):
             lines.append([(tones.BAD, clean(areas.problem))])
         elif self._view is not None:
             lines += details.areas(areas.found, self._view, max(1, self.size.height - _FRAME))
-        self.push_screen(Page(lines))
+        self.push_screen(LinesScreen(lines))
 
     def action_alerts(self) -> None:
         """Everything that is wrong."""
@@ -357,7 +240,7 @@ class App(textual.app.App[None]):
         known = header.facts(self._sample, self._previous)
         found = header.alerts(self._sample, known, self.options)
         nothing: list[header.Line] = [[(header.Tone.GOOD, "Nothing is wrong.")]]
-        self.push_screen(Page(header.alert_lines(found, len(found)) or nothing))
+        self.push_screen(LinesScreen(header.alert_lines(found, len(found)) or nothing))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys of the filter mean something else elsewhere."""
@@ -384,72 +267,44 @@ class App(textual.app.App[None]):
     @on(Input.Changed)
     def filter_changed(self, event: Input.Changed) -> None:
         """One more letter."""
-        self._change(filter=event.value)
+        self._show(replace(self.options, filter=event.value))
 
     def action_clear_filter(self) -> None:
         """Show everything again."""
         self.query_one(Input).value = ""
         self.action_keep_filter()
 
-    def action_tree(self) -> None:
-        """Members below groups, children below parents."""
-        self._change(tree=not self.options.tree, turned=frozenset())
+    def action_change(self, name: str) -> None:
+        """One of option_changes.CHANGES."""
+        self._show(CHANGES[name](self.options))
 
     def action_fold(self) -> None:
         """Fold or unfold the row under the cursor."""
         row = self.query_one(Table).row
         if row is not None and row.fold:
-            self._change(turned=self.options.turned ^ {row.key})
+            self._show(replace(self.options, turned=self.options.turned ^ {row.key}))
 
     def action_choose_sort(self) -> None:
         """A list of columns."""
         choices = columns.sortable(self.options.grouping)
-        self.push_screen(Choice(choices, self.options.sort), self._sort_by)
+        self.push_screen(ColumnScreen(choices, self.options.sort), self._sort_by)
 
     def _sort_by(self, key: str | None) -> None:
         if key is not None:
-            self._change(sort=key, inverted=False)
+            self.action_sort(key)
 
     def action_sort(self, key: str) -> None:
         """Sort by a column."""
-        self._sort_by(key)
-
-    def action_sort_by_name(self) -> None:
-        """By pid, as in htop, where rows have one."""
-        self._sort_by("pid" if self.options.grouping is Grouping.PROCESS else "name")
+        self._show(sort_by(self.options, key))
 
     def action_next_sort(self, by: int) -> None:
         """The next column, or the one before."""
-        keys = [column.key for column in columns.sortable(self.options.grouping)]
-        self._sort_by(keys[(keys.index(self.options.sort) + by) % len(keys)])
+        self._show(sort_by_next(self.options, by))
 
     @on(Table.HeadClicked)
     def head_clicked(self, event: Table.HeadClicked) -> None:
         """Sort by that column, or the other way round."""
-        key = "mapped" if event.column.key == "share" else event.column.key
-        if key == self.options.sort:
-            self.action_invert()
-        else:
-            self._sort_by(key)
-
-    def action_invert(self) -> None:
-        """The other way round."""
-        self._change(inverted=not self.options.inverted)
-
-    def action_group(self) -> None:
-        """The next grouping."""
-        following = _next(list(Grouping), self.options.grouping)
-        known = {column.key for column in columns.sortable(following)}
-        sort = self.options.sort if self.options.sort in known else "mapped"
-        self._change(grouping=following, sort=sort, turned=frozenset())
-
-    def action_rates(self) -> None:
-        """Per second, or in all."""
-        self._change(rates=not self.options.rates)
-
-    def action_unit(self) -> None:
-        """The next unit."""
-        self._change(unit=_next(list(Unit), self.options.unit))
+        self._show(sort_by_head(self.options, event.column.key))
 
     def action_pause(self) -> None:
         """Keep what is shown, or go on."""
@@ -460,7 +315,3 @@ class App(textual.app.App[None]):
         """Show or hide them."""
         self._with_details = not self._with_details
         self._draw_details()
-
-
-def _next(choices: list[Any], current: Any) -> Any:
-    return choices[(choices.index(current) + 1) % len(choices)]

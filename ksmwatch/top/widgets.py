@@ -14,7 +14,6 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ksmwatch.commands.text_tables import fit
 from ksmwatch.top import columns
 from ksmwatch.top.columns import Column
 from ksmwatch.top.header import Line, Tone
@@ -233,15 +232,3 @@ def _tone(row: Row, column: Column) -> Tone:
     if column.key == "name" and row.process is None:
         return Tone.TITLE
     return Tone.PLAIN
-
-
-def keys_line(keys: Sequence[tuple[str, str]], width: int) -> Line:
-    """Keys and what they do, as many as fit."""
-    line: Line = []
-    room = width
-    for key, text in keys:
-        if len(key) + len(text) + 2 > room:
-            break
-        room -= len(key) + len(text) + 2
-        line += [(Tone.TITLE, key), (Tone.LABEL, f" {fit(text, len(text))} ")]
-    return line
