@@ -20,7 +20,7 @@ _Command = Callable[[argparse.Namespace], Exit]
 
 
 def _settings(args: argparse.Namespace) -> config.Config:
-    """Flags over the configuration file over defaults."""
+    """Flags override the configuration file, and that overrides the defaults."""
     path = args.config_file
     file = config.read_file(Path(path)) if path else {}
     return config.make(file, vars(args), path or "")
@@ -32,7 +32,7 @@ def _run(args: argparse.Namespace) -> Exit:
         from ksmwatch.export.fronts import web_files
 
         web_files(settings.web_config_file)
-        print("The configuration is good.")
+        print("The configuration is valid.")
         return Exit.OK
     from ksmwatch import log
     from ksmwatch.commands.run import Daemon
@@ -50,7 +50,7 @@ def _check(args: argparse.Namespace) -> Exit:
 
 
 def _document(args: argparse.Namespace) -> dict[str, Any]:
-    """The daemon's snapshot document, or one of our own where we may."""
+    """The daemon's snapshot document. As root, measure one if no daemon runs."""
     from ksmwatch.snapshot.socket_client import fetch
 
     settings = _settings(args)
@@ -79,7 +79,7 @@ def _meminfo(args: argparse.Namespace) -> Exit:
     document = _document(args)
     text = Path("/proc/meminfo").read_text()
     if document["mode"] == "none":
-        # Dickins's wish: nothing is to annoy people without KSM.
+        # Dickins wanted KSM to be invisible to users without KSM.
         print(text, end="")
     else:
         mappings = document["host"]["mappings"]
@@ -107,7 +107,7 @@ def _audit(args: argparse.Namespace) -> Exit:
     from ksmwatch.commands import audit
 
     if os.geteuid() != 0:
-        raise PrivilegeError("An audit needs root: it reads other users' page tables.")
+        raise PrivilegeError("ksmwatch audit needs root: it reads other users' page tables.")
     return audit.run(args.pid, _settings(args), as_json=args.json)
 
 
@@ -126,7 +126,7 @@ def _peers(args: argparse.Namespace) -> Exit:
     seconds = flag_number(args.max_seconds, "--max-seconds", float, 0.1, 86400)
     wish = peers.Wish(args.subject, settings.peers_tenant, pages, seconds)
     if os.geteuid() != 0:
-        raise PrivilegeError("Peers needs root: it reads the page frames of all processes.")
+        raise PrivilegeError("ksmwatch peers needs root: it reads the page frames of processes.")
     counts = source.choose(settings)
     try:
         return peers.run(counts.read, wish, as_json=args.json)
@@ -138,14 +138,14 @@ def _record(args: argparse.Namespace) -> Exit:
     from ksmwatch.commands.record import record
 
     if os.geteuid() != 0:
-        raise PrivilegeError("Recording a host needs root: other users' files would be missing.")
+        raise PrivilegeError("ksmwatch record needs root: it reads other users' files.")
     count = record(Path(args.directory))
-    print(f"{count} files in {args.directory}")
+    print(f"Recorded {count} files in {args.directory}.")
     return Exit.OK
 
 
 class _Parser(argparse.ArgumentParser):
-    """One sentence for a wrong flag, too."""
+    """Report a wrong flag in one sentence, like every other error."""
 
     def error(self, message: str) -> Any:
         raise ConfigError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
@@ -153,7 +153,10 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class _Form:
-    """How a command looks. `settings`: whose flags it has; () for all, None for none at all."""
+    """How a command looks.
+
+    `settings`: the settings it has as flags. () stands for all, None for no flag and no file.
+    """
 
     name: str
     run: _Command
@@ -166,12 +169,15 @@ class _Form:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--config.check", dest="config_check", action="store_true", help="only check the settings"
+        "--config.check",
+        dest="config_check",
+        action="store_true",
+        help="check the settings, then exit",
     )
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--plan-only", action="store_true", help="do not try to load the programs")
+    parser.add_argument("--plan-only", action="store_true", help="do not load the programs")
 
 
 def _add_top(parser: argparse.ArgumentParser) -> None:
@@ -181,40 +187,43 @@ def _add_top(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pid", nargs="*", type=int, metavar="PID", help="only these (default: all)")
+    parser.add_argument("pid", nargs="*", type=int, metavar="PID", help="process (default: all)")
 
 
 def _add_why(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="this process")
+    parser.add_argument(
+        "pid", nargs="?", type=int, metavar="PID", help="process (default: the host)"
+    )
 
 
 def _add_peers(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("subject", nargs="?", metavar="PID|OWNER", help="only its peers; by name, id or KIND:ID")
+    text = "show only its peers; a PID, or an owner's name, id or KIND:ID"
+    add("subject", nargs="?", metavar="PID|OWNER", help=text)
     add(
         "--max-pages",
         default=str(1 << 26),
         metavar="N",
-        help="so many page-table entries (default 2^26)",
+        help="most page-table entries to read (default 2^26)",
     )
-    add("--max-seconds", default="60", metavar="N", help="for so long at most (default 60)")
+    add("--max-seconds", default="60", metavar="N", help="most seconds to read (default 60)")
 
 
 def _add_record(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIRECTORY", help="where they go")
+    parser.add_argument("directory", metavar="DIRECTORY", help="where to write the files")
 
 
 _PROBING = ("socket", "backend", "probes", "accounts.max")
 _FORMS: tuple[_Form, ...] = (
     _Form("run", _run, "run the daemon in the foreground", (), json=False, add=_add_run),
-    _Form("check", _check, "say what is possible on this host", _PROBING, add=_add_check),
+    _Form("check", _check, "check what this host supports", _PROBING, add=_add_check),
     _Form("snapshot", _snapshot, "show the counts now", _PROBING),
-    _Form("meminfo", _meminfo, "/proc/meminfo with the line KsmSharing", _PROBING, json=False),
-    _Form("forecast", _forecast, "say what unmerging would need: run=2, or one owner", _PROBING),
+    _Form("meminfo", _meminfo, "print meminfo with a line KsmSharing", _PROBING, json=False),
+    _Form("forecast", _forecast, "show the memory that unmerging needs", _PROBING),
     _Form(
         "top",
         _top,
-        "live view by owner or process",
+        "show owners or processes, live",
         ("socket", "backend"),
         json=False,  # a format of its own
         add=_add_top,
@@ -222,14 +231,14 @@ _FORMS: tuple[_Form, ...] = (
     _Form(
         "audit",
         _audit,
-        "read the page tables: KSM mappings by area, and which are stray",
+        "read page tables and show KSM mappings by area",
         operands="[PID...]",
         add=_add_audit,
     ),
     _Form(
         "why",
         _why,
-        "say why little merges, on the host or in a process",
+        "explain why little is merged",
         None,
         operands="[PID]",
         add=_add_why,
@@ -237,7 +246,7 @@ _FORMS: tuple[_Form, ...] = (
     _Form(
         "peers",
         _peers,
-        "say who shares KSM pages with whom",
+        "show who shares KSM pages with whom",
         ("socket", "backend", "peers.tenant"),
         operands="[PID|OWNER]",
         add=_add_peers,
@@ -255,12 +264,12 @@ _FORMS: tuple[_Form, ...] = (
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    """80 columns whatever the terminal has, so that help is what the tests have seen."""
+    """Always 80 columns wide, whatever the terminal has, so that tests see what users see."""
     return argparse.HelpFormatter(prog, max_help_position=33, width=80)
 
 
 def _add(commands: Any, form: _Form, *, rare: bool) -> None:
-    """The parser of a command; `rare`: with the help of flags that few need."""
+    """Add the parser of a command. `rare`: with the help of rarely needed flags."""
     usage = f"ksmwatch {form.name} [FLAGS] {form.operands}".rstrip()
     parser: argparse.ArgumentParser = commands.add_parser(
         form.name,
@@ -273,22 +282,22 @@ def _add(commands: Any, form: _Form, *, rare: bool) -> None:
     parser.set_defaults(run=form.run)
     form.add(parser)
     if form.json:
-        parser.add_argument("--json", action="store_true", help="as a JSON document")
+        parser.add_argument("--json", action="store_true", help="print JSON")
     if form.settings is None:
         return
     hidden = config.add_flags(parser, form.settings, rare=rare)
     parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="TOML settings")
     if hidden:
-        parser.epilog = f"{hidden} more flags for special cases: man ksmwatch-{form.name}."
+        parser.epilog = f"{hidden} more flags: see man ksmwatch-{form.name}."
 
 
 def build_parser(*, rare: bool = False) -> argparse.ArgumentParser:
-    """The parser of all commands; `rare`: with the help of flags that few need."""
+    """The parser of all commands. `rare`: with the help of rarely needed flags."""
     parser = _Parser(
         prog="ksmwatch",
-        description="Live, exact counts of the PTEs that map KSM pages.",
+        description="Counts the PTEs that map KSM pages, live and exactly.",
         usage="ksmwatch COMMAND [FLAGS]",
-        epilog="More: ksmwatch COMMAND --help, man ksmwatch-COMMAND.",
+        epilog="See also ksmwatch COMMAND --help and man ksmwatch-COMMAND.",
         allow_abbrev=False,
         formatter_class=_formatter,
     )
@@ -311,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ksmwatch: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
-        # The reader of our output has had enough.
+        # The reader has closed its end of the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     except KeyboardInterrupt:

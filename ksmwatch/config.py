@@ -127,4 +127,4 @@ def reloaded(now: Config, wanted: Config) -> tuple[Config, list[str]]:
 
 def _complaint(error: Exception) -> str:
     text = str(error)
-    return text if text.startswith(("must", "an ")) else "is not a number"
+    return text if text.startswith("must") else "is not a number"

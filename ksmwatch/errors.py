@@ -1,7 +1,7 @@
-"""The one root of ksmwatch's errors, and the exit status of each.
+"""ksmwatch's errors have one root, and each has an exit status.
 
-Every error that a user can meet is a subclass whose message is one sentence. ``cli.main``
-is the only place that turns one into a line on stderr and an exit status.
+Every error that a user can meet is a subclass. Its message is one sentence. Only ``cli.main``
+turns an error into a line on stderr and an exit status.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Exit(IntEnum):
 
 
 class KsmwatchError(Exception):
-    """Anything that ends a command with one sentence."""
+    """The root of all errors. An error ends a command with one sentence."""
 
     status: Exit = Exit.INTERNAL
 
@@ -35,7 +35,7 @@ class ConfigError(KsmwatchError):
 
 
 class PrivilegeError(KsmwatchError):
-    """The kernel would answer another user, or a process with more capabilities."""
+    """Not enough privilege: not root, or a capability is missing."""
 
     status = Exit.PRIVILEGE
 
@@ -47,22 +47,22 @@ class NoKsmError(KsmwatchError):
 
 
 class NoLiveError(KsmwatchError):
-    """Live accounting by BPF is impossible here; polling may still be possible.
+    """Live accounting is impossible here; polling may still be possible.
 
-    `passing`: for want of something that there may be later.
+    `passing`: the cause may go away, so trying again makes sense.
     """
 
     status = Exit.NO_LIVE
     passing = False
 
     def but_it_may_pass(self, passing: bool = True) -> NoLiveError:  # noqa: FBT001, FBT002
-        """The same; it is worth trying again, or not."""
+        """Set `passing` and return the error."""
         self.passing = passing
         return self
 
 
 class ListenError(KsmwatchError):
-    """An address, port or socket path cannot be listened on."""
+    """ksmwatch cannot listen on an address, port or socket path."""
 
     status = Exit.LISTEN
 
@@ -74,4 +74,4 @@ class NoDaemonError(KsmwatchError):
 
 
 class SourceError(KsmwatchError):
-    """A kernel source exists but cannot be read or understood."""
+    """A kernel file exists but cannot be read or parsed."""

@@ -1,4 +1,4 @@
-"""What the value of an option may be: each check returns the value, or raises ValueError."""
+"""The checks of option values: each returns the setting, or raises ValueError."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ksmwatch.errors import ConfigError
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen. An empty host is every address of the machine."""
+    """Where to listen. An empty host means every address of the machine."""
 
     host: str
     port: int
@@ -25,25 +25,25 @@ def parse_address(text: str) -> Address:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError("an IPv6 address must stand in brackets")
+        raise ValueError("must have its IPv6 address in brackets")
     return Address(host, int(port))
 
 
 class Choice:
-    """One of some words."""
+    """A check for one of several words."""
 
     def __init__(self, *names: str) -> None:
         self.names = names
 
     def __call__(self, value: Any) -> str:
-        """One of the words."""
+        """The word, if it is allowed."""
         if value not in self.names:
             raise ValueError(f"must be one of {', '.join(self.names)}")
         return str(value)
 
 
 def number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]:
-    """A check for a number between two others."""
+    """A check for a number within bounds."""
 
     def check(value: Any) -> Any:
         if isinstance(value, bool):
@@ -59,7 +59,7 @@ def number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]:
 
 
 def flag_number(text: str, flag: str, kind: type, low: float, high: float) -> Any:
-    """The number that was given to a flag that is no setting. Raises ConfigError."""
+    """The number given to a flag that is not a setting. Raises ConfigError."""
     try:
         number = kind(text)
     except ValueError as error:
@@ -70,7 +70,7 @@ def flag_number(text: str, flag: str, kind: type, low: float, high: float) -> An
 
 
 def boolean(value: Any) -> bool:
-    """True or false, also as a word."""
+    """A truth value, possibly written as a word."""
     if value not in (True, False, "true", "false") or not isinstance(value, (bool, str)):
         raise ValueError("must be true or false")
     return value in (True, "true")
@@ -84,12 +84,12 @@ def path(value: Any) -> str:
 
 
 def optional_path(value: Any) -> str:
-    """An absolute path, or none."""
+    """An absolute path, or the empty string."""
     return "" if value == "" else path(value)
 
 
 def addresses(value: Any) -> tuple[Address, ...]:
-    """Where to listen: one address, several, or none."""
+    """Addresses to listen on; the empty string means none."""
     texts = [value] if isinstance(value, str) else value
     if texts == [""]:
         return ()
@@ -99,7 +99,7 @@ def addresses(value: Any) -> tuple[Address, ...]:
 
 
 def tenants(value: Any) -> tuple[tuple[str, str], ...]:
-    """Pairs of a label, or a kind of owner, and a pattern."""
+    """Pairs of a label and a pattern."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
         raise ValueError("must be LABEL=PATTERN or a list of these")
@@ -110,14 +110,14 @@ def tenants(value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def telemetry_path(value: Any) -> str:
-    """The path of the metrics in a URL."""
+    """The URL path of the metrics."""
     if not isinstance(value, str) or not value.startswith("/") or value == "/":
-        raise ValueError("must begin with / and not be /")
+        raise ValueError("must be a path below /")
     return value
 
 
 def group(value: Any) -> str:
-    """The name of a group, or none."""
+    """The name of a group, or the empty string."""
     if not isinstance(value, str):
         raise ValueError("must be the name of a group")  # noqa: TRY004 - one kind for the caller
     return value

@@ -28,17 +28,17 @@ DEFAULT_SOCKET = "/run/ksmwatch/ksmwatch.sock"
 DEFAULT_LISTEN = ":10054"
 
 
-# More are not spelt out in front of the help of a flag.
+# Longer lists of values are not spelt out before the help of a flag.
 _LONG_WORDS = 20
 
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. `check` turns a raw value into the setting or raises ValueError.
+    """One setting. `check` turns a raw value into the setting, or raises ValueError.
 
-    `reloads`: it can change while the daemon runs. `rare`: few need it, so the manual has it,
-    and not the help of the daemon. `value`: what stands for a value in help. `more`: sentences
-    for the manual.
+    `reloads`: it can change while the daemon runs. `rare`: few users need it, so the manual
+    describes it and `ksmwatch run --help` does not. `value`: the placeholder in help. `more`:
+    further sentences for the manual.
     """
 
     flag: str
@@ -53,14 +53,14 @@ class Option:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The values that it can have, if they are few."""
+        """The allowed values, if they are words."""
         if isinstance(self.check, Choice):
             return self.check.names
         return ("true", "false") if self.check is boolean else ()
 
     @property
     def metavar(self) -> str:
-        """What stands for its value in help; words in lower case are meant literally."""
+        """The placeholder of its value in help. Words in lower case are literal."""
         words = "|".join(self.words)
         if words and len(words) <= _LONG_WORDS:
             return words
@@ -77,25 +77,25 @@ OPTIONS: tuple[Option, ...] = (
         "web.listen-address",
         [DEFAULT_LISTEN],
         addresses,
-        f"where HTTP is (repeatable; default {DEFAULT_LISTEN})",
+        f"address to serve HTTP on (repeatable; default {DEFAULT_LISTEN})",
         repeatable=True,
         value="ADDRESS",
-        more="HOST:PORT or :PORT; empty: nowhere.",
+        more="HOST:PORT or :PORT. An empty value turns HTTP off.",
     ),
     Option(
         "web.telemetry-path",
         "/metrics",
         telemetry_path,
-        "of the metrics (default /metrics)",
+        "URL path of the metrics (default /metrics)",
         value="PATH",
     ),
     Option(
         "web.config.file",
         "",
         optional_path,
-        "TLS and passwords (default none)",
+        "file with TLS and password settings (default none)",
         value="PATH",
-        more="In the format of the Prometheus project's exporters; see docs/http.md.",
+        more="The format is that of the Prometheus project's exporters; see docs/http.md.",
     ),
     Option(
         flag="web.systemd-socket",
@@ -103,99 +103,99 @@ OPTIONS: tuple[Option, ...] = (
         check=boolean,
         help="serve on systemd's sockets (default false)",
         rare=True,
-        more="Those of ksmwatch.socket, instead of --web.listen-address.",
+        more="Uses the sockets of ksmwatch.socket instead of --web.listen-address.",
     ),
     Option(
         "web.user",
         "nobody",
         user,
-        "who serves HTTP, as root (default nobody)",
+        "user that serves HTTP (default nobody)",
         value="USER",
         rare=True,
-        more="As root, the user that the process becomes which serves HTTP.",
+        more="Applies only when the daemon runs as root.",
     ),
     Option(
         "web.max-requests",
         40,
         number(1, 1000, int),
-        "requests that are answered at a time (default 40)",
+        "requests answered at the same time (default 40)",
         rare=True,
     ),
     Option(
         "web.max-connections",
         256,
         number(1, 10000, int),
-        "open connections (default 256)",
+        "open connections allowed (default 256)",
         rare=True,
-        more="Others wait until one that does nothing was closed.",
+        more="Further connections wait until an idle one is closed.",
     ),
     Option(
         "textfile.directory",
         "",
         optional_path,
-        "ksmwatch.prom for node_exporter (default nowhere)",
+        "directory for ksmwatch.prom (default none)",
         value="PATH",
-        more="The file is for its textfile collector, which must be pointed at this directory.",
+        more="Point the textfile collector of node_exporter at the same directory.",
     ),
     Option(
         "textfile.interval",
         15.0,
         number(1, 3600),
-        "seconds between writes of that file (default 15)",
+        "seconds between writes of ksmwatch.prom (default 15)",
         rare=True,
     ),
     Option(
         "socket",
         DEFAULT_SOCKET,
         path,
-        f"default {DEFAULT_SOCKET}",
+        f"Unix socket (default {DEFAULT_SOCKET})",
         value="PATH",
-        more="The Unix socket on which the daemon answers other commands.",
+        more="The daemon answers the other commands on it.",
     ),
     # Not socket.group: in TOML a key is a value or a table.
     Option(
         "socket-group",
         DEFAULT_GROUP,
         group,
-        f"group that may use it (default {DEFAULT_GROUP})",
+        f"group that may use the socket (default {DEFAULT_GROUP})",
         rare=True,
         value="NAME",
-        more="Where there is no such group, and when empty, only the daemon's user may.",
+        more="Without such a group, or if the value is empty, only the daemon's user may use it.",
     ),
     Option(
         "backend",
         "auto",
         Choice("auto", "bpf", "poll"),
-        "default auto: bpf if possible; poll: smaps",
-        more="bpf: live, or fail. poll: smaps_rollup. auto: live where possible, else poll.",
+        "how to count (default auto: bpf if possible)",
+        more="bpf: live, or fail. poll: read smaps_rollup. auto: live if possible, else poll.",
     ),
     Option(
         "probes",
         "auto",
         Choice("auto", "fentry", "kprobe"),
-        "default auto: fentry if possible",
+        "probe mechanism (default auto: fentry if possible)",
         rare=True,
     ),
     Option(
         "accounts.max",
         65536,
         number(16, 1 << 22, int),
-        "room for so many address spaces (default 65536)",
+        "number of address spaces to make room for (default 65536)",
         rare=True,
     ),
     Option(
         "audit.cpu-percent",
         0.1,
         number(0, 100),
-        "for reading page tables (default 0.1; 0: never)",
-        more="In percent of a core: counts are compared with page tables, and healed.",
+        "CPU share of the audit (default 0.1; 0: off)",
+        more="Percent of one core. The audit compares counts with page tables and corrects them.",
         reloads=True,
     ),
     Option(
         flag="audit.heal",
         default=True,
         check=boolean,
-        help="false: read no page table after the start; counts in doubt stay estimated",
+        help="false: read no page tables after the start, so counts in doubt stay estimated",
         reloads=True,
         rare=True,
     ),
@@ -203,42 +203,42 @@ OPTIONS: tuple[Option, ...] = (
         "owners.top",
         50,
         number(0, 10000, int),
-        "so many owners have series (default 50)",
-        more="The largest; all others are one row. 0: none.",
+        "largest owners with own series (default 50)",
+        more="The other owners are added up in one row. 0: no series by owner.",
         reloads=True,
     ),
     Option(
         flag="metrics.processes",
         default=False,
         check=boolean,
-        help="series by process, unbounded (default false)",
-        more="Their number has no bound.",
+        help="series for each process (default false)",
+        more="Their number has no limit.",
         reloads=True,
     ),
     Option(
         "peers.tenant",
         [],
         tenants,
-        "one tenant: what has such a KIND:ID (repeatable)",
+        "owners of one tenant, by KIND:ID (repeatable)",
         repeatable=True,
         value="LABEL=PATTERN",
         rare=True,
-        more="Of ksmwatch peers. The first pattern that matches gives an owner its label.",
+        more="For ksmwatch peers. An owner gets the label of the first pattern that matches.",
     ),
     Option(
         "poll.interval",
         15.0,
         number(1, 3600),
-        "seconds between rounds (default 15)",
+        "seconds between rounds of polling (default 15)",
         rare=True,
         reloads=True,
-        more="Where live accounting is impossible.",
+        more="Used when live accounting is impossible.",
     ),
     Option(
         "poll.cpu-percent",
         1.0,
         number(0.01, 100),
-        "CPU limit of polling (default 1)",
+        "CPU limit of polling, in percent of one core (default 1)",
         rare=True,
         reloads=True,
     ),
@@ -246,7 +246,8 @@ OPTIONS: tuple[Option, ...] = (
         "state.pin-path",
         "/sys/fs/bpf/ksmwatch",
         optional_path,
-        "where counts outlive a killed daemon; empty: nowhere (default /sys/fs/bpf/ksmwatch)",
+        "BPF directory that keeps counts when the daemon is killed; empty: none "
+        "(default /sys/fs/bpf/ksmwatch)",
         rare=True,
         value="PATH",
     ),
@@ -254,14 +255,14 @@ OPTIONS: tuple[Option, ...] = (
         "log.level",
         "info",
         Choice("debug", "info", "warning", "error"),
-        "debug, info (default), warning or error",
+        "debug, info, warning or error (default info)",
         reloads=True,
     ),
     Option(
         "log.format",
         "logfmt",
         Choice("logfmt", "json"),
-        "default logfmt",
+        "logfmt or json (default logfmt)",
         rare=True,
         reloads=True,
     ),

@@ -1,4 +1,4 @@
-"""Man pages, made from the parser, the settings and the errors. Pure: to roff (man(7))."""
+"""Man pages in roff (man(7)), made from the parser, the settings and the errors. Pure."""
 
 from __future__ import annotations
 
@@ -10,64 +10,65 @@ from ksmwatch.errors import Exit, KsmwatchError
 from ksmwatch.options import DEFAULT_SOCKET, OPTIONS
 from tools.completion import commands_of
 
-# What a line of help does not say.
+# What the help of a command does not say.
 _MORE = {
     "run": """\
-Attaches BPF programs to the reverse map and counts every page table entry that starts or stops
-mapping a KSM page, per process. Serves metrics for Prometheus, and snapshots on a Unix socket.
-SIGTERM ends it and detaches everything.
+The daemon attaches BPF programs to the kernel's reverse map. They count every page table entry
+that starts or stops mapping a KSM page, for each process. The daemon serves metrics for
+Prometheus, and snapshots on a Unix socket. SIGTERM ends it and detaches everything.
 
-Where live accounting is impossible it says why in one sentence and polls smaps_rollup within a
-CPU budget; with --backend=bpf it fails instead.
+If live accounting is impossible, the daemon says why in one sentence and polls smaps_rollup within
+a CPU limit. With --backend=bpf it fails instead.
 
-Every flag is also a key of the TOML file that --config.file names: the flag
---web.listen-address is the key listen-address in the table [web]. Flags win over the file.""",
+Every flag is also a key of the TOML file that --config.file names. The flag --web.listen-address
+is the key listen-address in the table [web]. Flags override the file.""",
     "check": """\
-Prints facts about the kernel, the probe that was chosen for each event and why others were
-rejected, capabilities, and what has been lost. Its status is 0 if live accounting is possible.""",
+Prints facts about the kernel, the probe chosen for each event, the rejected probes with the reason,
+the capabilities, and what a running daemon has lost. The exit status is 0 if live accounting is
+possible.""",
     "snapshot": """\
-Asks the daemon over its socket; as root, where no daemon runs, measures by itself. Every event
-that happened before the call is in the counts.""",
+Asks the daemon over its socket. As root, without a daemon, it measures by itself. The counts
+include every event that happened before the call.""",
     "meminfo": """\
-The line was wanted by a patch of 2011; no kernel has it.""",
+A patch of 2011 proposed this line; no kernel has it.""",
     "forecast": """\
-Unmerging gives each mapping a page of its own. Two bounds, against MemAvailable and the limits
-of cgroups: at least, if each page that the kernel counts as shared is freed; at most, if none
-is.""",
+Unmerging (run=2, or one owner) gives each mapping a page of its own. The command prints two bounds,
+and compares them with MemAvailable and with the memory limits of cgroups. The lower bound holds if
+every page that the kernel counts as shared is freed, the upper bound if none is.""",
     "top": """\
-Keys are those of htop; F1 shows them. Reads the daemon's socket; as root, where no daemon runs,
-measures by itself; with --url reads the metrics of another host. With --once, --batch, -n, --json
-or --csv it prints instead, and needs no terminal.""",
+The keys are those of htop; F1 lists them. The command reads the daemon's socket. As root, without
+a daemon, it measures by itself. With --url it reads the metrics of another host. With --once,
+--batch, -n, --json or --csv it prints, and needs no terminal.""",
     "audit": """\
-Needs root, and no daemon; with one its counts stand beside what was read. Stray mappings are
-those in areas that are not mergeable: the kernel left them behind.""",
+Needs root but no daemon. If a daemon runs, its counts are printed beside what was read. Stray
+mappings lie in areas that are not mergeable: the kernel left them behind.""",
     "why": """\
-Causes come in the order in which they have to be mended, each with what was seen and the next
-step: KSM off, memory that was never offered, shared mappings, huge pages, special or pinned
-areas, pages that change, a slow scan, contents that nobody else has.""",
+Prints causes in the order in which to fix them, each with its evidence and the next step: KSM is
+off, memory is not offered to KSM, mappings are shared, huge pages, special or pinned areas, pages
+that change, a slow scan, content that no other page has.""",
     "peers": """\
 Reads the page frame numbers of all processes that have KSM pages, and prints how many KSM pages
-each two owners have in common. Crossing of a border between tenants is marked: who has a page in
-common with another can learn by timing that the other has its content. A tenant is an owner,
-unless --peers.tenant says that several are one.
+each pair of owners has in common. It marks pairs that cross a border between tenants: an owner can
+learn by timing that another owner has the same content in a page. Each owner is a tenant of its
+own, unless --peers.tenant puts several into one.
 
-It needs root, costs what it says, and never runs by itself.""",
+It needs root. It prints what it cost, and never runs by itself.""",
     "record": """\
-Facts and kernel files of this host, as they are, for a bug report or a test fixture.""",
+Copies facts and kernel files of this host unchanged, for a bug report or a test fixture.""",
 }
 _FILES = (
-    (DEFAULT_SOCKET, "the daemon's socket"),
-    ("/sys/fs/bpf/ksmwatch", "maps and attachments that outlive a killed daemon"),
+    (DEFAULT_SOCKET, "The daemon's socket."),
+    ("/sys/fs/bpf/ksmwatch", "Maps and attachments that stay when the daemon is killed."),
 )
 
 
 def _plain(text: str) -> str:
-    """Text that roff takes as it is."""
+    """Escape text for roff."""
     return text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
 
 
 def _line(text: str) -> str:
-    """A line of text: a dot in front would make it a request."""
+    """A line of text. A leading dot would make it a request, so it is escaped."""
     plain = _plain(text)
     return f"\\&{plain}" if plain.startswith(".") else plain
 
@@ -89,7 +90,8 @@ def _invocation(action: argparse.Action) -> str:
 def _option(action: argparse.Action) -> Iterator[str]:
     yield ".TP"
     yield _invocation(action)
-    yield _line(f"{action.help or ''}.")
+    text = action.help or ""
+    yield _line(f"{text[:1].upper()}{text[1:]}.")
     more = next((option.more for option in OPTIONS if option.field == action.dest), "")
     if more:
         yield _line(more)
@@ -103,7 +105,7 @@ def _head(name: str, text: str) -> Iterator[str]:
 
 
 def _statuses() -> Iterator[str]:
-    meanings = {Exit.OK: "Done.", Exit.INTERNAL: "An error inside ksmwatch."}
+    meanings = {Exit.OK: "Success.", Exit.INTERNAL: "An internal error of ksmwatch."}
     for kind in KsmwatchError.__subclasses__():
         if kind is not errors.SourceError:
             meanings[kind.status] = (kind.__doc__ or "").splitlines()[0]
@@ -119,7 +121,6 @@ def _see_also(names: list[str]) -> Iterator[str]:
 
 
 def _page(name: str, parser: argparse.ArgumentParser, others: list[str]) -> str:
-    """The page of a command."""
     description = parser.description or ""
     title = f"ksmwatch-{name}"
     lines = list(_head(title, description[:1].lower() + description[1:].rstrip(".")))
@@ -134,9 +135,9 @@ def _page(name: str, parser: argparse.ArgumentParser, others: list[str]) -> str:
 
 
 def pages(parser: argparse.ArgumentParser) -> dict[str, str]:
-    """Pages by file name: of ksmwatch, and of each command."""
+    """The pages of ksmwatch and of each command, by file name."""
     commands = dict(commands_of(parser))
-    lines = list(_head("ksmwatch", "live, exact counts of the PTEs that map KSM pages"))
+    lines = list(_head("ksmwatch", "counts the PTEs that map KSM pages, live and exactly"))
     lines += [".SH SYNOPSIS", _line((parser.usage or "").strip())]
     lines += [".SH DESCRIPTION", *_paragraphs(parser.description or ""), ".SH COMMANDS"]
     for name, command in commands.items():

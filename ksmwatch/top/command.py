@@ -22,10 +22,10 @@ _MIN_SECONDS, _MAX_SECONDS = 0.1, 3600.0
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the flags."""
+    """Add the flags of top to a parser."""
     add = parser.add_argument
     add("--url", metavar="URL", help="another host: http://HOST:10054/metrics")
-    add("-d", "--delay", default="2", metavar="SECONDS", help="between samples (default 2)")
+    add("-d", "--delay", default="2", metavar="SECONDS", help="time between samples (default 2)")
     groups = [*Grouping, "tree"]
     text = ", ".join(groups)
     add("-g", "--group", choices=groups, metavar="WORD", default="owner", help=text)
@@ -35,18 +35,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         choices=SORTABLE,
         metavar="COLUMN",
         default="mapped",
-        help="a column (default mapped)",
+        help="column to sort by (default mapped)",
     )
-    add("-i", "--invert", action="store_true", help="the other way round")
-    add("-f", "--filter", default="", metavar="TEXT", help="only what has this text in a name")
+    add("-i", "--invert", action="store_true", help="reverse the order")
+    add("-f", "--filter", default="", metavar="TEXT", help="show only names with this text")
     text = f"{', '.join(Unit)} (default MiB)"
     add("-u", "--unit", choices=list(Unit), metavar="WORD", default=Unit.MIB, help=text)
-    add("-r", "--rates", action="store_true", help="movements per second, not in all")
+    add("-r", "--rates", action="store_true", help="show movements per second, not totals")
     scripts = parser.add_argument_group("for scripts")
     add = scripts.add_argument
-    add("-b", "--batch", action="store_true", help="print as text, until stopped")
-    add("-n", "--iterations", metavar="N", help="as --batch, so many times")
-    add("--once", action="store_true", help="as -n 1")
+    add("-b", "--batch", action="store_true", help="print text until stopped")
+    add("-n", "--iterations", metavar="N", help="print N samples, then exit")
+    add("--once", action="store_true", help="same as -n 1")
     add("--json", action="store_true", help="print JSON, one line per sample")
     add("--csv", action="store_true", help="print CSV")
 
@@ -55,7 +55,7 @@ def _options(args: argparse.Namespace) -> Options:
     tree = args.group == "tree"
     grouping = Grouping.PROCESS if tree else Grouping(args.group)
     if args.sort not in {column.key for column in columns.sortable(grouping)}:
-        raise ConfigError(f"--sort: there is no column {args.sort} when grouped by {args.group}.")
+        raise ConfigError(f"--sort: --group {args.group} has no column {args.sort}.")
     return Options(
         grouping=grouping,
         tree=tree,
@@ -68,9 +68,9 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _batch(args: argparse.Namespace, options: Options, seconds: float) -> batch.Batch | None:
-    """None: the user wants the terminal application."""
+    """None if the user wants the terminal application."""
     if args.json and args.csv:
-        raise ConfigError("--json and --csv exclude each other.")
+        raise ConfigError("--json and --csv cannot be combined.")
     if not (args.batch or args.once or args.json or args.csv or args.iterations):
         return None
     if args.once:
@@ -78,19 +78,19 @@ def _batch(args: argparse.Namespace, options: Options, seconds: float) -> batch.
     elif args.iterations:
         times = flag_number(args.iterations, "-n", int, 1, 10**9)
     else:
-        # JSON or CSV alone is one document; --batch runs until it is stopped.
+        # Without --batch, JSON or CSV is one document; with it, output goes on until stopped.
         times = None if args.batch else 1
     form = batch.Format.JSON if args.json else batch.Format.TEXT
     return batch.Batch(options, batch.Format.CSV if args.csv else form, times, seconds)
 
 
 def run(args: argparse.Namespace, settings: Config) -> Exit:
-    """Print, or show until the user quits. Raises KsmwatchError."""
+    """Print, or show the application until the user quits. Raises KsmwatchError."""
     seconds = flag_number(args.delay, "-d", float, _MIN_SECONDS, _MAX_SECONDS)
     options = _options(args)
     printing = _batch(args, options, seconds)
     if printing is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ConfigError("This is no terminal: say --once, --batch, --json or --csv.")
+        raise ConfigError("This is not a terminal: use --once, --batch, --json or --csv.")
     watched = source.choose(settings, args.url)
     if printing is None:
         return _show(watched, options, seconds)
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace, settings: Config) -> Exit:
 
 
 def _textual() -> int:
-    """Its major version; 0 for none."""
+    """The major version of Textual; 0 if it is not installed."""
     try:
         return int(importlib.metadata.version("textual").partition(".")[0])
     except importlib.metadata.PackageNotFoundError:
@@ -113,15 +113,15 @@ def _show(watched: source.Source, options: Options, seconds: float) -> Exit:
     if _textual() < _OLDEST_TEXTUAL:
         watched.close()
         raise ConfigError(
-            f"The terminal view needs Textual {_OLDEST_TEXTUAL}, which Debian does not have: "
-            "pip install 'ksmwatch[top]' (docs/install.md), or say --batch."
+            f"The terminal view needs Textual {_OLDEST_TEXTUAL} or later, which Debian does not "
+            "have. Run pip install 'ksmwatch[top]' (see docs/install.md), or use --batch."
         )
-    # Nothing else loads it: it takes half a second and 30 MB.
+    # Imported only here: it takes half a second and 30 MB.
     from ksmwatch.top.app import App
 
-    # A document has 100,000 objects and no cycle: to look for some takes longer than to read it.
+    # A document has 100,000 objects and no cycle. Looking for one takes longer than reading it.
     gc.set_threshold(_GC_OBJECTS)
-    # Textual 8 takes its size from these rather than from the terminal, also after a resize:
+    # Textual 8 takes its size from these variables and not from the terminal, even after a resize:
     # findings/textual-size-frozen-by-columns.sh.
     for variable in ("COLUMNS", "LINES"):
         os.environ.pop(variable, None)

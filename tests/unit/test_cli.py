@@ -92,7 +92,7 @@ def test_config_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     path = tmp_path / "k.toml"
     path.write_text('backend = "poll"')
     shown = Shown(capsys, "run", "--config.file", str(path), "--config.check")
-    assert (shown.status, shown.out) == (0, "The configuration is good.\n")
+    assert (shown.status, shown.out) == (0, "The configuration is valid.\n")
     path.write_text('backend = "pole"')
     shown = Shown(capsys, "run", "--config.file", str(path), "--config.check")
     assert shown.status == 2
@@ -175,10 +175,10 @@ def test_meminfo_has_the_line_or_is_left_alone(
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["audit"], "An audit needs root: it reads other users' page tables."),
+        (["audit"], "ksmwatch audit needs root: it reads other users' page tables."),
         (
             ["record", "/nonexistent/d"],
-            "Recording a host needs root: other users' files would be missing.",
+            "ksmwatch record needs root: it reads other users' files.",
         ),
     ],
 )
@@ -209,7 +209,7 @@ def test_root_may(
     monkeypatch.setattr(record, "record", take)
     assert Shown(capsys, "audit", "--json", "1", "2").status == 0
     shown = Shown(capsys, "record", "/d")
-    assert (shown.status, shown.out) == (0, "3 files in /d\n")
+    assert (shown.status, shown.out) == (0, "Recorded 3 files in /d.\n")
     assert given == [[1, 2], True, Path("/d")]
 
 

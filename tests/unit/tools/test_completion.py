@@ -131,4 +131,4 @@ def test_help_fits_a_screen(command: str, capsys: pytest.CaptureFixture[str]) ->
 def test_hidden_flags_are_said_to_be() -> None:
     run = dict(completion.commands_of(cli.build_parser()))["run"]
     hidden = [flag for flag in completion.read(cli.build_parser())[0].flags if "==" in flag.help]
-    assert run.epilog == f"{len(hidden)} more flags for special cases: man ksmwatch-run."
+    assert run.epilog == f"{len(hidden)} more flags: see man ksmwatch-run."

@@ -63,9 +63,9 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
         (["--once", "-d", "x"], "-d: 'x' is not a number."),
         (["--once", "-d", "nan"], "-d: 'nan' must be between 0.1 and 3600."),
         (["-n", "0"], "-n: '0' must be between 1 and 1e+09."),
-        (["--once", "-s", "pid"], "--sort: there is no column pid when grouped by owner."),
-        (["--json", "--csv"], "--json and --csv exclude each other."),
-        ([], "This is no terminal: say --once, --batch, --json or --csv."),
+        (["--once", "-s", "pid"], "--sort: --group owner has no column pid."),
+        (["--json", "--csv"], "--json and --csv cannot be combined."),
+        ([], "This is not a terminal: use --once, --batch, --json or --csv."),
         (["--once", "--url", "x"], "--url: 'x' must begin with http:// or https://."),
     ],
 )
@@ -102,7 +102,7 @@ def test_without_a_textual_that_is_new_enough(
 
     monkeypatch.setattr(importlib.metadata, "version", installed)
     assert cli.main(["top"]) is Exit.USAGE
-    assert "needs Textual 8, which Debian does not have" in capsys.readouterr().err
+    assert "needs Textual 8 or later, which Debian does not have" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, Exit.OK), (1, Exit.INTERNAL)])
