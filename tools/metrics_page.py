@@ -12,12 +12,13 @@ from ksmwatch.snapshot.losses import LOSSES
 
 def _bounds() -> str:
     return (
-        f"Series by owner are for the `owners.top` largest, at most {OWNER_SERIES} each, and "
-        f"{OWNER_GAUGES} of kind `other` for all others: with the default of {Series.owners} at "
-        f"most {owner_series(Series.owners)}. They go with the owner's last process. An owner that "
-        "falls out of the largest keeps its counters, and shows them when it comes back.\n\n"
-        "Series by process (`ksmwatch_process_*`) have no bound, and are there only with "
-        "`metrics.processes = true`."
+        f"The `owners.top` largest owners have at most {OWNER_SERIES} series each, and all others "
+        f"together have {OWNER_GAUGES} series of kind `other`. With the default of {Series.owners} "
+        f"that is at most {owner_series(Series.owners)} series. An owner's series end with its "
+        "last process. An owner that drops out of the largest keeps its counters and shows them "
+        "again when it returns.\n\n"
+        "Series by process (`ksmwatch_process_*`) exist only with `metrics.processes = true`. "
+        "Their number has no limit."
     )
 
 
@@ -34,9 +35,8 @@ def document(of_processes: Iterable[Spec]) -> str:
     lines = [
         "# Metrics",
         "",
-        "Made from the catalogue in `ksmwatch/export/catalogue.py` by `make docs`; a test",
-        "compares.",
-        "A series whose source the kernel does not have is absent, never 0.",
+        "`make docs` generates this page from the catalogue in `ksmwatch/export/catalogue.py`, and",
+        "a test compares the two. A series is absent, and never 0, if the kernel lacks its source.",
         "",
         *_table(CATALOGUE),
         "",
@@ -46,7 +46,8 @@ def document(of_processes: Iterable[Spec]) -> str:
         "",
         "## ksmwatch's own processes",
         "",
-        "Over HTTP only: in node_exporter's textfile `process_*` would collide with its own.",
+        "These are served over HTTP only. In node_exporter's textfile, `process_*` would collide",
+        "with node_exporter's own series.",
         "",
         *_table(of_processes),
     ]

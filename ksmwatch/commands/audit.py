@@ -56,7 +56,7 @@ def run(pids: list[int], settings: Config, *, as_json: bool) -> Exit:
             comm = (directory / "comm").read_text(errors="replace").rstrip("\n")
         except (FileNotFoundError, ProcessLookupError):
             if pids:
-                raise SourceError(f"There is no process {pid} with memory of its own.") from None
+                raise SourceError(f"There is no process {pid} with user memory.") from None
             continue
         except OSError as error:
             unread.append((pid, error.strerror or str(error)))

@@ -113,7 +113,7 @@ def choose_frames(proc: Path) -> Frames:
             frames: Frames = make(proc)
             if honest(frames, proc):
                 return frames
-            failed.append(f"{source} is wrong about pages of our own")
+            failed.append(f"{source} is wrong about ksmwatch's own pages")
         except OSError as error:
             failed.append(f"{source}: {error.strerror}")
         except SourceError as error:
@@ -188,7 +188,7 @@ class _Scan:
             raise ConfigError(f"No process or owner {wanted!r} has KSM pages.")
         if len(found) > 1:
             keys = ", ".join(f"{party.kind}:{party.id}" for party in found)
-            raise ConfigError(f"Several owners are called {wanted!r}; say one of {keys}.")
+            raise ConfigError(f"Several owners are called {wanted!r}; use one of {keys}.")
         return found[0]
 
     def read_all(self) -> None:
@@ -222,7 +222,7 @@ class _Scan:
         found: Counter[int] = Counter()
         with reader.open(directory) as opened:
             if procfs.read_start_ticks(directory) != process["start_time"]:
-                raise ProcessLookupError(errno.ESRCH, "it is another process by now")
+                raise ProcessLookupError(errno.ESRCH, "the PID now belongs to another process")
             # Where smaps does not say what is KSM, every area with anonymous pages is looked at.
             for area in parse(opened.smaps(), lambda *_: 1):
                 pages = (area.end - area.start) // PAGE_SIZE
@@ -238,15 +238,16 @@ class _Scan:
         host = after["host"]
         if isinstance(self._frames, AnyFrame):
             yield (
-                f"nothing tells KSM pages from others ({self._frames.why}): pages that processes "
-                "share by fork count too, if they lie in areas that have KSM pages"
+                f"KSM pages cannot be told from others ({self._frames.why}): pages that "
+                "processes share by fork count too, if they lie in areas that have KSM "
+                "pages"
             )
         for reason, mappings in self._unread.items():
             yield f"{mappings} mappings were not read: {reason}"
         if host["unnamed_mappings"]:
-            yield f"{host['unnamed_mappings']} mappings are of no process that could be named"
+            yield f"{host['unnamed_mappings']} mappings belong to no known process"
         if after["mode"] != "bpf":
-            yield "counts are polled, so nothing tells whether pages moved while they were read"
+            yield "counts are polled, so pages may have moved unnoticed while they were read"
         elif moved := _movements(after) - _movements(self._before):
             yield f"{moved} KSM mappings came or went while page tables were read"
         elif host["confidence"] != "exact":
@@ -254,7 +255,7 @@ class _Scan:
         found = sum(self.sharing.mappings(at) for at in range(len(self.parties)))
         counted = sum(p["mappings"] for p in self._processes)
         if found != counted and not self._unread:
-            yield f"{found} mappings were found, and {counted} are counted"
+            yield f"{found} mappings were found, but {counted} are counted"
 
 
 def _key(process: dict[str, Any]) -> tuple[str, str]:

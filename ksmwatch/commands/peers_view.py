@@ -36,7 +36,7 @@ def matrix(result: Result, width: int | None = None) -> str:
     """Owners against owners, the largest of them, as many as fit; None: all."""
     shares = [share for share in result.shares if share.pages]
     if not shares:
-        return "\n".join([*_head(result), "Nobody has KSM pages."])
+        return "\n".join([*_head(result), "No owner has KSM pages."])
     shown = shares if width is None else shares[: _room(width)]
     heads = [str(at) for at in range(1, len(shown) + 1)]
     lines = [_row("#", "OWNER", "KIND", "PAGES", heads)]
@@ -74,7 +74,7 @@ def _foot(result: Result, hidden: int) -> list[str]:
     crossing = sum(pair.crosses for pair in result.pairs)
     lines = [f"{_LEGEND}: {crossing} of {len(result.pairs)} pairs that have pages in common."]
     if hidden:
-        lines.append(f"{hidden} more owners have fewer pages: --json has all.")
+        lines.append(f"{hidden} more owners have fewer pages; --json lists all.")
     return lines
 
 
@@ -93,9 +93,9 @@ def listing(result: Result, subject: Party) -> str:
     ]
     who = f"{subject.kind} {clean(_name(subject))}"
     lines = [*_head(result)]
-    lines[-1:] = [f"of which    {mine.pages} mapped by {who}, {mine.alone} by nobody else", ""]
+    lines[-1:] = [f"of these    {mine.pages} are mapped by {who}, {mine.alone} by nobody else", ""]
     head = ("PEER", "KIND", "ID", "PAGES", "BORDER")
-    return "\n".join([*lines, table(head, rows) if rows else "It shares KSM pages with nobody."])
+    return "\n".join([*lines, table(head, rows) if rows else "It shares no KSM pages."])
 
 
 def document(result: Result, subject: Party | None) -> dict[str, Any]:

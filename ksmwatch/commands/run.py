@@ -227,7 +227,7 @@ class Daemon:
             live.progress = self._manager.beat
             watcher.take(live)
             cleanup.callback(live.stop)
-            logger.info("counts are live from now on", extra={"attempts": comeback.attempts})
+            logger.info("live accounting has started", extra={"attempts": comeback.attempts})
         if not comeback.waits:
             _give_up_privileges(facts, watcher.backend)
 
@@ -242,7 +242,7 @@ class Daemon:
             self._config, restart = reloaded(self._config, self._reread())
         except ConfigError as error:
             logger.error(
-                "the configuration was refused, and the one before stays",
+                "the configuration is invalid; the previous one stays in use",
                 extra={"why": str(error)},
             )
             watcher.reload = replace(watcher.reload, successful=False)
@@ -250,7 +250,7 @@ class Daemon:
             log.configure(self._config.log_level, self._config.log_format)
             watcher.backend.configure(self._config)
             watcher.reload = Reload(successful=True, taken_at=time.time())
-            logger.info("the configuration was taken", extra={"restart_for": ",".join(restart)})
+            logger.info("configuration reloaded", extra={"restart_for": ",".join(restart)})
         self._manager.ready()
 
     def _tick_budget(self, watcher: Watcher) -> Budget:

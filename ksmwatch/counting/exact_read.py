@@ -251,7 +251,7 @@ class ProcessReader:
             last=counted - found,
         )
         logger.warning(
-            "the count of a process had drifted from its page tables and was healed",
+            "the count of a process had drifted from its page tables; corrected",
             extra=evidence,
         )
 

@@ -138,10 +138,12 @@ class Live:
                 os.close(link)
         except OSError as error:
             logger.warning(
-                "cannot learn what a COW break looks like", extra={"why": error.strerror}
+                "the call site of COW breaks cannot be learnt", extra={"why": error.strerror}
             )
         if not learnt:
-            logger.warning("COW breaks are counted as unmapped, as they look the same here")
+            logger.warning(
+                "COW breaks are counted as unmapped: on this host the two cannot be told apart"
+            )
         os.close(self._learner)
         self._learner = None
 
@@ -231,7 +233,7 @@ class Live:
         """
         began = time.monotonic()
         self.losses["renewals"] += 1
-        logger.warning("all probes are attached anew and every process is read", extra={"why": why})
+        logger.warning("reattaching all probes and reading every process", extra={"why": why})
         self._take_off()
         self._attempt(lambda: self._attached.attach(self.plan.probes))
         if self._refused is None:

@@ -91,7 +91,9 @@ def read_process(proc: Path, pid: int) -> Process:
     except (FileNotFoundError, ProcessLookupError):
         raise SourceError(f"There is no process {pid}.") from None
     except PermissionError:
-        raise PrivilegeError(f"Process {pid} belongs to another user: root may read it.") from None
+        raise PrivilegeError(
+            f"Process {pid} belongs to another user: reading it needs root."
+        ) from None
     return Process(pid, name, _with_books(memory, stat), stat.rmap_items)
 
 

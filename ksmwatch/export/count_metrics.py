@@ -10,210 +10,215 @@ COUNT_METRICS: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_build_info",
         "gauge",
-        "Version of ksmwatch and release of the kernel; always 1.",
+        "The version of ksmwatch and the release of the kernel; always 1.",
         ("version", "kernel"),
     ),
     Spec(
         "ksmwatch_ksm_supported",
         "gauge",
-        "1 where the kernel has KSM (/sys/kernel/mm/ksm exists), else 0 and no other KSM series.",
+        "1 if the kernel has KSM (/sys/kernel/mm/ksm exists). Otherwise 0, and there are no "
+        "other KSM series.",
     ),
     Spec(
         "ksmwatch_mode",
         "gauge",
-        "1 for the way counts are made: bpf (live), poll (smaps_rollup), none (no KSM).",
+        "1 for the current way of counting: bpf (live), poll (smaps_rollup) or none (no KSM).",
         ("mode",),
     ),
     Spec(
         "ksmwatch_fallback",
         "gauge",
-        "1 while counts are polled because live accounting is impossible here; 0 where it is "
-        "live, or where polling was asked for.",
+        "1 while counts are polled because live accounting is impossible here. 0 while it is "
+        "live, or if polling was configured.",
     ),
     Spec(
         "ksmwatch_live_awaited",
         "gauge",
-        "1 while counts are polled for a reason that may pass (too little memory or CPU time, a "
-        "refused attachment), and live accounting is tried again, at least once a minute.",
+        "1 while counts are polled for a reason that may pass (too little memory or CPU time, "
+        "a refused attachment). The daemon then tries live accounting again at least once a "
+        "minute.",
     ),
     Spec(
         "ksmwatch_live_attempts",
         "counter",
-        "How often live accounting was tried again while counts were polled.",
+        "Number of times the daemon tried live accounting again while it polled.",
     ),
     Spec(
         "ksmwatch_asleep",
         "gauge",
-        "1 while no KSM page exists and ksmd is stopped, so that no hot-path hook is attached.",
+        "1 while no KSM page exists and ksmd is stopped, so that no hot hook is attached.",
     ),
     Spec(
         "ksmwatch_confidence",
         "gauge",
-        "1 for how far the host's sum is known: exact, estimated or unknown (events lost).",
+        "1 for the confidence in the host's sum: exact, estimated or unknown (events were lost).",
         ("level",),
     ),
     Spec(
         "ksmwatch_mappings",
         "gauge",
-        "PTEs on the host that map a KSM page, in pages; by BPF on the reverse map. "
-        "Cached for at most 1 second.",
+        "Number of PTEs on the host that map a KSM page, counted by BPF programs on the "
+        "reverse map. At most 1 second old.",
     ),
     Spec(
         "ksmwatch_mapped_bytes",
         "gauge",
-        "Memory that the KSM mappings of the host span: mappings times the page size.",
+        "Memory that the host's KSM mappings span: mappings times the page size.",
     ),
-    Spec("ksmwatch_page_size_bytes", "gauge", "What one page is."),
+    Spec("ksmwatch_page_size_bytes", "gauge", "Size of a page."),
     Spec(
         "ksmwatch_saved_bytes",
         "gauge",
-        "What merging saves on the host at least, zero pages included: what the mappings would "
-        "need without KSM, where fork shares pages too, less the kernel's pages_shared in bytes. "
-        "Too small while ksmd has not noticed that all mappings of a page went.",
+        "Lower bound of the memory that merging saves on the host, including zero pages: what "
+        "the mappings would need without KSM (fork shares pages too), minus the kernel's "
+        "pages_shared. It is too low until ksmd notices that a page has lost all its mappings.",
     ),
     Spec(
         "ksmwatch_saved_at_most_bytes",
         "gauge",
-        "What merging saves on the host at most. More than ksmwatch_saved_bytes only while "
-        "processes that came by fork, without exec, have KSM mappings.",
+        "Upper bound of the memory that merging saves on the host. It exceeds "
+        "ksmwatch_saved_bytes only while processes that were forked without exec have KSM "
+        "mappings.",
     ),
     Spec(
         "ksmwatch_bookkeeping_bytes",
         "gauge",
-        "Memory that ksmd's own records take, by general_profit of /sys/kernel/mm/ksm. "
-        "ksmwatch_saved_bytes less it is the profit.",
+        "Memory of ksmd's own records, derived from general_profit in /sys/kernel/mm/ksm. The "
+        "profit is ksmwatch_saved_bytes minus this.",
     ),
     Spec(
         "ksmwatch_unmerge_needed_bytes",
         "gauge",
-        "What run=2 would need, by bound. most: a page for each mapping and zero page. least: that "
-        "less pages_shared pages, and less than needed while the kernel counts pages that have no "
-        "mapping any more.",
+        "Memory that run=2 would need, by bound. most: one page for each mapping and each zero "
+        "page. least: the same minus pages_shared pages; it is too low while the kernel counts "
+        "pages that have no mapping left.",
         ("bound",),
     ),
     Spec(
         "ksmwatch_unnamed_mappings",
         "gauge",
-        "Of ksmwatch_mappings, those of address spaces of which no process is known.",
+        "The part of ksmwatch_mappings in address spaces without a known process.",
     ),
     Spec(
         "ksmwatch_kernel_mappings",
         "gauge",
-        "The kernel's own number for ksmwatch_mappings, in pages: pages_shared + pages_sharing "
-        "of /sys/kernel/mm/ksm. It moves only when ksmd visits a page.",
+        "The kernel's number for ksmwatch_mappings: pages_shared + pages_sharing in "
+        "/sys/kernel/mm/ksm. It changes only when ksmd visits a page.",
     ),
     Spec(
         "ksmwatch_kernel_lag_pages",
         "gauge",
-        "ksmwatch_mappings less ksmwatch_kernel_mappings, signed: how far the kernel lags.",
+        "ksmwatch_mappings minus ksmwatch_kernel_mappings, signed: how far the kernel lags behind.",
     ),
     Spec(
         "ksmwatch_unanswered_cow_attempts",
         "gauge",
-        "COW breaks that the kernel began (cow_ksm of /proc/vmstat) since ksmwatch did, less those "
-        "that it counted (departures by reason copied, and unattributed ones); 0 if there were as "
-        "many. More: attempts that the kernel gave up or repeated, or departures that were not "
-        "seen.",
+        "COW breaks that the kernel has begun (cow_ksm in /proc/vmstat) minus those that "
+        "ksmwatch has counted (departures with the reason copied, and unattributed ones), both "
+        "since the start. 0 if they agree. A positive value means that the kernel gave up or "
+        "repeated attempts, or that departures were missed.",
     ),
     Spec(
         "ksmwatch_meminfo_ksm_bytes",
         "gauge",
-        "Lines of /proc/meminfo whose names begin with Ksm. No kernel up to 7.3 has one.",
+        "Lines of /proc/meminfo whose names begin with Ksm. No kernel up to 7.3 has any.",
         ("line",),
     ),
     Spec(
         "ksmwatch_processes",
         "gauge",
-        "Processes with a history of KSM mappings, by confidence in their count.",
+        "Number of processes that have or had KSM mappings, by confidence in their count.",
         ("confidence",),
     ),
     Spec(
         "ksmwatch_owner_mappings",
         "gauge",
-        "PTEs of the owner's processes that map a KSM page, in pages. With the row of kind other, "
-        "which has all owners that are not among the largest, the sum is ksmwatch_mappings.",
+        "Number of PTEs of the owner's processes that map a KSM page. The row of kind other "
+        "sums the owners outside the top; with it, all rows add up to ksmwatch_mappings.",
         _OWNER,
     ),
     Spec(
         "ksmwatch_owner_mapped_bytes",
         "gauge",
-        "Memory that the KSM mappings of the owner span.",
+        "Memory that the owner's KSM mappings span.",
         _OWNER,
     ),
     Spec(
         "ksmwatch_owner_saved_bytes",
         "gauge",
-        "ksmwatch_saved_bytes shared out by what each owner would need without KSM: an "
-        "apportionment. Which owner's pages are shared how often is not known without reading page "
-        "numbers.",
+        "The owner's part of ksmwatch_saved_bytes, divided in proportion to what each owner "
+        "would need without KSM. This is an apportionment: without reading page frame numbers "
+        "nobody knows how often each owner's pages are shared.",
         _OWNER,
     ),
     Spec(
         "ksmwatch_owner_saved_at_most_bytes",
         "gauge",
-        "ksmwatch_saved_at_most_bytes, likewise.",
+        "The owner's part of ksmwatch_saved_at_most_bytes, divided the same way.",
         _OWNER,
     ),
     Spec(
         "ksmwatch_owner_processes",
         "gauge",
-        "The owner's processes with a history of KSM mappings, by confidence in their count.",
+        "Number of the owner's processes that have or had KSM mappings, by confidence in their "
+        "count.",
         (*_OWNER, "confidence"),
     ),
     Spec(
         "ksmwatch_owner_kernel_merging_pages",
         "gauge",
-        "The kernel's own number of the owner, in pages: ksm_merging_pages of its processes. As "
-        "old as ksmwatch_kernel_process_age_seconds.",
+        "The kernel's number for the owner: the sum of ksm_merging_pages of its processes. Its "
+        "age is at most ksmwatch_kernel_process_age_seconds.",
         _OWNER,
     ),
     Spec(
         "ksmwatch_owner_stray_mappings",
         "gauge",
-        "KSM mappings in areas that are not mergeable, in pages; absent until the auditor has "
-        "read all of the owner's processes.",
+        "KSM mappings in areas that are not mergeable. Absent until the audit has read all of "
+        "the owner's processes.",
         _OWNER,
     ),
     Spec(
         "ksmwatch_owner_zero_pages",
         "gauge",
-        "PTEs in which KSM has put the zero page, in pages: ksm_zero_pages of /proc/PID/ksm_stat. "
-        "No part of the mappings.",
+        "Number of PTEs in which KSM placed the zero page: ksm_zero_pages in "
+        "/proc/PID/ksm_stat. These are not mappings.",
         _OWNER,
     ),
     Spec(
         "ksmwatch_owner_unmerge_needed_bytes",
         "gauge",
-        "What unmerging the owner alone would need, by bound; see ksmwatch_unmerge_needed_bytes. "
-        "least: if it frees each page that the kernel counts as shared. Not for the row of kind "
-        "other.",
+        "Memory that unmerging this owner alone would need, by bound; see "
+        "ksmwatch_unmerge_needed_bytes. least holds if unmerging frees every page that the "
+        "kernel counts as shared. Absent for the row of kind other.",
         (*_OWNER, "bound"),
     ),
     Spec(
         "ksmwatch_owner_limit_left_bytes",
         "gauge",
-        "What the cgroup of the owner has left (memory.max less memory.current) that unmerging the "
-        "owner would exceed by most, or leave least of; absent where there is no limit.",
+        "Memory left (memory.max minus memory.current) in the owner's tightest cgroup: the one "
+        "that unmerging the owner would exceed by most, or leave with least. Absent if no "
+        "cgroup has a limit.",
         _OWNER,
     ),
     Spec(
         "ksmwatch_owner_arrivals",
         "counter",
-        "KSM mappings that came to the owner, in pages, by reason, also of its processes that "
-        "ended, for as long as it has any. Not for the row of kind other.",
+        "KSM mappings that the owner gained, by reason. It includes processes that have ended, "
+        "as long as the owner has any process. Absent for the row of kind other.",
         (*_OWNER, "reason"),
     ),
     Spec(
         "ksmwatch_owner_departures",
         "counter",
-        "KSM mappings that left the owner, in pages, by reason. What a process loses between the "
-        "last snapshot and its end is only in ksmwatch_departures_total.",
+        "KSM mappings that the owner lost, by reason. What a process loses between the last "
+        "snapshot and its end appears only in ksmwatch_departures_total.",
         (*_OWNER, "reason"),
     ),
     Spec(
         "ksmwatch_process_mappings",
         "gauge",
-        "PTEs of the process that map a KSM page, in pages.",
+        "Number of PTEs of the process that map a KSM page.",
         ("pid", "comm"),
     ),
     Spec(
@@ -225,62 +230,62 @@ COUNT_METRICS: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_process_exact",
         "gauge",
-        "1 when the count of the process is known to equal its page tables, 0 when estimated.",
+        "1 if the count of the process is exact, that is, known to equal its page tables; 0 if "
+        "it is estimated.",
         ("pid", "comm"),
     ),
     Spec(
         "ksmwatch_process_kernel_merging_pages",
         "gauge",
-        "The kernel's own number of the process, in pages: ksm_merging_pages of "
-        "/proc/PID/ksm_stat. Wrong after writes, unmaps and forks until ksmd comes by. As old as "
+        "The kernel's number for the process: ksm_merging_pages in /proc/PID/ksm_stat. It is "
+        "wrong after writes, unmaps and forks until ksmd visits the pages. Its age is at most "
         "ksmwatch_kernel_process_age_seconds.",
         ("pid", "comm"),
     ),
     Spec(
         "ksmwatch_process_kernel_lag_pages",
         "gauge",
-        "ksmwatch_process_mappings less ksmwatch_process_kernel_merging_pages, signed.",
+        "ksmwatch_process_mappings minus ksmwatch_process_kernel_merging_pages, signed.",
         ("pid", "comm"),
     ),
     Spec(
         "ksmwatch_process_stray_mappings",
         "gauge",
-        "KSM mappings in areas that are not mergeable, in pages, at the last audit of the "
-        "process: only processes that have any.",
+        "KSM mappings in areas that are not mergeable, when the audit last read the process. "
+        "Only for processes that have any.",
         ("pid", "comm"),
     ),
     Spec(
         "ksmwatch_residue_mappings",
         "gauge",
-        "Mappings by what KSM's run state makes of them, in pages: merged (run=1), kept (run=0, "
-        "no fault), and after run=2 unmerging, unverified (not read since) or left: the kernel "
-        "left them behind for good.",
+        "KSM mappings by what KSM's run state does with them: merged (run=1), kept (run=0; not "
+        "a fault), and after run=2 unmerging, unverified (not read since) or left (the kernel "
+        "left them behind for good).",
         ("kind",),
     ),
     Spec(
         "ksmwatch_kernel_process_age_seconds",
         "gauge",
-        "How old the oldest of the kernel's numbers by process and owner is. For each snapshot "
-        "those are read that have probably changed, for at most 10 ms, and others for at most 2 "
-        "ms.",
+        "Age of the oldest of the kernel's numbers by process and owner. Each snapshot spends "
+        "at most 10 ms on numbers that have probably changed, and at most 2 ms on others.",
     ),
     Spec(
         "ksmwatch_kernel_run_age_seconds",
         "gauge",
-        "For how long at least /sys/kernel/mm/ksm/run has had its value.",
+        "Time for which /sys/kernel/mm/ksm/run has had its value, at least.",
     ),
     Spec(
         "ksmwatch_process_arrivals",
         "counter",
-        "KSM mappings that came to the process, in pages, by reason: merged and converted by "
-        "ksmd, forked, other (swap-in, migration).",
+        "KSM mappings that the process gained, by reason: merged and converted (by ksmd), "
+        "forked, other (swap-in, migration).",
         ("pid", "comm", "reason"),
     ),
     Spec(
         "ksmwatch_process_departures",
         "counter",
-        "KSM mappings that left the process, in pages, by reason: copied (COW breaks), unmapped "
-        "(unmap, reclaim, migration), exited.",
+        "KSM mappings that the process lost, by reason: copied (COW breaks), unmapped (unmap, "
+        "reclaim, migration), exited.",
         ("pid", "comm", "reason"),
     ),
 )

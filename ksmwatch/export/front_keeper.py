@@ -105,7 +105,7 @@ class Keeper:
             wait = backoff.next()
             self._losses["front_lost"] += 1
             logger.error(
-                "a front has ended: nobody is served until the next one is there",
+                "a front ended; it serves nobody until it has been restarted",
                 extra={"task": self._begin.task.name, "how": how, "next_in_seconds": wait},
             )
             self._stopping.wait(wait)
@@ -181,4 +181,4 @@ class Keeper:
         except (EOFError, OSError, NoDaemonError):
             return
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end HTTP for ever
-            logger.error("a front cannot be answered", extra={"error": repr(error)})
+            logger.error("a front's request failed", extra={"error": repr(error)})

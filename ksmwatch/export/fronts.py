@@ -32,8 +32,8 @@ _SOCKET_UNIT = "ksmwatch.socket"
 _CONFIG_VALID = Spec(
     "ksmwatch_web_config_valid",
     "gauge",
-    "1 while the files of --web.config.file are those in force, 0 while they are refused and what "
-    "was there before is in force; absent without that setting.",
+    "1 while the current files of --web.config.file are in use. 0 while they are invalid "
+    "and their previous content is in use. Absent without that setting.",
 )
 SPECS = (*process_metrics.specs(_PROCESS, "the daemon"), _CONFIG_VALID)
 
@@ -56,9 +56,7 @@ def listen(address: Address) -> socket.socket:
         # create_server adds the address to the words of the system.
         named = isinstance(error, socket.gaierror)
         words = error.strerror if named or error.errno is None else os.strerror(error.errno)
-        raise ListenError(
-            f"{address.host}:{address.port} cannot be listened on: {words}."
-        ) from error
+        raise ListenError(f"Cannot listen on {address.host}:{address.port}: {words}.") from error
 
 
 def user_of(name: str) -> tuple[int, int] | None:
@@ -92,7 +90,7 @@ def sockets(config: Config, manager: Manager) -> list[socket.socket]:
     # systemd's name for them, unless the unit has a FileDescriptorName=, is the unit's.
     passed = manager.take_passed(_SOCKET_UNIT)
     if not passed:
-        raise ListenError(f"--web.systemd-socket: systemd has passed no {_SOCKET_UNIT}.")
+        raise ListenError(f"--web.systemd-socket: systemd did not pass {_SOCKET_UNIT}.")
     return [socket.socket(fileno=fd) for _, fd in passed]
 
 

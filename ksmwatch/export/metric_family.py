@@ -1,18 +1,18 @@
-"""What a metric family is, without any metric: all that a front needs to know of them."""
+"""The description of a metric family. A front needs to know no more about metrics."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Values of the labels, and the value.
+# Label values and the value.
 Sample = tuple[tuple[str, ...], float]
-# Samples by the name of their family, in the order of a scrape.
+# Samples by family name, in the order of a scrape.
 Samples = list[tuple[str, list[Sample]]]
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One metric family. `name` of a counter is without `_total`, as the library wants it."""
+    """One metric family. A counter's `name` has no `_total`, because the library adds it."""
 
     name: str
     kind: str
@@ -21,5 +21,5 @@ class Spec:
 
     @property
     def exposed(self) -> str:
-        """The name as it is scraped."""
+        """The name that a scrape shows."""
         return f"{self.name}_total" if self.kind == "counter" else self.name

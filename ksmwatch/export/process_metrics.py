@@ -1,4 +1,4 @@
-"""What a process costs, of itself: the metrics that Prometheus knows of every process, and less."""
+"""The resources that a process of ksmwatch uses, as Prometheus names them for every process."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _STARTED = time.time()
 
 
 def specs(prefix: str, whose: str) -> tuple[Spec, ...]:
-    """Families of one process; `whose` stands at the end of a sentence."""
+    """Metric families of one process. `whose` names it at the end of a sentence."""
     return (
         Spec(f"{prefix}_cpu_seconds", "counter", f"User and system CPU time of {whose}."),
         Spec(f"{prefix}_virtual_memory_bytes", "gauge", f"Virtual memory of {whose}."),
         Spec(f"{prefix}_resident_memory_bytes", "gauge", f"Resident memory of {whose}."),
-        Spec(f"{prefix}_start_time_seconds", "gauge", f"When {whose} was started (Unix time)."),
+        Spec(f"{prefix}_start_time_seconds", "gauge", f"Start of {whose}, in Unix time."),
         Spec(f"{prefix}_open_fds", "gauge", f"Open descriptors of {whose}."),
-        Spec(f"{prefix}_max_fds", "gauge", f"How many descriptors {whose} may have open."),
+        Spec(f"{prefix}_max_fds", "gauge", f"Largest number of open descriptors of {whose}."),
     )
 
 
 def samples(prefix: str) -> Samples:
-    """Of the calling process, now."""
+    """The values of the calling process, now."""
     return [(f"{prefix}_{name}", [((), value)]) for name, value in _values()]
 
 
 def give_memory_back() -> None:
-    """What the C library has kept of freed memory; a start leaves a megabyte or two behind it."""
+    """Return memory that the C library keeps after a free. A start leaves a megabyte or two."""
     trim = getattr(ct.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -46,6 +46,6 @@ def _values() -> Iterator[tuple[str, float]]:
     yield "virtual_memory_bytes", int(virtual) * PAGE_SIZE
     yield "resident_memory_bytes", int(resident) * PAGE_SIZE
     yield "start_time_seconds", _STARTED
-    # One of them is of the listing itself.
+    # One of them belongs to the listing itself.
     yield "open_fds", sum(1 for _ in (_SELF / "fd").iterdir()) - 1
     yield "max_fds", resource.getrlimit(resource.RLIMIT_NOFILE)[0]

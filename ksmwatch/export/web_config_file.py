@@ -126,7 +126,7 @@ def _material(table: _Table, key: str, read: Callable[[str], bytes]) -> bytes | 
     """PEM that stands in the file itself or in another one."""
     inline, path = table.get(key, str), table.get(f"{key}_file", str)
     if inline and path:
-        raise ConfigError(f"{table.path(key)} and {table.path(key)}_file exclude each other")
+        raise ConfigError(f"{table.path(key)} and {table.path(key)}_file cannot be combined")
     return inline.encode() if inline else read(path) if path else None
 
 
@@ -166,7 +166,7 @@ def _client_auth(table: _Table, authority: bytes | None, sans: tuple[str, ...]) 
     if name != "NoClientCert" and authority is None:
         raise ConfigError(f"{table.path('client_auth_type')}: {name} needs client_ca_file")
     if name == "NoClientCert" and authority is not None:
-        raise ConfigError("a client CA is of no use without client_auth_type")
+        raise ConfigError("a client CA needs client_auth_type")
     if sans and name != "RequireAndVerifyClientCert":
         raise ConfigError("client_allowed_sans needs RequireAndVerifyClientCert")
     return name
@@ -215,5 +215,5 @@ def _users(whole: _Table) -> dict[str, str]:
     found = {} if table is None else table.items()
     for name, value in found.items():
         if not _BCRYPT.fullmatch(value):
-            raise ConfigError(f"basic_auth_users: the password of {name!r} is no bcrypt hash")
+            raise ConfigError(f"basic_auth_users: the password of {name!r} is not a bcrypt hash")
     return found

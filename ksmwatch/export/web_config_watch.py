@@ -35,7 +35,7 @@ def load(path: Path, note: Callable[[Path], None] = lambda _: None) -> WebConfig
         if made.tls is not None:
             make_context(made.tls)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: it is not UTF-8.") from error
+        raise ConfigError(f"{path} is not UTF-8.") from error
     except _UnreadableError:
         raise
     except ConfigError as error:
@@ -51,7 +51,7 @@ def _read(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             # A fifo would keep us waiting, a device for ever.
-            raise _UnreadableError(f"{path} is no file.")
+            raise _UnreadableError(f"{path} is not a regular file.")
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
@@ -88,12 +88,12 @@ class WebFiles:
         except ConfigError as error:
             self.valid = False
             logger.error(
-                "the web configuration was refused, and the one before stays",
+                "the web configuration is invalid; the previous one stays in use",
                 extra={"why": str(error)},
             )
             return False
         self.valid = True
-        logger.info("the web configuration was read again", extra={"file": str(self._path)})
+        logger.info("web configuration reloaded", extra={"file": str(self._path)})
         new, self.current = made != self.current, made
         return new
 

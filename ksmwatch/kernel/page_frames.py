@@ -88,7 +88,7 @@ class PageStructs:
     def __init__(self, proc: Path, offsets: Mapping[str, int]) -> None:
         """`offsets`: of layout.MEMBERS, from BTF."""
         if not offsets.keys() >= {"page_mapping", "page_compound_head"}:
-            raise SourceError("BTF does not say where struct page has its mapping.")
+            raise SourceError("BTF does not describe the mapping of struct page.")
         self._mapping, self._head = offsets["page_mapping"], offsets["page_compound_head"]
         self._fd = os.open(proc / "kcore", os.O_RDONLY | os.O_CLOEXEC)
         self._segments = list(self._read_segments())
@@ -117,7 +117,7 @@ class PageStructs:
                 self._fd, min(size - len(data), start + length - at), offset + at - start
             )
             if not piece:
-                raise SourceError(f"/proc/kcore does not show {at:#x}.")
+                raise SourceError(f"/proc/kcore does not contain the address {at:#x}.")
             data += piece
         return data
 
@@ -148,7 +148,7 @@ def _symbol(proc: Path, name: str) -> int:
             address, _, symbol = line.split()[:3]
             if symbol == name and int(address, 16):
                 return int(address, 16)
-    raise SourceError(f"/proc/kallsyms does not say where {name} is.")
+    raise SourceError(f"/proc/kallsyms has no address of {name}.")
 
 
 class AnyFrame:

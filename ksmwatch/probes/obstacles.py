@@ -39,12 +39,12 @@ def host_obstacle(facts: Facts) -> Obstacle | None:
     ):
         who = "root without the capabilities" if facts.uid == 0 else f"uid {facts.uid}"
         return Obstacle(
-            f"Live accounting needs root, or CAP_BPF and CAP_PERFMON, and this is {who}.",
+            f"Live accounting needs root, or CAP_BPF and CAP_PERFMON; ksmwatch runs as {who}.",
             Exit.PRIVILEGE,
         )
     if facts.lockdown == "confidentiality":
         return Obstacle(
-            "Kernel lockdown is in confidentiality mode, in which BPF programs may not read "
+            "Kernel lockdown is in confidentiality mode, so BPF programs may not read "
             "kernel memory.",
             Exit.NO_LIVE,
         )

@@ -179,7 +179,7 @@ def _objection(
     if why is None:
         why = _inlined(facts, event, symbol)
     if why is None and event.needs_vma and _vma_position(facts, symbol) is None:
-        why = "it does not take the area (since 5.18), so the mm cannot be told"
+        why = "its arguments do not include the area (they do since 5.18), so the mm is unknown"
     return why
 
 
@@ -188,7 +188,7 @@ def _inlined(facts: Facts, event: Event, symbol: str) -> str | None:
     for role in calls.unseen(facts.calls, event.name, symbol):
         if role.instead is None:
             where = " and ".join(each for each in role.callers if f"{each} {symbol}" in facts.calls)
-            return f"{where} has no call of it (inlined), so {role.meaning} would not be seen"
+            return f"{where} does not call it (inlined), so {role.meaning} would be missed"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What live accounting will miss on a host, or do at more cost, although it is possible. Pure."""
+"""What live accounting misses on a host, or does at higher cost. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ksmwatch.probes.plan import choose
 
 
 def unproven(facts: Facts) -> list[str]:
-    """What is not known to be seen by the probes of the plan: nobody could read the code."""
+    """Movements that the plan's probes may miss, because the callers' code could not be read."""
     return [
         role.meaning
         for probe in choose(facts).probes
@@ -17,13 +17,13 @@ def unproven(facts: Facts) -> list[str]:
 
 
 def warnings(facts: Facts) -> list[str]:
-    """What live accounting will miss on this host although it is possible: sentences."""
+    """What live accounting misses on this host, in sentences."""
     found = []
     if meanings := unproven(facts):
-        why = facts.calls_error or "no caller that is known here"
+        why = facts.calls_error or "none of the known callers is here"
         found.append(
-            f"It is not proven that {', '.join(meanings)} can be seen ({why}): the compiler may "
-            "have put a copy of the hooked function into its caller."
+            f"ksmwatch could not prove that it can see {', '.join(meanings)} ({why}): the "
+            "compiler may have inlined the hooked function into its caller."
         )
     # mm_access() asks for CAP_SYS_PTRACE; on newer kernels CAP_PERFMON does as well.
     if not facts.foreign_reads:
@@ -35,7 +35,7 @@ def warnings(facts: Facts) -> list[str]:
         )
     if "CAP_NET_ADMIN" not in facts.capabilities:
         found.append(
-            "Without CAP_NET_ADMIN there is no process connector, so names are read anew for "
-            "every snapshot."
+            "Without CAP_NET_ADMIN there is no process connector, so every snapshot reads "
+            "the names of all processes."
         )
     return found

@@ -176,7 +176,10 @@ class Watcher:
             connector = self._subscription.take()
         except OSError as error:
             self.losses["connector_lost"] += 1
-            logger.warning("processes are read anew for each snapshot", extra={"why": str(error)})
+            logger.warning(
+                "every snapshot reads all processes, because there are no process events",
+                extra={"why": str(error)},
+            )
         else:
             if connector is None:
                 return

@@ -27,7 +27,7 @@ def fetch(path: Path, command: str = "snapshot", **details: int) -> dict[str, An
             data = sock.makefile("rb").read()
     except PermissionError as error:
         raise PrivilegeError(
-            f"The daemon at {path} answers its user and its group, and not uid {os.geteuid()}."
+            f"The daemon at {path} does not answer uid {os.geteuid()}, only its own user and group."
         ) from error
     except OSError as error:
         raise NoDaemonError(f"No daemon answers at {path}: {error.strerror or error}.") from error

@@ -122,7 +122,7 @@ def _claim(path: Path) -> None:
 def _refused(path: Path, error: OSError) -> KsmwatchError:
     if isinstance(error, PermissionError) and os.geteuid() != 0:
         return PrivilegeError(
-            f"ksmwatch run needs root: uid {os.geteuid()} may not make the socket {path} "
-            "(with --socket elsewhere it would only poll)."
+            f"ksmwatch run needs root: uid {os.geteuid()} may not create the socket {path} "
+            "(with another --socket it would only poll)."
         )
-    return ListenError(f"The socket {path} cannot be made: {error.strerror}.")
+    return ListenError(f"The socket {path} cannot be created: {error.strerror}.")

@@ -141,7 +141,7 @@ def open_keep(path: str, manager: Manager) -> Keep:
         return Pins(Path(path))
     except OSError as error:
         logger.warning(
-            "no count outlives this daemon: the directory of pins cannot be used",
+            "counts would be lost if the daemon were killed: the pin directory cannot be used",
             extra={"directory": path, "why": error.strerror},
         )
         return Nowhere()

@@ -48,7 +48,7 @@ class Scrape:
 
     def areas(self, pid: int) -> list[dict[str, Any]]:
         """Not in metrics. Raises SourceError."""
-        raise SourceError("Metrics do not say in which areas mappings are.")
+        raise SourceError("The metrics do not list areas.")
 
     def close(self) -> None:
         """Every question has a connection of its own."""
@@ -92,7 +92,7 @@ def parse(text: str, url: str) -> dict[str, Any]:
         mode = series.state("ksmwatch_mode", "mode") or "none"
         return _document(series, info, mode)
     except (ValueError, KeyError, IndexError, OverflowError) as error:
-        raise SourceError(f"What {url} answers are not metrics of ksmwatch.") from error
+        raise SourceError(f"{url} does not serve ksmwatch's metrics.") from error
 
 
 def _document(series: _Series, info: Labels, mode: str) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def _sample(document: dict[str, Any]) -> Sample:
         header.lines(sample, known, Options(), 80)
         header.title(sample, "")
     except (KeyError, TypeError, AttributeError) as error:
-        raise SourceError("What was answered is not a snapshot of ksmwatch.") from error
+        raise SourceError("The answer is not a ksmwatch snapshot.") from error
     return sample
 
 

@@ -47,7 +47,11 @@ def said(command: Sequence[str]) -> tuple[int, str]:
 
 NO_BTF = "This kernel has no BTF (there is no /sys/kernel/btf/vmlinux), and its headers are not"
 OBSTACLES = [
-    (NOBODY, 3, "Live accounting needs root, or CAP_BPF and CAP_PERFMON, and this is uid 65534."),
+    (
+        NOBODY,
+        3,
+        "Live accounting needs root, or CAP_BPF and CAP_PERFMON; ksmwatch runs as uid 65534.",
+    ),
     (hidden("/sys/kernel/btf"), 5, NO_BTF),
     (
         hidden("/usr/lib/python3/dist-packages/bcc"),
@@ -109,7 +113,7 @@ def test_a_port_in_use() -> None:
         status, last = said(["ksmwatch", "run", "--web.listen-address", address])
     assert (status, last) == (
         6,
-        f"ksmwatch: {address} cannot be listened on: Address already in use.",
+        f"ksmwatch: Cannot listen on {address}: Address already in use.",
     )
 
 

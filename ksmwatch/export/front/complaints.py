@@ -1,4 +1,4 @@
-"""What clients do wrong: each kind is counted, and logged once in a while."""
+"""What clients do wrong. Each kind is counted, and logged once in a while."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 from ksmwatch.log import logger
 
-# Who floods us shall not flood the log.
+# A client that floods us must not flood the log.
 _QUIET_SECONDS = 600.0
 
-# Kinds that exist from the start, so that a rate() has a first point; what each is, in the log.
+# Kinds that exist from the start, so that a rate() has a first point; and their text in the log.
 KINDS = {
     "malformed": "a request was not HTTP",
     "too_large": "a request's headers were too large",
-    "slow": "a connection was closed because it took too long",
-    "connections": "a connection was closed because there were too many",
-    "requests": "a request was refused because too many were being answered or authorized",
-    "tls": "a connection failed in TLS",
+    "slow": "closed a connection that took too long",
+    "connections": "closed a connection because too many were open",
+    "requests": "refused a request because too many were in progress",
+    "tls": "a TLS handshake failed",
     "certificate": "a client's certificate has no allowed name",
-    "unauthorized": "a request had no user and password that are right",
-    "method": "a request had another method than GET or HEAD",
-    "failed": "an answer failed inside",
+    "unauthorized": "a request had no valid user and password",
+    "method": "a request used a method other than GET or HEAD",
+    "failed": "an internal error prevented an answer",
 }
 
 
 class Complaints:
-    """Counts by kind; one line for the first of a kind, and then at most every ten minutes."""
+    """Counts client errors. Logs the first of a kind, then at most one every ten minutes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
@@ -37,7 +37,7 @@ class Complaints:
         self._unlogged: Counter[str] = Counter()
 
     def add(self, kind: str, **fields: Any) -> None:
-        """One more of a kind; the fields say which, should it be logged."""
+        """Count one error of a kind. The fields describe it in the log."""
         self.counts[kind] += 1
         now = self._clock()
         if now < self._quiet_until.get(kind, 0.0):

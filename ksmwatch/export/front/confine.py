@@ -99,7 +99,7 @@ def _change_user(uid: int, gid: int) -> None:
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     except PermissionError:
-        logger.warning("the front keeps its user, for want of CAP_SETUID and CAP_SETGID")
+        logger.warning("the front cannot change its user: it lacks CAP_SETUID and CAP_SETGID")
 
 
 def _drop_bounding_set() -> None:

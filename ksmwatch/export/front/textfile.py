@@ -53,7 +53,7 @@ class File:
             self._failing = True
             return
         if self._failing:
-            logger.info("the textfile is written again", extra={"file": str(self._path)})
+            logger.info("the textfile can be written again", extra={"file": str(self._path)})
         self._failing = False
 
     def _replace(self, data: bytes) -> None:

@@ -47,12 +47,12 @@ _OTHER_DESCRIPTORS = 64
 
 SPECS = (
     *process_metrics.specs("ksmwatch_front", "the process that serves HTTP"),
-    Spec("ksmwatch_http_connections", "gauge", "Connections of clients that are open."),
-    Spec("ksmwatch_http_requests", "counter", "Requests that were answered.", ("code",)),
+    Spec("ksmwatch_http_connections", "gauge", "Open connections of clients."),
+    Spec("ksmwatch_http_requests", "counter", "Requests answered, by status code.", ("code",)),
     Spec(
         "ksmwatch_http_complaints",
         "counter",
-        "What clients have done wrong, by kind: "
+        "Client errors by kind: "
         + "; ".join(f"{kind} ({what})" for kind, what in KINDS.items())
         + ".",
         ("kind",),
@@ -64,7 +64,10 @@ def _room(wanted: int) -> int:
     """How many connections there may be, as far as there are descriptors for them."""
     room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
     if room < wanted:
-        logger.warning("fewer connections than --web.max-connections", extra={"limit": room})
+        logger.warning(
+            "the descriptor limit allows fewer connections than --web.max-connections",
+            extra={"limit": room},
+        )
     return min(wanted, room)
 
 

@@ -155,7 +155,7 @@ def test_a_process_without_memory_is_an_error_only_when_asked_for(
     assert 1 not in [p["pid"] for p in document(capsys)["processes"]]
     with pytest.raises(SourceError) as caught:
         audit.run([pid], SETTINGS, as_json=True)
-    assert str(caught.value) == f"There is no process {pid} with memory of its own."
+    assert str(caught.value) == f"There is no process {pid} with user memory."
 
 
 def test_a_process_that_cannot_be_read_is_named(

@@ -145,7 +145,7 @@ def test_a_bad_configuration_is_refused_in_one_line(monkeypatch: pytest.MonkeyPa
     assert not backend.configured
     assert said == [
         (
-            "the configuration was refused, and the one before stays",
+            "the configuration is invalid; the previous one stays in use",
             "ksmwatch.toml: there is no setting 'owner'.",
         )
     ]

@@ -137,7 +137,7 @@ def test_only_as_many_owners_are_shown_as_fit() -> None:
     frames = {chr(97 + at): dict.fromkeys(range(20 - at), 1) for at in range(12)}
     text = peers_view.matrix(judged(frames), 80)
     assert max(map(len, text.splitlines())) <= 80
-    assert text.endswith("8 more owners have fewer pages: --json has all.")
+    assert text.endswith("8 more owners have fewer pages; --json lists all.")
     assert "more owners" not in peers_view.matrix(judged(frames))
 
 
@@ -145,20 +145,20 @@ def test_doubts_are_said_and_nobody_is_said() -> None:
     text = peers_view.matrix(judged({"a": {}}, doubts=("something\x1b[31m",)))
     assert "0 (estimated)" in text
     assert "because     something?[31m" in text
-    assert text.endswith("Nobody has KSM pages.")
+    assert text.endswith("No owner has KSM pages.")
 
 
 def test_a_list_has_the_peers_of_one() -> None:
     result = judged({"a": {1: 1, 2: 1}, "b": {1: 1}, "c": {3: 1}}, tenants="ab")
     text = peers_view.listing(result, party("a", tenant="one"))
     assert text.splitlines()[2:] == [
-        "of which    2 mapped by vm a, 1 by nobody else",
+        "of these    2 are mapped by vm a, 1 by nobody else",
         "",
         "PEER  KIND  ID    PAGES  BORDER",
         "b     vm    id-b      1  same tenant",
     ]
     alone = peers_view.listing(result, party("c"))
-    assert alone.endswith("It shares KSM pages with nobody.")
+    assert alone.endswith("It shares no KSM pages.")
 
 
 def test_json_has_every_pair_or_those_of_one() -> None:
@@ -284,7 +284,7 @@ def test_who_is_not_there_or_not_alone_is_said(
     with pytest.raises(ConfigError, match="No process or owner 'mail' has KSM pages"):
         host.run(capsys, "mail")
     host.add(13, "DB", [1])
-    with pytest.raises(ConfigError, match="say one of vm:db, vm:DB"):
+    with pytest.raises(ConfigError, match="use one of vm:db, vm:DB"):
         host.run(capsys, "DB")
 
 
@@ -297,7 +297,7 @@ def change(where: str, name: str, value: Any) -> Callable[[dict[str, Any]], obje
     [
         (change("totals", "unmapped", 13), "3 KSM mappings came or went while"),
         (change("host", "confidence", "estimated"), "the live count is estimated"),
-        (change("host", "unnamed_mappings", 4), "4 mappings are of no process"),
+        (change("host", "unnamed_mappings", 4), "4 mappings belong to no known process"),
         (lambda document: document.update(mode="poll"), "counts are polled"),
     ],
 )
@@ -314,7 +314,7 @@ def test_what_makes_it_an_estimate_is_said(
 
 def test_what_was_not_found_is_said(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     host.add(13, "mail", [5], counted=2)
-    assert host.run(capsys)["reasons"] == ["8 mappings were found, and 9 are counted"]
+    assert host.run(capsys)["reasons"] == ["8 mappings were found, but 9 are counted"]
 
 
 def test_a_limit_leaves_out_what_is_too_much_and_says_so(
@@ -336,7 +336,7 @@ def test_who_has_ended_or_is_another_is_not_read(
     found = host.run(capsys)
     assert found["reasons"] == [
         "2 mappings were not read: No such file or directory",
-        "2 mappings were not read: it is another process by now",
+        "2 mappings were not read: the PID now belongs to another process",
     ]
     assert pairs(found) == {}
 
@@ -351,7 +351,7 @@ def test_where_nothing_tells_pages_apart_it_is_an_estimate(
     assert pairs(found) == {(("db", 0), ("web", 0)): 2}
     assert found["confidence"] == "estimated"
     assert found["reasons"][0].startswith(
-        "nothing tells KSM pages from others (kpageflags is wrong about pages of our own; kcore: "
+        "KSM pages cannot be told from others (kpageflags is wrong about ksmwatch's own pages; "
     )
 
 

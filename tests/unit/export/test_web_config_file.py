@@ -90,13 +90,13 @@ TLS = f"tls_server_config:\n  {SERVER}\n  "
         ("tls_config: {}", "there is no setting 'tls_config'"),
         ("rate_limit: {burst: 1}", "rate_limit is not supported; see --web.max-requests"),
         ("tls_server_config: {}", "tls_server_config needs cert_file and key_file"),
-        (TLS + "cert: x", "tls_server_config.cert and tls_server_config.cert_file exclude each"),
+        (TLS + "cert: x", "tls_server_config.cert and tls_server_config.cert_file cannot be"),
         (TLS + "tickets: no", "there is no setting 'tls_server_config.tickets'"),
         (TLS + "min_version: SSL3", "'SSL3' must be one of TLS10, TLS11, TLS12, TLS13"),
         (TLS + "client_auth_type: RequestClientCert", "use RequireAndVerifyClientCert"),
         (TLS + "client_auth_type: Yes please", "'Yes please' must be one of NoClientCert,"),
         (TLS + "client_auth_type: RequireAndVerifyClientCert", "needs client_ca_file"),
-        (TLS + "client_ca_file: ca.crt", "a client CA is of no use without client_auth_type"),
+        (TLS + "client_ca_file: ca.crt", "a client CA needs client_auth_type"),
         (TLS + "client_allowed_sans: [a]", "needs RequireAndVerifyClientCert"),
         (TLS + "client_allowed_sans: [1]", "client_allowed_sans must be a list of strings"),
         (TLS + "cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]", "is not supported"),
@@ -104,7 +104,7 @@ TLS = f"tls_server_config:\n  {SERVER}\n  "
         ("http_server_config: {http3: true}", "there is no setting 'http_server_config.http3'"),
         ("http_server_config: {headers: {X-Mine: a}}", "no setting 'http_server_config.headers."),
         ('http_server_config: {headers: {X-Frame-Options: "a\\r\\nb"}}', "must be one line of"),
-        ("basic_auth_users: {a: secret}", "the password of 'a' is no bcrypt hash"),
+        ("basic_auth_users: {a: secret}", "the password of 'a' is not a bcrypt hash"),
         ("basic_auth_users: {a: 1}", "basic_auth_users.a must be a string"),
         ("a: [", "it is not YAML: "),
         ("tls_server_config: {cert_file: ca.crt, key_file: server.key}", "values mismatch"),
@@ -126,7 +126,7 @@ def test_what_is_refused_is_refused_with_a_sentence(
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("none.crt", "cannot be read: No such file or directory"), (".", "is no file")],
+    [("none.crt", "cannot be read: No such file or directory"), (".", "is not a regular file")],
 )
 def test_a_file_that_cannot_be_read_is_named(directory: Path, name: str, why: str) -> None:
     path = write(directory, f"tls_server_config: {{cert_file: {name}, key_file: server.key}}")

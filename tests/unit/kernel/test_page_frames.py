@@ -51,16 +51,16 @@ def test_a_frame_in_a_hole_is_an_error(tmp_path: Path) -> None:
     write_kcore(tmp_path, [KSM] * 6, split=2, hole=2)
     found = PageStructs(tmp_path, OFFSETS)
     assert found.ksm([0, 1, 4, 5]) == {0, 1, 4, 5}
-    with pytest.raises(SourceError, match="kcore does not show 0xffffea0000000080"):
+    with pytest.raises(SourceError, match="kcore does not contain the address 0xffffea0000000080"):
         found.ksm([1, 2])
 
 
 @pytest.mark.parametrize(
     ("offsets", "symbols", "message"),
     [
-        ({}, f"{VARIABLE:x} D vmemmap_base\n", "BTF does not say"),
-        (OFFSETS, f"{0:x} D vmemmap_base\n", "kallsyms does not say where vmemmap_base is"),
-        (OFFSETS, "", "kallsyms does not say"),
+        ({}, f"{VARIABLE:x} D vmemmap_base\n", "BTF does not describe"),
+        (OFFSETS, f"{0:x} D vmemmap_base\n", "kallsyms has no address of vmemmap_base"),
+        (OFFSETS, "", "kallsyms has no address"),
     ],
 )
 def test_what_is_missing_is_said(

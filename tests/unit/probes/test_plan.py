@@ -60,23 +60,20 @@ OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
     (
         {"capabilities": frozenset({"CAP_BPF"}), "uid": 1000},
         Exit.PRIVILEGE,
-        "Live accounting needs root, or CAP_BPF and CAP_PERFMON, and this is uid 1000.",
+        "Live accounting needs root, or CAP_BPF and CAP_PERFMON; ksmwatch runs as uid 1000.",
     ),
     (
         {"capabilities": frozenset({"CAP_PERFMON"})},
         Exit.PRIVILEGE,
         (
-            "Live accounting needs root, or CAP_BPF and CAP_PERFMON, and this is root without the "
-            "capabilities."
+            "Live accounting needs root, or CAP_BPF and CAP_PERFMON; ksmwatch runs as root without "
+            "the capabilities."
         ),
     ),
     (
         {"lockdown": "confidentiality"},
         Exit.NO_LIVE,
-        (
-            "Kernel lockdown is in confidentiality mode, in which BPF programs may not read kernel "
-            "memory."
-        ),
+        ("Kernel lockdown is in confidentiality mode, so BPF programs may not read kernel memory."),
     ),
     (
         {"bpf_error": "libbpf cannot be loaded (why)"},
@@ -324,7 +321,7 @@ def test_a_function_without_the_area_is_of_no_use() -> None:
     # Before 5.18 (recorded 6.1 is what comes next to it) the function was this.
     prototypes = {**facts.prototypes, "page_remove_rmap": ("struct page *", "_Bool")}
     plan = choose(dataclasses.replace(facts, prototypes=prototypes))
-    objection = "it does not take the area (since 5.18), so the mm cannot be told"
+    objection = "its arguments do not include the area (they do since 5.18), so the mm is unknown"
     for mechanism in (FENTRY, KPROBE):
         assert why(plan, "rmap_remove", mechanism, "page_remove_rmap") == objection
     assert plan.obstacle is not None
@@ -384,7 +381,9 @@ def test_without_btf_a_signature_that_once_changed_is_not_trusted() -> None:
     facts = dataclasses.replace(recorded("6.1"), btf_error="gone", offsets={}, prototypes={})
     plan = choose(dataclasses.replace(facts, headers="/lib/modules/x/build"))
     assert plan.obstacle is not None
-    assert "it does not take the area" in why(plan, "rmap_remove", KPROBE, "page_remove_rmap")
+    assert "its arguments do not include the area" in why(
+        plan, "rmap_remove", KPROBE, "page_remove_rmap"
+    )
 
 
 # ---- flags ----

@@ -223,7 +223,10 @@ def test_who_may_not_ask_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch)
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    with pytest.raises(PrivilegeError, match=r"^The daemon at .* answers its user and its group"):
+    with pytest.raises(
+        PrivilegeError,
+        match=r"^The daemon at .* does not answer uid \d+, only its own user and group",
+    ):
         fetch(path)
 
 
@@ -346,7 +349,7 @@ def test_a_path_that_cannot_be(tmp_path: Path) -> None:
     path = tmp_path / "file/ksmwatch.sock"
     with pytest.raises(ListenError) as caught:
         SocketServer(path, Desk())
-    assert str(caught.value).startswith(f"The socket {path} cannot be made: ")
+    assert str(caught.value).startswith(f"The socket {path} cannot be created: ")
 
 
 def test_another_user_is_told_that_root_is_needed(
@@ -357,8 +360,8 @@ def test_another_user_is_told_that_root_is_needed(
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(PrivilegeError, match=r"^ksmwatch run needs root: uid 1000 may not make "):
+    with pytest.raises(PrivilegeError, match=r"^ksmwatch run needs root: uid 1000 may not create "):
         SocketServer(path, Desk())
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(ListenError, match=r"cannot be made: Permission denied\.$"):
+    with pytest.raises(ListenError, match=r"cannot be created: Permission denied\.$"):
         SocketServer(path, Desk())

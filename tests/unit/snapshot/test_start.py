@@ -266,7 +266,7 @@ def test_without_privileges(kernel: Kernel) -> None:
     backend, obstacle = start_backend(facts, settings())
     assert backend.mode is Mode.POLL
     assert obstacle is not None
-    assert obstacle.sentence.endswith("and this is uid 1000.")
+    assert obstacle.sentence.endswith("ksmwatch runs as uid 1000.")
     with pytest.raises(PrivilegeError):
         start_backend(facts, settings(backend="bpf"))
 

@@ -80,7 +80,7 @@ def test_a_daemon_that_goes_ends_a_batch(
     answers: list[dict[str, Any]] = [document(1), document(1), {}]
     monkeypatch.setattr(socket_client, "fetch", lambda path: answers.pop(0))
     assert cli.main(["top", "-n", "5", "-d", "0.1"]) is Exit.INTERNAL
-    assert "not a snapshot of ksmwatch" in capsys.readouterr().err
+    assert "not a ksmwatch snapshot" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_a_reading_that_failed_says_why() -> None:
 )
 def test_another_answer_is_a_problem_and_no_crash(answer: dict[str, Any]) -> None:
     reading = read(Fake(answer))
-    assert reading.problem == "What was answered is not a snapshot of ksmwatch."
+    assert reading.problem == "The answer is not a ksmwatch snapshot."
 
 
 @pytest.mark.parametrize("key", sorted(document(1).keys() - {"schema", "version"}))

@@ -22,6 +22,6 @@ def test_misuse_is_counted_logged_once_and_leaves_nothing_behind() -> None:
     assert complaints == {kind: 1 for kind, count in result["complaints"].items() if count}
     messages = Counter(line["msg"] for line in lines if "kind" not in line)
     assert messages == {
-        "the web configuration was refused, and the one before stays": result["changes"],
-        "the web configuration was read again": result["changes"],
+        "the web configuration is invalid; the previous one stays in use": result["changes"],
+        "web configuration reloaded": result["changes"],
     }

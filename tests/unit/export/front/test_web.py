@@ -181,7 +181,7 @@ def test_a_port_that_is_taken(served: Served) -> None:
     with pytest.raises(ListenError) as caught:
         listen(Address("127.0.0.1", served.port))
     assert str(caught.value) == (
-        f"127.0.0.1:{served.port} cannot be listened on: Address already in use."
+        f"Cannot listen on 127.0.0.1:{served.port}: Address already in use."
     )
 
 
@@ -216,7 +216,7 @@ def test_sockets_that_systemd_passes_are_served_and_nothing_else_is_taken() -> N
         assert manager.take_passed("map-") == [("map-accounts", 1000)]
     with pytest.raises(ListenError) as caught:
         sockets(settings, Manager(("map-accounts", 1000)))
-    assert str(caught.value) == "--web.systemd-socket: systemd has passed no ksmwatch.socket."
+    assert str(caught.value) == "--web.systemd-socket: systemd did not pass ksmwatch.socket."
 
 
 def test_a_user_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
