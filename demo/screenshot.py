@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.options import DEFAULT_SOCKET
 from ksmwatch.top import source
 from ksmwatch.top.app import App, Arrived
@@ -31,7 +32,7 @@ class Host:
         self.step += 1
         return document(60, self.step)
 
-    def areas(self, pid: int) -> list[dict[str, Any]]:
+    def areas(self, pid: int) -> list[AreaDocument]:
         """None."""
         return []
 

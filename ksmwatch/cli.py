@@ -90,7 +90,9 @@ def _meminfo(args: argparse.Namespace) -> Exit:
 def _forecast(args: argparse.Namespace) -> Exit:
     document = _document(args)
     if args.json:
-        json.dump(text_tables.forecast_document(document), sys.stdout, indent=1)
+        from ksmwatch.snapshot.forecast_document import forecast_document
+
+        json.dump(forecast_document(document), sys.stdout, indent=1)
         print()
     else:
         print(text_tables.forecast(document))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from ksmwatch.errors import NoDaemonError
-from ksmwatch.kernel.areas import Area, area_document
+from ksmwatch.kernel.areas import Area, AreaDocument, area_document
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.rollup import Key, Moves
 from ksmwatch.probes.records import Movement
@@ -62,7 +62,7 @@ def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:
     return found | changes
 
 
-def areas(pid: int) -> list[dict[str, Any]]:
+def areas(pid: int) -> list[AreaDocument]:
     """Of any process: a heap, and an area where nothing may merge."""
     heap = Area(0x55D000000000, 0x55D000800000, pid, mergeable=True, name="[heap]")
     return [area_document(heap), area_document(STRAY)]
@@ -101,7 +101,7 @@ class Documents:
             raise NoDaemonError("It is gone.")
         return self._documents.pop(0)
 
-    def areas(self, pid: int) -> list[dict[str, Any]]:
+    def areas(self, pid: int) -> list[AreaDocument]:
         """Nobody asks."""
         raise AssertionError
 

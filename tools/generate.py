@@ -13,7 +13,7 @@ from ksmwatch.kernel.events import EVENTS
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import Wish, choose
 from tests.kernel import everywhere
-from tools import advice_page, completion, manual, metrics_page
+from tools import advice_page, completion, manual, metrics_page, schemas
 
 _ROOT = Path(__file__).resolve().parents[1]
 DOCS = _ROOT / "docs"
@@ -126,6 +126,7 @@ def generate() -> dict[str, str]:
         "metrics.md": metrics_page.document((*fronts.SPECS, *web.SPECS)),
         "kernels.md": kernels(),
         "advice.md": advice_page.document(),
+        **{f"schemas/{name}.json": schemas.text(kind) for name, kind in schemas.PUBLISHED.items()},
         "completion/ksmwatch.bash": completion.bash(commands),
         "completion/_ksmwatch": completion.zsh(commands),
         "completion/ksmwatch.fish": completion.fish(commands),

@@ -10,13 +10,13 @@ import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from ksmwatch.commands import text_tables
 from ksmwatch.config import Config
 from ksmwatch.errors import Exit, NoDaemonError, SourceError
 from ksmwatch.kernel import procfs
-from ksmwatch.kernel.areas import Area, area_document, stray
+from ksmwatch.kernel.areas import Area, AreaDocument, area_document, stray
 from ksmwatch.kernel.page_tables import choose_reader, smaps_has_ksm
 from ksmwatch.kernel.smaps import read_areas
 from ksmwatch.snapshot.socket_client import fetch
@@ -74,7 +74,31 @@ def _counted(path: Path) -> dict[int, int]:
     return {}
 
 
-def _document(findings: list[Finding], unread: list[tuple[int, str]]) -> dict[str, Any]:
+class _Unread(TypedDict):
+    pid: int
+    why: str
+
+
+class _Process(TypedDict):
+    pid: int
+    comm: str
+    mappings: int
+    counted: int | None
+    stray_mappings: int
+    areas: list[AreaDocument]
+
+
+class AuditDocument(TypedDict):
+    """What `--json` prints."""
+
+    schema: Literal["ksmwatch.audit/1"]
+    mappings: int
+    stray_mappings: int
+    unread: list[_Unread]
+    processes: list[_Process]
+
+
+def _document(findings: list[Finding], unread: list[tuple[int, str]]) -> AuditDocument:
     return {
         "schema": "ksmwatch.audit/1",
         "mappings": sum(f.mappings for f in findings),

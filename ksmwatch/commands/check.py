@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
 from ksmwatch.commands import text_tables
 from ksmwatch.config import Config
 from ksmwatch.errors import Exit, KsmwatchError, NoDaemonError
+from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
 from ksmwatch.kernel.read_facts import read_facts
 from ksmwatch.probes.obstacles import Obstacle
 from ksmwatch.probes.plan import Plan, Wish, choose
 from ksmwatch.probes.shortcomings import warnings
+from ksmwatch.schema_marks import Fields
 from ksmwatch.snapshot.socket_client import fetch
 from ksmwatch.snapshot.start import start_live
 
@@ -50,9 +52,33 @@ def run(settings: Config, *, as_json: bool, load: bool) -> Exit:
     return obstacle.status if obstacle else Exit.OK
 
 
+class _Probe(TypedDict):
+    event: str
+    mechanism: Mechanism
+    symbol: str
+
+
+class _Rejected(_Probe):
+    why: str
+
+
+class CheckDocument(TypedDict):
+    """What `--json` prints."""
+
+    schema: Literal["ksmwatch.check/1"]
+    live: bool
+    obstacle: str | None
+    warnings: list[str]
+    status: int
+    facts: Annotated[dict[str, Any], Fields(Facts)]
+    probes: list[_Probe]
+    rejected: list[_Rejected]
+    daemon_losses: dict[str, int] | None
+
+
 def _document(
     facts: Facts, plan: Plan, obstacle: Obstacle | None, losses: dict[str, int] | None
-) -> dict[str, Any]:
+) -> CheckDocument:
     return {
         "schema": "ksmwatch.check/1",
         "live": obstacle is None,
@@ -61,11 +87,10 @@ def _document(
         "status": int(obstacle.status if obstacle else Exit.OK),
         "facts": facts.to_json(),
         "probes": [
-            {"event": p.event, "mechanism": p.mechanism.value, "symbol": p.symbol}
-            for p in plan.probes
+            {"event": p.event, "mechanism": p.mechanism, "symbol": p.symbol} for p in plan.probes
         ],
         "rejected": [
-            {"event": r.event, "mechanism": r.mechanism.value, "symbol": r.symbol, "why": r.why}
+            {"event": r.event, "mechanism": r.mechanism, "symbol": r.symbol, "why": r.why}
             for r in plan.rejected
         ],
         "daemon_losses": losses,

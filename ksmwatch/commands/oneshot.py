@@ -9,6 +9,7 @@ from typing import Any
 from ksmwatch.config import Config
 from ksmwatch.counting.backend import Budget
 from ksmwatch.errors import NoDaemonError
+from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.kernel.read_facts import read_facts
 from ksmwatch.kernel.smaps import read_all_areas
 from ksmwatch.owners.processes import ProcessTable
@@ -46,7 +47,7 @@ class Measuring:
         self._read_before = True
         return to_document(self._watcher.snapshot(_BUDGET_SECONDS))
 
-    def areas(self, pid: int) -> list[dict[str, Any]]:
+    def areas(self, pid: int) -> list[AreaDocument]:
         """Areas of a process with KSM mappings. Raises SourceError."""
         return read_all_areas(pid)
 

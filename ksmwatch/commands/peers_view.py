@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Final, Literal, TypedDict
 
 from ksmwatch.commands.text_tables import clean, fit, table
-from ksmwatch.diagnose.sharers import Pair, Party, Result, Share
+from ksmwatch.diagnose.sharers import Cost, Pair, Party, Result, Share
+from ksmwatch.schema_marks import Fields
 
-SCHEMA = "ksmwatch.peers/1"
+SCHEMA: Final = "ksmwatch.peers/1"
 
 # Widths of the matrix.
 _NUMBER, _NAME, _KIND, _COLUMN = 3, 20, 9, 9
@@ -98,7 +99,44 @@ def listing(result: Result, subject: Party) -> str:
     return "\n".join([*lines, table(head, rows) if rows else "It shares no KSM pages."])
 
 
-def document(result: Result, subject: Party | None) -> dict[str, Any]:
+class _Identity(TypedDict):
+    kind: str
+    id: str
+    pid: int | None
+
+
+class _Owner(_Identity):
+    name: str
+    tenant: str
+    mappings: int
+    counted_mappings: int
+    pages: int
+    pages_alone: int
+
+
+class _Pair(TypedDict):
+    owners: list[_Identity]
+    pages: int
+    crosses_border: bool
+
+
+class PeersDocument(TypedDict):
+    """What `--json` prints."""
+
+    schema: Literal["ksmwatch.peers/1"]
+    subject: _Identity | None
+    confidence: Literal["exact", "estimated"]
+    reasons: list[str]
+    told_by: str
+    pages: int
+    mappings: int
+    counted_mappings: int
+    cost: Annotated[dict[str, Any], Fields(Cost)]
+    owners: list[_Owner]
+    pairs: list[_Pair]
+
+
+def document(result: Result, subject: Party | None) -> PeersDocument:
     """The same as JSON, with every pair; of one party, its own."""
     pairs = result.pairs if subject is None else [pair for _, pair in result.of(subject)[1]]
     return {
@@ -123,11 +161,11 @@ def document(result: Result, subject: Party | None) -> dict[str, Any]:
     }
 
 
-def _identity(party: Party) -> dict[str, Any]:
+def _identity(party: Party) -> _Identity:
     return {"kind": party.kind, "id": party.id, "pid": party.pid}
 
 
-def _share(share: Share) -> dict[str, Any]:
+def _share(share: Share) -> _Owner:
     return {
         **_identity(share.party),
         "name": share.party.name,

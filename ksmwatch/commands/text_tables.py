@@ -157,19 +157,6 @@ def forecast(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def forecast_document(document: dict[str, Any]) -> dict[str, Any]:
-    """The same as JSON: the keys of a snapshot document that a forecast has."""
-    names = ("kind", "name", "id", "mappings", "unmerge")
-    host = document["host"]
-    return {
-        "schema": "ksmwatch.forecast/1",
-        "time": document["time"],
-        "page_size": document["page_size"],
-        "host": {key: host[key] for key in ("mappings", "confidence", "reason", "unmerge")},
-        "owners": [{key: owner[key] for key in names} for owner in document["owners"]],
-    }
-
-
 def _forecast_row(owner: dict[str, Any]) -> tuple[object, ...]:
     need = owner["unmerge"]
     limit = need["limit"]

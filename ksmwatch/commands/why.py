@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from ksmwatch.commands import text_tables
 from ksmwatch.diagnose import causes, page_changes, reading
@@ -69,13 +69,33 @@ def _judge(process: Process | None, host: Host) -> list[Cause]:
     return causes.of_host(host) if process is None else causes.of_process(process, host)
 
 
-def _document(process: Process | None, causes: list[Cause]) -> dict[str, Any]:
+class _Subject(TypedDict):
+    pid: int
+    name: str
+
+
+class _Cause(TypedDict):
+    code: Code
+    what: str
+    evidence: dict[str, int | float]
+    next: str
+
+
+class WhyDocument(TypedDict):
+    """What `--json` prints."""
+
+    schema: Literal["ksmwatch.why/1"]
+    process: _Subject | None
+    causes: list[_Cause]
+
+
+def _document(process: Process | None, causes: list[Cause]) -> WhyDocument:
     return {
         "schema": "ksmwatch.why/1",
-        "process": process and {"pid": process.pid, "name": process.name},
+        "process": None if process is None else {"pid": process.pid, "name": process.name},
         "causes": [
             {
-                "code": cause.code.value,
+                "code": cause.code,
                 "what": cause.what,
                 "evidence": dict(cause.evidence),
                 "next": cause.advice,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import combinations
+from typing import Literal
 
 # Label and pattern of KIND:ID.
 Label = tuple[str, str]
@@ -135,7 +136,7 @@ class Result:
         return sum(share.mappings for share in self.shares)
 
     @property
-    def confidence(self) -> str:
+    def confidence(self) -> Literal["exact", "estimated"]:
         """Exact or estimated."""
         return "estimated" if self.doubts else "exact"
 

@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from ksmwatch.units import PAGE_SIZE
 
@@ -63,7 +63,17 @@ def stray(areas: Iterable[Area]) -> tuple[Area, ...]:
     return tuple(area for area in areas if not area.mergeable)
 
 
-def area_document(area: Area) -> dict[str, Any]:
+class AreaDocument(TypedDict):
+    """An area in JSON; addresses are hexadecimal."""
+
+    start: str
+    end: str
+    mappings: int
+    mergeable: bool
+    name: str
+
+
+def area_document(area: Area) -> AreaDocument:
     """For JSON."""
     return {
         "start": f"{area.start:#x}",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ksmwatch.errors import SourceError
-from ksmwatch.kernel.areas import Area, area_document, parse
+from ksmwatch.kernel.areas import Area, AreaDocument, area_document, parse
 from ksmwatch.kernel.page_tables import (
     PagemapReader,
     SmapsReader,
@@ -23,7 +22,7 @@ def read_areas(directory: Path, reader: SmapsReader | PagemapReader) -> list[Are
     return list(parse((directory / "smaps").read_bytes()))
 
 
-def read_all_areas(pid: int, proc: Path = Path("/proc")) -> list[dict[str, Any]]:
+def read_all_areas(pid: int, proc: Path = Path("/proc")) -> list[AreaDocument]:
     """Areas of a process with KSM mappings, those with most first. Raises SourceError."""
     reader = choose_reader(proc, smaps_ksm=smaps_has_ksm(proc))
     try:

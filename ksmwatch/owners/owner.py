@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypedDict
 
 from ksmwatch.owners.safe_text import MAX_TEXT
 
@@ -60,6 +61,41 @@ class Owner:
     def key(self) -> tuple[OwnerKind, str]:
         """Equal for two processes if and only if they have the same owner."""
         return self.kind, self.id
+
+
+class OwnerDocument(TypedDict):
+    """An owner in JSON."""
+
+    kind: OwnerKind
+    name: str
+    id: str
+    manager: str | None
+    claimed: bool
+    uuid: str | None
+    pod: str | None
+    qos: Qos | None
+    container: str | None
+    unit: str | None
+    slice: str | None
+    uid: int | None
+
+
+def owner_document(owner: Owner) -> OwnerDocument:
+    """For JSON."""
+    return {
+        "kind": owner.kind,
+        "name": owner.name,
+        "id": owner.id,
+        "manager": owner.manager,
+        "claimed": owner.claimed,
+        "uuid": owner.uuid,
+        "pod": owner.pod,
+        "qos": owner.qos,
+        "container": owner.container,
+        "unit": owner.unit,
+        "slice": owner.slice,
+        "uid": owner.uid,
+    }
 
 
 # Whose mappings are that no process could be named for.

@@ -1,31 +1,47 @@
-"""A snapshot as the versioned JSON document (schema in docs/snapshot.md)."""
+"""Makes the versioned JSON document of a snapshot (its keys: docs/snapshot.md)."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final, cast
 
+from ksmwatch.counting.backend_state import MapState
 from ksmwatch.counting.cow_breaks import Events
 from ksmwatch.counting.residue import Residue
 from ksmwatch.kernel.kernel_numbers import KernelNumbers
+from ksmwatch.owners.owner import owner_document
 from ksmwatch.owners.rollup import Holding
 from ksmwatch.owners.safe_text import harmless
 from ksmwatch.owners.savings import Bounds
+from ksmwatch.snapshot.document_types import (
+    AgesDocument,
+    EventsDocument,
+    HeadDocument,
+    HoldingDocument,
+    HostDocument,
+    ListedProcess,
+    MapDocument,
+    NeedDocument,
+    OwnerNeedDocument,
+    SavedDocument,
+    SnapshotDocument,
+    SourcesDocument,
+)
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Process, movements_document, process_document
 from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Verdict
 from ksmwatch.units import PAGE_SIZE
 
-SCHEMA = "ksmwatch.snapshot/1"
+SCHEMA: Final = "ksmwatch.snapshot/1"
 
 
-def _saved(saved: Bounds | None) -> dict[str, int | None]:
+def _saved(saved: Bounds | None) -> SavedDocument:
     least, most = (None, None) if saved is None else saved
     return {"saved_bytes": least, "saved_at_most_bytes": most}
 
 
-def _ages(process: Process, now: float) -> dict[str, float | None]:
+def _ages(process: Process, now: float) -> AgesDocument:
     """Seconds, to the millisecond."""
     return {
         "kernel_age_seconds": round(_age(process.kernel_at, now), 3),
@@ -40,16 +56,16 @@ def _age(at: float, now: float) -> float:
     return now - at if at < now else 0.0
 
 
-def _need(amount: Need, verdict: Verdict) -> dict[str, Any]:
+def _need(amount: Need, verdict: Verdict) -> NeedDocument:
     return {
         "at_least_bytes": amount.at_least,
         "at_most_bytes": amount.at_most,
         "available_bytes": amount.available,
-        "verdict": verdict.value,
+        "verdict": verdict,
     }
 
 
-def _forecast(forecast: Forecast) -> dict[str, Any]:
+def _forecast(forecast: Forecast) -> OwnerNeedDocument:
     limit = forecast.limit
     return {
         **_need(forecast.memory, forecast.verdict),
@@ -63,9 +79,9 @@ def _forecast(forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def _holding(holding: Holding, forecast: Forecast) -> dict[str, Any]:
+def _holding(holding: Holding, forecast: Forecast) -> HoldingDocument:
     return {
-        **vars(holding.owner),
+        **owner_document(holding.owner),
         "processes": holding.processes,
         "estimated_processes": holding.estimated,
         "mappings": holding.mappings,
@@ -80,8 +96,15 @@ def _holding(holding: Holding, forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def _events(happened: Events) -> dict[str, int]:
-    return {**vars(happened), "unanswered_attempts": happened.unanswered_attempts}
+def _events(happened: Events) -> EventsDocument:
+    return {
+        "cow_attempts": happened.cow_attempts,
+        "copied": happened.copied,
+        "unattributed": happened.unattributed,
+        "unanswered_attempts": happened.unanswered_attempts,
+        "swapin_copies": happened.swapin_copies,
+        "swapins": happened.swapins,
+    }
 
 
 def to_json(snapshot: Snapshot) -> bytes:
@@ -100,11 +123,19 @@ def _process_json(process: Process, now: float) -> str:
 
 def to_document(snapshot: Snapshot) -> dict[str, Any]:
     """The JSON document. Keys are only ever added within one schema version."""
-    processes = [{**process_document(p), **_ages(p, snapshot.clock)} for p in snapshot.processes]
-    return {**_head(snapshot), "processes": processes}
+    document: SnapshotDocument = {
+        **_head(snapshot),
+        "processes": [_process(p, snapshot.clock) for p in snapshot.processes],
+    }
+    # Whoever reads one has it from JSON, mostly.
+    return cast("dict[str, Any]", document)
 
 
-def _host(snapshot: Snapshot) -> dict[str, Any]:
+def _process(process: Process, now: float) -> ListedProcess:
+    return {**process_document(process), **_ages(process, now)}
+
+
+def _host(snapshot: Snapshot) -> HostDocument:
     return {
         "mappings": snapshot.mappings,
         "bytes": snapshot.mappings * PAGE_SIZE,
@@ -112,7 +143,7 @@ def _host(snapshot: Snapshot) -> dict[str, Any]:
         "bookkeeping_bytes": snapshot.bookkeeping,
         "unnamed_mappings": snapshot.unnamed,
         "unmerge": _need(snapshot.unmerge, snapshot.unmerge.verdict),
-        "confidence": snapshot.confidence.value,
+        "confidence": snapshot.confidence,
         "reason": snapshot.reason,
         "estimated_processes": snapshot.estimated,
         "kernel_mappings": snapshot.kernel_mappings,
@@ -133,7 +164,7 @@ def _host(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _sources(numbers: KernelNumbers) -> dict[str, Any]:
+def _sources(numbers: KernelNumbers) -> SourcesDocument:
     return {
         "ksm": numbers.ksm,
         "meminfo": numbers.meminfo,
@@ -143,7 +174,17 @@ def _sources(numbers: KernelNumbers) -> dict[str, Any]:
     }
 
 
-def _head(snapshot: Snapshot) -> dict[str, Any]:
+def _map(state: MapState) -> MapDocument:
+    return {
+        "accounts": state.accounts,
+        "limit": state.limit,
+        "memory_bytes": state.memory,
+        "kept": state.kept,
+        "adopted": state.adopted,
+    }
+
+
+def _head(snapshot: Snapshot) -> HeadDocument:
     """Everything but the processes."""
     state = snapshot.map_state
     return {
@@ -152,7 +193,7 @@ def _head(snapshot: Snapshot) -> dict[str, Any]:
         "duration_seconds": snapshot.duration,
         "version": snapshot.version,
         "kernel": snapshot.kernel,
-        "mode": snapshot.mode.value,
+        "mode": snapshot.mode,
         "mode_reason": snapshot.mode_reason,
         "live_awaited": snapshot.live_awaited,
         "asleep": snapshot.asleep,
@@ -162,25 +203,8 @@ def _head(snapshot: Snapshot) -> dict[str, Any]:
         "sources": _sources(snapshot.numbers),
         "totals": dict(snapshot.totals),
         "losses": dict(snapshot.losses),
-        "probes": [
-            {
-                "event": p.event,
-                "mechanism": p.mechanism,
-                "symbol": p.symbol,
-                "attached": p.attached,
-                "missed": p.missed,
-            }
-            for p in snapshot.probes
-        ],
+        "probes": [dict(vars(probe)) for probe in snapshot.probes],
         "audit": None if snapshot.audit is None else asdict(snapshot.audit),
         "reload": asdict(snapshot.reload),
-        "map": None
-        if state is None
-        else {
-            "accounts": state.accounts,
-            "limit": state.limit,
-            "memory_bytes": state.memory,
-            "kept": state.kept,
-            "adopted": state.adopted,
-        },
+        "map": None if state is None else _map(state),
     }

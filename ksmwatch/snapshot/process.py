@@ -6,13 +6,14 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Annotated, TypedDict
 
 from ksmwatch.counting.residue import Residue
-from ksmwatch.kernel.areas import Area, area_document
-from ksmwatch.owners.owner import Owner
+from ksmwatch.kernel.areas import Area, AreaDocument, area_document
+from ksmwatch.owners.owner import Owner, OwnerDocument, owner_document
 from ksmwatch.owners.savings import Family
 from ksmwatch.probes.records import Movement
+from ksmwatch.schema_marks import Keys
 from ksmwatch.units import PAGE_SIZE
 
 # Of one process in the document; all count in stray_mappings.
@@ -86,12 +87,38 @@ class Process:
         return json.dumps(process_document(self))[:-1]
 
 
+_MOVEMENTS = tuple(which.name.lower() for which in Movement)
+# Empty where events are not seen.
+MovementsDocument = Annotated[dict[str, int], Keys(_MOVEMENTS, all=False)]
+
+
+class ProcessDocument(TypedDict):
+    """What `process_document` makes."""
+
+    pid: int
+    start_time: int
+    ppid: int
+    comm: str
+    name: str
+    owner: OwnerDocument
+    mappings: int
+    bytes: int
+    confidence: Confidence
+    movements: MovementsDocument
+    kernel_merging_pages: int | None
+    kernel_lag: int | None
+    zero_pages: int | None
+    residue: Residue
+    stray_mappings: int | None
+    stray_areas: list[AreaDocument]
+
+
 def movements_document(moves: tuple[int, ...]) -> dict[str, int]:
     """For JSON, by the name of the movement."""
-    return {which.name.lower(): amount for which, amount in zip(Movement, moves, strict=False)}
+    return dict(zip(_MOVEMENTS, moves, strict=False))
 
 
-def process_document(process: Process) -> dict[str, Any]:
+def process_document(process: Process) -> ProcessDocument:
     """Of a process what stays as it is until something happens: everything but ages."""
     return {
         "pid": process.pid,
@@ -99,15 +126,15 @@ def process_document(process: Process) -> dict[str, Any]:
         "ppid": process.ppid,
         "comm": process.comm,
         "name": process.name,
-        "owner": dict(vars(process.owner)),
+        "owner": owner_document(process.owner),
         "mappings": process.mappings,
         "bytes": process.bytes,
-        "confidence": process.confidence.value,
+        "confidence": process.confidence,
         "movements": movements_document(process.movements),
         "kernel_merging_pages": process.kernel_merging_pages,
         "kernel_lag": process.kernel_lag,
         "zero_pages": process.zero_pages,
-        "residue": process.residue.value,
+        "residue": process.residue,
         "stray_mappings": process.stray_mappings,
         "stray_areas": [area_document(area) for area in (process.stray or ())[:_MAX_AREAS]],
     }

@@ -9,16 +9,24 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import count
-from typing import Any, TextIO
+from typing import Annotated, Any, Final, Literal, NotRequired, TextIO, TypedDict, cast
 
 from ksmwatch.errors import SourceError
+from ksmwatch.schema_marks import Fields
 from ksmwatch.top import columns, header, model
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.source import Source, read
-from ksmwatch.top.values import value
-from ksmwatch.top.view import Options, Row, View
+from ksmwatch.top.values import (
+    MOVEMENTS,
+    movement,
+    processes_of,
+    read_age_of,
+    saved_of,
+    state_of,
+)
+from ksmwatch.top.view import Grouping, Options, Row, View
 
-SCHEMA = "ksmwatch.top/1"
+SCHEMA: Final = "ksmwatch.top/1"
 # Nothing has to fit a screen.
 _WIDTH = 10_000
 
@@ -88,19 +96,79 @@ def _text(view: View, label: str, out: TextIO, *, gap: bool) -> None:
         print(" ".join(columns.line(row, shown, view)).rstrip(), file=out)
 
 
-def values(row: Row, view: View) -> dict[str, Any]:
-    """A row for programs: pages, pages per second or seconds; null where unknown."""
-    keys = (c.key for c in columns.sortable(view.options.grouping))
-    found: dict[str, Any] = {key: value(row.of, key, view) for key in keys}
-    found["name"] = row.of.name
+class RowDocument(TypedDict):
+    """A row: pages, pages per second or seconds; null where unknown."""
+
+    kind: str
+    name: str
+    mapped: int
+    kernel: int | None
+    lag: int | None
+    came: float | None
+    went: float | None
+    merged: float | None
+    forked: float | None
+    copied: float | None
+    unmapped: float | None
+    stray: int | None
+    read: float | None
+    state: str
+    # Of groups, and of what is below them.
+    procs: NotRequired[int]
+    # Of owners, and of what is below them.
+    saved: NotRequired[int | None]
+    # Of processes.
+    pid: NotRequired[int]
+    start_time: NotRequired[int]
+    depth: NotRequired[int]
+    owner: NotRequired[str]
+
+
+class TopDocument(TypedDict):
+    """What `--json` prints."""
+
+    schema: Literal["ksmwatch.top/1"]
+    time: float
+    source: str
+    page_size: int
+    host: Annotated[dict[str, Any], Fields(header.Facts)]
+    alerts: list[str]
+    grouping: Grouping
+    rates: bool
+    rows: list[RowDocument]
+
+
+def values(row: Row, view: View) -> RowDocument:
+    """A row for programs."""
+    of, grouping = row.of, view.options.grouping
+    found: RowDocument = {
+        "kind": of.kind,
+        "name": of.name,
+        "mapped": of.mappings,
+        "kernel": of.kernel,
+        "lag": of.lag,
+        "came": movement(of, view, MOVEMENTS["came"]),
+        "went": movement(of, view, MOVEMENTS["went"]),
+        "merged": movement(of, view, MOVEMENTS["merged"]),
+        "forked": movement(of, view, MOVEMENTS["forked"]),
+        "copied": movement(of, view, MOVEMENTS["copied"]),
+        "unmapped": movement(of, view, MOVEMENTS["unmapped"]),
+        "stray": of.stray,
+        "read": read_age_of(of),
+        "state": state_of(of),
+    }
+    if grouping is not Grouping.PROCESS:
+        found["procs"] = processes_of(of)
+    if grouping is Grouping.OWNER:
+        found["saved"] = saved_of(of)
     process = row.process
     if process is not None:
-        found |= {"pid": process.pid, "start_time": process.start_time, "depth": row.depth}
-        found["owner"] = process.owner.name
+        found["pid"], found["start_time"] = process.pid, process.start_time
+        found["depth"], found["owner"] = row.depth, process.owner.name
     return found
 
 
-def to_document(view: View, label: str) -> dict[str, Any]:
+def to_document(view: View, label: str) -> TopDocument:
     """A view for programs."""
     known = header.facts(view.sample, view.previous)
     return {
@@ -110,7 +178,7 @@ def to_document(view: View, label: str) -> dict[str, Any]:
         "page_size": view.sample.page_size,
         "host": asdict(known),
         "alerts": [alert.text for alert in header.alerts(view.sample, known, view.options)],
-        "grouping": view.options.grouping.value,
+        "grouping": view.options.grouping,
         "rates": view.options.rates,
         "rows": [values(row, view) for row in view.rows],
     }
@@ -122,6 +190,6 @@ def _csv(view: View, out: TextIO, *, head: bool) -> None:
     if head:
         writer.writerow(["time", *keys])
     for row in view.rows:
-        found = values(row, view)
+        found = cast("dict[str, Any]", values(row, view))
         cells = [columns.clean_cell(found[key]) for key in keys]
         writer.writerow([view.sample.time, *cells])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from ksmwatch.commands.text_tables import clean, fit
+from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.top.columns import UNKNOWN, amount, duration
 from ksmwatch.top.header import Line, Tone, amounts, between, needs
 from ksmwatch.top.sample import Process
@@ -120,7 +120,7 @@ def _process(process: Process, view: View) -> Iterator[_Fact]:
         yield "stray", [total, *areas], Tone.WARN
 
 
-def areas(found: Sequence[Mapping[str, Any]], view: View, rows: int) -> Iterator[Line]:
+def areas(found: Sequence[AreaDocument], view: View, rows: int) -> Iterator[Line]:
     """Where the KSM mappings of a process are: the largest areas, and how many more."""
     yield [(Tone.TITLE, f"{'ADDRESSES':33} {'MAPPED':>9}  AREA")]
     unit, size = view.options.unit, view.sample.page_size

@@ -9,7 +9,7 @@ from typing import Any
 
 from ksmwatch.commands.text_tables import clean
 from ksmwatch.top.columns import UNKNOWN, amount, duration
-from ksmwatch.top.sample import Sample
+from ksmwatch.top.sample import Need, Sample
 from ksmwatch.top.view import Options
 
 
@@ -55,7 +55,7 @@ class Facts:
     claim: int | None
     profit_bytes: int | None
     available_bytes: int | None
-    unmerge: Mapping[str, Any]
+    unmerge: Need
     run: int | None
     run_age: float | None
     full_scans: int | None
@@ -139,9 +139,9 @@ def _residue(sample: Sample, known: Facts, options: Options) -> Iterator[Alert]:
 _VERDICTS = {"uncertain": "may not fit", "too_little": "would not fit"}
 
 
-def needs(unmerge: Mapping[str, Any], options: Options, page_size: int) -> str:
+def needs(unmerge: Need, options: Options, page_size: int) -> str:
     """What unmerging needs, of what is available."""
-    sizes = (unmerge[f"{bound}_bytes"] for bound in ("at_least", "at_most", "available"))
+    sizes = (unmerge["at_least_bytes"], unmerge["at_most_bytes"], unmerge["available_bytes"])
     least, most, available = (
         None if size is None else amount(size / page_size, options.unit, page_size)
         for size in sizes

@@ -5,10 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
+
+from ksmwatch.snapshot.document_types import LimitDocument
+from ksmwatch.snapshot.unmerge_forecast import Verdict
 
 ProcessKey = tuple[int, int]
 OwnerKey = tuple[str, str]
+
+
+class Need(TypedDict):
+    """What unmerging would need. Metrics of another host may say nothing of it."""
+
+    at_least_bytes: int | None
+    at_most_bytes: int | None
+    available_bytes: int | None
+    verdict: Verdict
+
+
+class OwnerNeed(Need):
+    """The same of one owner."""
+
+    limit: LimitDocument | None
 
 
 class Owner(NamedTuple):
@@ -79,7 +97,7 @@ class Holding(NamedTuple):
     saved_at_most_bytes: int | None
     zeros: int | None
     movements: Mapping[str, int]
-    unmerge: Mapping[str, Any] | None
+    unmerge: OwnerNeed | None
 
 
 @dataclass(frozen=True)

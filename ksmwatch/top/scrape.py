@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
+from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.units import PAGE_SIZE
 
 _SECONDS = 10.0
@@ -46,7 +47,7 @@ class Scrape:
             raise NoDaemonError(f"Nothing answers at {self._url}: {why}.") from error
         return parse(data.decode(errors="replace"), self._url)
 
-    def areas(self, pid: int) -> list[dict[str, Any]]:
+    def areas(self, pid: int) -> list[AreaDocument]:
         """Not in metrics. Raises SourceError."""
         raise SourceError("The metrics do not list areas.")
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ksmwatch.config import Config
 from ksmwatch.errors import KsmwatchError, NoDaemonError, SourceError
+from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.snapshot import socket_client
 from ksmwatch.top import header
 from ksmwatch.top.sample import Sample, make_sample
@@ -29,7 +30,7 @@ class Source(Protocol):
     def read(self) -> dict[str, Any]:
         """The document of now. Raises KsmwatchError."""
 
-    def areas(self, pid: int) -> list[dict[str, Any]]:
+    def areas(self, pid: int) -> list[AreaDocument]:
         """Areas of a process with KSM mappings, read now. Raises KsmwatchError."""
 
     def close(self) -> None:
@@ -47,9 +48,9 @@ class Daemon:
         """Ask it. Raises NoDaemonError."""
         return socket_client.fetch(self._path)
 
-    def areas(self, pid: int) -> list[dict[str, Any]]:
+    def areas(self, pid: int) -> list[AreaDocument]:
         """Ask it. Raises NoDaemonError."""
-        found: list[dict[str, Any]] = socket_client.fetch(self._path, "areas", pid=pid)["areas"]
+        found: list[AreaDocument] = socket_client.fetch(self._path, "areas", pid=pid)["areas"]
         return found
 
     def close(self) -> None:
@@ -91,7 +92,7 @@ class Areas:
     """Where in a process its KSM mappings are, or why that is not known."""
 
     pid: int
-    found: Sequence[Mapping[str, Any]] = ()
+    found: Sequence[AreaDocument] = ()
     problem: str | None = None
 
 

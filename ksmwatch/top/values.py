@@ -62,7 +62,12 @@ def _owner_of(of: Process | Group) -> str:
     return of.owner.name if isinstance(of, Process) else of.name
 
 
-def _read_age_of(of: Process | Group) -> float | None:
+def processes_of(of: Process | Group) -> int:
+    """How many a row stands for."""
+    return 1 if isinstance(of, Process) else of.processes
+
+
+def read_age_of(of: Process | Group) -> float | None:
     """Of the member that was read longest ago; None as soon as one never was."""
     if isinstance(of, Process):
         return of.read_age
@@ -71,7 +76,7 @@ def _read_age_of(of: Process | Group) -> float | None:
     return max(known) if known and len(known) == len(ages) else None
 
 
-def _saved_of(of: Process | Group) -> int | None:
+def saved_of(of: Process | Group) -> int | None:
     """In bytes; of owners only."""
     return of.holding.saved_bytes if isinstance(of, Group) and of.holding else None
 
@@ -99,14 +104,14 @@ _VALUES: Mapping[str, Callable[[Process | Group], Any]] = {
     "kind": attrgetter("kind"),
     "name": lambda of: of.name.casefold(),
     "owner": lambda of: _owner_of(of).casefold(),
-    "procs": lambda of: 1 if isinstance(of, Process) else of.processes,
+    "procs": processes_of,
     "mapped": attrgetter("mappings"),
     "kernel": attrgetter("kernel"),
     "lag": attrgetter("lag"),
-    "saved": _saved_of,
+    "saved": saved_of,
     "stray": attrgetter("stray"),
     "state": state_of,
-    "read": _read_age_of,
+    "read": read_age_of,
 }
 MOVEMENTS: Mapping[str, Sequence[str]] = {
     "came": CAME,

@@ -15,6 +15,7 @@ from ksmwatch.errors import Exit, NoDaemonError, SourceError
 from ksmwatch.kernel.areas import Area
 from ksmwatch.kernel.smaps import read_areas
 from tests.fakes import Proc
+from tests.published import faults
 
 AREA = """\
 {start:x}-{end:x} rw-p 00000000 00:00 0 {name}
@@ -74,6 +75,7 @@ SETTINGS: Config = config.make({}, {})
 def document(capsys: pytest.CaptureFixture[str], *pids: int) -> dict[str, Any]:
     assert audit.run(list(pids), SETTINGS, as_json=True) is Exit.OK
     made: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert faults(made) == []
     return made
 
 

@@ -18,6 +18,7 @@ from ksmwatch.errors import Exit, NoDaemonError, NoLiveError
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import Plan, choose
 from tests.fakes import capable
+from tests.published import faults
 
 SETTINGS = config.make({}, {})
 
@@ -71,6 +72,7 @@ def document(capsys: pytest.CaptureFixture[str], *, load: bool = False) -> dict[
     status = check.run(SETTINGS, as_json=True, load=load)
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert found["status"] == status
+    assert faults(found) == []
     return found
 
 

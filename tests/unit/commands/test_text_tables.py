@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ksmwatch.commands import text_tables
 from ksmwatch.snapshot.document import to_document
+from ksmwatch.snapshot.forecast_document import forecast_document
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.units import PAGE_SIZE
 from tests.made_up import nothing, numbers, poll, process, snapshot
@@ -167,7 +168,7 @@ def test_verdicts_in_words(available: int, words: str) -> None:
 
 def test_a_forecast_as_json_has_keys_of_the_snapshot() -> None:
     document = to_document(snapshot())
-    found = text_tables.forecast_document(document)
+    found = forecast_document(document)
     assert found["schema"] == "ksmwatch.forecast/1"
     assert found["host"]["unmerge"] == document["host"]["unmerge"]
     assert [owner["unmerge"] for owner in found["owners"]] == [document["owners"][0]["unmerge"]]

@@ -59,6 +59,7 @@ def test_it_brings_the_programs_for_the_kernel(venv: Path) -> None:
 def test_it_brings_what_is_for_other_programs(venv: Path) -> None:
     for name in (
         *("ksmwatch/systemd/ksmwatch.service", "ksmwatch/prometheus/ksmwatch.rules.yml"),
+        "ksmwatch/schemas/snapshot.json",
         *("man/man1/ksmwatch.1", "bash-completion/completions/ksmwatch"),
     ):
         assert (venv / "share" / name).exists(), name

@@ -20,6 +20,7 @@ from ksmwatch.diagnose.reading import parse_memory, read_process
 from ksmwatch.errors import Exit, NoKsmError, SourceError
 from ksmwatch.units import PAGE_SIZE
 from tests.fakes import Proc, Sys
+from tests.published import faults
 
 GOOD = {
     "run": 1,
@@ -490,6 +491,7 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert max(map(len, lines)) <= 80
     assert why.run(None, as_json=True, proc=proc.path, sys=sys.path) is Exit.OK
     document = json.loads(capsys.readouterr().out)
+    assert faults(document) == []
     assert document["schema"] == "ksmwatch.why/1"
     assert document["process"] is None
     assert document["causes"][0]["code"] == "stopped"

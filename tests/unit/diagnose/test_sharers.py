@@ -23,6 +23,7 @@ from ksmwatch.errors import ConfigError, NoKsmError, PrivilegeError
 from ksmwatch.kernel.page_frames import AnyFrame
 from ksmwatch.units import PAGE_SIZE
 from tests.fakes import Proc
+from tests.published import faults
 
 COST = Cost(processes=3, pages=400, seconds=0.25, cpu_seconds=0.125)
 
@@ -167,6 +168,7 @@ def test_json_has_every_pair_or_those_of_one() -> None:
     assert len(everything["pairs"]) == 2
     assert json.loads(json.dumps(everything)) == everything
     one = peers_view.document(result, party("c"))
+    assert faults(everything) == faults(one) == []
     assert [pair["pages"] for pair in one["pairs"]] == [1]
     assert one["subject"] == {"kind": "vm", "id": "id-c", "pid": None}
 

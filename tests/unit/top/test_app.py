@@ -12,6 +12,7 @@ from textual.widgets import Input, OptionList
 
 from demo import screenshot
 from ksmwatch.errors import NoDaemonError
+from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.top import source
 from ksmwatch.top.app import App, Arrived
 from ksmwatch.top.view import Grouping, Options
@@ -37,7 +38,7 @@ class Host:
         self._step += 1
         return document(self._count, self._step)
 
-    def areas(self, pid: int) -> list[dict[str, Any]]:
+    def areas(self, pid: int) -> list[AreaDocument]:
         """Two; or what `problem` says."""
         if self.problem is not None:
             raise NoDaemonError(self.problem)

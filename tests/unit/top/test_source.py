@@ -13,6 +13,7 @@ import pytest
 from ksmwatch import config
 from ksmwatch.commands import oneshot
 from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
+from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.snapshot import socket_client
 from ksmwatch.top import source
 from ksmwatch.top.source import Areas, Daemon, Reading, Worker, choose, read
@@ -39,7 +40,7 @@ class Fake:
             raise answer
         return answer
 
-    def areas(self, pid: int) -> list[dict[str, Any]]:
+    def areas(self, pid: int) -> list[AreaDocument]:
         """Of process 7 only."""
         if pid != 7:
             raise SourceError("Another.")

@@ -1,0 +1,167 @@
+"""Which keys the snapshot document has, and of which type their values are. Pure.
+
+docs/snapshot.md says what they mean. The types of processes, owners and areas stand where these
+are made into documents.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypedDict
+
+from ksmwatch.counting.backend_state import AuditState, Mode, ProbeState
+from ksmwatch.counting.residue import Residue
+from ksmwatch.owners.owner import OwnerDocument
+from ksmwatch.probes.records import Movement, Total
+from ksmwatch.schema_marks import Fields, Keys
+from ksmwatch.snapshot.losses import LOSSES
+from ksmwatch.snapshot.model import Reload
+from ksmwatch.snapshot.process import Confidence, MovementsDocument, ProcessDocument
+from ksmwatch.snapshot.unmerge_forecast import Verdict
+
+_TOTALS = tuple(kind.name.lower() for kind in (*Movement, *Total))
+
+
+class SavedDocument(TypedDict):
+    """What merging saves, between bounds."""
+
+    saved_bytes: int | None
+    saved_at_most_bytes: int | None
+
+
+class NeedDocument(TypedDict):
+    """What unmerging would need."""
+
+    at_least_bytes: int | None
+    at_most_bytes: int
+    available_bytes: int | None
+    verdict: Verdict
+
+
+class LimitDocument(TypedDict):
+    """The cgroup that leaves least room for it."""
+
+    cgroup: str
+    at_most_bytes: int
+    left_bytes: int
+
+
+class OwnerNeedDocument(NeedDocument):
+    """The same of one owner."""
+
+    limit: LimitDocument | None
+
+
+class HoldingDocument(OwnerDocument, SavedDocument):
+    """One of `owners`."""
+
+    processes: int
+    estimated_processes: int
+    mappings: int
+    bytes: int
+    movements: MovementsDocument
+    kernel_merging_pages: int | None
+    kernel_lag: int | None
+    stray_mappings: int | None
+    zero_pages: int | None
+    unmerge: OwnerNeedDocument
+
+
+class AgesDocument(TypedDict):
+    """What changes of a process although nothing happens to it."""
+
+    kernel_age_seconds: float
+    last_read_seconds: float | None
+
+
+class ListedProcess(ProcessDocument, AgesDocument):
+    """One of `processes`."""
+
+
+class MeminfoLine(TypedDict):
+    """A line of /proc/meminfo about KSM."""
+
+    line: str
+    bytes: int
+    lag_bytes: int
+
+
+class EventsDocument(TypedDict):
+    """Copies on write and swap-in since the daemon began."""
+
+    cow_attempts: int
+    copied: int
+    unattributed: int
+    unanswered_attempts: int
+    swapin_copies: int
+    swapins: int
+
+
+class HostDocument(SavedDocument):
+    """`host`."""
+
+    mappings: int
+    bytes: int
+    bookkeeping_bytes: int | None
+    unnamed_mappings: int
+    unmerge: NeedDocument
+    confidence: Confidence
+    reason: str | None
+    estimated_processes: int
+    kernel_mappings: int | None
+    kernel_lag: int | None
+    kernel_age_seconds: float | None
+    meminfo_ksm: list[MeminfoLine]
+    events: EventsDocument | None
+    run: int | None
+    run_age_seconds: float
+    residue: Annotated[dict[str, int], Keys(tuple(Residue), all=True)]
+
+
+class SourcesDocument(TypedDict):
+    """`sources`: by the names that the kernel has."""
+
+    ksm: dict[str, int] | None
+    meminfo: dict[str, int]
+    vmstat: dict[str, int]
+    ksmd_cpu_seconds: float | None
+    failures: list[str]
+
+
+class MapDocument(TypedDict):
+    """`map`."""
+
+    accounts: int
+    limit: int
+    memory_bytes: int
+    kept: bool
+    adopted: bool
+
+
+class HeadDocument(TypedDict):
+    """Everything but the processes."""
+
+    schema: Literal["ksmwatch.snapshot/1"]
+    time: float
+    duration_seconds: float
+    version: str
+    kernel: str
+    mode: Mode
+    mode_reason: str | None
+    live_awaited: bool
+    asleep: bool
+    page_size: int
+    host: HostDocument
+    owners: list[HoldingDocument]
+    sources: SourcesDocument
+    totals: Annotated[dict[str, int], Keys(_TOTALS, all=False)]
+    losses: Annotated[dict[str, int], Keys(LOSSES, all=True)]
+    probes: list[Annotated[dict[str, Any], Fields(ProbeState)]]
+    audit: Annotated[dict[str, Any], Fields(AuditState)] | None
+    reload: Annotated[dict[str, Any], Fields(Reload)]
+    map: MapDocument | None
+
+
+class SnapshotDocument(HeadDocument):
+    """All of it."""
+
+    processes: list[ListedProcess]
