@@ -258,7 +258,7 @@ class Live:
             attach()
         except AttachError as error:
             self.losses["attach_failed"] += 1
-            self._refused = f"{error.probe.symbol} cannot be attached any more: {error.strerror}"
+            self._refused = f"{error.probe.symbol} can no longer be attached: {error.strerror}"
             self._next_attempt = time.monotonic() + self._backoff.next()
         else:
             self._refused, self._backoff, self._next_attempt = None, Backoff(), 0.0
@@ -325,7 +325,7 @@ class Live:
         unread = self._signs() - self._sweep_signs
         if not unread:
             return None
-        return f"{unread} events concerned processes that have not been read yet"
+        return f"events concern processes that have not been read yet ({unread})"
 
     def _announce(self) -> None:
         """Tell the reader which loss explains wrong counts; without one they are drift."""

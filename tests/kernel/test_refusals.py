@@ -98,7 +98,7 @@ def test_without_kprobes_only_kprobes_are_impossible() -> None:
 def test_run_as_another_user_says_that_it_needs_root() -> None:
     status, last = said([*NOBODY, "ksmwatch", "run"])
     assert status == 3
-    assert last.startswith("ksmwatch: ksmwatch run needs root: uid 65534 may not make the socket")
+    assert last.startswith("ksmwatch: ksmwatch run needs root: uid 65534 may not create the socket")
 
 
 def test_snapshot_as_another_user_without_a_daemon() -> None:

@@ -102,7 +102,7 @@ def test_lost_events_put_the_sum_in_doubt_until_everyone_was_read(
 ) -> None:
     kernel.totals[total] += 3
     kernel.pages[kernel.users[20]] += 6
-    assert started.doubt == "3 events concerned processes that have not been read yet"
+    assert started.doubt == "events concern processes that have not been read yet (3)"
     # It may be anybody who is wrong.
     assert shown(started)[10] == (7, False)
     started.refresh(PLENTY)
@@ -259,7 +259,7 @@ def test_without_healing_what_is_in_doubt_stays_so(
     live.tick(PLENTY)
     live.refresh(PLENTY)
     assert shown(live) == {10: (7, False)}
-    assert live.doubt == "1 events concerned processes that have not been read yet"
+    assert live.doubt == "events concern processes that have not been read yet (1)"
     assert live.audit_state() == AuditState()
 
 
@@ -501,7 +501,7 @@ def test_hooks_that_cannot_be_attached_any_more_are_a_loss_and_a_doubt(
     kernel.totals[Total.MERGE_CONVERTED] += 1
     idle.tick(PLENTY)
     assert idle.losses == {"attach_failed": 1}
-    assert idle.doubt == "folio_add_anon_rmap_ptes cannot be attached any more: " + os.strerror(16)
+    assert idle.doubt == "folio_add_anon_rmap_ptes can no longer be attached: " + os.strerror(16)
     # Hooks that must be off are not asleep.
     assert not idle.asleep
     kernel.refused = set()

@@ -208,7 +208,7 @@ def test_hooks_that_cannot_go_on_again_are_said(
     kernel.refused = {"rmap_add"}
     started.tick(PLENTY)
     assert started.doubt is not None
-    assert "cannot be attached any more" in started.doubt
+    assert "can no longer be attached" in started.doubt
     assert started.losses["attach_failed"] > 0
     assert not started.asleep
     kernel.refused = set()
