@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 from ksmwatch.commands import text_tables
 from ksmwatch.config import Config
-from ksmwatch.errors import Exit, KsmwatchError, NoDaemonError
+from ksmwatch.errors import Exit, NoDaemonError, NoLiveError, SourceError
 from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
 from ksmwatch.kernel.read_facts import read_facts
@@ -18,38 +20,59 @@ from ksmwatch.probes.plan import Plan, Wish, choose
 from ksmwatch.probes.shortcomings import warnings
 from ksmwatch.schema_marks import Fields
 from ksmwatch.snapshot.socket_client import fetch
-from ksmwatch.snapshot.start import start_live
+from ksmwatch.snapshot.start import obstacle_of, start_live
 
 
-def _try(facts: Facts, settings: Config) -> tuple[Plan, Obstacle | None]:
-    """The plan that really attaches, or the obstacle."""
+class State(StrEnum):
+    """What is known of the probes of a plan."""
+
+    UNTRIED = "not tried"
+    WORKS = "works"
+    # Each may be fine: what failed is what all of them need.
+    FAILED = "tried, not attached"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The plan, what became of it, and the obstacle if there is one."""
+
+    plan: Plan
+    state: State
+    obstacle: Obstacle | None
+
+
+def _judge(facts: Facts, settings: Config) -> Verdict:
+    """By the facts alone."""
     plan = choose(facts, Wish(settings.probes))
-    if plan.obstacle is not None:
-        return plan, plan.obstacle
+    return Verdict(plan, State.UNTRIED, plan.obstacle)
+
+
+def _try(facts: Facts, settings: Config) -> Verdict:
+    """Attach. The plan that the kernel took, or the last that was tried: with its refusals."""
+    verdict = _judge(facts, settings)
+    if verdict.obstacle is not None:
+        return verdict
+    plans = [verdict.plan]
     try:
-        live, plan = start_live(facts, settings)
-    except KsmwatchError as error:
-        return plan, Obstacle(str(error), error.status)
+        live, plan = start_live(facts, settings, planned=plans.append)
+    except (NoLiveError, SourceError, OSError) as error:
+        return Verdict(plans[-1], State.FAILED, obstacle_of(error))
     live.stop()
-    return plan, None
+    return Verdict(plan, State.WORKS, None)
 
 
 def run(settings: Config, *, as_json: bool, load: bool) -> Exit:
     """Print facts, plan and verdict; the exit status says whether live accounting is possible."""
     facts = read_facts()
-    if load:
-        plan, obstacle = _try(facts, settings)
-    else:
-        plan = choose(facts, Wish(settings.probes))
-        obstacle = plan.obstacle
+    verdict = _try(facts, settings) if load else _judge(facts, settings)
     losses: dict[str, int] | None = None
     with contextlib.suppress(NoDaemonError):
         losses = fetch(Path(settings.socket))["losses"]
     if as_json:
-        print(json.dumps(_document(facts, plan, obstacle, losses), indent=1))
+        print(json.dumps(_document(facts, verdict, losses), indent=1))
     else:
-        print(_text(facts, plan, obstacle, losses))
-    return obstacle.status if obstacle else Exit.OK
+        print(_text(facts, verdict, losses))
+    return verdict.obstacle.status if verdict.obstacle else Exit.OK
 
 
 class _Probe(TypedDict):
@@ -58,8 +81,13 @@ class _Probe(TypedDict):
     symbol: str
 
 
+class _Planned(_Probe):
+    state: State
+
+
 class _Rejected(_Probe):
     why: str
+    tried: bool
 
 
 class CheckDocument(TypedDict):
@@ -71,14 +99,13 @@ class CheckDocument(TypedDict):
     warnings: list[str]
     status: int
     facts: Annotated[dict[str, Any], Fields(Facts)]
-    probes: list[_Probe]
+    probes: list[_Planned]
     rejected: list[_Rejected]
     daemon_losses: dict[str, int] | None
 
 
-def _document(
-    facts: Facts, plan: Plan, obstacle: Obstacle | None, losses: dict[str, int] | None
-) -> CheckDocument:
+def _document(facts: Facts, verdict: Verdict, losses: dict[str, int] | None) -> CheckDocument:
+    plan, obstacle = verdict.plan, verdict.obstacle
     return {
         "schema": "ksmwatch.check/1",
         "live": obstacle is None,
@@ -87,10 +114,22 @@ def _document(
         "status": int(obstacle.status if obstacle else Exit.OK),
         "facts": facts.to_json(),
         "probes": [
-            {"event": p.event, "mechanism": p.mechanism, "symbol": p.symbol} for p in plan.probes
+            {
+                "event": p.event,
+                "mechanism": p.mechanism,
+                "symbol": p.symbol,
+                "state": verdict.state,
+            }
+            for p in plan.probes
         ],
         "rejected": [
-            {"event": r.event, "mechanism": r.mechanism, "symbol": r.symbol, "why": r.why}
+            {
+                "event": r.event,
+                "mechanism": r.mechanism,
+                "symbol": r.symbol,
+                "why": r.why,
+                "tried": r.tried,
+            }
             for r in plan.rejected
         ],
         "daemon_losses": losses,
@@ -118,15 +157,14 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     ]
 
 
-def _text(
-    facts: Facts, plan: Plan, obstacle: Obstacle | None, losses: dict[str, int] | None
-) -> str:
+def _text(facts: Facts, verdict: Verdict, losses: dict[str, int] | None) -> str:
+    plan, obstacle = verdict.plan, verdict.obstacle
     parts = [text_tables.table(("FACT", "VALUE"), _fact_rows(facts))]
     capabilities = [(name, _yes(name in facts.capabilities)) for name in CAPABILITIES]
     parts.append(text_tables.table(("CAPABILITY", "HELD"), capabilities))
     if plan.probes:
-        rows = [(p.event, p.mechanism.value, p.symbol) for p in plan.probes]
-        parts.append(text_tables.table(("EVENT", "PROBE", "FUNCTION"), rows))
+        rows = [(p.event, p.mechanism.value, p.symbol, verdict.state.value) for p in plan.probes]
+        parts.append(text_tables.table(("EVENT", "PROBE", "FUNCTION", "STATE"), rows))
     if plan.rejected:
         refused = [(r.event, r.mechanism.value, r.symbol, r.why) for r in plan.rejected]
         parts.append(text_tables.table(("REJECTED FOR", "PROBE", "FUNCTION", "WHY"), refused))

@@ -63,12 +63,16 @@ class Probe:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A probe that was possible in principle, and why it is not the one."""
+    """A probe that was possible in principle, and why it is not the one.
+
+    `tried`: the kernel was asked for it, and refused.
+    """
 
     event: str
     mechanism: Mechanism
     symbol: str
     why: str
+    tried: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,17 +159,24 @@ def _choose_event(facts: Facts, event: Event, wish: Wish) -> tuple[Probe | None,
             why = _objection(facts, event, mechanism, symbol, wish)
             if why is None:
                 return _probe(facts, event, mechanism, symbol), refused
-            refused.append(Rejected(event.name, mechanism, symbol, why))
+            tried = _refusal(facts, event.name, mechanism, symbol) is not None
+            refused.append(Rejected(event.name, mechanism, symbol, why, tried))
     return None, refused
+
+
+def _refusal(facts: Facts, event: str, mechanism: Mechanism, symbol: str) -> str | None:
+    """What the kernel said when it was asked for this probe; None if it was not, or took it."""
+    why = facts.refused.get(f"{event} {mechanism} {symbol}")
+    return None if why is None else f"the kernel refused it: {why}"
 
 
 def _objection(
     facts: Facts, event: Event, mechanism: Mechanism, symbol: str, wish: Wish
 ) -> str | None:
     """Why this probe cannot be had; None when it can."""
-    tried = facts.refused.get(f"{event.name} {mechanism} {symbol}")
-    if tried is not None:
-        return f"the kernel refused it: {tried}"
+    refusal = _refusal(facts, event.name, mechanism, symbol)
+    if refusal is not None:
+        return refusal
     if symbol not in facts.symbols:
         return _ABSENT
     if facts.symbols[symbol] > 1:
@@ -261,10 +272,10 @@ def _programs(event: Event, mechanism: Mechanism, symbol: str) -> list[Program]:
 
 def _choose_fork(facts: Facts) -> tuple[Probe | None, list[Rejected]]:
     mechanism, symbol = Mechanism.RAW_TRACEPOINT, FORK_TRACEPOINT
-    why = facts.refused.get(f"fork {mechanism} {symbol}")
+    why = refusal = _refusal(facts, "fork", mechanism, symbol)
     if why is None and symbol not in facts.tracepoints:
         why = "no such tracepoint in this kernel"
     if why is not None:
-        return None, [Rejected("fork", mechanism, symbol, why)]
+        return None, [Rejected("fork", mechanism, symbol, why, refusal is not None)]
     programs = (Program("on_fork", mechanism, symbol),)
     return Probe("fork", mechanism, symbol, programs, asleep=False), []

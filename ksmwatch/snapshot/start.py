@@ -71,12 +71,13 @@ def start_live(
     keep: Keep | None = None,
     progress: Callable[[], None] = lambda: None,
     loader: Callable[[Plan, Sequence[str]], Loaded] | None = None,
+    planned: Callable[[Plan], None] = lambda _: None,
 ) -> tuple[Live, Plan]:
     """Plan, load, attach, take the baseline. What the kernel refuses is planned around.
 
     With a place where a daemon before us has kept its maps and attachments, goes on with those.
     `progress` is called again and again while something takes long, also later. `loader`: what
-    loads, instead of `load`.
+    loads, instead of `load`. `planned`: told of each plan before it is tried.
     Raises NoLiveError when no plan works.
     """
     keep = keep or Nowhere()
@@ -96,6 +97,7 @@ def start_live(
     passing = False
     for _ in range(_ATTEMPTS):
         plan = choose(facts, Wish(settings.probes))
+        planned(plan)
         if plan.obstacle is not None:
             raise NoLiveError(plan.obstacle.sentence).but_it_may_pass(passing)
         try:
@@ -202,5 +204,5 @@ def obstacle_of(error: NoLiveError | SourceError | OSError) -> Obstacle:
     if isinstance(error, OSError):
         sentence = f"Live accounting could not be started: {error.strerror or error}."
         return Obstacle(sentence, NoLiveError.status, may_pass(error))
-    passing = isinstance(error, NoLiveError) and error.passing
+    passing = isinstance(error, NoLiveError) and (error.passing or may_pass(str(error)))
     return Obstacle(str(error), NoLiveError.status, passing)

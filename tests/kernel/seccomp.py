@@ -1,4 +1,7 @@
-"""Runs a command that may not call bpf(2): `seccomp.py COMMAND...`; as a container would."""
+"""Runs a command that may not call bpf(2), as in a container: `seccomp.py COMMAND...`.
+
+With --no-attachments first it may load programs and attach none, as under some security modules.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import os
 import struct
 import sys
 
-_NR_BPF = 321  # x86-64
+_NR_BPF, _NR_PERF_EVENT_OPEN = 321, 298  # x86-64
+# enum bpf_cmd: BPF_RAW_TRACEPOINT_OPEN, BPF_LINK_CREATE
+_ATTACH = (17, 28)
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
@@ -18,17 +23,25 @@ class _Program(ct.Structure):
     _fields_ = (("length", ct.c_ushort), ("filter", ct.c_void_p))
 
 
-def refuse_bpf() -> None:
-    """EPERM for bpf(2), in this process and its children, for ever."""
-    code = b"".join(
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (_LOAD, 0, 0, 0),  # the number of the system call
-            (_EQUAL, 0, 1, _NR_BPF),
-            (_RETURN, 0, 0, _ERRNO | errno.EPERM),
-            (_RETURN, 0, 0, _ALLOW),
-        )
-    )
+_REFUSE, _GRANT = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
+_NUMBER, _FIRST_ARGUMENT = (_LOAD, 0, 0, 0), (_LOAD, 0, 0, 16)
+# Classic BPF; a jump counts from the next instruction.
+_NO_BPF = (_NUMBER, (_EQUAL, 0, 1, _NR_BPF), _REFUSE, _GRANT)
+_NO_ATTACHMENTS = (
+    _NUMBER,
+    (_EQUAL, 4, 0, _NR_PERF_EVENT_OPEN),
+    (_EQUAL, 0, 4, _NR_BPF),
+    _FIRST_ARGUMENT,
+    (_EQUAL, 1, 0, _ATTACH[0]),
+    (_EQUAL, 0, 1, _ATTACH[1]),
+    _REFUSE,
+    _GRANT,
+)
+
+
+def refuse(instructions: tuple[tuple[int, int, int, int], ...]) -> None:
+    """EPERM for these calls, in this process and its children, for ever."""
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
     buffer = ct.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ct.addressof(buffer))
     libc = ct.CDLL(None, use_errno=True)
@@ -42,5 +55,10 @@ def refuse_bpf() -> None:
 
 
 if __name__ == "__main__":
-    refuse_bpf()
-    os.execvp(sys.argv[1], sys.argv[1:])
+    command = sys.argv[1:]
+    if command[0] == "--no-attachments":
+        refuse(_NO_ATTACHMENTS)
+        command = command[1:]
+    else:
+        refuse(_NO_BPF)
+    os.execvp(command[0], command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.once
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 WITHOUT_BPF = (sys.executable, str(Path(__file__).with_name("seccomp.py")))
+WITHOUT_ATTACHMENTS = (*WITHOUT_BPF, "--no-attachments")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -84,6 +86,19 @@ def test_run_fails_with_the_same_sentence_when_bpf_is_demanded(
         got, last = said([*prefix, "ksmwatch", "run", "--backend=bpf", *options])
     assert (got, sentence in last) == (status, True), last
     assert last.startswith("ksmwatch: ")
+
+
+def test_check_shows_no_probe_as_if_it_would_work_where_attaching_is_refused() -> None:
+    status, out = outcome([*WITHOUT_ATTACHMENTS, "ksmwatch", "check", "--json"])
+    document = json.loads(out)
+    assert (status, document["live"], document["probes"]) == (5, False, [])
+    tried = {r["mechanism"] for r in document["rejected"] if r["tried"]}
+    assert tried == {"fentry", "kprobe"}
+    assert "Operation not permitted" in document["obstacle"]
+    status, out = outcome(["ksmwatch", "check", "--json"])
+    document = json.loads(out)
+    assert (status, document["live"]) == (0, True)
+    assert {probe["state"] for probe in document["probes"]} == {"works"}
 
 
 def test_without_kprobes_only_kprobes_are_impossible() -> None:

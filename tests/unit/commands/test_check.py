@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ class Host:
         self.facts = capable()
         self.losses: dict[str, int] | None = None
         self.refusal: str | None = None
+        # Of attachments by a mechanism: "fentry", "kprobe".
+        self.unattachable: set[str] = set()
         self.stopped = 0
         monkeypatch.setattr(check, "read_facts", lambda: self.facts)
         monkeypatch.setattr(check, "fetch", self._fetch)
@@ -45,12 +50,22 @@ class Host:
             raise NoDaemonError("No daemon answers.")
         return {"losses": self.losses}
 
-    def _start_live(self, facts: Facts, settings: Config) -> tuple[Host, Plan]:
+    def _start_live(
+        self, facts: Facts, settings: Config, planned: Callable[[Plan], None]
+    ) -> tuple[Host, Plan]:
+        planned(choose(facts))
         if self.refusal is not None:
             raise NoLiveError(self.refusal)
         # The first choice was refused: another plan is what attaches.
         found = facts.with_refusal("merge", "fentry", "try_to_merge_one_page", "no")
-        return self, choose(found)
+        while refused := [p for p in choose(found).probes if p.mechanism in self.unattachable]:
+            first = refused[0]
+            found = found.with_refusal(first.event, first.mechanism, first.symbol, "denied")
+        plan = choose(found)
+        planned(plan)
+        if plan.obstacle is not None:
+            raise NoLiveError(plan.obstacle.sentence)
+        return self, plan
 
     def stop(self) -> None:
         """Detach."""
@@ -80,7 +95,8 @@ def test_the_verdict_on_a_capable_host(host: Host, capsys: pytest.CaptureFixture
     status, out = text(capsys)
     assert status is Exit.OK
     assert out.endswith("\n\nLive accounting is possible.\n")
-    assert re.search("^rmap_remove +fentry +folio_remove_rmap_ptes$", out, re.MULTILINE)
+    row = "^rmap_remove +fentry +folio_remove_rmap_ptes +not tried$"
+    assert re.search(row, out, re.MULTILINE)
     assert "REJECTED" not in out
     assert "daemon" not in out
 
@@ -122,9 +138,9 @@ def test_loading_shows_the_plan_that_attaches_and_detaches_it(
 ) -> None:
     found = document(capsys, load=True)
     merge = {"event": "merge", "mechanism": "kprobe", "symbol": "try_to_merge_one_page"}
-    assert merge in found["probes"]
-    why = "the kernel refused it: no"
-    assert {**merge, "mechanism": "fentry", "why": why} in found["rejected"]
+    assert {**merge, "state": "works"} in found["probes"]
+    refusal = {"mechanism": "fentry", "why": "the kernel refused it: no", "tried": True}
+    assert merge | refusal in found["rejected"]
     assert host.stopped == 1
 
 
@@ -147,6 +163,43 @@ def test_what_only_loading_shows_is_an_obstacle(
     found = document(capsys, load=True)
     assert (found["live"], found["status"], found["obstacle"]) == (False, 5, host.refusal)
     assert text(capsys, load=True)[1].endswith(f"\n\n{host.refusal}\n")
+
+
+def test_where_tracing_is_refused_no_probe_is_shown_as_if_it_would_work(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.unattachable = {"fentry", "kprobe"}
+    status, out = text(capsys, load=True)
+    assert status is Exit.NO_LIVE
+    tables = [part.splitlines() for part in out.split("\n\n")]
+    assert not [lines for lines in tables if lines[0].split()[0] == "EVENT"]
+    (rejected,) = [lines for lines in tables if lines[0].startswith("REJECTED")]
+    refused = [line for line in rejected if line.endswith("the kernel refused it: denied")]
+    assert {line.split()[1] for line in refused} == {"fentry", "kprobe"}
+    assert out.splitlines()[-1].startswith("No probe is possible where")
+    assert document(capsys, load=True)["probes"] == []
+
+
+def test_what_failed_as_a_whole_is_not_shown_as_if_it_would_work(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.refusal = "The BPF programs could not be compiled: no."
+    found = document(capsys, load=True)
+    assert {probe["state"] for probe in found["probes"]} == {"tried, not attached"}
+    lines = text(capsys, load=True)[1].splitlines()
+    assert not [line for line in lines if line.endswith(("works", "not tried"))]
+
+
+def test_an_error_of_the_system_is_an_obstacle_and_no_crash(
+    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(check, "start_live", exhausted)
+    status, out = text(capsys, load=True)
+    assert status is Exit.NO_LIVE
+    assert out.splitlines()[-1] == "Live accounting could not be started: Too many open files."
 
 
 @pytest.mark.parametrize(

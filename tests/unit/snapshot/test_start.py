@@ -103,6 +103,17 @@ def test_a_refused_program_is_planned_around(kernel: Kernel) -> None:
     ]
 
 
+def test_each_plan_is_told_before_it_is_tried(kernel: Kernel) -> None:
+    kernel.refuses = {"on_rmap_add"}
+    plans: list[Plan] = []
+    with pytest.raises(NoLiveError):
+        start_live(capable(), settings(), planned=plans.append)
+    assert plans[:-1] == kernel.loads
+    tried = [(r.mechanism.value, r.tried) for r in plans[-1].rejected if r.event == "rmap_add"]
+    assert ("fentry", True) in tried
+    assert ("kprobe", True) in tried
+
+
 def test_a_probe_that_cannot_be_attached_is_planned_around(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
