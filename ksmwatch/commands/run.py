@@ -135,7 +135,7 @@ class Daemon:
         )
         if obstacle is not None and backend.mode is Mode.POLL:
             watcher.comeback.failed(time.monotonic(), passing=obstacle.passing)
-        self._start_again = lambda: self._come_back(watcher, facts, keep, cleanup)
+        self._start_again = lambda: self._come_back(watcher, keep, cleanup)
         watcher.follow_processes()
         # Before there are threads: each has capabilities of its own.
         if not watcher.comeback.waits:
@@ -194,10 +194,12 @@ class Daemon:
                 self._manager.beat()
                 due = time.monotonic() + TICK_SECONDS
 
-    def _come_back(self, watcher: Watcher, facts: Facts, keep: Keep, cleanup: ExitStack) -> None:
+    def _come_back(self, watcher: Watcher, keep: Keep, cleanup: ExitStack) -> None:
         """Try to count live after all, while those who ask are answered by polling."""
         comeback = watcher.comeback
         comeback.attempts += 1
+        # Anew: what the host was short of may have kept facts from being read.
+        facts = read_facts()
 
         def meanwhile() -> None:
             self._manager.beat()

@@ -22,7 +22,14 @@ PASSING = frozenset(
         errno.ENOBUFS,
     }
 )
-_WORDS = frozenset(os.strerror(number) for number in PASSING)
+_WORDS = (
+    *(os.strerror(number) for number in PASSING),
+    # Too little memory in the words of glibc's loader, which gives no errno, of Python and of LLVM.
+    "failed to map segment from shared object",
+    "MemoryError",
+    "out of memory",
+    "bad_alloc",
+)
 
 
 def may_pass(why: OSError | str) -> bool:

@@ -18,6 +18,7 @@ _STRUCT, _UNION, _FUNC = 4, 5, 12
 # Kinds that only decorate the type which they point at.
 _TRANSPARENT = {8: "typedef", 9: "volatile", 10: "const", 11: "restrict", 18: "type tag"}
 _PTR = 2
+_VMLINUX = "/sys/kernel/btf/vmlinux"
 
 
 class Btf:
@@ -26,10 +27,15 @@ class Btf:
     def __init__(self) -> None:
         self._lib = libbpf.library()
         self._btf = self._lib.btf__load_vmlinux_btf()
+        if not self._btf and os.access(_VMLINUX, os.R_OK):
+            # It looks in many places, and whatever goes wrong there, says ESRCH in the end: so it
+            # does for want of memory or a descriptor. Asked for the one place, it says what it was.
+            parse = self._lib.btf__parse
+            parse.argtypes, parse.restype = [ct.c_char_p, ct.c_void_p], ct.c_void_p
+            self._btf = parse(_VMLINUX.encode(), None)
         if not self._btf:
             number = ct.get_errno()
-            # libbpf looks in many places and gives ESRCH when none has it.
-            nowhere = "there is no /sys/kernel/btf/vmlinux"
+            nowhere = f"there is no {_VMLINUX}"
             raise OSError(number, nowhere if number == errno.ESRCH else os.strerror(number))
 
     def __enter__(self) -> Self:

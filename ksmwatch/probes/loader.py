@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import ctypes as ct
+import errno
 import json
 import os
 import socket
@@ -146,7 +147,12 @@ def load(plan: Plan, flags: Sequence[str]) -> Loaded:
 
 def _receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """One JSON line; the descriptors come with its first bytes."""
-    data, descriptors, _, _ = socket.recv_fds(sock, _MAX_MESSAGE, 250)
+    data, descriptors, flags, _ = socket.recv_fds(sock, _MAX_MESSAGE, 250)
+    if flags & socket.MSG_CTRUNC:
+        # RLIMIT_NOFILE: the kernel installs as many as there is room for, and says no more.
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     while not data.endswith(b"\n"):
         more = sock.recv(_MAX_MESSAGE)
         if not more:
@@ -317,7 +323,8 @@ def _serve(sock: socket.socket) -> None:
             descriptors.append(_load(module, program, ids))
             answer["programs"].append(program.name)
     except Exception as error:  # noqa: BLE001 - bcc raises bare Exception
-        why = error.strerror if isinstance(error, OSError) else str(error)
+        # An OSError of ctypes has no strerror, and all in its text.
+        why = getattr(error, "strerror", None) or str(error)
         answer = {"error": why or type(error).__name__}
         if program is not None:
             answer["program"] = program.name
@@ -326,7 +333,9 @@ def _serve(sock: socket.socket) -> None:
     rights = array.array("i", descriptors)
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
     sent = sock.sendmsg([data], ancillary)
-    sock.sendall(data[sent:])
+    # Who has all of it may be gone already: to send nothing would fail.
+    if rest := data[sent:]:
+        sock.sendall(rest)
 
 
 def main() -> None:

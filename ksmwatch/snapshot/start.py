@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch.config import Config
@@ -189,7 +190,10 @@ def start_backend(
     if backend == "poll":
         return start_poll(facts, settings.poll_interval), None
     obstacle = plan.obstacle
-    if obstacle is None:
+    if obstacle is not None:
+        # What a fact lacks may have been memory, or a descriptor.
+        obstacle = replace(obstacle, passing=may_pass(obstacle.sentence))
+    else:
         try:
             return start_live(facts, settings, keep, progress)[0], None
         except (NoLiveError, SourceError, OSError) as error:

@@ -63,12 +63,15 @@ SPECS = (
 def _room(wanted: int) -> int:
     """How many connections there may be, as far as there are descriptors for them."""
     room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
-    if room < wanted:
-        logger.warning(
-            "the descriptor limit allows fewer connections than --web.max-connections",
-            extra={"limit": room},
-        )
-    return min(wanted, room)
+    if room >= wanted:
+        return wanted
+    # Under too low a limit there is one at a time, which is better than none for ever.
+    room = max(1, room)
+    logger.warning(
+        "the descriptor limit allows fewer connections than --web.max-connections",
+        extra={"limit": room},
+    )
+    return room
 
 
 class Server(HTTPServer):

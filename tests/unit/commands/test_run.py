@@ -192,10 +192,11 @@ def come_back(
         return answer, None
 
     watcher.take = take
+    monkeypatch.setattr(run, "read_facts", lambda: None)
     monkeypatch.setattr(run, "start_live", start_live)
     monkeypatch.setattr(run, "_give_up_privileges", lambda _, backend: given_up.append(backend))
     while answers and watcher.comeback.waits:
-        made()._come_back(watcher, None, None, ExitStack())  # type: ignore[arg-type]
+        made()._come_back(watcher, None, ExitStack())  # type: ignore[arg-type]
     return watcher, given_up
 
 

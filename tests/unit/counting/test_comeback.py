@@ -22,6 +22,20 @@ def test_what_the_kernel_will_never_take_does_not(number: int) -> None:
     assert not may_pass(os.strerror(number))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        # bcc under RLIMIT_AS, by glibc 2.36; under RLIMIT_NOFILE; Python's own; LLVM's.
+        "libLLVM-14.so.1: failed to map segment from shared object",
+        "could not open bpf map: accounts, error: Too many open files",
+        "MemoryError",
+        "LLVM ERROR: out of memory",
+    ],
+)
+def test_what_the_loader_says_when_it_is_short_of_something(words: str) -> None:
+    assert may_pass(f"The BPF programs could not be compiled: {words}.")
+
+
 def test_a_loader_that_timed_out_may_be_quicker_later() -> None:
     assert may_pass(TimeoutError("timed out"))
 

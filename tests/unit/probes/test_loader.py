@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes as ct
 import errno
+import io
 import json
 import os
+import resource
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from ksmwatch.counting.comeback import may_pass
 from ksmwatch.errors import Exit, NoLiveError
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.events import Mechanism
@@ -24,6 +27,7 @@ from ksmwatch.probes import loader
 from ksmwatch.probes.loader import Linked, Loaded, LoadedMap, ProgramRefusedError
 from ksmwatch.probes.plan import Program, choose
 from ksmwatch.probes.records import Field
+from ksmwatch.snapshot.start import obstacle_of
 from tests.fakes import capable
 
 # ---- the daemon's side ----
@@ -72,6 +76,31 @@ def test_an_answer_may_come_in_pieces(pair: tuple[socket.socket, socket.socket])
     theirs.sendall(b'{"maps"')
     theirs.sendall(b": {}}\n")
     assert loader._receive(ours) == ({"maps": {}}, [])
+
+
+def test_descriptors_for_which_there_is_no_room_are_an_error_that_may_pass(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    handed_over = [os.memfd_create("map") for _ in range(4)]
+    socket.send_fds(theirs, [b"{}\n"], handed_over)
+    before = len(os.listdir("/proc/self/fd"))
+    # The limit is one above the highest number that there may be: room for two.
+    free = [os.dup(ours.fileno()) for _ in range(2)]
+    room = max(int(name) for name in os.listdir("/proc/self/fd") if int(name) <= max(free)) + 1
+    for descriptor in free:
+        os.close(descriptor)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (room, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files") as caught:
+            loader._receive(ours)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert may_pass(caught.value)
+    assert len(os.listdir("/proc/self/fd")) == before
+    for descriptor in handed_over:
+        os.close(descriptor)
 
 
 def test_an_answer_that_never_ends_is_an_error(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -267,6 +296,41 @@ def test_a_refusal_is_answered_without_descriptors(
 )
 def test_the_verdict_stands_before_the_verifiers_statistics(log: str, verdict: str) -> None:
     assert libbpf.verdict(log) == verdict
+
+
+def test_a_library_that_has_no_room_is_told_in_words_by_which_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """dlopen() by ctypes: an OSError with neither errno nor strerror."""
+    words = "libLLVM-14.so.1: failed to map segment from shared object"
+
+    def fail(request: object) -> None:
+        raise OSError(words)
+
+    monkeypatch.setattr(loader, "_compile", fail)
+    answer, _ = serve(pair)
+    assert answer == {"error": words}
+    with pytest.raises(NoLiveError) as caught:
+        loader._loaded(answer, [], "")
+    assert obstacle_of(caught.value).passing
+
+
+def test_who_has_the_answer_may_be_gone_when_all_of_it_was_sent() -> None:
+    class Sock:
+        """Its other end is closed as soon as the answer is there."""
+
+        def makefile(self, mode: str) -> io.BytesIO:
+            return io.BytesIO(json.dumps(REQUEST).encode())
+
+        def sendmsg(self, parts: list[bytes], ancillary: object) -> int:
+            return len(parts[0])
+
+        def sendall(self, data: bytes) -> None:
+            raise BrokenPipeError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "_compile", lambda _: 1 / 0)
+        loader._serve(Sock())  # type: ignore[arg-type]
 
 
 def test_an_error_without_words_is_named_by_its_kind(

@@ -213,6 +213,7 @@ def test_a_program_may_find_memory_later(
     [
         (NoLiveError("Timed out.").but_it_may_pass(), True),
         (NoLiveError("No BTF."), False),
+        (NoLiveError("The BPF programs could not be compiled: MemoryError."), True),
         (SourceError("No luck."), False),
         (OSError(24, "Too many open files"), True),
         (OSError(1, "Operation not permitted"), False),
@@ -228,6 +229,13 @@ def test_why_live_failed_says_whether_it_may_pass(
     assert backend.mode is Mode.POLL
     assert obstacle is not None
     assert obstacle.passing is passing
+
+
+def test_what_a_fact_lacked_may_be_there_later() -> None:
+    short = replace(capable(), kallsyms_error="Too many open files")
+    _, obstacle = start_backend(short, settings())
+    assert obstacle is not None
+    assert obstacle.passing
 
 
 def test_what_a_host_cannot_do_is_for_ever() -> None:

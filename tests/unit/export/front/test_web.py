@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import threading
@@ -16,6 +17,7 @@ import pytest
 from ksmwatch import backoff, config, systemd
 from ksmwatch.errors import ConfigError, ListenError
 from ksmwatch.export import front_keeper
+from ksmwatch.export.front import web
 from ksmwatch.export.front_channel import LENGTH, QUESTION
 from ksmwatch.export.fronts import listen, sockets, user_of
 from ksmwatch.log import logger
@@ -237,3 +239,11 @@ def test_other_series_are_shown_as_soon_as_they_are_asked_for() -> None:
         served.settings = config.make({"owners.top": 5}, {})
         # The answer of a second ago does not know of it.
         wait_for(lambda: shown(served))
+
+
+@pytest.mark.parametrize(("limit", "room"), [(1024, 256), (100, 36), (64, 1), (40, 1)])
+def test_a_low_limit_of_descriptors_leaves_room_for_one_connection(
+    monkeypatch: pytest.MonkeyPatch, limit: int, room: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert web._room(256) == room

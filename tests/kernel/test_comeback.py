@@ -1,0 +1,71 @@
+"""A daemon that was short of something at its start polls, and goes live by itself afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.kernel.compare import assert_exact
+from tests.kernel.daemon import Daemon
+from tests.ksmctl import Ksm
+from tests.waiting import wait_until
+from tests.workload import Workload
+
+PAGES = 300
+# The longest pause between two attempts is a minute.
+_SECONDS = 300
+
+pytestmark = pytest.mark.once
+
+# Limits of a process: one under which LLVM has no room, one under which there is none for all
+# maps and programs. Enough for the daemon itself; a front wants more descriptors.
+SHORT_OF = [("as", 200_000_000, True), ("nofile", 40, False)]
+
+
+def limit(pid: int, what: str, value: str) -> None:
+    """For this process and those that it starts from now on."""
+    subprocess.run(["prlimit", f"--pid={pid}", f"--{what}={value}:"], check=True)
+
+
+@pytest.mark.parametrize(("what", "value", "http"), SHORT_OF, ids=["memory", "descriptors"])
+def test_what_a_daemon_lacked_at_its_start_is_not_for_ever(
+    ksm: Ksm,
+    what: str,
+    value: int,
+    http: bool,  # noqa: FBT001
+) -> None:
+    with (
+        Workload() as load,
+        Daemon(prefix=("prlimit", f"--{what}={value}:"), http=http) as daemon,
+    ):
+        tenants = [load.spawn(name) for name in ("one", "two")]
+        for tenant in tenants:
+            tenant.map("heap", PAGES)
+            tenant.fill("heap", 0, PAGES, seed=7, modulo=0)
+            tenant.madvise("heap", 0, PAGES, "mergeable")
+        ksm.merge_all()
+        document = daemon.snapshot()
+        assert (document["mode"], document["live_awaited"]) == ("poll", True), daemon.log()
+        assert document["host"]["confidence"] != "exact"
+        assert document["mode_reason"] in {line["msg"] for line in daemon.log()}
+        if http:
+            assert "\nksmwatch_live_awaited 1.0\n" in daemon.metrics()
+
+        limit(daemon.process.pid, what, "1048576" if what == "nofile" else "unlimited")
+        wait_until(
+            lambda: daemon.snapshot()["mode"] == "bpf", daemon.log_path.read_text, seconds=_SECONDS
+        )
+        one, two = tenants
+        assert_exact(daemon, {one.pid: PAGES, two.pid: PAGES})
+        one.write("heap", 0, 100)
+        child = two.fork("child")
+        two.write("heap", 50, 10)
+        assert_exact(daemon, {one.pid: PAGES - 100, two.pid: PAGES - 10, child.pid: PAGES})
+        document = daemon.snapshot()
+        assert (document["live_awaited"], document["mode_reason"]) == (False, None)
+        assert [line["attempts"] > 0 for line in daemon.log() if "live from now on" in line["msg"]]
+        if http:
+            metrics = daemon.metrics()
+            assert "\nksmwatch_live_awaited 0.0\n" in metrics
+            assert 'ksmwatch_mode{mode="bpf"} 1.0' in metrics
