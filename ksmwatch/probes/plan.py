@@ -167,7 +167,9 @@ def _choose_event(facts: Facts, event: Event, wish: Wish) -> tuple[Probe | None,
 def _refusal(facts: Facts, event: str, mechanism: Mechanism, symbol: str) -> str | None:
     """What the kernel said when it was asked for this probe; None if it was not, or took it."""
     why = facts.refused.get(f"{event} {mechanism} {symbol}")
-    return None if why is None else f"the kernel refused it: {why}"
+    if why is None:
+        return None
+    return f"the kernel refused it: {why}"
 
 
 def _objection(

@@ -64,7 +64,9 @@ def test_what_a_daemon_lacked_at_its_start_is_not_for_ever(
         assert_exact(daemon, {one.pid: PAGES - 100, two.pid: PAGES - 10, child.pid: PAGES})
         document = daemon.snapshot()
         assert (document["live_awaited"], document["mode_reason"]) == (False, None)
-        assert [line["attempts"] > 0 for line in daemon.log() if "live from now on" in line["msg"]]
+        assert [
+            line["attempts"] > 0 for line in daemon.log() if "accounting has started" in line["msg"]
+        ]
         if http:
             metrics = daemon.metrics()
             assert "\nksmwatch_live_awaited 0.0\n" in metrics

@@ -76,7 +76,13 @@ def reasons() -> set[str]:
         if isinstance(target, ast.Name) and (text := text_of(node.value))
     }
     found = set()
-    for name in ("_objection", "_fentry_objection", "_kprobe_objection", "_choose_fork"):
+    for name in (
+        "_refusal",
+        "_objection",
+        "_fentry_objection",
+        "_kprobe_objection",
+        "_choose_fork",
+    ):
         for node in ast.walk(function(tree, name)):
             value = node.value if isinstance(node, (ast.Return, ast.Assign)) else None
             if isinstance(value, ast.Name):
