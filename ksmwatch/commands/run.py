@@ -22,9 +22,9 @@ from ksmwatch.counting.live_backend import Live
 from ksmwatch.errors import ConfigError, Exit, NoLiveError, SourceError
 from ksmwatch.export.front_keeper import Keeper
 from ksmwatch.export.fronts import Outputs, sockets
-from ksmwatch.export.process_metrics import give_memory_back
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.read_facts import read_facts
+from ksmwatch.kernel.syscalls import give_memory_back
 from ksmwatch.log import logger
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.probes import capabilities

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes as ct
 import resource
 import time
 from collections.abc import Iterator
@@ -30,13 +29,6 @@ def specs(prefix: str, whose: str) -> tuple[Spec, ...]:
 def samples(prefix: str) -> Samples:
     """The values of the calling process, now."""
     return [(f"{prefix}_{name}", [((), value)]) for name, value in _values()]
-
-
-def give_memory_back() -> None:
-    """Return memory that the C library keeps after a free. A start leaves a megabyte or two."""
-    trim = getattr(ct.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _values() -> Iterator[tuple[str, float]]:

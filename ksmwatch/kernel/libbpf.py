@@ -1,4 +1,4 @@
-"""libbpf and two system calls, by ctypes: maps, attachments and BTF.
+"""libbpf, by ctypes: programs, maps, attachments and BTF.
 
 The daemon uses this instead of bcc because bcc brings LLVM, about 100 MB of it. libbpf is
 there wherever bcc is: libbcc links against it.
@@ -13,10 +13,11 @@ import errno
 import fcntl
 import functools
 import os
-import platform
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from ksmwatch.kernel.syscalls import open_kprobe
 
 BPF_ANY = 0
 BPF_NOEXIST = 1
@@ -34,9 +35,7 @@ TRACE_FEXIT = 25
 # include/uapi/linux/perf_event.h
 _PERF_EVENT_IOC_ENABLE = 0x2400
 _PERF_EVENT_IOC_SET_BPF = 0x40042408
-_PERF_FLAG_FD_CLOEXEC = 8
 _BPF_PERF_EVENT = 41
-_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 
 # struct bpf_insn
 INSTRUCTION = struct.Struct("<BBhi")
@@ -220,43 +219,9 @@ def raw_tracepoint_open(prog_fd: int, name: str | None = None) -> int:
     return _checked(library().bpf_raw_tracepoint_open(encoded, prog_fd), f"attach {name or ''}")
 
 
-class _PerfEventAttr(ct.Structure):
-    """struct perf_event_attr, as far as a kprobe needs it (PERF_ATTR_SIZE_VER5)."""
-
-    _fields_ = [
-        ("type", ct.c_uint32),
-        ("size", ct.c_uint32),
-        ("config", ct.c_uint64),
-        ("sample_period", ct.c_uint64),
-        ("sample_type", ct.c_uint64),
-        ("read_format", ct.c_uint64),
-        ("flags", ct.c_uint64),
-        ("wakeup_events", ct.c_uint32),
-        ("bp_type", ct.c_uint32),
-        ("kprobe_func", ct.c_uint64),
-        ("probe_offset", ct.c_uint64),
-        ("rest", ct.c_uint8 * 40),
-    ]
-
-
 def attach_kprobe(prog_fd: int, symbol: str, *, at_return: bool, sys: Path) -> int:
-    """Attach a kprobe program by the kprobe PMU (since 4.17). Returns the perf event.
-
-    Unlike an entry in tracefs, the probe goes with the last descriptor.
-    """
-    pmu = sys / "bus/event_source/devices/kprobe"
-    name = ct.create_string_buffer(symbol.encode())
-    attr = _PerfEventAttr(
-        type=int((pmu / "type").read_text()),
-        size=ct.sizeof(_PerfEventAttr),
-        # format/retprobe says "config:0" on every kernel that has the PMU.
-        config=1 if at_return else 0,
-        kprobe_func=ct.addressof(name),
-    )
-    libc = ct.CDLL(None, use_errno=True)
-    number = _PERF_EVENT_OPEN[platform.machine()]
-    fd = libc.syscall(number, ct.byref(attr), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
-    _checked(fd, f"kprobe {symbol}")
+    """Attach a kprobe program. Returns its link, or before 5.15 the perf event."""
+    fd = open_kprobe(symbol, at_return=at_return, sys=sys)
     link = library().bpf_link_create(prog_fd, fd, _BPF_PERF_EVENT, None)
     if link >= 0:
         # The link keeps the event alive.

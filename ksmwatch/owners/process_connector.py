@@ -8,7 +8,6 @@ out of each message, of which a host that forks a lot has thousands a second.
 from __future__ import annotations
 
 import contextlib
-import ctypes as ct
 import errno
 import os
 import socket
@@ -17,6 +16,7 @@ import sys
 from collections.abc import Iterator
 
 from ksmwatch.child_process import Child
+from ksmwatch.kernel.syscalls import ClassicProgram
 
 # include/uapi/linux/netlink.h, connector.h and cn_proc.h
 _NETLINK_CONNECTOR = 11
@@ -153,9 +153,8 @@ def subscribe() -> socket.socket:
     connector.bind(groups=_IDX_PROC)
     raw = socket.socket(fileno=os.dup(connector.fileno()))
     raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-    code = ct.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in _FILTER))
-    program = struct.pack("HP", len(_FILTER), ct.addressof(code))
-    raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    program = ClassicProgram(_FILTER)
+    raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program.record)
     request = Listen()
     request["header"]["type"] = NLMSG_DONE
     request["idx"], request["val"], request["len"] = _IDX_PROC, _VAL_PROC, _U32.size

@@ -1,34 +1,27 @@
-"""Gives up every privilege, for ever: what a front does before it hears anything from outside.
-
-By ctypes, because there is no library for it that both Debian and PyPI have.
-"""
+"""Gives up every privilege, for ever: what a front does before it hears anything from outside."""
 
 from __future__ import annotations
 
-import ctypes as ct
 import errno
 import os
 import platform
 import resource
-import struct
 from collections.abc import Iterable
 from contextlib import suppress
 
+from ksmwatch.kernel.syscalls import Instruction, prctl, refuse_calls, set_capabilities
 from ksmwatch.log import logger
 
 # include/uapi/linux/prctl.h
 _PR_SET_DUMPABLE = 4
-_PR_SET_SECCOMP = 22
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
 # include/uapi/linux/capability.h
-_CAPABILITY_VERSION_3 = 0x20080522
 _MAX_CAPABILITY = 63
 
 # include/uapi/linux/seccomp.h, filter.h, bpf_common.h, audit.h
-_SECCOMP_MODE_FILTER = 2
 _SECCOMP_RET_ERRNO, _SECCOMP_RET_ALLOW = 0x00050000, 0x7FFF0000
 _LOAD_WORD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
 # struct seccomp_data
@@ -57,36 +50,21 @@ _REFUSED = {
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 
-class _Program(ct.Structure):
-    """struct sock_fprog."""
-
-    _fields_ = (("length", ct.c_ushort), ("filter", ct.c_void_p))
-
-
-_libc = ct.CDLL(None, use_errno=True)
-
-
-def _prctl(option: int, *arguments: int) -> None:
-    padded = [ct.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:4]]
-    if _libc.prctl(option, *padded):
-        number = ct.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
 def confine(user: tuple[int, int] | None) -> None:
     """Become this user, drop all capabilities, refuse calls that a front never needs.
 
     `user`: uid and gid; None to stay, as one does anyway without CAP_SETUID and CAP_SETGID.
     Raises OSError.
     """
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _drop_bounding_set()
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     if user is not None:
         _change_user(*user)
-    _drop_capabilities()
+    # Of this thread, the only one.
+    set_capabilities((0, 0, 0))
     # The key of a certificate is in this memory: no dump, and no look by others of this user.
-    _prctl(_PR_SET_DUMPABLE, 0)
+    prctl(_PR_SET_DUMPABLE, 0)
     with suppress(ValueError):
         # Which is EPERM here, where a filter of the service refuses the call.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -105,7 +83,7 @@ def _change_user(uid: int, gid: int) -> None:
 def _drop_bounding_set() -> None:
     for capability in range(_MAX_CAPABILITY + 1):
         try:
-            _prctl(_PR_CAPBSET_DROP, capability)
+            prctl(_PR_CAPBSET_DROP, capability)
         except OSError as error:
             # EINVAL: this kernel has no more. EPERM: without CAP_SETPCAP, where no_new_privs
             # alone keeps execve() from giving any.
@@ -114,15 +92,7 @@ def _drop_bounding_set() -> None:
             raise
 
 
-def _drop_capabilities() -> None:
-    """Empty the permitted, effective and inheritable sets of this thread, the only one."""
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    if _libc.capset(header, bytes(24)):
-        number = ct.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-def _instructions(architecture: int, numbers: Iterable[int]) -> Iterable[tuple[int, int, int, int]]:
+def _instructions(architecture: int, numbers: Iterable[int]) -> Iterable[Instruction]:
     """Classic BPF: EPERM for these calls and for those of any other architecture."""
     refused = sorted(numbers)
     refuse = (_RETURN, 0, 0, _SECCOMP_RET_ERRNO | errno.EPERM)
@@ -144,11 +114,8 @@ def _refuse_calls() -> None:
         return
     place, architecture = _ARCHITECTURES[platform.machine()]
     numbers = [both[place] for both in _REFUSED.values()]
-    code = b"".join(struct.pack("=HBBI", *each) for each in _instructions(architecture, numbers))
-    buffer = ct.create_string_buffer(code, len(code))
-    program = _Program(len(code) // 8, ct.addressof(buffer))
     try:
-        _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ct.addressof(program))
+        refuse_calls(_instructions(architecture, numbers))
     except OSError as error:
         # A kernel without CONFIG_SECCOMP_FILTER.
         if error.errno != errno.EINVAL:

@@ -17,7 +17,7 @@ from ksmwatch import log
 from ksmwatch.export import front_channel
 from ksmwatch.export.front.confine import confine
 from ksmwatch.export.front_channel import Begin, Textfile, Web
-from ksmwatch.export.process_metrics import give_memory_back
+from ksmwatch.kernel.syscalls import give_memory_back
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from ksmwatch.kernel import syscalls
 from ksmwatch.kernel.facts import CAPABILITIES
 from ksmwatch.kernel.read_facts import read_capabilities
 from ksmwatch.probes import capabilities
@@ -38,15 +39,15 @@ def test_what_is_asked_for_again_and_again_stays(
 
 
 def test_capabilities_of_this_thread_and_its_children_only() -> None:
-    before = capabilities._read()
+    before = syscalls.capabilities()
     seen: list[tuple[int, int, int]] = []
 
     def child() -> None:
-        seen.append(capabilities._read())
+        seen.append(syscalls.capabilities())
 
     def work() -> None:
         capabilities.give_up_all_but(())
-        seen.append(capabilities._read())
+        seen.append(syscalls.capabilities())
         inner = threading.Thread(target=child)
         inner.start()
         inner.join()
@@ -55,7 +56,7 @@ def test_capabilities_of_this_thread_and_its_children_only() -> None:
     thread.start()
     thread.join()
     assert seen == [(0, 0, 0)] * 2
-    assert capabilities._read() == before
+    assert syscalls.capabilities() == before
 
 
 def test_what_is_kept_is_what_was_held() -> None:
@@ -64,7 +65,7 @@ def test_what_is_kept_is_what_was_held() -> None:
 
     def work() -> None:
         capabilities.give_up_all_but(["CAP_BPF", "CAP_SYS_PTRACE"])
-        effective, _, _ = capabilities._read()
+        effective, _, _ = syscalls.capabilities()
         held.append(frozenset(n for n, bit in CAPABILITIES.items() if effective >> bit & 1))
 
     thread = threading.Thread(target=work)

@@ -1,0 +1,135 @@
+"""System calls for which Python has no function, by ctypes; and what the C library alone can do.
+
+There is no library for them that both Debian and PyPI have. All functions raise ``OSError`` with
+the kernel's errno.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import os
+import platform
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+# include/uapi/linux/capability.h
+_CAPABILITY_VERSION_3 = 0x20080522
+# include/uapi/linux/prctl.h
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+# include/uapi/linux/perf_event.h
+_PERF_FLAG_FD_CLOEXEC = 8
+# Numbers of system calls on x86-64 and on arm64: arch/x86/entry/syscalls/syscall_64.tbl,
+# include/uapi/asm-generic/unistd.h.
+_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+
+# An instruction of classic BPF, and many of them: struct sock_filter, include/uapi/linux/filter.h.
+Instruction = tuple[int, int, int, int]
+# Effective, permitted and inheritable, each a bit mask.
+Capabilities = tuple[int, int, int]
+
+_libc = ct.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ct.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def prctl(option: int, *arguments: int) -> None:
+    """The call of this name, with up to four arguments."""
+    padded = [ct.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:4]]
+    _checked(_libc.prctl(option, *padded), f"prctl {option}")
+
+
+class _CapabilityData(ct.Structure):
+    """struct __user_cap_data_struct: 32 capabilities of each set."""
+
+    _fields_ = (
+        ("effective", ct.c_uint32),
+        ("permitted", ct.c_uint32),
+        ("inheritable", ct.c_uint32),
+    )
+
+
+def capabilities() -> Capabilities:
+    """Of this thread, by capget(2)."""
+    data = (_CapabilityData * 2)()
+    header = (ct.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    _checked(_libc.capget(header, data), "capget")
+    low, high = data
+    return (
+        high.effective << 32 | low.effective,
+        high.permitted << 32 | low.permitted,
+        high.inheritable << 32 | low.inheritable,
+    )
+
+
+def set_capabilities(sets: Capabilities) -> None:
+    """Of this thread, by capset(2)."""
+    halves = [_CapabilityData(*(each >> shift & 0xFFFFFFFF for each in sets)) for shift in (0, 32)]
+    header = (ct.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    _checked(_libc.capset(header, (_CapabilityData * 2)(*halves)), "capset")
+
+
+class ClassicProgram:
+    """struct sock_fprog: a program of classic BPF, for as long as this object is there."""
+
+    def __init__(self, instructions: Iterable[Instruction]) -> None:
+        code = b"".join(struct.pack("=HBBI", *each) for each in instructions)
+        self._code = ct.create_string_buffer(code, len(code))
+        self.record = struct.pack("HP", len(code) // 8, ct.addressof(self._code))
+
+
+def refuse_calls(instructions: Iterable[Instruction]) -> None:
+    """Install a seccomp filter in this process and its children, for ever."""
+    program = ClassicProgram(instructions)
+    record = ct.create_string_buffer(program.record)
+    prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ct.addressof(record))
+
+
+class _PerfEventAttr(ct.Structure):
+    """struct perf_event_attr, as far as a kprobe needs it (PERF_ATTR_SIZE_VER5)."""
+
+    _fields_ = (
+        ("type", ct.c_uint32),
+        ("size", ct.c_uint32),
+        ("config", ct.c_uint64),
+        ("sample_period", ct.c_uint64),
+        ("sample_type", ct.c_uint64),
+        ("read_format", ct.c_uint64),
+        ("flags", ct.c_uint64),
+        ("wakeup_events", ct.c_uint32),
+        ("bp_type", ct.c_uint32),
+        ("kprobe_func", ct.c_uint64),
+        ("probe_offset", ct.c_uint64),
+        ("rest", ct.c_uint8 * 40),
+    )
+
+
+def open_kprobe(symbol: str, *, at_return: bool, sys: Path) -> int:
+    """A kprobe as an event of the kprobe PMU (since 4.17), by perf_event_open(2).
+
+    Unlike an entry in tracefs, it goes with its last descriptor.
+    """
+    pmu = sys / "bus/event_source/devices/kprobe"
+    name = ct.create_string_buffer(symbol.encode())
+    attr = _PerfEventAttr(
+        type=int((pmu / "type").read_text()),
+        size=ct.sizeof(_PerfEventAttr),
+        # format/retprobe says "config:0" on every kernel that has the PMU.
+        config=1 if at_return else 0,
+        kprobe_func=ct.addressof(name),
+    )
+    number = _PERF_EVENT_OPEN[platform.machine()]
+    fd = _libc.syscall(number, ct.byref(attr), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
+    return _checked(fd, f"kprobe {symbol}")
+
+
+def give_memory_back() -> None:
+    """Return memory that the C library keeps after a free. A start leaves a megabyte or two."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
