@@ -355,7 +355,10 @@ def test_when_everything_was_refused_the_kernels_words_are_the_obstacle() -> Non
     ("facts", "expected"),
     [
         (without(tracepoints=frozenset()), "no such tracepoint in this kernel"),
-        (capable().with_refusal("fork", "raw_tracepoint", FORK_TRACEPOINT, "no"), "no"),
+        (
+            capable().with_refusal("fork", "raw_tracepoint", FORK_TRACEPOINT, "no"),
+            "the kernel refused it: no",
+        ),
     ],
 )
 def test_without_the_fork_tracepoint_live_accounting_goes_on(facts: Facts, expected: str) -> None:
