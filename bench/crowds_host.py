@@ -33,8 +33,11 @@ from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_tables import SmapsReader
 from ksmwatch.owners.process_connector import Connector, Subscription
 from ksmwatch.owners.processes import ProcessTable
+from ksmwatch.probes.attachments import Attachments
 from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.loader import load
+from ksmwatch.probes.maps import Maps
+from ksmwatch.probes.persistence import Nowhere
 from ksmwatch.probes.plan import Wish, choose
 from ksmwatch.probes.records import Account, Baseline, Movement
 from ksmwatch.snapshot.collector import Watcher
@@ -55,18 +58,22 @@ def _children(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def empty_maps(kernel: str) -> Live:
+def empty_maps(kernel: str) -> tuple[Live, Maps]:
     """A backend with maps as a daemon on a test kernel makes them, and without any probe."""
     facts = recorded(kernel)
     plan = choose(facts, Wish.AUTO)
     flags = compile_flags(plan, facts, 65536)
     bare = replace(plan, probes=())
-    live = Live(load(bare, flags), bare, SmapsReader(), policy=Policy(0.0))
-    live.unhooked = live.reader.opening = False
-    return live
+    loaded = load(bare, flags)
+    maps = Maps(loaded)
+    attachments = Attachments(loaded.programs, Nowhere())
+    live = Live(bare, maps, attachments, SmapsReader(), policy=Policy(0.0))
+    # No probe is lacking, and nothing is in doubt.
+    assert live.adopt()
+    return live, maps
 
 
-def fill(live: Live, number: int, pid: int, pages: int) -> None:
+def fill(maps: Maps, number: int, pid: int, pages: int) -> None:
     """What the programs and an exact read have left of one process."""
     account = Account(
         id=number + 1,
@@ -77,9 +84,9 @@ def fill(live: Live, number: int, pid: int, pages: int) -> None:
         comm="crowd",
     )
     mm = _MM + number * 4096
-    live.maps.close_account(mm)
-    live.maps.open_account(mm, account)
-    live.maps.put_baseline(mm, Baseline(account.id, 0, 0))
+    maps.close_account(mm)
+    maps.open_account(mm, account)
+    maps.put_baseline(mm, Baseline(account.id, 0, 0))
 
 
 def cpu_ms(work: Callable[[], object]) -> float:
@@ -95,7 +102,7 @@ class Host:
     def __init__(self, pids: list[int]) -> None:
         gc.set_threshold(GC_OBJECTS)
         self.pids = pids
-        self.live = empty_maps(_KERNEL)
+        self.live, self._maps = empty_maps(_KERNEL)
         self.move(0, 1)
         table = ProcessTable()
         table.follow(_connector())
@@ -106,7 +113,7 @@ class Host:
     def move(self, step: int, every: int) -> None:
         """Pages come to one in so many processes."""
         for number in range(0, len(self.pids), every):
-            fill(self.live, number, self.pids[number], _PAGES + step)
+            fill(self._maps, number, self.pids[number], _PAGES + step)
 
     def look(self) -> None:
         """A snapshot."""
@@ -160,7 +167,7 @@ def measure(pids: list[int], others: int) -> dict[str, Any]:
     assert host.snapshot.mappings == len(pids) * (_PAGES + _ROUNDS)
     found["tick"] = min(cpu_ms(host.tick) for _ in range(_TICKS))
     found["pss"] = pss_bytes([os.getpid()])
-    found["map_bytes"] = host.live.maps.memory_bytes()
+    found["map_bytes"] = host.live.map_state().memory
     return found
 
 

@@ -13,22 +13,19 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
-import pytest
-
-from ksmwatch.counting import exact_read, live_backend
-from ksmwatch.counting.audit_schedule import Allowance, Policy
+from ksmwatch.counting.audit_schedule import Policy
+from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import NANOSECONDS_PER_TICK, Count
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.counting.run_state import RunWatch
-from ksmwatch.kernel import libbpf, procfs
+from ksmwatch.kernel import probe_switches, procfs
 from ksmwatch.kernel.page_tables import SmapsReader
-from ksmwatch.probes.attachments import AttachError
-from ksmwatch.probes.loader import Loaded
+from ksmwatch.probes.attachments import AttachError, Attachments
+from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Keep
-from ksmwatch.probes.plan import Plan, Probe, choose
+from ksmwatch.probes.plan import Plan, Probe, Program, choose
 from ksmwatch.probes.records import (
+    DEPARTURES,
     Account,
     Baseline,
     Control,
@@ -51,16 +48,20 @@ ALARMS = (
 _FIRST_MM = 0xFFFF888000000000
 
 
-class FakeMaps:
-    """The maps, without a kernel."""
-
-    limit = 16
+class FakeMaps(Maps):
+    """The maps, without a kernel. `looks`: how often all accounts were looked at."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.limit = 16
         self._reads = 0
         self.closed = False
-        self.filled = 0
+        self.looks = 0
+
+    @property
+    def filled(self) -> int:
+        """How many accounts there are."""
+        return len(self._kernel.accounts)
 
     def account(self, mm: int) -> Account | None:
         """The account of one mm."""
@@ -68,7 +69,7 @@ class FakeMaps:
 
     def accounts(self) -> dict[int, Account]:
         """All accounts."""
-        self.filled = len(self._kernel.accounts)
+        self.looks += 1
         return dict(self._kernel.accounts)
 
     def open_account(self, mm: int, account: Account) -> bool:
@@ -157,13 +158,12 @@ class FakeMaps:
         self.closed = True
 
 
-class FakeAttachments:
-    """What is attached to the fake kernel. `refused`: events that cannot be any more."""
-
-    unkept = 0
+class FakeAttachments(Attachments):
+    """What is attached to the fake kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.unkept = 0
 
     def attach(self, probes: Iterable[Probe]) -> None:
         """Attach."""
@@ -171,9 +171,9 @@ class FakeAttachments:
         for probe in probes:
             if probe.event in kernel.refused:
                 raise AttachError(probe, OSError(errno.EBUSY, os.strerror(errno.EBUSY)))
-        names = _programs(probes)
-        kernel.attached.update(names)
-        kernel.log.append("attach " + ("hooks" if "on_mm_goes" in names else "sentry"))
+        kernel.attached.update(_programs(probes))
+        hooks = any(not probe.asleep for probe in probes)
+        kernel.log.append("attach " + ("hooks" if hooks else "sentry"))
 
     def detach(self, probes: Iterable[Probe]) -> None:
         """Detach."""
@@ -189,6 +189,14 @@ class FakeAttachments:
         """The first that is not attached."""
         lost = (p for p in probes if not _programs([p]) <= self._kernel.attached)
         return next(lost, None)
+
+    def missed(self, program: Program) -> int:
+        """Skipped runs."""
+        return self._kernel.missed[program.name]
+
+    def close(self) -> None:
+        """Remember it."""
+        self._kernel.log.append("close programs")
 
 
 def _programs(probes: Iterable[Probe]) -> set[str]:
@@ -244,7 +252,8 @@ class Kernel:
         self.accounts: dict[int, Account] = {}
         self.baselines: dict[int, Baseline] = {}
         self.totals: Counter[Movement | Total] = Counter()
-        self.missed: Counter[int] = Counter()
+        # Skipped runs by program.
+        self.missed: Counter[str] = Counter()
         self.control = Control(0, 0, 1, 0, 0, 0)
         self.opened: dict[int, Opened] = {}
         self.attached: set[str] = set()
@@ -254,6 +263,7 @@ class Kernel:
         self.conversion = Conversion()
         # Of mm -> how often PTEs were moved since a read of it began.
         self.moves: Counter[int] = Counter()
+        # Events whose functions cannot be attached to any more.
         self.refused: set[str] = set()
         self.before_detaching: Callable[[], None] = lambda: None
         self.during_reads: list[Callable[[], None]] = []
@@ -261,6 +271,9 @@ class Kernel:
         self.log: list[str] = []
         self.reads = 0
         self._ids = 0
+        self.maps = FakeMaps(self)
+        self.reader = FakeReader(self)
+        self.plan = choose(capable())
 
     def next_id(self) -> int:
         """What tells accounts apart."""
@@ -288,7 +301,7 @@ class Kernel:
             raise PermissionError(errno.EACCES, "Permission denied")
         if pid not in self.users:
             raise ProcessLookupError(errno.ESRCH, "No such process")
-        if "on_mm_opened_return" in self.attached and pid not in self.unseen:
+        if self.sees("mm_opened") and pid not in self.unseen:
             self.opened[_thread()] = self.owner(self.users[pid])
 
     def owner(self, mm: int) -> Opened:
@@ -325,8 +338,8 @@ class Kernel:
 
     def move(self, mm: int, pages: int, why: Movement = Movement.MERGED) -> None:
         """PTEs come to map KSM pages, or cease to; the hooks see it when attached."""
-        self.pages[mm] += -pages if why in (Movement.UNMAPPED, Movement.EXITED) else pages
-        if "on_rmap_add" in self.attached:
+        self.pages[mm] += -pages if why in DEPARTURES else pages
+        if self.sees("rmap_remove" if why in DEPARTURES else "rmap_add"):
             self.event(mm)
             moves = list(self.accounts[mm].moves)
             moves[why] += pages
@@ -336,48 +349,48 @@ class Kernel:
         """Something happened after which the count may be wrong."""
         self.event(mm, doubts=1)
 
-    # ---- what takes the place of libbpf ----
+    # ---- probes ----
 
-    def attachments(
-        self, programs: dict[str, int], keep: Keep, links: dict[str, int] | None, sys: Path
-    ) -> FakeAttachments:
-        """In the place of the class."""
-        assert sys == self.sys.path
-        self.attached.update(links or ())
-        return FakeAttachments(self)
+    def sees(self, event: str) -> bool:
+        """Whether the programs of an event are attached, and run."""
+        (probe,) = (probe for probe in self.plan.probes if probe.event == event)
+        running = probe_switches.read_stopped(self.proc.path, self.sys.path, kprobes=False) is None
+        return running and _programs([probe]) <= self.attached
+
+    def take_off(self, event: str) -> None:
+        """Somebody else detaches the programs of an event."""
+        self.attached -= _programs(probe for probe in self.plan.probes if probe.event == event)
+
+    def switch_ftrace(self, value: int) -> None:
+        """kernel.ftrace_enabled: 0 stops all probes."""
+        path = self.proc.path / "sys/kernel/ftrace_enabled"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{value}\n")
+
+    # ---- daemons ----
 
     def live(
         self,
-        monkeypatch: pytest.MonkeyPatch,
         plan: Plan | None = None,
         *,
         policy: Policy = NO_AUDIT,
-        links: dict[str, int] | None = None,
+        keep: Keep | None = None,
+        progress: Callable[[], None] = lambda: None,
     ) -> Live:
         """A backend of this kernel; not started. Audits nothing unless told to."""
-        chosen = plan or choose(capable())
-        names = [program.name for probe in chosen.probes for program in probe.programs]
-        programs = {name: 1000 + i for i, name in enumerate(names)}
-        monkeypatch.setattr(live_backend, "Maps", lambda loaded: FakeMaps(self))
-        monkeypatch.setattr(live_backend, "Attachments", self.attachments)
-        monkeypatch.setattr(
-            libbpf, "prog_info", lambda fd: SimpleNamespace(recursion_misses=self.missed[fd])
-        )
-        clocks = SimpleNamespace(monotonic=self.clock, monotonic_ns=lambda: int(self.clock() * 1e9))
-        for module in (live_backend, exact_read):
-            monkeypatch.setattr(module, "time", clocks)
-        made = Live(
-            Loaded({}, programs),
-            chosen,
-            FakeReader(self),
-            links=links,
+        self.plan = plan or self.plan
+        return Live(
+            self.plan,
+            self.maps,
+            FakeAttachments(self),
+            self.reader,
+            keep=keep,
             policy=policy,
-            proc=self.proc.path,
-            sys=self.sys.path,
+            progress=progress,
+            host=Host(
+                self.proc.path, self.sys.path, self.clock, self.cpu, lambda: int(self.clock() * 1e9)
+            ),
         )
-        made.run = RunWatch(self.clock)
-        made._allowance = Allowance(policy.share, self.clock, self.cpu)
-        return made
 
 
 def _thread() -> int:

@@ -203,7 +203,8 @@ class Daemon:
 
         def meanwhile() -> None:
             self._manager.beat()
-            if self._desk.wait_for_request(0.0):
+            # While the new one starts, the old one answers; it must not be asked by itself.
+            if watcher.backend.mode is not Mode.BPF and self._desk.wait_for_request(0.0):
                 self._publish(watcher)
 
         try:
@@ -226,7 +227,6 @@ class Daemon:
                 },
             )
         else:
-            live.progress = self._manager.beat
             watcher.take(live)
             cleanup.callback(live.stop)
             logger.info("live accounting has started", extra={"attempts": comeback.attempts})

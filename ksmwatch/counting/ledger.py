@@ -74,12 +74,9 @@ def settle(account: Account, mappings: int) -> Baseline:
     return Baseline(account.id, mappings - account.net, account.doubts)
 
 
-def nothing_moved(before: Migrations, after: Migrations, stuck: int = 0) -> bool:
-    """Whether no KSM page was on its way to another place between these two.
-
-    `stuck`: migrations whose end was missed.
-    """
-    return before.begun - before.ended == stuck and before.begun == after.begun
+def nothing_moved(before: Migrations, after: Migrations, missed_ends: int = 0) -> bool:
+    """Whether no KSM page was on its way to another place between these two."""
+    return before.begun - before.ended == missed_ends and before.begun == after.begun
 
 
 def stood_still(before: Account | None, after: Account | None) -> bool:
@@ -108,3 +105,28 @@ def disturbs(conversion: Conversion, mm: int) -> bool:
     been counted, or has put the account in doubt.
     """
     return uncounted(conversion, mm) or (conversion.in_place and conversion.shared != 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """An exact read of an mm and all that must not move meanwhile, in the order of the looks.
+
+    `moved`: PTEs were moved within the mm.
+    """
+
+    migrations_before: Migrations
+    before: Account | None
+    found: int
+    conversion: Conversion
+    after: Account | None
+    moved: bool
+    migrations_after: Migrations
+
+    def disturbed(self, mm: int, missed_ends: int) -> bool:
+        """Whether what was found may be no moment's truth. `missed_ends`: of migrations."""
+        return (
+            disturbs(self.conversion, mm)
+            or not stood_still(self.before, self.after)
+            or self.moved
+            or not nothing_moved(self.migrations_before, self.migrations_after, missed_ends)
+        )

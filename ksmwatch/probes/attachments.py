@@ -97,6 +97,15 @@ class Attachments:
                 return probe
         return None
 
+    def missed(self, program: Program) -> int:
+        """Runs that the kernel has skipped (recursion_misses, since 5.12): it ran there already."""
+        return int(libbpf.prog_info(self._programs[program.name]).recursion_misses)
+
+    def close(self) -> None:
+        """Let the programs go. What is still attached keeps them."""
+        for fd in self._programs.values():
+            os.close(fd)
+
     def _is_ours(self, name: str) -> bool:
         link = self._links.get(name)
         if link is None:

@@ -13,8 +13,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
+from ksmwatch.log import logger
+from ksmwatch.probes.attachments import attach
+from ksmwatch.probes.plan import Program
 from ksmwatch.probes.records import CallSite
 
 _NOTHING = CallSite(hooked=0, copy=0, learner=0, seen=0)
@@ -57,3 +61,26 @@ def learn(maps: CallSites) -> bool:
             return True
     maps.put_call_site(_NOTHING)
     return False
+
+
+def teach(maps: CallSites, learner: int, program: Program, sys: Path = Path("/sys")) -> None:
+    """Tell COW breaks from unmapping from now on, if it can be. The counts do not need it.
+
+    `learner`: the loaded program, which is closed.
+    """
+    learnt = False
+    try:
+        link = attach(learner, program, sys)
+        try:
+            learnt = learn(maps)
+        finally:
+            os.close(link)
+    except OSError as error:
+        logger.warning(
+            "the call site of COW breaks cannot be learnt", extra={"why": error.strerror}
+        )
+    if not learnt:
+        logger.warning(
+            "COW breaks are counted as unmapped: on this host the two cannot be told apart"
+        )
+    os.close(learner)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch.config import Config
+from ksmwatch.counting.assembly import make_live
 from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend import Backend, Budget, Eventless, Evidence
 from ksmwatch.counting.backend_state import Mode
@@ -87,9 +88,7 @@ def start_live(
 
     def make(kept: handover.Kept) -> Live:
         policy = Policy.of(settings)
-        live = Live(kept.loaded, kept.plan, reader, keep=keep, links=kept.links, policy=policy)
-        live.progress = progress
-        return live
+        return make_live(kept, reader, keep=keep, policy=policy, progress=progress)
 
     adopted = _adopt(facts, settings, keep, make)
     if adopted is not None:

@@ -32,10 +32,10 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def started(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Live:
+def started(kernel: Kernel) -> Live:
     """A backend that has taken its baseline of the processes 10 (7 pages) and 20 (none)."""
     kernel.spawn(10, 7)
     kernel.spawn(20)
-    live = kernel.live(monkeypatch)
+    live = kernel.live()
     live.start()
     return live

@@ -13,8 +13,8 @@ from ksmwatch import config
 from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.backend_state import AuditState, MapState
-from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.live_backend import Live
+from ksmwatch.probes.persistence import Nowhere
 from ksmwatch.probes.plan import choose
 from ksmwatch.probes.records import Migrations, Movement, Total
 from tests.fake_kernel import ALARMS, KSMD, Kernel, of, shown
@@ -27,12 +27,10 @@ SPENT = Budget(-1)
 # ---- start ----
 
 
-def test_hooks_are_on_before_the_baseline_and_doubt_ends_after_it(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hooks_are_on_before_the_baseline_and_doubt_ends_after_it(kernel: Kernel) -> None:
     kernel.spawn(10, 7)
     kernel.during_reads = [lambda: kernel.log.append("read")]
-    kernel.live(monkeypatch).start()
+    kernel.live().start()
     assert kernel.log == ["doubt", "attach sentry", "attach hooks", "read", "trust"]
 
 
@@ -52,16 +50,14 @@ def test_the_baseline_finds_what_was_merged_before(
     assert not warnings
 
 
-def test_a_process_that_comes_during_the_sweep_is_read_too(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_comes_during_the_sweep_is_read_too(kernel: Kernel) -> None:
     kernel.spawn(10, 7)
 
     def fork() -> None:
         kernel.spawn(5, 3)
 
     kernel.during_reads = [fork]
-    live = kernel.live(monkeypatch)
+    live = kernel.live()
     live.start()
     assert shown(live) == {10: (7, True), 5: (3, True)}
 
@@ -144,7 +140,7 @@ def test_a_missed_run_is_a_doubt_if_its_probe_counts(
     kernel: Kernel, started: Live, event: str, *, counts: bool
 ) -> None:
     (probe,) = (p for p in started.plan.probes if p.event == event)
-    kernel.missed[started._programs[probe.programs[0].name]] += 1
+    kernel.missed[probe.programs[0].name] += 1
     assert (started.doubt is not None) is counts
     (state,) = (s for s in started.probes() if s.event == event)
     assert state.missed == 1
@@ -174,28 +170,23 @@ def test_sweeps_are_paced_unless_somebody_asks(kernel: Kernel, started: Live) ->
 
 
 def test_accounts_are_looked_at_only_when_one_was_put_in_doubt(
-    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, started: Live
 ) -> None:
     started.tick(PLENTY)
-    looks: list[None] = []
-    counts = started._counts
-
-    def looked() -> list[Count]:
-        looks.append(None)
-        return counts()
-
-    monkeypatch.setattr(started, "_counts", looked)
+    looks = kernel.maps.looks
     kernel.move(kernel.users[10], 2)
     started.tick(PLENTY)
-    assert looks == []
+    assert kernel.maps.looks == looks
     kernel.doubt(kernel.users[10])
     # One that the budget leaves in doubt is looked at again, without another event.
     started.tick(SPENT)
-    assert len(looks) == 1
+    assert kernel.maps.looks == looks + 1
     started.tick(PLENTY)
-    assert (len(looks), of(started, 10).exact) == (2, True)
+    assert kernel.maps.looks == looks + 2
+    assert of(started, 10).exact
+    looks = kernel.maps.looks
     started.tick(PLENTY)
-    assert len(looks) == 3
+    assert kernel.maps.looks == looks
 
 
 def test_a_read_that_was_disturbed_is_made_again(kernel: Kernel, started: Live) -> None:
@@ -210,12 +201,10 @@ def test_a_read_that_was_disturbed_is_made_again(kernel: Kernel, started: Live) 
 # ---- the background audit ----
 
 
-def test_an_audit_goes_round_within_its_allowance(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_audit_goes_round_within_its_allowance(kernel: Kernel) -> None:
     kernel.spawn(10, 7)
     kernel.spawn(20)
-    live = kernel.live(monkeypatch, policy=Policy(0.01))
+    live = kernel.live(policy=Policy(0.01))
     live.start()
 
     def work() -> None:
@@ -231,25 +220,23 @@ def test_an_audit_goes_round_within_its_allowance(
     assert live.audit_state() == state
 
 
-def test_an_audit_reads_the_areas_of_who_has_mappings(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_audit_reads_the_areas_of_who_has_mappings(kernel: Kernel) -> None:
     kernel.spawn(10, 7)
-    live = kernel.live(monkeypatch, policy=Policy(0.01))
+    live = kernel.live(policy=Policy(0.01))
     live.start()
     assert live.evidence(of(live, 10)).stray is None
     text = "1000-3000 rw-p 00000000 00:00 0 \nKSM:   8 kB\nVmFlags: rd wr \n"
     (kernel.proc.path / "10/smaps").write_text(text)
-    live._audit_next()
+    kernel.clock.now += 1
+    kernel.during_reads = [lambda: setattr(kernel.cpu, "now", kernel.cpu.now + 1)]
+    live.tick(PLENTY)
     stray = live.evidence(of(live, 10)).stray
     assert stray is not None
     assert [(a.start, a.mappings) for a in stray] == [(0x1000, 2)]
 
 
-def test_without_healing_what_is_in_doubt_stays_so(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    live = kernel.live(monkeypatch, policy=Policy(0.01, heal=False))
+def test_without_healing_what_is_in_doubt_stays_so(kernel: Kernel) -> None:
+    live = kernel.live(policy=Policy(0.01, heal=False))
     kernel.spawn(10, 7)
     live.start()
     assert shown(live) == {10: (7, True)}
@@ -263,11 +250,9 @@ def test_without_healing_what_is_in_doubt_stays_so(
     assert live.audit_state() == AuditState()
 
 
-def test_nothing_is_audited_without_a_share_or_asleep(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_audited_without_a_share_or_asleep(kernel: Kernel) -> None:
     kernel.sys.write("run", 0)
-    live = kernel.live(monkeypatch, policy=Policy(0.01))
+    live = kernel.live(policy=Policy(0.01))
     live.start()
     live.refresh(PLENTY)
     assert live.asleep
@@ -280,11 +265,11 @@ def test_nothing_is_audited_without_a_share_or_asleep(
 
 
 @pytest.fixture
-def idle(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Live:
+def idle(kernel: Kernel) -> Live:
     """A host where nothing is merged and ksmd is stopped; the backend does not know yet."""
     kernel.sys.write("run", 0)
     kernel.spawn(10)
-    live = kernel.live(monkeypatch)
+    live = kernel.live()
     live.start()
     return live
 
@@ -294,19 +279,13 @@ def test_where_no_ksm_page_exists_the_hot_hooks_come_off(kernel: Kernel, idle: L
     kernel.move(kernel.users[10], 2, Movement.UNMAPPED)
     idle.tick(PLENTY)
     assert idle.asleep
-    assert kernel.attached == {
-        "on_merge",
-        "on_merge_return",
-        "on_protect",
-        "on_mm_opened_return",
-        "on_swapin",
-        "on_break_cow",
-    }
+    sentry = {"break_cow", "merge", "mm_opened", "protect", "swapin"}
+    assert {p.event for p in idle.plan.probes if kernel.sees(p.event)} == sentry
     # Doubt before the hooks come off: what opens meanwhile must not pass for exact.
     assert kernel.log[-2:] == ["doubt", "detach"]
     assert (kernel.accounts, idle.counts()) == ({}, [])
     attached = {state.event for state in idle.probes() if state.attached}
-    assert attached == {"break_cow", "merge", "mm_opened", "protect", "swapin"}
+    assert attached == sentry
 
 
 def test_after_unmerging_it_sleeps_as_well(kernel: Kernel, idle: Live) -> None:
@@ -334,7 +313,7 @@ def _hide_pages_shared(kernel: Kernel, live: Live) -> None:
 
 def _deny(kernel: Kernel, live: Live) -> None:
     kernel.denied = {10}
-    live.reader.read(10)
+    live.read(10)
 
 
 def _keep_in_doubt(kernel: Kernel, live: Live) -> None:
@@ -355,14 +334,12 @@ def test_it_stays_awake(kernel: Kernel, idle: Live, reason: Callable[[Kernel, Li
     assert not idle.asleep
 
 
-def test_without_a_probe_on_swap_in_it_never_sleeps(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_probe_on_swap_in_it_never_sleeps(kernel: Kernel) -> None:
     kernel.sys.write("run", 0)
     facts = capable()
     symbols = {n: c for n, c in facts.symbols.items() if n != "ksm_might_need_to_copy"}
     plan = choose(dataclasses.replace(facts, symbols=symbols))
-    live = kernel.live(monkeypatch, plan)
+    live = kernel.live(plan)
     live.start()
     live.tick(PLENTY)
     assert not live.asleep
@@ -442,30 +419,23 @@ def test_another_user_of_the_mm_is_found(kernel: Kernel, started: Live) -> None:
 # ---- a daemon before us ----
 
 
-def successor(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, before: Live) -> Live:
-    """Another daemon, that finds what this one has left."""
-    return kernel.live(monkeypatch, before.plan, links=dict.fromkeys(kernel.attached, 0))
-
-
 def test_counts_that_were_kept_are_estimated_until_they_are_read(
-    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, started: Live
 ) -> None:
     kernel.move(kernel.users[10], 2)
     reads = kernel.reads
-    heir = successor(kernel, monkeypatch, started)
+    heir = kernel.live()
     assert heir.adopt()
-    assert (heir.adopted, heir.asleep, kernel.reads) == (True, False, reads)
+    assert (heir.map_state().adopted, heir.asleep, kernel.reads) == (True, False, reads)
     assert shown(heir) == {10: (shown(started)[10][0], False)}
     heir.refresh(PLENTY)
     assert shown(heir) == {10: (shown(started)[10][0], True)}
     assert heir.audit_state() == AuditState()
 
 
-def test_a_wrong_count_that_was_kept_is_found(
-    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_count_that_was_kept_is_found(kernel: Kernel, started: Live) -> None:
     right = shown(started)[10][0]
-    heir = successor(kernel, monkeypatch, started)
+    heir = kernel.live()
     assert heir.adopt()
     kernel.pages[kernel.users[10]] += 7
     heir.refresh(PLENTY)
@@ -474,22 +444,20 @@ def test_a_wrong_count_that_was_kept_is_found(
 
 
 def test_who_was_killed_while_hooks_went_on_is_followed_by_reading_everyone(
-    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, started: Live
 ) -> None:
-    kernel.attached.discard("on_rmap_remove")
+    kernel.take_off("rmap_remove")
     kernel.move(kernel.users[20], 5)
     kernel.accounts.clear()
-    heir = successor(kernel, monkeypatch, started)
+    heir = kernel.live()
     assert heir.adopt()
     assert shown(heir)[20] == (5, True)
     assert heir.audit_state() == AuditState()
 
 
-def test_without_the_sentry_nothing_is_adopted(
-    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kernel.attached.discard("on_mm_opened_return")
-    assert not successor(kernel, monkeypatch, started).adopt()
+def test_without_the_sentry_nothing_is_adopted(kernel: Kernel, started: Live) -> None:
+    kernel.take_off("mm_opened")
+    assert not kernel.live().adopt()
 
 
 def test_hooks_that_cannot_be_attached_any_more_are_a_loss_and_a_doubt(
@@ -510,7 +478,7 @@ def test_hooks_that_cannot_be_attached_any_more_are_a_loss_and_a_doubt(
     kernel.clock.now += 1
     idle.tick(PLENTY)
     assert (idle.doubt, idle.asleep) == (None, False)
-    assert "on_rmap_add" in kernel.attached
+    assert kernel.sees("rmap_add")
 
 
 # ---- evidence ----
@@ -524,7 +492,7 @@ def test_when_it_was_read_is_forgotten_with_the_account(kernel: Kernel, started:
     count = of(started, 10)
     assert started.evidence(count).read_at == read
     assert started.evidence(count) is started.evidence(count)
-    started.maps.close_account(count.mm)
+    kernel.maps.close_account(count.mm)
     started.counts()
     assert started.evidence(count).read_at is None
 
@@ -566,36 +534,36 @@ def test_the_fill_of_the_map(started: Live) -> None:
     )
 
 
-def test_stopping_lets_go_of_everything(
-    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closed: list[int] = []
-    monkeypatch.setattr(os, "close", closed.append)
+def test_stopping_lets_go_of_everything(kernel: Kernel, started: Live) -> None:
     started.stop()
     assert kernel.attached == set()
-    assert sorted(closed) == sorted(started._programs.values())
-    assert vars(started.maps)["closed"]
+    assert kernel.log[-1] == "close programs"
+    assert kernel.maps.closed
 
 
-def test_what_a_keeper_hands_over_stays_attached(
-    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class HandsOver(Nowhere):
+    """Keeps everything for the next daemon, as systemd does."""
+
+    hands_over = True
+
+
+def test_what_a_keeper_hands_over_stays_attached(kernel: Kernel) -> None:
+    live = kernel.live(keep=HandsOver())
+    live.start()
     attached = set(kernel.attached)
-    monkeypatch.setattr(started._keep, "hands_over", True)
-    started.stop()
+    live.stop()
     assert kernel.attached == attached
-    monkeypatch.setattr(os, "close", lambda fd: None)
-    started.discard()
+    live.discard()
     assert kernel.attached == set()
 
 
-def test_a_sweep_tells_that_it_gets_on(kernel: Kernel, started: Live) -> None:
+def test_a_sweep_tells_that_it_gets_on(kernel: Kernel) -> None:
     told: list[int] = []
-    started.progress = lambda: told.append(kernel.reads)
-    reads = kernel.reads
-    started.sweep()
-    # Once for each process, read or gone: there are ksmd and two more.
-    assert told == [reads + 1, reads + 2, reads + 2]
+    kernel.spawn(10, 7)
+    kernel.spawn(20)
+    kernel.live(progress=lambda: told.append(kernel.reads)).start()
+    # Once for each process, read (twice, for its account) or gone: there are ksmd and two more.
+    assert told == [2, 3, 3]
 
 
 def test_another_policy_is_taken_while_it_counts(kernel: Kernel, started: Live) -> None:

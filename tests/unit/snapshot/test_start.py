@@ -32,8 +32,8 @@ class FakeLive:
     unattachable: tuple[str, ...] = ()
     stopped: list[Plan]
 
-    def __init__(self, loaded: object, plan: Plan, reader: object, **options: Any) -> None:
-        self.plan, self.policy = plan, options["policy"]
+    def __init__(self, kept: handover.Kept, reader: object, **options: Any) -> None:
+        self.plan, self.policy = kept.plan, options["policy"]
 
     def start(self) -> None:
         """Attach, or not."""
@@ -53,7 +53,7 @@ class Kernel:
         self.refuses: set[str] = set()
         self.loads: list[Plan] = []
         monkeypatch.setattr(start_module, "load", self._load)
-        monkeypatch.setattr(start_module, "Live", FakeLive)
+        monkeypatch.setattr(start_module, "make_live", FakeLive)
         monkeypatch.setattr(handover, "load", lambda *_: None)
         monkeypatch.setattr(handover, "save", lambda *_: None)
         monkeypatch.setattr(FakeLive, "unattachable", ())

@@ -1,0 +1,38 @@
+"""Puts the live backend together from what was loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ksmwatch.counting.audit_schedule import Policy
+from ksmwatch.counting.live_backend import Live
+from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
+from ksmwatch.probes import cow_call_site
+from ksmwatch.probes.attachments import Attachments
+from ksmwatch.probes.handover import Kept
+from ksmwatch.probes.maps import Maps
+from ksmwatch.probes.persistence import Keep
+
+
+def make_live(
+    kept: Kept,
+    reader: SmapsReader | PagemapReader,
+    *,
+    keep: Keep,
+    policy: Policy,
+    progress: Callable[[], None] = lambda: None,
+) -> Live:
+    """The backend, not started, of programs and maps that this daemon or one before has loaded."""
+    maps = Maps(kept.loaded)
+    if kept.loaded.learner is not None:
+        (program,) = kept.plan.learners
+        cow_call_site.teach(maps, kept.loaded.learner, program)
+    return Live(
+        kept.plan,
+        maps,
+        Attachments(kept.loaded.programs, keep, kept.links),
+        reader,
+        keep=keep,
+        policy=policy,
+        progress=progress,
+    )

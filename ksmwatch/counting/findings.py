@@ -1,0 +1,239 @@
+"""What exact reads add up to: wrong counts, processes that were not read, evidence.
+
+A count is trusted only if nothing here speaks against it, however exact its account looks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ksmwatch.counting.backend import Evidence
+from ksmwatch.counting.backend_state import AuditState
+from ksmwatch.counting.exact_read import Outcome, Reading
+from ksmwatch.counting.host import Host
+from ksmwatch.counting.ledger import Count
+from ksmwatch.kernel import procfs
+from ksmwatch.kernel.areas import Area
+from ksmwatch.log import logger
+
+_NONE = Evidence()
+# An account: the address of its mm, and its id.
+Key = tuple[int, int]
+
+
+class Unread(Enum):
+    """Why a process that had to be read was not."""
+
+    DENIED = "it could not be read before"
+    ROOMLESS = "the account map was full"
+    DISTURBED = "it could not be read undisturbed before"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Every process is being read, so one that is not read is missing.
+
+    `why`: the loss that lets wrong counts be expected. `baseline`: a process may have no account
+    for no fault.
+    """
+
+    why: str | None = None
+    baseline: bool = False
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """A process that was not read. `mm`: its address space, where that is known.
+
+    `trusted`: nobody had to read it, so its count is no worse than it was.
+    """
+
+    why: Unread
+    start_ticks: int
+    mm: int | None
+    trusted: bool
+
+
+_UNREAD = {
+    Outcome.DENIED: Unread.DENIED,
+    Outcome.UNPINNED: Unread.DENIED,
+    Outcome.DISTURBED: Unread.DISTURBED,
+    Outcome.ROOMLESS: Unread.ROOMLESS,
+}
+_LOSS = {Unread.DENIED: "reads_denied", Unread.DISTURBED: "reads_disturbed"}
+
+
+class Findings:
+    """Remembers readings, and judges counts by them.
+
+    `explain` looks for a loss that explains a wrong count; without one it is drift.
+    """
+
+    def __init__(self, losses: Counter[str], explain: Callable[[], str | None], host: Host) -> None:
+        self._losses = losses
+        self._explain = explain
+        self._host = host
+        self._audited = AuditState()
+        # Accounts that may be wrong until they are read, though no event of theirs says so, with
+        # the reason why.
+        self._unverified: dict[Key, str | None] = {}
+        self._missing: dict[int, _Missing] = {}
+        # Of accounts that were settled: when, and areas that are not mergeable.
+        self._evidence: dict[Key, Evidence] = {}
+
+    @property
+    def audited(self) -> AuditState:
+        """Wrong counts so far."""
+        return self._audited
+
+    def count_audit(self, rounds: int) -> None:
+        """One more process was read by the audit, which has gone round so often."""
+        self._audited = replace(self._audited, reads=self._audited.reads + 1, rounds=rounds)
+
+    # ---- readings ----
+
+    def enter(self, reading: Reading, sweep: Sweep | None) -> None:
+        """Take a reading, which is part of a sweep or of none."""
+        if reading.unseen:
+            self._losses["mm_opened_unseen"] += reading.unseen
+        if reading.refutes and not self._is_first(reading, sweep):
+            announced = None if sweep is None else sweep.why
+            self._report(reading, self._reason(reading) or announced or self._explain())
+        self._see_missing(reading, everybody=sweep is not None)
+        if reading.outcome is not Outcome.SETTLED:
+            return
+        key = _key(reading)
+        if key is not None:
+            self._unverified.pop(key, None)
+            known = self._evidence.get(key, _NONE)
+            self._evidence[key] = replace(known, read_at=self._host.clock())
+
+    def _is_first(self, reading: Reading, sweep: Sweep | None) -> bool:
+        """Whether nothing was said of the process before, so that nothing was wrong."""
+        baseline = sweep is not None and sweep.baseline
+        known = self._was_missing(reading.pid)
+        roomless = known is not None and known.why is Unread.ROOMLESS
+        return reading.opened and (baseline or roomless)
+
+    def _reason(self, reading: Reading) -> str | None:
+        """Why the process was not trusted before this reading."""
+        missing = self._was_missing(reading.pid)
+        if missing is not None and not missing.trusted:
+            return missing.why.value
+        key = _key(reading)
+        return None if key is None else self._unverified.get(key)
+
+    def _was_missing(self, pid: int) -> _Missing | None:
+        missing = self._missing.get(pid)
+        return missing if missing is not None and self._is_there(pid, missing) else None
+
+    def _see_missing(self, reading: Reading, *, everybody: bool) -> None:
+        """Remember a process that was not read, or forget that it was not."""
+        why = _UNREAD.get(reading.outcome)
+        known = self._missing.get(reading.pid)
+        if why is None:
+            self._missing.pop(reading.pid, None)
+            return
+        if why is not Unread.ROOMLESS:
+            self._losses[_LOSS[why]] += 1
+        elif known is None or known.why is not Unread.ROOMLESS:
+            self._losses["accounts_full"] += 1
+        trusted = not everybody and why is not Unread.ROOMLESS and (known is None or known.trusted)
+        ticks = self.start_ticks(reading.pid)
+        if ticks is not None and not (trusted and why is Unread.DISTURBED):
+            self._missing[reading.pid] = _Missing(why, ticks, reading.mm, trusted)
+
+    def _report(self, reading: Reading, why: str | None) -> None:
+        """A wrong count: exported signed, logged once with its evidence. It is healed already."""
+        assert reading.counted is not None
+        assert reading.found is not None
+        drift, told = reading.counted - reading.found, self._audited
+        surplus, missing = max(drift, 0), max(-drift, 0)
+        evidence = {
+            "pid": reading.pid,
+            "counted": reading.counted,
+            "found": reading.found,
+            "drift": drift,
+        }
+        if why is not None:
+            self._audited = replace(
+                told,
+                corrected_surplus=told.corrected_surplus + surplus,
+                corrected_missing=told.corrected_missing + missing,
+            )
+            logger.info("a count was corrected", extra={**evidence, "why": why})
+            return
+        self._audited = replace(
+            told, surplus=told.surplus + surplus, missing=told.missing + missing, last=drift
+        )
+        logger.warning(
+            "the count of a process had drifted from its page tables; corrected",
+            extra=evidence,
+        )
+
+    def enter_areas(self, reading: Reading, stray: tuple[Area, ...] | None) -> None:
+        """Where the mappings of a process are that was read; None: not known."""
+        key = _key(reading)
+        if stray is not None and key is not None:
+            self._evidence[key] = replace(self._evidence.get(key, _NONE), stray=stray)
+
+    # ---- judgement ----
+
+    def distrust(self, accounts: Iterable[Key], why: str | None = None) -> None:
+        """These may be wrong until they have been read.
+
+        What is wrong then is explained by `why`; without that it is drift.
+        """
+        self._unverified = dict.fromkeys(accounts, why)
+
+    def judge(self, counts: list[Count]) -> list[Count]:
+        """The counts, those that a reading has to confirm not exact."""
+        if not self._unverified and not self._missing:
+            return counts
+        missing = {pid: each.mm for pid, each in self._missing.items() if not each.trusted}
+        mms = set(missing.values())
+        return [
+            replace(each, exact=False)
+            if (each.mm, each.account) in self._unverified or each.mm in mms or each.pid in missing
+            else each
+            for each in counts
+        ]
+
+    def evidence(self, count: Count) -> Evidence:
+        """What exact reads have said about the mm."""
+        return self._evidence.get((count.mm, count.account), _NONE)
+
+    def forget_others(self, accounts: set[Key]) -> None:
+        """Drop what is remembered of accounts that are no more."""
+        for gone in self._evidence.keys() - accounts:
+            del self._evidence[gone]
+        for gone in self._unverified.keys() - accounts:
+            del self._unverified[gone]
+
+    # ---- processes that were not read ----
+
+    def missing(self, why: Unread) -> list[int]:
+        """Processes, still there, that were not read for this reason."""
+        self._missing = {
+            pid: each for pid, each in self._missing.items() if self._is_there(pid, each)
+        }
+        return [pid for pid, each in self._missing.items() if each.why is why]
+
+    def _is_there(self, pid: int, missing: _Missing) -> bool:
+        return self.start_ticks(pid) == missing.start_ticks
+
+    def start_ticks(self, pid: int) -> int | None:
+        """When the process started, in clock ticks since boot; None when it has gone."""
+        try:
+            return procfs.read_start_ticks(self._host.proc / str(pid))
+        except OSError:
+            return None
+
+
+def _key(reading: Reading) -> Key | None:
+    if reading.mm is None or reading.account is None:
+        return None
+    return reading.mm, reading.account

@@ -1,0 +1,206 @@
+"""The probes of the plan on their functions: on or off, refused, taken off, or stopped.
+
+Two groups go on and off apart: the sentry, which can see KSM stir, and the hooks that count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ksmwatch.backoff import Backoff
+from ksmwatch.counting.backend_state import ProbeState
+from ksmwatch.counting.host import Host
+from ksmwatch.kernel import probe_switches
+from ksmwatch.kernel.events import Mechanism
+from ksmwatch.probes.attachments import AttachError, Attachments
+from ksmwatch.probes.plan import Plan, Probe
+
+# Events whose loss makes a count wrong. A missed mm_goes shows as a stale account, a missed
+# mm_opened as a read that could not be attributed.
+_COUNTING = frozenset(
+    {
+        "rmap_add",
+        "rmap_remove",
+        "moves_away",
+        "merge",
+        "protect",
+        "enter",
+        "fork",
+        "tree_grows",
+        "tree_shrinks",
+        "move",
+    }
+)
+
+
+@dataclass(frozen=True)
+class HookState:
+    """What is known of the hooks.
+
+    `on`: those that count are on. `refused`: why they could not be attached; `retry_at`: when to
+    try again. `stopped`: why attached probes did not run at the last look. `lost`: which was not
+    attached although it should have been. `stops`: how many looks found them stopped, or
+    running again. `resumes`: the latter.
+    """
+
+    on: bool = False
+    refused: str | None = None
+    retry_at: float = 0.0
+    stopped: str | None = None
+    stops: int = 0
+    resumes: int = 0
+    lost: str | None = None
+
+
+class Hooks:
+    """Attaches and detaches the probes of a plan, and sees what others do to them."""
+
+    def __init__(
+        self, plan: Plan, attachments: Attachments, losses: Counter[str], host: Host
+    ) -> None:
+        self.plan = plan
+        self._attachments = attachments
+        self._losses = losses
+        self._host = host
+        self._sentry = [probe for probe in plan.probes if probe.asleep]
+        self._counting = [probe for probe in plan.probes if not probe.asleep]
+        self._kprobes = Mechanism.KPROBE in {probe.mechanism for probe in plan.probes}
+        # An attempt attaches and detaches a dozen programs: who asks is not to wait for each.
+        self._backoff, self._retry_at = Backoff(), 0.0
+        self._on = False
+        self._refused: str | None = None
+        self._stopped: str | None = None
+        self._stops = self._resumes = 0
+        self._lost: str | None = None
+
+    @property
+    def state(self) -> HookState:
+        """What the last look has found."""
+        return HookState(
+            on=self._on,
+            refused=self._refused,
+            retry_at=self._retry_at,
+            stopped=self._stopped,
+            stops=self._stops,
+            resumes=self._resumes,
+            lost=self._lost,
+        )
+
+    @property
+    def see_swapins(self) -> bool:
+        """Whether the sentry would see a KSM page come back from the swap cache."""
+        return any(probe.event == "swapin" for probe in self._sentry)
+
+    # ---- on and off ----
+
+    def put_sentry_on(self) -> None:
+        """Attach what sees KSM stir. Raises AttachError."""
+        self._attachments.attach(self._sentry)
+
+    def put_on(self) -> None:
+        """Attach what counts. Raises AttachError."""
+        self._attachments.attach(self._counting)
+        self._on = True
+
+    def take_off(self) -> None:
+        """Detach what counts."""
+        self._attachments.detach(self._counting)
+        self._on = False
+
+    def take_all_off(self) -> None:
+        """Detach everything: what was lost is of no account any more."""
+        self._attachments.detach(self.plan.probes)
+        self._on, self._lost = False, None
+
+    def put_all_on(self) -> None:
+        """Attach everything. Raises AttachError."""
+        self._attachments.attach(self.plan.probes)
+        self._on = True
+
+    def attempt(self, attach: Callable[[], None]) -> bool:
+        """What could be attached before can be refused now; then it is tried again later."""
+        try:
+            attach()
+        except AttachError as error:
+            self._losses["attach_failed"] += 1
+            self._refused = f"{error.probe.symbol} cannot be attached any more: {error.strerror}"
+            self._retry_at = self._host.clock() + self._backoff.next()
+            return False
+        self._refused, self._backoff, self._retry_at = None, Backoff(), 0.0
+        return True
+
+    # ---- what a daemon before us has left ----
+
+    def sentry_holds(self) -> bool:
+        """Whether what sees KSM stir is attached."""
+        return self._attachments.holds(self._sentry)
+
+    def adopt(self) -> bool:
+        """Go on with hooks that are all attached; False if they are not."""
+        self._on = self._attachments.holds(self.plan.probes)
+        return self._on
+
+    # ---- what others do ----
+
+    def look(self) -> None:
+        """See whether the probes run, and whether each that should be is attached."""
+        self._look_at_switches()
+        self._look_for_lost()
+
+    def _look_at_switches(self) -> None:
+        """While probes do not run, and once more after it, any process may be wrong."""
+        stopped = probe_switches.read_stopped(
+            self._host.proc, self._host.sys, kprobes=self._kprobes
+        )
+        if stopped is not None and self._stopped is None:
+            self._losses["probes_stopped"] += 1
+        if stopped is not None or self._stopped is not None:
+            self._stops += 1
+        if stopped is None and self._stopped is not None:
+            self._resumes += 1
+        self._stopped = stopped
+
+    def _look_for_lost(self) -> None:
+        if self._lost is not None:
+            # What it has missed stays missed, also if it should be on again.
+            return
+        lost = self._attachments.first_lost(self.plan.probes if self._on else self._sentry)
+        if lost is not None:
+            self._losses["probes_lost"] += 1
+            self._lost = f"the probe on {lost.symbol} was taken off"
+
+    # ---- skipped runs ----
+
+    def missed(self) -> int:
+        """Runs that the kernel has skipped, of probes without which a count is wrong."""
+        return sum(self._missed(probe) for probe in self.plan.probes if probe.event in _COUNTING)
+
+    def _missed(self, probe: Probe) -> int:
+        return sum(self._attachments.missed(program) for program in probe.programs)
+
+    def probes(self) -> list[ProbeState]:
+        """State of every probe of the plan."""
+        return [
+            ProbeState(
+                probe.event,
+                probe.mechanism,
+                probe.symbol,
+                self._attachments.holds([probe]),
+                self._missed(probe),
+            )
+            for probe in self.plan.probes
+        ]
+
+    @property
+    def kept(self) -> bool:
+        """Whether every attachment outlives the daemon where things are kept at all."""
+        return not self._attachments.unkept
+
+    def discard(self) -> None:
+        """Detach everything and let the programs go."""
+        self._attachments.detach(self._counting)
+        self._attachments.detach(self._sentry)
+        self._attachments.close()
+        self._on = False

@@ -1,0 +1,227 @@
+"""The steps that put hooks on and off and read everybody. `next_step` decides when."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ksmwatch.counting.accounting import Accounting
+from ksmwatch.counting.controls import Controls
+from ksmwatch.counting.findings import Sweep
+from ksmwatch.counting.hooks import Hooks
+from ksmwatch.counting.host import Host
+from ksmwatch.kernel import procfs
+from ksmwatch.log import logger
+from ksmwatch.probes.maps import Maps
+from ksmwatch.probes.records import Total
+
+# Sweeps take a twentieth of the time at most; renewals, before which nothing is known, a fifth.
+_SWEEP_PATIENCE = 19
+_RENEWAL_PATIENCE = 4
+# After these any process may be wrong.
+_SIGNS = (
+    Total.FAMILIES_TRUNCATED,
+    Total.FAMILIES_CHANGED,
+    Total.CONVERSIONS_UNSEEN,
+    Total.EVENTS_LOST,
+)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far sweeps and renewals have got, and when the next may begin.
+
+    `signs`, `alarms` and `stops` of hooks that the last sweep has followed; drift and resumes of
+    hooks that the last renewal has made good. `slept_at`: what had stirred when the hooks went
+    off; None if not all counts were known to be 0 then.
+    """
+
+    signs: int = 0
+    alarms: int = 0
+    stops: int = 0
+    sweep_at: float = 0.0
+    drift: int = 0
+    resumes: int = 0
+    renew_at: float = 0.0
+    slept_at: int | None = None
+
+
+class Steps:
+    """Takes steps, each whole, and remembers what it has made good."""
+
+    def __init__(
+        self,
+        hooks: Hooks,
+        maps: Maps,
+        accounting: Accounting,
+        losses: Counter[str],
+        progress: Callable[[], None],
+        host: Host,
+    ) -> None:
+        self._hooks = hooks
+        self._maps = maps
+        self._accounting = accounting
+        self._losses = losses
+        self._progress = progress
+        self._host = host
+        self._ksmd = procfs.find_ksmd(host.proc)
+        self._controls = Controls(maps, self._ksmd)
+        self._done = Done()
+
+    @property
+    def done(self) -> Done:
+        """How far this has got."""
+        return self._done
+
+    def signs(self) -> int:
+        """Grows when something happened after which any process may be wrong.
+
+        It is the kernel's: it goes on from one daemon to the next.
+        """
+        return self._hooks.missed() + sum(self._maps.total(which) for which in _SIGNS)
+
+    def stirrings(self) -> int:
+        """Grows when a KSM page may have come to be mapped while nobody counted."""
+        seen = self._maps.total(Total.MERGE_CONVERTED) + self._maps.total(Total.SWAPIN_KSM)
+        # Of what stirs while probes are stopped nobody tells.
+        return seen + self._hooks.state.stops
+
+    def has_stirred(self) -> bool:
+        """Whether a KSM page may be mapped although the hooks are off."""
+        return self._done.slept_at is None or self._done.slept_at != self.stirrings()
+
+    # ---- beginning ----
+
+    def start(self) -> None:
+        """Attach everything and take the baseline. Raises AttachError."""
+        self._controls.asleep()
+        self._hooks.put_sentry_on()
+        self.wake()
+
+    def adopt(self) -> bool:
+        """Go on with what a daemon before us has left; False if it is not whole.
+
+        If it knew nothing, or was killed while hooks went on or off, they are put on again and
+        every process is read. Otherwise the counts were kept all along, and are trusted one by
+        one as soon as each has been compared with the page tables. Raises AttachError.
+        """
+        if not self._hooks.sentry_holds():
+            return False
+        left = self._maps.read_control()
+        if left.opening_doubt or not self._hooks.adopt():
+            self.begin_anew()
+            return True
+        self._done = Done(signs=self._controls.adopt(left), alarms=left.alarms_swept)
+        self._accounting.distrust()
+        return True
+
+    # ---- hooks on and off ----
+
+    def wake(self) -> None:
+        """Attach the remaining hooks and make every count known. Raises AttachError.
+
+        If nothing stirred while asleep, no KSM page exists and all counts are 0: nothing
+        needs to be read. What comes since then is counted by the hooks.
+        """
+        self._hooks.put_on()
+        with self._controls.doubting():
+            if self.has_stirred():
+                self.sweep(Sweep(baseline=True))
+            self._done = replace(self._done, slept_at=None)
+
+    def begin_anew(self) -> None:
+        """Take all probes off, as far as they are on, put them on, and read every process.
+
+        Raises AttachError.
+        """
+        self._take_all_off()
+        self._controls.asleep()
+        self._accounting.forget()
+        self._made_good(self._hooks.state.resumes)
+        self._hooks.put_sentry_on()
+        self.wake()
+
+    def renew(self, why: str) -> None:
+        """Attach all probes anew, and every count after it.
+
+        Accounts whose mm went meanwhile have to go. What is wrong by now is exported and logged
+        before that, while there is something to compare with.
+        """
+        began = self._host.clock()
+        self._losses["renewals"] += 1
+        logger.warning("reattaching all probes and reading every process", extra={"why": why})
+        resumes = self._hooks.state.resumes
+        self._take_all_off()
+        if self._hooks.attempt(self._hooks.put_all_on):
+            self.sweep(Sweep(why))
+            with self._controls.doubting():
+                self._accounting.forget()
+                self.sweep(Sweep(why, baseline=True))
+            self._made_good(resumes)
+        else:
+            self._hooks.attempt(self.begin_anew)
+        self._hooks.look()
+        ended = self._host.clock()
+        renew_at = ended + _RENEWAL_PATIENCE * (ended - began)
+        self._done = replace(self._done, renew_at=renew_at)
+
+    def _take_all_off(self) -> None:
+        """Detach everything. Nobody sees the end of a conversion that is under way now."""
+        self._hooks.take_all_off()
+        self._maps.end_conversion()
+
+    def see_conversion(self) -> None:
+        """If ksmd sleeps, which it does not do in a conversion, the end of one was missed."""
+        before = self._maps.conversion()
+        ksmd = self._host.proc / str(self._ksmd)
+        if not before.page or not self._ksmd or not procfs.sleeps(ksmd):
+            return
+        if self._maps.conversion().serial == before.serial:
+            self._maps.end_conversion()
+
+    def _made_good(self, resumes: int) -> None:
+        """No count is used any more that was wrong by now."""
+        drift = self._accounting.audited().drift
+        self._done = replace(self._done, drift=drift, resumes=resumes, slept_at=None)
+
+    def sleep(self, stirrings: int) -> None:
+        """Take the hooks off: no KSM page exists, which is more than that none is mapped.
+
+        A KSM page that is only in the swap cache can be mapped again, and keeps its stable
+        node, which pages_shared counts until ksmd looks. What stirs after the counts were looked
+        at, and until the hooks are off, shows later as a difference from `stirrings`.
+        """
+        self._controls.asleep()
+        self._hooks.take_off()
+        self._accounting.forget()
+        self._done = replace(self._done, slept_at=stirrings)
+
+    # ---- everybody ----
+
+    def sweep(self, sweep: Sweep) -> None:
+        """Read every process exactly. What happens from its beginning on asks for another."""
+        began = self._host.clock()
+        self._done = replace(
+            self._done,
+            signs=self.signs(),
+            alarms=self._maps.alarms(),
+            stops=self._hooks.state.stops,
+        )
+        self._accounting.sweep(sweep, self._progress)
+        ended = self._host.clock()
+        # Signs may never cease.
+        self._done = replace(self._done, sweep_at=ended + _SWEEP_PATIENCE * (ended - began))
+        self.tell()
+
+    # ---- for a successor ----
+
+    def tell(self) -> None:
+        """Say how far the sweeps have got, and whether a process is missing."""
+        self._controls.swept(
+            self._done.signs, self._done.alarms, complete=self._accounting.complete
+        )
+
+    def tell_unknown(self) -> None:
+        """Say that nothing is known: if we are killed now, a successor must begin anew."""
+        self._controls.doubt()
