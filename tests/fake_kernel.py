@@ -319,28 +319,41 @@ class Kernel:
                 tgid=new.tgid, start_boottime=new.start_boottime, comm=new.comm
             )
 
-    def event(self, mm: int, **changes: int) -> None:
-        """Add to numbers of the account, which is opened when there is none."""
-        if mm not in self.accounts:
-            self.totals[Total.DOUBTS] += int(self.control.opening_doubt)
-            self.accounts[mm] = Account(
-                id=self.next_id(),
-                moves=(0,) * len(Movement),
-                doubts=int(self.control.opening_doubt),
-                start_boottime=5000 * 10_000_000,
-                tgid=next((p for p, m in self.users.items() if m == mm), 0),
-                comm="by event",
-            )
+    def event(self, mm: int, **changes: int) -> bool:
+        """Add to numbers of the account, which is opened when there is none; False without room."""
+        if mm not in self.accounts and not self._open(mm):
+            return False
         self.totals[Total.DOUBTS] += changes.get("doubts", 0)
         account = self.accounts[mm]
         values = {name: getattr(account, name) + n for name, n in changes.items()}
         self.accounts[mm] = account._replace(**values)
+        return True
+
+    def _open(self, mm: int) -> bool:
+        if len(self.accounts) >= self.maps.limit:
+            self.totals[Total.EVENTS_LOST] += 1
+            return False
+        pid = next((p for p, m in self.users.items() if m == mm), 0)
+        owner = self.owner(mm)
+        self.totals[Total.DOUBTS] += int(self.control.opening_doubt)
+        self.accounts[mm] = Account(
+            id=self.next_id(),
+            moves=(0,) * len(Movement),
+            doubts=int(self.control.opening_doubt),
+            start_boottime=owner.start_boottime if pid else 5000 * NANOSECONDS_PER_TICK,
+            tgid=pid,
+            comm="by event",
+        )
+        return True
 
     def move(self, mm: int, pages: int, why: Movement = Movement.MERGED) -> None:
         """PTEs come to map KSM pages, or cease to; the hooks see it when attached."""
         self.pages[mm] += -pages if why in DEPARTURES else pages
-        if self.sees("rmap_remove" if why in DEPARTURES else "rmap_add"):
-            self.event(mm)
+        self.count(mm, pages, why)
+
+    def count(self, mm: int, pages: int, why: Movement) -> None:
+        """What the hooks see of it."""
+        if self.sees("rmap_remove" if why in DEPARTURES else "rmap_add") and self.event(mm):
             moves = list(self.accounts[mm].moves)
             moves[why] += pages
             self.accounts[mm] = self.accounts[mm]._replace(moves=tuple(moves))

@@ -13,7 +13,7 @@ from ksmwatch.kernel.events import EVENTS
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import Wish, choose
 from tests.kernel import everywhere
-from tools import advice_page, completion, manual, metrics_page, schemas
+from tools import advice_page, completion, manual, metrics_page, schemas, state_table
 
 _ROOT = Path(__file__).resolve().parents[1]
 DOCS = _ROOT / "docs"
@@ -127,6 +127,7 @@ def generate() -> dict[str, str]:
         "kernels.md": kernels(),
         "advice.md": advice_page.document(),
         **{f"schemas/{name}.json": schemas.text(kind) for name, kind in schemas.PUBLISHED.items()},
+        "design.md": state_table.put_into((_ROOT / "docs/design.md").read_text(encoding="utf-8")),
         "completion/ksmwatch.bash": completion.bash(commands),
         "completion/_ksmwatch": completion.zsh(commands),
         "completion/ksmwatch.fish": completion.fish(commands),

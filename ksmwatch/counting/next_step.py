@@ -43,6 +43,17 @@ class Step(StrEnum):
     NOTHING = "nothing"
 
 
+MEANS = {
+    Phase.REFUSED: "a probe cannot be attached any more",
+    Phase.STOPPED: "attached probes do not run",
+    Phase.LOST: "a probe was taken off",
+    Phase.OUTDATED: "probes did not run for a while, or a count has drifted unseen",
+    Phase.ASLEEP: "no KSM page exists and ksmd is stopped; only the sentry is attached",
+    Phase.UNREAD: "something happened after which any process may be wrong",
+    Phase.COUNTING: "events are counted",
+}
+
+
 @dataclass(frozen=True)
 class State:
     """All that the next step depends on.
@@ -164,6 +175,49 @@ class Rule:
     when: str
     holds: Callable[[State], bool]
     why: Callable[[State], str]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a step does, and to which states it leads if nothing else happens meanwhile.
+
+    `stays`: also to the one that it began in.
+    """
+
+    does: str
+    leads_to: tuple[Phase, ...] = ()
+    stays: bool = False
+
+
+EFFECTS = {
+    Step.BEGIN_ANEW: Effect(
+        "all probes off, accounts closed, all probes on, everybody read",
+        (Phase.COUNTING, Phase.REFUSED, Phase.STOPPED),
+    ),
+    Step.WAKE: Effect(
+        "hooks on; everybody read, unless no KSM page can have been mapped",
+        (Phase.COUNTING, Phase.UNREAD, Phase.REFUSED, Phase.STOPPED),
+    ),
+    Step.RENEW: Effect(
+        "all probes off and on, everybody read; accounts closed, everybody read again",
+        (Phase.COUNTING, Phase.REFUSED),
+    ),
+    Step.SWEEP: Effect(
+        "everybody read; accounts not trusted until then",
+        (Phase.COUNTING, Phase.STOPPED, Phase.LOST, Phase.OUTDATED),
+    ),
+    Step.SETTLE: Effect(
+        "those in doubt, without an account or not read are read, within the budget",
+        (Phase.OUTDATED,),
+        stays=True,
+    ),
+    Step.LOOK: Effect("every count is looked at", stays=True),
+    Step.SLEEP: Effect("hooks off, accounts closed", (Phase.ASLEEP,)),
+    Step.AUDIT: Effect(
+        "processes are read in turn, within the allowance", (Phase.OUTDATED,), stays=True
+    ),
+    Step.NOTHING: Effect("the pass is over", stays=True),
+}
 
 
 @dataclass(frozen=True)
