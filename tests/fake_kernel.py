@@ -179,7 +179,9 @@ class FakeAttachments(Attachments):
         """Detach."""
         self._kernel.before_detaching()
         self._kernel.log.append("detach")
+        probes = list(probes)
         self._kernel.attached -= _programs(probes)
+        self._kernel.dead -= _programs(probes)
 
     def holds(self, probes: Iterable[Probe]) -> bool:
         """Whether all are attached."""
@@ -208,18 +210,21 @@ class _Opened:
         self._kernel, self._mm = kernel, kernel.users[pid]
 
     def read(self) -> int:
-        """The page tables as they are, after what happens meanwhile."""
+        """The page tables as they are between what happens before and after."""
         if self._kernel.during_reads:
             self._kernel.during_reads.pop(0)()
         self._kernel.reads += 1
-        return self._kernel.pages[self._mm]
+        found = self._kernel.pages[self._mm]
+        if self._kernel.after_reads:
+            self._kernel.after_reads.pop(0)()
+        return found
 
 
 class FakeReader(SmapsReader):
     """Reads the page tables of the fake kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+        self.kernel = kernel
         self.files = 1
 
     @contextmanager
@@ -229,9 +234,9 @@ class FakeReader(SmapsReader):
         """Open so many files as `files` says."""
         pid = int(directory.name)
         for _ in range(self.files):
-            self._kernel.open_file(pid)
+            self.kernel.open_file(pid)
             opened()
-        yield _Opened(self._kernel, pid)
+        yield _Opened(self.kernel, pid)
 
 
 NO_AUDIT = Policy(0.0)
@@ -257,6 +262,8 @@ class Kernel:
         self.control = Control(0, 0, 1, 0, 0, 0)
         self.opened: dict[int, Opened] = {}
         self.attached: set[str] = set()
+        # Attached, and do not run all the same until they are attached anew.
+        self.dead: set[str] = set()
         self.denied: set[int] = set()
         self.unseen: set[int] = set()
         self.migrations = Migrations(0, 0)
@@ -266,7 +273,9 @@ class Kernel:
         # Events whose functions cannot be attached to any more.
         self.refused: set[str] = set()
         self.before_detaching: Callable[[], None] = lambda: None
+        # What happens at each read, before and after the PTEs are counted.
         self.during_reads: list[Callable[[], None]] = []
+        self.after_reads: list[Callable[[], None]] = []
         # What was done, in order.
         self.log: list[str] = []
         self.reads = 0
@@ -368,7 +377,7 @@ class Kernel:
         """Whether the programs of an event are attached, and run."""
         (probe,) = (probe for probe in self.plan.probes if probe.event == event)
         running = probe_switches.read_stopped(self.proc.path, self.sys.path, kprobes=False) is None
-        return running and _programs([probe]) <= self.attached
+        return running and _programs([probe]) <= self.attached - self.dead
 
     def take_off(self, event: str) -> None:
         """Somebody else detaches the programs of an event."""
@@ -389,10 +398,11 @@ class Kernel:
         policy: Policy = NO_AUDIT,
         keep: Keep | None = None,
         progress: Callable[[], None] = lambda: None,
+        kind: type[Live] = Live,
     ) -> Live:
         """A backend of this kernel; not started. Audits nothing unless told to."""
         self.plan = plan or self.plan
-        return Live(
+        return kind(
             self.plan,
             self.maps,
             FakeAttachments(self),
