@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from ksmwatch.counting.audit_schedule import Round
+from ksmwatch.counting.audit_schedule import Schedule
 from ksmwatch.counting.backend import Budget, Evidence
 from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.exact_read import ExactReader, Outcome, Reading
@@ -16,6 +16,9 @@ from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.records import Total
+
+# The auditor looks at all accounts so often if no snapshot does.
+_LOOK_SECONDS = 60.0
 
 
 class Accounting:
@@ -28,13 +31,18 @@ class Accounting:
         losses: Counter[str],
         explain: Callable[[], str | None],
         host: Host,
+        *,
+        tells_missed: bool,
     ) -> None:
         self._maps = maps
         self._reader = ExactReader(maps, reader, host)
         self._findings = Findings(losses, explain, host)
         self._host = host
         self._ledger = Ledger()
-        self._round = Round()
+        self._audit = Schedule(evidence=tells_missed)
+        # Counts that the auditor has not looked at yet, and when it looks without being given any.
+        self._news: list[Count] | None = None
+        self._look_at = 0.0
         # Of the totals, when doubts were last settled; whether that left any.
         self._doubts_seen = 0
         self._left = True
@@ -48,7 +56,8 @@ class Accounting:
         baselines = self._maps.baselines()
         found = self._ledger.counts(self._maps.accounts(), baselines)
         self._findings.forget_others({(each.mm, each.account) for each in found})
-        return self._findings.judge(found)
+        self._news = self._findings.judge(found)
+        return self._news
 
     def unsettled(self) -> bool:
         """Whether an account may be in doubt: one was put in doubt, or was left so."""
@@ -166,15 +175,32 @@ class Accounting:
             if each.mappings and each.pid and (at is None or at < since):
                 self._read_with_areas(each.pid)
 
+    def audit_due(self) -> bool:
+        """Whether the auditor has a process to read, or accounts to look at."""
+        now = self._host.clock()
+        return self._news is not None or now >= self._look_at or self._audit.due(now)
+
     def audit_next(self) -> None:
-        """Read the next process of the audit's round."""
-        pid = self._round.next(
+        """Look which accounts have moved, and read the next process."""
+        now = self._host.clock()
+        if now >= self._look_at and self._news is None:
+            self.counts()
+        if self._news is not None:
+            self._audit.see(each.pid for each in self._news if self._has_moved(each))
+            self._news, self._look_at = None, now + _LOOK_SECONDS
+        pid = self._audit.next(
+            now,
             lambda: [each.pid for each in self.counts() if each.pid],
             lambda: procfs.pids(self._host.proc),
         )
         if pid is not None:
             self._read_with_areas(pid)
-            self._findings.count_audit(self._round.completed)
+            self._findings.count_audit(self._audit.completed)
+
+    def _has_moved(self, count: Count) -> bool:
+        """Whether something happened to the mm since it was read, or since areas were."""
+        evidence = self.evidence(count)
+        return count.pid != 0 and (evidence.moves != count.moves or evidence.stray is None)
 
     def _read_with_areas(self, pid: int) -> None:
         reading = self.read(pid)

@@ -1,7 +1,10 @@
 """The background auditor: who is read next, and how much CPU that may take.
 
-Pure but for the clocks handed in. It goes round all processes, those with an account first;
-reading one compares its count with the page tables and heals a difference (``Live``).
+Pure but for the clocks handed in. Reading a process compares its count with the page tables and
+heals a difference (``Accounting``). An account that has not moved since it was read can be wrong
+only if an event was lost. Where the kernel reports lost events, the auditor therefore reads
+processes whose accounts have moved, and one of all processes each minute as a safety net.
+Elsewhere it reads all processes in turn.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ _Pids = Callable[[], Iterable[int]]
 
 # However long nothing was audited, one tick must not take longer than this.
 _LARGEST_ALLOWANCE_SECONDS = 0.25
+# Between two reads of processes for which no evidence speaks.
+_NET_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -91,3 +96,40 @@ class Round:
         if not self._queue:
             self.completed += 1
         return pid
+
+
+class Schedule:
+    """Which process is read next: one whose account has moved, or the next of a round.
+
+    Without `evidence` (the kernel does not report lost events) the round never rests.
+    """
+
+    def __init__(self, *, evidence: bool) -> None:
+        self._evidence = evidence
+        self._round = Round()
+        self._round_at = 0.0
+        self._moved: list[int] = []
+
+    @property
+    def completed(self) -> int:
+        """Rounds in which every process was read."""
+        return self._round.completed
+
+    def see(self, moved: Iterable[int]) -> None:
+        """Take the processes whose accounts have moved since they were read."""
+        self._moved = list(dict.fromkeys(moved))[::-1]
+
+    def due(self, now: float) -> bool:
+        """Whether a process has to be read."""
+        return bool(self._moved) or now >= self._round_at
+
+    def next(self, now: float, accounted: _Pids, everyone: _Pids) -> int | None:
+        """The process to read next; None when there is none.
+
+        The round comes first, as accounts on a busy host never cease to move.
+        """
+        if now >= self._round_at:
+            if self._evidence:
+                self._round_at = now + _NET_SECONDS
+            return self._round.next(accounted, everyone)
+        return self._moved.pop() if self._moved else None

@@ -31,11 +31,13 @@ class Budget:
 class Evidence:
     """What exact reads have said about a process.
 
-    `read_at`: when the last one was, on the monotonic clock, None for never. `stray`: areas with
-    KSM mappings that are not mergeable; None until areas were looked at.
+    `read_at`: when the last one was, on the monotonic clock, None for never. `moves`: those of the
+    account at that moment. `stray`: areas with KSM mappings that are not mergeable; None until
+    areas were looked at.
     """
 
     read_at: float | None = None
+    moves: tuple[int, ...] | None = None
     stray: tuple[Area, ...] | None = None
 
 

@@ -57,8 +57,9 @@ class Reading:
 
     `mm`, `account`: whose mappings these are; None where it is not known, or has no account.
     `counted`: what passed for exact until now, 0 where there was no account; None if nothing did.
-    `found`: the mappings in the page tables. `opened`: it had mappings and no account, and has one
-    now. `unseen`: how often no probe saw the opening of the file.
+    `found`: the mappings in the page tables. `moves`: those of the account then. `opened`: it had
+    mappings and no account, and has one now. `unseen`: how often no probe saw the opening of the
+    file.
     """
 
     pid: int
@@ -67,6 +68,7 @@ class Reading:
     account: int | None = None
     counted: int | None = None
     found: int | None = None
+    moves: tuple[int, ...] | None = None
     opened: bool = False
     unseen: int = 0
 
@@ -186,6 +188,7 @@ class ExactReader:
             account=account.id,
             counted=count.mappings if passed else None,
             found=found,
+            moves=account.moves,
         )
 
     def _bracket(self, mm: int, read: Callable[[], int]) -> Bracket:

@@ -109,7 +109,7 @@ class Findings:
         if key is not None:
             self._unverified.pop(key, None)
             known = self._evidence.get(key, _NONE)
-            self._evidence[key] = replace(known, read_at=self._host.clock())
+            self._evidence[key] = replace(known, read_at=self._host.clock(), moves=reading.moves)
 
     def _is_first(self, reading: Reading, sweep: Sweep | None) -> bool:
         """Whether nothing was said of the process before, so that nothing was wrong."""

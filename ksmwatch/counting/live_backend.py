@@ -73,7 +73,9 @@ class Live:
         self._keep = keep or Nowhere()
         self._host = host
         self._hooks = Hooks(plan, attachments, self.losses, host)
-        self._accounting = Accounting(maps, reader, self.losses, self._explain, host)
+        self._accounting = Accounting(
+            maps, reader, self.losses, self._explain, host, tells_missed=plan.tells_missed
+        )
         self._steps = Steps(self._hooks, maps, self._accounting, self.losses, progress, host)
         self._adopted = False
         self._take(policy)
@@ -143,7 +145,7 @@ class Live:
             zero=None if at is None else at.zero,
             heals=self._heals,
             patient=at is None or at.patient,
-            audits=at is not None and at.patient and self._allowance.left(),
+            audits=at is not None and at.patient and self._audits(),
             taken=frozenset() if at is None else at.taken,
         )
 
@@ -246,9 +248,13 @@ class Live:
         self._accounting.settle(at.budget, self.run.state.since if residue else None)
 
     def _audit(self) -> None:
-        """Read the next processes of the round, as far as the allowance goes."""
-        while self._allowance.left():
+        """Read the next processes, as far as the allowance goes."""
+        while self._audits():
             self._allowance.spend(self._accounting.audit_next)
+
+    def _audits(self) -> bool:
+        """Whether the auditor has something to do, and CPU time for it."""
+        return self._allowance.left() and self._accounting.audit_due()
 
     def read(self, pid: int) -> Reading:
         """Read one process exactly, and settle its account if nothing moved meanwhile."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +62,12 @@ class Facts:
     calls_error: str | None = None
     # (event, mechanism, symbol) joined by a space -> why the kernel refused it when tried.
     refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Major and minor number of the release; (0, 0) for one that has none."""
+        found = re.match(r"(\d+)\.(\d+)", self.release)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
     def with_refusal(self, event: str, mechanism: str, symbol: str, why: str) -> Facts:
         """The same host, having refused one probe."""

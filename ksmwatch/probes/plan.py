@@ -84,6 +84,8 @@ class Plan:
     obstacle: Obstacle | None = None
     # Where struct offsets come from: "btf" or the directory of kernel headers.
     layout: str = "btf"
+    # Whether the kernel counts runs of programs that it skips.
+    tells_missed: bool = True
 
     @property
     def mechanisms(self) -> str:
@@ -132,7 +134,15 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
     if fork is not None:
         probes.append(fork)
     layout = "btf" if facts.offsets else facts.headers or ""
-    return Plan(tuple(probes), tuple(rejected), layout=layout)
+    return Plan(
+        tuple(probes), tuple(rejected), layout=layout, tells_missed=_tells_missed(facts, probes)
+    )
+
+
+def _tells_missed(facts: Facts, probes: Sequence[Probe]) -> bool:
+    """Whether every skipped run of a program is counted: by kprobe only since 6.7."""
+    trampolines = all(probe.mechanism is not Mechanism.KPROBE for probe in probes)
+    return trampolines or facts.version >= (6, 7)
 
 
 def _stand_ins(facts: Facts, probes: Sequence[Probe]) -> list[Event]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.counting.audit_schedule import Allowance, Round
+from ksmwatch.counting.audit_schedule import Allowance, Round, Schedule
 from tests.fakes import Clock
 
 
@@ -120,3 +120,48 @@ def test_a_round_reaches_every_process_once(accounted: list[int], everyone: set[
         seen.append(order.next(lambda: accounted, lambda: sorted(everyone)))
     assert len(seen) == len(set(seen))
     assert set(seen) == everyone | set(accounted)
+
+
+# ---- evidence ----
+
+LISTS = (lambda: [10, 20], lambda: [10, 20, 30])
+
+
+def test_with_evidence_the_round_goes_on_once_a_minute() -> None:
+    schedule = Schedule(evidence=True)
+    read = {now: schedule.next(now, *LISTS) for now in (0.0, 1.0, 59.9, 60.0, 61.0, 120.0)}
+    assert read == {0.0: 10, 1.0: None, 59.9: None, 60.0: 20, 61.0: None, 120.0: 30}
+    assert schedule.completed == 1
+
+
+def test_without_evidence_the_round_never_rests() -> None:
+    schedule = Schedule(evidence=False)
+    assert [schedule.next(0.0, *LISTS) for _ in range(4)] == [10, 20, 30, 10]
+    assert schedule.due(0.0)
+
+
+def test_who_moved_is_read_once_each_in_order() -> None:
+    schedule = Schedule(evidence=True)
+    schedule.next(0.0, *LISTS)
+    assert not schedule.due(1.0)
+    schedule.see([20, 10, 20])
+    found = []
+    while schedule.due(1.0):
+        found.append(schedule.next(1.0, *LISTS))
+    assert found == [20, 10]
+
+
+def test_the_round_is_not_put_off_by_accounts_that_never_rest() -> None:
+    schedule = Schedule(evidence=True)
+    schedule.see([20, 20, 10])
+    assert [schedule.next(0.0, *LISTS), schedule.next(0.0, *LISTS)] == [10, 20]
+    schedule.see([20])
+    assert schedule.next(60.0, *LISTS) == 20
+
+
+def test_what_moved_earlier_is_replaced_by_what_is_seen_now() -> None:
+    schedule = Schedule(evidence=True)
+    schedule.next(0.0, *LISTS)
+    schedule.see([10])
+    schedule.see([])
+    assert not schedule.due(1.0)

@@ -201,10 +201,12 @@ def test_a_read_that_was_disturbed_is_made_again(kernel: Kernel, started: Live) 
 # ---- the background audit ----
 
 
-def test_an_audit_goes_round_within_its_allowance(kernel: Kernel) -> None:
+def test_an_audit_goes_round_within_its_allowance_if_missed_runs_are_not_told(
+    kernel: Kernel,
+) -> None:
     kernel.spawn(10, 7)
     kernel.spawn(20)
-    live = kernel.live(policy=Policy(0.01))
+    live = kernel.live(dataclasses.replace(kernel.plan, tells_missed=False), policy=Policy(0.01))
     live.start()
 
     def work() -> None:
@@ -218,6 +220,80 @@ def test_an_audit_goes_round_within_its_allowance(kernel: Kernel) -> None:
     assert (state.reads, state.rounds) == (4, 1)
     live.tick(PLENTY)
     assert live.audit_state() == state
+
+
+@pytest.fixture
+def audited(kernel: Kernel) -> Live:
+    """Three processes, each read once by the audit; much allowance, and none that is due."""
+    for pid in (10, 20, 30):
+        kernel.spawn(pid, 7)
+        text = "1000-8000 rw-p 00000000 00:00 0 \nKSM:   28 kB\nVmFlags: rd wr mg \n"
+        (kernel.proc.path / f"{pid}/smaps").write_text(text)
+    live = kernel.live(policy=Policy(0.5))
+    live.start()
+    kernel.clock.now += 1
+    live.tick(PLENTY)
+    # Their areas were not known yet.
+    assert live.audit_state().reads == 3
+    live.tick(PLENTY)
+    assert live.audit_state().reads == 3
+    return live
+
+
+def later(kernel: Kernel, live: Live, seconds: float) -> int:
+    """How many processes the audit reads in one tick after so long."""
+    before = live.audit_state().reads
+    kernel.clock.now += seconds
+    live.tick(PLENTY)
+    return live.audit_state().reads - before
+
+
+def test_nobody_is_audited_to_whom_nothing_happens(kernel: Kernel, audited: Live) -> None:
+    audited.counts()
+    assert later(kernel, audited, 50) == 0
+
+
+def test_one_process_a_minute_is_audited_whatever_happens(kernel: Kernel, audited: Live) -> None:
+    assert [later(kernel, audited, 61) for _ in range(4)] == [1, 1, 1, 1]
+    assert audited.audit_state().rounds >= 1
+
+
+def test_who_moved_is_audited_after_the_next_look_at_all_counts(
+    kernel: Kernel, audited: Live
+) -> None:
+    kernel.move(kernel.users[20], 2, Movement.MERGED)
+    assert later(kernel, audited, 5) == 0
+    audited.counts()
+    assert later(kernel, audited, 1) == 1
+    assert later(kernel, audited, 1) == 0
+
+
+def test_without_snapshots_the_audit_looks_once_a_minute(kernel: Kernel, audited: Live) -> None:
+    kernel.move(kernel.users[20], 2, Movement.MERGED)
+    kernel.move(kernel.users[30], 1, Movement.UNMAPPED)
+    # And one of the round.
+    assert later(kernel, audited, 61) == 3
+
+
+def test_a_count_that_moved_wrongly_is_found_at_the_next_look(
+    kernel: Kernel, audited: Live
+) -> None:
+    kernel.move(kernel.users[20], 2, Movement.MERGED)
+    kernel.pages[kernel.users[20]] -= 1
+    audited.counts()
+    assert later(kernel, audited, 1) == 1
+    assert audited.audit_state().surplus == 1
+
+
+def test_a_loss_that_left_no_trace_is_found_within_a_minute_for_each_process(
+    kernel: Kernel, audited: Live
+) -> None:
+    kernel.pages[kernel.users[30]] -= 1
+    minutes = 0
+    while not audited.audit_state().surplus:
+        later(kernel, audited, 60)
+        minutes += 1
+        assert minutes <= len(kernel.users)
 
 
 def test_an_audit_reads_the_areas_of_who_has_mappings(kernel: Kernel) -> None:

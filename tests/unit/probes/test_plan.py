@@ -491,3 +491,20 @@ def test_a_plan_has_one_possible_probe_per_event_and_a_reason_for_the_rest(
     assert not set(chosen) & set(refused)
     assert not set(chosen) & {(r.event, r.mechanism.value, r.symbol) for r in plan.rejected}
     assert all(counts.get(symbol, 1) == 1 for _, _, symbol in chosen)
+
+
+@pytest.mark.parametrize(
+    ("release", "wish", "told"),
+    [
+        ("6.1.0-50-amd64", Wish.FENTRY, True),
+        ("6.1.0-50-amd64", Wish.KPROBE, False),
+        ("6.6.99", Wish.KPROBE, False),
+        ("6.7.0", Wish.KPROBE, True),
+        ("7.3.4+deb13-amd64", Wish.KPROBE, True),
+        ("unreadable", Wish.KPROBE, False),
+    ],
+)
+def test_the_plan_says_whether_skipped_runs_are_told(
+    release: str, wish: Wish, *, told: bool
+) -> None:
+    assert choose(dataclasses.replace(capable(), release=release), wish).tells_missed is told
