@@ -79,7 +79,8 @@ _PSEUDO_FUNCTION = 4 << 4
 _SECOND_IS_FIRST = libbpf.INSTRUCTION.pack(0xBF, 0x21, 0, 0)
 # struct module formats of the C types that bcc makes of our records.
 _FORMATS: dict[Any, str] = {ct.c_uint64: "Q", ct.c_int64: "q", ct.c_uint32: "I", ct.c_int32: "i"}
-_TIMEOUT_SECONDS = 120
+# LLVM takes two seconds of an ordinary core; a start may take ten minutes (TimeoutStartSec=).
+_TIMEOUT_SECONDS = 300
 _MAX_MESSAGE = 1 << 20
 
 
