@@ -125,7 +125,7 @@ class Hooks:
             attach()
         except AttachError as error:
             self._losses["attach_failed"] += 1
-            self._refused = f"{error.probe.symbol} cannot be attached any more: {error.strerror}"
+            self._refused = f"{error.probe.symbol} can no longer be attached: {error.strerror}"
             self._retry_at = self._host.clock() + self._backoff.next()
             return False
         self._refused, self._backoff, self._retry_at = None, Backoff(), 0.0

@@ -44,7 +44,7 @@ class Step(StrEnum):
 
 
 MEANS = {
-    Phase.REFUSED: "a probe cannot be attached any more",
+    Phase.REFUSED: "a probe can no longer be attached",
     Phase.STOPPED: "attached probes do not run",
     Phase.LOST: "a probe was taken off",
     Phase.OUTDATED: "probes did not run for a while, or a count has drifted unseen",
@@ -123,7 +123,7 @@ class State:
         unread = self.signs - self.signs_swept
         if not unread:
             return None
-        return f"{unread} events concerned processes that have not been read yet"
+        return f"events concern processes that have not been read yet ({unread})"
 
     @property
     def loss(self) -> str | None:

@@ -51,7 +51,7 @@ def test_with_the_hooks_off(changes: dict[str, Any], step: Step, why: str) -> No
         (
             {"signs": 3, "signs_swept": 1},
             Step.SWEEP,
-            "2 events concerned processes that have not been read yet",
+            "events concern processes that have not been read yet (2)",
         ),
         ({"signs": 3, "sweep_at": 101.0}, Step.NOTHING, "nothing is due"),
         ({"signs": 3, "heals": False}, Step.NOTHING, "nothing is due"),
@@ -99,7 +99,7 @@ def test_going_to_sleep(changes: dict[str, Any], step: Step) -> None:
     ("changes", "phase", "doubt"),
     [
         ({}, Phase.COUNTING, None),
-        ({"signs": 1}, Phase.UNREAD, "1 events concerned processes that have not been read yet"),
+        ({"signs": 1}, Phase.UNREAD, "events concern processes that have not been read yet (1)"),
         ({"hooked": False}, Phase.ASLEEP, None),
         ({"drift": 1, "signs": 1}, Phase.OUTDATED, DRIFTED),
         ({"lost": "gone", "drift": 1}, Phase.LOST, "gone"),
