@@ -10,20 +10,20 @@ _EVER = 1 << 16
 
 
 def document() -> str:
-    """All of the page."""
+    """The whole page."""
     lines = [
         "# Advice, and when it is right",
         "",
-        "Made by `make docs` from `ksmwatch/diagnose/advice.py`; a test compares, and goes through",
-        "all of it for each recorded host. `ksmwatch why` gives of each kind the first that is",
-        "right on the host where it runs.",
+        "`make docs` generates this page from `ksmwatch/diagnose/advice.py`. A test compares the",
+        "two, and tries all advice on each recorded host. Of each kind of advice, `ksmwatch why`",
+        "prints the first that is right on its host.",
         "",
-        "## Who else sets KSM's files",
+        "## What else sets KSM's files",
         "",
-        "What is written by hand does not last, or is refused, while one of these runs. Change its",
-        "own configuration instead.",
+        "While one of these programs runs, a value written by hand does not last, or is refused.",
+        "Change the program's own configuration instead.",
         "",
-        "| who | sets | its configuration |",
+        "| program | sets | its configuration |",
         "|---|---|---|",
     ]
     for holder in (ADVISOR, *TUNERS):
@@ -47,6 +47,6 @@ def _conditions(sentence: Sentence) -> Iterator[str]:
         low, high = sentence.systemd
         yield f"systemd {low} or later" if high >= _EVER else f"systemd from {low} to before {high}"
     if sentence.held:
-        yield "somebody sets " + ", ".join(f"`{name}`" for name in sentence.held)
+        yield "a program sets " + ", ".join(f"`{name}`" for name in sentence.held)
     elif sentence.writes:
-        yield "nobody else sets " + ", ".join(f"`{name}`" for name in sentence.writes)
+        yield "no program sets " + ", ".join(f"`{name}`" for name in sentence.writes)

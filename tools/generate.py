@@ -1,4 +1,4 @@
-"""Writes what is generated below docs/: `python -m tools.generate`, or `make docs`."""
+"""Writes the generated files below docs/: `python -m tools.generate`, or `make docs`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 DOCS = _ROOT / "docs"
 _FIXTURES = _ROOT / "tests/fixtures"
 _KSM = "root/sys/kernel/mm/ksm"
-# Files of /sys/kernel/mm/ksm that not every kernel has, and what there is only with them.
+# Files in /sys/kernel/mm/ksm that some kernels lack, and what needs them.
 _FILES = {
     "general_profit": "`ksmwatch_kernel_profit_bytes`",
     "pages_scanned": "`ksmwatch_kernel_pages_scanned_total`",
@@ -31,7 +31,7 @@ _Row = Callable[[Path, Facts], str]
 
 
 def _kernels() -> dict[Path, Facts]:
-    """Facts of the recorded kernels, by directory, in the order of versions."""
+    """Facts of the recorded kernels by directory, in the order of versions."""
     directories = [path.parent for path in _FIXTURES.glob("*/facts.json")]
     directories.sort(key=lambda path: [int(part) for part in path.name.split(".")])
     return {
@@ -64,30 +64,30 @@ def _table(rows: Mapping[str, _Row]) -> list[str]:
 
 
 def kernels() -> str:
-    """docs/kernels.md, from the table of events and what was recorded on the tested kernels."""
+    """docs/kernels.md, from the table of events and the recordings of the test kernels."""
     events = {event.name: event.meaning for event in EVENTS} | {"fork": "a process forks"}
     lines = [
         "# Tested kernels",
         "",
-        "Made by `make docs` from the table of events (`ksmwatch/kernel/events.py`) and what was",
-        "recorded on the kernels that the tests run on (`tests/fixtures`); a test compares.",
-        "Nothing in ksmwatch asks for a version: `ksmwatch check` makes such a plan for your",
-        "kernel, from what it has.",
+        "`make docs` generates this page from the table of events (`ksmwatch/kernel/events.py`)",
+        "and from recordings of the test kernels (`tests/fixtures`); a test compares. ksmwatch",
+        "never tests for a version: `ksmwatch check` prints the plan for your kernel, made from",
+        "what the kernel has.",
         "",
         "## Where each event is seen",
         "",
         *_table({meaning: _probe(name, Wish.AUTO) for name, meaning in events.items()}),
-        "## The same by kprobes alone (`--probes=kprobe`)",
+        "## The same with kprobes only (`--probes=kprobe`)",
         "",
         *_table({meaning: _probe(name, Wish.KPROBE) for name, meaning in events.items()}),
-        "## What else there is",
+        "## Other features",
         "",
         *_table(
             {
                 "exact reads": lambda _, facts: (
                     "`smaps_rollup`" if facts.smaps_ksm else "`pagemap` and `kpageflags`"
                 ),
-                "kernel's number by process": lambda _, facts: _yes(facts.ksm_stat),
+                "the kernel's number by process": lambda _, facts: _yes(facts.ksm_stat),
                 "kprobe programs without a call per page (`bpf_rdonly_cast`)": (
                     lambda _, facts: _yes(bool(facts.casts))
                 ),
@@ -97,29 +97,29 @@ def kernels() -> str:
                 for name, what in _FILES.items()
             }
         ),
-        "Without a file of `/sys/kernel/mm/ksm` the series made of it are absent, never 0.",
+        "If a kernel lacks a file in `/sys/kernel/mm/ksm`, its series are absent, never 0.",
         *_everywhere(),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _everywhere() -> list[str]:
-    """What came out where a part of the tests was run on other kernels too."""
+    """Results of those tests that also ran on other kernels."""
     rows = everywhere.recorded()
     if not rows:
         return []
     return [
         "",
-        "## Where it was run",
+        "## Test results",
         "",
-        "By `make test-kernels` and `make test-arm64`: how many tests passed.",
+        "The number of tests that passed, by `make test-kernels` and `make test-arm64`.",
         "",
         *everywhere.table(rows),
     ]
 
 
 def generate() -> dict[str, str]:
-    """Text by file name below docs/."""
+    """The text of each generated file, by its name below docs/."""
     parser = cli.build_parser(rare=True)
     commands = completion.read(parser)
     return {

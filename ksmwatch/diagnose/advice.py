@@ -45,7 +45,8 @@ TUNERS = (
         "ksmtuned",
         "ksmtuned",
         _TUNED,
-        "/etc/ksmtuned.conf (KSM_THRES_COEF: when it starts ksmd; KSM_NPAGES_MAX: how fast)",
+        "/etc/ksmtuned.conf (KSM_THRES_COEF: when it starts ksmd; KSM_NPAGES_MAX: how "
+        "fast ksmd scans)",
     ),
     Holder(
         "KubeVirt's virt-handler",
@@ -146,13 +147,13 @@ def _f(*names: str) -> frozenset[str]:
 
 
 _HELD_RUN = Sentence(
-    "{holder} runs and sets `run` itself, again and again: what is written by hand does not last. "
+    "{holder} runs and keeps setting `run`, so a value written by hand does not last. "
     "Change its configuration: {instead}.",
     held=("run",),
 )
 _BY_MADVISE = "A program offers memory by madvise(MADV_MERGEABLE) (QEMU: mem-merge=on)"
-_ITS_OWN = "The program has to call madvise(MADV_MERGEABLE) (QEMU: mem-merge=on)"
-_TAKEN_BACK = " An area that was taken back stays so."
+_ITS_OWN = "The program must call madvise(MADV_MERGEABLE) (QEMU: mem-merge=on)"
+_TAKEN_BACK = " An area that was withdrawn stays withdrawn."
 
 
 def _offers(by_madvise: str, after: str) -> tuple[Sentence, ...]:
@@ -160,40 +161,40 @@ def _offers(by_madvise: str, after: str) -> tuple[Sentence, ...]:
     kernel = _f(PRCTL)
     return (
         Sentence(
-            f"{by_madvise}; all of a service is offered by MemoryKSM=yes in its unit.{after}",
+            f"{by_madvise}. MemoryKSM=yes in a unit offers all memory of a service.{after}",
             kernel,
             systemd=(256, _NEVER),
         ),
         Sentence(
-            f"{by_madvise}; all of a service is offered by MemoryKSM=yes in its unit. systemd "
-            "{systemd} fails the service without the fix of its issue 31683: try it on one that "
-            f"may fail.{after}",
+            f"{by_madvise}. MemoryKSM=yes in a unit offers all memory of a service. "
+            f"systemd {{systemd}} fails the service without the fix of its issue 31683, so "
+            f"try it first on a service that may fail.{after}",
             kernel,
             systemd=(254, 256),
         ),
         Sentence(
-            f"{by_madvise}, or all of its memory by prctl(PR_SET_MEMORY_MERGE). MemoryKSM=yes "
-            f"needs systemd 254: {{systemd}} is here, which ignores it.{after}",
+            f"{by_madvise}, or offer all of its memory by prctl(PR_SET_MEMORY_MERGE). "
+            f"MemoryKSM=yes needs systemd 254; systemd {{systemd}} ignores it.{after}",
             kernel,
             systemd=(0, 254),
         ),
         Sentence(
-            f"{by_madvise}, or all of its memory by prctl(PR_SET_MEMORY_MERGE); systemd sets that "
-            "for a service by MemoryKSM=yes from 254 on (254 and 255: only with the fix of its "
-            f"issue 31683).{after}",
+            f"{by_madvise}, or offer all of its memory by prctl(PR_SET_MEMORY_MERGE). "
+            "systemd does so for a service with MemoryKSM=yes since 254 (254 and 255 need "
+            f"the fix of systemd's issue 31683).{after}",
             kernel,
         ),
         Sentence(
-            f"{by_madvise}. This kernel has no other way: all memory of a process, and with it "
-            f"systemd's MemoryKSM=yes, can be offered since Linux 6.4.{after}",
+            f"{by_madvise}. This kernel has no other way: offering all memory of a "
+            f"process, and so systemd's MemoryKSM=yes, needs Linux 6.4.{after}",
             lacks=kernel,
         ),
     )
 
 
 _UNMERGE_FIRST = (
-    "The kernel takes that only while nothing is merged: ask `ksmwatch forecast` whether memory "
-    "suffices, then echo 2 > /sys/kernel/mm/ksm/run, "
+    "The kernel accepts this only while nothing is merged. Check with `ksmwatch forecast` "
+    "that there is enough memory, then echo 2 > /sys/kernel/mm/ksm/run, "
 )
 
 # The first that fits is given.
@@ -205,52 +206,53 @@ CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
     Advice.STOP: (
         _HELD_RUN,
         Sentence(
-            "Stop it: echo 0 > /sys/kernel/mm/ksm/run. What is merged stays merged.",
+            "Stop it: echo 0 > /sys/kernel/mm/ksm/run. Merged pages stay merged.",
             writes=("run",),
         ),
     ),
     Advice.UNMERGE: (
         _HELD_RUN,
         Sentence(
-            "Ask `ksmwatch forecast` whether memory suffices, then echo 2 > /sys/kernel/mm/ksm/run",
+            "Check with `ksmwatch forecast` that there is enough memory, then echo 2 > "
+            "/sys/kernel/mm/ksm/run",
             writes=("run",),
         ),
     ),
     Advice.SCAN_FASTER: (
         Sentence(
-            "Let it scan faster: the advisor sets pages_to_scan, so give it a smaller "
-            "advisor_target_scan_time, or a larger advisor_max_cpu.",
+            "Make it scan faster: the advisor sets pages_to_scan, so lower "
+            "advisor_target_scan_time or raise advisor_max_cpu.",
             _f("advisor_target_scan_time", "advisor_max_cpu"),
             held=("advisor_mode",),
         ),
         Sentence(
-            "Let it scan faster: {holder} runs and sets pages_to_scan itself. Change its "
+            "Make it scan faster: {holder} runs and sets pages_to_scan itself. Change its "
             "configuration: {instead}.",
             held=_PACE,
         ),
         Sentence(
-            "Let it scan faster: raise pages_to_scan, or let the advisor do so: echo scan-time > "
-            "/sys/kernel/mm/ksm/advisor_mode.",
+            "Make it scan faster: raise pages_to_scan, or let the advisor do so: echo "
+            "scan-time > /sys/kernel/mm/ksm/advisor_mode.",
             _f("advisor_mode"),
             writes=("pages_to_scan", "advisor_mode"),
         ),
-        Sentence("Let it scan faster: raise pages_to_scan.", writes=("pages_to_scan",)),
+        Sentence("Make it scan faster: raise pages_to_scan.", writes=("pages_to_scan",)),
     ),
     Advice.SCAN_SLOWER: (
         Sentence(
-            "Let it scan slower: the advisor sets pages_to_scan, so give it a larger "
-            "advisor_target_scan_time, or a smaller advisor_max_cpu. What is merged stays merged.",
+            "Make it scan slower: the advisor sets pages_to_scan, so raise "
+            "advisor_target_scan_time or lower advisor_max_cpu. Merged pages stay merged.",
             _f("advisor_target_scan_time", "advisor_max_cpu"),
             held=("advisor_mode",),
         ),
         Sentence(
-            "Let it scan slower: {holder} runs and sets pages_to_scan itself. Change its "
-            "configuration: {instead}. What is merged stays merged.",
+            "Make it scan slower: {holder} runs and sets pages_to_scan itself. Change its "
+            "configuration: {instead}. Merged pages stay merged.",
             held=_PACE,
         ),
         Sentence(
-            "Let it scan slower: lower pages_to_scan, or raise sleep_millisecs. What is merged "
-            "stays merged.",
+            "Make it scan slower: lower pages_to_scan, or raise sleep_millisecs. Merged "
+            "pages stay merged.",
             writes=_PACE,
         ),
     ),
@@ -258,26 +260,30 @@ CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
     Advice.OFFER_ITS_OWN: _offers(_ITS_OWN, _TAKEN_BACK),
     Advice.WITHDRAW: (
         Sentence(
-            "Take it out of KSM: QEMU mem-merge=off, libvirt <nosharepages/>, MADV_UNMERGEABLE, or "
-            "a unit without MemoryKSM=yes (a restart is needed)."
+            "Take it out of KSM: QEMU mem-merge=off, libvirt <nosharepages/>, "
+            "MADV_UNMERGEABLE, or a unit without MemoryKSM=yes (needs a restart)."
         ),
     ),
-    Advice.READ_TWICE: (Sentence("As root this command reads some pages twice to tell."),),
-    Advice.CHANGES: (Sentence("Or take memory out that changes all the time."),),
+    Advice.READ_TWICE: (
+        Sentence("Run this command as root: it then reads some pages twice to find out."),
+    ),
+    Advice.CHANGES: (Sentence("Or take memory that changes all the time out of KSM."),),
     Advice.UNIQUE: (
-        Sentence("Nothing to be gained, unless others with equal memory offer theirs too."),
+        Sentence(
+            "There is nothing to gain, unless other processes with equal memory offer theirs too."
+        ),
     ),
     Advice.LIMITED: (
         Sentence(
-            "First see what limits merging here: by what is said above, equal pages may be "
-            "there that ksmd does not merge."
+            "First fix the limits above: because of them, ksmd may leave equal pages unmerged."
         ),
     ),
     Advice.ACROSS_NODES: (
         _HELD_RUN,
         Sentence(
             _UNMERGE_FIRST + "echo 1 > /sys/kernel/mm/ksm/merge_across_nodes, and echo 1 > "
-            "/sys/kernel/mm/ksm/run. Access to memory of another node is slower.",
+            "/sys/kernel/mm/ksm/run. Access to memory of another node is "
+            "slower.",
             writes=("run", "merge_across_nodes"),
         ),
     ),
@@ -291,38 +297,40 @@ CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
     ),
     Advice.SKIPPING: (
         Sentence(
-            "Wait: pages that did not merge are looked at every few scans only. To have all of "
-            "them looked at in each scan: echo 0 > /sys/kernel/mm/ksm/smart_scan, which costs CPU.",
+            "Wait: ksmd scans pages that did not merge only every few scans. To scan all "
+            "pages each time: echo 0 > /sys/kernel/mm/ksm/smart_scan, which costs CPU "
+            "time.",
             _f("smart_scan"),
             writes=("smart_scan",),
         ),
-        Sentence("Wait: pages that did not merge are looked at every few scans only."),
+        Sentence("Wait: ksmd scans pages that did not merge only every few scans."),
     ),
     Advice.PRIVATE: (
         Sentence("Use private anonymous memory: for QEMU a memory backend with share=off."),
     ),
     Advice.ORDINARY_PAGES: (
         Sentence(
-            "Use transparent huge pages or ordinary ones: ksmd splits a transparent huge page."
+            "Use transparent huge pages or normal pages. ksmd splits a transparent huge page."
         ),
     ),
-    Advice.NOTHING_SPECIAL: (Sentence("Nothing: such memory cannot be merged."),),
+    Advice.NOTHING_SPECIAL: (Sentence("Nothing can be done: such memory cannot be merged."),),
     Advice.NO_DEVICE: (
-        Sentence("Pass no device through to a guest whose memory is to be merged."),
+        Sentence("Do not pass a device through to a guest whose memory should be merged."),
     ),
     Advice.WRITE_FIRST: (
         Sentence(
-            "Read the file into anonymous memory (QEMU: a memory backend that is no file; a "
-            "snapshot: copied, not mapped). Page cache is shared between processes as it is."
+            "Read the file into anonymous memory (QEMU: a memory backend that is not a "
+            "file; a snapshot: copied, not mapped). Processes share the page cache "
+            "anyway."
         ),
     ),
     Advice.SWAP_IN: (
         Sentence(
-            "It can merge once it is back in memory: give the host, or the cgroup (memory.high, "
-            "memory.max), more memory, and let the process use it."
+            "It can merge once it is back in memory. Give the host, or the cgroup "
+            "(memory.high, memory.max), more memory, and let the process use it."
         ),
     ),
-    Advice.AS_ROOT: (Sentence("Root may read all processes: run this command as root."),),
+    Advice.AS_ROOT: (Sentence("Run this command as root, which may read all processes."),),
     Advice.WAIT: (Sentence("Wait for two full scans."),),
     Advice.NOTHING: (Sentence("Nothing to do."),),
 }

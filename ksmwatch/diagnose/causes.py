@@ -80,7 +80,7 @@ def _of_ksmd(host: Host, asked: Memory | None, processes: int | None = None) -> 
         evidence |= {"offered_kb": asked.asked}
         evidence |= {} if processes is None else {"processes": processes}
     what = (
-        "ksmd is stopped; what is merged stays so."
+        "ksmd is stopped; merged pages stay merged."
         if run == 0
         else "KSM was told to unmerge everything, and ksmd is stopped."
     )
@@ -96,7 +96,7 @@ def _of_scanning(host: Host) -> Iterator[Cause]:
     if ksm.get("full_scans", _VISITS) < _VISITS:
         yield Cause(
             Code.YOUNG,
-            "ksmd has not been through all memory twice yet; it merges at the second visit.",
+            "ksmd has not yet scanned all memory twice; it merges at the second visit.",
             {"full_scans": ksm.get("full_scans", 0), **pace},
             host.advise(Advice.WAIT, Advice.SCAN_FASTER),
         )
@@ -104,7 +104,7 @@ def _of_scanning(host: Host) -> Iterator[Cause]:
     if seconds is not None and seconds > SLOW_SCAN_SECONDS:
         yield Cause(
             Code.SLOW,
-            f"The scan is slow for this much memory: {seconds / 60:.0f} minutes for all of it.",
+            f"The scan is slow for this much memory: a full scan takes {seconds / 60:.0f} minutes.",
             {"pages": host.scanned_pages, "scan_seconds": round(seconds, 1), **pace},
             host.advise(Advice.SCAN_FASTER),
         )
@@ -116,8 +116,8 @@ def _of_switches(host: Host) -> Iterator[Cause]:
     if ksm.get("merge_across_nodes") == 0 and host.nodes > 1:
         yield Cause(
             Code.ACROSS_NODES,
-            f"Pages on different NUMA nodes are not merged (merge_across_nodes is 0, {host.nodes} "
-            "nodes): equal pages may lie on two.",
+            "Pages on different NUMA nodes are not merged (merge_across_nodes is 0, "
+            f"{host.nodes} nodes), even if they are equal.",
             {"merge_across_nodes": 0, "nodes": host.nodes},
             host.advise(Advice.ACROSS_NODES),
         )
@@ -125,16 +125,16 @@ def _of_switches(host: Host) -> Iterator[Cause]:
     if copies > max(1, host.merged_pages) * _MATTERS:
         yield Cause(
             Code.PAGE_SHARING,
-            f"Each merged page takes {ksm.get('max_page_sharing')} mappings (max_page_sharing), so "
-            f"that ksmd keeps {copies} more copies.",
+            f"Each merged page takes {ksm.get('max_page_sharing')} mappings "
+            f"(max_page_sharing), so ksmd keeps {copies} more copies.",
             {"stable_node_dups": ksm["stable_node_dups"], "copies": copies},
             host.advise(Advice.SHARE_MORE),
         )
     if ksm.get("smart_scan") == 1 and ksm.get("pages_skipped", 0) > 0 and host.running:
         yield Cause(
             Code.SKIPPING,
-            "ksmd leaves pages out of some scans that did not merge before (smart_scan): what has "
-            "become equal since merges late.",
+            "In some scans ksmd skips pages that did not merge before (smart_scan), so "
+            "pages that have become equal since then merge late.",
             {"smart_scan": 1, "pages_skipped": ksm["pages_skipped"]},
             host.advise(Advice.SKIPPING),
         )
@@ -155,7 +155,7 @@ def _of_contents(host: Host, known: int, merged: int) -> Iterator[Cause]:
         yield from _of_switches(host)
         yield Cause(
             Code.UNEQUAL,
-            "Most pages that ksmd has looked at are equal to no other, or change between two "
+            "Most pages that ksmd has scanned equal no other page, or change between two "
             "visits; the kernel does not tell which.",
             evidence,
             host.advise(Advice.READ_TWICE),
@@ -166,7 +166,7 @@ def _of_contents(host: Host, known: int, merged: int) -> Iterator[Cause]:
     if sample.changing(host.scan_seconds or 0) * known > (known - merged) * _LITTLE:
         yield Cause(
             Code.CHANGING,
-            "Most pages change too fast: ksmd merges what is the same at two visits.",
+            "Most pages change too fast: ksmd merges only pages that are unchanged at two visits.",
             evidence,
             host.advise(Advice.SCAN_FASTER, Advice.CHANGES),
         )
@@ -175,7 +175,7 @@ def _of_contents(host: Host, known: int, merged: int) -> Iterator[Cause]:
     yield from switches
     yield Cause(
         Code.UNIQUE,
-        "Most pages stay as they are, but ksmd finds no equal ones to merge them with.",
+        "Most pages do not change, but ksmd finds no equal pages to merge them with.",
         evidence,
         host.advise(Advice.LIMITED if switches else Advice.UNIQUE),
     )
@@ -198,7 +198,7 @@ def _of_offers(host: Host) -> Iterator[Cause]:
     else:
         yield Cause(
             Code.UNSEEN,
-            "No process is known to have offered memory to KSM, but not all could be read.",
+            "No process is known to have offered memory to KSM, but some could not be read.",
             evidence,
             host.advise(Advice.AS_ROOT),
         )
@@ -220,7 +220,7 @@ def of_host(host: Host) -> list[Cause]:
         causes.append(
             Cause(
                 Code.MERGED,
-                "KSM merges: most of the pages that ksmd knows are merged.",
+                "KSM works: most of the pages that ksmd knows are merged.",
                 {"pages": host.known_pages, "merged": host.merged_pages}
                 | ({"zero_pages": host.zero_pages} if host.zero_pages else {}),
                 host.advise(Advice.NOTHING),
@@ -230,7 +230,7 @@ def of_host(host: Host) -> list[Cause]:
         causes.append(
             Cause(
                 Code.NOT_SCANNED,
-                "Memory is offered, and ksmd knows no page of it.",
+                "Memory is offered, but ksmd knows no page of it.",
                 {"processes": processes or host.mergeable or 0, "pages": 0},
                 host.advise(Advice.WAIT, Advice.SCAN_FASTER),
             )
@@ -243,25 +243,25 @@ _EXCLUDED = (
     (
         "shared",
         Code.SHARED,
-        "shared mappings (MAP_SHARED, shared memory, files), which KSM never takes",
+        "shared mappings (MAP_SHARED, shared memory, files), which KSM never merges",
         Advice.PRIVATE,
     ),
     (
         "hugetlb",
         Code.HUGETLB,
-        "hugetlbfs pages, which KSM never takes",
+        "hugetlbfs pages, which KSM never merges",
         Advice.ORDINARY_PAGES,
     ),
     (
         "special",
         Code.SPECIAL,
-        "areas of devices and the like (VM_PFNMAP, VM_IO, VM_MIXEDMAP, VM_DONTEXPAND)",
+        "special areas, such as those of devices (VM_PFNMAP, VM_IO, VM_MIXEDMAP, VM_DONTEXPAND)",
         Advice.NOTHING_SPECIAL,
     ),
     (
         "pinned",
         Code.PINNED,
-        "memory that is pinned (VFIO, RDMA, io_uring): nobody may move it, so ksmd cannot merge it",
+        "pinned memory (VFIO, RDMA, io_uring), which must not move, so ksmd cannot merge it",
         Advice.NO_DEVICE,
     ),
 )
@@ -270,13 +270,13 @@ _WAITING = (
     (
         "cached",
         Code.PAGE_CACHE,
-        "page cache of private mappings of files, which KSM takes only after a write to the page",
+        "page cache of private file mappings, which KSM merges only after a write to the page",
         Advice.WRITE_FIRST,
     ),
     (
         "swapped",
         Code.SWAPPED,
-        "in swap, where ksmd does not look",
+        "in swap, which ksmd does not scan",
         Advice.SWAP_IN,
     ),
 )
@@ -289,7 +289,7 @@ def _of_excluded(memory: Memory, host: Host) -> Iterator[Cause]:
         if kilobytes > memory.asked * _MATTERS:
             yield Cause(
                 code,
-                f"{_mib(kilobytes)} of {_mib(memory.asked)} that are offered are {what}.",
+                f"{_mib(kilobytes)} of the {_mib(memory.asked)} offered are {what}.",
                 {f"{member}_kb": kilobytes, "offered_kb": memory.asked},
                 host.advise(advice),
             )
@@ -324,7 +324,7 @@ def of_process(process: Process, host: Host) -> list[Cause]:
         causes.append(
             Cause(
                 Code.MERGED,
-                f"Of {_mib(memory.asked)} that it offers {_mib(memory.saving)} are merged.",
+                f"{_mib(memory.saving)} of the {_mib(memory.asked)} that it offers are merged.",
                 {"offered_kb": memory.asked, "merged_kb": memory.saving}
                 | ({"zero_kb": memory.zero} if memory.zero else {}),
                 host.advise(Advice.NOTHING),
@@ -344,7 +344,7 @@ def _of_present(process: Process, host: Host, present: int) -> list[Cause]:
     if scanned is not None and scanned + memory.zero // PAGE_KB < pages * _LITTLE:
         looked = Cause(
             Code.NOT_SCANNED,
-            f"ksmd has looked at {scanned} of the {pages} pages that it offers.",
+            f"ksmd has scanned {scanned} of the {pages} pages that it offers.",
             {"ksm_rmap_items": scanned, "pages": pages},
             host.advise(Advice.WAIT, Advice.SCAN_FASTER),
         )

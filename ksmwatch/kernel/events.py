@@ -1,7 +1,7 @@
 """The kernel events that move the count, and the functions where each can be seen.
 
-Pure data: ``facts`` looks these names up on the running kernel, ``plan`` chooses among
-them. Symbols stand in order of preference; kernels are told apart by which exist, never by
+Pure data: ``facts`` looks these names up on the running kernel, and ``plan`` chooses among
+them. Symbols are in order of preference. What counts is which of them exist, never the kernel's
 version, because distributions backport.
 """
 
@@ -27,7 +27,7 @@ class Side(StrEnum):
     ENTRY = "entry"
     RETURN = "return"
     BOTH = "both"
-    # At the return, where a kretprobe knows the arguments only from the entry.
+    # At the return; a kretprobe has the arguments only from the entry.
     RETURN_WITH_ARGUMENTS = "return with arguments"
 
 
@@ -36,8 +36,8 @@ class Event:
     """One kind of kernel event.
 
     ``needs_vma``: the function must take the area, which leads to the mm. ``hot``: it runs for
-    every anonymous page, so the program has only the test for a KSM page, and the rest apart.
-    ``asleep``: the probe stays on while no KSM page exists and ksmd is not running.
+    every anonymous page, so its program only tests for a KSM page and calls the rest.
+    ``asleep``: the probe stays attached while no KSM page exists and ksmd does not run.
     """
 
     name: str
@@ -51,35 +51,37 @@ class Event:
 
 
 EVENTS: tuple[Event, ...] = (
-    # In the order of attachment: an account that the rmap hooks open must see its end.
+    # In the order of attachment: the hooks that close accounts come before those that open them.
     Event("mm_goes", "the last reference to an mm is dropped", ("__mmdrop",)),
     Event(
         "owner",
-        "an mm passes to another process, as its owner exits or execs",
+        "an mm gets another owner, because its owner exits or execs",
         ("mm_update_next_owner",),
         side=Side.RETURN_WITH_ARGUMENTS,
         required=False,
     ),
     Event(
         "emptied",
-        "an mm has no PTE any more; ksmd may keep it for long",
+        "an mm has lost its last PTE (ksmd may keep the mm for long)",
         ("exit_mmap",),
         side=Side.RETURN_WITH_ARGUMENTS,
         required=False,
     ),
     Event(
-        "enter", "an mm is registered with KSM; for a fork's child: PTEs copied", ("__ksm_enter",)
+        "enter",
+        "an mm is registered with KSM (a fork's child: once its PTEs are copied)",
+        ("__ksm_enter",),
     ),
     Event(
         "migrate",
-        "pages are moved; smaps counts those on their way as mapped",
+        "pages are migrated (meanwhile smaps counts them as mapped)",
         ("migrate_pages",),
         side=Side.BOTH,
         required=False,
     ),
     Event(
         "rmap_add",
-        "a PTE is pointed at a KSM page",
+        "a PTE starts to map a KSM page",
         # folio_* since 6.8 (Linux commits of the "rmap cleanups" series by D. Hildenbrand).
         ("folio_add_anon_rmap_ptes", "page_add_anon_rmap"),
         needs_vma=True,
@@ -87,22 +89,22 @@ EVENTS: tuple[Event, ...] = (
     ),
     Event(
         "rmap_remove",
-        "a PTE that mapped a KSM page is gone",
-        # Takes the area since 5.18; before, nothing leads from the page to the mm.
+        "a PTE stops mapping a KSM page",
+        # It takes the area since 5.18. Before, nothing leads from the page to the mm.
         ("folio_remove_rmap_ptes", "page_remove_rmap"),
         needs_vma=True,
         hot=True,
     ),
     Event(
         "merge",
-        "ksmd tries to merge a page; without a kpage it converts it in place",
+        "ksmd tries to merge a page (without a kpage: by conversion)",
         ("try_to_merge_one_page",),
         side=Side.BOTH,
         asleep=True,
     ),
     Event(
         "protect",
-        "ksmd locks a page that may become KSM in place; who shares it is known now",
+        "ksmd locks a page that it may convert (its sharers are known now)",
         ("write_protect_page",),
         asleep=True,
         required=False,
@@ -110,7 +112,7 @@ EVENTS: tuple[Event, ...] = (
     Event(
         "tree_grows",
         "an area joins a fork family",
-        # Seen under the new name, with the anon_vma in the place of its tree, on 7.3.
+        # The new name, with the anon_vma in place of its tree, was seen on 7.3.
         ("anon_rmap_tree_insert", "anon_vma_interval_tree_insert"),
         required=False,
     ),
@@ -122,7 +124,7 @@ EVENTS: tuple[Event, ...] = (
     ),
     Event(
         "move",
-        "PTEs are moved within an mm, which an exact read may see twice or never",
+        "PTEs move within an mm (an exact read may see them twice or not at all)",
         ("move_page_tables",),
         required=False,
     ),
@@ -135,7 +137,7 @@ EVENTS: tuple[Event, ...] = (
     ),
     Event(
         "swapin",
-        "a swapped-out page is mapped again; asleep, a KSM page among them wakes us",
+        "a swapped-out page is mapped again (a KSM page wakes the daemon)",
         ("ksm_might_need_to_copy",),
         asleep=True,
         required=False,
@@ -144,23 +146,23 @@ EVENTS: tuple[Event, ...] = (
         "break_cow",
         "ksmd unshares a page after a failed merge",
         ("break_cow",),
-        # It can be over before a daemon that was asleep has woken up.
+        # It can be over before a sleeping daemon has woken up.
         asleep=True,
         required=False,
     ),
 )
 
-# Hooked only where `calls` says that a role of another event is not seen there.
+# Hooked only if `calls` says that another event's hook misses one of its roles.
 STAND_INS: tuple[Event, ...] = (
     Event(
         "moves_away",
-        "a KSM page is about to be moved; the hook where its departure is seen is not called",
+        "a KSM page is about to be migrated",
         # A callback, so it is never inlined.
         ("try_to_migrate_one",),
     ),
 )
 
-# A better source than any function for this one: the child has its process id by then.
+# A better source than any function, because the child already has its process id.
 FORK_TRACEPOINT = "sched_process_fork"
 
 

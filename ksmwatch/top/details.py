@@ -111,7 +111,7 @@ def _process(process: Process, view: View) -> Iterator[_Fact]:
     elif not process.stray:
         yield "stray", ["none"], Tone.PLAIN
     else:
-        total = f"{amounts(process.stray, view.options, view.sample)} where nothing may merge:"
+        total = f"{amounts(process.stray, view.options, view.sample)} in areas not mergeable:"
         areas = (
             f"{a['start'].removeprefix('0x')}-{a['end'].removeprefix('0x')}"
             f" {a['name'] or '(anonymous)'} {a['mappings']}"
@@ -148,7 +148,7 @@ def _holding(group: Group, view: View) -> Iterator[_Fact]:
         ]
         saved = between(*shown)
         zeros = amounts(holding.zeros, view.options, view.sample)
-        yield "saved", [f"{saved}, as its part of the host's", f"zero pages {zeros}"], Tone.PLAIN
+        yield "saved", [f"{saved}, its part of the host's", f"zero pages {zeros}"], Tone.PLAIN
     if holding.unmerge is not None:
         verdict = holding.unmerge["verdict"]
         need = needs(holding.unmerge, view.options, size)

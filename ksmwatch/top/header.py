@@ -155,7 +155,7 @@ def _errors(sample: Sample) -> Iterator[Alert]:
     audit = document["audit"] or {}
     if audit.get("surplus") or audit.get("missing"):
         wrong = f"+{audit['surplus']} -{audit['missing']} pages"
-        yield Alert(Tone.WARN, f"drift: exact counts were wrong by {wrong} (healed)")
+        yield Alert(Tone.WARN, f"drift: exact counts were wrong by {wrong} (corrected)")
     missed = document["totals"].get("miscounted_pages")
     if missed:
         yield Alert(Tone.WARN, f"miscounted: {missed} pages of processes that ended")
@@ -226,7 +226,7 @@ def status_lines(status: Status) -> list[Line]:
     if status.problem is not None:
         return [[(Tone.BAD, f"! LOST.{shown} {clean(status.problem)} Trying again.")]]
     if status.paused:
-        return [[(Tone.WARN, f"! PAUSED.{shown} p goes on.")]]
+        return [[(Tone.WARN, f"! PAUSED.{shown} p resumes.")]]
     return [[(Tone.WARN, f"! LATE.{shown} No answer yet.")]] if status.late else []
 
 

@@ -132,7 +132,7 @@ def test_equal_pages_on_two_nodes(ksm: Ksm, load: Workload) -> None:
         ksm.merge_all(stop=False)
         assert "across_nodes" in why()
         unique = [cause["next"] for cause in causes() if cause["code"] == "unique"]
-        assert all("Nothing to be gained" not in text for text in unique)
+        assert all("There is nothing to gain" not in text for text in unique)
         for twin in twins:
             twin.communicate(b"")
     ksm.unmerge()

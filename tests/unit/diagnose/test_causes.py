@@ -121,7 +121,7 @@ def test_switches_that_limit_merging_are_named(switch: dict[str, int], code: str
     first, unique = of_host(sampled)
     assert first.code == code or code in first.code
     assert unique.code is Code.UNIQUE
-    assert "limits merging" in unique.advice
+    assert "fix the limits above" in unique.advice
     assert codes(of_host(replace(host(pages_unshared=5000, **switch), nodes=2)))[0] is first.code
 
 

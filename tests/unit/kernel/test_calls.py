@@ -107,7 +107,7 @@ def test_without_a_stand_in_nothing_may_be_called_exact() -> None:
     facts = replace(facts, symbols={n: c for n, c in facts.symbols.items() if n != MOVES})
     obstacle = choose(facts).obstacle
     assert obstacle is not None
-    assert "a KSM page is about to be moved" in obstacle.sentence
+    assert "a KSM page is about to be migrated" in obstacle.sentence
 
 
 def test_another_role_that_is_not_seen_is_an_obstacle() -> None:

@@ -345,8 +345,8 @@ def test_when_everything_was_refused_the_kernels_words_are_the_obstacle() -> Non
     obstacle = choose(facts).obstacle
     assert obstacle is not None
     assert obstacle.sentence == (
-        "No probe is possible where ksmd tries to merge a page; without a kpage it converts it in "
-        "place (try_to_merge_one_page by fentry: the kernel refused it: no fentry; "
+        "No probe is possible where ksmd tries to merge a page (without a kpage: by conversion) "
+        "(try_to_merge_one_page by fentry: the kernel refused it: no fentry; "
         "try_to_merge_one_page by kprobe: the kernel refused it: no kprobe)."
     )
 

@@ -63,7 +63,7 @@ def test_of_a_process() -> None:
         "went": "copied 12  unmapped 7  exited 1",
         "counts": "ours 100 pages  kernel 110 pages  lag -10 pages",
         "state": "exact  read 2.5 s ago",
-        "stray": "3 pages where nothing may merge:  7f0000000000-7f0000010000 [heap] 3",
+        "stray": "3 pages in areas not mergeable:  7f0000000000-7f0000010000 [heap] 3",
     }
 
 
@@ -78,7 +78,7 @@ def test_of_an_owner() -> None:
     assert found["owner"] == "unit tenant.service  id tenant.service  manager systemd"
     # Also of processes that have ended.
     assert found["came"] == "merged 81  converted 12  forked 26  other 7"
-    assert found["saved"] == "88 pages, as its part of the host's  zero pages 8 pages"
+    assert found["saved"] == "88 pages, its part of the host's  zero pages 8 pages"
     assert found["unmerge"] == (
         "needs 88 to 108 pages of 256,000  fits  limited by /system.slice/tenant.service"
     )

@@ -108,7 +108,7 @@ def test_a_host_in_order_has_no_alert() -> None:
     [
         ("mode_reason", "No BTF.", "not live: No BTF."),
         ("host__residue__left", 7, "left behind by run=2: 7 pages"),
-        ("audit__surplus", 5, "drift: exact counts were wrong by +5 -0 pages (healed)"),
+        ("audit__surplus", 5, "drift: exact counts were wrong by +5 -0 pages (corrected)"),
         ("totals__miscounted_pages", 9, "miscounted: 9 pages of processes that ended"),
         ("losses__events_lost", 3, "lost: events_lost 3"),
         ("sources__failures", ["/proc/x\x1b"], "unreadable: /proc/x?"),
@@ -172,7 +172,7 @@ def test_lines_hold_what_fits() -> None:
     ("problem", "age", "paused", "expected"),
     [
         (None, 0.5, False, []),
-        (None, 7.0, True, ["! PAUSED. Shown: 7.0 s old. p goes on."]),
+        (None, 7.0, True, ["! PAUSED. Shown: 7.0 s old. p resumes."]),
         ("Gone\x1b.", 12.0, False, ["! LOST. Shown: 12 s old. Gone?. Trying again."]),
         ("Gone.", None, True, ["! LOST. Gone. Trying again."]),
     ],

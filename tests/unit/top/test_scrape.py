@@ -115,7 +115,7 @@ def test_a_hostile_comm_comes_through(comm: str) -> None:
     "answer", ["", "<html>", "up 1\n", "ksmwatch_build_info 1\n", text(snapshot()) + "x{\x00"]
 )
 def test_other_answers(answer: str) -> None:
-    with pytest.raises(SourceError, match="What here answers are not metrics of ksmwatch"):
+    with pytest.raises(SourceError, match="here does not serve ksmwatch's metrics"):
         scrape.parse(answer, "here")
 
 
