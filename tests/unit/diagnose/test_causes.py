@@ -332,7 +332,7 @@ def test_page_cache_of_a_private_mapping_is_no_fault_of_the_heap() -> None:
     """cloud-hypervisor#3968, kata#4076: 31 MiB advised and only read, 3 MiB of heap."""
     (cause,) = of_process(process(0, cached=31744, unasked=3072), host())
     assert cause.code is Code.PAGE_CACHE
-    assert "31.0 MiB of 31.0 MiB" in cause.what
+    assert "31.0 MiB of the 31.0 MiB" in cause.what
     found = of_process(process(2, cached=31744, offered=8, unasked=3072), host())
     assert codes(found) == [Code.PAGE_CACHE]
 
