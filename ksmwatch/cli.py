@@ -126,7 +126,7 @@ def _peers(args: argparse.Namespace) -> Exit:
     settings = _settings(args)
     pages = flag_number(args.max_pages, "--max-pages", int, 1, 1 << 40)
     seconds = flag_number(args.max_seconds, "--max-seconds", float, 0.1, 86400)
-    wish = peers.Wish(args.subject, settings.peers_tenant, pages, seconds)
+    wish = peers.PeersRequest(args.subject, settings.peers_tenant, pages, seconds)
     if os.geteuid() != 0:
         raise PrivilegeError("ksmwatch peers needs root: it reads the page frames of processes.")
     counts = source.choose(settings)

@@ -9,7 +9,7 @@ from typing import Any
 from ksmwatch.errors import NoDaemonError
 from ksmwatch.kernel.areas import Area, AreaDocument, area_document
 from ksmwatch.owners.owner import Owner, OwnerKind
-from ksmwatch.owners.rollup import Key, Moves
+from ksmwatch.owners.rollup import Moves, OwnerKey
 from ksmwatch.probes.records import Movement
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.snapshot.process import Confidence, Process
@@ -35,7 +35,7 @@ def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:
     """
     processes = tuple(_process(n, step) for n in range(count))
     total = sum(p.mappings for p in processes)
-    moved: dict[Key, Moves] = defaultdict(lambda: (0,) * len(Movement))
+    moved: dict[OwnerKey, Moves] = defaultdict(lambda: (0,) * len(Movement))
     for each in processes:
         sums = zip(moved[each.owner.key], each.movements, strict=True)
         moved[each.owner.key] = tuple(a + b for a, b in sums)

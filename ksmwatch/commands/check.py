@@ -23,7 +23,7 @@ from ksmwatch.snapshot.socket_client import fetch
 from ksmwatch.snapshot.start import obstacle_of, start_live
 
 
-class State(StrEnum):
+class LiveState(StrEnum):
     """What is known of the probes of a plan."""
 
     UNTRIED = "not tried"
@@ -33,21 +33,21 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LiveVerdict:
     """The plan, what became of it, and the obstacle if there is one."""
 
     plan: Plan
-    state: State
+    state: LiveState
     obstacle: Obstacle | None
 
 
-def _judge(facts: Facts, settings: Config) -> Verdict:
+def _judge(facts: Facts, settings: Config) -> LiveVerdict:
     """By the facts alone."""
     plan = choose(facts, Wish(settings.probes))
-    return Verdict(plan, State.UNTRIED, plan.obstacle)
+    return LiveVerdict(plan, LiveState.UNTRIED, plan.obstacle)
 
 
-def _try(facts: Facts, settings: Config) -> Verdict:
+def _try(facts: Facts, settings: Config) -> LiveVerdict:
     """Attach. The plan that the kernel took, or the last that was tried: with its refusals."""
     verdict = _judge(facts, settings)
     if verdict.obstacle is not None:
@@ -56,9 +56,9 @@ def _try(facts: Facts, settings: Config) -> Verdict:
     try:
         live, plan = start_live(facts, settings, planned=plans.append)
     except (NoLiveError, SourceError, OSError) as error:
-        return Verdict(plans[-1], State.FAILED, obstacle_of(error))
+        return LiveVerdict(plans[-1], LiveState.FAILED, obstacle_of(error))
     live.stop()
-    return Verdict(plan, State.WORKS, None)
+    return LiveVerdict(plan, LiveState.WORKS, None)
 
 
 def run(settings: Config, *, as_json: bool, load: bool) -> Exit:
@@ -82,7 +82,7 @@ class _Probe(TypedDict):
 
 
 class _Planned(_Probe):
-    state: State
+    state: LiveState
 
 
 class _Rejected(_Probe):
@@ -104,7 +104,7 @@ class CheckDocument(TypedDict):
     daemon_losses: dict[str, int] | None
 
 
-def _document(facts: Facts, verdict: Verdict, losses: dict[str, int] | None) -> CheckDocument:
+def _document(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None) -> CheckDocument:
     plan, obstacle = verdict.plan, verdict.obstacle
     return {
         "schema": "ksmwatch.check/1",
@@ -157,7 +157,7 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     ]
 
 
-def _text(facts: Facts, verdict: Verdict, losses: dict[str, int] | None) -> str:
+def _text(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None) -> str:
     plan, obstacle = verdict.plan, verdict.obstacle
     parts = [text_tables.table(("FACT", "VALUE"), _fact_rows(facts))]
     capabilities = [(name, _yes(name in facts.capabilities)) for name in CAPABILITIES]

@@ -37,7 +37,7 @@ Read = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Wish:
+class PeersRequest:
     """What is wanted: of whom (None: of all), and what that may cost.
 
     `pages`: entries of page tables that are looked at, at most.
@@ -52,7 +52,7 @@ class Wish:
 class _Spending:
     """What has been spent of what may be."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: PeersRequest) -> None:
         self._wish = wish
         self._began, self._cpu = time.monotonic(), time.process_time()
         self.pages = self.processes = 0
@@ -121,7 +121,7 @@ def choose_frames(proc: Path) -> Frames:
     return AnyFrame("; ".join(failed))
 
 
-def run(read: Read, wish: Wish, *, as_json: bool) -> Exit:
+def run(read: Read, wish: PeersRequest, *, as_json: bool) -> Exit:
     """Print who shares with whom. Raises KsmwatchError when nothing can be read."""
     before = read()
     if before["mode"] == "none":
@@ -147,7 +147,7 @@ def _print(result: Result, subject: Party | None, *, as_json: bool) -> None:
 class _Scan:
     """One reading of the page tables of all processes of a snapshot document."""
 
-    def __init__(self, before: dict[str, Any], wish: Wish, frames: Frames) -> None:
+    def __init__(self, before: dict[str, Any], wish: PeersRequest, frames: Frames) -> None:
         self.sharing = Sharing()
         self._before, self._frames = before, frames
         self._spending = _Spending(wish)
@@ -163,7 +163,7 @@ class _Scan:
         """What it has cost by now."""
         return self._spending.cost()
 
-    def _make_parties(self, wish: Wish) -> Iterator[Party]:
+    def _make_parties(self, wish: PeersRequest) -> Iterator[Party]:
         """Owners; and the process that is asked about, which its owner is then without."""
         alone = self._process_of(wish.subject)
         for owner in self._before["owners"]:

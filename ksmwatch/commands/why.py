@@ -12,7 +12,7 @@ from typing import Literal, TypedDict
 from ksmwatch.commands import text_tables
 from ksmwatch.diagnose import causes, page_changes, reading
 from ksmwatch.diagnose.causes import Cause, Code
-from ksmwatch.diagnose.evidence import Host, Process, Sample
+from ksmwatch.diagnose.evidence import HostEvidence, PageSample, ProcessEvidence
 from ksmwatch.errors import Exit
 from ksmwatch.kernel import procfs
 
@@ -23,7 +23,7 @@ _SAMPLE_PROCESSES = 16
 _SAMPLE_SECONDS = 2.0
 
 
-def _sample(proc: Path, pids: Iterable[int]) -> Sample | None:
+def _sample(proc: Path, pids: Iterable[int]) -> PageSample | None:
     """Whether pages of these processes change, of those that we may read."""
     processes = []
     for pid in pids:
@@ -65,7 +65,7 @@ def run(
     return Exit.OK
 
 
-def _judge(process: Process | None, host: Host) -> list[Cause]:
+def _judge(process: ProcessEvidence | None, host: HostEvidence) -> list[Cause]:
     return causes.of_host(host) if process is None else causes.of_process(process, host)
 
 
@@ -89,7 +89,7 @@ class WhyDocument(TypedDict):
     causes: list[_Cause]
 
 
-def _document(process: Process | None, causes: list[Cause]) -> WhyDocument:
+def _document(process: ProcessEvidence | None, causes: list[Cause]) -> WhyDocument:
     return {
         "schema": "ksmwatch.why/1",
         "process": None if process is None else {"pid": process.pid, "name": process.name},
@@ -105,7 +105,7 @@ def _document(process: Process | None, causes: list[Cause]) -> WhyDocument:
     }
 
 
-def _text(process: Process | None, causes: list[Cause]) -> str:
+def _text(process: ProcessEvidence | None, causes: list[Cause]) -> str:
     subject = f"process {process.pid} ({process.name})" if process else "this host"
     lines = [f"KSM and {subject}:"]
     for number, cause in enumerate(causes, 1):

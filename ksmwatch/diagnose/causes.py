@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ksmwatch.diagnose.advice import Advice
-from ksmwatch.diagnose.evidence import PAGE_KB, Host, Memory, Process
+from ksmwatch.diagnose.evidence import PAGE_KB, HostEvidence, Memory, ProcessEvidence
 
 # A scan that takes longer than this finds little that lives for minutes only.
 SLOW_SCAN_SECONDS = 900.0
@@ -67,7 +67,9 @@ def _mib(kilobytes: float) -> str:
     return f"{kilobytes / 1024:.1f} MiB"
 
 
-def _of_ksmd(host: Host, asked: Memory | None, processes: int | None = None) -> Iterator[Cause]:
+def _of_ksmd(
+    host: HostEvidence, asked: Memory | None, processes: int | None = None
+) -> Iterator[Cause]:
     """Of ksmd, which does not run. `asked`: what waits for it, if that is known."""
     run = host.ksm.get("run")
     if run not in (0, 2):
@@ -88,7 +90,7 @@ def _of_ksmd(host: Host, asked: Memory | None, processes: int | None = None) -> 
     yield Cause(code, what + waiting, evidence, host.advise(Advice.START))
 
 
-def _of_scanning(host: Host) -> Iterator[Cause]:
+def _of_scanning(host: HostEvidence) -> Iterator[Cause]:
     ksm = host.ksm
     if not host.running:
         return
@@ -110,7 +112,7 @@ def _of_scanning(host: Host) -> Iterator[Cause]:
         )
 
 
-def _of_switches(host: Host) -> Iterator[Cause]:
+def _of_switches(host: HostEvidence) -> Iterator[Cause]:
     """Switches by which ksmd leaves pages apart although they are equal."""
     ksm = host.ksm
     if ksm.get("merge_across_nodes") == 0 and host.nodes > 1:
@@ -140,7 +142,7 @@ def _of_switches(host: Host) -> Iterator[Cause]:
         )
 
 
-def _of_contents(host: Host, known: int, merged: int) -> Iterator[Cause]:
+def _of_contents(host: HostEvidence, known: int, merged: int) -> Iterator[Cause]:
     """Why pages that ksmd knows are not merged.
 
     The kernel does not tell pages that change from those that are unique: it counts both anew in
@@ -181,7 +183,7 @@ def _of_contents(host: Host, known: int, merged: int) -> Iterator[Cause]:
     )
 
 
-def _of_offers(host: Host) -> Iterator[Cause]:
+def _of_offers(host: HostEvidence) -> Iterator[Cause]:
     """Nobody has offered memory, or nobody is known to have."""
     offers = host.offers
     if host.known_pages or host.mergeable or (offers is not None and offers.processes):
@@ -204,7 +206,7 @@ def _of_offers(host: Host) -> Iterator[Cause]:
         )
 
 
-def of_host(host: Host) -> list[Cause]:
+def of_host(host: HostEvidence) -> list[Cause]:
     """Why little merges on the host; the last one is MERGED if that is not so."""
     offers = host.offers
     asked, processes = (offers.memory, offers.processes) if offers else (None, None)
@@ -282,7 +284,7 @@ _WAITING = (
 )
 
 
-def _of_excluded(memory: Memory, host: Host) -> Iterator[Cause]:
+def _of_excluded(memory: Memory, host: HostEvidence) -> Iterator[Cause]:
     """What was offered and is not there for ksmd to take."""
     for member, code, what, advice in _WAITING:
         kilobytes = getattr(memory, member)
@@ -295,7 +297,7 @@ def _of_excluded(memory: Memory, host: Host) -> Iterator[Cause]:
             )
 
 
-def _of_areas(process: Process, host: Host) -> Iterator[Cause]:
+def _of_areas(process: ProcessEvidence, host: HostEvidence) -> Iterator[Cause]:
     memory = process.memory
     if memory.unasked > max(memory.asked, memory.total * _MATTERS):
         yield Cause(
@@ -313,7 +315,7 @@ def _of_areas(process: Process, host: Host) -> Iterator[Cause]:
     yield from _of_excluded(memory, host)
 
 
-def of_process(process: Process, host: Host) -> list[Cause]:
+def of_process(process: ProcessEvidence, host: HostEvidence) -> list[Cause]:
     """Why little of a process merges; the last one is MERGED if that is not so."""
     memory = process.memory
     causes = [*_of_ksmd(host, memory), *_of_areas(process, host)]
@@ -337,7 +339,7 @@ def of_process(process: Process, host: Host) -> list[Cause]:
     return causes + _of_present(process, host, present)
 
 
-def _of_present(process: Process, host: Host, present: int) -> list[Cause]:
+def _of_present(process: ProcessEvidence, host: HostEvidence, present: int) -> list[Cause]:
     """Why memory that is there for ksmd to take is not merged."""
     memory, scanned = process.memory, process.rmap_items
     pages, merged = present // PAGE_KB, memory.saving // PAGE_KB

@@ -21,7 +21,7 @@ LOCKED_FLAG = "lo"
 
 
 @dataclass(frozen=True)
-class Sample:
+class PageSample:
     """Pages in mergeable areas that were read twice: how many, how many had `changed` between."""
 
     pages: int
@@ -89,7 +89,7 @@ class Offers:
 
 
 @dataclass(frozen=True)
-class Host:
+class HostEvidence:
     """What was read of the host.
 
     `ksm`: files of /sys/kernel/mm/ksm. `mergeable`: processes that ksmd knows, None where that
@@ -100,7 +100,7 @@ class Host:
 
     ksm: Mapping[str, int]
     mergeable: int | None
-    sample: Sample | None = None
+    sample: PageSample | None = None
     offers: Offers | None = None
     nodes: int = 1
     conditions: Conditions = field(default_factory=Conditions)
@@ -146,7 +146,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Process:
+class ProcessEvidence:
     """What was read of a process. `rmap_items`: pages that ksmd has looked at, None: not known."""
 
     pid: int

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ksmwatch.diagnose.evidence import Sample
+from ksmwatch.diagnose.evidence import PageSample
 from ksmwatch.digests import blake2b
 from ksmwatch.units import PAGE_SIZE
 
@@ -77,7 +77,7 @@ def take(
     count: int,
     seconds: float,
     sleep: Callable[[float], object] = time.sleep,
-) -> Sample | None:
+) -> PageSample | None:
     """Of each process (its directory in /proc) so many pages; None if nothing may be read."""
     readers: list[_Reader] = []
     try:
@@ -107,7 +107,7 @@ def _note(reader: _Reader, address: int) -> None:
         reader.digests[address] = digest
 
 
-def _compare(readers: list[_Reader], seconds: float) -> Sample | None:
+def _compare(readers: list[_Reader], seconds: float) -> PageSample | None:
     pages = changed = 0
     for reader in readers:
         for address, before in reader.digests.items():
@@ -118,4 +118,4 @@ def _compare(readers: list[_Reader], seconds: float) -> Sample | None:
             if now is not None:
                 pages += 1
                 changed += now != before
-    return Sample(pages, changed, seconds) if pages else None
+    return PageSample(pages, changed, seconds) if pages else None

@@ -18,10 +18,10 @@ from ksmwatch.diagnose.evidence import (
     PAGE_KB,
     SHARED_FLAGS,
     SPECIAL_FLAGS,
-    Host,
+    HostEvidence,
     Memory,
     Offers,
-    Process,
+    ProcessEvidence,
 )
 from ksmwatch.errors import NoKsmError, PrivilegeError, SourceError
 from ksmwatch.kernel import procfs
@@ -78,7 +78,7 @@ def _sort(area: dict[str, int], flags: frozenset[str]) -> dict[str, int]:
     return {"unasked": anonymous + area.get("Swap", 0)}
 
 
-def read_process(proc: Path, pid: int) -> Process:
+def read_process(proc: Path, pid: int) -> ProcessEvidence:
     """Read one process. Raises SourceError when there is none, PrivilegeError when denied."""
     directory = proc / str(pid)
     try:
@@ -94,7 +94,7 @@ def read_process(proc: Path, pid: int) -> Process:
         raise PrivilegeError(
             f"Process {pid} belongs to another user: reading it needs root."
         ) from None
-    return Process(pid, name, _with_books(memory, stat), stat.rmap_items)
+    return ProcessEvidence(pid, name, _with_books(memory, stat), stat.rmap_items)
 
 
 def _with_books(memory: Memory, stat: KsmStat) -> Memory:
@@ -119,7 +119,7 @@ def offered(smaps: str) -> list[page_changes.Range]:
     return found
 
 
-def read_host(proc: Path, sys: Path) -> Host:
+def read_host(proc: Path, sys: Path) -> HostEvidence:
     """Read the host. Raises NoKsmError on a kernel without KSM."""
     ksm, _ = procfs.read_ksm(sys)
     if ksm is None:
@@ -134,7 +134,7 @@ def read_host(proc: Path, sys: Path) -> Host:
             users = None
             break
         users = (users or 0) + user
-    host = Host(ksm, users, nodes=_nodes(sys), conditions=read_conditions(proc, sys))
+    host = HostEvidence(ksm, users, nodes=_nodes(sys), conditions=read_conditions(proc, sys))
     if host.running and host.merged_pages:
         return host
     return replace(host, offers=read_offers(proc))

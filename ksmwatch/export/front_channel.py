@@ -21,7 +21,7 @@ LENGTH = struct.Struct("!Q")
 
 
 @dataclass(frozen=True)
-class Web:
+class WebTask:
     """The task of serving HTTP. `sockets`: descriptors that listen."""
 
     sockets: tuple[int, ...]
@@ -34,7 +34,7 @@ class Web:
 
 
 @dataclass(frozen=True)
-class Textfile:
+class TextfileTask:
     """The task of writing a file for node_exporter's textfile collector. `interval`: seconds."""
 
     directory: str
@@ -48,7 +48,7 @@ class Textfile:
 class Begin:
     """The first message. `user`: uid and gid to change to, None to stay what one is."""
 
-    task: Web | Textfile
+    task: WebTask | TextfileTask
     specs: tuple[Spec, ...]
     user: tuple[int, int] | None
     log_level: str

@@ -151,7 +151,7 @@ class Keeper:
     def _beginning(self) -> Begin:
         """The first message, with the configuration that is in force now."""
         task = self._begin.task
-        if self._files is None or not isinstance(task, front_channel.Web):
+        if self._files is None or not isinstance(task, front_channel.WebTask):
             return self._begin
         return replace(self._begin, task=replace(task, config=self._files.current))
 

@@ -108,7 +108,7 @@ class Outputs:
         """The front that serves HTTP. Raises ConfigError."""
         config = self._config
         files = web_files(config.web_config_file)
-        task = front_channel.Web(
+        task = front_channel.WebTask(
             sockets=tuple(sock.fileno() for sock in listening),
             telemetry_path=config.web_telemetry_path,
             max_requests=config.web_max_requests,
@@ -122,11 +122,11 @@ class Outputs:
         config = self._config
         # A front has another current directory.
         directory = str(Path(config.textfile_directory).absolute())
-        return self._keeper(front_channel.Textfile(directory, config.textfile_interval))
+        return self._keeper(front_channel.TextfileTask(directory, config.textfile_interval))
 
     def _keeper(
         self,
-        task: front_channel.Web | front_channel.Textfile,
+        task: front_channel.WebTask | front_channel.TextfileTask,
         user: tuple[int, int] | None = None,
         files: WebFiles | None = None,
     ) -> Keeper:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Label values and the value.
-Sample = tuple[tuple[str, ...], float]
+LabelledValue = tuple[tuple[str, ...], float]
 # Samples by family name, in the order of a scrape.
-Samples = list[tuple[str, list[Sample]]]
+Samples = list[tuple[str, list[LabelledValue]]]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.residue import Residue
 from ksmwatch.export.catalogue import PAGE_FILES
-from ksmwatch.export.metric_family import Sample, Samples
+from ksmwatch.export.metric_family import LabelledValue, Samples
 from ksmwatch.owners.rollup import Holding, split
 from ksmwatch.probes.records import ARRIVALS, DEPARTURES, Movement
 from ksmwatch.snapshot.model import Snapshot
@@ -25,15 +25,17 @@ class Series:
     processes: bool = False
 
 
-def _one(value: float | None) -> list[Sample]:
+def _one(value: float | None) -> list[LabelledValue]:
     return [] if value is None else [((), value)]
 
 
-def _states(names: Iterable[str], current: str) -> list[Sample]:
+def _states(names: Iterable[str], current: str) -> list[LabelledValue]:
     return [((name,), float(name == current)) for name in names]
 
 
-def _reasons(moves: Any, which: tuple[Movement, ...], labels: tuple[str, ...] = ()) -> list[Sample]:
+def _reasons(
+    moves: Any, which: tuple[Movement, ...], labels: tuple[str, ...] = ()
+) -> list[LabelledValue]:
     return [((*labels, m.name.lower()), moves[m]) for m in which]
 
 
@@ -42,7 +44,7 @@ def samples(snapshot: Snapshot, series: Series) -> Samples:
     return [(name, list(found)) for name, found in _samples(snapshot, series)]
 
 
-def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Sample]]]:
+def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     yield "ksmwatch_build_info", [((s.version, s.kernel), 1)]
     yield "ksmwatch_ksm_supported", _one(float(s.mode is not Mode.NONE))
     yield "ksmwatch_mode", _states((m.value for m in Mode), s.mode.value)
@@ -100,7 +102,7 @@ def owner_series(top: int) -> int:
     return top * OWNER_SERIES + OWNER_GAUGES if top else 0
 
 
-def _owner_samples(s: Snapshot, top: int) -> Iterator[tuple[str, Iterable[Sample]]]:
+def _owner_samples(s: Snapshot, top: int) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     shown, other = split(s.owners, top)
     rows = [((h.owner.kind.value, h.owner.name, h.owner.id), h) for h in shown]
     if other is not None:
@@ -143,7 +145,7 @@ _OWNER_VALUES: dict[str, Callable[[Holding], int | None]] = {
 }
 
 
-def _process_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
+def _process_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     rows = [((str(p.pid), p.comm), p) for p in s.processes]
     yield "ksmwatch_process_mappings", [(k, p.mappings) for k, p in rows]
     yield "ksmwatch_process_mapped_bytes", [(k, p.bytes) for k, p in rows]
@@ -165,7 +167,7 @@ def _process_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
     yield "ksmwatch_process_departures", [x for k, m in moved for x in _reasons(m, DEPARTURES, k)]
 
 
-def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
+def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     if s.totals:
         moves = {m: s.totals[m.name.lower()] for m in Movement}
         yield "ksmwatch_arrivals", _reasons(moves, ARRIVALS)
@@ -206,7 +208,7 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
         yield "ksmwatch_map_memory_bytes", _one(s.map_state.memory)
 
 
-def _kernel_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[Sample]]]:
+def _kernel_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     ksm = s.numbers.ksm or {}
     yield "ksmwatch_kernel_run", _one(ksm.get("run"))
     yield "ksmwatch_kernel_pages", [((f,), ksm[f]) for f in PAGE_FILES if f in ksm]

@@ -59,7 +59,7 @@ class _Smaps:
 
 
 # Called after each /proc file that a reader has opened.
-Opened = Callable[[], None]
+WhenOpened = Callable[[], None]
 
 
 def _unobserved() -> None:
@@ -72,7 +72,7 @@ class SmapsReader:
     name = "smaps_rollup"
 
     @contextmanager
-    def open(self, directory: Path, opened: Opened = _unobserved) -> Iterator[_Smaps]:
+    def open(self, directory: Path, opened: WhenOpened = _unobserved) -> Iterator[_Smaps]:
         """Open smaps_rollup; wants PTRACE_MODE_READ on the process (CAP_SYS_PTRACE)."""
         fd = os.open(directory / "smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -143,7 +143,7 @@ class PagemapReader:
         self._frames = frames
 
     @contextmanager
-    def open(self, directory: Path, opened: Opened = _unobserved) -> Iterator[_Pagemap]:
+    def open(self, directory: Path, opened: WhenOpened = _unobserved) -> Iterator[_Pagemap]:
         """Open smaps and pagemap of the process; `opened` sees two mms if it exec'ed between."""
         smaps = os.open(directory / "smaps", os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -17,15 +17,15 @@ from ksmwatch.owners.savings import Bounds, Relative, Who
 from ksmwatch.units import PAGE_SIZE
 
 # What makes two owners the same, see Owner.key.
-Key = tuple[OwnerKind, str]
+OwnerKey = tuple[OwnerKind, str]
 Moves = tuple[int, ...]
 # An account: address and id. Two that are opened in the same nanosecond have the same id.
-Account = tuple[int, int]
+AccountKey = tuple[int, int]
 # Of these an owner has one only if all of its processes agree.
 _PLACES = ("pod", "qos", "container", "unit", "slice", "uid")
 
 
-class Member(Relative, Protocol):
+class Addend(Relative, Protocol):
     """What is added up of a process."""
 
     @property
@@ -99,10 +99,10 @@ def common(owners: Sequence[Owner]) -> Owner:
 
 
 def roll_up(
-    members: Iterable[Member],
+    members: Iterable[Addend],
     unnamed: int,
     pages_shared: int | None,
-    moved: Mapping[Key, Moves],
+    moved: Mapping[OwnerKey, Moves],
     kin: Mapping[Who, int],
 ) -> tuple[Holding, ...]:
     """Every owner with what it holds, the largest first.
@@ -112,7 +112,7 @@ def roll_up(
     without KSM: that is an apportionment. Whose pages are shared how often is not known without
     reading page numbers.
     """
-    groups: dict[Key, list[Member]] = defaultdict(list)
+    groups: dict[OwnerKey, list[Addend]] = defaultdict(list)
     for member in members:
         groups[member.owner.key].append(member)
     mappings = {key: sum(m.mappings for m in group) for key, group in groups.items()}
@@ -141,7 +141,7 @@ def _part(host: Bounds | None, need: Bounds, whole: Bounds) -> Bounds | None:
     return Bounds(min(least, most), most)
 
 
-def _holding(group: list[Member], mappings: int, saved: Bounds | None, moves: Moves) -> Holding:
+def _holding(group: list[Addend], mappings: int, saved: Bounds | None, moves: Moves) -> Holding:
     """Of an owner; of UNKNOWN, which has no process, nothing else is known."""
     known = bool(group)
     return Holding(
@@ -193,17 +193,19 @@ class Turnover:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[Account, Moves] = {}
-        self._totals: dict[Key, Moves] = {}
+        self._seen: dict[AccountKey, Moves] = {}
+        self._totals: dict[OwnerKey, Moves] = {}
 
-    def begin_after(self, accounts: Iterable[tuple[Account, Moves]]) -> None:
+    def begin_after(self, accounts: Iterable[tuple[AccountKey, Moves]]) -> None:
         """What these accounts have moved so far was told by a daemon before us."""
         self._seen.update(accounts)
 
-    def see(self, accounts: Iterable[tuple[Account, Key, Moves]]) -> Mapping[Key, Moves]:
+    def see(
+        self, accounts: Iterable[tuple[AccountKey, OwnerKey, Moves]]
+    ) -> Mapping[OwnerKey, Moves]:
         """All accounts there are, with their owners and all their movements; totals by owner."""
-        seen: dict[Account, Moves] = {}
-        totals: dict[Key, Moves] = {}
+        seen: dict[AccountKey, Moves] = {}
+        totals: dict[OwnerKey, Moves] = {}
         for account, key, moves in accounts:
             before = self._seen.get(account, (0,) * len(moves))
             sums = totals.get(key) or self._totals.get(key) or (0,) * len(moves)

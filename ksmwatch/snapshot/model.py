@@ -12,7 +12,7 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.counting.run_state import RunState
 from ksmwatch.kernel.kernel_numbers import KernelNumbers
 from ksmwatch.owners import savings
-from ksmwatch.owners.rollup import Holding, Key, Moves, roll_up
+from ksmwatch.owners.rollup import Holding, Moves, OwnerKey, roll_up
 from ksmwatch.owners.savings import Bounds, Who
 from ksmwatch.snapshot.process import Confidence, Process
 from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Zeros, limits, need
@@ -47,7 +47,7 @@ class Snapshot:
     doubt: str | None
     processes: tuple[Process, ...]
     unnamed: int
-    moved: Mapping[Key, Moves]
+    moved: Mapping[OwnerKey, Moves]
     rooms: Mapping[str, int]
     numbers: KernelNumbers
     totals: Mapping[str, int]
@@ -80,7 +80,7 @@ class Snapshot:
         return self._need(self.mappings, None)
 
     @cached_property
-    def forecasts(self) -> dict[Key, Forecast]:
+    def forecasts(self) -> dict[OwnerKey, Forecast]:
         """What unmerging each owner would need, by its key."""
         limited = limits(self.processes, self.rooms)
         return {

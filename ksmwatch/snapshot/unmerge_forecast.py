@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ksmwatch.owners.owner import Owner
-from ksmwatch.owners.rollup import Key
+from ksmwatch.owners.rollup import OwnerKey
 from ksmwatch.units import PAGE_SIZE
 
 
@@ -144,26 +144,26 @@ def levels(cgroup: str | None) -> list[str]:
     return found
 
 
-def _by_cgroup(processes: Iterable[Consumer]) -> dict[tuple[Key, str | None], int]:
-    pages: dict[tuple[Key, str | None], int] = defaultdict(int)
+def _by_cgroup(processes: Iterable[Consumer]) -> dict[tuple[OwnerKey, str | None], int]:
+    pages: dict[tuple[OwnerKey, str | None], int] = defaultdict(int)
     for process in processes:
         amount = process.mappings + (process.zero_pages or 0)
         pages[process.owner.key, process.cgroup] += amount
     return pages
 
 
-def limits(processes: Iterable[Consumer], left: Mapping[str, int]) -> dict[Key, Limit]:
+def limits(processes: Iterable[Consumer], left: Mapping[str, int]) -> dict[OwnerKey, Limit]:
     """For each owner the limit that is exceeded by most, or has least to spare.
 
     `left`: bytes by path of cgroups that have a limit. Zero pages that are not known are not
     in it.
     """
-    pages: dict[tuple[Key, str], int] = defaultdict(int)
+    pages: dict[tuple[OwnerKey, str], int] = defaultdict(int)
     for (key, cgroup), amount in _by_cgroup(processes if left else ()).items():
         for level in levels(cgroup):
             if level in left:
                 pages[key, level] += amount
-    found: dict[Key, Limit] = {}
+    found: dict[OwnerKey, Limit] = {}
     for (key, level), amount in sorted(pages.items()):
         limit = Limit(level, amount * PAGE_SIZE, left[level])
         known = found.get(key)

@@ -23,7 +23,7 @@ from ksmwatch.top.model import build
 from ksmwatch.top.option_changes import CHANGES, sort_by, sort_by_head, sort_by_next
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.screens import ColumnScreen, LinesScreen
-from ksmwatch.top.source import Areas, Reading, Source, Worker
+from ksmwatch.top.source import Areas, Fetched, Source, Worker
 from ksmwatch.top.view import Options, View
 from ksmwatch.top.widgets import Lines, Table
 
@@ -62,7 +62,7 @@ OptionList:focus > .option-list--option-highlighted { color: ansi_default;
 class Arrived(Message):
     """A reading, from the worker."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Fetched) -> None:
         super().__init__()
         self.reading = reading
 
@@ -103,9 +103,9 @@ class App(textual.app.App[None]):
         self._paused = False
         self._with_details = True
 
-    def _post(self, what: Reading | Areas) -> None:
+    def _post(self, what: Fetched | Areas) -> None:
         """For the worker's thread."""
-        self.post_message(Arrived(what) if isinstance(what, Reading) else Answered(what))
+        self.post_message(Arrived(what) if isinstance(what, Fetched) else Answered(what))
 
     def compose(self) -> ComposeResult:
         """Header, table and details, footer or filter."""
@@ -180,7 +180,7 @@ class App(textual.app.App[None]):
         if self._sample is None:
             lines = lines or [[(header.Tone.LABEL, f"Waiting for {self._source.label}")]]
         else:
-            known = header.facts(self._sample, self._previous)
+            known = header.figures(self._sample, self._previous)
             found = header.alerts(self._sample, known, self.options)
             room = max(1, self.size.height // _ALERTS_SHARE)
             lines = [
@@ -237,7 +237,7 @@ class App(textual.app.App[None]):
         """Everything that is wrong."""
         if self._sample is None:
             return
-        known = header.facts(self._sample, self._previous)
+        known = header.figures(self._sample, self._previous)
         found = header.alerts(self._sample, known, self.options)
         nothing: list[header.Line] = [[(header.Tone.GOOD, "Nothing is wrong.")]]
         self.push_screen(LinesScreen(header.alert_lines(found, len(found)) or nothing))

@@ -80,7 +80,7 @@ def _print(view: View, form: Format, label: str, out: TextIO, *, first: bool) ->
 def _text(view: View, label: str, out: TextIO, *, gap: bool) -> None:
     if gap:
         print(file=out)
-    known = header.facts(view.sample, view.previous)
+    known = header.figures(view.sample, view.previous)
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(view.sample.time))
     print(f"{header.plain(header.title(view.sample, label))}, {at}", file=out)
     for line in header.lines(view.sample, known, view.options, _WIDTH):
@@ -131,7 +131,7 @@ class TopDocument(TypedDict):
     time: float
     source: str
     page_size: int
-    host: Annotated[dict[str, Any], Fields(header.Facts)]
+    host: Annotated[dict[str, Any], Fields(header.HostFigures)]
     alerts: list[str]
     grouping: Grouping
     rates: bool
@@ -170,7 +170,7 @@ def values(row: Row, view: View) -> RowDocument:
 
 def to_document(view: View, label: str) -> TopDocument:
     """A view for programs."""
-    known = header.facts(view.sample, view.previous)
+    known = header.figures(view.sample, view.previous)
     return {
         "schema": SCHEMA,
         "time": view.sample.time,

@@ -8,7 +8,7 @@ from ksmwatch.commands.text_tables import clean, fit
 from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.top.columns import UNKNOWN, amount, duration
 from ksmwatch.top.header import Line, Tone, amounts, between, needs
-from ksmwatch.top.sample import Process
+from ksmwatch.top.sample import SampledProcess
 from ksmwatch.top.values import lags, movement, state_of, value
 from ksmwatch.top.view import CAME, WENT, Group, Grouping, Row, View
 
@@ -105,7 +105,7 @@ def _figures(row: Row, view: View) -> Iterator[_Fact]:
     yield "state", [state, read], Tone.PLAIN if state == "exact" else Tone.WARN
 
 
-def _process(process: Process, view: View) -> Iterator[_Fact]:
+def _process(process: SampledProcess, view: View) -> Iterator[_Fact]:
     if process.stray is None:
         yield "stray", ["not audited yet"], Tone.PLAIN
     elif not process.stray:

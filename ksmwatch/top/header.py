@@ -9,7 +9,7 @@ from typing import Any
 
 from ksmwatch.commands.text_tables import clean
 from ksmwatch.top.columns import UNKNOWN, amount, duration
-from ksmwatch.top.sample import Need, Sample
+from ksmwatch.top.sample import Sample, UnmergeNeed
 from ksmwatch.top.view import Options
 
 
@@ -36,7 +36,7 @@ class Alert:
 
 
 @dataclass(frozen=True)
-class Facts:
+class HostFigures:
     """Of the host. Amounts in pages, or bytes where the name says so, None where unknown.
 
     `claim`: the kernel's number for the saving, `pages_sharing`. `unmerge`: whether `run=2`
@@ -55,7 +55,7 @@ class Facts:
     claim: int | None
     profit_bytes: int | None
     available_bytes: int | None
-    unmerge: Need
+    unmerge: UnmergeNeed
     run: int | None
     run_age: float | None
     full_scans: int | None
@@ -65,12 +65,12 @@ class Facts:
     ksmd_cpu_share: float | None
 
 
-def facts(sample: Sample, previous: Sample | None) -> Facts:
+def figures(sample: Sample, previous: Sample | None) -> HostFigures:
     """The facts of a sample."""
     host, sources = sample.document["host"], sample.document["sources"]
     ksm: Mapping[str, int] = sources["ksm"] or {}
     available = sources["meminfo"].get("MemAvailable")
-    return Facts(
+    return HostFigures(
         mappings=host["mappings"],
         confidence=host["confidence"],
         reason=host["reason"],
@@ -104,19 +104,19 @@ def _rate(
     return (now - before) / (sample.time - previous.time)
 
 
-def alerts(sample: Sample, known: Facts, options: Options) -> list[Alert]:
+def alerts(sample: Sample, known: HostFigures, options: Options) -> list[Alert]:
     """What is wrong, the worst first."""
     found = list(_alerts(sample, known, options))
     return sorted(found, key=lambda alert: alert.tone is not Tone.BAD)
 
 
-def _alerts(sample: Sample, known: Facts, options: Options) -> Iterator[Alert]:
+def _alerts(sample: Sample, known: HostFigures, options: Options) -> Iterator[Alert]:
     yield from _doubts(sample, known)
     yield from _residue(sample, known, options)
     yield from _errors(sample)
 
 
-def _doubts(sample: Sample, known: Facts) -> Iterator[Alert]:
+def _doubts(sample: Sample, known: HostFigures) -> Iterator[Alert]:
     if sample.document["mode_reason"]:
         yield Alert(Tone.WARN, f"not live: {clean(sample.document['mode_reason'])}")
     if known.reason and known.confidence == "unknown":
@@ -125,7 +125,7 @@ def _doubts(sample: Sample, known: Facts) -> Iterator[Alert]:
         yield Alert(Tone.WARN, f"estimated: {clean(known.reason)}")
 
 
-def _residue(sample: Sample, known: Facts, options: Options) -> Iterator[Alert]:
+def _residue(sample: Sample, known: HostFigures, options: Options) -> Iterator[Alert]:
     left = sample.document["host"]["residue"]["left"]
     if left:
         yield Alert(Tone.BAD, f"left behind by run=2: {amounts(left, options, sample)}")
@@ -139,7 +139,7 @@ def _residue(sample: Sample, known: Facts, options: Options) -> Iterator[Alert]:
 _VERDICTS = {"uncertain": "may not fit", "too_little": "would not fit"}
 
 
-def needs(unmerge: Need, options: Options, page_size: int) -> str:
+def needs(unmerge: UnmergeNeed, options: Options, page_size: int) -> str:
     """What unmerging needs, of what is available."""
     sizes = (unmerge["at_least_bytes"], unmerge["at_most_bytes"], unmerge["available_bytes"])
     least, most, available = (
@@ -184,7 +184,7 @@ _GAP, _PLACE = 2, 28
 Line = list[tuple[Tone, str]]
 
 
-def lines(sample: Sample, known: Facts, options: Options, width: int) -> list[Line]:
+def lines(sample: Sample, known: HostFigures, options: Options, width: int) -> list[Line]:
     """The lines of a header, without alerts, of what fits. Each piece is harmless text."""
     return [
         _spread(_mapped(sample, known, options), width),
@@ -250,7 +250,7 @@ def title(sample: Sample, source: str) -> Line:
     ]
 
 
-def _mapped(sample: Sample, known: Facts, options: Options) -> list[Line]:
+def _mapped(sample: Sample, known: HostFigures, options: Options) -> list[Line]:
     def show(pages: int | None, *, signed: bool = False) -> str:
         return amount(pages, options.unit, sample.page_size, signed=signed)
 
@@ -273,7 +273,7 @@ def between(least: str, most: str) -> str:
     return least if most in (least, UNKNOWN) else f"{least} to {most}"
 
 
-def _saving(sample: Sample, known: Facts, options: Options) -> list[Line]:
+def _saving(sample: Sample, known: HostFigures, options: Options) -> list[Line]:
     page_size = sample.page_size
 
     def show(size: float | None) -> str:
@@ -289,7 +289,7 @@ def _saving(sample: Sample, known: Facts, options: Options) -> list[Line]:
     ]
 
 
-def _ksmd(known: Facts) -> list[Line]:
+def _ksmd(known: HostFigures) -> list[Line]:
     if known.run is None:
         return [[(Tone.LABEL, "ksmd "), (Tone.PLAIN, "state unknown")]]
     state = _RUN.get(known.run, f"run={known.run}")

@@ -6,7 +6,7 @@ from collections import deque
 
 from ksmwatch.top.model import group_key
 from ksmwatch.top.sample import Sample
-from ksmwatch.top.view import Grouping, Key, Row
+from ksmwatch.top.view import Grouping, Row, RowKey
 
 # -- History ---------------------------------------------------------------------------------
 
@@ -16,11 +16,11 @@ class History:
 
     def __init__(self, length: int = 120) -> None:
         self._length = length
-        self._of: dict[Key, deque[int]] = {}
+        self._of: dict[RowKey, deque[int]] = {}
 
     def add(self, sample: Sample, grouping: Grouping) -> None:
         """Remember a sample; what it does not list is forgotten."""
-        now: dict[Key, int] = {process.key: process.mappings for process in sample.processes}
+        now: dict[RowKey, int] = {process.key: process.mappings for process in sample.processes}
         if grouping is Grouping.OWNER and sample.owners:
             now |= {(grouping, *h.owner.key): h.mappings for h in sample.owners}
         elif grouping is not Grouping.PROCESS:

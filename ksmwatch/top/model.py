@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from ksmwatch.top.sample import Holding, Owner, Process, Sample
+from ksmwatch.top.sample import Sample, SampledHolding, SampledOwner, SampledProcess
 from ksmwatch.top.values import in_order
-from ksmwatch.top.view import Group, Grouping, Key, Options, Row, View
+from ksmwatch.top.view import Group, Grouping, Options, Row, RowKey, View
 
 
 def build(sample: Sample, previous: Sample | None, options: Options) -> View:
@@ -28,12 +28,12 @@ def build(sample: Sample, previous: Sample | None, options: Options) -> View:
 # -- Filter ----------------------------------------------------------------------------------
 
 
-def matches_owner(owner: Owner, text: str) -> bool:
+def matches_owner(owner: SampledOwner, text: str) -> bool:
     """Whether an owner has this text in a name or id; capitals do not matter."""
     return text.casefold() in owner.words
 
 
-def matches(process: Process, text: str) -> bool:
+def matches(process: SampledProcess, text: str) -> bool:
     """Whether a process, or its owner, has this text in a name; capitals do not matter."""
     wanted = text.casefold()
     return (
@@ -49,7 +49,7 @@ def matches(process: Process, text: str) -> bool:
 _NO_UNIT, _NO_USER = "(no unit)", "(no user)"
 
 
-def group_key(process: Process, grouping: Grouping) -> Key:
+def group_key(process: SampledProcess, grouping: Grouping) -> RowKey:
     """What processes of one group have in common."""
     owner = process.owner
     match grouping:
@@ -62,7 +62,7 @@ def group_key(process: Process, grouping: Grouping) -> Key:
     return grouping, owner.kind, owner.id
 
 
-def _title(process: Process, grouping: Grouping) -> tuple[str, str]:
+def _title(process: SampledProcess, grouping: Grouping) -> tuple[str, str]:
     """Kind and name of the group that a process is in."""
     owner = process.owner
     match grouping:
@@ -87,19 +87,21 @@ def _all_known(values: Iterable[int | None]) -> int | None:
     return total
 
 
-def groups(processes: Iterable[Process], grouping: Grouping) -> list[Group]:
+def groups(processes: Iterable[SampledProcess], grouping: Grouping) -> list[Group]:
     """The groups of these processes."""
     return [_group(members, grouping) for members in _members(processes, grouping).values()]
 
 
-def _members(processes: Iterable[Process], grouping: Grouping) -> dict[Key, list[Process]]:
-    by_key: dict[Key, list[Process]] = defaultdict(list)
+def _members(
+    processes: Iterable[SampledProcess], grouping: Grouping
+) -> dict[RowKey, list[SampledProcess]]:
+    by_key: dict[RowKey, list[SampledProcess]] = defaultdict(list)
     for process in processes:
         by_key[group_key(process, grouping)].append(process)
     return by_key
 
 
-def _group(members: Sequence[Process], grouping: Grouping) -> Group:
+def _group(members: Sequence[SampledProcess], grouping: Grouping) -> Group:
     # Only an owner that is the user has the user's name.
     names = next((p for p in members if p.kind == "user"), members[0])
     return Group(
@@ -116,7 +118,7 @@ def _group(members: Sequence[Process], grouping: Grouping) -> Group:
     )
 
 
-def owners(sample: Sample, processes: Iterable[Process], wanted: str) -> list[Group]:
+def owners(sample: Sample, processes: Iterable[SampledProcess], wanted: str) -> list[Group]:
     """The owners of these processes, and those that the filter wants by themselves.
 
     An owner of whom only some processes are wanted has the sums of these.
@@ -138,7 +140,7 @@ def owners(sample: Sample, processes: Iterable[Process], wanted: str) -> list[Gr
     return found
 
 
-def _held(key: Key, holding: Holding, members: Sequence[Process]) -> Group:
+def _held(key: RowKey, holding: SampledHolding, members: Sequence[SampledProcess]) -> Group:
     return Group(
         key,
         holding.owner.kind,
@@ -154,7 +156,7 @@ def _held(key: Key, holding: Holding, members: Sequence[Process]) -> Group:
     )
 
 
-def _grouped(processes: Sequence[Process], view: View) -> Iterator[Row]:
+def _grouped(processes: Sequence[SampledProcess], view: View) -> Iterator[Row]:
     options = view.options
     if options.grouping is Grouping.OWNER:
         found = owners(view.sample, processes, options.filter)
@@ -169,13 +171,13 @@ def _grouped(processes: Sequence[Process], view: View) -> Iterator[Row]:
                 yield Row((*group.key, process.key), 1, process, "")
 
 
-def _tree(processes: Sequence[Process], view: View) -> Iterator[Row]:
+def _tree(processes: Sequence[SampledProcess], view: View) -> Iterator[Row]:
     """Processes below their parents; who has no listed parent stands at the top.
 
     A parent that is younger than its child has taken the pid of one that ended. Equally old
     ones could form a ring: it and who is below stand at the top.
     """
-    children: dict[int | None, list[Process]] = defaultdict(list)
+    children: dict[int | None, list[SampledProcess]] = defaultdict(list)
     starts = {p.pid: p.start_time for p in processes}
     for process in processes:
         # Without a listed parent: a start before all.
@@ -200,7 +202,9 @@ def _tree(processes: Sequence[Process], view: View) -> Iterator[Row]:
 
 
 def _skip(
-    below: Iterable[Process], children: dict[int | None, list[Process]], seen: set[int]
+    below: Iterable[SampledProcess],
+    children: dict[int | None, list[SampledProcess]],
+    seen: set[int],
 ) -> None:
     """Count everything below a folded row as seen."""
     waiting = list(below)

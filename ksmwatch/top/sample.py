@@ -11,10 +11,10 @@ from ksmwatch.snapshot.document_types import LimitDocument
 from ksmwatch.snapshot.unmerge_forecast import Verdict
 
 ProcessKey = tuple[int, int]
-OwnerKey = tuple[str, str]
+SampledOwnerKey = tuple[str, str]
 
 
-class Need(TypedDict):
+class UnmergeNeed(TypedDict):
     """What unmerging would need. Metrics of another host may say nothing of it."""
 
     at_least_bytes: int | None
@@ -23,13 +23,13 @@ class Need(TypedDict):
     verdict: Verdict
 
 
-class OwnerNeed(Need):
+class OwnerUnmergeNeed(UnmergeNeed):
     """The same of one owner."""
 
     limit: LimitDocument | None
 
 
-class Owner(NamedTuple):
+class SampledOwner(NamedTuple):
     """Whose process it is. `unit` and `uid` are None where the document does not say.
 
     `more`: what else is known, for people. `words`: every text, small, to be searched.
@@ -44,12 +44,12 @@ class Owner(NamedTuple):
     words: str
 
     @property
-    def key(self) -> OwnerKey:
+    def key(self) -> SampledOwnerKey:
         """Names the owner."""
         return self.kind, self.id
 
 
-class Process(NamedTuple):
+class SampledProcess(NamedTuple):
     """One process of the document. Counts are in pages, None where unknown.
 
     `key` names it for ever. `movements`: totals by reason, empty when polling. `kernel`: the
@@ -62,7 +62,7 @@ class Process(NamedTuple):
     ppid: int | None
     name: str
     comm: str
-    owner: Owner
+    owner: SampledOwner
     mappings: int
     kernel: int | None
     lag: int | None
@@ -80,13 +80,13 @@ class Process(NamedTuple):
         return self.owner.kind
 
 
-class Holding(NamedTuple):
+class SampledHolding(NamedTuple):
     """What the document says of one owner: also of processes that have ended or have no name.
 
     Counts in pages, None where unknown. `unmerge`: the forecast, see docs/snapshot.md.
     """
 
-    owner: Owner
+    owner: SampledOwner
     processes: int
     exact: bool
     mappings: int
@@ -97,7 +97,7 @@ class Holding(NamedTuple):
     saved_at_most_bytes: int | None
     zeros: int | None
     movements: Mapping[str, int]
-    unmerge: OwnerNeed | None
+    unmerge: OwnerUnmergeNeed | None
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Sample:
     """A document, its processes and owners. Nobody changes the document any more."""
 
     document: Mapping[str, Any]
-    processes: tuple[Process, ...]
-    owners: tuple[Holding, ...]
+    processes: tuple[SampledProcess, ...]
+    owners: tuple[SampledHolding, ...]
 
     @property
     def time(self) -> float:
@@ -119,25 +119,25 @@ class Sample:
         return int(self.document["page_size"])
 
     @cached_property
-    def by_key(self) -> Mapping[ProcessKey, Process]:
+    def by_key(self) -> Mapping[ProcessKey, SampledProcess]:
         """The processes by what names them."""
         return {p.key: p for p in self.processes}
 
     @cached_property
-    def owners_by_key(self) -> Mapping[OwnerKey, Holding]:
+    def owners_by_key(self) -> Mapping[SampledOwnerKey, SampledHolding]:
         """The owners by what names them."""
         return {h.owner.key: h for h in self.owners}
 
 
 def make_sample(document: Mapping[str, Any]) -> Sample:
     """A sample from a snapshot document. Raises KeyError or TypeError when it is not one."""
-    owners: dict[OwnerKey, Owner] = {}
+    owners: dict[SampledOwnerKey, SampledOwner] = {}
     processes = tuple(_process(p, owners) for p in document["processes"])
     return Sample(document, processes, tuple(_holding(h) for h in document["owners"]))
 
 
-def _holding(h: Mapping[str, Any]) -> Holding:
-    return Holding(
+def _holding(h: Mapping[str, Any]) -> SampledHolding:
+    return SampledHolding(
         _owner(h, ""),
         h["processes"],
         # Of no process at all it is only known that there is one.
@@ -155,7 +155,7 @@ def _holding(h: Mapping[str, Any]) -> Holding:
     )
 
 
-def _process(p: Mapping[str, Any], owners: dict[OwnerKey, Owner]) -> Process:
+def _process(p: Mapping[str, Any], owners: dict[SampledOwnerKey, SampledOwner]) -> SampledProcess:
     comm = p["comm"]
     # Metrics name none.
     owner = p["owner"]
@@ -164,7 +164,7 @@ def _process(p: Mapping[str, Any], owners: dict[OwnerKey, Owner]) -> Process:
     if known is None:
         known = owners[whose] = _owner(owner, comm)
     pid, start_time = p["pid"], p["start_time"]
-    return Process(
+    return SampledProcess(
         (pid, start_time),
         pid,
         start_time,
@@ -188,7 +188,7 @@ def _process(p: Mapping[str, Any], owners: dict[OwnerKey, Owner]) -> Process:
 _MORE = ("manager", "uuid", "pod", "qos", "container", "slice")
 
 
-def _owner(owner: Mapping[str, Any] | None, comm: str) -> Owner:
+def _owner(owner: Mapping[str, Any] | None, comm: str) -> SampledOwner:
     if owner is None:
         owner = {"kind": "unknown", "name": comm, "id": comm}
     more = {key: owner[key] for key in _MORE if owner.get(key)}
@@ -196,4 +196,4 @@ def _owner(owner: Mapping[str, Any] | None, comm: str) -> Owner:
         more["claimed"] = "by itself"
     kind, name, ident, unit = owner["kind"], owner["name"], owner["id"], owner.get("unit")
     words = "\n".join((kind, name, ident, unit or "", *more.values())).casefold()
-    return Owner(kind, name, ident, unit, owner.get("uid"), more, words)
+    return SampledOwner(kind, name, ident, unit, owner.get("uid"), more, words)

@@ -37,7 +37,7 @@ class Source(Protocol):
         """Give back what was taken."""
 
 
-class Daemon:
+class DaemonSource:
     """The daemon behind a socket."""
 
     def __init__(self, path: Path) -> None:
@@ -75,11 +75,11 @@ def choose(settings: Config, url: str | None = None) -> Source:
         if not may_measure(path, error):
             raise
         return Measuring(settings)
-    return Daemon(path)
+    return DaemonSource(path)
 
 
 @dataclass(frozen=True)
-class Reading:
+class Fetched:
     """What a read gave: a sample, or why there is none. `at`: the monotonic clock, in seconds."""
 
     sample: Sample | None
@@ -104,22 +104,22 @@ def read_areas(source: Source, pid: int) -> Areas:
         return Areas(pid, problem=str(error))
 
 
-def read(source: Source, clock: Callable[[], float] = time.monotonic) -> Reading:
+def read(source: Source, clock: Callable[[], float] = time.monotonic) -> Fetched:
     """One reading; what goes wrong is in it."""
     try:
         document = source.read()
-        return Reading(_sample(document), None, clock())
+        return Fetched(_sample(document), None, clock())
     except KsmwatchError as error:
-        return Reading(None, str(error), clock())
+        return Fetched(None, str(error), clock())
     except Exception as error:  # noqa: BLE001 - above the worker there is nobody to tell it
-        return Reading(None, f"internal error: {error!r}", clock())
+        return Fetched(None, f"internal error: {error!r}", clock())
 
 
 def _sample(document: dict[str, Any]) -> Sample:
     try:
         sample = make_sample(document)
         # The header needs keys too; better here than where it is drawn.
-        known = header.facts(sample, sample)
+        known = header.figures(sample, sample)
         header.alerts(sample, known, Options())
         header.lines(sample, known, Options(), 80)
         header.title(sample, "")
@@ -135,7 +135,7 @@ class Worker:
     """
 
     def __init__(
-        self, source: Source, seconds: float, post: Callable[[Reading | Areas], object]
+        self, source: Source, seconds: float, post: Callable[[Fetched | Areas], object]
     ) -> None:
         self._source = source
         self._seconds = seconds

@@ -7,16 +7,16 @@ from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
-from ksmwatch.top.sample import Holding, Process
+from ksmwatch.top.sample import SampledHolding, SampledProcess
 from ksmwatch.top.view import CAME, MERGED, WENT, Group, Options, View
 
 # -- Movements -------------------------------------------------------------------------------
 
 
-def movement(of: Process | Group, view: View, reasons: Sequence[str]) -> float | None:
+def movement(of: SampledProcess | Group, view: View, reasons: Sequence[str]) -> float | None:
     """Pages that moved for these reasons: in all, or per second. None where that is unknown."""
     previous = view.previous
-    if isinstance(of, Process):
+    if isinstance(of, SampledProcess):
         before = previous.by_key.get(of.key) if previous else None
         return _moved(of.movements, before, view, reasons)
     if of.holding is not None:
@@ -33,7 +33,7 @@ def movement(of: Process | Group, view: View, reasons: Sequence[str]) -> float |
 
 def _moved(
     moves: Mapping[str, int],
-    before: Process | Holding | None,
+    before: SampledProcess | SampledHolding | None,
     view: View,
     reasons: Sequence[str],
 ) -> float | None:
@@ -54,43 +54,43 @@ def _moved(
 # -- Values and order ------------------------------------------------------------------------
 
 
-def _number_of(of: Process | Group) -> int | None:
-    return of.pid if isinstance(of, Process) else None
+def _number_of(of: SampledProcess | Group) -> int | None:
+    return of.pid if isinstance(of, SampledProcess) else None
 
 
-def _owner_of(of: Process | Group) -> str:
-    return of.owner.name if isinstance(of, Process) else of.name
+def _owner_of(of: SampledProcess | Group) -> str:
+    return of.owner.name if isinstance(of, SampledProcess) else of.name
 
 
-def processes_of(of: Process | Group) -> int:
+def processes_of(of: SampledProcess | Group) -> int:
     """How many a row stands for."""
-    return 1 if isinstance(of, Process) else of.processes
+    return 1 if isinstance(of, SampledProcess) else of.processes
 
 
-def read_age_of(of: Process | Group) -> float | None:
+def read_age_of(of: SampledProcess | Group) -> float | None:
     """Of the member that was read longest ago; None as soon as one never was."""
-    if isinstance(of, Process):
+    if isinstance(of, SampledProcess):
         return of.read_age
     ages = [p.read_age for p in of.members]
     known = [age for age in ages if age is not None]
     return max(known) if known and len(known) == len(ages) else None
 
 
-def saved_of(of: Process | Group) -> int | None:
+def saved_of(of: SampledProcess | Group) -> int | None:
     """In bytes; of owners only."""
     return of.holding.saved_bytes if isinstance(of, Group) and of.holding else None
 
 
-def lags(of: Process | Group) -> bool:
+def lags(of: SampledProcess | Group) -> bool:
     """Whether the kernel's count is behind by more than a hundredth."""
     return of.lag is not None and abs(of.lag) * 100 > of.mappings
 
 
-def state_of(of: Process | Group) -> str:
+def state_of(of: SampledProcess | Group) -> str:
     """`estimated`, or what the residue says beyond `merged`, or `exact`."""
     if not of.exact:
         return "estimated"
-    members = (of,) if isinstance(of, Process) else of.members
+    members = (of,) if isinstance(of, SampledProcess) else of.members
     kinds = {p.residue for p in members if p.mappings}
     for residue in ("left", "unverified", "unmerging", "kept"):
         if residue in kinds:
@@ -99,7 +99,7 @@ def state_of(of: Process | Group) -> str:
 
 
 # What can be sorted by, besides movements.
-_VALUES: Mapping[str, Callable[[Process | Group], Any]] = {
+_VALUES: Mapping[str, Callable[[SampledProcess | Group], Any]] = {
     "pid": _number_of,
     "kind": attrgetter("kind"),
     "name": lambda of: of.name.casefold(),
@@ -124,14 +124,14 @@ MOVEMENTS: Mapping[str, Sequence[str]] = {
 SORTABLE = (*_VALUES, *MOVEMENTS)
 
 
-def value(of: Process | Group, key: str, view: View) -> Any:
+def value(of: SampledProcess | Group, key: str, view: View) -> Any:
     """What a process or group has in a column. None is unknown, and last in either order."""
     if key in MOVEMENTS:
         return movement(of, view, MOVEMENTS[key])
     return _VALUES[key](of)
 
 
-_Item = TypeVar("_Item", Process, Group)
+_Item = TypeVar("_Item", SampledProcess, Group)
 # Other columns show their largest value first.
 _SMALLEST_FIRST = frozenset({"pid", "kind", "name", "owner", "state"})
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from ksmwatch.top.sample import Holding, Process, Sample
+from ksmwatch.top.sample import Sample, SampledHolding, SampledProcess
 
 # Of a row.
-Key = tuple[Hashable, ...]
+RowKey = tuple[Hashable, ...]
 
 # Reasons of movements, as in the document.
 MERGED = ("merged", "converted")
@@ -53,7 +53,7 @@ class Options:
     filter: str = ""
     rates: bool = False
     unit: Unit = Unit.MIB
-    turned: frozenset[Key] = frozenset()
+    turned: frozenset[RowKey] = frozenset()
 
 
 class Group(NamedTuple):
@@ -64,36 +64,36 @@ class Group(NamedTuple):
     from; also of processes that the document does not list.
     """
 
-    key: Key
+    key: RowKey
     kind: str
     name: str
-    members: tuple[Process, ...]
+    members: tuple[SampledProcess, ...]
     processes: int
     mappings: int
     kernel: int | None
     lag: int | None
     stray: int | None
     exact: bool
-    holding: Holding | None
+    holding: SampledHolding | None
 
 
 class Row(NamedTuple):
     """One line. `fold`: `+` folded, `-` unfolded, empty where nothing is below it."""
 
-    key: Key
+    key: RowKey
     depth: int
-    of: Process | Group
+    of: SampledProcess | Group
     fold: str
 
     @property
-    def process(self) -> Process | None:
+    def process(self) -> SampledProcess | None:
         """None for a group."""
-        return self.of if isinstance(self.of, Process) else None
+        return self.of if isinstance(self.of, SampledProcess) else None
 
     @property
-    def members(self) -> tuple[Process, ...]:
+    def members(self) -> tuple[SampledProcess, ...]:
         """The processes that it stands for."""
-        return (self.of,) if isinstance(self.of, Process) else self.of.members
+        return (self.of,) if isinstance(self.of, SampledProcess) else self.of.members
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ksmwatch.top import columns
 from ksmwatch.top.columns import Column
 from ksmwatch.top.header import Line, Tone
 from ksmwatch.top.values import lags, state_of
-from ksmwatch.top.view import Key, Row, View
+from ksmwatch.top.view import Row, RowKey, View
 
 # The terminal's own colours, so that dark and light ones both read well; yellow and blue do
 # not. Every colour goes with a word or a sign.
@@ -98,7 +98,7 @@ class Table(Widget, can_focus=True):
         self._at = 0
         self._top = 0
         # The row that the user has chosen; None: whichever is first.
-        self._chosen: Key | None = None
+        self._chosen: RowKey | None = None
 
     @property
     def row(self) -> Row | None:

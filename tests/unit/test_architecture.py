@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -163,6 +164,22 @@ def test_every_module_is_named_where_a_reader_would_look() -> None:
     modules = {name.replace(".", "/") for name in MODULES if not name.endswith("__init__")}
     assert len(listed) == len(set(listed))
     assert set(listed) == modules
+
+
+def types_of(module: str) -> Iterator[str]:
+    """Public names of classes, and other names of types, that a module makes."""
+    for node in ast.parse(MODULES[module].read_text()).body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            yield from (name for name in names if re.match("[A-Z][a-z]", name))
+
+
+def test_the_name_of_a_type_is_the_name_of_one_thing() -> None:
+    found = Counter(name for module in MODULES for name in types_of(module))
+    assert len(found) > 100
+    assert [name for name, times in found.items() if times > 1] == []
 
 
 def test_the_files_that_newcomers_are_sent_to_exist() -> None:

@@ -21,7 +21,7 @@ _MAX_REMEMBERED = 100
 _MAX_WAITING = 16
 
 
-class Verdict(Enum):
+class Admission(Enum):
     """Whether somebody may come in."""
 
     YES = "yes"
@@ -45,22 +45,22 @@ class Auth:
         self._users = users
         self._good.clear()
 
-    async def verdict(self, header: str) -> Verdict:
+    async def verdict(self, header: str) -> Admission:
         """Of a request with this header, empty where there is none."""
         if not self._users:
-            return Verdict.YES
+            return Admission.YES
         given = _credentials(header)
         if given is None:
-            return Verdict.NO
+            return Admission.NO
         user, password = given
         digest = hashlib.blake2b(user.encode() + b"\0" + password, key=self._key).digest()
         if digest in self._good:
-            return Verdict.YES
+            return Admission.YES
         if self._waiting >= _MAX_WAITING:
-            return Verdict.LATER
+            return Admission.LATER
         return await self._check(user, password, digest)
 
-    async def _check(self, user: str, password: bytes, digest: bytes) -> Verdict:
+    async def _check(self, user: str, password: bytes, digest: bytes) -> Admission:
         users = self._users
         # A user that is not there costs as much as one that is.
         against = users.get(user, next(iter(users.values())))
@@ -71,11 +71,11 @@ class Auth:
         finally:
             self._waiting -= 1
         if not matches or user not in users or users is not self._users:
-            return Verdict.NO
+            return Admission.NO
         while len(self._good) >= _MAX_REMEMBERED:
             del self._good[next(iter(self._good))]
         self._good[digest] = None
-        return Verdict.YES
+        return Admission.YES
 
 
 def _credentials(header: str) -> tuple[str, bytes] | None:

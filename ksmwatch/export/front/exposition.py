@@ -10,7 +10,7 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
 from ksmwatch.export.front.page import Page
-from ksmwatch.export.metric_family import Sample, Samples, Spec
+from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
 
 
 class Exposition(Collector):
@@ -44,7 +44,7 @@ class Exposition(Collector):
 _ENCODED = {"Content-Encoding": "gzip"}
 
 
-def _family(spec: Spec, samples: list[Sample]) -> Metric:
+def _family(spec: Spec, samples: list[LabelledValue]) -> Metric:
     make = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
     family = make(spec.name, spec.help, labels=spec.labels)
     for labels, value in samples:

@@ -16,7 +16,7 @@ from functools import partial
 from ksmwatch import log
 from ksmwatch.export import front_channel
 from ksmwatch.export.front.confine import confine
-from ksmwatch.export.front_channel import Begin, Textfile, Web
+from ksmwatch.export.front_channel import Begin, TextfileTask, WebTask
 from ksmwatch.kernel.syscalls import give_memory_back
 
 
@@ -31,9 +31,9 @@ def main() -> None:
         _prepared(begin, begin.task)(sock)
 
 
-def _prepared(begin: Begin, task: Web | Textfile) -> Callable[[socket.socket], None]:
+def _prepared(begin: Begin, task: WebTask | TextfileTask) -> Callable[[socket.socket], None]:
     """What is to be done, by a process that has all it needs and no privilege any more."""
-    if isinstance(task, Web):
+    if isinstance(task, WebTask):
         # Would be loaded for the colours of a terminal, by tornado.log: half a megabyte.
         sys.modules["curses"] = None  # type: ignore[assignment]
         from ksmwatch.export.front import web

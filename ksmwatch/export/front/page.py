@@ -28,13 +28,13 @@ def sentence(words: str, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> 
 
 
 @dataclass(frozen=True)
-class State:
+class LandingState:
     """What the landing page shows, by name of the row."""
 
     rows: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, samples: Samples) -> State:
+    def of(cls, samples: Samples) -> LandingState:
         """From what is served at the path of the metrics."""
         found = dict(samples)
 
@@ -65,7 +65,7 @@ _LANDING = """<!DOCTYPE html>
 """
 
 
-def landing(telemetry_path: str, state: State) -> Page:
+def landing(telemetry_path: str, state: LandingState) -> Page:
     """The page at /."""
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"

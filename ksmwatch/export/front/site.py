@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ksmwatch.export.front.complaints import Complaints
 from ksmwatch.export.front.exposition import Exposition
-from ksmwatch.export.front.page import Page, State, landing, sentence
+from ksmwatch.export.front.page import LandingState, Page, landing, sentence
 from ksmwatch.export.front_channel import Answer
 from ksmwatch.export.metric_family import Samples, Spec
 
@@ -23,7 +23,7 @@ ANSWER_SECONDS = 30.0
 READY_SECONDS = 1.0
 
 
-class Daemon(Protocol):
+class AnswerSource(Protocol):
     """Where answers come from."""
 
     @property
@@ -52,15 +52,15 @@ class Site:
         self._free = max_requests
         self._complaints = complaints
         self._exposition = Exposition((), [])
-        self._state = State()
+        self._state = LandingState()
 
     def take(self, answer: Answer) -> None:
         """Serve this from now on."""
         self._exposition = Exposition(self._specs, [*answer.samples, *self._own()])
-        self._state = State.of(answer.samples)
+        self._state = LandingState.of(answer.samples)
 
     async def page(
-        self, daemon: Daemon, path: str, accept: str = "", accept_encoding: str = ""
+        self, daemon: AnswerSource, path: str, accept: str = "", accept_encoding: str = ""
     ) -> Page:
         """The page at a path, for a client that sent these headers."""
         if path not in (self._telemetry_path, "/", "/-/healthy", "/-/ready"):
@@ -76,7 +76,9 @@ class Site:
         finally:
             self._free += 1
 
-    async def _page(self, daemon: Daemon, path: str, accept: str, accept_encoding: str) -> Page:
+    async def _page(
+        self, daemon: AnswerSource, path: str, accept: str, accept_encoding: str
+    ) -> Page:
         if path == self._telemetry_path:
             await _ask(daemon, SCRAPE_CACHE_SECONDS)
             return self._exposition.page(accept, accept_encoding)
@@ -89,11 +91,11 @@ class Site:
         return sentence("ksmwatch is healthy.")
 
 
-async def _ask(daemon: Daemon, max_age: float) -> None:
+async def _ask(daemon: AnswerSource, max_age: float) -> None:
     await asyncio.wait_for(daemon.ask(max_age), ANSWER_SECONDS)
 
 
-async def _readiness(daemon: Daemon) -> Page:
+async def _readiness(daemon: AnswerSource) -> Page:
     try:
         # A front that has just been started again has not heard yet that the daemon is ready.
         await asyncio.wait_for(daemon.ask(math.inf), READY_SECONDS)

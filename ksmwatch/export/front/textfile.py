@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ksmwatch.export.front.exposition import Exposition
-from ksmwatch.export.front_channel import QUESTION, Answer, Begin, Textfile, receive
+from ksmwatch.export.front_channel import QUESTION, Answer, Begin, TextfileTask, receive
 from ksmwatch.export.metric_family import Spec
 from ksmwatch.log import logger
 
@@ -80,7 +80,7 @@ def text(specs: tuple[Spec, ...], answer: Answer) -> bytes:
 
 
 def serve(
-    begin: Begin, task: Textfile, channel: socket.socket, made: Callable[[Path], File] = File
+    begin: Begin, task: TextfileTask, channel: socket.socket, made: Callable[[Path], File] = File
 ) -> None:
     """Write until the daemon is gone."""
     file = made(Path(task.directory))

@@ -27,7 +27,7 @@ from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.netutil import add_accept_handler
 
 from ksmwatch.export import front_channel, process_metrics
-from ksmwatch.export.front.auth import Auth, Verdict
+from ksmwatch.export.front.auth import Admission, Auth
 from ksmwatch.export.front.clients import IDLE_SECONDS, Clients, Phase
 from ksmwatch.export.front.complaints import KINDS, Complaints
 from ksmwatch.export.front.link import Link
@@ -127,10 +127,10 @@ class Server(HTTPServer):
         super().on_close(server_conn)
 
 
-class Web:
+class WebFront:
     """Everything of a front that serves HTTP."""
 
-    def __init__(self, begin: Begin, task: front_channel.Web) -> None:
+    def __init__(self, begin: Begin, task: front_channel.WebTask) -> None:
         self._task = task
         self._requests: Counter[str] = Counter()
         self._answering: set[asyncio.Task[None]] = set()
@@ -217,14 +217,14 @@ class Web:
 
     async def _page(self, request: HTTPServerRequest) -> Page:
         verdict = await self._auth.verdict(request.headers.get("Authorization", ""))
-        if verdict is Verdict.NO:
+        if verdict is Admission.NO:
             self.complaints.add("unauthorized", client=request.remote_ip)
             return sentence(
                 "A user and a password are needed.",
                 HTTPStatus.UNAUTHORIZED,
                 WWW_Authenticate='Basic realm="ksmwatch"',
             )
-        if verdict is Verdict.LATER:
+        if verdict is Admission.LATER:
             self.complaints.add("requests", client=request.remote_ip)
             return sentence("Too many passwords are wrong.", HTTPStatus.SERVICE_UNAVAILABLE)
         if request.method not in ("GET", "HEAD"):
@@ -280,9 +280,9 @@ class _Log(logging.Handler):
             self._complaints.add("failed", why=text, error=repr(error))
 
 
-def serve(begin: Begin, task: front_channel.Web, sock: socket.socket) -> None:
+def serve(begin: Begin, task: front_channel.WebTask, sock: socket.socket) -> None:
     """Serve HTTP until the daemon is gone."""
-    web = Web(begin, task)
+    web = WebFront(begin, task)
     for name in ("tornado", "asyncio"):
         library = logging.getLogger(name)
         library.handlers[:] = [_Log(web.complaints)]

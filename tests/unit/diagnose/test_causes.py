@@ -15,7 +15,7 @@ from ksmwatch.commands import why
 from ksmwatch.diagnose import page_changes, reading
 from ksmwatch.diagnose.advice import ADVISOR, TUNERS, Conditions
 from ksmwatch.diagnose.causes import Cause, Code, of_host, of_process
-from ksmwatch.diagnose.evidence import Host, Memory, Offers, Process, Sample
+from ksmwatch.diagnose.evidence import HostEvidence, Memory, Offers, PageSample, ProcessEvidence
 from ksmwatch.diagnose.reading import parse_memory, read_process
 from ksmwatch.errors import Exit, NoKsmError, SourceError
 from ksmwatch.units import PAGE_SIZE
@@ -34,8 +34,8 @@ GOOD = {
 }
 
 
-def host(mergeable: int | None = 3, **numbers: int) -> Host:
-    return Host(GOOD | numbers, mergeable)
+def host(mergeable: int | None = 3, **numbers: int) -> HostEvidence:
+    return HostEvidence(GOOD | numbers, mergeable)
 
 
 def codes(causes: list[Cause]) -> list[Code]:
@@ -117,7 +117,7 @@ def test_zero_pages_are_merged_pages() -> None:
     ],
 )
 def test_switches_that_limit_merging_are_named(switch: dict[str, int], code: str) -> None:
-    sampled = replace(with_sample(Sample(100, 0, 2.0), **switch), nodes=2)
+    sampled = replace(with_sample(PageSample(100, 0, 2.0), **switch), nodes=2)
     first, unique = of_host(sampled)
     assert first.code == code or code in first.code
     assert unique.code is Code.UNIQUE
@@ -127,16 +127,16 @@ def test_switches_that_limit_merging_are_named(switch: dict[str, int], code: str
 
 def test_what_a_switch_cannot_limit_is_not_named() -> None:
     still = {"merge_across_nodes": 1, "stable_node_dups": 3, "stable_node_chains": 3}
-    (cause,) = of_host(replace(with_sample(Sample(100, 0, 2.0), **still), nodes=2))
+    (cause,) = of_host(replace(with_sample(PageSample(100, 0, 2.0), **still), nodes=2))
     assert cause.code is Code.UNIQUE
-    one_node = with_sample(Sample(100, 0, 2.0), merge_across_nodes=0, smart_scan=1)
+    one_node = with_sample(PageSample(100, 0, 2.0), merge_across_nodes=0, smart_scan=1)
     assert codes(of_host(one_node)) == [Code.UNIQUE]
 
 
 def test_merging_across_nodes_is_changed_after_unmerging() -> None:
     files = frozenset({"merge_across_nodes"})
     limited = replace(
-        with_sample(Sample(100, 0, 2.0), merge_across_nodes=0),
+        with_sample(PageSample(100, 0, 2.0), merge_across_nodes=0),
         nodes=2,
         conditions=Conditions(files=files),
     )
@@ -190,7 +190,7 @@ def test_what_cannot_merge(kind: str) -> None:
     assert codes(of_host(host(**{kind: 900}))) == [Code.MERGED]
 
 
-def with_sample(sample: Sample, **numbers: int) -> Host:
+def with_sample(sample: PageSample, **numbers: int) -> HostEvidence:
     return replace(host(pages_unshared=5000, **numbers), sample=sample)
 
 
@@ -208,7 +208,7 @@ def with_sample(sample: Sample, **numbers: int) -> Host:
 def test_a_sample_tells_what_changes_from_what_is_unique(
     changed: int, seconds: float, code: Code
 ) -> None:
-    (cause,) = of_host(with_sample(Sample(100, changed, seconds)))
+    (cause,) = of_host(with_sample(PageSample(100, changed, seconds)))
     assert cause.code is code
     assert cause.evidence["changed"] == changed
     assert cause.evidence["sampled_pages"] == 100
@@ -216,7 +216,7 @@ def test_a_sample_tells_what_changes_from_what_is_unique(
 
 
 def test_a_sample_of_a_process_is_judged_by_its_own_pages() -> None:
-    judged = with_sample(Sample(100, 70, 2.0))
+    judged = with_sample(PageSample(100, 70, 2.0))
     assert codes(of_process(process(offered=4000, merged=400), judged)) == [Code.CHANGING]
     assert codes(of_process(process(offered=4000, merged=3000), judged)) == [Code.MERGED]
 
@@ -247,7 +247,7 @@ def test_pages_that_differ_between_two_looks_have_changed(tmp_path: Path) -> Non
     nobody = tmp_path / "3"
     found = page_changes.take([(one, ranges), (nobody, [(0, pages)])], 9, 1.5, meanwhile)
     # Of four pages one was never there, and one is not there any more.
-    assert found == Sample(2, 1, 1.5)
+    assert found == PageSample(2, 1, 1.5)
 
 
 def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path) -> None:
@@ -277,8 +277,8 @@ def test_chosen_pages_are_different_ones_of_the_ranges(
 # ---- processes ----
 
 
-def process(rmap_items: int | None = 1000, **memory: int) -> Process:
-    return Process(7, "seven", Memory(**memory), rmap_items)
+def process(rmap_items: int | None = 1000, **memory: int) -> ProcessEvidence:
+    return ProcessEvidence(7, "seven", Memory(**memory), rmap_items)
 
 
 def test_a_process_that_merges_well() -> None:
@@ -432,9 +432,9 @@ def test_the_host_is_sampled_only_when_that_tells_something(
     proc.process(9, rmap_items=500)
     asked: list[list[int]] = []
 
-    def sample(_: Path, pids: list[int]) -> Sample:
+    def sample(_: Path, pids: list[int]) -> PageSample:
         asked.append(pids)
-        return Sample(10, 10, 2.0)
+        return PageSample(10, 10, 2.0)
 
     monkeypatch.setattr(why, "_sample", sample)
 

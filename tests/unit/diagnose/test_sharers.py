@@ -232,7 +232,7 @@ class Host:
         looks = [self.document, json.loads(json.dumps(self.document))]
         after(looks[1])
         answers = iter(looks)
-        wish = peers.Wish(subject, (), pages, 60.0)
+        wish = peers.PeersRequest(subject, (), pages, 60.0)
         peers.run(lambda: next(answers), wish, as_json=True)
         found: dict[str, Any] = json.loads(capsys.readouterr().out)
         return found
@@ -370,7 +370,7 @@ def test_hidden_frame_numbers_and_no_ksm_are_refused(
 
 def test_text_is_a_matrix_or_a_list(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     for subject, head in ((None, "# OWNER"), ("db", "PEER")):
-        wish = peers.Wish(subject, (), 1000, 60.0)
+        wish = peers.PeersRequest(subject, (), 1000, 60.0)
         peers.run(lambda: host.document, wish, as_json=False)
         assert head in capsys.readouterr().out
 

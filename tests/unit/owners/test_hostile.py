@@ -120,7 +120,7 @@ def assert_drawn(document: dict[str, Any], options: Options) -> None:
             assert sum(map(text_tables._columns, cell)) == column.width
         for line in details.lines(row, view, [1, 2], 56):
             assert_lines(header.plain(line), 0)
-    for line in header.lines(sample, header.facts(sample, None), options, 80):
+    for line in header.lines(sample, header.figures(sample, None), options, 80):
         assert_lines(header.plain(line), 0)
 
 

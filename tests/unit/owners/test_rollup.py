@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind
-from ksmwatch.owners.rollup import Key, Moves, Turnover, common, roll_up, total
+from ksmwatch.owners.rollup import Moves, OwnerKey, Turnover, common, roll_up, total
 from ksmwatch.owners.savings import Bounds
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.snapshot.model import Snapshot
@@ -244,11 +244,11 @@ def test_what_a_daemon_before_us_has_told_is_not_told_again() -> None:
     )
 )
 def test_no_total_ever_falls_and_nothing_is_counted_twice(
-    looks: list[dict[tuple[int, int], tuple[Key, int]]],
+    looks: list[dict[tuple[int, int], tuple[OwnerKey, int]]],
 ) -> None:
     turnover = Turnover()
     moved: dict[tuple[int, int], int] = {}
-    before: dict[Key, Moves] = {}
+    before: dict[OwnerKey, Moves] = {}
     grown = 0
     for look in looks:
         moved = {account: moved.get(account, 0) + more for account, (_, more) in look.items()}

@@ -8,7 +8,7 @@ import pytest
 
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.top import header
-from ksmwatch.top.header import Facts, Tone
+from ksmwatch.top.header import HostFigures, Tone
 from ksmwatch.top.sample import Sample, make_sample
 from ksmwatch.top.view import Options, Unit
 from tests.made_up import nothing, poll
@@ -29,8 +29,8 @@ def host(step: int = 0, /, **changes: Any) -> Sample:
     return make_sample(made)
 
 
-def facts(sample: Sample, before: Sample | None = None) -> Facts:
-    return header.facts(sample, before)
+def facts(sample: Sample, before: Sample | None = None) -> HostFigures:
+    return header.figures(sample, before)
 
 
 def alerts(sample: Sample) -> list[str]:

@@ -16,7 +16,7 @@ from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
 from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.snapshot import socket_client
 from ksmwatch.top import source
-from ksmwatch.top.source import Areas, Daemon, Reading, Worker, choose, read
+from ksmwatch.top.source import Areas, DaemonSource, Fetched, Worker, choose, read
 from tests.made_up_host import areas, document
 
 
@@ -60,7 +60,7 @@ def test_a_reading() -> None:
 
 def test_a_reading_that_failed_says_why() -> None:
     reading = read(Fake(NoDaemonError("Gone.")), lambda: 5.0)
-    assert reading == Reading(None, "Gone.", 5.0)
+    assert reading == Fetched(None, "Gone.", 5.0)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_daemon_that_answers_is_chosen(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(socket_client, "fetch", fetch)
     chosen = choose(settings(tmp_path / "s"))
-    assert isinstance(chosen, Daemon)
+    assert isinstance(chosen, DaemonSource)
     assert chosen.read() == document(1)
     assert asked == [tmp_path / "s"] * 2
     assert chosen.label == str(tmp_path / "s")
@@ -147,7 +147,7 @@ def test_an_address_wins(tmp_path: Path) -> None:
 
 
 def test_the_worker_goes_on_after_a_failure_and_closes() -> None:
-    posted: queue.Queue[Reading | Areas] = queue.Queue()
+    posted: queue.Queue[Fetched | Areas] = queue.Queue()
     fake = Fake(document(1), NoDaemonError("Gone."), SourceError("Odd."), document(2))
     worker = Worker(fake, 0.001, posted.put)
     worker.start()
@@ -158,7 +158,7 @@ def test_the_worker_goes_on_after_a_failure_and_closes() -> None:
 
 
 def test_the_worker_stops_in_the_middle_of_a_long_wait() -> None:
-    posted: queue.Queue[Reading | Areas] = queue.Queue()
+    posted: queue.Queue[Fetched | Areas] = queue.Queue()
     fake = Fake(document(1))
     worker = Worker(fake, 3600.0, posted.put)
     worker.start()
@@ -169,7 +169,7 @@ def test_the_worker_stops_in_the_middle_of_a_long_wait() -> None:
 
 
 def test_the_worker_answers_questions_between_readings() -> None:
-    posted: queue.Queue[Reading | Areas] = queue.Queue()
+    posted: queue.Queue[Fetched | Areas] = queue.Queue()
     worker = Worker(Fake(document(1)), 3600.0, posted.put)
     worker.start()
     worker.ask(7)
