@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ksmwatch.counting.audit_schedule import Schedule
 from ksmwatch.counting.backend import Budget, Evidence
 from ksmwatch.counting.backend_state import AuditState
-from ksmwatch.counting.exact_read import ExactReader, Outcome, Reading
+from ksmwatch.counting.exact_read import ExactReader, ExactReading, Outcome
 from ksmwatch.counting.findings import Findings, Sweep, Unread
 from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import Count, Ledger
@@ -112,7 +112,7 @@ class Accounting:
         """To be called about every second."""
         self._reader.see_migrations()
 
-    def read(self, pid: int, sweep: Sweep | None = None) -> Reading:
+    def read(self, pid: int, sweep: Sweep | None = None) -> ExactReading:
         """Read a process exactly, settle its account, and remember what was found."""
         reading = self._reader.read(pid)
         self._findings.enter(reading, sweep)

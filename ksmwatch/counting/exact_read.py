@@ -52,7 +52,7 @@ class Opening(Enum):
 
 
 @dataclass(frozen=True)
-class Reading:
+class ExactReading:
     """What one exact read has found.
 
     `mm`, `account`: whose mappings these are; None where it is not known, or has no account.
@@ -110,7 +110,7 @@ class ExactReader:
         """To be called about every second: a migration that takes so long has missed its end."""
         self._missed_ends.see(self._maps.migrations())
 
-    def read(self, pid: int) -> Reading:
+    def read(self, pid: int) -> ExactReading:
         """Read one process exactly, and settle its account if nothing moved meanwhile."""
         unseen = 0
         while unseen < _BRACKETS:
@@ -119,10 +119,10 @@ class ExactReader:
                     if file is not None:
                         return replace(self._settle(pid, file, read), unseen=unseen)
             except OSError as error:
-                return Reading(pid, _refusal(error), unseen=unseen)
+                return ExactReading(pid, _refusal(error), unseen=unseen)
             # The probe missed the opening, or the process exec'ed between two.
             unseen += 1
-        return Reading(pid, Outcome.UNPINNED, unseen=unseen)
+        return ExactReading(pid, Outcome.UNPINNED, unseen=unseen)
 
     def read_areas(self, pid: int, mappings: int) -> tuple[Area, ...] | None:
         """Areas with KSM mappings that are not mergeable; None if they cannot be read."""
@@ -146,9 +146,9 @@ class ExactReader:
                 file = None
             yield file, opened.read
 
-    def _settle(self, pid: int, file: Opened, read: Callable[[], int]) -> Reading:
+    def _settle(self, pid: int, file: Opened, read: Callable[[], int]) -> ExactReading:
         """Read until one read was not disturbed."""
-        reading = Reading(pid, Outcome.DISTURBED, file.mm)
+        reading = ExactReading(pid, Outcome.DISTURBED, file.mm)
         for _ in range(_BRACKETS):
             try:
                 bracket = self._bracket(file.mm, read)
@@ -172,7 +172,7 @@ class ExactReader:
             return replace(reading, outcome=Outcome.ROOMLESS)
         return reading
 
-    def _settled(self, reading: Reading, account: Account, found: int) -> Reading:
+    def _settled(self, reading: ExactReading, account: Account, found: int) -> ExactReading:
         """Let the account say what was found."""
         assert reading.mm is not None
         mm = reading.mm

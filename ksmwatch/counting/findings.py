@@ -12,7 +12,7 @@ from enum import Enum
 
 from ksmwatch.counting.backend import Evidence
 from ksmwatch.counting.backend_state import AuditState
-from ksmwatch.counting.exact_read import Outcome, Reading
+from ksmwatch.counting.exact_read import ExactReading, Outcome
 from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import Count
 from ksmwatch.kernel import procfs
@@ -95,7 +95,7 @@ class Findings:
 
     # ---- readings ----
 
-    def enter(self, reading: Reading, sweep: Sweep | None) -> None:
+    def enter(self, reading: ExactReading, sweep: Sweep | None) -> None:
         """Take a reading, which is part of a sweep or of none."""
         if reading.unseen:
             self._losses["mm_opened_unseen"] += reading.unseen
@@ -111,14 +111,14 @@ class Findings:
             known = self._evidence.get(key, _NONE)
             self._evidence[key] = replace(known, read_at=self._host.clock(), moves=reading.moves)
 
-    def _is_first(self, reading: Reading, sweep: Sweep | None) -> bool:
+    def _is_first(self, reading: ExactReading, sweep: Sweep | None) -> bool:
         """Whether nothing was said of the process before, so that nothing was wrong."""
         baseline = sweep is not None and sweep.baseline
         known = self._was_missing(reading.pid)
         roomless = known is not None and known.why is Unread.ROOMLESS
         return reading.opened and (baseline or roomless)
 
-    def _reason(self, reading: Reading) -> str | None:
+    def _reason(self, reading: ExactReading) -> str | None:
         """Why the process was not trusted before this reading."""
         missing = self._was_missing(reading.pid)
         if missing is not None and not missing.trusted:
@@ -130,7 +130,7 @@ class Findings:
         missing = self._missing.get(pid)
         return missing if missing is not None and self._is_there(pid, missing) else None
 
-    def _see_missing(self, reading: Reading, *, everybody: bool) -> None:
+    def _see_missing(self, reading: ExactReading, *, everybody: bool) -> None:
         """Remember a process that was not read, or forget that it was not."""
         why = _UNREAD.get(reading.outcome)
         known = self._missing.get(reading.pid)
@@ -146,7 +146,7 @@ class Findings:
         if ticks is not None and not (trusted and why is Unread.DISTURBED):
             self._missing[reading.pid] = _Missing(why, ticks, reading.mm, trusted)
 
-    def _report(self, reading: Reading, why: str | None) -> None:
+    def _report(self, reading: ExactReading, why: str | None) -> None:
         """A wrong count: exported signed, logged once with its evidence. It is healed already."""
         assert reading.counted is not None
         assert reading.found is not None
@@ -174,7 +174,7 @@ class Findings:
             extra=evidence,
         )
 
-    def enter_areas(self, reading: Reading, stray: tuple[Area, ...] | None) -> None:
+    def enter_areas(self, reading: ExactReading, stray: tuple[Area, ...] | None) -> None:
         """Where the mappings of a process are that was read; None: not known."""
         key = _key(reading)
         if stray is not None and key is not None:
@@ -233,7 +233,7 @@ class Findings:
             return None
 
 
-def _key(reading: Reading) -> Key | None:
+def _key(reading: ExactReading) -> Key | None:
     if reading.mm is None or reading.account is None:
         return None
     return reading.mm, reading.account

@@ -14,7 +14,7 @@ from ksmwatch.counting.accounting import Accounting
 from ksmwatch.counting.audit_schedule import DEFAULT_POLICY, Allowance, Policy
 from ksmwatch.counting.backend import Budget, Evidence
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
-from ksmwatch.counting.exact_read import Reading
+from ksmwatch.counting.exact_read import ExactReading
 from ksmwatch.counting.findings import Sweep, Unread
 from ksmwatch.counting.hooks import Hooks
 from ksmwatch.counting.host import HERE, Host
@@ -256,7 +256,7 @@ class Live:
         """Whether the auditor has something to do, and CPU time for it."""
         return self._allowance.left() and self._accounting.audit_due()
 
-    def read(self, pid: int) -> Reading:
+    def read(self, pid: int) -> ExactReading:
         """Read one process exactly, and settle its account if nothing moved meanwhile."""
         return self._accounting.read(pid)
 

@@ -30,7 +30,7 @@ class Stream(Protocol):
         """Close it at once."""
 
 
-class Phase(IntEnum):
+class ClientPhase(IntEnum):
     """What a connection is doing. The lower, the sooner it has to make room."""
 
     NEW = 0
@@ -40,14 +40,18 @@ class Phase(IntEnum):
 
 
 # An answer has a limit of its own.
-_LIMITS = {Phase.NEW: HEADER_SECONDS, Phase.IDLE: IDLE_SECONDS, Phase.WRITING: WRITE_SECONDS}
+_LIMITS = {
+    ClientPhase.NEW: HEADER_SECONDS,
+    ClientPhase.IDLE: IDLE_SECONDS,
+    ClientPhase.WRITING: WRITE_SECONDS,
+}
 
 
 @dataclass
 class Client:
     """One connection."""
 
-    phase: Phase
+    phase: ClientPhase
     since: float
 
 
@@ -77,7 +81,7 @@ class Clients:
 
         None is closed to accept another: in a flood nobody would live long enough to be answered.
         """
-        self._open[stream] = Client(Phase.NEW, _now())
+        self._open[stream] = Client(ClientPhase.NEW, _now())
         if not self._sweeping:
             self._sweeping = True
             asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
@@ -85,7 +89,7 @@ class Clients:
             self._pause()
             asyncio.get_running_loop().call_later(_PRESSURE_SECONDS, self._relieve)
 
-    def enter(self, stream: Stream, phase: Phase) -> None:
+    def enter(self, stream: Stream, phase: ClientPhase) -> None:
         """It begins something else."""
         client = self._open.get(stream)
         if client is not None:
@@ -94,8 +98,8 @@ class Clients:
     def idle(self, stream: Stream) -> None:
         """It may send a request. Whoever is new remains new until the first has come."""
         client = self._open.get(stream)
-        if client is not None and client.phase is not Phase.NEW:
-            self.enter(stream, Phase.IDLE)
+        if client is not None and client.phase is not ClientPhase.NEW:
+            self.enter(stream, ClientPhase.IDLE)
 
     def closed(self, stream: Stream) -> None:
         """It is gone."""
@@ -117,10 +121,10 @@ class Clients:
             for s, c in self._open.items()
             if c.since < _now() - _GRACE_SECONDS
         ]
-        new = [stream for phase, _, stream in old if phase is Phase.NEW]
+        new = [stream for phase, _, stream in old if phase is ClientPhase.NEW]
         if new:
             return new
-        idle = [each for each in old if each[0] is not Phase.ANSWERING]
+        idle = [each for each in old if each[0] is not ClientPhase.ANSWERING]
         idle.sort(key=lambda each: each[:2])
         return [stream for _, _, stream in idle[: max(1, self._limit // 4)]]
 
@@ -129,7 +133,7 @@ class Clients:
         for stream, client in list(self._open.items()):
             if now > client.since + _LIMITS.get(client.phase, math.inf):
                 # Nobody is to blame for a connection that is idle.
-                self._close(stream, None if client.phase is Phase.IDLE else "slow")
+                self._close(stream, None if client.phase is ClientPhase.IDLE else "slow")
         self._sweeping = bool(self._open)
         if self._sweeping:
             asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)

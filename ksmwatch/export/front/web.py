@@ -28,7 +28,7 @@ from tornado.netutil import add_accept_handler
 
 from ksmwatch.export import front_channel, process_metrics
 from ksmwatch.export.front.auth import Admission, Auth
-from ksmwatch.export.front.clients import IDLE_SECONDS, Clients, Phase
+from ksmwatch.export.front.clients import IDLE_SECONDS, ClientPhase, Clients
 from ksmwatch.export.front.complaints import KINDS, Complaints
 from ksmwatch.export.front.link import Link
 from ksmwatch.export.front.page import Page, sentence
@@ -194,14 +194,14 @@ class WebFront:
             self.complaints.add("certificate", client=request.remote_ip)
             stream.close()
             return
-        self._clients.enter(stream, Phase.ANSWERING)
+        self._clients.enter(stream, ClientPhase.ANSWERING)
         try:
             page = await self._page(request)
         except Exception as error:  # noqa: BLE001 - a client gets an answer whatever went wrong
             self.complaints.add("failed", error=f"{type(error).__name__}: {error}")
             page = sentence("ksmwatch has failed.", HTTPStatus.INTERNAL_SERVER_ERROR)
         self._requests[str(page.status.value)] += 1
-        self._clients.enter(stream, Phase.WRITING)
+        self._clients.enter(stream, ClientPhase.WRITING)
         if not stream.closed():
             page = replace(page, headers={**page.headers, **self._config.headers})
             await _write(connection, page, head=request.method == "HEAD")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ksmwatch.export.front import clients
-from ksmwatch.export.front.clients import Clients, Phase
+from ksmwatch.export.front.clients import ClientPhase, Clients
 from ksmwatch.export.front.complaints import Complaints
 
 
@@ -73,12 +73,16 @@ def opened(some: Clients, count: int = 1) -> list[Stream]:
     ("phases", "seconds", "kind"),
     [
         ([], clients.HEADER_SECONDS, "slow"),
-        ([Phase.ANSWERING, Phase.WRITING], clients.WRITE_SECONDS, "slow"),
-        ([Phase.ANSWERING, Phase.WRITING, Phase.IDLE], clients.IDLE_SECONDS, None),
+        ([ClientPhase.ANSWERING, ClientPhase.WRITING], clients.WRITE_SECONDS, "slow"),
+        (
+            [ClientPhase.ANSWERING, ClientPhase.WRITING, ClientPhase.IDLE],
+            clients.IDLE_SECONDS,
+            None,
+        ),
     ],
 )
 def test_each_phase_has_its_limit(
-    loop: Loop, phases: list[Phase], seconds: float, kind: str | None
+    loop: Loop, phases: list[ClientPhase], seconds: float, kind: str | None
 ) -> None:
     complaints = Complaints()
     some = Clients(5, complaints, *NO_DOOR)
@@ -99,7 +103,7 @@ def test_each_phase_has_its_limit(
 def test_who_waits_for_us_is_not_slow(loop: Loop) -> None:
     some = Clients(5, Complaints(), *NO_DOOR)
     (stream,) = opened(some)
-    some.enter(stream, Phase.ANSWERING)
+    some.enter(stream, ClientPhase.ANSWERING)
     loop.run_until(1e4)
     assert not stream.closed
 
@@ -132,8 +136,8 @@ def test_room_is_made_by_those_who_have_said_nothing_for_a_while(loop: Loop) -> 
     some = Clients(4, complaints, door.pause, door.resume)
     answering, idle, silent = opened(some, 3)
     assert door.open
-    some.enter(answering, Phase.ANSWERING)
-    some.enter(idle, Phase.ANSWERING)
+    some.enter(answering, ClientPhase.ANSWERING)
+    some.enter(idle, ClientPhase.ANSWERING)
     some.idle(idle)
     loop.run_until(1.5)
     (young,) = opened(some)
@@ -151,10 +155,12 @@ def test_else_room_is_made_by_the_idle_and_never_by_who_is_being_answered(loop: 
     some = Clients(4, Complaints(), door.pause, door.resume)
     streams = opened(some, 4)
     for stream in streams:
-        some.enter(stream, Phase.ANSWERING)
+        some.enter(stream, ClientPhase.ANSWERING)
     loop.run_until(100)
     assert (door.open, len(some)) == (False, 4)
-    for phase, stream in zip((Phase.WRITING, Phase.IDLE, Phase.IDLE), streams, strict=False):
+    for phase, stream in zip(
+        (ClientPhase.WRITING, ClientPhase.IDLE, ClientPhase.IDLE), streams, strict=False
+    ):
         some.enter(stream, phase)
         loop.now += 0.1
     loop.run_until(103)
@@ -176,7 +182,7 @@ def test_what_is_closed_twice_is_gone_once(loop: Loop) -> None:
     (stream,) = opened(some)
     some.closed(stream)
     some.closed(stream)
-    some.enter(stream, Phase.WRITING)
+    some.enter(stream, ClientPhase.WRITING)
     assert len(some) == 0
 
 
