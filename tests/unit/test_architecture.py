@@ -74,10 +74,16 @@ def package_of(module: str) -> str:
 
 
 @cache
+def tree(module: str) -> ast.Module:
+    """What a module says; many tests look at it."""
+    return ast.parse(MODULES[module].read_text())
+
+
+@cache
 def imports(module: str) -> frozenset[str]:
     """Every module that a module imports, also inside functions."""
     found = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -131,7 +137,7 @@ def test_judgement_has_no_effects(module: str) -> None:
         assert {name.split(".")[0] for name in imports(each)} & EFFECTS == set(), each
         called = [
             n.func
-            for n in ast.walk(ast.parse(MODULES[each].read_text()))
+            for n in ast.walk(tree(each))
             if isinstance(n, ast.Call)
         ]
         names = {function.id for function in called if isinstance(function, ast.Name)}
