@@ -135,11 +135,7 @@ def test_no_module_imports_itself_at_second_hand(module: str) -> None:
 def test_judgement_has_no_effects(module: str) -> None:
     for each in {module} | reached(module):
         assert {name.split(".")[0] for name in imports(each)} & EFFECTS == set(), each
-        called = [
-            n.func
-            for n in ast.walk(tree(each))
-            if isinstance(n, ast.Call)
-        ]
+        called = [n.func for n in ast.walk(tree(each)) if isinstance(n, ast.Call)]
         names = {function.id for function in called if isinstance(function, ast.Name)}
         assert names & {"open", "print", "input"} == set(), each
 
