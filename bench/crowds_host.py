@@ -36,10 +36,10 @@ from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.probes.attachments import Attachments
 from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.loader import load
+from ksmwatch.probes.map_records import Account, Baseline, Movement
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Nowhere
 from ksmwatch.probes.plan import Wish, choose
-from ksmwatch.probes.records import Account, Baseline, Movement
 from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.document import to_json
 from ksmwatch.snapshot.model import Snapshot

@@ -21,10 +21,7 @@ from ksmwatch.counting.live_backend import Live
 from ksmwatch.kernel import probe_switches, procfs
 from ksmwatch.kernel.page_tables import SmapsReader
 from ksmwatch.probes.attachments import AttachError, Attachments
-from ksmwatch.probes.maps import Maps
-from ksmwatch.probes.persistence import Keep
-from ksmwatch.probes.plan import Plan, Probe, Program, choose
-from ksmwatch.probes.records import (
+from ksmwatch.probes.map_records import (
     DEPARTURES,
     Account,
     Baseline,
@@ -35,6 +32,9 @@ from ksmwatch.probes.records import (
     Opened,
     Total,
 )
+from ksmwatch.probes.maps import Maps
+from ksmwatch.probes.persistence import Keep
+from ksmwatch.probes.plan import Plan, Probe, Program, choose
 from tests.fakes import Clock, Proc, Sys, capable
 
 KSMD = 33

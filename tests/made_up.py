@@ -12,7 +12,7 @@ from ksmwatch.counting.run_state import RunState
 from ksmwatch.kernel.areas import Area
 from ksmwatch.kernel.kernel_numbers import KernelNumbers
 from ksmwatch.owners.owner import Owner, OwnerKind
-from ksmwatch.probes.records import Movement, Total
+from ksmwatch.probes.map_records import Movement, Total
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.model import Reload, Snapshot
 from ksmwatch.snapshot.process import Confidence, Process

@@ -10,7 +10,7 @@ from ksmwatch.errors import NoDaemonError
 from ksmwatch.kernel.areas import Area, AreaDocument, area_document
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.rollup import Moves, OwnerKey
-from ksmwatch.probes.records import Movement
+from ksmwatch.probes.map_records import Movement
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.snapshot.process import Confidence, Process
 from tests.made_up import STRAY, numbers, process, snapshot

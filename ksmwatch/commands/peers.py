@@ -26,7 +26,7 @@ from ksmwatch.kernel.btf import Btf
 from ksmwatch.kernel.page_frames import AnyFrame, Frames, KpageFlags, PageStructs
 from ksmwatch.kernel.page_tables import PagemapReader, honest, own_frames
 from ksmwatch.kernel.read_facts import member_offsets
-from ksmwatch.probes.records import Movement
+from ksmwatch.probes.map_records import Movement
 from ksmwatch.units import PAGE_SIZE
 
 _PROC = Path("/proc")

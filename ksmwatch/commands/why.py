@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from ksmwatch.commands import text_tables
-from ksmwatch.diagnose import causes, page_changes, reading
+from ksmwatch.diagnose import causes, page_changes, read_evidence
 from ksmwatch.diagnose.causes import Cause, Code
 from ksmwatch.diagnose.evidence import HostEvidence, PageSample, ProcessEvidence
 from ksmwatch.errors import Exit
@@ -29,7 +29,7 @@ def _sample(proc: Path, pids: Iterable[int]) -> PageSample | None:
     for pid in pids:
         directory = proc / str(pid)
         try:
-            ranges = reading.offered((directory / "smaps").read_text(errors="replace"))
+            ranges = read_evidence.offered((directory / "smaps").read_text(errors="replace"))
         except OSError:
             continue
         processes.append((directory, ranges))
@@ -52,8 +52,8 @@ def run(
     pid: int | None, *, as_json: bool, proc: Path = Path("/proc"), sys: Path = Path("/sys")
 ) -> Exit:
     """Print why little merges, on the host or of one process."""
-    host = reading.read_host(proc, sys)
-    process = None if pid is None else reading.read_process(proc, pid)
+    host = read_evidence.read_host(proc, sys)
+    process = None if pid is None else read_evidence.read_process(proc, pid)
     found = _judge(process, host)
     if any(cause.code is Code.UNEQUAL for cause in found):
         sample = _sample(proc, _largest(proc) if pid is None else [pid])

@@ -14,8 +14,8 @@ from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import Count, Ledger
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
+from ksmwatch.probes.map_records import Total
 from ksmwatch.probes.maps import Maps
-from ksmwatch.probes.records import Total
 
 # The auditor looks at all accounts so often if no snapshot does.
 _LOOK_SECONDS = 60.0

@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ksmwatch.probes.map_records import Control
 from ksmwatch.probes.maps import Maps
-from ksmwatch.probes.records import Control
 
 # No number of signs: says to a successor that a process is still to be read.
 _INCOMPLETE = (1 << 64) - 1

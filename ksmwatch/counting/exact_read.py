@@ -19,8 +19,8 @@ from ksmwatch.counting.ledger import Bracket
 from ksmwatch.kernel import areas, smaps
 from ksmwatch.kernel.areas import Area
 from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
+from ksmwatch.probes.map_records import Account, Migrations, Movement, Opened
 from ksmwatch.probes.maps import Maps
-from ksmwatch.probes.records import Account, Migrations, Movement, Opened
 
 # An exact read that events keep disturbing is tried again this often before it is put off.
 _BRACKETS = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ksmwatch.probes.records import Account, Baseline, Conversion, Migrations
+from ksmwatch.probes.map_records import Account, Baseline, Conversion, Migrations
 
 # USER_HZ: /proc/PID/stat gives start times in ticks of this size on every architecture.
 NANOSECONDS_PER_TICK = 10_000_000

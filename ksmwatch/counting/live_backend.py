@@ -263,7 +263,7 @@ class Live:
     # ---- state for the snapshot ----
 
     def totals(self) -> dict[str, int]:
-        """Host-wide totals since the maps were made, by the names in ``records``."""
+        """Host-wide totals since the maps were made, by the names in `map_records`."""
         return {which.name.lower(): amount for which, amount in self._maps.totals().items()}
 
     def probes(self) -> list[ProbeState]:

@@ -13,8 +13,8 @@ from ksmwatch.counting.hooks import Hooks
 from ksmwatch.counting.host import Host
 from ksmwatch.kernel import procfs
 from ksmwatch.log import logger
+from ksmwatch.probes.map_records import Total
 from ksmwatch.probes.maps import Maps
-from ksmwatch.probes.records import Total
 
 # Sweeps take a twentieth of the time at most; renewals, before which nothing is known, a fifth.
 _SWEEP_PATIENCE = 19

@@ -11,7 +11,7 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.export.catalogue import PAGE_FILES
 from ksmwatch.export.metric_family import LabelledValue, Samples
 from ksmwatch.owners.rollup import Holding, split
-from ksmwatch.probes.records import ARRIVALS, DEPARTURES, Movement
+from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Confidence
 from ksmwatch.units import PAGE_SIZE

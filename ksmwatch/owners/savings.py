@@ -51,7 +51,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from ksmwatch.probes.records import ARRIVALS, DEPARTURES, Movement
+from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 
 # Addresses where the first stack and the code of a program begin; None where they are not shown.
 Family = tuple[int, int]

@@ -18,8 +18,8 @@ from typing import Protocol
 
 from ksmwatch.log import logger
 from ksmwatch.probes.attachments import attach
+from ksmwatch.probes.map_records import CallSite
 from ksmwatch.probes.plan import Program
-from ksmwatch.probes.records import CallSite
 
 _NOTHING = CallSite(hooked=0, copy=0, learner=0, seen=0)
 # Other calls of this thread may come between: memory that it gives back.

@@ -17,9 +17,9 @@ from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.loader import HEADERS, SOURCES, Loaded, LoadedMap, bpf_directory
+from ksmwatch.probes.map_records import Field
 from ksmwatch.probes.persistence import Keep
 from ksmwatch.probes.plan import Plan, Wish, choose
-from ksmwatch.probes.records import Field
 
 _MANIFEST = "manifests"
 _KEY = bytes(4)

@@ -26,8 +26,8 @@ from ksmwatch.errors import NoLiveError
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.btf import Btf
 from ksmwatch.kernel.events import Mechanism
+from ksmwatch.probes.map_records import Field
 from ksmwatch.probes.plan import LEARNER, Plan, Program
-from ksmwatch.probes.records import Field
 
 MAPS = (
     "accounts",

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from ksmwatch.kernel import libbpf
 from ksmwatch.probes.loader import Loaded, LoadedMap
-from ksmwatch.probes.records import (
+from ksmwatch.probes.map_records import (
     Account,
     Baseline,
     CallSite,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from ksmwatch.counting.backend_state import AuditState, Mode, ProbeState
 from ksmwatch.counting.residue import Residue
 from ksmwatch.owners.owner import OwnerDocument
-from ksmwatch.probes.records import Movement, Total
+from ksmwatch.probes.map_records import Movement, Total
 from ksmwatch.schema_marks import Fields, Keys
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.model import Reload

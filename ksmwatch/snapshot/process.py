@@ -12,7 +12,7 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.kernel.areas import Area, AreaDocument, area_document
 from ksmwatch.owners.owner import Owner, OwnerDocument, owner_document
 from ksmwatch.owners.savings import Family
-from ksmwatch.probes.records import Movement
+from ksmwatch.probes.map_records import Movement
 from ksmwatch.schema_marks import Keys
 from ksmwatch.units import PAGE_SIZE
 

@@ -19,8 +19,8 @@ from textual.widgets import Input
 from ksmwatch.commands.text_tables import clean
 from ksmwatch.top import columns, details, header, keys
 from ksmwatch.top.history import History
-from ksmwatch.top.model import build
 from ksmwatch.top.option_changes import CHANGES, sort_by, sort_by_head, sort_by_next
+from ksmwatch.top.rows import build
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.screens import ColumnScreen, LinesScreen
 from ksmwatch.top.source import Areas, Fetched, Source, Worker

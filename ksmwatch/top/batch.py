@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, NotRequired, TextIO, TypedDic
 
 from ksmwatch.errors import SourceError
 from ksmwatch.schema_marks import Fields
-from ksmwatch.top import columns, header, model
+from ksmwatch.top import columns, header, rows
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.source import Source, read
 from ksmwatch.top.values import (
@@ -58,7 +58,7 @@ def run(
         reading = read(source)
         if reading.sample is None:
             raise SourceError(reading.problem or "")
-        view = model.build(reading.sample, previous, batch.options)
+        view = rows.build(reading.sample, previous, batch.options)
         _print(view, batch.format, source.label, out, first=not turn)
         out.flush()
         previous = reading.sample

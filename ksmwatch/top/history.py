@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ksmwatch.top.model import group_key
+from ksmwatch.top.rows import group_key
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.view import Grouping, Row, RowKey
 

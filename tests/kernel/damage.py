@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 
 from ksmwatch.kernel import libbpf
-from ksmwatch.probes.records import Movement
+from ksmwatch.probes.map_records import Movement
 from tests.kernel.daemon import Daemon
 from tests.kernel.intruder import close_in
 

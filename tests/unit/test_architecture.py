@@ -19,8 +19,8 @@ from ksmwatch.kernel import struct_layout
 from ksmwatch.kernel.events import EVENTS, STAND_INS
 from ksmwatch.probes import loader
 from ksmwatch.probes.compile_flags import compile_flags
+from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Account, Baseline, Movement, Total
 from ksmwatch.probes.plan import Wish, choose
-from ksmwatch.probes.records import ARRIVALS, DEPARTURES, Account, Baseline, Movement, Total
 from tests.fakes import KERNELS, recorded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ LAST_MODULES = {"cli", "__main__"}
 PURE = (
     *("units", "backoff", "digests", "option_values", "options"),
     *("kernel.struct_layout", "kernel.events", "kernel.facts", "kernel.areas"),
-    *("kernel.kernel_numbers", "probes.plan", "probes.records"),
+    *("kernel.kernel_numbers", "probes.plan", "probes.map_records"),
     *("probes.obstacles", "probes.shortcomings", "probes.compile_flags"),
     *("counting.ledger", "counting.backend_state", "counting.cow_breaks", "counting.residue"),
     *(
@@ -59,7 +59,7 @@ PURE = (
     *("export.health_metrics", "export.catalogue", "export.samples", "export.front.page"),
     *("diagnose.advice", "diagnose.evidence", "diagnose.causes", "diagnose.sharers"),
     *("commands.text_tables", "commands.peers_view"),
-    *("top.sample", "top.view", "top.values", "top.history", "top.model", "top.columns"),
+    *("top.sample", "top.view", "top.values", "top.history", "top.rows", "top.columns"),
     *("top.header", "top.details", "top.keys", "top.option_changes"),
 )
 EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}

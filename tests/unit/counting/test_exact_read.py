@@ -10,7 +10,7 @@ from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.exact_read import Outcome
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.probes.records import Baseline, Conversion, Migrations, Movement, Total
+from ksmwatch.probes.map_records import Baseline, Conversion, Migrations, Movement, Total
 from tests.fake_kernel import KSMD, Kernel, shown
 
 PLENTY = Budget(3600)

@@ -17,7 +17,7 @@ from ksmwatch.counting.ledger import (
     stood_still,
     uncounted,
 )
-from ksmwatch.probes.records import Account, Baseline, Conversion, Movement
+from ksmwatch.probes.map_records import Account, Baseline, Conversion, Movement
 
 MM = 0xFFFF888000000000
 

@@ -14,9 +14,9 @@ from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.backend_state import AuditState, MapState
 from ksmwatch.counting.live_backend import Live
+from ksmwatch.probes.map_records import Migrations, Movement, Total
 from ksmwatch.probes.persistence import Nowhere
 from ksmwatch.probes.plan import choose
-from ksmwatch.probes.records import Migrations, Movement, Total
 from tests.fake_kernel import ALARMS, KSMD, Kernel, of, shown
 from tests.fakes import capable
 

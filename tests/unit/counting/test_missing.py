@@ -9,7 +9,7 @@ import pytest
 from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.probes.records import Migrations, Total
+from ksmwatch.probes.map_records import Migrations, Total
 from tests.fake_kernel import Kernel, shown
 
 PLENTY = Budget(3600)

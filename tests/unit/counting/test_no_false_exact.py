@@ -30,7 +30,7 @@ from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.ledger import count
 from ksmwatch.counting.live_backend import Live, _Pass
 from ksmwatch.counting.next_step import EFFECTS, Step
-from ksmwatch.probes.records import Control, Conversion, Migrations, Movement, Total
+from ksmwatch.probes.map_records import Control, Conversion, Migrations, Movement, Total
 from tests.fake_kernel import KSMD, FakeReader, Kernel
 from tests.fakes import Clock
 

@@ -11,8 +11,8 @@ from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.kernel.probe_switches import read_stopped
+from ksmwatch.probes.map_records import Movement
 from ksmwatch.probes.plan import Wish, choose
-from ksmwatch.probes.records import Movement
 from tests.fake_kernel import Kernel, shown
 from tests.fakes import capable
 

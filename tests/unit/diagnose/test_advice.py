@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ksmwatch.diagnose import reading
+from ksmwatch.diagnose import read_evidence
 from ksmwatch.diagnose.advice import ADVISOR, CATALOGUE, TUNERS, Advice, Conditions, advise
 from tests.fakes import FIXTURES, KERNELS, Proc, Sys
 from tools.generate import DOCS, generate
@@ -24,7 +24,7 @@ SYSTEMDS = (None, 247, 252, 254, 255, 257)
 
 def recorded(kernel: str) -> Conditions:
     root = FIXTURES / kernel / "root"
-    return reading.read_conditions(root / "proc", root / "sys")
+    return read_evidence.read_conditions(root / "proc", root / "sys")
 
 
 def hosts() -> Iterator[tuple[str, Conditions]]:
@@ -108,36 +108,36 @@ def test_a_running_tuner_is_found(tmp_path: Path, tuner: object) -> None:
     assert len(found.comm) <= 15
     proc, sys = Proc(tmp_path / "proc"), Sys(tmp_path / "sys")
     proc.process(7, comm="bash")
-    assert reading.read_conditions(proc.path, sys.path).holders == ()
+    assert read_evidence.read_conditions(proc.path, sys.path).holders == ()
     proc.process(8, comm=found.comm)
-    assert reading.read_conditions(proc.path, sys.path).holders == (found,)
+    assert read_evidence.read_conditions(proc.path, sys.path).holders == (found,)
 
 
 def test_the_advisor_is_found(tmp_path: Path) -> None:
     proc, sys = Proc(tmp_path / "proc"), Sys(tmp_path / "sys")
     mode = sys.ksm / "advisor_mode"
     mode.write_text("[none] scan-time\n")
-    assert reading.read_conditions(proc.path, sys.path).holders == ()
+    assert read_evidence.read_conditions(proc.path, sys.path).holders == ()
     mode.write_text("none [scan-time]\n")
-    assert reading.read_conditions(proc.path, sys.path).holders == (ADVISOR,)
+    assert read_evidence.read_conditions(proc.path, sys.path).holders == (ADVISOR,)
 
 
 @pytest.mark.parametrize("place", ["usr/lib/systemd", "usr/lib/x86_64-linux-gnu/systemd"])
 def test_systemd_is_told_by_its_library(tmp_path: Path, place: str) -> None:
     proc, sys = Proc(tmp_path / "proc"), Sys(tmp_path / "sys")
-    assert reading.read_conditions(proc.path, sys.path).systemd is None
+    assert read_evidence.read_conditions(proc.path, sys.path).systemd is None
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / place / "libsystemd-shared-257.9-1~deb13u1.so").touch()
-    assert reading.read_conditions(proc.path, sys.path).systemd == 257
+    assert read_evidence.read_conditions(proc.path, sys.path).systemd == 257
 
 
 @pytest.mark.parametrize(("text", "nodes"), [("0\n", 1), ("0-1\n", 2), ("0,2-4\n", 4)])
 def test_nodes_are_counted(tmp_path: Path, text: str, nodes: int) -> None:
     proc, sys = Proc(tmp_path / "proc"), Sys(tmp_path / "sys", pages_shared=1)
-    assert reading.read_host(proc.path, sys.path).nodes == 1
+    assert read_evidence.read_host(proc.path, sys.path).nodes == 1
     (sys.path / "devices/system/node").mkdir(parents=True)
     (sys.path / "devices/system/node/has_memory").write_text(text)
-    assert reading.read_host(proc.path, sys.path).nodes == nodes
+    assert read_evidence.read_host(proc.path, sys.path).nodes == nodes
 
 
 # ---- what the documents say ----

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.commands import why
-from ksmwatch.diagnose import page_changes, reading
+from ksmwatch.diagnose import page_changes, read_evidence
 from ksmwatch.diagnose.advice import ADVISOR, TUNERS, Conditions
 from ksmwatch.diagnose.causes import Cause, Code, of_host, of_process
 from ksmwatch.diagnose.evidence import HostEvidence, Memory, Offers, PageSample, ProcessEvidence
-from ksmwatch.diagnose.reading import parse_memory, read_process
+from ksmwatch.diagnose.read_evidence import parse_memory, read_process
 from ksmwatch.errors import Exit, NoKsmError, SourceError
 from ksmwatch.units import PAGE_SIZE
 from tests.fakes import Proc, Sys
@@ -420,7 +420,7 @@ def test_what_vfio_pins_is_locked_without_an_area_that_is() -> None:
 
 def test_offered_areas_are_mergeable_and_not_empty() -> None:
     empty = "d000-e000 rw-p 00000000 00:00 0\nAnonymous: 0 kB\nVmFlags: rd mg\n"
-    assert reading.offered(SMAPS + empty) == [(0x1000, 0x9000)]
+    assert read_evidence.offered(SMAPS + empty) == [(0x1000, 0x9000)]
 
 
 def test_the_host_is_sampled_only_when_that_tells_something(

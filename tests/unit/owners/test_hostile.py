@@ -25,7 +25,7 @@ from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Process
 from ksmwatch.top import columns, details, header
 from ksmwatch.top.batch import Batch, Format, run
-from ksmwatch.top.model import build
+from ksmwatch.top.rows import build
 from ksmwatch.top.sample import make_sample
 from ksmwatch.top.view import Grouping, Options
 from tests.exposed import exposed

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ksmwatch.owners.savings import Bounds, Forks, pages_without_ksm, saved_pages
-from ksmwatch.probes.records import Movement
+from ksmwatch.probes.map_records import Movement
 from ksmwatch.snapshot.process import Process
 from tests.made_up import process
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from ksmwatch.probes import cow_call_site
-from ksmwatch.probes.records import CallSite
+from ksmwatch.probes.map_records import CallSite
 
 
 class Sites:

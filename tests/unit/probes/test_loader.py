@@ -25,8 +25,8 @@ from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.libbpf import PROG_TYPE_KPROBE, PROG_TYPE_TRACING, TRACE_FENTRY
 from ksmwatch.probes import loader
 from ksmwatch.probes.loader import Linked, Loaded, LoadedMap, ProgramRefusedError
+from ksmwatch.probes.map_records import Field
 from ksmwatch.probes.plan import Program, choose
-from ksmwatch.probes.records import Field
 from ksmwatch.snapshot.start import obstacle_of
 from tests.fakes import capable
 

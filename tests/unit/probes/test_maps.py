@@ -13,8 +13,7 @@ import pytest
 from ksmwatch.kernel import libbpf
 from ksmwatch.probes import maps
 from ksmwatch.probes.loader import Loaded, LoadedMap
-from ksmwatch.probes.maps import Maps
-from ksmwatch.probes.records import (
+from ksmwatch.probes.map_records import (
     Account,
     Baseline,
     Control,
@@ -24,6 +23,7 @@ from ksmwatch.probes.records import (
     Opened,
     Total,
 )
+from ksmwatch.probes.maps import Maps
 
 MM = 0xFFFF888012345000
 CPUS = 3

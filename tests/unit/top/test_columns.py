@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ksmwatch.commands.text_tables import fit
 from ksmwatch.top import columns
 from ksmwatch.top.columns import amount, chosen, duration, heads, line
-from ksmwatch.top.model import build
+from ksmwatch.top.rows import build
 from ksmwatch.top.sample import make_sample
 from ksmwatch.top.values import SORTABLE
 from ksmwatch.top.view import Grouping, Options, Unit, View

@@ -8,8 +8,8 @@ import pytest
 
 from ksmwatch.top import keys
 from ksmwatch.top.app import App
-from ksmwatch.top.model import build
 from ksmwatch.top.option_changes import CHANGES, sort_by_head, sort_by_next
+from ksmwatch.top.rows import build
 from ksmwatch.top.sample import make_sample
 from ksmwatch.top.view import Grouping, Options, Unit
 from tests.made_up_host import document

@@ -18,7 +18,7 @@ from ksmwatch.snapshot.document import to_document
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Confidence
 from ksmwatch.top import header, scrape
-from ksmwatch.top.model import build
+from ksmwatch.top.rows import build
 from ksmwatch.top.sample import make_sample
 from ksmwatch.top.scrape import Scrape
 from ksmwatch.top.values import value

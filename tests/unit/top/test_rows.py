@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.top.history import History
-from ksmwatch.top.model import build
+from ksmwatch.top.rows import build
 from ksmwatch.top.sample import Sample, make_sample
 from ksmwatch.top.values import SORTABLE, movement, value
 from ksmwatch.top.view import CAME, Grouping, Options, View

@@ -94,10 +94,10 @@ def read_process(proc: Path, pid: int) -> ProcessEvidence:
         raise PrivilegeError(
             f"Process {pid} belongs to another user: reading it needs root."
         ) from None
-    return ProcessEvidence(pid, name, _with_books(memory, stat), stat.rmap_items)
+    return ProcessEvidence(pid, name, _with_ksm_stat(memory, stat), stat.rmap_items)
 
 
-def _with_books(memory: Memory, stat: KsmStat) -> Memory:
+def _with_ksm_stat(memory: Memory, stat: KsmStat) -> Memory:
     """With what smaps does not tell: zero pages, and before 6.6 merged pages."""
     merged = memory.merged or (stat.merging_pages or 0) * PAGE_KB
     return replace(memory, merged=merged, zero=max(0, stat.zero_pages or 0) * PAGE_KB)
@@ -159,7 +159,7 @@ def read_offers(proc: Path, clock: Callable[[], float] = time.monotonic) -> Offe
         except (OSError, ValueError):
             complete = False
             continue
-        found = _with_books(found, stat)
+        found = _with_ksm_stat(found, stat)
         if found.asked or stat.offers:
             processes += 1
             memory += replace(found, unasked=0, shared=0, hugetlb=0, special=0, pinned=0)

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.probes.loader import _fields
-from ksmwatch.probes.records import ARRIVALS, DEPARTURES, Account, Field, Movement, Record, Total
+from ksmwatch.probes.map_records import (
+    ARRIVALS,
+    DEPARTURES,
+    Account,
+    Field,
+    Movement,
+    Record,
+    Total,
+)
 
 U32, U64 = 2**32 - 1, 2**64 - 1
 
