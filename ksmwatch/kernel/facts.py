@@ -35,7 +35,7 @@ class Facts:
     kallsyms_error: str | None
     # Parameter types of candidate functions, from BTF.
     prototypes: Mapping[str, tuple[str, ...]]
-    # Byte offsets of layout.MEMBERS, from BTF.
+    # Byte offsets of struct_layout.MEMBERS, from BTF.
     offsets: Mapping[str, int]
     btf_error: str | None
     headers: str | None

@@ -86,7 +86,7 @@ class PageStructs:
     name = "struct page"
 
     def __init__(self, proc: Path, offsets: Mapping[str, int]) -> None:
-        """`offsets`: of layout.MEMBERS, from BTF."""
+        """`offsets`: of struct_layout.MEMBERS, from BTF."""
         if not offsets.keys() >= {"page_mapping", "page_compound_head"}:
             raise SourceError("BTF does not describe the mapping of struct page.")
         self._mapping, self._head = offsets["page_mapping"], offsets["page_compound_head"]

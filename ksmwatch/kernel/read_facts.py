@@ -97,7 +97,7 @@ def _read_prototypes(btf: Btf) -> dict[str, tuple[str, ...]]:
 
 
 def member_offsets(btf: Btf) -> dict[str, int]:
-    """Byte offsets of layout.MEMBERS, of those that this kernel has."""
+    """Byte offsets of struct_layout.MEMBERS, of those that this kernel has."""
     offsets = {}
     for member in MEMBERS:
         found = (btf.offset(*place) for place in member.places)

@@ -18,12 +18,15 @@ from textual.widgets import Input
 
 from ksmwatch.commands.text_tables import clean
 from ksmwatch.top import columns, details, header, keys
+from ksmwatch.top.alerts import alerts_of
 from ksmwatch.top.history import History
+from ksmwatch.top.host_figures import figures
 from ksmwatch.top.option_changes import CHANGES, sort_by, sort_by_head, sort_by_next
 from ksmwatch.top.rows import build
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.screens import ColumnScreen, LinesScreen
 from ksmwatch.top.source import Areas, Fetched, Source, Worker
+from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.view import Options, View
 from ksmwatch.top.widgets import Lines, Table
 
@@ -178,10 +181,10 @@ class App(textual.app.App[None]):
         status = header.Status(self._problem, age, self._paused, late)
         lines = header.status_lines(status)
         if self._sample is None:
-            lines = lines or [[(header.Tone.LABEL, f"Waiting for {self._source.label}")]]
+            lines = lines or [[(Tone.LABEL, f"Waiting for {self._source.label}")]]
         else:
-            known = header.figures(self._sample, self._previous)
-            found = header.alerts(self._sample, known, self.options)
+            known = figures(self._sample, self._previous)
+            found = alerts_of(self._sample, known, self.options)
             room = max(1, self.size.height // _ALERTS_SHARE)
             lines = [
                 header.title(self._sample, self._source.label),
@@ -225,8 +228,8 @@ class App(textual.app.App[None]):
     @on(Answered)
     def show_areas(self, event: Answered) -> None:
         """Above everything else."""
-        areas, tones = event.areas, header.Tone
-        lines: list[header.Line] = [[(tones.LABEL, f"KSM pages of process {areas.pid}")], []]
+        areas, tones = event.areas, Tone
+        lines: list[Line] = [[(tones.LABEL, f"KSM pages of process {areas.pid}")], []]
         if areas.problem is not None:
             lines.append([(tones.BAD, clean(areas.problem))])
         elif self._view is not None:
@@ -237,9 +240,9 @@ class App(textual.app.App[None]):
         """Everything that is wrong."""
         if self._sample is None:
             return
-        known = header.figures(self._sample, self._previous)
-        found = header.alerts(self._sample, known, self.options)
-        nothing: list[header.Line] = [[(header.Tone.GOOD, "Nothing is wrong.")]]
+        known = figures(self._sample, self._previous)
+        found = alerts_of(self._sample, known, self.options)
+        nothing: list[Line] = [[(Tone.GOOD, "Nothing is wrong.")]]
         self.push_screen(LinesScreen(header.alert_lines(found, len(found)) or nothing))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -14,8 +14,11 @@ from typing import Annotated, Any, Final, Literal, NotRequired, TextIO, TypedDic
 from ksmwatch.errors import SourceError
 from ksmwatch.schema_marks import Fields
 from ksmwatch.top import columns, header, rows
+from ksmwatch.top.alerts import alerts_of
+from ksmwatch.top.host_figures import HostFigures, figures
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.source import Source, read
+from ksmwatch.top.toned_text import plain
 from ksmwatch.top.values import (
     MOVEMENTS,
     movement,
@@ -80,12 +83,12 @@ def _print(view: View, form: Format, label: str, out: TextIO, *, first: bool) ->
 def _text(view: View, label: str, out: TextIO, *, gap: bool) -> None:
     if gap:
         print(file=out)
-    known = header.figures(view.sample, view.previous)
+    known = figures(view.sample, view.previous)
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(view.sample.time))
-    print(f"{header.plain(header.title(view.sample, label))}, {at}", file=out)
+    print(f"{plain(header.title(view.sample, label))}, {at}", file=out)
     for line in header.lines(view.sample, known, view.options, _WIDTH):
-        print(header.plain(line), file=out)
-    for alert in header.alerts(view.sample, known, view.options):
+        print(plain(line), file=out)
+    for alert in alerts_of(view.sample, known, view.options):
         print(f"! {alert.text}", file=out)
     if not view.rows:
         return
@@ -131,7 +134,7 @@ class TopDocument(TypedDict):
     time: float
     source: str
     page_size: int
-    host: Annotated[dict[str, Any], Fields(header.HostFigures)]
+    host: Annotated[dict[str, Any], Fields(HostFigures)]
     alerts: list[str]
     grouping: Grouping
     rates: bool
@@ -170,14 +173,14 @@ def values(row: Row, view: View) -> RowDocument:
 
 def to_document(view: View, label: str) -> TopDocument:
     """A view for programs."""
-    known = header.figures(view.sample, view.previous)
+    known = figures(view.sample, view.previous)
     return {
         "schema": SCHEMA,
         "time": view.sample.time,
         "source": label,
         "page_size": view.sample.page_size,
         "host": asdict(known),
-        "alerts": [alert.text for alert in header.alerts(view.sample, known, view.options)],
+        "alerts": [alert.text for alert in alerts_of(view.sample, known, view.options)],
         "grouping": view.options.grouping,
         "rates": view.options.rates,
         "rows": [values(row, view) for row in view.rows],

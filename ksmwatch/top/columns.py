@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ksmwatch.commands.text_tables import clean, fit
+from ksmwatch.top.sample import Sample, UnmergeNeed
 from ksmwatch.top.values import MOVEMENTS, SORTABLE, descending, value
 from ksmwatch.top.view import Grouping, Options, Row, Unit, View
 
@@ -40,6 +41,28 @@ def _in_unit(pages: float, unit: Unit, page_size: int) -> tuple[float, int]:
     if unit is Unit.KIB:
         return value, 0 if value == int(value) or abs(value) >= 100 else 1
     return value, 2 if unit is Unit.GIB else 1
+
+
+def amounts(pages: float | None, options: Options, sample: Sample, *, signed: bool = False) -> str:
+    """An amount with its unit."""
+    text = amount(pages, options.unit, sample.page_size, signed=signed)
+    return text if pages is None else f"{text} {options.unit}"
+
+
+def between(least: str, most: str) -> str:
+    """Two bounds as they are shown: one number if they look the same, or if there is but one."""
+    return least if most in (least, UNKNOWN) else f"{least} to {most}"
+
+
+def needs(unmerge: UnmergeNeed, options: Options, page_size: int) -> str:
+    """What unmerging needs, of what is available."""
+    sizes = (unmerge["at_least_bytes"], unmerge["at_most_bytes"], unmerge["available_bytes"])
+    least, most, available = (
+        None if size is None else amount(size / page_size, options.unit, page_size)
+        for size in sizes
+    )
+    span = f"at most {most}" if least is None else f"{least} to {most}"
+    return f"{span} {options.unit}" + (f" of {available}" if available else "")
 
 
 def duration(seconds: float | None) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ksmwatch.commands.text_tables import clean, fit
 from ksmwatch.kernel.areas import AreaDocument
-from ksmwatch.top.columns import UNKNOWN, amount, duration
-from ksmwatch.top.header import Line, Tone, amounts, between, needs
+from ksmwatch.top.columns import UNKNOWN, amount, amounts, between, duration, needs
 from ksmwatch.top.sample import SampledProcess
+from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.values import lags, movement, state_of, value
 from ksmwatch.top.view import CAME, WENT, Group, Grouping, Row, View
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ksmwatch.commands.text_tables import clean, fit
-from ksmwatch.top.header import Line, Tone
+from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.view import View
 
 # Keys and the action of the application (`action_NAME` in app.py).

@@ -12,7 +12,8 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from ksmwatch.top import columns, header
+from ksmwatch.top import columns
+from ksmwatch.top.toned_text import Line
 from ksmwatch.top.widgets import Lines
 
 
@@ -23,7 +24,7 @@ class LinesScreen(ModalScreen[None]):
         Binding("escape,q,enter,space,f1,h,question_mark,a,m,f10", "dismiss")
     ]
 
-    def __init__(self, lines: Iterable[header.Line]) -> None:
+    def __init__(self, lines: Iterable[Line]) -> None:
         super().__init__()
         self._lines = list(lines)
 

@@ -18,6 +18,8 @@ from ksmwatch.errors import KsmwatchError, NoDaemonError, SourceError
 from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.snapshot import socket_client
 from ksmwatch.top import header
+from ksmwatch.top.alerts import alerts_of
+from ksmwatch.top.host_figures import figures
 from ksmwatch.top.sample import Sample, make_sample
 from ksmwatch.top.view import Options
 
@@ -119,8 +121,8 @@ def _sample(document: dict[str, Any]) -> Sample:
     try:
         sample = make_sample(document)
         # The header needs keys too; better here than where it is drawn.
-        known = header.figures(sample, sample)
-        header.alerts(sample, known, Options())
+        known = figures(sample, sample)
+        alerts_of(sample, known, Options())
         header.lines(sample, known, Options(), 80)
         header.title(sample, "")
     except (KeyError, TypeError, AttributeError) as error:

@@ -16,7 +16,7 @@ from textual.widget import Widget
 
 from ksmwatch.top import columns
 from ksmwatch.top.columns import Column
-from ksmwatch.top.header import Line, Tone
+from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.values import lags, state_of
 from ksmwatch.top.view import Row, RowKey, View
 

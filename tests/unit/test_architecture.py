@@ -60,7 +60,8 @@ PURE = (
     *("diagnose.advice", "diagnose.evidence", "diagnose.causes", "diagnose.sharers"),
     *("commands.text_tables", "commands.peers_view"),
     *("top.sample", "top.view", "top.values", "top.history", "top.rows", "top.columns"),
-    *("top.header", "top.details", "top.keys", "top.option_changes"),
+    *("top.header", "top.details", "top.keys", "top.option_changes", "top.alerts"),
+    *("top.host_figures", "top.toned_text"),
 )
 EFFECTS = {"os", "io", "pathlib", "socket", "subprocess", "threading", "time", "ctypes", "psutil"}
 

@@ -25,8 +25,10 @@ from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Process
 from ksmwatch.top import columns, details, header
 from ksmwatch.top.batch import Batch, Format, run
+from ksmwatch.top.host_figures import figures
 from ksmwatch.top.rows import build
 from ksmwatch.top.sample import make_sample
+from ksmwatch.top.toned_text import plain
 from ksmwatch.top.view import Grouping, Options
 from tests.exposed import exposed
 from tests.hostile import ARGVS, CGROUPS, TEXTS, UIDS, examples
@@ -119,9 +121,9 @@ def assert_drawn(document: dict[str, Any], options: Options) -> None:
             assert_lines(cell, 0)
             assert sum(map(text_tables._columns, cell)) == column.width
         for line in details.lines(row, view, [1, 2], 56):
-            assert_lines(header.plain(line), 0)
-    for line in header.lines(sample, header.figures(sample, None), options, 80):
-        assert_lines(header.plain(line), 0)
+            assert_lines(plain(line), 0)
+    for line in header.lines(sample, figures(sample, None), options, 80):
+        assert_lines(plain(line), 0)
 
 
 def assert_peers(document: dict[str, Any]) -> None:

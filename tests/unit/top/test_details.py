@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.top import details
 from ksmwatch.top.details import sparkline
-from ksmwatch.top.header import Tone, plain
 from ksmwatch.top.rows import build
 from ksmwatch.top.sample import make_sample
+from ksmwatch.top.toned_text import Tone, plain
 from ksmwatch.top.view import Grouping, Options, Unit
 from tests.made_up import process, snapshot
 from tests.made_up_host import document

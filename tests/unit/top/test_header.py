@@ -8,8 +8,10 @@ import pytest
 
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.top import header
-from ksmwatch.top.header import HostFigures, Tone
+from ksmwatch.top.alerts import Alert, alerts_of
+from ksmwatch.top.host_figures import HostFigures, figures
 from ksmwatch.top.sample import Sample, make_sample
+from ksmwatch.top.toned_text import Tone, plain
 from ksmwatch.top.view import Options, Unit
 from tests.made_up import nothing, poll
 from tests.made_up_host import document
@@ -30,16 +32,16 @@ def host(step: int = 0, /, **changes: Any) -> Sample:
 
 
 def facts(sample: Sample, before: Sample | None = None) -> HostFigures:
-    return header.figures(sample, before)
+    return figures(sample, before)
 
 
 def alerts(sample: Sample) -> list[str]:
-    return [a.text for a in header.alerts(sample, facts(sample), PAGES)]
+    return [a.text for a in alerts_of(sample, facts(sample), PAGES)]
 
 
 def shown(sample: Sample, before: Sample | None = None) -> str:
     known = facts(sample, before)
-    return "\n".join(header.plain(line) for line in header.lines(sample, known, PAGES, 200))
+    return "\n".join(plain(line) for line in header.lines(sample, known, PAGES, 200))
 
 
 def test_scan_rate() -> None:
@@ -121,7 +123,7 @@ def test_alerts(path: str, new: object, expected: str) -> None:
 def test_a_probe_that_is_off_is_bad() -> None:
     made = host()
     made.document["probes"][0]["attached"] = False
-    (alert,) = header.alerts(made, facts(made), PAGES)
+    (alert,) = alerts_of(made, facts(made), PAGES)
     assert (alert.tone, alert.text) == (Tone.BAD, "not attached: merge")
 
 
@@ -134,7 +136,7 @@ def test_a_probe_that_is_off_is_bad() -> None:
 )
 def test_confidence(confidence: str, tone: Tone, expected: str) -> None:
     made = host(host__confidence=confidence, host__reason="events were lost")
-    (alert,) = header.alerts(made, facts(made), PAGES)
+    (alert,) = alerts_of(made, facts(made), PAGES)
     assert (alert.tone, alert.text) == (tone, expected)
 
 
@@ -162,10 +164,10 @@ def test_lines_hold_what_fits() -> None:
     made = host(1, host__confidence="estimated")
     for width in range(20, 200):
         for line in header.lines(made, facts(made, host(0)), PAGES, width):
-            assert len(header.plain(line)) <= width
+            assert len(plain(line)) <= width
     wide = header.lines(made, facts(made), Options(), 200)
-    assert "MiB estimated" in header.plain(wide[0])
-    assert header.plain(wide[0]).startswith("mapped ~")
+    assert "MiB estimated" in plain(wide[0])
+    assert plain(wide[0]).startswith("mapped ~")
 
 
 @pytest.mark.parametrize(
@@ -179,17 +181,17 @@ def test_lines_hold_what_fits() -> None:
 )
 def test_status(problem: str | None, age: float | None, paused: bool, expected: list[str]) -> None:  # noqa: FBT001
     status = header.Status(problem, age, paused, late=False)
-    assert [header.plain(line) for line in header.status_lines(status)] == expected
+    assert [plain(line) for line in header.status_lines(status)] == expected
 
 
 def test_a_late_answer() -> None:
     (line,) = header.status_lines(header.Status(None, 30.0, paused=False, late=True))
-    assert header.plain(line) == "! LATE. Shown: 30 s old. No answer yet."
+    assert plain(line) == "! LATE. Shown: 30 s old. No answer yet."
 
 
 def test_more_alerts_than_there_is_room_for() -> None:
-    found = [header.Alert(Tone.BAD, str(n)) for n in range(5)]
-    shown = [header.plain(line) for line in header.alert_lines(found, 3)]
+    found = [Alert(Tone.BAD, str(n)) for n in range(5)]
+    shown = [plain(line) for line in header.alert_lines(found, 3)]
     assert shown == ["! 0", "! 1", "! and 3 more: press a"]
     assert len(header.alert_lines(found, 5)) == 5
     assert header.alert_lines([], 3) == []
@@ -209,7 +211,7 @@ def test_what_is_unknown_is_no_alert() -> None:
 
 def test_the_worst_comes_first() -> None:
     made = host(losses__events_lost=1, host__residue__left=1, mode_reason="x")
-    tones = [a.tone for a in header.alerts(made, facts(made), PAGES)]
+    tones = [a.tone for a in alerts_of(made, facts(made), PAGES)]
     assert tones == [Tone.BAD, Tone.WARN, Tone.WARN]
 
 
@@ -224,6 +226,6 @@ def test_the_worst_comes_first() -> None:
 )
 def test_title(document: dict[str, Any], expected: str) -> None:
     sample = make_sample(document)
-    assert header.plain(header.title(sample, "here")) == expected
+    assert plain(header.title(sample, "here")) == expected
     # And every kind of host has lines.
     assert len(shown(sample).splitlines()) == 3

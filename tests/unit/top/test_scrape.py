@@ -18,6 +18,8 @@ from ksmwatch.snapshot.document import to_document
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Confidence
 from ksmwatch.top import header, scrape
+from ksmwatch.top.alerts import alerts_of
+from ksmwatch.top.host_figures import figures
 from ksmwatch.top.rows import build
 from ksmwatch.top.sample import make_sample
 from ksmwatch.top.scrape import Scrape
@@ -80,8 +82,8 @@ def test_a_host_that_serves_no_processes_has_rows_by_owner() -> None:
 
 @pytest.mark.parametrize("made", [snapshot(), BUSY, poll()])
 def test_facts_are_those_of_the_document_or_unknown(made: Snapshot) -> None:
-    ours = dataclasses.asdict(header.figures(make_sample(scraped(made)), None))
-    theirs = dataclasses.asdict(header.figures(make_sample(to_document(made)), None))
+    ours = dataclasses.asdict(figures(make_sample(scraped(made)), None))
+    theirs = dataclasses.asdict(figures(make_sample(to_document(made)), None))
     assert ours["mappings"] == made.mappings
     # Why, and memory, are not in the metrics.
     for name in ours.keys() - {"reason", "available_bytes", "unmerge"}:
@@ -91,7 +93,7 @@ def test_facts_are_those_of_the_document_or_unknown(made: Snapshot) -> None:
 def test_alerts_are_those_of_the_document() -> None:
     def alerts(document: dict[str, Any]) -> list[str]:
         sample = make_sample(document)
-        return [a.text for a in header.alerts(sample, header.figures(sample, None), Options())]
+        return [a.text for a in alerts_of(sample, figures(sample, None), Options())]
 
     assert alerts(scraped(BUSY))[1:] == alerts(to_document(BUSY))[1:]
     assert alerts(scraped(BUSY))[0] == "estimated: 1 process"
@@ -101,7 +103,7 @@ def test_without_ksm() -> None:
     made = scraped(nothing())
     assert (made["mode"], made["processes"], made["sources"]["ksm"]) == ("none", [], None)
     sample = make_sample(made)
-    assert header.lines(sample, header.figures(sample, None), Options(), 80)
+    assert header.lines(sample, figures(sample, None), Options(), 80)
 
 
 @given(st.text())
