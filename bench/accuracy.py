@@ -19,7 +19,7 @@ from bench.guests import run
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-# pages_to_scan and sleep_millisecs, the kernel's own and slower ones, and for how many seconds:
+# pages_to_scan and sleep_millisecs (the kernel's own and slower values), and for how many seconds.
 # ksmd merges a page at its second visit at the earliest.
 SETTINGS = {(100, 20): 60, (100, 100): 60, (100, 500): 180}
 # Number shown, and the keys of a sample that add up to it.
@@ -35,14 +35,14 @@ Samples = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Error:
-    """How far a number was from the truth, in pages."""
+    """The error of a number, in pages."""
 
     mean: float
     largest: int
 
 
 def error_of(samples: Samples, keys: tuple[str, ...]) -> Error:
-    """Of the sum of some keys, over all samples."""
+    """The error of the sum of some keys, over all samples."""
     errors = [abs(sum(s[key] for key in keys) - s["truth"]) for s in samples]
     return Error(statistics.fmean(errors), max(errors))
 
@@ -77,7 +77,7 @@ def table(results: dict[tuple[int, int], Samples]) -> str:
 
 
 def plot(results: dict[tuple[int, int], Samples], path: Path) -> None:
-    """Truth and numbers over time, one picture below the other."""
+    """Plot truth and numbers over time, one picture below the other."""
     figure = Figure(figsize=(8, 2.6 * len(results)), layout="constrained")
     shown = {k: v for k, v in NUMBERS.items() if k != "pages_sharing"}
     for axes, ((scan, sleep), samples) in zip(
@@ -103,23 +103,22 @@ def document(results: dict[tuple[int, int], Samples], kernel: str, mib: int) -> 
     exact = sum(s["confidence"] == "exact" for samples in results.values() for s in samples)
     return f"""# Accuracy
 
-Made by `make accuracy` on {time.strftime("%Y-%m-%d")}, on Debian's kernel {kernel} in QEMU
-without hardware virtualization. Do not edit.
+`make accuracy` wrote this page on {time.strftime("%Y-%m-%d")}, with Debian's kernel {kernel} in
+QEMU without hardware virtualization. Do not edit it.
 
-The benchmark is that of the 2011 patch: two processes, parent and child, fill {mib} MiB each with
-one value, all of it mergeable, and then write every page with the value that it already has, for
-ever. A page that was merged is copied by the write and can be merged again. A round takes 1.5 s,
-about as long as one over the 1000 MiB of the original.
+The benchmark is that of the 2011 patch. Two processes, parent and child, fill {mib} MiB each with
+one value. All of it is mergeable. Then they write every page with the value that it already has,
+again and again. The write copies a merged page, which can then be merged again. A round takes 1.5
+s, about as long as a round over the original 1000 MiB.
 
-For each sample the writers are stopped by SIGSTOP and ksmd by `run=0` (which keeps what is
-merged), so that all numbers are of one moment. *Truth* is read from the page tables by the tests'
-own reader; the other numbers are counts of PTEs that map a KSM page, as each source has them, in
-pages.
+For each sample, SIGSTOP stops the writers and `run=0` stops ksmd (which keeps merged pages merged),
+so that all numbers belong to one moment. *Truth* is read from the page tables by the tests' own
+reader. The other numbers count PTEs that map a KSM page, as each source reports them, in pages.
 
 {table(results)}
 
-Of {count} samples ksmwatch called {exact} exact; summed over all samples and processes its
-counts were wrong by {wrong} pages.
+ksmwatch called {exact} of {count} samples exact. Summed over all samples and processes, its counts
+were wrong by {wrong} pages.
 
 ![Truth and counts over time](accuracy.svg)
 """

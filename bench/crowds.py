@@ -18,15 +18,15 @@ _CROWDS = [
 _LARGEST = "10000:10000"
 _MIB = 1 << 20
 _ANSWER_MS = 150
-_METHOD = """`make bench-crowds`, {date}, Python {python}, on the machine itself: CPU time of
-the daemon's code and of the front's, in milliseconds, the fastest of 7. The processes are real,
-and so are the BPF maps, with an account for each process that has KSM pages, filled as the
-programs would have done (`bench/crowds_host.py`). *Snapshot* is the whole document on the Unix
-socket, with every process; *scrape* has series by owner. Before each time nothing has moved, or
-pages of one in a hundred of the processes, or of all. *Tick*: what is done every second, but for
-looking at attachments. PSS is of one process that did all this, with some more of Python than
-the daemon has. The kernel's own number of a process can be from an earlier snapshot
-(`kernel_age_seconds`), ours cannot."""
+_METHOD = """`make bench-crowds`, {date}, Python {python}, on the machine itself: CPU time in
+milliseconds of the daemon's code and of the front's, the fastest of 7. The processes are real, and
+so are the BPF maps. They hold an account for each process with KSM pages, filled as the programs
+would have done (`bench/crowds_host.py`). *Snapshot* is the whole document on the Unix socket, with
+every process. *Scrape* has series by owner. Before each measurement nothing has moved, or pages of
+1 % of the processes, or pages of all. *Tick* is the work of every second, except for checking
+attachments. PSS is that of one process that did all this, with more of Python than the daemon has.
+The kernel's own number for a process can be from an earlier snapshot (`kernel_age_seconds`); ours
+cannot."""
 
 
 def _row(result: Result, processes: int, merging: int) -> tuple[object, ...]:
@@ -48,9 +48,9 @@ def _row(result: Result, processes: int, merging: int) -> tuple[object, ...]:
 
 
 def section(result: Result) -> str:
-    """Method and table, one row per crowd."""
+    """Method and table, with one row per crowd."""
     head = (
-        *("processes", "with KSM pages", "snapshot: still, 1 %, all", "scrape: the same"),
+        *("processes", "with KSM pages", "snapshot: none, 1 %, all moved", "scrape: the same"),
         *("snapshot, bytes", "scrape, bytes", "tick", "PSS, MiB"),
     )
     rows = (_row(result, *crowd) for crowd in _CROWDS)
@@ -58,7 +58,7 @@ def section(result: Result) -> str:
 
 
 def goals(result: Result) -> list[Goal]:
-    """Those about 10,000 processes."""
+    """The goals for 10,000 processes."""
     return [
         _goal(f"10,000 KSM processes: a {name} under {_ANSWER_MS} ms of CPU", what, result)
         for name, what in (("snapshot", "document"), ("scrape", "scrape"))
@@ -74,7 +74,9 @@ def _goal(goal: str, what: str, result: Result) -> Goal:
     return Goal(goal, reached, some < _ANSWER_MS, _WHY)
 
 
-_WHY = "some 6 µs of Python a process to see that nothing has changed, and its JSON to join"
+_WHY = (
+    "for each process, Python needs about 6 µs to see that nothing has changed and to join its JSON"
+)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""`make bench-daemon`: what the daemon itself uses: start, memory, CPU at rest and when asked."""
+"""`make bench-daemon`: the daemon's start, memory, and CPU time at rest and on request."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from bench.guests import at_rest, method, milliseconds, run, with_ruler
 from bench.results import Goal, Result, save, table
 
 NAME = "daemon"
-# Processes, those with KSM pages, and how many pages each of them has.
+# Processes, those with KSM pages, and the pages of each of these.
 _AT_REST = "1000:1000:4"
 _MIB = 1 << 20
 # The goals.
 _PSS_MB = 40
 _START_SECONDS, _ADOPTED_SECONDS = 1.5, 0.3
 _REST = 0.003
-_INTRODUCTION = """`make bench-daemon`, {date}, Linux {kernel} in QEMU, Python {python}. All of it
-counts: the daemon, the process that serves HTTP, and until it ends the loader."""
+_INTRODUCTION = """`make bench-daemon`, {date}, Linux {kernel} in QEMU, Python {python}. The
+figures cover the daemon, the process that serves HTTP, and the loader until it ends."""
 
 
 def _seconds(result: Result, case: str) -> float:
-    """From exec to the first exact snapshot: CPU time of an ordinary core, and waiting."""
+    """From exec to the first exact snapshot: CPU time of an ordinary core, and waiting time."""
     found = result["cases"][case]
     waiting = max(0.0, found["wall"] - found["cpu"])
     return float(milliseconds(result, found["cpu"]) / 1000 + waiting)
@@ -60,7 +60,9 @@ def _churn_table(result: Result) -> str:
         forks = f"{found['forks']:,.0f}" if "forks" in found else "0"
         share = at_rest(result, found["rest"])
         rows.append((words, forks, f"{share:.3%}", f"{share * 60_000:.0f} ms"))
-    return table(("nobody asks", "forks a second", "of a core", "CPU time a minute"), rows)
+    return table(
+        ("without requests", "forks per second", "share of a core", "CPU time per minute"), rows
+    )
 
 
 def section(result: Result) -> str:
@@ -77,7 +79,7 @@ def section(result: Result) -> str:
 
 
 def goals(result: Result) -> list[Goal]:
-    """Those about the daemon."""
+    """The goals for the daemon."""
     pss = result["cases"]["start cold"]["pss"] / 1e6
     cold, adopted = _seconds(result, "start cold"), _seconds(result, "start adopted")
     rest = at_rest(result, result["cases"][_AT_REST]["rest"])
@@ -105,13 +107,13 @@ def goals(result: Result) -> list[Goal]:
 
 
 _WHY_PSS = (
-    "two Python interpreters, as the process that answers HTTP is apart from the one that counts: "
-    "of each some 15 MB are Python's objects, mostly the code of modules"
+    "there are two Python interpreters, because a separate process serves HTTP; about 15 MB of "
+    "each are Python's objects, mostly the code of modules"
 )
 _WHY_START = "see the table in *The daemon*"
 _WHY_ADOPTED = (
-    "three Python processes start, and what was left is taken over only after a look at "
-    "/proc/kallsyms and BTF, a tenth of a second"
+    "three Python processes start, and the daemon reads /proc/kallsyms and BTF, for a tenth of a "
+    "second, before it adopts anything"
 )
 _WHY_REST = "most of it is the audit's allowance"
 

@@ -9,15 +9,15 @@ from bench.results import Goal, Result, save, table
 
 NAME = "freshness"
 _CHANGES = {
-    "write": "211 of 1009 merged pages are written to",
+    "write": "writes to 211 of 1009 merged pages",
     "exit": "a process with 1009 merged pages is killed",
 }
 
 _METHOD = """`make bench-freshness`, {date}, Linux {kernel} in QEMU without hardware
-virtualization, so that asking alone takes a tenth of a second. From the return of the write, or
-the end of the process, until a source that is asked over and over is right: median and worst of
-5. *Scanning*: ksmd at the kernel's default speed, with nothing else to scan. A scrape may be
-served from one that is at most a second old, as HELP says."""
+virtualization, so that a request alone takes a tenth of a second. The time from the return of the
+write, or the end of the process, until a source is right, which is polled without a pause: median
+and worst of 5. *Scanning*: ksmd runs at the kernel's default speed, with nothing else to scan. A
+scrape may be served from a snapshot that is at most a second old, as its HELP says."""
 
 
 def _cell(result: Result, change: str, source: str, *, scanning: bool) -> str:
@@ -52,13 +52,13 @@ def section(result: Result) -> str:
 
 
 def goals(result: Result) -> list[Goal]:
-    """That a count is right in the next snapshot."""
+    """The goal that a count is right in the next snapshot."""
     mine = [s for s in result["samples"] if s["source"] == "snapshot"]
     right = all(s.get("asked") == 1 for s in mine)
     return [
         Goal(
             "freshness: a count is right in the next snapshot, whatever ksmd does",
-            "in the first that was asked for, every time" if right else "later",
+            "in the first snapshot requested, every time" if right else "later",
             right,
             "",
         )

@@ -16,14 +16,14 @@ from tests.guests import ROOT, Guest, lines, module, started
 Sample = Mapping[str, Any]
 
 KERNEL = "6.12"
-# The fastest of so many is what an idle core takes, even if the machine is not idle.
+# The fastest of this many runs is what an idle core takes, even if the machine is busy.
 _RULER_TIMES = 100
 
-_METHOD = """CPU time is counted, not timed: QEMU runs the guest by `-icount shift=0`, where each
-instruction takes a nanosecond. It is given in time of an ordinary core: a piece of Python that
-reads and parses a file of /proc, as the daemon does, took {guest:.1f} million instructions in the
-guest and {host:.1f} ms on the machine that ran it, so {rate:.1f} instructions count as a
-nanosecond."""
+_METHOD = """CPU time is counted, not timed: QEMU runs the guest with `-icount shift=0`, where each
+instruction takes a nanosecond. The figures are converted to the time of an ordinary core: a piece
+of Python that reads and parses a file of /proc, as the daemon does, took {guest:.1f} million
+instructions in the guest and {host:.1f} ms on the machine that ran it, so {rate:.1f} instructions
+count as a nanosecond."""
 
 
 def run(
@@ -35,7 +35,7 @@ def run(
     kernel: str = KERNEL,
 ) -> list[Sample]:
     """The samples of `python -m NAME ARGUMENT...` in a guest, shown as they come."""
-    # Of this checkout, whichever one the environment has installed.
+    # The code of this checkout, even if the environment has another one installed.
     environment = {"PYTHONPATH": str(ROOT), **debs.environment(packages)}
     guest = Guest(kernel, memory=memory, icount=icount, environment=environment)
     samples = []
@@ -56,7 +56,7 @@ def printed(guest: Guest, name: str, *arguments: str) -> Iterator[str]:
 
 
 def with_ruler(samples: Sequence[Sample], key: str) -> dict[str, Any]:
-    """A result: the samples by their name, and what the ruler took in the guest and here."""
+    """A result: the samples by name, and the ruler's time in the guest and here."""
     found = {sample[key]: sample for sample in samples}
     return {
         "kernel": KERNEL,
@@ -68,21 +68,21 @@ def with_ruler(samples: Sequence[Sample], key: str) -> dict[str, Any]:
 
 
 def milliseconds(result: Mapping[str, Any], seconds: float) -> float:
-    """Of an ordinary core, for CPU seconds of the guest."""
+    """Convert CPU seconds of the guest to milliseconds of an ordinary core."""
     return float(seconds / rate(result) * 1000)
 
 
 def at_rest(result: Mapping[str, Any], share: float, *, audits: bool = True) -> float:
-    """The share of an ordinary core, for that of the guest's.
+    """Convert a share of the guest's core to a share of an ordinary core.
 
-    The auditor uses its allowance of any core, however fast.
+    The audit uses its whole allowance on any core, however fast.
     """
     allowance = Policy().share if audits else 0.0
     return allowance + milliseconds(result, max(0.0, share - allowance)) / 1000
 
 
 def rate(result: Mapping[str, Any]) -> float:
-    """Instructions that an ordinary core executes in a nanosecond."""
+    """Instructions per nanosecond of an ordinary core."""
     return float(result["ruler"]["guest"] / result["ruler"]["host"])
 
 

@@ -1,7 +1,7 @@
 """`make bench-hotpath`: what the hooks cost the kernel, in instructions.
 
-Boots each test kernel with a clock that counts instructions, so that the figures are the same
-every time and on every machine.
+Boots each test kernel with a clock that counts instructions, so that every run and every machine
+gives the same figures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAME = "hotpath"
 KERNELS = ("6.1", "6.12", "7.3")
-# Key of a result -> as the page says it, in the order of the page.
+# Names on the page by key of a result, in the order of the page.
 CASES = {
     "nothing": "nothing attached",
     "asleep": "ksmwatch asleep",
@@ -37,60 +37,60 @@ _UNMAP = "munmap"
 _CYCLE = "touch and munmap"
 _LARGE = "munmap of 64 KiB folios"
 _READ = "read of smaps_rollup"
-# At most this much dearer than an empty program, per page unmapped; than nothing, asleep; and
-# than nothing, for a page that is touched and unmapped.
+# Bounds per unmapped page: the ratio to an empty program, the cost while asleep, and the cost for a
+# page that is touched and unmapped, both relative to nothing attached.
 RATIO = 1.20
 ASLEEP = 0.002
 CYCLE = 0.025
 _PAGES_OF_A_GIGABYTE = (1 << 30) // 4096
 
-_METHOD = """Counted, not timed: QEMU runs the guest by `-icount shift=0` on one CPU, where the
-time-stamp counter is the number of instructions executed. Each figure is the least of several runs
-of an operation on 10,007 small pages (2,003 for KSM pages), divided by the pages: what comes
-between, such as the timer's interrupt, only adds. Fork and exit is of a process with so many pages;
-exec is one exec and exit of a small static program. Repeated, a figure is the same within 0.2 %,
-but that of exec within some 3 %. An instruction is not a nanosecond: this compares what is
-executed, not how well caches and predictors take it.
+_METHOD = """Counted, not timed: QEMU runs the guest with `-icount shift=0` on one CPU, where the
+time-stamp counter is the number of instructions executed. Each figure is the lowest of several runs
+of an operation on 10,007 small pages (2,003 for KSM pages), divided by the pages: interruptions,
+such as the timer's, only add. Fork and exit are those of a process with that many pages. Exec is
+one exec and exit of a small static program. Repeated figures agree within 0.2 %, those of exec
+within about 3 %. An instruction is not a nanosecond: this compares what is executed, not how well
+caches and predictors handle it.
 
-ksmwatch is stopped by SIGSTOP meanwhile, as its hooks need nobody: this is their cost alone. While
-it is awake, two merged pages of another process exist. The empty programs, `return 0`, are on the
-same two functions as ksmwatch's, those by which the reverse map gains and loses a PTE: no
-accounting there by fentry, or by kprobe, can cost less. bpftrace counts by process
-(`@[pid] = count()`), removals only, and every page, KSM or not."""
+Meanwhile ksmwatch is stopped by SIGSTOP, as its hooks do not need it: the figures are the cost of
+the hooks alone. While it is awake, another process has two merged pages. The empty programs,
+`return 0`, are attached to the same two functions as ksmwatch's, by which the reverse map gains and
+loses a PTE: no accounting there by fentry, or by kprobe, can cost less. bpftrace counts by process
+(`@[pid] = count()`), only removals, and every page, KSM or not."""
 
 _LIMITS = """### Limits
 
-**What is left above an empty program** is {above} instructions per page: a load of the argument,
-the load of the page's mapping with the check of its address that the JIT puts before it, for a
-kernel address that might fault, a difference, a mask and a comparison. Nothing is saved and there
-is no stack frame, as what follows for a KSM page is a function of its own. All else is the
-kernel's: the trampoline that saves the arguments, `migrate_disable()`, `rcu_read_lock()` and the
-counter against recursion, of which no program can be relieved.
+**Above an empty program** remain {above} instructions per page: a load of the argument, the load of
+the page's mapping (before which the JIT checks the address, since a kernel address might fault), a
+difference, a mask and a comparison. No register is saved and there is no stack frame, because the
+code for a KSM page is a function of its own. All else belongs to the kernel: the trampoline that
+saves the arguments, `migrate_disable()`, `rcu_read_lock()` and the counter against recursion. No
+program can avoid it.
 
-**By kprobe** the same test costs little more than by fentry where a program may follow a pointer by
-`bpf_rdonly_cast()`, since 6.2. Before that, `bpf_probe_read_kernel()` must be called for one byte
-of the mapping. The plan takes kprobes only where fentry is refused.
+**By kprobe** the same test costs little more than by fentry if a program may follow a pointer with
+`bpf_rdonly_cast()` (since 6.2). Before, it must call `bpf_probe_read_kernel()` for one byte of the
+mapping. The plan uses kprobes only if fentry is refused.
 
-**A mode without hooks on the reverse map**, for hosts that unmap gigabytes a second, was weighed
+**A mode without hooks on the reverse map**, for hosts that unmap gigabytes a second, was considered
 and not built. Instead of pages it would watch calls (`unmap_vmas()`, COW, `exit_mmap()`, merges),
-put the mm in doubt, and read it exactly on a budget. What it could save is bounded: a page that is
-unmapped has been touched before, and of both together the hooks are {cycle}, at any rate of
-unmapping and on any number of cores. A gigabyte of small pages unmapped is {gigabyte} million
-instructions, {core} % of a core that executes three thousand million a second; in folios of 64 KiB
-it is {large} million, because the kernel makes one call for a whole folio (since 6.8). In return no
-count of a busy process would be exact between two reads, and one read of a process costs {read}
-instructions per page mapped, as much as the hooks while all its memory is unmapped {turnover}
-times. The case in which the cost is for nothing, a host without a KSM page, is the one in which
-the hooks are off already (*asleep*)."""
+put the mm in doubt, and read it exactly on a budget. Its possible saving is bounded. A page that is
+unmapped was touched before, and of both together the hooks are {cycle}, at any rate of unmapping
+and on any number of cores. Unmapping a gigabyte of small pages costs {gigabyte} million
+instructions, {core} % of a core that executes three thousand million a second. In folios of 64 KiB
+it costs {large} million, because the kernel makes one call for a whole folio (since 6.8). In
+return, no count of a busy process would be exact between two reads, and one read of a process costs
+{read} instructions per mapped page. That is as much as the hooks cost if all its memory is unmapped
+{turnover} times. The hooks are useless only on a host without a KSM page, and there they are
+detached anyway (*asleep*)."""
 
 
 def extra(costs: Mapping[str, Mapping[str, float]], case: str, operation: str) -> float:
-    """Instructions over nothing attached."""
+    """Instructions more than with nothing attached."""
     return costs[case][operation] - costs["nothing"][operation]
 
 
 def ratio(costs: Mapping[str, Mapping[str, float]], case: str) -> float:
-    """How often the cost of an empty program of that kind, per unmapped page."""
+    """The cost per unmapped page, divided by that of an empty program of the same kind."""
     return extra(costs, case, _UNMAP) / extra(costs, f"empty {case}", _UNMAP)
 
 
@@ -104,7 +104,7 @@ def _cell(costs: Mapping[str, Mapping[str, float]], case: str, operation: str) -
 
 
 def unmap_table(result: Result) -> str:
-    """Instructions per unmapped page: the table that the README has too."""
+    """Instructions per unmapped page; the README has this table too."""
     rows = [
         (words, *(_cell(found["costs"], case, _UNMAP) for found in result["kernels"].values()))
         for case, words in CASES.items()
@@ -134,7 +134,7 @@ def section(result: Result) -> str:
 
 
 def _limits(result: Result) -> str:
-    """What stands between the figures and less."""
+    """Why the figures cannot be lower."""
     costs = [found["costs"] for found in result["kernels"].values()]
     shares = [extra(c, "fentry", _CYCLE) / c["nothing"][_CYCLE] for c in costs]
     page = max(extra(c, "fentry", _UNMAP) for c in costs)
@@ -154,7 +154,7 @@ def _limits(result: Result) -> str:
 
 
 def _span(values: Sequence[float], form: str) -> str:
-    """From the least to the greatest."""
+    """The range from the lowest to the highest."""
     ends = [format(value, form) for value in (min(values), max(values))]
     return " to ".join(dict.fromkeys(ends))
 
@@ -166,7 +166,7 @@ def _judged(goal: str, values: Mapping[str, float], bound: float, form: str, why
 
 
 def goals(result: Result) -> list[Goal]:
-    """Those about the hot path."""
+    """The goals for the hot path."""
     costs = {kernel: found["costs"] for kernel, found in result["kernels"].items()}
 
     def share(case: str, operation: str) -> dict[str, float]:
@@ -185,7 +185,7 @@ def goals(result: Result) -> list[Goal]:
             {k: ratio(c, "kprobe") for k, c in costs.items()},
             RATIO,
             "{:.2f} x",
-            "before 6.2 a helper must be called for each page, see *Limits*",
+            "before 6.2 the program must call a helper for each page, see *Limits*",
         ),
         _judged(
             "asleep (no KSM page, ksmd idle): not measurable (within 0.2 %) per unmapped page",

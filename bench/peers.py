@@ -14,21 +14,21 @@ _PACKAGES = ("prometheus-node-exporter", "prometheus-process-exporter")
 _PROCESSES, _PAGES = 100, 1_000
 _ASKED_A_MINUTE = 4
 _MIB = 1 << 20
-# What is not a number of this run, of each tool: which counts it gives, and when they are right.
+# Of each tool, what this run does not measure: which counts it gives, and when they are right.
 _STALENESS: Mapping[str, tuple[str, str]] = {
     "ksmwatch": ("host, owner, process", "at once (a scrape: within 1 s)"),
-    "node_exporter": ("host", "when ksmd has come by; never while it is stopped"),
+    "node_exporter": ("host", "after ksmd's next visit; never while it is stopped"),
     "process-exporter": ("none; PSS by name", "-"),
     "smaps_rollup": ("process", "at the next round"),
     # KPF_KSM is set for every anonymous page from 6.10 to 7.2, see exact.PagemapReader.
-    "pagemap scan": ("process, with what is anonymous", "at the next round"),
+    "pagemap scan": ("process, with other anonymous pages", "at the next round"),
 }
-_METHOD = """`make bench-peers`, {date}, Linux {kernel}: each tool alone, on {processes}
-processes with {pages} merged pages each, ksmd stopped. *Error*: its number of KSM mappings on
-the host less what the page tables say, first with all merged, then after half of the processes
-have written to one page, then after a tenth of all have been killed. *CPU*: four answers a
-minute and what it uses in between. What ksmwatch's hooks cost the kernel is in *Hot path*, and
-no part of it."""
+_METHOD = """`make bench-peers`, {date}, Linux {kernel}: each tool alone, on {processes} processes
+with {pages} merged pages each, while ksmd is stopped. *Error* is its number of KSM mappings on the
+host minus that in the page tables: first with everything merged, then after half of the processes
+have written to one page, then after a tenth of all have been killed. *CPU a minute* is four answers
+and the CPU time in between. It does not include what ksmwatch's hooks cost the kernel; see *Hot
+path*."""
 
 
 def _error(found: Sample) -> str:
@@ -44,7 +44,7 @@ def cpu_minute(result: Result, found: Mapping[str, Any]) -> float:
 
 
 def peers_table(result: Result) -> str:
-    """The table for who has to choose."""
+    """The table that compares the tools."""
     rows = []
     for name, found in result["cases"].items():
         counts, right = _STALENESS[name]
@@ -69,7 +69,7 @@ def peers_table(result: Result) -> str:
 def section(result: Result) -> str:
     """Method and table."""
     introduction = _METHOD.format(**result, processes=_PROCESSES, pages=f"{_PAGES:,}")
-    # What has changed since it was measured, if anything has.
+    # What has changed since the measurement, if anything.
     note = [result["note"]] if "note" in result else []
     return "\n\n".join(["## Peers", introduction, method(result), peers_table(result), *note])
 

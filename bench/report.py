@@ -1,4 +1,4 @@
-"""`make bench-report`: docs/overhead.md and its plots, from what bench/results has.
+"""`make bench-report`: docs/overhead.md and its plots, from bench/results.
 
 The page is a pure function of the committed results, and a unit test compares the two.
 """
@@ -17,13 +17,13 @@ PAGE = results.ROOT / "docs/overhead.md"
 
 
 def measured() -> dict[str, Result]:
-    """The last result of each benchmark that has one."""
+    """The last result of each measured benchmark."""
     found = {benchmark.NAME: results.load(benchmark.NAME) for benchmark in BENCHMARKS}
     return {name: result for name, result in found.items() if result is not None}
 
 
 def goals_table(goals: Sequence[Goal]) -> str:
-    """Each goal as met, or missed and why."""
+    """Each goal as met, or missed with the reason."""
     rows = [
         (goal.goal, goal.reached, "met" if goal.met else f"**missed**: {goal.why}")
         for goal in goals
@@ -37,11 +37,11 @@ def document(found: Mapping[str, Result]) -> str:
     goals = [goal for each in present for goal in each.goals(found[each.NAME])]
     sections = [each.section(found[each.NAME]).strip() for each in present]
     head = (
-        "Made by `make bench` from `bench/results/`; do not edit. Each section names its command, "
-        "date, kernels and method."
+        "`make bench` generates this page from `bench/results/`; do not edit it. Each section "
+        "names its command, date, kernels and method."
     )
     missing = ", ".join(f"`make bench-{e.NAME}`" for e in BENCHMARKS if e.NAME not in found)
-    missing = f"Written, and not measured yet: {missing}." if missing else ""
+    missing = f"Not measured yet: {missing}." if missing else ""
     parts = ["# Overhead", head, "## Goals", goals_table(goals), missing, *sections]
     parts = [part for part in parts if part]
     return "\n\n".join(parts) + "\n"
@@ -51,7 +51,7 @@ def main() -> None:
     """Write the page and its plots."""
     import matplotlib as mpl
 
-    # The same plot is the same file.
+    # The same plot gives the same file.
     mpl.rcParams["svg.hashsalt"] = "ksmwatch"
     found = measured()
     PAGE.write_text(document(found), encoding="utf-8")

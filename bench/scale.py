@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAME = "scale"
-# Processes, and merged pages of each; all are forked from one that has them.
+# Processes, and merged pages of each. All are forked from one process with these pages.
 _SIZES = ((10, 1_000), (100, 1_000), (1_000, 1_000), (1_000, 10_000), (10_000, 100))
 _CASES = [f"{processes}:{processes}:{pages}:fork" for processes, pages in _SIZES]
 _POLLED = "1000:1000:10000:fork"
 _INTERVAL_SECONDS = 15
 _FACTOR = 100
 _MIB = 1 << 20
-_METHOD = """`make bench-scale`, {date}, Linux {kernel}. Processes are forked from one whose
-pages are merged, so that many have many; ksmd, stopped, knows nothing of theirs. *In 15 s*: what
-the daemon uses with one scrape, and a script with one round through smaps_rollup of every
-process (`bench/smaps_poller.py`), in milliseconds of CPU. Not measured: 10,000 processes with
+_METHOD = """`make bench-scale`, {date}, Linux {kernel}. Processes are forked from one whose pages
+are merged, so that many processes have many pages; ksmd is stopped and knows no page of theirs. *In
+15 s* is CPU time in milliseconds: of the daemon, with one scrape, and of a script with one round
+through smaps_rollup of every process (`bench/smaps_poller.py`). Not measured: 10,000 processes with
 more than 100 pages each."""
 
 
@@ -98,7 +98,7 @@ def figures(result: Result) -> dict[str, Figure]:
 
 
 def goals(result: Result) -> list[Goal]:
-    """That polling costs so much more."""
+    """The goal that polling costs much more."""
     found = result["cases"][_POLLED]
     factor = milliseconds(result, found["smaps"]) / daemon_interval(result, _POLLED)
     return [
@@ -113,16 +113,16 @@ def goals(result: Result) -> list[Goal]:
 
 
 def _why(result: Result) -> str:
-    """What the daemon's time is spent on, beside that of a round through all page tables."""
+    """What the daemon spends its time on, compared with a round through all page tables."""
     found = result["cases"][_POLLED]
     audit = Policy().share * _INTERVAL_SECONDS * 1000
     ours = daemon_interval(result, _POLLED)
     scrape = milliseconds(result, found["scrape"])
     without = milliseconds(result, found["smaps"]) / (ours - audit)
     return (
-        f"of {ours:.1f} ms in 15 s {audit:.0f} are the audit's allowance (`audit.cpu-percent`; "
-        f"without it {without:.0f} x) and {scrape:.1f} the scrape itself, of which a round "
-        f"through 1,000 accounts in Python is most; the goal leaves "
+        f"of {ours:.1f} ms in 15 s, {audit:.0f} are the audit's allowance (`audit.cpu-percent`; "
+        f"without it {without:.0f} x) and {scrape:.1f} the scrape itself, mostly a loop over 1,000 "
+        f"accounts in Python; the goal allows "
         f"{milliseconds(result, found['smaps']) / _FACTOR:.1f}"
     )
 

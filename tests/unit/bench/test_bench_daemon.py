@@ -89,7 +89,7 @@ def test_goals_of_crowds_are_judged_when_something_has_moved() -> None:
 
 
 def test_what_was_not_measured_is_said() -> None:
-    assert "not measured yet: `make bench-hotpath`" in report.document({})
+    assert "Not measured yet: `make bench-hotpath`" in report.document({})
     assert [g.reached for g in crowds.goals({**RULER, "crowds": {}})] == ["not measured"] * 2
     text = crowds.section(of_crowds())
     assert "| 100 | 10 | not measured |" in text
