@@ -1,4 +1,4 @@
-"""Many hosts: what KSM saves in all, and which hosts deserve a look."""
+"""Many hosts: what KSM saves in total, and which hosts need attention."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _now() -> tuple[Panel, ...]:
         ),
         _sum(
             "Memory saved",
-            "At least, zero pages included, over all hosts.",
+            "Lower bound over all hosts, including zero pages.",
             "bytes",
             f"sum(ksmwatch_saved_bytes{{{ALL}}})",
             HOST_UID,
@@ -66,7 +66,8 @@ def _now() -> tuple[Panel, ...]:
         ),
         _sum(
             "Kernels' claims are off by",
-            "How far the kernels' numbers of mappings are wrong, in either direction, as memory.",
+            "The errors of the kernels' numbers of mappings, as memory; absolute values, "
+            "so errors of opposite sign do not cancel out.",
             "bytes",
             f"sum(abs(ksmwatch_kernel_lag_pages{{{ALL}}}) * ksmwatch_page_size_bytes{{{ALL}}})",
             HOST_UID,
@@ -80,12 +81,12 @@ def _now() -> tuple[Panel, ...]:
         ),
         _bad(
             "Hosts that are not exact",
-            "Whose sum is estimated or unknown now.",
+            "Hosts whose sum is estimated or unknown now.",
             f'sum(1 - ksmwatch_confidence{{level="exact", {ALL}}})',
         ),
         _bad(
             "Hosts that poll",
-            "Where live accounting is impossible, or polling was asked for.",
+            "Hosts where live accounting is impossible, or polling is configured.",
             f'sum(ksmwatch_mode{{mode="poll", {ALL}}})',
         ),
     )
@@ -96,8 +97,8 @@ def _over_time() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Saved, and claimed to be mapped",
-            "Memory that merging saves over all hosts, what KSM mappings span, and what the "
-            "kernels claim that they span.",
+            "Memory that merging saves over all hosts, what KSM mappings span, and what "
+            "the kernels claim that they span.",
             "bytes",
             {
                 "saved": f"sum(ksmwatch_saved_bytes{{{ALL}}})",
@@ -110,7 +111,8 @@ def _over_time() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "CPU of ksmd",
-            "Cores over all hosts, and a share of one core at the median and the busiest hosts.",
+            "Cores over all hosts, and the share of one core on the median host and at "
+            "the 99th percentile.",
             "short",
             {
                 "all": f"sum(rate(ksmwatch_ksmd_cpu_seconds_total{{{ALL}}}[$__rate_interval]))",
@@ -124,7 +126,7 @@ def _over_time() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Drift and losses over all hosts",
-            "Pages by which exact counts were found wrong, and losses, in the last hour.",
+            "Pages by which counts called exact were wrong, and losses, in the last hour.",
             "short",
             {
                 "drift (pages)": f"sum(increase(ksmwatch_drift_pages_total{{{ALL}}}[1h]))",
@@ -135,7 +137,7 @@ def _over_time() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Copies on write (pages/s)",
-            "The hosts with most writes to merged pages.",
+            "The hosts with the most writes to merged pages.",
             "short",
             {
                 "{{instance}}": "topk($top, rate(ksmwatch_kernel_cow_breaks_total"
@@ -148,7 +150,7 @@ def _over_time() -> tuple[Panel, ...]:
 
 
 def _of_first(expression: str) -> str:
-    """Another number of the same hosts."""
+    """Another metric of the same hosts."""
     return f"{expression} and on (instance) {FIRST}"
 
 
@@ -157,7 +159,7 @@ def _hosts() -> tuple[Panel, ...]:
         Panel(
             Kind.BARS,
             "Hosts that save most",
-            "Click on one to look closer.",
+            "Click on a host for details.",
             "bytes",
             {"{{instance}}": f"topk($top, ksmwatch_saved_bytes{{{ALL}}})"},
             HOST_UID,
@@ -167,7 +169,7 @@ def _hosts() -> tuple[Panel, ...]:
         Panel(
             Kind.BARS,
             "Hosts whose kernel is most wrong (pages)",
-            "By how far pages_shared + pages_sharing is off, in either direction.",
+            "The error of pages_shared + pages_sharing, in either direction.",
             "short",
             {"{{instance}}": f"topk($top, abs(ksmwatch_kernel_lag_pages{{{ALL}}}))"},
             HOST_UID,
@@ -178,7 +180,7 @@ def _hosts() -> tuple[Panel, ...]:
         Panel(
             Kind.TABLE,
             "Hosts with most mappings",
-            "Click on a name to look closer. Profit: red where KSM costs more than it saves.",
+            "Click on a name for details. Profit is red if KSM costs more than it saves.",
             "short",
             {
                 "mappings": FIRST,
@@ -208,7 +210,7 @@ def _hosts() -> tuple[Panel, ...]:
 BOARD = Board(
     UID,
     "KSM: fleet",
-    "What KSM saves on all hosts, how wrong the kernels are, and which hosts deserve a look.",
+    "What KSM saves on all hosts, how wrong the kernels are, and which hosts need attention.",
     (JOB, TOP),
     {"Now": _now(), "Over time": _over_time(), "Hosts": _hosts()},
 )

@@ -22,7 +22,7 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Counts are made by",
-            "bpf: live. poll: by reading smaps_rollup; then nothing is exact. none: no KSM.",
+            "bpf: live. poll: by reading smaps_rollup, so nothing is exact. none: no KSM.",
             "none",
             {"mode": mode(HERE)},
             HOST_UID,
@@ -45,8 +45,8 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Drift in this time (pages)",
-            "Pages by which counts that passed for exact were wrong when read, both signs added "
-            "up. Should be 0.",
+            "Pages by which counts called exact were wrong when read, summed over both "
+            "signs. Should be 0.",
             "short",
             {"drift": _drift("ksmwatch_drift_pages_total")},
             HOST_UID,
@@ -57,8 +57,8 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Miscounted (pages)",
-            "Counts that passed for exact and were not 0 when the kernel freed the address space. "
-            "Should be 0.",
+            "Pages of counts that were called exact but were not 0 when the kernel freed "
+            "the address space. Should be 0.",
             "short",
             {"miscounted": f"increase(ksmwatch_miscounted_pages_total{{{HERE}}}[$__range])"},
             HOST_UID,
@@ -69,7 +69,7 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Outlives the daemon",
-            "Whether counts and attachments would outlive a killed daemon (pinned in bpffs).",
+            "Whether counts and attachments would survive if the daemon were killed.",
             "none",
             {"kept": f"ksmwatch_kept{{{HERE}}}"},
             HOST_UID,
@@ -80,7 +80,7 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Asleep",
-            "While no KSM page exists and ksmd is stopped, no hot-path hook is attached.",
+            "While no KSM page exists and ksmd is stopped, no hot hook is attached.",
             "none",
             {"asleep": f"ksmwatch_asleep{{{HERE}}}"},
             HOST_UID,
@@ -96,8 +96,9 @@ def _trust() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Drift and corrections (pages)",
-            "Differences between counts and page tables that exact reads found and healed. Drift: "
-            "nothing had put the count in doubt. Corrected: a loss had announced it.",
+            "Differences between counts and page tables that exact reads found and "
+            "corrected. Drift: nothing had put the count in doubt. Corrected: a loss had "
+            "announced the difference.",
             "short",
             {
                 "drift, {{sign}}": "increase(ksmwatch_drift_pages_total"
@@ -110,7 +111,7 @@ def _trust() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Losses by kind",
-            "What was lost, or repaired. The runbook pages KsmwatchEventsLost and "
+            "Losses and repairs. The runbook pages KsmwatchEventsLost and "
             "KsmwatchRepairsOften explain each kind.",
             "short",
             {"{{kind}}": f"increase(ksmwatch_losses_total{{{HERE}}}[$__rate_interval])"},
@@ -119,7 +120,7 @@ def _trust() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Exact reads by the auditor",
-            "Processes that it has read, and rounds in which it has read all.",
+            "Processes that the audit has read, and rounds in which it has read all.",
             "short",
             {
                 "reads": f"increase(ksmwatch_audit_reads_total{{{HERE}}}[$__rate_interval])",
@@ -131,7 +132,7 @@ def _trust() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "What puts counts in doubt (events/s)",
-            "Conversions in place of pages that processes share by fork, and merges that ksmd gave "
+            "Conversions of pages that processes share by fork, and merges that ksmd gave "
             "up (break_cow), with those that leave a KSM page behind.",
             "short",
             {
@@ -147,8 +148,9 @@ def _trust() -> tuple[Panel, ...]:
         Panel(
             Kind.BARS,
             "Stray mappings (pages)",
-            "Owners that have KSM pages in areas that are not mergeable, at their last audit: "
-            "ksmwatch audit prints processes and addresses. Without any there is no data.",
+            "Owners with KSM pages in areas that are not mergeable, when the audit last "
+            "read them. ksmwatch audit prints processes and addresses. If there are none, "
+            "there is no data.",
             "short",
             {"{{name}}": f"topk(10, ksmwatch_owner_stray_mappings{{{HERE}}} > 0)"},
             OWNERS,
@@ -158,8 +160,8 @@ def _trust() -> tuple[Panel, ...]:
         Panel(
             Kind.TABLE,
             "Probes",
-            "The plan: which function shows which event, by which mechanism, and how many runs of "
-            "its programs the kernel has skipped.",
+            "The plan: which function shows which event, by which mechanism, and how many "
+            "runs of its programs the kernel has skipped.",
             "short",
             {
                 "attached": f"ksmwatch_probe_attached{{{HERE}}}",
@@ -184,7 +186,7 @@ def _cost() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Accounts in use",
-            "Address spaces that have an account, as a share of what the map has room for.",
+            "Address spaces with an account, as a share of the map's limit.",
             "percentunit",
             {"in use": f"ksmwatch_accounts{{{HERE}}} / ksmwatch_accounts_limit{{{HERE}}}"},
             HOST_UID,
@@ -194,7 +196,8 @@ def _cost() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "CPU of the daemon",
-            "Share of one core. The BPF programs run on behalf of others and are not in it.",
+            "Share of one core. It does not include the BPF programs, which run in other "
+            "processes.",
             "percentunit",
             {"daemon": f"rate(process_cpu_seconds_total{{{HERE}}}[$__rate_interval])"},
             HOST_UID,
@@ -203,7 +206,7 @@ def _cost() -> tuple[Panel, ...]:
         Panel(
             Kind.STACK,
             "Memory of the daemon",
-            "Resident memory, and the kernel's for the account maps.",
+            "Resident memory, and kernel memory of the account maps.",
             "bytes",
             {
                 "resident": f"process_resident_memory_bytes{{{HERE}}}",
@@ -215,8 +218,8 @@ def _cost() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Time for a snapshot",
-            "How long the state that a scrape gets took to make. Near 2 s: there are more doubts "
-            "than can be settled.",
+            "Time to make the snapshot that a scrape gets. Near 2 s, doubts arise faster "
+            "than they can be settled.",
             "s",
             {"duration": f"ksmwatch_snapshot_duration_seconds{{{HERE}}}"},
             HOST_UID,
@@ -226,7 +229,7 @@ def _cost() -> tuple[Panel, ...]:
         Panel(
             Kind.TABLE,
             "Version",
-            "Of ksmwatch and of the kernel.",
+            "Versions of ksmwatch and of the kernel.",
             "short",
             {
                 "build": f"ksmwatch_build_info{{{HERE}}}",
@@ -248,8 +251,8 @@ def _cost() -> tuple[Panel, ...]:
 BOARD = Board(
     UID,
     "KSM: drift and health",
-    "How far ksmwatch's counts can be trusted on one host: exact reads against counts, losses, "
-    "probes, and what the daemon costs.",
+    "How far ksmwatch's counts on one host can be trusted: exact reads against counts, "
+    "losses, probes, and what the daemon costs.",
     (JOB, HOST),
     {"Now": _now(), "Trust": _trust(), "What it costs": _cost()},
 )

@@ -49,7 +49,7 @@ def mode(labels: str) -> str:
 
 
 def profit(labels: str, saved: str = "saved") -> str:
-    """Savings, at least or (`saved_at_most`) at most, less ksmd's own records."""
+    """The bound of the savings (lower, or `saved_at_most`), minus ksmd's own records."""
     return f"ksmwatch_{saved}_bytes{{{labels}}} - ksmwatch_bookkeeping_bytes{{{labels}}}"
 
 
@@ -58,8 +58,8 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Memory mapped by KSM",
-            "What the PTEs that map KSM pages span, counted live. Not a saving: the first mapping "
-            "of each page saves nothing.",
+            "What the PTEs that map KSM pages span, counted live. This is not a saving: "
+            "the first mapping of each page saves nothing.",
             "bytes",
             {"mapped": f"ksmwatch_mapped_bytes{{{HERE}}}"},
             OWNERS,
@@ -70,9 +70,9 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Memory saved",
-            "At least: what the mappings would need without KSM, where fork shares pages too, less "
-            "one page for each set of equal pages; zero pages included. Too small while ksmd has "
-            "not noticed that all mappings of a page went.",
+            "Lower bound: what the mappings would need without KSM (fork shares pages "
+            "too), minus one page for each set of equal pages; including zero pages. Too "
+            "low until ksmd notices that a page has lost all its mappings.",
             "bytes",
             {"saved": f"ksmwatch_saved_bytes{{{HERE}}}"},
             OWNERS,
@@ -83,8 +83,9 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Kernel's claim is off by",
-            "Counted mappings less pages_shared + pages_sharing, as memory. Negative: the kernel "
-            "claims mappings that are gone; ksmd has not come by yet.",
+            "Counted mappings minus pages_shared + pages_sharing, as memory. Negative: "
+            "the kernel claims mappings that are gone, because ksmd has not visited the "
+            "pages yet.",
             "bytes",
             {"off by": f"ksmwatch_kernel_lag_pages{{{HERE}}} * ksmwatch_page_size_bytes{{{HERE}}}"},
             HEALTH,
@@ -107,7 +108,7 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "KSM",
-            "/sys/kernel/mm/ksm/run. 0 stops ksmd and keeps what it has merged; 2 unmerges.",
+            "/sys/kernel/mm/ksm/run. 0 stops ksmd and keeps merged pages; 2 unmerges them.",
             "none",
             {"run": f"ksmwatch_kernel_run{{{HERE}}}"},
             HEALTH,
@@ -118,8 +119,8 @@ def _now() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "Profit",
-            "Memory saved at least, less ksmd's own records. Negative: KSM costs more than it "
-            "saves for sure.",
+            "Lower bound of the memory saved, minus ksmd's own records. Negative: KSM may "
+            "cost more than it saves.",
             "bytes",
             {"profit": profit(HERE)},
             UID,
@@ -136,7 +137,7 @@ def _truth() -> tuple[Panel, ...]:
             Kind.GRAPH,
             "Mappings: truth and claim (pages)",
             "PTEs that map a KSM page, counted live, and the kernel's number for them "
-            "(pages_shared + pages_sharing), which moves only when ksmd visits a page.",
+            "(pages_shared + pages_sharing), which changes only when ksmd visits a page.",
             "short",
             {
                 "counted": f"ksmwatch_mappings{{{HERE}}}",
@@ -147,8 +148,8 @@ def _truth() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "How far the kernel lags (pages)",
-            "Counted less claimed. It falls when tenants write or exit, and comes back to 0 as "
-            "ksmd visits their pages.",
+            "Counted minus claimed. It falls when tenants write or exit, and returns to 0 "
+            "as ksmd visits their pages.",
             "short",
             {"lag": f"ksmwatch_kernel_lag_pages{{{HERE}}}"},
             HEALTH,
@@ -185,8 +186,9 @@ def _reconciliation() -> tuple[Panel, ...]:
         Panel(
             Kind.STACK,
             "Mappings by what KSM's state makes of them (pages)",
-            "merged: KSM is on. kept: stopped by run=0, no fault. After run=2: unmerging, "
-            "unverified (not read since), and left: the kernel left them behind for good.",
+            "merged: KSM is on. kept: stopped by run=0, not a fault. After run=2: "
+            "unmerging, unverified (not read since), and left: the kernel left them "
+            "behind for good.",
             "short",
             {"{{kind}}": f"ksmwatch_residue_mappings{{{HERE}}}"},
             HEALTH,
@@ -195,7 +197,8 @@ def _reconciliation() -> tuple[Panel, ...]:
         Panel(
             Kind.CELL,
             "run unchanged for",
-            "How old the value of /sys/kernel/mm/ksm/run is at least; begins anew with the daemon.",
+            "The age of the value of /sys/kernel/mm/ksm/run, at least. It begins anew "
+            "with the daemon.",
             "s",
             {"age": f"ksmwatch_kernel_run_age_seconds{{{HERE}}}"},
             HEALTH,
@@ -205,8 +208,8 @@ def _reconciliation() -> tuple[Panel, ...]:
         Panel(
             Kind.STACK,
             "Processes by confidence",
-            "Processes with a history of KSM mappings. Estimated ones are in doubt, after a fork "
-            "for example, and are read within a second.",
+            "Processes that have or had KSM mappings. Estimated ones are in doubt, for "
+            "example after a fork, and are read within a second.",
             "short",
             {"{{confidence}}": f"ksmwatch_processes{{{HERE}}}"},
             HEALTH,
@@ -221,8 +224,8 @@ def _economics() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "What unmerging would need, and what is free",
-            "Bounds of what run=2 would need. If less is free than the lower one, processes would "
-            "be killed.",
+            "Bounds of what run=2 would need. If less than the lower bound is free, the "
+            "kernel would kill processes.",
             "bytes",
             {
                 "needed at {{bound}}": f"ksmwatch_unmerge_needed_bytes{{{HERE}}}",
@@ -234,9 +237,9 @@ def _economics() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Profit: truth and claim",
-            "The kernel's general_profit, which takes each of ksmd's records for a saving; and "
-            "what merging saves, at least and at most, less these records. Absent before Linux "
-            "6.4.",
+            "The kernel's general_profit, which counts each of ksmd's records as a "
+            "saving, and the bounds of what merging saves, minus these records. Absent "
+            "before Linux 6.4.",
             "bytes",
             {
                 "at least": profit(HERE),
@@ -257,8 +260,8 @@ def _economics() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Cores per GiB saved",
-            "CPU of ksmd over the last hour for each GiB that merging saves now. Absent while it "
-            "saves nothing.",
+            "CPU time of ksmd over the last hour for each GiB that merging saves now. "
+            "Absent while it saves nothing.",
             "short",
             {
                 "cores per GiB": f"rate(ksmwatch_ksmd_cpu_seconds_total{{{HERE}}}[1h])"
@@ -288,8 +291,8 @@ def _economics() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Attempts to merge (pages/s)",
-            "Calls of try_to_merge_one_page() by outcome. Many that fail: tenants hold their "
-            "pages by extra references, or write to them meanwhile.",
+            "Calls of try_to_merge_one_page() by outcome. Many failures mean that tenants "
+            "hold extra references to their pages, or write to them meanwhile.",
             "short",
             {
                 "{{outcome}}": f"sum by (outcome) (rate(ksmwatch_merge_attempts_total{{{HERE}}}"
@@ -316,8 +319,8 @@ def _economics() -> tuple[Panel, ...]:
 BOARD = Board(
     UID,
     "KSM: host",
-    "The truth about Kernel Samepage Merging on one host against the kernel's claim, and what "
-    "merging saves and costs.",
+    "The true state of Kernel Samepage Merging on one host and the kernel's claim, and "
+    "what merging saves and costs.",
     (JOB, HOST),
     {
         "Now": _now(),

@@ -1,4 +1,4 @@
-"""Owners: virtual machines, pods, containers, units and users; one of them closely."""
+"""Owners: virtual machines, pods, containers, units and users; and details of one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIRST = f"topk($top, ksmwatch_owner_mappings{{{NAMED}}})"
 
 
 def _of_first(expression: str) -> str:
-    """Another number of the same owners."""
+    """Another metric of the same owners."""
     return f"{expression} and on (kind, id) {FIRST}"
 
 
@@ -31,7 +31,7 @@ def _all() -> tuple[Panel, ...]:
         Panel(
             Kind.BARS,
             "Most memory mapped by KSM",
-            "What the KSM mappings of an owner's processes span. Click on one to look closer.",
+            "What the KSM mappings of an owner's processes span. Click on an owner for details.",
             "bytes",
             {LEGEND: f"topk($top, ksmwatch_owner_mapped_bytes{{{NAMED}}})"},
             PROCESSES,
@@ -42,9 +42,9 @@ def _all() -> tuple[Panel, ...]:
         Panel(
             Kind.BARS,
             "Saving, shared out",
-            "The host's saving at least, shared out by what each would need without KSM. Whose "
-            "pages are shared how often is not known, so this is an apportionment and no "
-            "measurement.",
+            "The lower bound of the host's saving, divided in proportion to what each "
+            "owner would need without KSM. Nobody knows how often each owner's pages are "
+            "shared, so this is an apportionment and not a measurement.",
             "bytes",
             {LEGEND: f"topk($top, ksmwatch_owner_saved_bytes{{{NAMED}}})"},
             HOST_UID,
@@ -54,7 +54,7 @@ def _all() -> tuple[Panel, ...]:
         Panel(
             Kind.STACK,
             "Memory mapped by KSM over time",
-            "The owners that have most at each moment.",
+            "The owners with the most mappings at each moment.",
             "bytes",
             {LEGEND: f"topk($top, ksmwatch_owner_mapped_bytes{{{NAMED}}})"},
             PROCESSES,
@@ -75,8 +75,8 @@ def _all() -> tuple[Panel, ...]:
         Panel(
             Kind.TABLE,
             "Owners",
-            "Counted mappings beside the kernel's number. Stray: in areas that are not mergeable. "
-            "Click on an id to look closer.",
+            "Counted mappings and the kernel's number. Stray: in areas that are not "
+            "mergeable. Click on an id for details.",
             "short",
             {
                 "mappings": FIRST,
@@ -125,7 +125,7 @@ def _one() -> tuple[Panel, ...]:
         Panel(
             Kind.STACK,
             "Processes by confidence",
-            "The owner's processes with a history of KSM mappings.",
+            "The owner's processes that have or had KSM mappings.",
             "short",
             {"{{confidence}}": f"ksmwatch_owner_processes{{{THIS}}}"},
             PROCESSES,
@@ -152,8 +152,8 @@ def _one() -> tuple[Panel, ...]:
         Panel(
             Kind.GRAPH,
             "Zero pages and stray mappings (pages)",
-            "Zero pages that KSM has put (no part of the mappings), and mappings in areas that "
-            "are not mergeable.",
+            "Zero pages placed by KSM (not part of the mappings), and mappings in areas "
+            "that are not mergeable.",
             "short",
             {
                 "zero pages": f"ksmwatch_owner_zero_pages{{{THIS}}}",
@@ -168,8 +168,8 @@ def _one() -> tuple[Panel, ...]:
 BOARD = Board(
     UID,
     "KSM: owners",
-    "Which virtual machines, pods, containers, units and users of a host map KSM pages, and one "
-    "owner closely.",
+    "Which virtual machines, pods, containers, units and users of a host map KSM pages, "
+    "and details of one owner.",
     (JOB, HOST, TOP, OWNER),
     {"All": _all(), "Owner $owner": _one()},
 )

@@ -1,4 +1,4 @@
-"""Processes: who has the mappings, and one of them closely."""
+"""Processes: who has the mappings, and details of one process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLOSER_ROW = drill(UID, instance="${instance}", pid="${__data.fields.PID}")
 
 
 def _of_first(metric: str) -> str:
-    """The same processes' numbers of another metric."""
+    """Another metric of the same processes."""
     return f"{metric}{{{HERE}}} and on (pid) {FIRST}"
 
 
@@ -32,7 +32,7 @@ def _first() -> tuple[Panel, ...]:
         Panel(
             Kind.BARS,
             "Most memory mapped by KSM",
-            "Processes by what their KSM mappings span. Click on one to look closer.",
+            "Processes by what their KSM mappings span. Click on a process for details.",
             "bytes",
             {"{{comm}} {{pid}}": f"topk($top, ksmwatch_process_mapped_bytes{{{HERE}}})"},
             HOST_UID,
@@ -43,7 +43,7 @@ def _first() -> tuple[Panel, ...]:
         Panel(
             Kind.BARS,
             "Kernel's number is most wrong (pages)",
-            "Processes by how far ksm_merging_pages of /proc/PID/ksm_stat is off, in either "
+            "Processes by the error of ksm_merging_pages in /proc/PID/ksm_stat, in either "
             "direction.",
             "short",
             {"{{comm}} {{pid}}": f"topk($top, abs(ksmwatch_process_kernel_lag_pages{{{HERE}}}))"},
@@ -55,7 +55,7 @@ def _first() -> tuple[Panel, ...]:
         Panel(
             Kind.STACK,
             "Memory mapped by KSM over time",
-            "The processes that have most at each moment.",
+            "The processes with the most mappings at each moment.",
             "bytes",
             {"{{comm}} {{pid}}": f"topk($top, ksmwatch_process_mapped_bytes{{{HERE}}})"},
             HOST_UID,
@@ -76,8 +76,8 @@ def _first() -> tuple[Panel, ...]:
         Panel(
             Kind.TABLE,
             "Processes",
-            "Counted mappings beside the kernel's number. Estimated: in doubt until the next exact "
-            "read. Click on a number to look closer.",
+            "Counted mappings and the kernel's number. Estimated: in doubt until the next "
+            "exact read. Click on a number for details.",
             "short",
             {
                 "mappings": FIRST,
@@ -147,8 +147,8 @@ def _one() -> tuple[Panel, ...]:
 BOARD = Board(
     UID,
     "KSM: processes",
-    "Which processes of a host map KSM pages, how wrong the kernel's numbers of them are, and one "
-    "process closely. Needs ksmwatch run --metrics.processes=true.",
+    "Which processes of a host map KSM pages, how wrong the kernel's numbers for them "
+    "are, and details of one process. Needs ksmwatch run --metrics.processes=true.",
     (JOB, HOST, TOP, PID),
     {"All": _first(), "Process $pid": _one()},
 )
