@@ -18,7 +18,7 @@ from ksmwatch.errors import Exit, NoDaemonError, SourceError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.areas import Area, AreaDocument, area_document, stray
 from ksmwatch.kernel.page_tables import choose_reader, smaps_has_ksm
-from ksmwatch.kernel.smaps import read_areas
+from ksmwatch.kernel.read_areas import read_areas
 from ksmwatch.snapshot.socket_client import fetch
 
 _PROC = Path("/proc")

@@ -10,8 +10,8 @@ from ksmwatch.config import Config
 from ksmwatch.counting.backend import Budget
 from ksmwatch.errors import NoDaemonError
 from ksmwatch.kernel.areas import AreaDocument
+from ksmwatch.kernel.read_areas import read_all_areas
 from ksmwatch.kernel.read_facts import read_facts
-from ksmwatch.kernel.smaps import read_all_areas
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.document import to_document

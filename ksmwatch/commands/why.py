@@ -29,7 +29,7 @@ def _sample(proc: Path, pids: Iterable[int]) -> PageSample | None:
     for pid in pids:
         directory = proc / str(pid)
         try:
-            ranges = read_evidence.offered((directory / "smaps").read_text(errors="replace"))
+            ranges = read_evidence.offered((directory / "smaps").read_bytes())
         except OSError:
             continue
         processes.append((directory, ranges))

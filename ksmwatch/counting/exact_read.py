@@ -16,9 +16,10 @@ from enum import Enum, auto
 from ksmwatch.counting import ledger
 from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import Bracket
-from ksmwatch.kernel import areas, smaps
+from ksmwatch.kernel import areas
 from ksmwatch.kernel.areas import Area
 from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
+from ksmwatch.kernel.read_areas import read_areas
 from ksmwatch.probes.map_records import Account, Migrations, Movement, Opened
 from ksmwatch.probes.maps import Maps
 
@@ -129,7 +130,7 @@ class ExactReader:
         if not mappings:
             return ()
         try:
-            return areas.stray(smaps.read_areas(self._host.proc / str(pid), self._reader))
+            return areas.stray(read_areas(self._host.proc / str(pid), self._reader))
         except OSError:
             return None
 

@@ -10,7 +10,6 @@ those are read that have a mergeable area, and those that had KSM pages at the l
 from __future__ import annotations
 
 import errno
-import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,9 +24,7 @@ from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
 from ksmwatch.kernel.procfs import KsmStat
-
-# Of smaps: an area in which pages may be merged.
-_MERGEABLE = re.compile(rb"^VmFlags:.* mg\b", re.MULTILINE)
+from ksmwatch.kernel.smaps import any_mergeable
 
 
 class _UnknownError(Exception):
@@ -134,7 +131,7 @@ class Poll(Eventless):
         seen = self._seen.get(pid)
         if seen is not None and seen.count.mappings:
             return True
-        return _MERGEABLE.search((directory / "smaps").read_bytes()) is not None
+        return any_mergeable((directory / "smaps").read_bytes())
 
     def _read(self, directory: Path, stat: KsmStat | None) -> int:
         if self._reader is None:

@@ -15,7 +15,6 @@ PAGE_KB = PAGE_SIZE // 1024
 SHARED_FLAGS = frozenset({"sh", "ms"})
 HUGE_FLAGS = frozenset({"ht"})
 SPECIAL_FLAGS = frozenset({"pf", "io", "de", "mm"})
-MERGEABLE_FLAG = "mg"
 # mlock(): no obstacle, such pages are merged.
 LOCKED_FLAG = "lo"
 

@@ -14,7 +14,6 @@ from ksmwatch.diagnose.advice import ADVISOR, TUNERS, Conditions, Holder
 from ksmwatch.diagnose.evidence import (
     HUGE_FLAGS,
     LOCKED_FLAG,
-    MERGEABLE_FLAG,
     PAGE_KB,
     SHARED_FLAGS,
     SPECIAL_FLAGS,
@@ -26,28 +25,21 @@ from ksmwatch.diagnose.evidence import (
 from ksmwatch.errors import NoKsmError, PrivilegeError, SourceError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.procfs import KsmStat
+from ksmwatch.kernel.smaps import MERGEABLE, SmapsArea, smaps_areas
 
-_HEAD = re.compile(r"^[0-9a-f]+-[0-9a-f]+ ")
 # Areas are read of all processes only where ksmd's counters do not tell. It walks page tables.
 _OFFERS_SECONDS = 20.0
 _SYSTEMD = re.compile(r"libsystemd-shared-([0-9]+)")
 
 
-def parse_memory(smaps: str, status: str) -> Memory:
+def parse_memory(smaps: bytes, status: str) -> Memory:
     """A process's memory, from /proc/PID/smaps and /proc/PID/status."""
     sums: Counter[str] = Counter()
-    area: dict[str, int] = {}
     locked = 0
-    for line in smaps.splitlines():
-        name, _, rest = line.partition(":")
-        if _HEAD.match(line):
-            area = {}
-        elif name == "VmFlags":
-            flags = frozenset(rest.split())
-            sums.update(_sort(area, flags))
-            locked += area.get("Size", 0) if LOCKED_FLAG in flags else 0
-        elif rest.endswith("kB"):
-            area[name] = int(rest.split()[0])
+    for area in smaps_areas(smaps):
+        flags = area.flags
+        sums.update(_sort(area, flags))
+        locked += area.kilobytes("Size") if LOCKED_FLAG in flags else 0
     # RDMA and iommufd count in VmPin; VFIO in VmLck, where locked areas count too.
     pinned = _kilobytes(status, "VmPin") + max(0, _kilobytes(status, "VmLck") - locked)
     return Memory(**sums, pinned=pinned)
@@ -58,24 +50,24 @@ def _kilobytes(status: str, name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _sort(area: dict[str, int], flags: frozenset[str]) -> dict[str, int]:
-    anonymous = area.get("Anonymous", 0)
+def _sort(area: SmapsArea, flags: frozenset[str]) -> dict[str, int]:
+    anonymous = area.kilobytes("Anonymous")
     if flags & HUGE_FLAGS:
-        return {"hugetlb": area.get("Private_Hugetlb", 0) + area.get("Shared_Hugetlb", 0)}
-    if MERGEABLE_FLAG in flags:
+        return {"hugetlb": area.kilobytes("Private_Hugetlb") + area.kilobytes("Shared_Hugetlb")}
+    if MERGEABLE in flags:
         return {
             "offered": anonymous,
-            "merged": area.get("KSM", 0),
+            "merged": area.kilobytes("KSM"),
             # Of a private mapping: what is not anonymous is the file's.
-            "cached": area.get("Rss", 0) - anonymous,
-            "swapped": area.get("Swap", 0),
-            "huge": area.get("AnonHugePages", 0),
+            "cached": area.kilobytes("Rss") - anonymous,
+            "swapped": area.kilobytes("Swap"),
+            "huge": area.kilobytes("AnonHugePages"),
         }
     if flags & SHARED_FLAGS:
-        return {"shared": area.get("Rss", 0)}
+        return {"shared": area.kilobytes("Rss")}
     if flags & SPECIAL_FLAGS:
-        return {"special": area.get("Rss", 0)}
-    return {"unasked": anonymous + area.get("Swap", 0)}
+        return {"special": area.kilobytes("Rss")}
+    return {"unasked": anonymous + area.kilobytes("Swap")}
 
 
 def read_process(proc: Path, pid: int) -> ProcessEvidence:
@@ -83,7 +75,7 @@ def read_process(proc: Path, pid: int) -> ProcessEvidence:
     directory = proc / str(pid)
     try:
         memory = parse_memory(
-            (directory / "smaps").read_text(errors="replace"),
+            (directory / "smaps").read_bytes(),
             (directory / "status").read_text(errors="replace"),
         )
         stat = procfs.read_ksm_stat(directory)
@@ -103,20 +95,13 @@ def _with_ksm_stat(memory: Memory, stat: KsmStat) -> Memory:
     return replace(memory, merged=merged, zero=max(0, stat.zero_pages or 0) * PAGE_KB)
 
 
-def offered(smaps: str) -> list[page_changes.Range]:
+def offered(smaps: bytes) -> list[page_changes.Range]:
     """Areas that are mergeable and have anonymous pages."""
-    found = []
-    area, anonymous = (0, 0), False
-    for line in smaps.splitlines():
-        name, _, rest = line.partition(":")
-        if head := _HEAD.match(line):
-            start, _, end = head[0].strip().partition("-")
-            area, anonymous = (int(start, 16), int(end, 16)), False
-        elif name == "Anonymous":
-            anonymous = rest.split()[0] != "0"
-        elif name == "VmFlags" and anonymous and MERGEABLE_FLAG in rest.split():
-            found.append(area)
-    return found
+    return [
+        (area.start, area.end)
+        for area in smaps_areas(smaps)
+        if MERGEABLE in area.flags and area.kilobytes("Anonymous")
+    ]
 
 
 def read_host(proc: Path, sys: Path) -> HostEvidence:
@@ -153,7 +138,7 @@ def read_offers(proc: Path, clock: Callable[[], float] = time.monotonic) -> Offe
             if clock() > end:
                 complete = False
                 break
-            found = parse_memory((directory / "smaps").read_text(errors="replace"), "")
+            found = parse_memory((directory / "smaps").read_bytes(), "")
         except (FileNotFoundError, ProcessLookupError):
             continue
         except (OSError, ValueError):

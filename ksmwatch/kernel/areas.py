@@ -7,18 +7,12 @@ areas that are not. Such PTEs are called stray here.
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypedDict
 
+from ksmwatch.kernel.smaps import MERGEABLE, SmapsArea, kilobytes, smaps_areas
 from ksmwatch.units import PAGE_SIZE
-
-_HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ *(.*)$", re.MULTILINE)
-_KSM = re.compile(rb"^KSM: +(\d+) kB$", re.MULTILINE)
-_ANONYMOUS = re.compile(rb"^Anonymous: +(\d+) kB$", re.MULTILINE)
-_FLAGS = re.compile(rb"^VmFlags: (.*)$", re.MULTILINE)
 
 # Counts the KSM mappings between two addresses; for kernels whose smaps has no KSM line.
 CountBetween = Callable[[int, int], int]
@@ -37,25 +31,19 @@ class Area:
 
 def parse(smaps: bytes, probe: CountBetween | None = None) -> Iterator[Area]:
     """Areas of an smaps text that have KSM mappings."""
-    heads = list(_HEAD.finditer(smaps))
-    for head, end in itertools.zip_longest(heads, [h.start() for h in heads[1:]]):
-        block = smaps[head.end() : end]
-        start, stop = int(head[1], 16), int(head[2], 16)
-        mappings = _mappings(block, start, stop, probe)
+    for area in smaps_areas(smaps):
+        mappings = _mappings(area, probe)
         if mappings:
-            flags = _FLAGS.search(block)
-            mergeable = flags is not None and b"mg" in flags[1].split()
-            yield Area(start, stop, mappings, mergeable, head[3].decode(errors="replace"))
+            yield Area(area.start, area.end, mappings, MERGEABLE in area.flags, area.name)
 
 
-def _mappings(block: bytes, start: int, stop: int, probe: CountBetween | None) -> int:
-    line = _KSM.search(block)
-    if line is not None:
-        return int(line[1]) * 1024 // PAGE_SIZE
-    anonymous = _ANONYMOUS.search(block)
-    if probe is None or anonymous is None or not int(anonymous[1]):
+def _mappings(area: SmapsArea, probe: CountBetween | None) -> int:
+    size = kilobytes(area.text, "KSM")
+    if size is not None:
+        return size * 1024 // PAGE_SIZE
+    if probe is None or not area.kilobytes("Anonymous"):
         return 0
-    return probe(start, stop)
+    return probe(area.start, area.end)
 
 
 def stray(areas: Iterable[Area]) -> tuple[Area, ...]:

@@ -10,7 +10,6 @@ import ctypes as ct
 import errno
 import mmap
 import os
-import re
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +17,8 @@ from pathlib import Path
 
 from ksmwatch.errors import SourceError
 from ksmwatch.kernel.page_frames import Frames, KpageFlags
+from ksmwatch.kernel.smaps import kilobytes, smaps_areas
 from ksmwatch.units import PAGE_SIZE
-
-_KSM_LINE = re.compile(rb"^KSM: +(\d+) kB$", re.MULTILINE)
-# Of smaps: the head of an area, and how much of it is anonymous.
-_AREA = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) .*?^Anonymous: +(\d+) kB$", re.MULTILINE | re.DOTALL)
 
 # Documentation/admin-guide/mm/pagemap.rst
 _PRESENT = 1 << 63
@@ -52,10 +48,10 @@ class _Smaps:
         if not data:
             # The mm has no user any more: all its PTEs are gone or going.
             raise ProcessLookupError(errno.ESRCH, "the address space is gone")
-        found = _KSM_LINE.search(data)
-        if found is None:
+        size = kilobytes(data, "KSM")
+        if size is None:
             raise SourceError("smaps_rollup has no KSM line")
-        return int(found[1]) * 1024 // PAGE_SIZE
+        return size * 1024 // PAGE_SIZE
 
 
 # Called after each /proc file that a reader has opened.
@@ -96,9 +92,9 @@ class _Pagemap:
 
     def read(self) -> int:
         return sum(
-            self.area(int(area[1], 16), int(area[2], 16))
-            for area in _AREA.finditer(self.smaps())
-            if int(area[3])
+            self.area(area.start, area.end)
+            for area in smaps_areas(self.smaps())
+            if area.kilobytes("Anonymous")
         )
 
     def area(self, start: int, end: int) -> int:
@@ -186,7 +182,7 @@ Reader = SmapsReader | PagemapReader
 
 def smaps_has_ksm(proc: Path) -> bool:
     """Whether smaps_rollup has the `KSM:` line."""
-    return "\nKSM:" in (proc / "self/smaps_rollup").read_text()
+    return kilobytes((proc / "self/smaps_rollup").read_bytes(), "KSM") is not None
 
 
 def choose_reader(proc: Path, *, smaps_ksm: bool) -> Reader:

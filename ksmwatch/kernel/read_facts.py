@@ -21,6 +21,7 @@ from ksmwatch.kernel.btf import Btf
 from ksmwatch.kernel.events import FORK_TRACEPOINT, symbols
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
 from ksmwatch.kernel.kernel_text import read_calls
+from ksmwatch.kernel.smaps import kilobytes
 from ksmwatch.kernel.struct_layout import MEMBERS
 
 _KALLSYMS_PIECE = 1 << 18
@@ -170,6 +171,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
     bcc, bcc_error = _read_bcc()
     found_calls, calls_error = read_calls(platform.machine())
     tracepoint = f"__traceiter_{FORK_TRACEPOINT}" in found
+    rollup = _text(root / "proc/self/smaps_rollup") or ""
     return Facts(
         release=release,
         machine=platform.machine(),
@@ -194,7 +196,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         bpf_mem_alloc="bpf_mem_alloc_init" in found,
         casts=btf.casts,
         foreign_reads=_readable(root / "proc/1/smaps_rollup"),
-        smaps_ksm="\nKSM:" in (_text(root / "proc/self/smaps_rollup") or ""),
+        smaps_ksm=kilobytes(rollup.encode(), "KSM") is not None,
         ksm_stat=(root / "proc/self/ksm_stat").exists(),
         calls=found_calls,
         calls_error=calls_error,

@@ -1,34 +1,70 @@
-"""Where in a process its KSM mappings are: reads /proc/PID/smaps."""
+"""The text of /proc/PID/smaps and smaps_rollup: areas, amounts and flags. Pure.
+
+Only this module knows the format. Most areas are looked at for one line or two, so a line is
+searched for when it is asked for.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from ksmwatch.errors import SourceError
-from ksmwatch.kernel.areas import Area, AreaDocument, area_document, parse
-from ksmwatch.kernel.page_tables import (
-    PagemapReader,
-    SmapsReader,
-    choose_reader,
-    smaps_has_ksm,
-)
+# Of VmFlags: ksmd may merge here (MADV_MERGEABLE, PR_SET_MEMORY_MERGE).
+MERGEABLE = "mg"
 
-
-def read_areas(directory: Path, reader: SmapsReader | PagemapReader) -> list[Area]:
-    """Areas of the process at /proc/PID with KSM mappings. Raises OSError."""
-    if isinstance(reader, PagemapReader):
-        with reader.open(directory) as opened:
-            return list(parse(opened.smaps(), opened.area))
-    return list(parse((directory / "smaps").read_bytes()))
+_HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ *(.*)$", re.MULTILINE)
+_FLAGS = re.compile(rb"^VmFlags: (.*)$", re.MULTILINE)
+_ANY_MERGEABLE = re.compile(rf"^VmFlags:.* {MERGEABLE}\b".encode(), re.MULTILINE)
 
 
-def read_all_areas(pid: int, proc: Path = Path("/proc")) -> list[AreaDocument]:
-    """Areas of a process with KSM mappings, those with most first. Raises SourceError."""
-    reader = choose_reader(proc, smaps_ksm=smaps_has_ksm(proc))
-    try:
-        found = read_areas(proc / str(pid), reader)
-    except (FileNotFoundError, ProcessLookupError):
-        raise SourceError(f"There is no process {pid}.") from None
-    except OSError as error:
-        raise SourceError(f"Areas of {pid} cannot be read: {error.strerror}.") from error
-    return [area_document(a) for a in sorted(found, key=lambda area: -area.mappings)]
+@functools.cache
+def _line(name: str) -> re.Pattern[bytes]:
+    return re.compile(rb"^%b: +(\d+) kB$" % name.encode(), re.MULTILINE)
+
+
+def kilobytes(text: bytes, name: str) -> int | None:
+    """The amount in a line, of an area or of a rollup; None if there is no such line."""
+    found = _line(name).search(text)
+    return int(found[1]) if found else None
+
+
+@dataclass(frozen=True)
+class SmapsArea:
+    """One area: its addresses, what it maps, and its lines."""
+
+    start: int
+    end: int
+    name: str
+    text: bytes
+
+    def kilobytes(self, name: str) -> int:
+        """The amount in a line; 0 if there is no such line, as where a kernel does not count it."""
+        return kilobytes(self.text, name) or 0
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """VmFlags."""
+        found = _FLAGS.search(self.text)
+        return frozenset(found[1].decode().split()) if found else frozenset()
+
+
+def smaps_areas(text: bytes) -> Iterator[SmapsArea]:
+    """All areas, in the order of their addresses."""
+    head = None
+    for following in _HEAD.finditer(text):
+        if head is not None:
+            yield _area(head, text[head.end() : following.start()])
+        head = following
+    if head is not None:
+        yield _area(head, text[head.end() :])
+
+
+def _area(head: re.Match[bytes], text: bytes) -> SmapsArea:
+    return SmapsArea(int(head[1], 16), int(head[2], 16), head[3].decode(errors="replace"), text)
+
+
+def any_mergeable(text: bytes) -> bool:
+    """Whether any area is mergeable; a process can have tens of thousands."""
+    return _ANY_MERGEABLE.search(text) is not None

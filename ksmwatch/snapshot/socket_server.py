@@ -20,7 +20,7 @@ from ksmwatch.errors import (
     PrivilegeError,
     SourceError,
 )
-from ksmwatch.kernel.smaps import read_all_areas
+from ksmwatch.kernel.read_areas import read_all_areas
 from ksmwatch.options import DEFAULT_GROUP
 from ksmwatch.snapshot.desk import Desk
 from ksmwatch.snapshot.document import to_json

@@ -42,7 +42,7 @@ LAST_MODULES = {"cli", "__main__"}
 # Judgement: no file, no clock, no kernel, also at second hand.
 PURE = (
     *("units", "backoff", "digests", "option_values", "options"),
-    *("kernel.struct_layout", "kernel.events", "kernel.facts", "kernel.areas"),
+    *("kernel.struct_layout", "kernel.events", "kernel.facts", "kernel.areas", "kernel.smaps"),
     *("kernel.kernel_numbers", "probes.plan", "probes.map_records"),
     *("probes.obstacles", "probes.shortcomings", "probes.compile_flags"),
     *("counting.ledger", "counting.backend_state", "counting.cow_breaks", "counting.residue"),
@@ -225,6 +225,16 @@ def test_one_module_makes_raw_system_calls() -> None:
     }
     # libbpf is a library, and has the calls that are its own.
     assert users == {"kernel.syscalls", "kernel.libbpf"}
+
+
+def test_one_module_knows_the_format_of_smaps() -> None:
+    # A text, and not what is said in a comment or a docstring.
+    users = {
+        module
+        for module, path in MODULES.items()
+        if re.search(r"""\b[rb]*["'][^"'\n]*VmFlags""", path.read_text())
+    }
+    assert users == {"kernel.smaps"}
 
 
 FRONT = {

@@ -13,7 +13,7 @@ from ksmwatch.commands import audit
 from ksmwatch.config import Config
 from ksmwatch.errors import Exit, NoDaemonError, SourceError
 from ksmwatch.kernel.areas import Area
-from ksmwatch.kernel.smaps import read_areas
+from ksmwatch.kernel.read_areas import read_areas
 from tests.fakes import Proc
 from tests.published import faults
 

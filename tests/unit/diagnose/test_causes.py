@@ -350,7 +350,7 @@ def test_what_is_in_swap_cannot_merge() -> None:
 
 def test_memory_of_its_own_that_is_in_swap_was_not_offered_either() -> None:
     smaps = "1000-9000 rw-p 00000000 00:00 0\nAnonymous: 4 kB\nSwap: 12 kB\nVmFlags: rd wr\n"
-    assert parse_memory(smaps, "") == Memory(unasked=16)
+    assert parse_memory(smaps.encode(), "") == Memory(unasked=16)
 
 
 def test_a_stopped_ksmd_is_not_too_slow() -> None:
@@ -395,7 +395,7 @@ VmFlags: rd wr mr mw me de ht
 
 
 def test_memory_is_sorted_by_what_ksm_can_do_with_it() -> None:
-    assert parse_memory(SMAPS, "VmPin:\t      23 kB\n") == Memory(
+    assert parse_memory(SMAPS.encode(), "VmPin:\t      23 kB\n") == Memory(
         offered=32,
         merged=12,
         cached=8,
@@ -406,21 +406,21 @@ def test_memory_is_sorted_by_what_ksm_can_do_with_it() -> None:
         special=13,
         pinned=23,
     )
-    assert parse_memory("", "") == Memory()
+    assert parse_memory(b"", "") == Memory()
 
 
 def test_what_vfio_pins_is_locked_without_an_area_that_is() -> None:
     locked = "1000-9000 rw-p 00000000 00:00 0\nSize: 32 kB\nVmFlags: rd wr lo mg\n"
-    assert parse_memory(locked, "VmLck:\t      32 kB\n").pinned == 0
+    assert parse_memory(locked.encode(), "VmLck:\t      32 kB\n").pinned == 0
     on_fault = locked.replace(" lo ", " lo lf ")
-    assert parse_memory(on_fault, "VmLck:\t      32 kB\n").pinned == 0
+    assert parse_memory(on_fault.encode(), "VmLck:\t      32 kB\n").pinned == 0
     status = "VmLck:\t     132 kB\nVmPin:\t       7 kB\n"
-    assert parse_memory(locked, status).pinned == 107
+    assert parse_memory(locked.encode(), status).pinned == 107
 
 
 def test_offered_areas_are_mergeable_and_not_empty() -> None:
     empty = "d000-e000 rw-p 00000000 00:00 0\nAnonymous: 0 kB\nVmFlags: rd mg\n"
-    assert read_evidence.offered(SMAPS + empty) == [(0x1000, 0x9000)]
+    assert read_evidence.offered((SMAPS + empty).encode()) == [(0x1000, 0x9000)]
 
 
 def test_the_host_is_sampled_only_when_that_tells_something(

@@ -20,7 +20,7 @@ from ksmwatch.kernel import page_tables
 from ksmwatch.kernel.areas import Area, parse, stray
 from ksmwatch.kernel.page_frames import KpageFlags, runs
 from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader, choose_reader
-from ksmwatch.kernel.smaps import read_areas
+from ksmwatch.kernel.read_areas import read_areas
 from ksmwatch.units import PAGE_SIZE
 
 KB = PAGE_SIZE // 1024

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ksmwatch.errors import ConfigError, ListenError, NoDaemonError, PrivilegeError
-from ksmwatch.kernel.smaps import read_all_areas
+from ksmwatch.kernel.read_areas import read_all_areas
 from ksmwatch.snapshot import socket_server
 from ksmwatch.snapshot.desk import Desk
 from ksmwatch.snapshot.document import to_document
