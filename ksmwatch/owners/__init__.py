@@ -1,1 +1,1 @@
-"""Whose a process is, and sums by owner."""
+"""The owner of each process, and sums by owner."""

@@ -1,4 +1,4 @@
-"""Where a cgroup path leads in systemd's tree: slice, unit, user, and the first tenant in it."""
+"""The place of a cgroup path in systemd's tree: slice, unit, user, and the first tenant in it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from itertools import dropwhile
 from ksmwatch.owners.cgroup_tenants import FINDERS, RUNTIME_DIRECTORIES, SLURM, UNSEEN, Tenant
 from ksmwatch.owners.command_lines import FIRECRACKER
 
-# Nothing that runs on a host nests its tenants deeper.
+# No real host nests its tenants deeper than this.
 _MAX_DEPTH = 32
 
 
 _UNIT = re.compile(r"_?(.+\.(?:service|scope|slice|mount|socket|swap))")
 _USER_SLICE = re.compile(r"user-([0-9]{1,10})\.slice")
 _SESSION = re.compile(r"session-[^/]+\.scope")
-# Their children are tenants that root's runtime made, not the service's own doing.
+# Root's runtime creates the children of these as tenants; they do not belong to the service.
 _RUNTIME_UNITS = frozenset(
     f"{name}.service"
     for name in (
@@ -35,14 +35,14 @@ _RUNTIME_UNITS = frozenset(
 
 @dataclass
 class Place:
-    """Where a path leads in systemd's tree, outside in, up to the first unit or tenant."""
+    """Where a path leads in systemd's tree, from the outside in, up to the first unit or tenant."""
 
     slice: str | None = None
     unit: str | None = None
     uid: int | None = None
-    # The first that is neither systemd's nor a runtime's.
+    # The first level that belongs to neither systemd nor a runtime.
     directory: str | None = None
-    # Below user@UID.service, or in one of the user's sessions.
+    # The path lies below user@UID.service, or in one of the user's sessions.
     users: bool = False
     # The unit is the user's session, or the user's service manager itself.
     session: bool = False
@@ -82,7 +82,7 @@ class Place:
 
     @property
     def outer(self) -> tuple[str, ...]:
-        """Who could have made up the unit: a user, or who was given a directory."""
+        """Who could have made up the unit: a user, or an owner of a delegated directory."""
         if self.users:
             return (str(self.uid),)
         return () if self.directory is None else (self.directory,)
@@ -98,14 +98,14 @@ class Place:
 
     @property
     def detail(self) -> tuple[int, bool]:
-        """How much is known; the most telling hierarchy of several is used."""
+        """How much the path tells. Of several hierarchies, the one that tells most is used."""
         if self.tenant is not None:
             return (4 if not self.namer else 3), not self.tenant.bare
         return (2 if self.unit or self.users else int(self.slice is not None)), True
 
 
 def _from_root(path: str, top: str | None) -> list[str]:
-    """The levels of a path that is seen from the name space whose root is `top`."""
+    """The levels of a path that is seen from the name space with root `top`."""
     seen = [s for s in path.split("/") if s]
     below = list(dropwhile(lambda s: s == "..", seen))
     up = len(seen) - len(below)
@@ -128,10 +128,10 @@ def _walk(path: str, top: str | None) -> Place:
 
 
 def _paths(cgroup: str) -> list[str]:
-    """Paths of /proc/PID/cgroup, those first that systemd keeps.
+    """The paths of /proc/PID/cgroup, those that systemd keeps first.
 
-    v2 has the line `0::PATH`; v1 a line per hierarchy, of which systemd's is called so; a
-    hybrid host both, and there an old runtime leaves containers out of the unified one.
+    v2 has the line `0::PATH`. v1 has a line for each hierarchy, and systemd's is named so. A hybrid
+    host has both, and an old runtime there leaves containers out of the unified one.
     """
     ranks = {"": 0, "name=systemd": 1, "memory": 2}
     found = []
@@ -145,7 +145,7 @@ def _paths(cgroup: str) -> list[str]:
 
 
 def place_of(cgroup: str, top: str | None) -> Place:
-    """Where a process is, by its /proc/PID/cgroup: the path of several that tells most."""
+    """The place of a process, by the path in its /proc/PID/cgroup that tells most."""
     places = [_walk(path, top) for path in _paths(cgroup)]
-    # max() takes the first of equals.
+    # max() returns the first of equals.
     return max(places, key=lambda place: place.detail, default=Place())

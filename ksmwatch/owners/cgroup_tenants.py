@@ -15,7 +15,7 @@ from ksmwatch.owners.owner import OwnerKind, Qos
 
 @dataclass(frozen=True)
 class Tenant:
-    """A VM, pod or container that a path names; `id` is unique among those of its namer."""
+    """A VM, pod or container that a path names. `id` is unique among those of its namer."""
 
     kind: OwnerKind
     manager: str | None
@@ -24,16 +24,16 @@ class Tenant:
     pod: str | None = None
     qos: Qos | None = None
     container: str | None = None
-    # A machine scope with nothing below: it does not say what is registered.
+    # A machine scope with nothing below does not say what is registered.
     bare: bool = False
 
 
 _HEX = re.compile(
-    # cgroupfs: HEX, crio-HEX, libpod-HEX; systemd: docker-HEX.scope; and what runc makes of a
-    # systemd path when it was told to use cgroupfs: system.slice:docker:HEX.
+    # cgroupfs: HEX, crio-HEX, libpod-HEX; systemd: docker-HEX.scope; and runc's form of a systemd
+    # path when it uses cgroupfs: system.slice:docker:HEX.
     r"(?:[^:]*:([a-z][a-z-]*):|([a-z][a-z-]*?)-)?([0-9a-f]{64})(?:\.scope)?"
 )
-# By the prefix of the scope, or by the directory that the container is in.
+# By the prefix of the scope, or by the container's directory.
 _RUNTIMES = {
     "docker": "docker",
     "moby": "docker",
@@ -56,10 +56,10 @@ _POD_SLICE = re.compile(
 _MACHINE_SCOPE = re.compile(r"machine-(.+)\.scope")
 _NSPAWN = re.compile(r"systemd-nspawn@(.+)\.service")
 _VMSPAWN = re.compile(r"systemd-vmspawn@(.+)\.service")
-# What systemd-nspawn has below its scope, and libvirt below its own.
+# What systemd-nspawn has below its scope, and libvirt below its own scope.
 _OF_NSPAWN = frozenset({"payload", "supervisor"})
 _OF_LIBVIRT = re.compile(r"libvirt|emulator|vcpu[0-9]+|iothread[0-9]+")
-# virDomainDriverGenerateMachineName of libvirt; old ones leave the domain's number out.
+# virDomainDriverGenerateMachineName of libvirt. Old versions leave the domain's number out.
 _DOMAIN = re.compile(r"(qemu|ch|lxc)(?:-embed-[0-9a-f]{8})?-(?:[0-9]+(?:-(.+))?|(.+))", re.DOTALL)
 _LIBVIRT_DIRECTORY = re.compile(r"(.+)\.libvirt-(qemu|ch|lxc)")
 _PROXMOX = re.compile(r"([0-9]+)\.scope")
@@ -71,14 +71,14 @@ _ECS_TASK = re.compile(
 _KATA = re.compile(r"(?:[^:]*:)?kata_overhead[-:](.+?)(?:\.scope)?")
 SLURM = re.compile(r"(?:.+_)?slurmstepd\.scope")
 _SLURM_JOB = re.compile(r"job_[0-9]+")
-# Directories of runtimes that have a child for each container, called as they like.
+# Directories of runtimes with a child for each container, under any name.
 _NESTS = frozenset({"buildkit", "garden", "htcondor", "mesos", "nomad"})
 
 
 def unescape(name: str) -> str:
     r"""Undo the escaping of systemd.unit(5): `-` is a slash, `\xHH` a byte.
 
-    What is not the escaping of anything is returned as it is, so that no two texts become one.
+    A text that is not a valid escape is returned unchanged, so that no two texts become one.
     """
     if not re.fullmatch(r"(?:[^\\]|\\x[0-9a-f]{2})*", name, re.DOTALL):
         return name
@@ -102,7 +102,7 @@ def _escape(name: str) -> str:
 
 
 def _domain(machine: str, driver: str | None = None) -> Tenant | None:
-    """A guest of libvirt from its machine name, `qemu-1-foo`."""
+    """A libvirt guest from its machine name, `qemu-1-foo`."""
     match = _DOMAIN.fullmatch(machine)
     driver = driver or (match[1] if match else None)
     if driver is None:
@@ -117,7 +117,7 @@ def _in_libvirt(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
     if scope := _MACHINE_SCOPE.fullmatch(here[0]):
         machine, below = unescape(scope[1]), "".join(here[1:2])
         numbered = (match := _DOMAIN.fullmatch(machine)) is not None and match[3] is None
-        # A name alone may be anybody's, such as a container's that is called qemu-build.
+        # A name alone may belong to anything, such as a container named qemu-build.
         ours = _OF_LIBVIRT.fullmatch(below) or (numbered and below not in _OF_NSPAWN)
         return _domain(machine) if ours else None
     if directory := _LIBVIRT_DIRECTORY.fullmatch(here[0]):
@@ -136,7 +136,7 @@ def _in_proxmox(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
 
 
 def _in_jailer(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
-    """Firecracker's jailer: a directory named as the program, and in it one per id."""
+    """Firecracker's jailer: a directory named after the program, with one directory per id."""
     if not above or not FIRECRACKER.fullmatch(above[-1]):
         return None
     return Tenant(OwnerKind.VM, "firecracker", ("firecracker", here[0]), here[0])
@@ -160,20 +160,20 @@ def _in_pod(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
 def _in_kubepods(above: Sequence[str], uid: str) -> bool:
     if above[-1:] == ["kubepods"] or (above[:1] == ["kubepods"] and above[-1] in list(Qos)):
         return True
-    # The upper part is not seen: the kubelet's uid has to do.
+    # The upper part is not visible, so the kubelet's uid has to do.
     below = above[:1] == [UNSEEN] and (len(above) == 1 or above[-1] in list(Qos))
     return below and _POD_UID.fullmatch(uid) is not None
 
 
 def _qos(name: str | None) -> Qos | None:
-    """The class by the directory or slice. Where that is not seen it is not known."""
+    """The class by the directory or slice. If that is not visible, the class is unknown."""
     if name == UNSEEN:
         return None
     return Qos(name) if name in list(Qos) else Qos.GUARANTEED
 
 
 def _in_other_pod(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
-    """Pods of Podman, and tasks of ECS: a slice, or a directory with containers in it."""
+    """Podman's pods and ECS tasks: a slice, or a directory with containers in it."""
     container = next((m[3] for m in map(_HEX.fullmatch, here[1:2]) if m), None)
     if match := _PODMAN_POD.fullmatch(here[0]):
         return Tenant(
@@ -188,7 +188,7 @@ def _in_other_pod(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
 
 
 def _in_kata(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
-    """Kata's sandbox, whose VM is outside its pod's cgroup (sandbox_cgroup_only=false)."""
+    """Kata's sandbox, with its VM outside its pod's cgroup (sandbox_cgroup_only=false)."""
     if above[-1:] == ["kata_overhead"] and not here[0].startswith("kubepods"):
         ident = here[0]
     elif match := _KATA.fullmatch(here[0]):
@@ -204,7 +204,7 @@ def _in_kata(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
 
 
 def _in_slurm(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
-    """A job of Slurm: below slurmstepd.scope (v2), or /slurm/uid_N (v1)."""
+    """A Slurm job: below slurmstepd.scope (v2), or /slurm/uid_N (v1)."""
     if not _SLURM_JOB.fullmatch(here[0]) or not above:
         return None
     v1 = len(above) == 2 and above[0] == "slurm" and above[1].startswith("uid_")
@@ -214,7 +214,7 @@ def _in_slurm(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
 
 
 def _in_nest(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
-    """Runtimes that have a directory of their own, and in it one for each container."""
+    """Runtimes with a directory of their own, and one directory for each container in it."""
     if not above or above[-1] not in _NESTS:
         return None
     name = here[0]
@@ -222,9 +222,9 @@ def _in_nest(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
 
 
 def _in_lxc(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
-    """LXC, Incus, LXD (`PROJECT_NAME` but for the default project) and Proxmox (a number).
+    """LXC, Incus, LXD (`PROJECT_NAME`, except for the default project) and Proxmox (a number).
 
-    The container's monitor serves it alone, and counts with it.
+    The container's monitor serves only that container, and counts with it.
     """
     name = None
     if match := _LXC.fullmatch(here[0]):
@@ -247,7 +247,7 @@ def _in_container(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
 
 
 def _in_machine(_above: Sequence[str], here: Sequence[str]) -> Tenant | None:
-    """systemd-nspawn, systemd-vmspawn and whatever else registers with machined."""
+    """systemd-nspawn, systemd-vmspawn and anything else that registers with machined."""
     if match := _VMSPAWN.fullmatch(here[0]):
         name = unescape(match[1])
         return Tenant(OwnerKind.VM, "machined", ("machine", name), name)
@@ -270,14 +270,14 @@ FINDERS: tuple[Callable[[Sequence[str], Sequence[str]], Tenant | None], ...] = (
     _in_kata,
     _in_slurm,
     _in_nest,
-    _in_lxc,  # before _in_container: so may a name
+    _in_lxc,  # before _in_container: a name may look like a container's
     _in_container,
     _in_machine,
 )
-# In a path of which the upper part is not seen.
+# Tried in a path whose upper part is not visible.
 UNSEEN = ".."
-# Children of these are tenants that root's runtime made. An administrator may have given away
-# any other directory.
+# Root's runtime creates the children of these as tenants. Any other directory may have been
+# delegated by an administrator.
 RUNTIME_DIRECTORIES = frozenset(
     {"libvirt", "qemu", "machine", "kubepods", "burstable", "besteffort", "docker", "moby"}
     | {"default", "k8s.io", "libpod_parent", "lxc", "lxc.payload", "lxc.monitor"}

@@ -1,4 +1,4 @@
-"""Virtual machines by the command line of their hypervisor: what it claims of its guest.
+"""Virtual machines by the command line of their hypervisor: its claims about its guest.
 
 Each hypervisor has a function: QEMU, Firecracker, Cloud Hypervisor, crosvm, kvmtool, StratoVirt.
 """
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from ksmwatch.owners.safe_text import decoded
 
-# A hypervisor's options that name the guest come early; a cmdline can have megabytes.
+# The options that name the guest come early. A command line can have megabytes.
 _MAX_CMDLINE = 1 << 18
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a hypervisor's command line says of its guest. `reference`: uuid, number or name."""
+    """What a hypervisor's command line says about its guest. `reference`: uuid, number or name."""
 
     manager: str
     name: str
@@ -29,12 +29,12 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # qemu-kvm: Red Hat and KubeVirt; kvm: Debian and Proxmox; the dot and -wrapped: NixOS.
 _QEMU = re.compile(r"\.?(qemu-system-[\w.-]+?|qemu-kvm|kvm|qemu)(-wrap\w*)?", re.ASCII)
 FIRECRACKER = re.compile(r"firecracker([-_]v?[0-9][\w.-]*)?", re.ASCII)
-# A comm is cut off after 15 bytes.
+# The kernel cuts a comm off after 15 bytes.
 _CLOUD_HYPERVISOR = re.compile(r"\.?cloud-hypervis(o|or(-static)?(-wrapped)?)?")
 _CROSVM = re.compile(r"\.?crosvm(-wrapped)?")
 _LKVM = re.compile(r"lkvm(-static)?")
 _STRATOVIRT = re.compile(r"stratovirt")
-# The dynamic loader as the program: its words come before those of the program that it loads.
+# If the dynamic loader is the program, its words come before those of the program it loads.
 _LOADER = re.compile(
     r"ld-linux[\w.-]*|ld-musl[\w.-]*|ld-[0-9.]+\.so|ld(64)?\.so(\.[0-9]+)?", re.ASCII
 )
@@ -50,12 +50,12 @@ _LOADER_OPTIONS = frozenset(
         "preload",
     )
 )
-# Sockets called thus say nothing: the directory is what names the VM.
+# Sockets with these names say nothing; their directory names the VM.
 _PLAIN_SOCKETS = frozenset({"api", "ch", "ch-api", "clh-api", "cloud-hypervisor", "socket"})
 
 
 def _option(argv: Sequence[str], name: str) -> str | None:
-    """Last value of `-name VALUE`, `--name VALUE` or `--name=VALUE`."""
+    """The last value of `-name VALUE`, `--name VALUE` or `--name=VALUE`."""
     value = None
     for at, word in enumerate(argv):
         if word in (f"-{name}", f"--{name}") and at + 1 < len(argv):
@@ -66,9 +66,9 @@ def _option(argv: Sequence[str], name: str) -> str | None:
 
 
 def _keyed(value: str, first: str) -> dict[str, str]:
-    """QEMU's `key=value,key=value`; a doubled comma is a comma, `first` the key left out."""
+    """QEMU's `key=value,key=value`. A doubled comma is a comma; `first` is the omitted key."""
     pairs = {}
-    # No argument contains a NUL: it separates them.
+    # A NUL separates arguments, so no argument contains one.
     for at, item in enumerate(value.replace(",,", "\0").split(",")):
         key, equals, text = item.replace("\0", ",").partition("=")
         if equals:
@@ -94,7 +94,7 @@ def _qemu(argv: Sequence[str]) -> Claim | None:
 
 
 def _firecracker(argv: Sequence[str]) -> Claim | None:
-    """Firecracker: `--id`; the default id names nobody."""
+    """Firecracker: `--id`. The default id names no guest."""
     name = _option(argv, "id")
     if not name or name == "anonymous-instance":
         return None
@@ -102,7 +102,7 @@ def _firecracker(argv: Sequence[str]) -> Claim | None:
 
 
 def _cloud_hypervisor(argv: Sequence[str]) -> Claim | None:
-    """Cloud Hypervisor has no name; its API socket is the next best, `--platform` has a uuid."""
+    """Cloud Hypervisor has no name. Its API socket stands in; `--platform` has a uuid."""
     value = _option(argv, "api-socket") or ""
     socket = "" if value.startswith("fd=") else value.removeprefix("path=")
     uuid = _uuid(_keyed(_option(argv, "platform") or "", "").get("uuid"))
@@ -110,7 +110,7 @@ def _cloud_hypervisor(argv: Sequence[str]) -> Claim | None:
 
 
 def _by_socket(manager: str, socket: str, uuid: str | None = None) -> Claim | None:
-    """A guest without a name, by the path of its socket."""
+    """A guest without a name, named by the path of its socket."""
     if not socket and not uuid:
         return None
     *directories, base = [part for part in socket.split("/") if part] or [uuid or ""]
@@ -136,7 +136,7 @@ def _lkvm(argv: Sequence[str]) -> Claim | None:
 
 
 def _stratovirt(argv: Sequence[str]) -> Claim | None:
-    """StratoVirt has QEMU's options; without a name its QMP socket (`unix:PATH,server`)."""
+    """StratoVirt has QEMU's options. Its QMP socket stands in for a name (`unix:PATH,server`)."""
     value = _option(argv, "qmp") or _option(argv, "api-channel") or ""
     socket = value.removeprefix("unix:").partition(",")[0]
     return _by_name("stratovirt", argv) or _by_socket("stratovirt", socket)
@@ -153,7 +153,7 @@ _HYPERVISORS: tuple[tuple[re.Pattern[str], Callable[[Sequence[str]], Claim | Non
 
 
 def base_name(path: str) -> str:
-    """The name of a program, of its path; it may have been deleted since."""
+    """The name of a program, from its path. The program may have been deleted since."""
     return path.removesuffix(" (deleted)").rpartition("/")[2]
 
 
@@ -172,7 +172,7 @@ def claim_of(cmdline: bytes, exe: str, comm: str) -> Claim | None:
 
 
 def _loaded(argv: Sequence[str]) -> list[str]:
-    """The command line of what the dynamic loader was told to load."""
+    """The command line of the program that the dynamic loader was told to load."""
     words = list(argv[1:])
     while words and words[0].startswith("-"):
         del words[: 2 if words[0] in _LOADER_OPTIONS else 1]

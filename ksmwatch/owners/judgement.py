@@ -1,39 +1,39 @@
-r"""Who a process belongs to: a pure function of its command line, program, cgroup, comm and user.
+r"""Who owns a process: a pure function of its command line, program, cgroup, comm and user.
 
-A cgroup path is written by whoever owns the directories: by root's managers (systemd, libvirt,
-the kubelet, container runtimes) near the root, by an unprivileged user or a container's payload
-further down. A command line and a comm are the process's own word, and so is its program: anybody
-may call a file of his own qemu-kvm. So:
+The owner of a directory writes the cgroup paths below it: root's managers (systemd, libvirt, the
+kubelet, container runtimes) near the root; an unprivileged user, or a container's payload, further
+down. A process chooses its own command line, comm and program: any user may name a file of his own
+qemu-kvm. So:
 
 1. The path is read from the root, and the first tenant in it wins: a virtual machine, a pod or
-   a container. What is below is the tenant's inner life, and the tenant could make it up.
-2. Without a tenant, a command line that is a hypervisor's and names its guest makes a VM. Which
-   program it is the executable tells, or argv[0], or comm: launchers rewrite one or the other.
+   a container. What is below belongs to the tenant, who could make it up.
+2. Without a tenant, a hypervisor's command line that names its guest makes a VM. The executable,
+   argv[0] or comm identifies the program, because launchers rewrite some of them.
 3. Otherwise the owner is the unit; in a login session, or directly below a user's service
-   manager, the user; the slice; without any of these a regular user, or the command.
+   manager, the user; else the slice; without any of these a regular user, or the command.
 
-`id` begins with what the kernel proves: the cgroup path or the uid. Whatever an unprivileged
-party can choose comes after its proven owner (`1000/foo.service`, `1000/qemu/<uuid>`), so nobody
-can take the id of somebody else. `name` is for people and may be a claim (`claimed`): group by
+`id` begins with what the kernel proves: the cgroup path or the uid. Anything that an unprivileged
+party can choose comes after its proven owner (`1000/foo.service`, `1000/qemu/<uuid>`), so that
+nobody can take another owner's id. `name` is for people and may be a claim (`claimed`): group by
 `key`, never by name.
 
-Decisions that one could take otherwise:
+Decisions that could be made otherwise:
 
-- A container in a pod is the pod: that is what a cluster schedules and a tenant owns. The
-  container's id stays in `container`. So are pods of Podman and tasks of ECS. A job of Slurm is
-  a container.
+- A container in a pod counts as the pod, because a cluster schedules pods and a tenant owns them.
+  The container's id stays in `container`. The same holds for Podman's pods and ECS tasks. A Slurm
+  job is a container.
 - A container that runs a hypervisor is a container, whatever its command line says. Only in a
   pod, with a name of KubeVirt's form, is it a VM; its id begins with the pod's uid.
-- A tenant below a service, a user's manager or a directory that no runtime makes is named after
+- A tenant below a service, a user's manager or a directory that no runtime creates is named after
   it, because any of these may have been delegated: `foo.service/<container>`.
-- Below a user's manager, units count as units, with `uid` for those who want users.
-- A VM that bears no name or uuid is its unit's or user's.
-- A machine scope says that something is registered with machined, and not what. With `payload` or
-  `supervisor` below it is systemd-nspawn's, whatever its name. With nothing below, a hypervisor's
-  command line in it makes it a VM, claimed: its id is the scope's all the same.
-- In a cgroup name space of its own the daemon sees paths that begin with `/..`. With `top`, the
-  path of the name space's root, they are those of the host. Without, a pod is told by its uid, and
-  the QoS class of the daemon's own class is not known.
+- Below a user's manager, units count as units, with `uid` for those who want to group by user.
+- A VM without a name and uuid belongs to its unit or user.
+- A machine scope says that something is registered with machined, but not what. With `payload` or
+  `supervisor` below, it is systemd-nspawn's, whatever its name. With nothing below, a hypervisor's
+  command line in it makes it a VM, claimed; its id is still the scope's.
+- In its own cgroup name space the daemon sees paths that begin with `/..`. With `top`, the path
+  of the name space's root, they become those of the host. Without, a pod is known by its uid, and
+  the QoS class of the daemon's own class is unknown.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from ksmwatch.owners.safe_text import decoded, harmless, harmless_or_none, joine
 _VM_HELPERS = frozenset({"swtpm", "virtiofsd", "passt", "systemd-vmspawn"})
 
 
-# systemd's range of regular users, homed's included (UIDS-GIDS.md of systemd).
+# systemd's range of regular users, including homed's (UIDS-GIDS.md of systemd).
 _REGULAR = range(1000, 60514)
-# A domain of KubeVirt is NAMESPACE_NAME, and neither can contain the underscore.
+# A KubeVirt domain is NAMESPACE_NAME, and neither part can contain the underscore.
 _KUBEVIRT = re.compile(r"([a-z0-9-]{1,63})_([a-z0-9][a-z0-9.-]*)")
 
 
@@ -70,9 +70,9 @@ def owner_of(
 ) -> Owner:
     """The owner of the process with these /proc/PID/cmdline, /proc/PID/cgroup, comm and uid.
 
-    `users` has names of users by uid: a process of root in a user's session is that user's.
-    `exe`: the program's path, empty if not known. `top`: the path of the root of our own cgroup
-    name space (v2), None if it is the host's or not known.
+    `users` has the names of users by uid. A root process in a user's session is that user's.
+    `exe`: the program's path, empty if unknown. `top`: the path of the root of our own cgroup
+    name space (v2), None if it is the host's or unknown.
     """
     place, claim = place_of(decoded(cgroup), top), claim_of(cmdline, exe, comm)
     if place.tenant is not None:
@@ -100,7 +100,7 @@ def owner_of(
 def _plain(
     place: Place, comm: str, uid: int, users: Mapping[int, str]
 ) -> tuple[OwnerKind, str, tuple[str, ...]]:
-    """Kind, name and id of the owner where there is neither tenant nor VM."""
+    """Kind, name and id of the owner if there is neither a tenant nor a VM."""
     if place.unit is not None and not place.session:
         return OwnerKind.UNIT, place.unit, (*place.outer, place.unit)
     if place.uid is not None:
@@ -114,7 +114,7 @@ def _plain(
 
 
 def _guest(place: Place, claim: Claim, proven: tuple[str, ...]) -> Owner:
-    """A VM by its own word, below what the kernel says it is."""
+    """A VM by its own claim, below the owner that the kernel proves."""
     return Owner(
         OwnerKind.VM,
         harmless(claim.name),
@@ -129,7 +129,7 @@ def _guest(place: Place, claim: Claim, proven: tuple[str, ...]) -> Owner:
 
 
 def _tenant_owner(place: Place, tenant: Tenant, claim: Claim | None) -> Owner:
-    """The owner that the path names, with what may be believed of the command line."""
+    """The owner that the path names, with the credible parts of the command line."""
     owner = Owner(
         tenant.kind,
         harmless(tenant.name),
@@ -151,7 +151,7 @@ def _tenant_owner(place: Place, tenant: Tenant, claim: Claim | None) -> Owner:
 
 
 def _believe(owner: Owner, tenant: Tenant, claim: Claim) -> Owner:
-    """A VM with the uuid that it says, and its name where that fits what is proven."""
+    """A VM with its claimed uuid, and with its name if that fits what is proven."""
     owner = replace(owner, uuid=claim.uuid)
     if tenant.manager == "libvirt" and _agrees(claim.name, tenant):
         return replace(owner, name=harmless(claim.name))
@@ -161,9 +161,9 @@ def _believe(owner: Owner, tenant: Tenant, claim: Claim) -> Owner:
 
 
 def _agrees(name: str, tenant: Tenant) -> bool:
-    """Whether libvirt's machine name can have been made from this name.
+    """Whether libvirt can have made its machine name from this name.
 
-    It leaves out what a host name cannot have, and ends after some 64 characters.
+    libvirt drops characters that a host name cannot have, and stops after about 64.
     """
     claimed, proven = (re.sub(r"[^0-9A-Za-z]", "", text) for text in (name, tenant.name))
     machine = tenant.id[-1]
@@ -174,7 +174,7 @@ def _agrees(name: str, tenant: Tenant) -> bool:
 
 
 def _kubevirt(pod: Owner, claim: Claim) -> Owner:
-    """The guest of a pod, named `namespace/name` as kubectl writes it; or else the pod."""
+    """The guest of a pod, named `namespace/name` as kubectl writes it; otherwise the pod."""
     match = _KUBEVIRT.fullmatch(claim.name)
     if match is None or claim.manager != "qemu":
         return pod

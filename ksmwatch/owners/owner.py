@@ -23,12 +23,12 @@ class OwnerKind(StrEnum):
     USER = "user"
     SLICE = "slice"
     COMMAND = "command"
-    # Of mappings of which no process is known; `owner_of` never says so.
+    # The owner of mappings without a known process; `owner_of` never returns it.
     UNKNOWN = "unknown"
 
 
 class Qos(StrEnum):
-    """Quality-of-service class of a pod; the kubelet names no cgroup for GUARANTEED."""
+    """Quality-of-service class of a pod. The kubelet creates no cgroup for GUARANTEED."""
 
     GUARANTEED = "guaranteed"
     BURSTABLE = "burstable"
@@ -39,9 +39,9 @@ class Qos(StrEnum):
 class Owner:
     """The owner of a process. Every text is one harmless line of bounded length.
 
-    `claimed`: `name`, or that it is a VM, is the word of the process or of an unprivileged
-    user. `uuid` is always a claim. `uid` is of the user whose session or manager the
-    process is below, or for USER and COMMAND its own.
+    `claimed`: the process or an unprivileged user chose `name`, or claims that it is a VM. `uuid`
+    is always a claim. `uid` is that of the user whose session or manager the process is below; for
+    USER and COMMAND, it is the process's own.
     """
 
     kind: OwnerKind
@@ -98,13 +98,13 @@ def owner_document(owner: Owner) -> OwnerDocument:
     }
 
 
-# Whose mappings are that no process could be named for.
+# The owner of mappings without a known process.
 UNKNOWN = Owner(OwnerKind.UNKNOWN, "unknown", "unknown")
 
 
 def best_known(members: Iterable[Owner]) -> Owner:
-    """Of owners with one key, the one that knows most.
+    """Of owners with the same key, the one that knows most.
 
-    The helpers of a VM (swtpm, virtiofsd) share its key, and do not know its name and uuid.
+    The helpers of a VM (swtpm, virtiofsd) share its key, but do not know its name and uuid.
     """
     return max(members, key=lambda o: (o.uuid is not None, o.claimed, o.name))

@@ -1,8 +1,8 @@
-"""The kernel's process connector: who exec'ed, ended, or changed name or user.
+"""The kernel's process connector: which processes exec'ed, ended, or changed name or user.
 
-pyroute2 speaks the protocol, and brings 20 MB. So it lives in a process that subscribes, hands
-the socket over, and leaves (`main`). What stays is a filter in the kernel, and one number to take
-out of each message, of which a host that forks a lot has thousands a second.
+pyroute2 implements the protocol, and takes 20 MB. So it runs in a process that subscribes, hands
+the socket over, and exits (`main`). What stays is a filter in the kernel, and reading one number
+from each message. A host that forks a lot sends thousands of messages a second.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _IDX_PROC = _VAL_PROC = 1
 _MCAST_LISTEN = 1
 _NONE, EXEC, UID, COMM, EXIT = 0x0, 0x2, 0x4, 0x200, 0x80000000
 
-# struct cn_msg, and the beginning of struct proc_event of each kind that passes the filter; of an
-# acknowledgement `pid` is the error.
+# struct cn_msg, and the beginning of struct proc_event of each kind that passes the filter. In an
+# acknowledgement, `pid` is the error.
 _CN_MSG = (("idx", "I"), ("val", "I"), ("seq", "I"), ("ack", "I"), ("len", "H"), ("flags", "H"))
 _LISTEN = (*_CN_MSG, ("operation", "I"))
 _EVENT = (
@@ -36,7 +36,7 @@ _NLMSGHDR_BYTES = 16
 
 
 def _offset(member: str) -> int:
-    """Where in a message a member of _EVENT is."""
+    """The offset in a message of a member of _EVENT."""
     names = [name for name, _ in _EVENT]
     before = _EVENT[: names.index(member)]
     return _NLMSGHDR_BYTES + struct.calcsize("=" + "".join(kind for _, kind in before))
@@ -47,7 +47,7 @@ _U32 = struct.Struct("=I")
 
 # asm-generic/socket.h
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
-# Room for some thousand messages. The kernel takes it only when they come.
+# Room for some thousand messages. The kernel allocates it only as they come.
 _BUFFER_BYTES = 1 << 20
 _ANSWER_SECONDS = 1.0
 
@@ -60,8 +60,8 @@ def _in_filter(number: int) -> int:
     return int.from_bytes(_U32.pack(number), "big")
 
 
-# Takes acknowledgements, and the events that matter of a process' first thread: forks, and what
-# other threads do, wake nobody and fill no buffer. Jumps are relative to the next instruction.
+# Accepts acknowledgements, and the relevant events of a process's first thread. Forks, and events
+# of other threads, wake nobody and fill no buffer. Jumps are relative to the next instruction.
 _FILTER = (
     (_LOAD, 0, 0, _offset("what")),
     (_JUMP_IF, 8, 0, _in_filter(_NONE)),
@@ -79,9 +79,9 @@ _FILTER = (
 
 
 class Connector:
-    """A socket that the kernel writes events of processes to, in the order in which they happen.
+    """A socket to which the kernel writes process events, in the order in which they happen.
 
-    Nobody has to listen to it: what has happened before `changed` is called is there by then.
+    Nothing needs to listen to it: events before a call of `changed` are in it by then.
     """
 
     def __init__(self, subscribed: socket.socket) -> None:
@@ -89,7 +89,7 @@ class Connector:
         self._socket = subscribed
 
     def changed(self) -> Iterator[int | None]:
-        """Each process that has changed or ended since the last call; None: anybody may have."""
+        """Each process that has changed or ended since the last call. None: any may have."""
         receive, unpack = self._socket.recv, _U32.unpack_from
         while True:
             try:
@@ -97,7 +97,7 @@ class Connector:
             except BlockingIOError:
                 return
             except OSError as error:
-                # More came than the buffer takes, or there was no memory for it.
+                # More messages came than the buffer holds, or there was no memory for one.
                 if error.errno != errno.ENOBUFS:
                     raise
                 yield None
@@ -108,7 +108,7 @@ class Connector:
 
 
 class Subscription:
-    """A process that subscribes; nobody has to wait for it.
+    """A process that subscribes, without making anything wait for it.
 
     Needs CAP_NET_ADMIN and the initial user, pid and network namespaces.
     """
@@ -117,7 +117,7 @@ class Subscription:
         self._child = Child(__name__)
 
     def take(self) -> Connector | None:
-        """The connector; None as long as it is not there. Raises OSError where it is refused."""
+        """The connector; None until it is there. Raises OSError if it is refused."""
         self._child.channel.settimeout(0)
         try:
             answer, descriptors, _, _ = socket.recv_fds(self._child.channel, _U32.size, 1)
@@ -130,7 +130,7 @@ class Subscription:
         return Connector(socket.socket(fileno=descriptors[0]))
 
     def close(self) -> None:
-        """Wait for its end, which has come or comes at once."""
+        """Wait for the process to end, which it has done or does at once."""
         self._child.end()
 
 
@@ -138,11 +138,11 @@ class Subscription:
 
 
 def subscribe() -> socket.socket:
-    """A socket that hears what passes the filter. Raises OSError where the kernel refuses."""
+    """A socket that receives what passes the filter. Raises OSError if the kernel refuses."""
     from pyroute2.netlink import NLMSG_DONE, nlmsg
     from pyroute2.netlink.nlsocket import NetlinkSocket
 
-    # pyroute2's own messages of the connector came after the version that Debian 12 has (0.7.2).
+    # pyroute2's own messages of the connector came after the version in Debian 12 (0.7.2).
     class Listen(nlmsg):  # type: ignore[misc]
         fields = _LISTEN
 
@@ -160,7 +160,7 @@ def subscribe() -> socket.socket:
     request["idx"], request["val"], request["len"] = _IDX_PROC, _VAL_PROC, _U32.size
     request["operation"] = _MCAST_LISTEN
     request.encode()
-    # In other namespaces the kernel says nothing at all.
+    # In other namespaces the kernel sends nothing at all.
     raw.settimeout(_ANSWER_SECONDS)
     raw.send(request.data)
     while True:
@@ -174,7 +174,7 @@ def subscribe() -> socket.socket:
 
 
 def main() -> None:
-    """Subscribe, and hand over the socket, or an error number, on the socket that is named."""
+    """Subscribe, and hand over the socket, or an error number, on the socket that argv names."""
     answers = socket.socket(fileno=int(sys.argv[1]))
     with contextlib.suppress(BrokenPipeError):
         try:
@@ -184,5 +184,5 @@ def main() -> None:
             answers.send(_U32.pack(errno.ETIMEDOUT))
         except OSError as error:
             answers.send(_U32.pack(error.errno or errno.EPROTO))
-    # Nothing of pyroute2's needs an orderly end, for which nobody has to wait.
+    # Nothing in pyroute2 needs an orderly exit, so nothing waits for one.
     os._exit(0)

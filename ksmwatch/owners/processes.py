@@ -1,4 +1,4 @@
-"""Who a process is, and whose: /proc names it, the process connector says when that changed.
+"""Identity and owner of each process: from /proc, again when the process connector reports changes.
 
 A process is (pid, start time), never a bare pid.
 """
@@ -17,18 +17,18 @@ from ksmwatch.owners.judgement import owner_of
 from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.process_connector import Connector
 
-# A move to another cgroup gives no event, so a cgroup that was read so long ago is read again when
-# somebody asks, as far as time allows. Managers move a process before it execs, as a rule: what is
-# late is an administrator's own move.
+# A move to another cgroup causes no event. So cgroups that were read this long ago are read again
+# for a snapshot, as far as time allows. Managers usually move a process before it execs; only an
+# administrator's own move shows late.
 CGROUP_SECONDS = 30.0
 
 
-# TASK_COMM_LEN less the NUL: a longer name was cut off.
+# TASK_COMM_LEN minus the NUL: the kernel cut a longer name off.
 _COMM_LENGTH = 15
 
 
 def full_name(pid: int, comm: str) -> str:
-    """The comm; if it may be cut off, what psutil makes of it and of the command line."""
+    """The comm. If it may be cut off, what psutil makes of it and of the command line."""
     if len(comm.encode()) < _COMM_LENGTH:
         return comm
     import psutil
@@ -41,9 +41,9 @@ def full_name(pid: int, comm: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Names and owner of one process. `comm` is the kernel's, `name` see `full_name`.
+    """Names and owner of one process. `comm` is the kernel's; for `name` see `full_name`.
 
-    `cgroup`: /proc/PID/cgroup as it is, from which the owner was made.
+    `cgroup`: the unchanged /proc/PID/cgroup from which the owner was derived.
     """
 
     ppid: int
@@ -57,7 +57,7 @@ class Identity:
 
 @functools.lru_cache(maxsize=4096)
 def _the(owner: Owner) -> Owner:
-    """One object for all owners that are equal: there are fewer owners than processes."""
+    """One object for all equal owners: there are fewer owners than processes."""
     return owner
 
 
@@ -69,9 +69,9 @@ class _Known:
 
 
 class ProcessTable:
-    """Identities of the processes that were asked for, until an event says they changed.
+    """Identities of the requested processes, until an event says that they have changed.
 
-    Without a connector nothing is remembered. Only one thread may use it.
+    Without a connector, nothing is remembered. Only one thread may use it.
     """
 
     def __init__(
@@ -84,22 +84,22 @@ class ProcessTable:
         # A daemon is not moved while it runs.
         self._top = cgroup_top.read_top(proc)
         self._clock = clock
-        # Of this host, not of a directory service: to ask that can take for ever. Others go by
-        # their number.
+        # Users of this host, not of a directory service, which may never answer. Others appear by
+        # number.
         self._users = procfs.read_users(passwd)
         self._connector: Connector | None = None
         self._known: dict[int, _Known] = {}
-        # Of those that are known.
+        # Identities of the known processes.
         self._children: dict[int, set[int]] = {}
 
     def follow(self, connector: Connector) -> None:
-        """Remember, and believe it until the connector says otherwise."""
+        """Remember identities, and trust them until the connector reports a change."""
         self._connector = connector
 
     def catch_up(self) -> bool:
-        """Forget who has changed by now; False if some of it was not heard of.
+        """Forget processes that have changed. False if events were lost.
 
-        To be called about every second, so that the connector's buffer has room.
+        Call it about every second, so that the connector's buffer has room.
         """
         if self._connector is None:
             return True
@@ -122,7 +122,7 @@ class ProcessTable:
         siblings.discard(pid)
         if not siblings:
             del self._children[known.identity.ppid]
-        # It may have ended: its children have another parent then.
+        # If it has ended, its children have another parent.
         for child in self._children.pop(pid, ()):
             del self._known[child]
 
@@ -131,7 +131,7 @@ class ProcessTable:
         self._children.setdefault(identity.ppid, set()).add(pid)
 
     def identify(self, pid: int) -> Identity | None:
-        """The process that has this pid now; None when there is none."""
+        """The process that has this pid now; None if there is none."""
         known = self._known.get(pid)
         if known is not None:
             return known.identity
@@ -142,9 +142,9 @@ class ProcessTable:
         return identity
 
     def look_again(self, budget: Budget) -> None:
-        """Look who has moved to another cgroup, those first that were not looked at for longest."""
+        """Check which processes have moved to another cgroup, the longest unchecked first."""
         now = self._clock()
-        # In order of when they were looked at.
+        # In the order in which they were last checked.
         for pid, known in list(self._known.items()):
             if now < known.at + CGROUP_SECONDS or not budget.left():
                 return

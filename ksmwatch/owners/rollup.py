@@ -1,7 +1,7 @@
-"""Sums by owner: what the processes of each hold, and what moved. Pure.
+"""Sums by owner: mappings and movements of its processes. Pure.
 
-The mappings of all owners add up to the host's, to the page: what no process could be named
-for is held by the owner UNKNOWN.
+The mappings of all owners add up to the host's, to the page: the owner UNKNOWN holds those
+without a known process.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind, best_known
 from ksmwatch.owners.savings import Bounds, Relative, Who
 from ksmwatch.units import PAGE_SIZE
 
-# What makes two owners the same, see Owner.key.
+# Two owners with this in common are the same, see Owner.key.
 OwnerKey = tuple[OwnerKind, str]
 Moves = tuple[int, ...]
-# An account: address and id. Two that are opened in the same nanosecond have the same id.
+# An account: address and id. Two accounts opened in the same nanosecond have the same id.
 AccountKey = tuple[int, int]
-# Of these an owner has one only if all of its processes agree.
+# An owner has one of these only if all of its processes agree.
 _PLACES = ("pod", "qos", "container", "unit", "slice", "uid")
 
 
 class Addend(Relative, Protocol):
-    """What is added up of a process."""
+    """The values of a process that are added up."""
 
     @property
     def movements(self) -> Moves:
-        """By reason; empty where events are not seen."""
+        """By reason; empty if events are not seen."""
 
     @property
     def owner(self) -> Owner:
@@ -38,7 +38,7 @@ class Addend(Relative, Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether that is known to be so."""
+        """Whether the count is known to be exact."""
 
     @property
     def kernel_merging_pages(self) -> int | None:
@@ -46,15 +46,15 @@ class Addend(Relative, Protocol):
 
     @property
     def stray_mappings(self) -> int | None:
-        """Of the mappings, those in areas that are not mergeable; None if unknown."""
+        """Mappings in areas that are not mergeable; None if unknown."""
 
 
 @dataclass(frozen=True)
 class Holding:
-    """What one owner's processes hold together, in pages; `saved` in bytes, between bounds.
+    """Totals of one owner's processes, in pages; `saved` in bytes, between bounds.
 
-    `movements`: see Turnover; empty where events are not seen. A sum is None if that of any
-    process is not known.
+    `movements`: see Turnover; empty if events are not seen. A sum is None if the value of any
+    process is unknown.
     """
 
     owner: Owner
@@ -74,21 +74,21 @@ class Holding:
 
     @property
     def kernel_lag(self) -> int | None:
-        """Our count less the kernel's, in pages, signed."""
+        """Our count minus the kernel's, in pages, signed."""
         if self.kernel_merging_pages is None:
             return None
         return self.mappings - self.kernel_merging_pages
 
 
 def total(amounts: Iterable[int | None]) -> int | None:
-    """A sum; None if any part is not known."""
+    """A sum; None if any part is unknown."""
     known = list(amounts)
     return None if None in known else sum(filter(None, known))
 
 
 def common(owners: Sequence[Owner]) -> Owner:
-    """Of owners with one key the one that knows most, without what is true of some only."""
-    # Many processes have the very same.
+    """Of owners with the same key, the one that knows most, without what holds only for some."""
+    # Many processes have the very same owner object.
     owners = list({id(owner): owner for owner in owners}.values())
     if len(owners) == 1:
         return owners[0]
@@ -105,12 +105,12 @@ def roll_up(
     moved: Mapping[OwnerKey, Moves],
     kin: Mapping[Who, int],
 ) -> tuple[Holding, ...]:
-    """Every owner with what it holds, the largest first.
+    """Every owner with its totals, the largest first.
 
-    `unnamed`: mappings that belong to no process that could be named. `moved`: by owner. `kin`:
-    see savings.Forks. The saving of the host is shared out by the pages that each owner would need
-    without KSM: that is an apportionment. Whose pages are shared how often is not known without
-    reading page numbers.
+    `unnamed`: mappings without a known process. `moved`: movements by owner. `kin`: see
+    savings.Forks. The host's saving is divided in proportion to the pages that each owner would
+    need without KSM. That is an apportionment: how often each owner's pages are shared is unknown
+    without reading page frame numbers.
     """
     groups: dict[OwnerKey, list[Addend]] = defaultdict(list)
     for member in members:
@@ -131,7 +131,7 @@ def roll_up(
 
 
 def _part(host: Bounds | None, need: Bounds, whole: Bounds) -> Bounds | None:
-    """Bytes of the host's saving, by the part of the pages that would be needed without KSM."""
+    """A part of the host's saving in bytes, in proportion to the pages needed without KSM."""
     if host is None:
         return None
     least, most = (
@@ -142,7 +142,7 @@ def _part(host: Bounds | None, need: Bounds, whole: Bounds) -> Bounds | None:
 
 
 def _holding(group: list[Addend], mappings: int, saved: Bounds | None, moves: Moves) -> Holding:
-    """Of an owner; of UNKNOWN, which has no process, nothing else is known."""
+    """Totals of an owner. UNKNOWN has no process, so nothing but its mappings is known."""
     known = bool(group)
     return Holding(
         owner=common([m.owner for m in group]) if known else UNKNOWN,
@@ -163,9 +163,9 @@ def _sum(saved: Sequence[Bounds | None]) -> Bounds | None:
 
 
 def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Holding | None]:
-    """The `top` largest, and all others as one without movements; None if there are none.
+    """The `top` largest, and all others as one without movements; None if there are no others.
 
-    Movements of the others would fall when one of them comes to the top.
+    Movements of the others would fall when one of them rises into the top.
     """
     shown, rest = holdings[:top], holdings[top:]
     if not rest:
@@ -185,11 +185,11 @@ def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Hol
 
 
 class Turnover:
-    """Movements by owner, as far as they were seen. They never fall while the owner is there.
+    """Movements by owner, as far as they were seen. They never fall while the owner exists.
 
-    An owner keeps what its ended processes have moved, for as long as it has any process.
-    What a process moves between the last look and its end is not seen, and what it moved
-    before it came to another owner stays with the first.
+    An owner keeps the movements of its ended processes as long as it has any process. What a
+    process moves between the last look and its end is not seen. What it moved before it came to
+    another owner stays with the first owner.
     """
 
     def __init__(self) -> None:
@@ -197,19 +197,19 @@ class Turnover:
         self._totals: dict[OwnerKey, Moves] = {}
 
     def begin_after(self, accounts: Iterable[tuple[AccountKey, Moves]]) -> None:
-        """What these accounts have moved so far was told by a daemon before us."""
+        """Ignore the movements of these accounts so far: an earlier daemon reported them."""
         self._seen.update(accounts)
 
     def see(
         self, accounts: Iterable[tuple[AccountKey, OwnerKey, Moves]]
     ) -> Mapping[OwnerKey, Moves]:
-        """All accounts there are, with their owners and all their movements; totals by owner."""
+        """Look at all accounts, with their owners and movements. Returns totals by owner."""
         seen: dict[AccountKey, Moves] = {}
         totals: dict[OwnerKey, Moves] = {}
         for account, key, moves in accounts:
             before = self._seen.get(account, (0,) * len(moves))
             sums = totals.get(key) or self._totals.get(key) or (0,) * len(moves)
-            # Of most accounts nothing has moved, and it is the same tuple.
+            # Most accounts have not moved, and then it is the same tuple.
             if moves is not before:
                 sums = tuple(s + now - old for s, now, old in zip(sums, moves, before, strict=True))
             totals[key] = sums

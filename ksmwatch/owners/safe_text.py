@@ -1,4 +1,4 @@
-"""Texts that somebody else has written, made harmless for terminals, labels and JSON."""
+"""Makes texts from outside harmless for terminals, labels and JSON."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Sequence
 
 from ksmwatch.digests import blake2s
 
-# Of every text of an owner but `id`, in characters; a component of an id has this limit too.
+# The limit of an owner's texts except `id`, in characters, and of each component of an id.
 MAX_TEXT = 128
-# A mark that a text is not what was given: `~` and 16 hexadecimal digits.
+# Marks a text that was changed: `~` and 16 hexadecimal digits.
 _MARK = 17
 
 
 def _is_harmful(char: str, unsafe: str) -> bool:
-    """Control, format, surrogate and unassigned characters, and every space but the plain one."""
+    """Control, format, surrogate and unassigned characters, and all spaces except the plain one."""
     return char in unsafe or (char != " " and unicodedata.category(char)[0] in "CZ")
 
 
 def harmless(raw: str, unsafe: str = "") -> str:
-    """`raw` as one line for any terminal, label or JSON; two texts never become one.
+    """`raw` as one line for any terminal, label or JSON. Two texts never become one.
 
-    A text that had to be changed ends in `~` and a hash of what it was. A text with a `~` of
-    its own is marked too, so that nobody can spell the mark of somebody else.
+    A text that had to be changed ends in `~` and a hash of the original. A text that contains a
+    `~` is marked too, so that nobody can forge another text's mark.
     """
     head = raw[: MAX_TEXT + 1].strip(" ")
     text = "".join("?" if _is_harmful(c, unsafe) else c for c in head)
@@ -33,7 +33,7 @@ def harmless(raw: str, unsafe: str = "") -> str:
 
 
 def harmless_or_none(raw: str | None) -> str | None:
-    """As `harmless`, of what there may be."""
+    """Like `harmless`, for an optional text."""
     return None if raw is None else harmless(raw)
 
 
@@ -43,5 +43,5 @@ def joined(parts: Sequence[str]) -> str:
 
 
 def decoded(raw: bytes | str) -> str:
-    """Undecodable bytes become surrogates: `harmless` then still tells texts apart."""
+    """Decode; undecodable bytes become surrogates, by which `harmless` keeps texts distinct."""
     return raw.decode(errors="surrogateescape") if isinstance(raw, bytes) else raw

@@ -1,46 +1,45 @@
-"""What merging saves, between bounds. Pure.
+"""Bounds of what merging saves. Pure.
 
-A mapping is not a saving. Without KSM, mappings that came by fork would share a page all the same,
-until one of them is written to. So the question is how many pages the mappings of now would need
-without KSM, less the pages that they have.
+A mapping is not a saving. Without KSM, mappings that came by fork would share a page too, until
+one of them is written to. So the question is how many pages the current mappings would need
+without KSM, minus the pages that they have.
 
-Say that two mappings are *kin* if without KSM they would share a page: if one came from the other,
-or both from a third, by fork, with no write since. Without KSM each class of kin needs one page, so
-with E classes and D distinct KSM pages, and as KSM's zero pages need no page at all, merging saves
-E - D pages, where zero pages count as mappings. E is not known. It is bounded:
+Call two mappings *kin* if they would share a page without KSM: if one came from the other, or
+both came from a third, by fork, with no write since. Without KSM each class of kin needs one page.
+With E classes and D distinct KSM pages, merging saves E - D pages. KSM's zero pages need no page
+at all, and count as mappings. E is unknown, but bounded:
 
 1. *Two mappings of one process are never kin*: fork copies a mapping to the same address of another
    address space. So a process with w mappings has members of w different classes.
-2. *Two mappings of different families are never kin.* A family is what has come from one exec by
-   forks. exec gives a new stack at a random address; fork keeps it. Processes whose first stack
-   address, or first code address, differ are of different families. Where both are equal by chance,
-   or because addresses are not random here, two families pass for one.
+2. *Two mappings of different families are never kin.* A family is all that came from one exec by
+   forks. exec places a new stack at a random address; fork keeps it. Processes whose first stack
+   address, or first code address, differ belong to different families. If both are equal by chance,
+   or because addresses are not random here, two families count as one.
 
-By 1 a family needs at least as many pages as its largest member has mappings, by 2 these add up:
+By 1, a family needs at least as many pages as its largest member has mappings. By 2, these add up:
 
     E >= sum over families of max(w of its members)
 
-A family that passes for two does not occur, one that is two makes the bound smaller: it holds.
+One family never counts as two. Two that count as one make the bound smaller, so it still holds.
 
-Upwards, each mapping is a class of its own, unless it is proven to be kin of one that is counted.
-A child's account says how many mappings came by fork, and how many have gone since for whatever
-reason, so of those that came by fork at least
+For the upper bound, each mapping is its own class, unless it is proven to be kin of a counted one.
+A child's account says how many mappings came by fork, and how many have gone since, for whatever
+reason. So of those that came by fork, at least
 
     f = max(0, forked - departures - what exact reads found missing)
 
 are still there. Each came from the same address of the parent. Let d be what the parent's account
 has lost since the fork, seen or found missing: no more of the parent's mappings have gone. So at
-least f - d mappings of the child are kin of mappings of the parent that are there, as no write has
-come between: that would have been a departure. With each process counted after its parent, by
-induction:
+least f - d mappings of the child are kin of mappings that the parent still has: a write in between
+would have been a departure. With each process counted after its parent, by induction:
 
     E <= sum of w - sum over children of max(0, f - d)
 
-Without a parent that is still there nothing is taken off, nor where events are not seen. d is
-counted from the last look before the child began; if there was none, from when the parent's account
-was opened: it is too large then, and the bound still holds. It could be broken by a child whose
-parent has ended before the daemon saw it, and that was handed to a grandparent of the same family
-(PR_SET_CHILD_SUBREAPER), if the parent had merged anew before it forked.
+Nothing is subtracted without a parent that still exists, or if events are not seen. d is counted
+from the last look before the child began. Without one, it is counted from when the parent's account
+was opened; it is too large then, and the bound still holds. One case could break it: a child whose
+parent ended before the daemon saw it, and that was handed to a grandparent of the same family
+(PR_SET_CHILD_SUBREAPER), if the parent had merged again before it forked.
 
 D is the kernel's pages_shared, see `saved_pages`.
 """
@@ -53,20 +52,20 @@ from typing import NamedTuple, Protocol
 
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 
-# Addresses where the first stack and the code of a program begin; None where they are not shown.
+# Addresses where the first stack and the code of a program begin; None if they are hidden.
 Family = tuple[int, int]
 # A process: pid and start time.
 Who = tuple[int, int]
 
 
 class Bounds(NamedTuple):
-    """Both are reached by some history that looks the same from here."""
+    """Some history that looks the same from here reaches each of the two."""
 
     least: int
     most: int
 
     def __add__(self, other: tuple[int, ...]) -> Bounds:  # type: ignore[override]
-        """Of two that are independent."""
+        """The sum of two independent bounds."""
         return Bounds(self.least + other[0], self.most + other[1])
 
 
@@ -74,7 +73,7 @@ NONE = Bounds(0, 0)
 
 
 class Relative(Protocol):
-    """What is asked of a process."""
+    """The values of a process that are needed."""
 
     @property
     def pid(self) -> int:
@@ -82,11 +81,11 @@ class Relative(Protocol):
 
     @property
     def start_time(self) -> int:
-        """With the pid it names a process."""
+        """With the pid, it identifies a process."""
 
     @property
     def ppid(self) -> int:
-        """Of its parent."""
+        """The process id of its parent."""
 
     @property
     def family(self) -> Family | None:
@@ -102,11 +101,11 @@ class Relative(Protocol):
 
     @property
     def movements(self) -> Sequence[int]:
-        """By reason, see records.Movement; empty where events are not seen."""
+        """By reason, see records.Movement; empty if events are not seen."""
 
 
 def merged(process: Relative) -> int:
-    """Mappings, of zero pages too."""
+    """Mappings, including zero pages."""
     return process.mappings + (process.zero_pages or 0)
 
 
@@ -121,25 +120,25 @@ def gone(process: Relative) -> int:
 
 
 def forked(process: Relative) -> int:
-    """Mappings that came by fork and are there for sure: f."""
+    """Mappings that came by fork and certainly still exist: f."""
     moves = process.movements
     return max(0, moves[Movement.FORKED] - gone(process)) if moves else 0
 
 
 class Forks:
-    """Who has mappings that the parent has too: f - d. Remembers d as it was before each child."""
+    """Mappings that a parent has too: f - d. Remembers d as it was before each child."""
 
     def __init__(self) -> None:
-        # Of each process at the last look, and when that was.
+        # Losses of each process at the last look, and the time of that look.
         self._gone: dict[Who, int] = {}
         self._at = 0
-        # Of each child: its parent, and what that had lost before.
+        # The parent of each child, and what the parent had lost before.
         self._before: dict[Who, tuple[Who, int]] = {}
 
     def see(self, processes: Sequence[Relative], now: int) -> Mapping[Who, int]:
-        """All processes that there are; mappings that are kin of the parent's, for sure.
+        """All current processes; returns mappings that are certainly kin of the parent's.
 
-        `now`: before they were looked at, in clock ticks since boot, as start times are.
+        `now`: a time before they were looked at, in clock ticks since boot, like start times.
         """
         parents = {p.pid: p for p in processes}
         lost = {(p.pid, p.start_time): gone(p) for p in processes}
@@ -153,7 +152,7 @@ class Forks:
             known = self._before.get(who)
             if known is None or known[0] != whose:
                 began = self._gone.get(whose, 0) if child.start_time > self._at else 0
-                # A child that has another parent than before was not forked by it.
+                # A child with another parent than before was not forked by it.
                 known = whose, began if known is None else -1
             before[who] = known
             since = lost[whose] - known[1]
@@ -171,9 +170,9 @@ def _related(parent: Relative, child: Relative) -> bool:
 def pages_without_ksm(
     processes: Iterable[Relative], kin: Mapping[Who, int], unnamed: int = 0
 ) -> Bounds:
-    """E: pages that all mappings would need without KSM.
+    """E: the pages that all mappings would need without KSM.
 
-    `kin`: see `Forks.see`. `unnamed`: mappings of which the family is not known.
+    `kin`: see `Forks.see`. `unnamed`: mappings without a known family.
     """
     families: dict[Family | None, list[Relative]] = defaultdict(list)
     for process in processes:
@@ -188,12 +187,12 @@ def pages_without_ksm(
 
 
 def saved_pages(without: Bounds, pages_shared: int | None) -> Bounds | None:
-    """E - D: pages that merging saves; None if D is not known.
+    """E - D: the pages that merging saves; None if D is unknown.
 
-    D is the kernel's number of distinct pages, pages_shared. It still counts pages whose mappings
-    have all gone until ksmd notices, which makes both bounds too small, never below 0. It does not
-    count a page that is mapped only by forked children that ksmd has not visited, or that
-    break_cow() has left behind, which makes both too large by one page each.
+    D is the kernel's number of distinct pages, pages_shared. Until ksmd notices, it still counts
+    pages that have lost all mappings. That makes both bounds too low, but never below 0. It does
+    not count a page that only forked children map and ksmd has not visited, or that break_cow() has
+    left behind. Each such page makes both bounds too high by one.
     """
     if pages_shared is None:
         return None

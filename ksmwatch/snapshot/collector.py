@@ -32,7 +32,7 @@ from ksmwatch.snapshot.process import Confidence, Process
 from ksmwatch.snapshot.unmerge_forecast import levels
 from ksmwatch.snapshot.zero_holders import ZeroHolders
 
-# Of a snapshot, to look whether processes are still in their cgroups.
+# Time in a snapshot to check whether processes are still in their cgroups.
 _CGROUP_BUDGET_SECONDS = 0.02
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -44,7 +44,7 @@ def _doubt_about(unnamed: int) -> str | None:
 
 
 def one_for_each(processes: Iterable[Process]) -> Collection[Process]:
-    """Processes, those that have several accounts as one.
+    """Processes, with several accounts of one process joined.
 
     After exec ksmd can keep the old mm, and with it an account of the same process, until it
     scans again.
@@ -71,7 +71,7 @@ def _together(a: Process, b: Process) -> Process:
 
 
 class _Sources(NamedTuple):
-    """What a process of a snapshot is made from. Equal: the process is the same, too."""
+    """The inputs of a process in a snapshot. If they are equal, the process is too."""
 
     counted: Count
     identity: Identity
@@ -80,7 +80,7 @@ class _Sources(NamedTuple):
     residue: Residue
 
     def process(self) -> Process:
-        """All of it in one."""
+        """Build the process."""
         identity = self.identity
         return Process(
             pid=self.counted.pid,
@@ -118,10 +118,10 @@ class Watcher:
         sys: Path = Path("/sys"),
     ) -> None:
         self.backend = backend
-        # The start took one; what the daemon rereads later it says here.
+        # The start read a configuration; rereads are recorded here.
         self.reload = Reload(successful=True, taken_at=time.time())
         self.comeback = Comeback()
-        # Of all that is no backend.
+        # Losses of everything except the backend.
         self.losses: Counter[str] = Counter() if losses is None else losses
         self._facts = facts
         self._table = table
@@ -136,8 +136,8 @@ class Watcher:
         self._books = Books(proc)
         # Of the last snapshot, by account.
         self._made: dict[tuple[int, int, int], tuple[_Sources, Process]] = {}
-        # Ours before the kernel's here, after it in a snapshot: what comes between is then no
-        # attempt that nobody answered.
+        # Here our count is read before the kernel's, in a snapshot after it, so that an event in
+        # between does not look like an unanswered attempt.
         totals = backend.totals()
         vmstat = procfs.read_numbers(proc, sys, self._ksmd).vmstat
         self._begin = events(vmstat, totals)
@@ -146,7 +146,7 @@ class Watcher:
             self._turnover.begin_after(((c.mm, c.account), c.moves) for c in backend.counts())
 
     def take(self, backend: Backend) -> None:
-        """Count by another backend from now on. What the one before has lost stays lost."""
+        """Count with another backend from now on. Losses of the previous one are kept."""
         self.losses.update(self.backend.losses)
         self.backend.stop()
         self.backend, self._reason = backend, None
@@ -156,11 +156,11 @@ class Watcher:
         self.comeback.succeeded()
 
     def follow_processes(self) -> None:
-        """Hear of changes of processes, so that not all of them are read for each snapshot."""
+        """Subscribe to process events, so that a snapshot need not read all processes."""
         self._subscription = Subscription()
 
     def tick(self, budget: Budget) -> None:
-        """What is due about every second when nobody asks."""
+        """Do the work that is due about every second, even without requests."""
         self._catch_up()
         self.backend.tick(budget)
 
@@ -169,7 +169,7 @@ class Watcher:
         self.losses["connector_lost"] += not self._table.catch_up()
 
     def _subscribe(self) -> None:
-        """Until the subscription is there, nothing is remembered."""
+        """Nothing is remembered until the subscription works."""
         if self._subscription is None:
             return
         try:
@@ -187,7 +187,7 @@ class Watcher:
         self._subscription = None
 
     def snapshot(self, seconds: float) -> Snapshot:
-        """The state now, after settling doubts for at most so many seconds."""
+        """The state now. Settles doubts first, for at most this many seconds."""
         began = time.monotonic()
         self.backend.refresh(Budget(seconds))
         self._catch_up()
@@ -241,26 +241,26 @@ class Watcher:
         )
 
     def _zero_only(self, counts: list[Count], zeros: int) -> list[Count]:
-        """Processes with zero pages and nothing else, while there are any on the host."""
+        """Processes with zero pages and nothing else, if the host has zero pages."""
         exact = self.backend.mode is Mode.BPF and self.backend.doubt is None
         return self._zero_holders.others({count.pid for count in counts}, zeros, exact=exact)
 
     def _rooms(self, processes: list[Process]) -> dict[str, int]:
-        """What cgroups of processes with KSM pages have left, of those with a limit."""
+        """Memory left in the cgroups of processes with KSM pages, where there is a limit."""
         cgroups = {p.cgroup for p in processes if p.mappings or p.zero_pages}
         paths = {path for cgroup in cgroups for path in levels(cgroup)}
         rooms = {path: procfs.read_room(self._sys, path) for path in paths}
         return {path: room for path, room in rooms.items() if room is not None}
 
     def _all_losses(self, totals: dict[str, int]) -> dict[str, int]:
-        """Losses seen by the daemon and by the programs, every known kind present."""
+        """Losses seen by the daemon and by the programs, with every known kind present."""
         seen = self.losses + self.backend.losses
         return {kind: seen[kind] + totals.get(kind, 0) for kind in sorted({*LOSSES, *seen})}
 
     def _name(
         self, counts: Iterable[Count], pages_shared: int | None
     ) -> list[tuple[Count, Process | None]]:
-        """Each count with its process; None when no process has that mm any more."""
+        """Each count with its process; None if no process has that mm any more."""
         run = self.backend.run.state
         before, self._made = self._made, {}
         named: list[tuple[Count, Process | None]] = []
@@ -274,7 +274,7 @@ class Watcher:
             found = _Sources(count, identity, self._books.of(count), evidence, kind)
             key = count.mm, count.account, count.pid
             known = before.get(key)
-            # Mostly they are the same objects, which is seen at once.
+            # Mostly they are the same objects, which is a fast comparison.
             if known is None or known[0] != found:
                 known = found, found.process()
             self._made[key] = known

@@ -1,7 +1,7 @@
-"""What is asked of the daemon from other threads: by fronts and on the Unix socket.
+"""Requests to the daemon from other threads: from fronts and from the Unix socket.
 
-The main thread alone touches the backend. Others ask it for a snapshot and wait; requests
-that come while one is being made share the next, so ten scrapers cost what one does.
+Only the main thread touches the backend. Others ask it for a snapshot and wait. Requests that
+come while one is being made share the next, so ten scrapers cost what one does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Desk:
         self._closed = False
 
     def ask(self, max_age: float) -> Snapshot:
-        """A snapshot that is not older than so many seconds; 0 means made after this call."""
+        """A snapshot that is at most this many seconds old; 0 means made after this call."""
         return self.ask_dated(max_age)[0]
 
     def ask_dated(self, max_age: float) -> tuple[Snapshot, float]:
@@ -43,7 +43,7 @@ class Desk:
             return self._latest, self._taken
 
     def wait_for_request(self, seconds: float) -> bool:
-        """For the main thread: sleep until somebody asks, at most so many seconds."""
+        """For the main thread: sleep until a request comes, at most this many seconds."""
         with self._condition:
             if not self._wanted and not self._closed:
                 self._condition.wait(seconds)
@@ -51,8 +51,8 @@ class Desk:
             return wanted
 
     def publish(self, make: Callable[[], Snapshot]) -> None:
-        """For the main thread: make a snapshot and hand it to all who wait."""
-        # Taken before it is made: who asks meanwhile gets the next one.
+        """For the main thread: make a snapshot and hand it to everyone who waits."""
+        # Taken before the snapshot is made: requests that come meanwhile get the next one.
         taken = time.monotonic()
         snapshot = make()
         with self._condition:
@@ -65,7 +65,7 @@ class Desk:
         return self._latest is not None
 
     def close(self) -> None:
-        """Wake everybody; asking fails from now on."""
+        """Wake all who wait. Requests fail from now on."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()

@@ -42,7 +42,7 @@ def _saved(saved: Bounds | None) -> SavedDocument:
 
 
 def _ages(process: Process, now: float) -> AgesDocument:
-    """Seconds, to the millisecond."""
+    """Ages in seconds, to the millisecond."""
     return {
         "kernel_age_seconds": round(_age(process.kernel_at, now), 3),
         "last_read_seconds": None
@@ -52,7 +52,7 @@ def _ages(process: Process, now: float) -> AgesDocument:
 
 
 def _age(at: float, now: float) -> float:
-    """What was read while the snapshot was made was read now."""
+    """A value that was read while the snapshot was made counts as read now."""
     return now - at if at < now else 0.0
 
 
@@ -108,26 +108,26 @@ def _events(happened: Events) -> EventsDocument:
 
 
 def to_json(snapshot: Snapshot) -> bytes:
-    """`to_document` as JSON; a process that has not changed is not written out again."""
+    """`to_document` as JSON. A process that has not changed is not serialised again."""
     head = json.dumps(_head(snapshot))
     processes = ", ".join([_process_json(p, snapshot.clock) for p in snapshot.processes])
     return f'{head[:-1]}, "processes": [{processes}]}}'.encode()
 
 
 def _process_json(process: Process, now: float) -> str:
-    """With `_ages`, in a hundredth of the time that json.dumps() takes."""
+    """With `_ages`, in a hundredth of the time of json.dumps()."""
     read = "null" if process.read_at is None else f"{_age(process.read_at, now):.3f}"
     kernel = f"{_age(process.kernel_at, now):.3f}"
     return f'{process.json}, "kernel_age_seconds": {kernel}, "last_read_seconds": {read}}}'
 
 
 def to_document(snapshot: Snapshot) -> dict[str, Any]:
-    """The JSON document. Keys are only ever added within one schema version."""
+    """The JSON document. Within one schema version, keys are only added."""
     document: SnapshotDocument = {
         **_head(snapshot),
         "processes": [_process(p, snapshot.clock) for p in snapshot.processes],
     }
-    # Whoever reads one has it from JSON, mostly.
+    # Most readers get it as JSON.
     return cast("dict[str, Any]", document)
 
 
@@ -185,7 +185,7 @@ def _map(state: MapState) -> MapDocument:
 
 
 def _head(snapshot: Snapshot) -> HeadDocument:
-    """Everything but the processes."""
+    """Everything except the processes."""
     state = snapshot.map_state
     return {
         "schema": SCHEMA,

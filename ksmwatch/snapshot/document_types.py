@@ -1,7 +1,7 @@
-"""Which keys the snapshot document has, and of which type their values are. Pure.
+"""The keys of the snapshot document, and the types of their values. Pure.
 
-docs/snapshot.md says what they mean. The types of processes, owners and areas stand where these
-are made into documents.
+docs/snapshot.md says what they mean. The types of processes, owners and areas are where these
+are turned into documents.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NeedDocument(TypedDict):
 
 
 class LimitDocument(TypedDict):
-    """The cgroup that leaves least room for it."""
+    """The cgroup with the least room for it."""
 
     cgroup: str
     at_most_bytes: int
@@ -46,7 +46,7 @@ class LimitDocument(TypedDict):
 
 
 class OwnerNeedDocument(NeedDocument):
-    """The same of one owner."""
+    """What unmerging one owner would need."""
 
     limit: LimitDocument | None
 
@@ -67,7 +67,7 @@ class HoldingDocument(OwnerDocument, SavedDocument):
 
 
 class AgesDocument(TypedDict):
-    """What changes of a process although nothing happens to it."""
+    """What changes in a process although nothing happens to it."""
 
     kernel_age_seconds: float
     last_read_seconds: float | None
@@ -118,7 +118,7 @@ class HostDocument(SavedDocument):
 
 
 class SourcesDocument(TypedDict):
-    """`sources`: by the names that the kernel has."""
+    """`sources`, by the kernel's names."""
 
     ksm: dict[str, int] | None
     meminfo: dict[str, int]
@@ -138,7 +138,7 @@ class MapDocument(TypedDict):
 
 
 class HeadDocument(TypedDict):
-    """Everything but the processes."""
+    """Everything except the processes."""
 
     schema: Literal["ksmwatch.snapshot/1"]
     time: float

@@ -1,4 +1,4 @@
-"""What `ksmwatch forecast --json` prints, out of a snapshot document. Pure."""
+"""The document of `ksmwatch forecast --json`, from a snapshot document. Pure."""
 
 from __future__ import annotations
 

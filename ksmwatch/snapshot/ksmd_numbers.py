@@ -1,8 +1,8 @@
-"""ksmd's own book-keeping of each process, and how old what is known of it is.
+"""ksmd's own numbers for each process, and how old they are.
 
-It is a file for each process, so not all are read for each snapshot. ksmd changes its number when
-it visits a page that came or went: those are read first whose count has moved since they were read,
-or, if ksmd has scanned since, whose number was not ours then; and all others in turn.
+Each process has its own file, so a snapshot does not read all of them. ksmd changes its number
+when it visits a page that came or went. So those are read first whose count has moved since they
+were read or, if ksmd has scanned since, whose number differed from ours; then all others in turn.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.ledger import Count
 from ksmwatch.kernel import procfs
 
-# Of a snapshot: to read numbers that are likely to have changed, and to go round all others.
+# Time in a snapshot to read numbers that have probably changed, and others in turn.
 _LIKELY_SECONDS = 0.01
 _OTHERS_SECONDS = 0.002
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """What ksmd knows of a process, as sources.KsmStat. `at`: when it was read, monotonic."""
+    """What ksmd knows about a process, as procfs.KsmStat. `at`: when it was read, monotonic."""
 
     merging_pages: int | None
     zero_pages: int | None
@@ -32,10 +32,10 @@ class Book:
 
 @dataclass(slots=True)
 class _Entry:
-    # As it was when the book was read.
+    # The count at that moment.
     count: Count
     book: Book
-    # The pages that ksmd had scanned by then.
+    # The number of pages that ksmd had scanned by then.
     scanned: int | None
 
 
@@ -43,27 +43,27 @@ _Key = tuple[int, int, int]
 
 
 def _key(count: Count) -> _Key:
-    """An mm is named after one process at a time; polling knows no mm."""
+    """An mm is named after one process at a time. Polling knows no mm."""
     return count.mm, count.pid, count.start_ticks
 
 
 class Books:
-    """The books of all processes that have a count. Only one thread may use it."""
+    """The books of all processes with a count. Only one thread may use it."""
 
     def __init__(
         self, proc: Path = Path("/proc"), clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._proc = proc
         self._clock = clock
-        # In order of when they were read.
+        # In the order in which they were read.
         self._entries: dict[_Key, _Entry] = {}
         self._scanned: int | None = None
 
     def update(self, counts: Iterable[Count], scanned: int | None) -> None:
-        """Read those that are new, and of the others as many as there is time for.
+        """Read the new ones, and as many others as time allows.
 
-        `scanned`: pages_scanned, by which it is seen whether ksmd has done anything; None where
-        the kernel does not count them.
+        `scanned`: pages_scanned, which shows whether ksmd has worked; None if the kernel does not
+        count them.
         """
         self._scanned = scanned
         wanted = {_key(count): count for count in counts}
@@ -77,7 +77,7 @@ class Books:
         self._read_some(wanted, [k for k in self._entries if k not in read], _OTHERS_SECONDS)
 
     def _likely(self, wanted: dict[_Key, Count]) -> list[_Key]:
-        """Whose number will have changed, the oldest first."""
+        """Processes whose number has probably changed, the oldest first."""
         return [
             key
             for key, entry in self._entries.items()
@@ -85,7 +85,7 @@ class Books:
         ]
 
     def _differs(self, entry: _Entry) -> bool:
-        """Whether ksmd's number was not ours, and ksmd was at work since."""
+        """Whether ksmd's number differed from ours and ksmd has worked since."""
         idle = self._scanned is not None and self._scanned == entry.scanned
         return not idle and entry.count.mappings != entry.book.merging_pages
 
@@ -110,5 +110,5 @@ class Books:
         self._entries[key] = _Entry(count, book, self._scanned)
 
     def of(self, count: Count) -> Book:
-        """What ksmd knows of a process that was among the last counts."""
+        """What ksmd knows about a process that was among the last counts."""
         return self._entries[_key(count)].book

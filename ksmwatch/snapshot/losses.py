@@ -1,4 +1,4 @@
-"""Every kind of loss: what may make a number wrong or unknown. Each is a label of one metric."""
+"""All kinds of loss, each of which may make a number wrong or unknown: labels of one metric."""
 
 # All exist from the start, so that a rate() has a first point.
 LOSSES = (

@@ -1,4 +1,4 @@
-"""The published state of one moment: frozen, complete, and the only thing that outputs read."""
+"""The published state of one moment: frozen, complete, and the only input of all outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ksmwatch.units import PAGE_SIZE
 
 @dataclass(frozen=True)
 class Reload:
-    """How the last reading of the configuration ended, and when one was taken (Unix time)."""
+    """Result of the last read of the configuration; when a valid one was last read (Unix time)."""
 
     successful: bool
     taken_at: float
@@ -29,11 +29,11 @@ class Reload:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that is known at `time` (seconds since the epoch); `clock`: monotonic, the same.
+    """Everything known at `time` (seconds since the epoch). `clock`: the same moment, monotonic.
 
-    `unnamed`: mappings of address spaces of which no process is known. `moved`: movements by
-    owner, see rollup.Turnover. `rooms`: bytes that cgroups have left, of those with a limit.
-    `events`: since the daemon began. `reload`: of the configuration.
+    `unnamed`: mappings in address spaces without a known process. `moved`: movements by owner,
+    see rollup.Turnover. `rooms`: bytes left in the cgroups that have a limit. `events`: since the
+    daemon started. `reload`: of the configuration.
     """
 
     time: float
@@ -58,20 +58,20 @@ class Snapshot:
     run: RunState
     audit: AuditState | None
     reload: Reload
-    # Of processes, the mappings that their parents have too by fork, see savings.Forks.
+    # Mappings of processes that their parents have too by fork, see savings.Forks.
     kin: Mapping[Who, int] = field(default_factory=dict)
-    # How often live accounting was tried again while counts were polled, and whether it will be.
+    # How often live accounting was tried again during polling, and whether it will be.
     live_attempts: int = 0
     live_awaited: bool = False
 
     @cached_property
     def mappings(self) -> int:
-        """PTEs on the host that map a KSM page: of all processes, and of whom none is known."""
+        """PTEs on the host that map a KSM page, of known and unknown processes."""
         return sum(process.mappings for process in self.processes) + self.unnamed
 
     @cached_property
     def owners(self) -> tuple[Holding, ...]:
-        """What each owner holds, the largest first; their mappings add up to the host's."""
+        """The totals of each owner, the largest first. Their mappings add up to the host's."""
         return roll_up(self.processes, self.unnamed, self._pages_shared, self.moved, self.kin)
 
     @property
@@ -81,7 +81,7 @@ class Snapshot:
 
     @cached_property
     def forecasts(self) -> dict[OwnerKey, Forecast]:
-        """What unmerging each owner would need, by its key."""
+        """What unmerging each owner would need, by the owner's key."""
         limited = limits(self.processes, self.rooms)
         return {
             h.owner.key: Forecast(self._need(h.mappings, h), limited.get(h.owner.key))
@@ -90,12 +90,12 @@ class Snapshot:
 
     def _need(self, mappings: int, holding: Holding | None) -> Need:
         known = need(mappings, self._zeros(holding), self._pages_shared, self._available)
-        # Without a doubt about the host nobody needs to look at all processes.
+        # If the host is not in doubt, there is no need to look at all processes.
         counted = self.doubt is None or self.confidence is not Confidence.UNKNOWN
         return replace(known, counted=counted)
 
     def _zeros(self, holding: Holding | None) -> Zeros:
-        """Zero pages of the host, or of an owner. A kernel that counts none unmerges none."""
+        """Zero pages of the host or an owner. A kernel that does not count them unmerges none."""
         host = max(0, (self.numbers.ksm or {}).get("ksm_zero_pages", 0))
         if holding is None:
             return Zeros(host, host)
@@ -114,8 +114,8 @@ class Snapshot:
 
     @cached_property
     def saved(self) -> Bounds | None:
-        """Bytes that merging saves, with zero pages, see savings; None if unknown."""
-        # Zero pages of processes that are not known may be kin of others'.
+        """Bytes that merging saves, including zero pages, see savings; None if unknown."""
+        # Zero pages of unknown processes may be kin of others.
         zeros = self._zeros(None).most - sum(p.zero_pages or 0 for p in self.processes)
         unnamed = self.unnamed + max(0, zeros)
         need = savings.pages_without_ksm(self.processes, self.kin, unnamed)
@@ -124,11 +124,11 @@ class Snapshot:
 
     @property
     def bookkeeping(self) -> int | None:
-        """Bytes that ksmd's own records take, by general_profit (since 6.4); None if unknown."""
+        """Bytes of ksmd's own records, from general_profit (since 6.4); None if unknown."""
         ksm = self.numbers.ksm or {}
         if "general_profit" not in ksm or "pages_sharing" not in ksm:
             return None
-        # Since 6.6 (commit e2942062e01d) with zero pages.
+        # Since 6.6 (commit e2942062e01d) it includes zero pages.
         claimed = ksm["pages_sharing"] + max(0, ksm.get("ksm_zero_pages", 0))
         return max(0, claimed * PAGE_SIZE - ksm["general_profit"])
 
@@ -139,14 +139,14 @@ class Snapshot:
 
     @property
     def confidence(self) -> Confidence:
-        """Of the host's sum."""
+        """Confidence in the host's sum."""
         if self.doubt is not None:
             return Confidence.ESTIMATED if self.mode is Mode.POLL else Confidence.UNKNOWN
         return Confidence.ESTIMATED if self.estimated else Confidence.EXACT
 
     @property
     def reason(self) -> str | None:
-        """Why the host's sum is not exact; None when it is."""
+        """Why the host's sum is not exact; None if it is."""
         if self.doubt is not None:
             return self.doubt
         if self.estimated:
@@ -162,7 +162,7 @@ class Snapshot:
         return ksm["pages_shared"] + ksm["pages_sharing"]
 
     def residue(self, which: Residue) -> int:
-        """Mappings, in pages, of the processes whose mappings are of this kind."""
+        """Mappings, in pages, of the processes with this kind of residue."""
         return self._residues[which]
 
     @cached_property
@@ -180,12 +180,12 @@ class Snapshot:
 
     @property
     def kernel_lag(self) -> int | None:
-        """Our sum less the kernel's, in pages, signed."""
+        """Our sum minus the kernel's, in pages, signed."""
         kernel = self.kernel_mappings
         return None if kernel is None else self.mappings - kernel
 
     @property
     def ksm_lines(self) -> dict[str, int]:
-        """Lines of /proc/meminfo about KSM, in bytes: none in the kernels up to 7.3."""
+        """Lines of /proc/meminfo about KSM, in bytes; kernels up to 7.3 have none."""
         lines = self.numbers.meminfo.items()
         return {name: kib * 1024 for name, kib in lines if name.lower().startswith("ksm")}

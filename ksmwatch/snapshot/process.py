@@ -1,4 +1,4 @@
-"""One process in a snapshot: its count, how far it is known, and whose it is. Frozen."""
+"""One process in a snapshot: its count, confidence and owner. Frozen."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ksmwatch.probes.map_records import Movement
 from ksmwatch.schema_marks import Keys
 from ksmwatch.units import PAGE_SIZE
 
-# Of one process in the document; all count in stray_mappings.
+# Limit for one process in the document; all of them count in stray_mappings.
 _MAX_AREAS = 32
 
 
 class Confidence(StrEnum):
-    """EXACT: equal to the page tables. ESTIMATED: not known to be. UNKNOWN: events were lost."""
+    """EXACT: equal to the page tables. ESTIMATED: may differ. UNKNOWN: events were lost."""
 
     EXACT = "exact"
     ESTIMATED = "estimated"
@@ -30,14 +30,14 @@ class Confidence(StrEnum):
 
 @dataclass(frozen=True)
 class Process:
-    """One process with a history of KSM mappings.
+    """One process that has or had KSM mappings.
 
-    `start_time` is field 22 of /proc/PID/stat, in clock ticks since boot: with the pid it
-    names a process for ever, whatever the wall clock does. `kernel_merging_pages` is ksmd's
-    own number, None where it could not be read; `zero_pages` likewise, PTEs in which KSM has put
-    the zero page (since 6.6). `cgroup`: its path in the unified hierarchy, as it is, None where
-    there is none. `read_at`: when it was last read exactly, None for never, and `kernel_at`: when
-    the kernel's numbers were, both on the monotonic clock.
+    `start_time` is field 22 of /proc/PID/stat, in clock ticks since boot. With the pid, it
+    identifies a process for ever, whatever the wall clock does. `kernel_merging_pages` is ksmd's
+    own number, None if unreadable. `zero_pages`: PTEs in which KSM placed the zero page (since
+    6.6), None if unreadable. `cgroup`: its path in the unified hierarchy, unchanged, None if there
+    is none. `read_at`: when it was last read exactly, None if never. `kernel_at`: when the
+    kernel's numbers were read. Both are on the monotonic clock.
     """
 
     pid: int
@@ -56,7 +56,7 @@ class Process:
     read_at: float | None
     stray: tuple[Area, ...] | None
     residue: Residue
-    # What fork keeps and exec changes, see savings; None if not known.
+    # What fork keeps and exec changes, see savings; None if unknown.
     family: Family | None = None
 
     @property
@@ -66,7 +66,7 @@ class Process:
 
     @property
     def stray_mappings(self) -> int | None:
-        """KSM mappings in areas that are not mergeable; None until areas were read."""
+        """KSM mappings in areas that are not mergeable; None until areas have been read."""
         return None if self.stray is None else sum(area.mappings for area in self.stray)
 
     @property
@@ -76,19 +76,19 @@ class Process:
 
     @property
     def kernel_lag(self) -> int | None:
-        """Our count less the kernel's, in pages, signed."""
+        """Our count minus the kernel's, in pages, signed."""
         if self.kernel_merging_pages is None:
             return None
         return self.mappings - self.kernel_merging_pages
 
     @cached_property
     def json(self) -> str:
-        """Of the document what stays while this process is as it is, without the last brace."""
+        """The part of the document that is stable while this process does not change, unclosed."""
         return json.dumps(process_document(self))[:-1]
 
 
 _MOVEMENTS = tuple(which.name.lower() for which in Movement)
-# Empty where events are not seen.
+# Empty if events are not seen.
 MovementsDocument = Annotated[dict[str, int], Keys(_MOVEMENTS, all=False)]
 
 
@@ -119,7 +119,7 @@ def movements_document(moves: tuple[int, ...]) -> dict[str, int]:
 
 
 def process_document(process: Process) -> ProcessDocument:
-    """Of a process what stays as it is until something happens: everything but ages."""
+    """Everything except ages: what stays until something happens to the process."""
     return {
         "pid": process.pid,
         "start_time": process.start_time,

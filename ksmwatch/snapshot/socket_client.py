@@ -1,4 +1,4 @@
-"""Asks the daemon on its Unix socket."""
+"""Asks the daemon over its Unix socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ksmwatch.errors import (
 def fetch(path: Path, command: str = "snapshot", **details: int) -> dict[str, Any]:
     """Ask the daemon behind a socket.
 
-    Raises NoDaemonError when none answers, PrivilegeError when we may not ask.
+    Raises NoDaemonError if none answers, PrivilegeError if we may not ask.
     """
     try:
         with socket.socket(socket.AF_UNIX) as sock:
@@ -34,7 +34,7 @@ def fetch(path: Path, command: str = "snapshot", **details: int) -> dict[str, An
     try:
         document = json.loads(data)
     except ValueError as error:
-        # It was killed while it answered, or is no ksmwatch.
+        # It was killed while it answered, or it is not ksmwatch.
         raise NoDaemonError(f"The daemon at {path} did not finish its answer.") from error
     if "error" in document:
         raise NoDaemonError(f"The daemon at {path} says: {document['error']}")

@@ -33,7 +33,7 @@ class _Handler(socketserver.StreamRequestHandler):
     timeout = _SOCKET_SECONDS
 
     def handle(self) -> None:
-        """One JSON line in, one JSON line out."""
+        """Read one line of JSON, write one line of JSON."""
         with contextlib.suppress(OSError):
             self.wfile.write(self._answer(self.rfile.readline(_REQUEST_LIMIT)) + b"\n")
 
@@ -47,7 +47,7 @@ class _Handler(socketserver.StreamRequestHandler):
             if command == "snapshot":
                 return to_json(cast(SocketServer, self.server).desk.ask(0))
             if command == "areas" and isinstance(request.get("pid"), int):
-                # Page tables are read in this thread: the counts have nothing to do with it.
+                # This thread reads the page tables: the backend is not involved.
                 return json.dumps({"areas": read_all_areas(request["pid"])}).encode()
         except (NoDaemonError, SourceError) as error:
             return _error(str(error))
@@ -59,7 +59,7 @@ def _error(sentence: str) -> bytes:
 
 
 class SocketServer(socketserver.ThreadingUnixStreamServer):
-    """Serves snapshots on a Unix socket, to its owner and, if given, to a group."""
+    """Serves snapshots on a Unix socket to its owner and, if given, to a group."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -99,17 +99,17 @@ def group_of(name: str) -> int | None:
         return grp.getgrnam(name).gr_gid if name else None
     except KeyError:
         if name == DEFAULT_GROUP:
-            # Made by the package, and not where there is only a checkout.
+            # The package creates the group; a plain checkout does not.
             return None
         raise ConfigError(f"--socket-group: there is no group {name!r}.") from None
 
 
 def _claim(path: Path) -> None:
-    """Make room for the socket. Raises ListenError when a daemon is behind it."""
+    """Make room for the socket. Raises ListenError if a daemon is behind it."""
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True)
-            # Whatever our umask is: who may use the socket must get there.
+            # Set the mode whatever our umask is: those who may use the socket must reach it.
             path.parent.chmod(0o755)
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(path)) == 0:

@@ -31,12 +31,12 @@ from ksmwatch.probes.persistence import FdStore, Keep, Nowhere, Pins
 from ksmwatch.probes.plan import Plan, Probe, Wish, choose
 from ksmwatch.systemd import Manager
 
-# More refusals than there are probes to choose from cannot happen.
+# There cannot be more refusals than there are probes to choose from.
 _ATTEMPTS = 12
 
 
 class Nothing(Eventless):
-    """The backend of a kernel without KSM: there is nothing to count."""
+    """The backend of a kernel without KSM, with nothing to count."""
 
     mode = Mode.NONE
     asleep = True
@@ -75,15 +75,15 @@ def start_live(
     loader: Callable[[Plan, Sequence[str]], Loaded] | None = None,
     planned: Callable[[Plan], None] = lambda _: None,
 ) -> tuple[Live, Plan]:
-    """Plan, load, attach, take the baseline. What the kernel refuses is planned around.
+    """Plan, load, attach, and take the baseline. If the kernel refuses a probe, plan again.
 
-    With a place where a daemon before us has kept its maps and attachments, goes on with those.
-    `progress` is called again and again while something takes long, also later. `loader`: what
-    loads, instead of `load`. `planned`: told of each plan before it is tried.
-    Raises NoLiveError when no plan works.
+    If an earlier daemon has kept its maps and attachments in `keep`, continue with those.
+    `progress` is called again and again while something takes long, also later. `loader`: used in
+    place of `load`. `planned`: receives each plan before it is tried.
+    Raises NoLiveError if no plan works.
     """
     keep = keep or Nowhere()
-    # Before anything is loaded, of which nothing would be let go.
+    # Before anything is loaded, so that nothing has to be released.
     reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
 
     def make(kept: handover.Kept) -> Live:
@@ -93,7 +93,7 @@ def start_live(
     adopted = _adopt(facts, settings, keep, make)
     if adopted is not None:
         return adopted, adopted.plan
-    # A refused attachment may be taken later, and so may what there was too little memory for.
+    # A refused attachment, or too little memory, may pass.
     passing = False
     for _ in range(_ATTEMPTS):
         plan = choose(facts, Wish(settings.probes))
@@ -134,7 +134,7 @@ def _adopt(
 
 
 def open_keep(path: str, manager: Manager) -> Keep:
-    """The place where things outlive us, if the host has it: systemd rather than pins."""
+    """Where objects can outlive us, if the host has such a place: systemd rather than pins."""
     if not path:
         return Nowhere()
     if manager.store_limit:
@@ -161,7 +161,7 @@ def _refuse(facts: Facts, plan: Plan, program: str, why: str) -> Facts:
 
 
 def start_poll(facts: Facts, interval: float) -> Poll:
-    """The polling backend, with the best reader that this host has."""
+    """The polling backend, with the best reader for this host."""
     try:
         reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
     except SourceError:
@@ -175,9 +175,9 @@ def start_backend(
     keep: Keep | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> tuple[Backend, Obstacle | None]:
-    """The backend that was asked for, or polling and the obstacle to live accounting.
+    """The requested backend, or polling and the obstacle to live accounting.
 
-    Raises the obstacle's error when ``bpf`` was demanded.
+    Raises the obstacle's error if ``bpf`` was demanded.
     """
     backend = settings.backend
     plan = choose(facts, Wish(settings.probes))
@@ -190,7 +190,7 @@ def start_backend(
         return start_poll(facts, settings.poll_interval), None
     obstacle = plan.obstacle
     if obstacle is not None:
-        # What a fact lacks may have been memory, or a descriptor.
+        # A missing fact may have been caused by a lack of memory or descriptors.
         obstacle = replace(obstacle, passing=may_pass(obstacle.sentence))
     else:
         try:
@@ -203,7 +203,7 @@ def start_backend(
 
 
 def obstacle_of(error: NoLiveError | SourceError | OSError) -> Obstacle:
-    """What stood in the way, and whether it may pass."""
+    """The obstacle, and whether it may pass."""
     if isinstance(error, OSError):
         sentence = f"Live accounting could not be started: {error.strerror or error}."
         return Obstacle(sentence, NoLiveError.status, may_pass(error))

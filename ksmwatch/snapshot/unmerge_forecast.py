@@ -1,15 +1,15 @@
-"""What unmerging would need: bounds in bytes, and whether they fit. From numbers to numbers, pure.
+"""Bounds in bytes of what unmerging would need, and whether they fit. Pure.
 
-Unmerging gives each mapping of a KSM page, and each zero page that KSM has put (since 6.6), a
-page of its own. A KSM page is freed with its last mapping.
+Unmerging gives each mapping of a KSM page, and each zero page placed by KSM (since 6.6), a page
+of its own. A KSM page is freed with its last mapping.
 
-- At most, each of these needs a page: too much by the distinct KSM pages that are freed.
-- At least, it is that less `pages_shared` pages freed, the kernel's number of distinct pages. It
-  still has pages whose mappings have all gone and ksmd has not noticed: then more is needed than
-  this. It has not those that only forked children map which ksmd has not visited, nor those that
-  break_cow() has left behind: by these pages it may be less than this.
+- The upper bound is one page for each of these. It is too high by the KSM pages that are freed.
+- The lower bound is that minus `pages_shared`, the kernel's number of distinct pages. It still
+  includes pages that have lost all mappings until ksmd notices; then more is needed than this
+  bound. It does not include pages that only forked children map and ksmd has not visited, nor those
+  that break_cow() has left behind; because of these, less may be needed than this bound.
 
-Both hold as far as the counts are exact; where the host's sum is not known there is no verdict.
+Both hold if the counts are exact. If the host's sum is unknown there is no verdict.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ksmwatch.units import PAGE_SIZE
 
 
 class Verdict(StrEnum):
-    """FITS: even at most. TOO_LITTLE: not even at least. UNKNOWN: a number is not known."""
+    """FITS: even the upper bound. TOO_LITTLE: not even the lower. UNKNOWN: a number is unknown."""
 
     FITS = "fits"
     UNCERTAIN = "uncertain"
@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Zeros:
-    """Zero pages that KSM has put: bounds. Equal where the number is known."""
+    """Bounds of the zero pages placed by KSM. They are equal if the number is known."""
 
     least: int = 0
     most: int = 0
@@ -44,7 +44,7 @@ class Zeros:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that unmerging needs, beside those that are free; None where not known.
+    """Bytes that unmerging needs, and those available; None if unknown.
 
     `counted`: whether all mappings are known.
     """
@@ -67,12 +67,12 @@ class Need:
 
 
 def need(mappings: int, zeros: Zeros, pages_shared: int | None, available: int | None) -> Need:
-    """To unmerge so many mappings, of one owner or of the host.
+    """The need of unmerging these mappings, of one owner or of the host.
 
-    For an owner, at most is right if every page that it maps is mapped by others too; that the
-    host has no more than `pages_shared` distinct pages bounds what the owner can free.
+    For an owner, the upper bound is right if others map all its pages too. The host has no more
+    than `pages_shared` distinct pages, which bounds what the owner can free.
     """
-    # Each mapping gets a page, whatever it came by: this is not what merging saves.
+    # Each mapping gets a page, however it came. This differs from what merging saves.
     freed = None if pages_shared is None else max(0, mappings - pages_shared)
     return Need(
         at_least=None if freed is None else (freed + zeros.least) * PAGE_SIZE,
@@ -83,9 +83,9 @@ def need(mappings: int, zeros: Zeros, pages_shared: int | None, available: int |
 
 @dataclass(frozen=True)
 class Limit:
-    """A cgroup with a limit: what it has left, and what would be charged to it at most, in bytes.
+    """A cgroup with a limit: what is left, and the most that could be charged to it, in bytes.
 
-    Page cache that could be reclaimed counts as used, so that more may fit than is left.
+    Reclaimable page cache counts as used, so more may fit than is left.
     """
 
     cgroup: str
@@ -94,13 +94,13 @@ class Limit:
 
     @property
     def fits(self) -> bool:
-        """Whether it fits for sure."""
+        """Whether it certainly fits."""
         return self.at_most <= self.left
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one owner: against the host's memory, and the tightest limit of a cgroup, if any."""
+    """The forecast for one owner: against the host's memory, and the tightest cgroup limit."""
 
     memory: Need
     limit: Limit | None
@@ -127,7 +127,7 @@ class Consumer(Protocol):
 
     @property
     def zero_pages(self) -> int | None:
-        """PTEs in which KSM has put the zero page; None if unknown."""
+        """PTEs in which KSM placed the zero page; None if unknown."""
 
     @property
     def cgroup(self) -> str | None:
@@ -153,10 +153,10 @@ def _by_cgroup(processes: Iterable[Consumer]) -> dict[tuple[OwnerKey, str | None
 
 
 def limits(processes: Iterable[Consumer], left: Mapping[str, int]) -> dict[OwnerKey, Limit]:
-    """For each owner the limit that is exceeded by most, or has least to spare.
+    """For each owner, the limit that would be exceeded by most, or left with least.
 
-    `left`: bytes by path of cgroups that have a limit. Zero pages that are not known are not
-    in it.
+    `left`: bytes left, by path of the cgroups with a limit. Unknown zero pages are not
+    included.
     """
     pages: dict[tuple[OwnerKey, str], int] = defaultdict(int)
     for (key, cgroup), amount in _by_cgroup(processes if left else ()).items():

@@ -1,7 +1,7 @@
-"""Processes that have KSM's zero pages and no KSM mapping: no event tells of these.
+"""Processes that have KSM's zero pages but no KSM mapping: no event reports these.
 
-The kernel counts zero pages in the process's own file, so processes are looked through in turn,
-within a budget, while there are zero pages on the host at all.
+The kernel counts zero pages in each process's own file. So ksmwatch looks through the processes in
+turn, within a budget, as long as the host has zero pages.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.ledger import Count
 from ksmwatch.kernel import procfs
 
-# Of a snapshot: while some are missing, and when all are known.
+# Time in a snapshot, while some are missing and when all are known.
 _MISSING_SECONDS = 0.02
 _KNOWN_SECONDS = 0.001
 
 
 class ZeroHolders:
-    """Who they are. Only one thread may use it."""
+    """Processes with zero pages only. Only one thread may use it."""
 
     def __init__(
         self, proc: Path = Path("/proc"), clock: Callable[[], float] = time.monotonic
@@ -33,9 +33,9 @@ class ZeroHolders:
         self._queue: list[int] = []
 
     def others(self, counted: Collection[int], zeros: int, *, exact: bool) -> list[Count]:
-        """Those that are not counted already. `zeros`: on the host, by the kernel.
+        """Those not yet counted. `zeros`: zero pages on the host, by the kernel.
 
-        `exact`: whether a process without a count is known to have no mapping.
+        `exact`: whether a process without a count certainly has no mapping.
         """
         if zeros <= 0:
             self._found.clear()
@@ -65,6 +65,6 @@ class ZeroHolders:
             return
         count = Count(0, 0, pid, ticks, mappings=0, exact=True, moves=())
         if before is not None and before[0] == count:
-            # The same object says that nothing has changed.
+            # The same object shows that nothing has changed.
             count = before[0]
         self._found[pid] = count, zeros
