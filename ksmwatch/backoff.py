@@ -1,4 +1,4 @@
-"""How long to wait before what has failed is tried again. Pure."""
+"""How long to wait before the next attempt. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _LONGEST_SECONDS = 60.0
 
 
 class Backoff:
-    """A second, and each time twice as long, up to a minute."""
+    """A second, doubled each time, up to a minute."""
 
     def __init__(self) -> None:
         self._seconds = _FIRST_SECONDS

@@ -1,8 +1,8 @@
-"""Starts a process of ours: isolated from where and by whom the command was called (CWE-427).
+"""Starts our child processes, isolated from the caller's directory and environment (CWE-427).
 
 The child is Python without the current directory, the user's packages and any PYTHON* variable
-(`-I`). It begins in the root directory, with the few variables that are named here. It gets one
-end of a socket pair, whose number is its last argument, and the descriptors that it is given.
+(`-I`). It begins in the root directory, with the few variables named here. It gets one end of a
+socket pair, whose number is its last argument, and the descriptors passed to it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-# What a child may start (libbcc unpacks kernel headers by `tar`) is the system's.
+# Programs that a child may start (libbcc unpacks kernel headers with `tar`) are the system's.
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
-# Lists of paths by which libraries are found. The others would be looked for in the directory
-# in which the command was called, an empty one too.
+# Lists of library paths with absolute entries. Any other entry, even an empty one, would be
+# searched relative to the directory in which the command was called.
 _KEPT_IF_ABSOLUTE = ("LD_LIBRARY_PATH", "OPENSSL_CONF")
 
-# What the child begins with. Its own Python finds all packages, except ours where nobody has
-# installed it: so this very package is imported from where it is, and the directory beside it
-# comes last for everything else, as a checkout may have a `json.py`.
+# The child's first code. Its own Python finds all packages, except ours if it is not installed.
+# So this very package is imported from its place, and the directory beside it comes last for
+# everything else, because a checkout may have a `json.py`.
 _BEGIN = """
 import sys
 root, module = sys.argv[1:3]
@@ -42,19 +42,19 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 # How long a child may take to end once its channel is closed.
 _PATIENCE_SECONDS = 5.0
-# How clang begins the line of an error.
+# The beginning of clang's error lines.
 _ERROR = re.compile(r"\b(?:fatal )?error: ")
 
 
 class Errors(Enum):
-    """Where the child's standard error goes: to ours, or into memory until it is asked for."""
+    """Where the child's standard error goes: to ours, or into memory until it is needed."""
 
     SHOWN = "shown"
     COLLECTED = "collected"
 
 
 class Child:
-    """A process of ours, from its start until it is collected.
+    """A child process, from its start until it is reaped.
 
     `channel` is our end of the socket pair. As a context manager it ends the process.
     """
@@ -67,11 +67,11 @@ class Child:
         errors: Errors = Errors.COLLECTED,
         own_group: bool = False,
     ) -> None:
-        """Start it: `main()` of this module. Raises OSError.
+        """Start `main()` of this module. Raises OSError.
 
-        `own_group`: Ctrl-C on the terminal is not for it.
+        `own_group`: Ctrl-C on the terminal does not reach it.
         """
-        # A file takes whatever a compiler writes, so nobody has to read while the child runs.
+        # A file takes all output of a compiler, so nothing has to read while the child runs.
         self._errors = os.memfd_create("errors") if errors is Errors.COLLECTED else None
         self.complaint = ""
         self.channel, theirs = socket.socketpair()
@@ -105,9 +105,9 @@ class Child:
         self.end()
 
     def end(self) -> str:
-        """Close the channel and wait for the child, which is killed if it takes long.
+        """Close the channel and wait for the child, which is killed if it takes too long.
 
-        Returns how it ended. Afterwards `complaint` is the line that says what was wrong.
+        Returns how it ended. Afterwards `complaint` is the line with the reason of a failure.
         """
         self.channel.close()
         try:
@@ -130,7 +130,7 @@ class Child:
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What a child sees of an environment."""
+    """The part of an environment that a child sees."""
     kept = {name: ours[name] for name in _KEPT if name in ours}
     for name in _KEPT_IF_ABSOLUTE:
         paths = [path for path in ours.get(name, "").split(":") if path.startswith("/")]
@@ -140,7 +140,7 @@ def environment(ours: Mapping[str, str]) -> dict[str, str]:
 
 
 def first_error(text: str) -> str:
-    """The first error of a compiler, of which others follow; or else the last line."""
+    """A compiler's first error, which causes the others; without one, the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.search(line)]
     return (errors[:1] or lines[-1:] or [""])[0]

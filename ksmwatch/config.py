@@ -1,7 +1,7 @@
 """Configuration: one table of options makes the flags, the TOML keys and the checks.
 
-The flag ``--web.listen-address`` is the key ``listen-address`` in the table ``[web]``; a flag
-without a dot is a key at the top. Flags win over the file.
+The flag ``--web.listen-address`` is the key ``listen-address`` in the table ``[web]``. A flag
+without a dot is a top-level key. Flags override the file.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Config:
 def add_flags(
     parser: argparse.ArgumentParser, only: tuple[str, ...] = (), *, rare: bool = False
 ) -> int:
-    """Give a parser the flags of all options, or of `only` some.
+    """Give a parser the flags of all options, or of those in `only`.
 
-    The help of those that few need is hidden unless `rare`, or a command asks for them by
-    name; returns how many are.
+    The help of rare flags is hidden unless `rare` is set, or a command asks for them by name.
+    Returns the number of hidden flags.
     """
     hidden = 0
     for option in OPTIONS:
@@ -84,8 +84,8 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file by flag name. Raises ConfigError for what it does not know."""
-    # Here: it takes ten milliseconds of every start, and most have no file.
+    """The settings of a TOML file by flag name. Raises ConfigError for an unknown setting."""
+    # Imported here: it takes ten milliseconds, and most starts need no file.
     import tomllib
 
     try:
@@ -119,7 +119,7 @@ def make(file: Mapping[str, Any], flags: Mapping[str, Any], path: str = "") -> C
 
 
 def reloaded(now: Config, wanted: Config) -> tuple[Config, list[str]]:
-    """What of `wanted` a running daemon takes, and the settings that it needs a restart for."""
+    """What a running daemon takes of `wanted`, and the settings that need a restart."""
     changed = [o for o in OPTIONS if getattr(now, o.field) != getattr(wanted, o.field)]
     taken = {o.field: getattr(wanted, o.field) for o in changed if o.reloads}
     return replace(now, **taken), [o.flag for o in changed if not o.reloads]

@@ -1,4 +1,4 @@
-"""Hashes. hashlib would load OpenSSL too, a megabyte that the daemon has no other use for."""
+"""Hashes, without OpenSSL, which hashlib would load: a megabyte that the daemon does not need."""
 
 from _blake2 import blake2b, blake2s
 

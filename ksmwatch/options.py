@@ -1,6 +1,6 @@
 """Every option as data: its name, default, check and help.
 
-Flags, the configuration file, man pages and completions are made from it.
+Flags, the configuration file, man pages and completions are generated from it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Marks in the types of published documents, for what a TypedDict cannot say of them.
+"""Marks in the types of published documents, for what a TypedDict cannot express.
 
-mypy compares these types with the code that makes the documents; tools/schemas.py makes the JSON
-Schemas of them.
+mypy compares these types with the code that makes the documents; tools/schemas.py generates the
+JSON Schemas from them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Keys:
-    """Of a mapping that code fills in a loop: its keys. `all`: none may be missing."""
+    """The keys of a mapping that code fills in a loop. `all`: none may be missing."""
 
     names: tuple[str, ...]
     all: bool
@@ -19,6 +19,6 @@ class Keys:
 
 @dataclass(frozen=True)
 class Fields:
-    """Of what `dataclasses.asdict` makes: the class that it makes it of."""
+    """The class whose `dataclasses.asdict` this is."""
 
     of: type

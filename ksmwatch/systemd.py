@@ -1,4 +1,4 @@
-"""The service manager: what it is told, and the descriptors that it keeps for us.
+"""The service manager: messages to it, and the descriptors that it keeps for us.
 
 sd_notify(3) is a datagram of NAME=VALUE lines to a Unix socket; sd_listen_fds(3) is two environment
 variables. Neither is worth a dependency.
@@ -14,21 +14,21 @@ import socket
 import time
 from collections.abc import MutableMapping
 
-# sd_listen_fds(3): the first descriptor that is passed.
+# sd_listen_fds(3): the first passed descriptor.
 _FIRST_FD = 3
-# What systemd may take to work through what it was told before. It answers nobody while it reloads
-# its units, which takes seconds on a large host.
+# How long systemd may take to process earlier messages. It does not answer while it reloads its
+# units, which takes seconds on a large host.
 _BARRIER_SECONDS = 30.0
-# A systemd that has crashed reads nothing any more, and its queue gets full.
+# A crashed systemd no longer reads, and its queue fills up.
 _SEND_SECONDS = 5.0
-# Beats are sent so often within the time after which systemd loses patience.
+# Number of beats within the time after which systemd loses patience.
 _BEATS = 4
 
 
 class Manager:
-    """systemd, as far as it has started this process; else nobody, and nothing is told.
+    """The systemd that has started this process; without one, nothing is sent.
 
-    Takes its variables out of the environment, so that no child takes them for its own.
+    Removes its variables from the environment, so that no child uses them.
     """
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
@@ -41,50 +41,51 @@ class Manager:
         self._status = ""
 
     def take_passed(self, *prefixes: str) -> list[tuple[str, int]]:
-        """Descriptors that were passed, whose names begin so, once. The caller owns them."""
+        """The passed descriptors whose names begin with a prefix, once. The caller owns them."""
         taken = [each for each in self._passed if each[0].startswith(prefixes)]
         self._passed = [each for each in self._passed if each not in taken]
         return taken
 
     def ready(self) -> None:
-        """Started, or done with taking a new configuration."""
+        """Started, or done with reloading."""
         self._say("READY=1")
 
     def reloading(self) -> None:
-        """A new configuration is being taken, until `ready`."""
+        """A reload is under way, until `ready`."""
         stamp = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._say(f"RELOADING=1\nMONOTONIC_USEC={stamp}")
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """The daemon is stopping."""
         self._say("STOPPING=1")
 
     def status(self, line: str) -> None:
-        """What `systemctl status` shows, if it has changed."""
+        """What `systemctl status` shows; sent if it has changed."""
         if line != self._status:
             self._status = line
             self._say(f"STATUS={line}")
 
     def beat(self) -> None:
-        """Something was done. Called often, told as often as systemd's watchdog wants it."""
+        """Report progress. Called often; sent as often as systemd's watchdog needs it."""
         now = time.monotonic()
         if self._interval and now >= self._next_beat:
             self._next_beat = now + self._interval
             self._say("WATCHDOG=1")
 
     def store(self, name: str, fd: int) -> None:
-        """Have a descriptor kept until this service stops, also over a restart. Raises OSError."""
-        # Without FDPOLL=0 systemd drops what polls as an error, as maps and perf events do.
+        """Store a descriptor until this service stops, also over a restart. Raises OSError."""
+        # Without FDPOLL=0 systemd drops descriptors that poll as an error, as maps and perf events
+        # do.
         self._tell(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", fd)
 
     def forget(self, *names: str) -> None:
-        """Let kept descriptors go; they are closed when this returns. Raises OSError."""
+        """Drop stored descriptors; systemd has closed them when this returns. Raises OSError."""
         for name in names:
             self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}")
         self._barrier()
 
     def _barrier(self) -> None:
-        """Wait until systemd has worked through what it was told: it closes our pipe then."""
+        """Wait until systemd has processed earlier messages: it then closes our pipe."""
         ours, theirs = os.pipe()
         try:
             self._tell("BARRIER=1", theirs)
@@ -99,7 +100,7 @@ class Manager:
             os.close(ours)
 
     def _say(self, text: str) -> None:
-        """Tell what counting does not depend on."""
+        """Send a message on which counting does not depend."""
         with contextlib.suppress(OSError):
             self._tell(text)
 

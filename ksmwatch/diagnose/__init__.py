@@ -1,1 +1,1 @@
-"""Why little merges, and who shares with whom: judgement."""
+"""Judgement: why little merges, and who shares with whom."""

@@ -1,11 +1,11 @@
-"""Every sentence of advice, with what has to be so for it to be right. Data, and one choice.
+"""All advice, each sentence with its conditions; and the choice among it. Data.
 
-A sentence is right on some hosts only: the kernel must have the files that it names, another
-program must know what it is told, and nobody else may hold the files that it tells to write. A
-program that sets `run` again each minute undoes what was written by hand, and while the kernel's
+A sentence is right only on some hosts: the kernel must have the files that it names, another
+program must understand it, and no other program may set the files that it tells to write. A
+program that sets `run` again each minute undoes a value written by hand. While the kernel's
 advisor is on, writing `pages_to_scan` fails (EINVAL, commit 4e5fa4f5eff6).
 
-docs/advice.md is made from this, and a test goes through all of it for each recorded host.
+docs/advice.md is generated from this, and a test tries all of it on each recorded host.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-# The prctl came with this file in one series (6.4, commits d7597f59d1d3 and d21077fbc2fc).
+# The prctl and this file came in one series (6.4, commits d7597f59d1d3 and d21077fbc2fc).
 PRCTL = "general_profit"
 _NEVER = 1 << 16
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who sets files of /sys/kernel/mm/ksm by itself. `comm`: of its process, cut as it is.
+    """A program that sets files of /sys/kernel/mm/ksm.
 
-    `instead`: where its own configuration is.
+    `comm`: of its process, as the kernel cuts it. `instead`: the place of its configuration.
     """
 
     name: str
@@ -67,14 +67,14 @@ TUNERS = (
 
 @dataclass(frozen=True)
 class Conditions:
-    """What is so on a host. `files`: of /sys/kernel/mm/ksm. `systemd`: a version, None: unknown."""
+    """Facts of a host. `files`: in /sys/kernel/mm/ksm. `systemd`: its version, None if unknown."""
 
     files: frozenset[str] = frozenset()
     systemd: int | None = None
     holders: tuple[Holder, ...] = ()
 
     def holder_of(self, *files: str) -> Holder | None:
-        """Who sets one of these files by itself, if anybody does."""
+        """The program that sets one of these files, if any."""
         return next((h for h in self.holders if h.files & set(files)), None)
 
 
@@ -82,9 +82,9 @@ class Conditions:
 class Sentence:
     """Advice, and when it is right.
 
-    `files`: the kernel has them; `lacks`: it has not. `systemd`: from this version, to before that
-    one; None: whatever it is. `writes`: files that it tells to write, which nobody may hold;
-    `held`: somebody does, whom `{holder}` and `{instead}` name.
+    `files`: the kernel has them. `lacks`: it does not. `systemd`: from the first version, to before
+    the second; None: any. `writes`: files that it tells to write, which no program may set. `held`:
+    files that a program sets, which `{holder}` and `{instead}` describe.
     """
 
     text: str
@@ -95,7 +95,7 @@ class Sentence:
     held: tuple[str, ...] = ()
 
     def fits(self, host: Conditions) -> bool:
-        """Whether it is right there."""
+        """Whether it is right on this host."""
         if not self.files <= host.files or self.lacks & host.files:
             return False
         if self.systemd is not None:
@@ -114,7 +114,7 @@ class Sentence:
 
 
 class Advice(StrEnum):
-    """What there is advice about."""
+    """The kinds of advice."""
 
     START = "start"
     SCAN_FASTER = "scan_faster"
@@ -197,7 +197,7 @@ _UNMERGE_FIRST = (
     "that there is enough memory, then echo 2 > /sys/kernel/mm/ksm/run, "
 )
 
-# The first that fits is given.
+# The first sentence that fits is given.
 CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
     Advice.START: (
         _HELD_RUN,

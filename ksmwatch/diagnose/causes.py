@@ -1,11 +1,11 @@
-"""Why nothing, or little, merges: judgement on what was read of a host or a process. Pure.
+"""Judges why nothing, or little, merges on a host or in a process. Pure.
 
-Each cause has its evidence and the next step. They come in the order in which they have to be
-mended: as long as ksmd is stopped nothing else matters. What to do is in `advice`.
+Each cause has its evidence and the next step. They come in the order in which to fix them: as
+long as ksmd is stopped, nothing else matters. `advice` has the remedies.
 
-Nothing is concluded from a counter that ksmd has to move while ksmd has not moved it: whether
-memory was offered is read of the processes. KSM's zero pages are merged pages that no other counter
-has.
+Nothing is concluded from a counter that ksmd moves while ksmd has not moved it: whether memory
+was offered is read from the processes. KSM's zero pages are merged pages that no other counter
+includes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from enum import StrEnum
 from ksmwatch.diagnose.advice import Advice
 from ksmwatch.diagnose.evidence import PAGE_KB, HostEvidence, Memory, ProcessEvidence
 
-# A scan that takes longer than this finds little that lives for minutes only.
+# A slower scan finds little of what lives for minutes only.
 SLOW_SCAN_SECONDS = 900.0
-# ksmd merges a page at its second visit at the earliest: it must not have changed since the first.
+# ksmd merges a page at its second visit at the earliest, if it is unchanged since the first.
 _VISITS = 2
-# Below this share something is called little.
+# A share below this is called little.
 _LITTLE = 0.5
-# A kind of memory that KSM cannot take matters from this share of all that a process has.
+# A kind of memory that KSM cannot merge matters from this share of a process's memory.
 _MATTERS = 0.1
 
 
@@ -70,7 +70,7 @@ def _mib(kilobytes: float) -> str:
 def _of_ksmd(
     host: HostEvidence, asked: Memory | None, processes: int | None = None
 ) -> Iterator[Cause]:
-    """Of ksmd, which does not run. `asked`: what waits for it, if that is known."""
+    """The cause that ksmd is stopped. `asked`: the offered memory, if known."""
     run = host.ksm.get("run")
     if run not in (0, 2):
         return
@@ -113,7 +113,7 @@ def _of_scanning(host: HostEvidence) -> Iterator[Cause]:
 
 
 def _of_switches(host: HostEvidence) -> Iterator[Cause]:
-    """Switches by which ksmd leaves pages apart although they are equal."""
+    """Settings because of which ksmd does not merge equal pages."""
     ksm = host.ksm
     if ksm.get("merge_across_nodes") == 0 and host.nodes > 1:
         yield Cause(
@@ -145,8 +145,8 @@ def _of_switches(host: HostEvidence) -> Iterator[Cause]:
 def _of_contents(host: HostEvidence, known: int, merged: int) -> Iterator[Cause]:
     """Why pages that ksmd knows are not merged.
 
-    The kernel does not tell pages that change from those that are unique: it counts both anew in
-    each scan, and smart_scan (since 6.7) leaves out either. A sample does.
+    The kernel does not distinguish pages that change from those that are unique: it counts both
+    again in each scan, and smart_scan (since 6.7) skips both. A sample of pages does.
     """
     if not known or merged >= known * _LITTLE:
         return
@@ -184,7 +184,7 @@ def _of_contents(host: HostEvidence, known: int, merged: int) -> Iterator[Cause]
 
 
 def _of_offers(host: HostEvidence) -> Iterator[Cause]:
-    """Nobody has offered memory, or nobody is known to have."""
+    """No process has offered memory, or none is known to have."""
     offers = host.offers
     if host.known_pages or host.mergeable or (offers is not None and offers.processes):
         return
@@ -207,7 +207,7 @@ def _of_offers(host: HostEvidence) -> Iterator[Cause]:
 
 
 def of_host(host: HostEvidence) -> list[Cause]:
-    """Why little merges on the host; the last one is MERGED if that is not so."""
+    """Why little merges on the host. The last cause is MERGED if much does."""
     offers = host.offers
     asked, processes = (offers.memory, offers.processes) if offers else (None, None)
     causes = list(_of_ksmd(host, asked, processes))
@@ -240,7 +240,7 @@ def of_host(host: HostEvidence) -> list[Cause]:
     return causes
 
 
-# What KSM cannot take: member of Memory, code, what it is, and what to do.
+# What KSM cannot merge: member of Memory, code, description, and advice.
 _EXCLUDED = (
     (
         "shared",
@@ -267,7 +267,7 @@ _EXCLUDED = (
         Advice.NO_DEVICE,
     ),
 )
-# The same of what was offered.
+# The same for offered memory.
 _WAITING = (
     (
         "cached",
@@ -285,7 +285,7 @@ _WAITING = (
 
 
 def _of_excluded(memory: Memory, host: HostEvidence) -> Iterator[Cause]:
-    """What was offered and is not there for ksmd to take."""
+    """Offered memory that ksmd cannot find."""
     for member, code, what, advice in _WAITING:
         kilobytes = getattr(memory, member)
         if kilobytes > memory.asked * _MATTERS:
@@ -316,7 +316,7 @@ def _of_areas(process: ProcessEvidence, host: HostEvidence) -> Iterator[Cause]:
 
 
 def of_process(process: ProcessEvidence, host: HostEvidence) -> list[Cause]:
-    """Why little of a process merges; the last one is MERGED if that is not so."""
+    """Why little of a process merges. The last cause is MERGED if much does."""
     memory = process.memory
     causes = [*_of_ksmd(host, memory), *_of_areas(process, host)]
     present = memory.offered + memory.zero
@@ -333,14 +333,14 @@ def of_process(process: ProcessEvidence, host: HostEvidence) -> list[Cause]:
             )
         )
         return causes
-    # Of what is not there for ksmd nothing more is to be said, nor while it does not run.
+    # There is no more to say about memory that ksmd cannot find, nor while ksmd does not run.
     if not host.running or present <= memory.asked * _MATTERS:
         return causes
     return causes + _of_present(process, host, present)
 
 
 def _of_present(process: ProcessEvidence, host: HostEvidence, present: int) -> list[Cause]:
-    """Why memory that is there for ksmd to take is not merged."""
+    """Why memory that ksmd can find is not merged."""
     memory, scanned = process.memory, process.rmap_items
     pages, merged = present // PAGE_KB, memory.saving // PAGE_KB
     if scanned is not None and scanned + memory.zero // PAGE_KB < pages * _LITTLE:

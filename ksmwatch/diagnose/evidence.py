@@ -1,4 +1,4 @@
-"""What is known of a host and its processes when it is judged why little merges. Pure."""
+"""The evidence about a host and its processes by which `causes` judges why little merges. Pure."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ksmwatch.units import PAGE_SIZE
 
 PAGE_KB = PAGE_SIZE // 1024
 
-# Of VmFlags: what vma_ksm_compatible() (mm/ksm.c; before 6.10 in ksm_madvise()) excludes.
+# Of VmFlags, those that vma_ksm_compatible() (mm/ksm.c; before 6.10 ksm_madvise()) excludes.
 SHARED_FLAGS = frozenset({"sh", "ms"})
 HUGE_FLAGS = frozenset({"ht"})
 SPECIAL_FLAGS = frozenset({"pf", "io", "de", "mm"})
-# mlock(): no obstacle, such pages are merged.
+# mlock() is no obstacle: such pages are merged.
 LOCKED_FLAG = "lo"
 
 
 @dataclass(frozen=True)
 class PageSample:
-    """Pages in mergeable areas that were read twice: how many, how many had `changed` between."""
+    """Pages in mergeable areas that were read twice, and how many of them `changed` in between."""
 
     pages: int
     changed: int
     seconds: float
 
     def changing(self, seconds: float) -> float:
-        """The part that changes within so many seconds, if all go on as they did."""
+        """The share that changes within this many seconds, at the same rate."""
         same = 1 - self.changed / self.pages
         return 1 - math.pow(same, max(1.0, seconds / self.seconds))
 
@@ -37,11 +37,11 @@ class PageSample:
 class Memory:
     """Memory of a process in kB, by what KSM can do with it.
 
-    In mergeable areas: `offered` is anonymous and present, of which `merged`; `zero`: merged with
-    the zero page, which is in no other number; `cached`: page cache of a private mapping of a file,
-    which KSM takes only after a write; `swapped`: not present. `unasked`: anonymous, also in swap,
-    nobody offered it. `pinned`: held by a device or by RDMA, in whichever area. `huge`: of
-    `offered`, in transparent huge pages, which ksmd splits to merge.
+    In mergeable areas: `offered` is anonymous and present, with `merged` a part of it. `zero` is
+    merged with the zero page, and in no other number. `cached`: page cache of a private file
+    mapping, which KSM merges only after a write. `swapped`: not present. `unasked`: anonymous,
+    including swap, never offered. `pinned`: held by a device or by RDMA, in any area. `huge`: the
+    part of `offered` in transparent huge pages, which ksmd splits to merge.
     """
 
     offered: int = 0
@@ -58,21 +58,21 @@ class Memory:
 
     @property
     def asked(self) -> int:
-        """What was offered to KSM, whatever it can do with it."""
+        """All memory offered to KSM, whatever KSM can do with it."""
         return self.offered + self.zero + self.cached + self.swapped
 
     @property
     def saving(self) -> int:
-        """What is merged, with zero pages too."""
+        """Merged memory, including zero pages."""
         return self.merged + self.zero
 
     @property
     def total(self) -> int:
-        """All of it; what is pinned is in one of the others."""
+        """All memory; pinned memory is part of the others."""
         return self.asked + self.unasked + self.shared + self.hugetlb + self.special
 
     def __add__(self, other: Memory) -> Memory:
-        """Of two processes."""
+        """The sum of two processes."""
         return Memory(
             **{name: amount + getattr(other, name) for name, amount in vars(self).items()}
         )
@@ -80,7 +80,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Offers:
-    """Processes that have offered memory, and what; `complete`: all processes were read."""
+    """Processes that have offered memory, and the memory. `complete`: all processes were read."""
 
     processes: int
     memory: Memory
@@ -89,12 +89,12 @@ class Offers:
 
 @dataclass(frozen=True)
 class HostEvidence:
-    """What was read of the host.
+    """The evidence about a host.
 
-    `ksm`: files of /sys/kernel/mm/ksm. `mergeable`: processes that ksmd knows, None where that
-    could not be read of all. `offers`: what processes offer by their own areas, None where nobody
-    looked. `nodes`: of NUMA, with memory. `sample`: of the process or processes that are judged,
-    None if there is none.
+    `ksm`: files of /sys/kernel/mm/ksm. `mergeable`: number of processes that ksmd knows, None if
+    some could not be read. `offers`: what processes offer by their own areas, None if not read.
+    `nodes`: NUMA nodes with memory. `sample`: of the judged process or processes, None if there is
+    none.
     """
 
     ksm: Mapping[str, int]
@@ -106,23 +106,23 @@ class HostEvidence:
 
     @property
     def scanned_pages(self) -> int:
-        """Pages that ksmd has an rmap_item of."""
+        """Pages for which ksmd has an rmap_item."""
         names = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
         return sum(self.ksm.get(name, 0) for name in names)
 
     @property
     def zero_pages(self) -> int:
-        """Pages merged with the zero page, of which ksmd keeps no rmap_item."""
+        """Pages merged with the zero page, for which ksmd keeps no rmap_item."""
         return max(0, self.ksm.get("ksm_zero_pages", 0))
 
     @property
     def known_pages(self) -> int:
-        """Pages that ksmd has looked at, and knows."""
+        """Pages that ksmd has scanned and knows."""
         return self.scanned_pages + self.zero_pages
 
     @property
     def merged_pages(self) -> int:
-        """By the kernel's own numbers."""
+        """Merged pages, by the kernel's own numbers."""
         names = ("pages_shared", "pages_sharing")
         return sum(self.ksm.get(name, 0) for name in names) + self.zero_pages
 
@@ -133,20 +133,20 @@ class HostEvidence:
 
     @property
     def scan_seconds(self) -> float | None:
-        """A full scan takes so long at least: what ksmd sleeps in it."""
+        """The shortest time of a full scan: ksmd's sleeps in it."""
         scan, sleep = self.ksm.get("pages_to_scan", 0), self.ksm.get("sleep_millisecs")
         if not scan or sleep is None:
             return None
         return self.scanned_pages / scan * sleep / 1000
 
     def advise(self, *what: Advice) -> str:
-        """Advice that is right here."""
+        """The advice that is right here."""
         return " ".join(advise(each, self.conditions) for each in what)
 
 
 @dataclass(frozen=True)
 class ProcessEvidence:
-    """What was read of a process. `rmap_items`: pages that ksmd has looked at, None: not known."""
+    """The evidence about a process. `rmap_items`: pages that ksmd has scanned, None if unknown."""
 
     pid: int
     name: str

@@ -1,6 +1,6 @@
-"""Do pages change? Some of a process's mergeable pages, read twice through /proc/PID/mem.
+"""Whether pages change: reads some mergeable pages of a process twice through /proc/PID/mem.
 
-Only digests are compared; no content is kept. Pages that are not present are not read, as
+Only digests are compared; no content is kept. Pages that are not present are not read, because
 that would bring them in.
 """
 
@@ -19,20 +19,20 @@ from ksmwatch.units import PAGE_SIZE
 
 _PRESENT = 1 << 63
 
-# Addresses from here to there.
+# Addresses from the first to before the second.
 Range = tuple[int, int]
 
 
 @dataclass
 class _Reader:
-    """One process: what is looked at, and how it was."""
+    """One process: the chosen pages, and their digests."""
 
     mem: int
     pagemap: int
     digests: dict[int, bytes] = field(default_factory=dict)
 
     def digest(self, address: int) -> bytes | None:
-        """Of the page, None if it is not there."""
+        """The digest of a page, None if it is not present."""
         entry = os.pread(self.pagemap, 8, address // PAGE_SIZE * 8)
         if not int.from_bytes(entry, "little") & _PRESENT:
             return None
@@ -54,10 +54,10 @@ def _open(directory: Path) -> _Reader:
 
 
 def choose(ranges: Iterable[Range], count: int) -> list[int]:
-    """So many different pages of some ranges, at random; all if there are fewer."""
+    """Choose different pages of some ranges at random; all if there are fewer."""
     sizes = [(start, (end - start) // PAGE_SIZE) for start, end in ranges]
     total = sum(pages for _, pages in sizes)
-    # The same ones whenever it is asked: what is reported can be seen again.
+    # The same pages every time, so that a result can be reproduced.
     places = sorted(random.Random(0).sample(range(total), min(count, total)))  # noqa: S311
     return list(_addresses(sizes, places))
 
@@ -78,7 +78,7 @@ def take(
     seconds: float,
     sleep: Callable[[float], object] = time.sleep,
 ) -> PageSample | None:
-    """Of each process (its directory in /proc) so many pages; None if nothing may be read."""
+    """Sample this many pages of each process (its directory in /proc); None if none may be read."""
     readers: list[_Reader] = []
     try:
         for directory, ranges in processes:

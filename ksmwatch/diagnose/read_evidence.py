@@ -1,4 +1,4 @@
-"""Reads what `causes` judges: areas of processes, KSM's files, and who else sets them."""
+"""Reads the evidence that `causes` judges: areas of processes, KSM's files, and who sets them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ksmwatch.kernel import procfs
 from ksmwatch.kernel.procfs import KsmStat
 from ksmwatch.kernel.smaps import MERGEABLE, SmapsArea, smaps_areas
 
-# Areas are read of all processes only where ksmd's counters do not tell. It walks page tables.
+# Areas of all processes are read only if ksmd's counters do not tell: it walks page tables.
 _OFFERS_SECONDS = 20.0
 _SYSTEMD = re.compile(r"libsystemd-shared-([0-9]+)")
 
@@ -40,7 +40,7 @@ def parse_memory(smaps: bytes, status: str) -> Memory:
         flags = area.flags
         sums.update(_sort(area, flags))
         locked += area.kilobytes("Size") if LOCKED_FLAG in flags else 0
-    # RDMA and iommufd count in VmPin; VFIO in VmLck, where locked areas count too.
+    # RDMA and iommufd count in VmPin; VFIO counts in VmLck, as locked areas do.
     pinned = _kilobytes(status, "VmPin") + max(0, _kilobytes(status, "VmLck") - locked)
     return Memory(**sums, pinned=pinned)
 
@@ -58,7 +58,7 @@ def _sort(area: SmapsArea, flags: frozenset[str]) -> dict[str, int]:
         return {
             "offered": anonymous,
             "merged": area.kilobytes("KSM"),
-            # Of a private mapping: what is not anonymous is the file's.
+            # In a private mapping, memory that is not anonymous is the file's.
             "cached": area.kilobytes("Rss") - anonymous,
             "swapped": area.kilobytes("Swap"),
             "huge": area.kilobytes("AnonHugePages"),
@@ -71,7 +71,7 @@ def _sort(area: SmapsArea, flags: frozenset[str]) -> dict[str, int]:
 
 
 def read_process(proc: Path, pid: int) -> ProcessEvidence:
-    """Read one process. Raises SourceError when there is none, PrivilegeError when denied."""
+    """Read one process. Raises SourceError if there is none, PrivilegeError if denied."""
     directory = proc / str(pid)
     try:
         memory = parse_memory(
@@ -90,13 +90,13 @@ def read_process(proc: Path, pid: int) -> ProcessEvidence:
 
 
 def _with_ksm_stat(memory: Memory, stat: KsmStat) -> Memory:
-    """With what smaps does not tell: zero pages, and before 6.6 merged pages."""
+    """Add what smaps lacks: zero pages, and before 6.6 merged pages."""
     merged = memory.merged or (stat.merging_pages or 0) * PAGE_KB
     return replace(memory, merged=merged, zero=max(0, stat.zero_pages or 0) * PAGE_KB)
 
 
 def offered(smaps: bytes) -> list[page_changes.Range]:
-    """Areas that are mergeable and have anonymous pages."""
+    """Mergeable areas with anonymous pages."""
     return [
         (area.start, area.end)
         for area in smaps_areas(smaps)
@@ -126,7 +126,7 @@ def read_host(proc: Path, sys: Path) -> HostEvidence:
 
 
 def read_offers(proc: Path, clock: Callable[[], float] = time.monotonic) -> Offers:
-    """Processes with mergeable areas. ksmd has not to have seen any of them."""
+    """Processes with mergeable areas, whether or not ksmd has seen them."""
     end = clock() + _OFFERS_SECONDS
     processes, memory, complete = 0, Memory(), True
     for pid in procfs.pids(proc):
@@ -152,13 +152,13 @@ def read_offers(proc: Path, clock: Callable[[], float] = time.monotonic) -> Offe
 
 
 def read_conditions(proc: Path, sys: Path) -> Conditions:
-    """What advice depends on."""
+    """The conditions of advice."""
     files = frozenset(path.name for path in (sys / "kernel/mm/ksm").glob("*"))
     return Conditions(files, _systemd(proc.parent), _holders(proc, sys))
 
 
 def _systemd(root: Path) -> int | None:
-    """Version of systemd, by its own library; None where there is none, or it is elsewhere."""
+    """The version of systemd, from its own library; None if there is none, or it is elsewhere."""
     places = ("usr/lib/systemd", "usr/lib/*/systemd", "usr/lib64/systemd", "lib/systemd")
     for place in places:
         for path in root.glob(f"{place}/libsystemd-shared-*.so"):
@@ -168,7 +168,7 @@ def _systemd(root: Path) -> int | None:
 
 
 def _holders(proc: Path, sys: Path) -> tuple[Holder, ...]:
-    """Who sets files of KSM by itself."""
+    """The programs that set files of KSM."""
     try:
         mode = (sys / "kernel/mm/ksm/advisor_mode").read_text()
     except OSError:
@@ -184,7 +184,7 @@ def _holders(proc: Path, sys: Path) -> tuple[Holder, ...]:
 
 
 def _nodes(sys: Path) -> int:
-    """NUMA nodes that have memory; 1 where the kernel knows none."""
+    """NUMA nodes with memory; 1 if the kernel knows none."""
     try:
         text = (sys / "devices/system/node/has_memory").read_text()
     except OSError:

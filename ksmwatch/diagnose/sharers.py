@@ -1,8 +1,8 @@
-"""Who shares KSM pages with whom: judgement on what was read of page tables. Pure.
+"""Judges who shares KSM pages with whom, from page tables. Pure.
 
-A *party* is an owner, or the one process that was asked about. Two parties have a page in common
-when both map it. Whether that crosses a border between tenants is a matter of who they are, not
-of how many pages: a single one is enough to learn whether the other has its content.
+A *party* is an owner, or the one process that the user asked about. Two parties have a page in
+common if both map it. Whether that crosses a border between tenants depends on who they are, not on
+how many pages they share: one page is enough to learn whether the other has its content.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from fnmatch import fnmatchcase
 from itertools import combinations
 from typing import Literal
 
-# Label and pattern of KIND:ID.
+# A label, and a pattern of KIND:ID.
 Label = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Party:
-    """An owner, or one process of it (`pid`). `tenant`: equal within a border.
+    """An owner, or one of its processes (`pid`). `tenant`: equal within a border.
 
     `counted`: its KSM mappings by the live count.
     """
@@ -34,12 +34,12 @@ class Party:
 
 
 def tenant_of(kind: str, owner_id: str, labels: Iterable[Label]) -> str:
-    """The label of the first pattern that matches `KIND:ID`; without one the owner is by itself.
+    """The label of the first pattern that matches `KIND:ID`; else the owner is its own tenant.
 
-    Never by name, which may be the word of a process.
+    Names are not used, because a process may choose its own.
     """
     key = f"{kind}:{owner_id}"
-    # A label cannot contain a colon, so no label is taken for an owner.
+    # A label cannot contain a colon, so no label can be mistaken for an owner.
     return next((label for label, pattern in labels if fnmatchcase(key, pattern)), key)
 
 
@@ -47,13 +47,13 @@ class Sharing:
     """Which parties map which KSM pages, by page frame. A few hundred bytes per distinct page."""
 
     def __init__(self) -> None:
-        # A bit for each party. Equal numbers are one object.
+        # One bit for each party. Equal numbers are one object.
         self._parties: dict[int, int] = {}
         self._known: dict[int, int] = {}
         self._mappings: Counter[int] = Counter()
 
     def add(self, party: int, frames: Mapping[int, int]) -> None:
-        """A party maps these frames, each so often."""
+        """A party maps these frames, this many times each."""
         bit, parties, known = 1 << party, self._parties, self._known
         for frame in frames:
             mask = parties.get(frame, 0) | bit
@@ -61,7 +61,7 @@ class Sharing:
         self._mappings[party] += sum(frames.values())
 
     def mappings(self, party: int) -> int:
-        """KSM mappings of a party that were found."""
+        """The KSM mappings found for a party."""
         return self._mappings[party]
 
     def distinct(self) -> int:
@@ -69,7 +69,7 @@ class Sharing:
         return len(self._parties)
 
     def sets(self) -> Counter[tuple[int, ...]]:
-        """How many pages each set of parties has, of those sets that have any."""
+        """The number of pages of each set of parties, for the sets that have any."""
         counts = Counter(self._parties.values())
         return Counter({tuple(_members(mask)): pages for mask, pages in counts.items()})
 
@@ -83,7 +83,7 @@ def _members(mask: int) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Share:
-    """What one party maps, in pages: `mappings` PTEs, of `pages` KSM pages, `alone` only by it."""
+    """The pages of one party: `mappings` PTEs of `pages` KSM pages, `alone` mapped only by it."""
 
     party: Party
     mappings: int
@@ -107,7 +107,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the reading took. `pages`: entries of page tables that were looked at."""
+    """The cost of the scan. `pages`: page-table entries read."""
 
     processes: int
     pages: int
@@ -117,9 +117,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Result:
-    """Who shares with whom. `by`: what told KSM pages from others.
+    """Who shares with whom. `by`: the source that distinguished KSM pages from others.
 
-    `doubts`: why it is no more than estimated; empty when it is exact.
+    `doubts`: why the result is only estimated; empty if it is exact.
     """
 
     by: str
@@ -132,7 +132,7 @@ class Result:
 
     @property
     def mappings(self) -> int:
-        """KSM mappings that were found."""
+        """KSM mappings found."""
         return sum(share.mappings for share in self.shares)
 
     @property
@@ -141,7 +141,7 @@ class Result:
         return "estimated" if self.doubts else "exact"
 
     def of(self, party: Party) -> tuple[Share, list[tuple[Share, Pair]]]:
-        """What a party maps, and with whom it has how much in common."""
+        """The pages of a party, and its pairs with the pages in common."""
         (mine,) = (share for share in self.shares if share.party == party)
         common = [
             (pair.second if pair.first is mine else pair.first, pair)
@@ -154,7 +154,7 @@ class Result:
 def judge(
     parties: Sequence[Party], sharing: Sharing, by: str, doubts: Iterable[str], cost: Cost
 ) -> Result:
-    """The parties with most pages first, and pairs with most in common first."""
+    """The parties with the most pages first, and the pairs with the most in common first."""
     pages: Counter[int] = Counter()
     alone: Counter[int] = Counter()
     common: Counter[tuple[int, int]] = Counter()
@@ -181,6 +181,6 @@ def judge(
 
 
 def find(parties: Sequence[Party], wanted: str) -> list[Party]:
-    """Owners with this id or name, or `KIND:ID`, which is unambiguous."""
+    """Owners with this id or name, or with this `KIND:ID`, which is unambiguous."""
     exact = [p for p in parties if f"{p.kind}:{p.id}" == wanted]
     return exact or [p for p in parties if wanted in (p.id, p.name)]

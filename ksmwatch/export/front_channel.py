@@ -1,7 +1,7 @@
-"""What passes between the daemon and its fronts, the processes that hand out what it knows.
+"""Messages between the daemon and its fronts, the processes that hand out what it knows.
 
-A question is a frame of fixed size in which nothing but two numbers can be wrong: the daemon
-trusts no front. Answers are pickled: a front must trust the daemon anyway.
+A request is a frame of fixed size in which only two numbers can be wrong: the daemon trusts no
+front. Answers are pickled: a front must trust the daemon anyway.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 from ksmwatch.export.metric_family import Samples, Spec
 from ksmwatch.export.web_config import WebConfig
 
-# How old an answer may be, in seconds; how often the front has failed to hand one on.
+# The age that an answer may have, in seconds; how often the front has failed to pass one on.
 QUESTION = struct.Struct("!dI")
 LENGTH = struct.Struct("!Q")
 
 
 @dataclass(frozen=True)
 class WebTask:
-    """The task of serving HTTP. `sockets`: descriptors that listen."""
+    """The task of serving HTTP. `sockets`: listening descriptors."""
 
     sockets: tuple[int, ...]
     telemetry_path: str
@@ -46,7 +46,7 @@ class TextfileTask:
 
 @dataclass(frozen=True)
 class Begin:
-    """The first message. `user`: uid and gid to change to, None to stay what one is."""
+    """The first message. `user`: uid and gid to change to, None to keep the current ones."""
 
     task: WebTask | TextfileTask
     specs: tuple[Spec, ...]
@@ -57,27 +57,27 @@ class Begin:
 
 @dataclass(frozen=True)
 class Answer:
-    """Samples, and when they were taken (CLOCK_MONOTONIC, which is the same for both)."""
+    """Samples, and when they were taken (CLOCK_MONOTONIC, which both processes share)."""
 
     taken: float
     samples: Samples
 
 
 def send(sock: socket.socket, message: Begin | Answer | WebConfig) -> None:
-    """For the daemon. Raises OSError when the front is gone."""
+    """For the daemon. Raises OSError if the front is gone."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     sock.sendall(LENGTH.pack(len(data)))
     sock.sendall(data)
 
 
 def receive(sock: socket.socket) -> Any:
-    """For a front that does nothing else meanwhile. Raises EOFError when the daemon is gone."""
+    """For a front, which blocks meanwhile. Raises EOFError if the daemon is gone."""
     (length,) = LENGTH.unpack(_exactly(sock, LENGTH.size))
     return pickle.loads(_exactly(sock, length))  # noqa: S301 - from the daemon
 
 
 def receive_question(sock: socket.socket) -> tuple[float, int]:
-    """For the daemon. Raises EOFError when the front is gone."""
+    """For the daemon. Raises EOFError if the front is gone."""
     max_age, failures = QUESTION.unpack(_exactly(sock, QUESTION.size))
     return max_age, failures
 

@@ -1,6 +1,6 @@
-"""The daemon's side of a front: starts it, answers it, and starts it again when it dies.
+"""The daemon's side of a front: starts it, answers it, and restarts it if it dies.
 
-A front begins by exec, so it has nothing of the daemon but the descriptors that it is given.
+A front begins by exec, so it gets from the daemon only the descriptors passed to it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ksmwatch.export.front_channel import Answer, Begin
 from ksmwatch.export.web_config import WebConfig
 from ksmwatch.log import logger
 
-# One that dies younger is waited for twice as long as the one before.
+# If a front dies younger than this, the wait doubles.
 _YOUNG_SECONDS = 60.0
-# How long a front may take to take an answer.
+# How long a front may take to read an answer.
 _SEND_SECONDS = 60
-# Nobody outside can make the daemon take snapshots more often than this.
+# Nothing outside can make the daemon take snapshots more often than this.
 _YOUNGEST_ANSWER_SECONDS = 1.0
-# Between two looks at the files of the web configuration.
+# Time between two checks of the web configuration's files.
 _LOOK_SECONDS = 1.0
 
 
@@ -39,14 +39,14 @@ class Files(Protocol):
 
     @property
     def current(self) -> WebConfig:
-        """What is in force."""
+        """The configuration in use."""
 
     def look(self) -> bool:
-        """Whether it has changed, just now."""
+        """Check for a change; returns whether `current` is new."""
 
 
 class Keeper:
-    """Keeps one front alive, on a thread of its own."""
+    """Keeps one front alive, from a separate thread."""
 
     def __init__(
         self,
@@ -57,25 +57,25 @@ class Keeper:
     ) -> None:
         self._begin = begin
         self._files = files
-        # Of an age; raises NoDaemonError when there will be no more.
+        # A snapshot of at most this age; raises NoDaemonError when there will be no more.
         self._answer = answer
         self._losses = losses
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
-        # Of the front; None while there is none.
+        # The front's; None while there is no front.
         self.pid: int | None = None
         self._launched: Child | None = None
         self._next_look = 0.0
         self._thread = threading.Thread(target=self._keep, name="front", daemon=True)
 
     def launch(self) -> None:
-        """Start the front's process, which is not answered yet.
+        """Start the front's process, without answering it yet.
 
-        Before the daemon gives up its capabilities, which it must before it starts threads.
+        Call it before the daemon gives up its capabilities, which must happen before threads start.
         """
         with suppress(OSError):
-            # Or later; then it is logged.
+            # A failure here is tried again later, and logged then.
             self._launched = self._spawn()
 
     def start(self) -> None:
@@ -111,7 +111,7 @@ class Keeper:
             self._stopping.wait(wait)
 
     def _one_front(self) -> str:
-        """Start one and answer it until it ends; returns how it ended."""
+        """Start a front and answer it until it ends; returns how it ended."""
         try:
             child = self._launched or self._spawn()
         except OSError as error:
@@ -126,7 +126,7 @@ class Keeper:
         return how
 
     def _publish(self, ours: socket.socket | None) -> None:
-        """Let `stop` find the channel; one that came too late is closed at once."""
+        """Let `stop` find the channel; a channel that comes too late is closed at once."""
         with self._lock:
             self._channel = ours
             if ours is not None and self._stopping.is_set():
@@ -144,19 +144,19 @@ class Keeper:
         timeout = struct.pack("@ll", _SEND_SECONDS, 0)
         child.channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
         with suppress(OSError):
-            # If it has ended already, the first question will be missed.
+            # If it has ended already, the first request will be missing.
             front_channel.send(child.channel, self._beginning())
         return child
 
     def _beginning(self) -> Begin:
-        """The first message, with the configuration that is in force now."""
+        """The first message, with the current configuration."""
         task = self._begin.task
         if self._files is None or not isinstance(task, front_channel.WebTask):
             return self._begin
         return replace(self._begin, task=replace(task, config=self._files.current))
 
     def _wait(self, ours: socket.socket) -> None:
-        """Until the front says something; it is told of changes, however often it asks."""
+        """Wait until the front sends something. Meanwhile pass changes on to it."""
         while self._files is not None:
             now = time.monotonic()
             if now >= self._next_look:
@@ -176,7 +176,7 @@ class Keeper:
                 if failures > failed:
                     self._losses["textfile_unwritten"] += failures - failed
                     failed = failures
-                # A NaN becomes the lowest, too.
+                # A NaN becomes the lowest age too.
                 front_channel.send(ours, self._answer(max(_YOUNGEST_ANSWER_SECONDS, age)))
         except (EOFError, OSError, NoDaemonError):
             return

@@ -1,4 +1,4 @@
-"""Which fronts there are, by the settings, and what each is given."""
+"""The fronts that the settings ask for, and their inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ksmwatch.systemd import Manager
 if TYPE_CHECKING:
     from ksmwatch.export.web_config_watch import WebFiles
 
-# Who connects while there is no room waits here.
+# Clients that connect while there is no room wait here.
 _BACKLOG = 1024
 _PROCESS = "process"
 _SOCKET_UNIT = "ksmwatch.socket"
@@ -39,10 +39,10 @@ SPECS = (*process_metrics.specs(_PROCESS, "the daemon"), _CONFIG_VALID)
 
 
 def listen(address: Address) -> socket.socket:
-    """A socket that listens. Raises ListenError."""
+    """A listening socket. Raises ListenError."""
     host = address.host
     if not host:
-        # Every address: of both families where there is IPv6.
+        # Every address, of both families if the host has IPv6.
         host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
     six = ":" in host
     try:
@@ -53,16 +53,16 @@ def listen(address: Address) -> socket.socket:
             dualstack_ipv6=six and not address.host,
         )
     except OSError as error:
-        # create_server adds the address to the words of the system.
+        # create_server adds the address to the system's message.
         named = isinstance(error, socket.gaierror)
         words = error.strerror if named or error.errno is None else os.strerror(error.errno)
         raise ListenError(f"Cannot listen on {address.host}:{address.port}: {words}.") from error
 
 
 def user_of(name: str) -> tuple[int, int] | None:
-    """Uid and gid that a front shall have, None for the daemon's own: only root can choose.
+    """The uid and gid of a front, None for the daemon's own: only root can choose.
 
-    Raises ConfigError when there is no such user.
+    Raises ConfigError if there is no such user.
     """
     if os.geteuid() != 0:
         return None
@@ -77,17 +77,17 @@ def web_files(path: str) -> WebFiles | None:
     """The web configuration, if there is one. Raises ConfigError."""
     if not path:
         return None
-    # Imported here: who has no such file need not carry libraries for it.
+    # Imported here: without such a file, the libraries are not loaded.
     from ksmwatch.export.web_config_watch import WebFiles
 
     return WebFiles(Path(path))
 
 
 def sockets(config: Config, manager: Manager) -> list[socket.socket]:
-    """What HTTP is served on: systemd's sockets, or some of our own. Raises ListenError."""
+    """The sockets for HTTP: systemd's, or our own. Raises ListenError."""
     if not config.web_systemd_socket:
         return [listen(address) for address in config.web_listen_address]
-    # systemd's name for them, unless the unit has a FileDescriptorName=, is the unit's.
+    # systemd names a descriptor after its unit, unless the unit has a FileDescriptorName=.
     passed = manager.take_passed(_SOCKET_UNIT)
     if not passed:
         raise ListenError(f"--web.systemd-socket: systemd did not pass {_SOCKET_UNIT}.")
@@ -95,10 +95,10 @@ def sockets(config: Config, manager: Manager) -> list[socket.socket]:
 
 
 class Outputs:
-    """What fronts are made of."""
+    """Creates the fronts."""
 
     def __init__(self, current: Callable[[], Config], desk: Desk, losses: Counter[str]) -> None:
-        # Settings, of which those that decide about series may change.
+        # The settings; those that decide about series may change.
         self._current = current
         self._config = current()
         self._desk = desk
@@ -118,7 +118,7 @@ class Outputs:
         return self._keeper(task, user_of(config.web_user), files)
 
     def textfile(self) -> Keeper:
-        """The front that writes for node_exporter, as the user of the daemon."""
+        """The front that writes for node_exporter, with the daemon's user."""
         config = self._config
         # A front has another current directory.
         directory = str(Path(config.textfile_directory).absolute())

@@ -1,4 +1,4 @@
-"""Metrics of what happened, of the kernel's own numbers, and of how ksmwatch itself is."""
+"""Metrics of events, of the kernel's own numbers, and of ksmwatch's health."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples of the metrics in the catalogue, made of a snapshot. Pure."""
+"""Samples of the metrics in the catalogue, from a snapshot. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ksmwatch.units import PAGE_SIZE
 
 @dataclass(frozen=True)
 class Series:
-    """Which series there are. `owners`: for so many of the largest, 0 for none."""
+    """Which series exist. `owners`: the number of largest owners with series, 0 for none."""
 
     owners: int = 50
     processes: bool = False
@@ -40,7 +40,7 @@ def _reasons(
 
 
 def samples(snapshot: Snapshot, series: Series) -> Samples:
-    """All that a snapshot tells. Absent facts have no sample."""
+    """All samples of a snapshot. Absent facts have no sample."""
     return [(name, list(found)) for name, found in _samples(snapshot, series)]
 
 
@@ -55,7 +55,7 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Labell
     yield "ksmwatch_losses", [((kind,), amount) for kind, amount in sorted(s.losses.items())]
     if s.mode is Mode.NONE:
         return
-    # A reason is there exactly when something stood in the way of live accounting.
+    # There is a reason exactly if something prevents live accounting.
     fallback = s.mode is Mode.POLL and s.mode_reason is not None
     yield "ksmwatch_fallback", _one(float(fallback))
     yield "ksmwatch_live_awaited", _one(float(s.live_awaited))
@@ -91,14 +91,14 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Labell
     yield from _kernel_samples(s)
 
 
-# Of an owner and of all others: the gauges; of an owner also a forecast, and a counter per
-# movement.
+# An owner and the row of all others have the gauges. An owner also has a forecast, and a counter
+# for each movement.
 OWNER_GAUGES = 9
 OWNER_SERIES = OWNER_GAUGES + 3 + len(Movement)
 
 
 def owner_series(top: int) -> int:
-    """How many series by owner there can be."""
+    """The highest possible number of series by owner."""
     return top * OWNER_SERIES + OWNER_GAUGES if top else 0
 
 

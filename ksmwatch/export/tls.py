@@ -1,4 +1,4 @@
-"""From a configuration to a context of Python's ssl; by which it is checked, too."""
+"""Turns a configuration into a context of Python's ssl, and so checks it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CLIENT_AUTH = {
 
 
 def make_context(tls: Tls) -> ssl.SSLContext:
-    """A server's context. Raises ConfigError, as a clause."""
+    """A server's context. Raises ConfigError, with a clause as its message."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         _fill(context, tls)
@@ -37,7 +37,7 @@ def _fill(context: ssl.SSLContext, tls: Tls) -> None:
     context.minimum_version = _VERSIONS[tls.min_version]
     context.maximum_version = _VERSIONS[tls.max_version]
     with _file(tls.certificate) as certificate, _file(tls.key) as key:
-        # Without a password OpenSSL would ask for one on the terminal.
+        # Without a password, OpenSSL would ask for one on the terminal.
         context.load_cert_chain(certificate, key, password=lambda: "")
     if tls.client_ca is not None:
         context.load_verify_locations(cadata=tls.client_ca.decode("ascii"))
@@ -53,7 +53,7 @@ def _fill(context: ssl.SSLContext, tls: Tls) -> None:
 
 @contextmanager
 def _file(data: bytes) -> Iterator[str]:
-    """A path under which OpenSSL finds bytes: it loads keys from files only."""
+    """A path where OpenSSL finds these bytes: it loads keys only from files."""
     descriptor = os.memfd_create("ksmwatch-pem")
     try:
         with open(descriptor, "wb", closefd=False) as file:
@@ -64,7 +64,7 @@ def _file(data: bytes) -> Iterator[str]:
 
 
 def _words(error: Exception) -> str:
-    """OpenSSL's reason, without the place in its sources."""
+    """OpenSSL's reason, without the location in its source."""
     if isinstance(error, UnicodeDecodeError):
         return "client_ca is not PEM"
     reason = getattr(error, "reason", None)

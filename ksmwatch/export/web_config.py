@@ -1,4 +1,4 @@
-"""What the web configuration says, as it is handed to a front."""
+"""The web configuration as passed to a front."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Tls:
-    """How to speak TLS, by Go's names. `certificate`, `key` and `client_ca` are PEM."""
+    """TLS settings, by Go's names. `certificate`, `key` and `client_ca` are PEM."""
 
     certificate: bytes
     key: bytes
@@ -25,7 +25,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class WebConfig:
-    """TLS or none, headers of every answer, bcrypt hashes by user (empty: everybody may come)."""
+    """TLS or none, headers of every answer, bcrypt hashes by user (none: everyone is allowed)."""
 
     tls: Tls | None = None
     headers: Mapping[str, str] = field(default_factory=dict)

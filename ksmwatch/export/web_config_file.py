@@ -1,6 +1,6 @@
 """The file of `--web.config.file`, in the format of the Prometheus project's exporters.
 
-What of it cannot be done is refused with a sentence, never ignored.
+A setting that cannot be supported is refused with a sentence, never ignored.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ksmwatch.errors import ConfigError
 from ksmwatch.export.web_config import Tls, WebConfig
 
 _VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
-# Go's names. What Python's ssl cannot do: to ask for a certificate and not to verify it.
+# Go's names. Python's ssl cannot ask for a certificate without verifying it.
 _CLIENT_AUTH = ("NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 _UNVERIFIED = ("RequestClientCert", "RequireAnyClientCert")
-# Up to TLS 1.2, by the names of IANA, which Go uses, and OpenSSL's.
+# Up to TLS 1.2, by IANA's names, which Go uses, and OpenSSL's.
 _CIPHERS = {
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -31,7 +31,7 @@ _CIPHERS = {
     "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
     "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
 }
-# Those of TLS 1.3 cannot be chosen, in Go no more than here.
+# TLS 1.3 suites cannot be chosen, as in Go.
 _TLS13_CIPHERS = (
     "TLS_AES_128_GCM_SHA256",
     "TLS_AES_256_GCM_SHA384",
@@ -56,11 +56,11 @@ _TLS_KEYS = (
 
 
 def parse(text: str, read: Callable[[str], bytes]) -> WebConfig:
-    """The file's text; `read` reads a file that it names. Raises ConfigError, OSError."""
+    """Parse the file's text; `read` reads a file that it names. Raises ConfigError, OSError."""
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        # Its own words are several lines.
+        # PyYAML's message has several lines.
         raise ConfigError(f"it is not YAML: {' '.join(str(error).split())}") from error
     whole = _Table("", {} if document is None else document)
     if whole.get("rate_limit", dict) is not None:
@@ -70,7 +70,7 @@ def parse(text: str, read: Callable[[str], bytes]) -> WebConfig:
 
 
 class _Table:
-    """One mapping of the file, whose values are taken by type."""
+    """A mapping in the file, whose values are taken by type."""
 
     def __init__(self, name: str, values: Any) -> None:
         if not isinstance(values, dict):
@@ -79,17 +79,17 @@ class _Table:
         self._values = values
 
     def path(self, key: str) -> str:
-        """How to name a key to the user."""
+        """The name of a key for the user."""
         return f"{self._name}.{key}" if self._name else key
 
     def only(self, *known: str) -> None:
-        """Refuse keys that are not known."""
+        """Refuse unknown keys."""
         for key in self._values:
             if key not in known:
                 raise ConfigError(f"there is no setting {self.path(key)!r}")
 
     def get(self, key: str, kind: type) -> Any:
-        """A value of this type, None where there is none."""
+        """A value of this type, or None."""
         value = self._values.get(key)
         if value is not None and not isinstance(value, kind):
             raise ConfigError(f"{self.path(key)} must be of type {kind.__name__}")
@@ -108,14 +108,14 @@ class _Table:
         return value
 
     def choice(self, key: str, known: tuple[str, ...], default: str) -> str:
-        """One of several names."""
+        """One of several words."""
         name: str = self.get(key, str) or default
         if name not in known:
             raise ConfigError(f"{self.path(key)}: {name!r} must be one of {', '.join(known)}")
         return name
 
     def items(self) -> dict[str, str]:
-        """All of it, as strings."""
+        """The whole mapping, as strings."""
         for key, value in self._values.items():
             if not isinstance(key, str) or not isinstance(value, str):
                 raise ConfigError(f"{self.path(str(key))} must be a string")
@@ -123,7 +123,7 @@ class _Table:
 
 
 def _material(table: _Table, key: str, read: Callable[[str], bytes]) -> bytes | None:
-    """PEM that stands in the file itself or in another one."""
+    """PEM from the file itself or from another file."""
     inline, path = table.get(key, str), table.get(f"{key}_file", str)
     if inline and path:
         raise ConfigError(f"{table.path(key)} and {table.path(key)}_file cannot be combined")
@@ -197,7 +197,7 @@ def _headers(whole: _Table) -> dict[str, str]:
     if table is None:
         return {}
     table.only("http2", "headers")
-    # Offered or not: HTTP/1.1 is what is spoken.
+    # Accepted either way: the server speaks HTTP/1.1.
     table.get("http2", bool)
     headers = table.table("headers")
     if headers is None:

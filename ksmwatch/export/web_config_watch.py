@@ -1,6 +1,6 @@
-"""The web configuration and the files that it names, read again when one has changed.
+"""Rereads the web configuration and the files that it names when they change.
 
-The daemon reads them, because a key is not for the user that a front becomes.
+The daemon reads them, because a front's user must not have access to a key.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ksmwatch.export.web_config import WebConfig
 from ksmwatch.export.web_config_file import parse
 from ksmwatch.log import logger
 
-# What makes a file another one; None for a file that cannot be looked at.
+# Identifies the state of a file; None for a file that cannot be examined.
 _Stamp = tuple[int, int, int] | None
 _MAX_BYTES = 1 << 20
 
 
 def load(path: Path, note: Callable[[Path], None] = lambda _: None) -> WebConfig:
-    """Read and check everything; `note` is told of each file. Raises ConfigError."""
+    """Read and check everything; `note` is called with each file. Raises ConfigError."""
 
     def read(name: str) -> bytes:
         # Relative to the file that names it.
@@ -44,13 +44,13 @@ def load(path: Path, note: Callable[[Path], None] = lambda _: None) -> WebConfig
 
 
 class _UnreadableError(ConfigError):
-    """A file cannot be read; its message says which."""
+    """A file cannot be read; the message says which."""
 
 
 def _read(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            # A fifo would keep us waiting, a device for ever.
+            # Opening a fifo would block, and reading a device might never end.
             raise _UnreadableError(f"{path} is not a regular file.")
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -62,22 +62,22 @@ def _read(path: Path) -> bytes:
 
 
 class WebFiles:
-    """The configuration in force. For one thread at a time."""
+    """The configuration in use. For one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         """Read it. Raises ConfigError."""
         self._path = path
         self._stamps: dict[Path, _Stamp] = {}
         self._seen = self._stamps
-        # Whether what is in the files is what is in force.
+        # Whether the files' contents are in use.
         self.valid = True
         self.current = self._load()
 
     def look(self) -> bool:
-        """Take what has changed; a bad one changes nothing. Returns whether `current` is new.
+        """Apply changes; an invalid one changes nothing. Returns whether `current` is new.
 
-        A change is taken at the second look that finds it: who rewrites a file empties it first,
-        and an empty one would be a good one, without TLS and passwords.
+        A change is applied at the second look that finds it. A program that rewrites a file empties
+        it first, and an empty file would be valid, without TLS and passwords.
         """
         seen = {path: _stamp(path) for path in self._stamps}
         settled, self._seen = seen == self._seen, seen
@@ -101,7 +101,7 @@ class WebFiles:
         self._stamps = {}
 
         def note(path: Path) -> None:
-            # Before it is read: what changes meanwhile is seen the next time.
+            # Before the file is read, so that a change meanwhile is seen the next time.
             self._stamps[path] = _stamp(path)
 
         return load(self._path, note)

@@ -1,1 +1,1 @@
-"""Fronts: processes without privilege that hand out what the daemon knows."""
+"""Fronts: unprivileged processes that hand out what the daemon knows."""

@@ -1,4 +1,4 @@
-"""Basic authentication by bcrypt: slow by design, so off the event loop and not at each scrape."""
+"""Basic authentication by bcrypt: slow by design, so on a thread, and not for each scrape."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from enum import Enum
 
 import bcrypt
 
-# bcrypt looks at no more; newer versions of the library raise instead.
+# bcrypt ignores further bytes; newer versions of the library raise an exception.
 _MAX_PASSWORD_BYTES = 72
 _MAX_REMEMBERED = 100
-# Checks that wait for their turn; more are refused.
+# The most checks that may wait; further ones are refused.
 _MAX_WAITING = 16
 
 
 class Admission(Enum):
-    """Whether somebody may come in."""
+    """The verdict on a request."""
 
     YES = "yes"
     NO = "no"
@@ -31,7 +31,7 @@ class Admission(Enum):
 
 
 class Auth:
-    """Checks the header Authorization against users. Good ones are remembered, by a keyed hash."""
+    """Checks the header Authorization against users. Remembers good ones by a keyed hash."""
 
     def __init__(self) -> None:
         self._users: Mapping[str, str] = {}
@@ -41,12 +41,12 @@ class Auth:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
 
     def use(self, users: Mapping[str, str]) -> None:
-        """Other users, of whom nobody has come in yet."""
+        """Replace the users, and forget what was remembered."""
         self._users = users
         self._good.clear()
 
     async def verdict(self, header: str) -> Admission:
-        """Of a request with this header, empty where there is none."""
+        """The verdict on a request with this header, empty if it has none."""
         if not self._users:
             return Admission.YES
         given = _credentials(header)
@@ -62,7 +62,7 @@ class Auth:
 
     async def _check(self, user: str, password: bytes, digest: bytes) -> Admission:
         users = self._users
-        # A user that is not there costs as much as one that is.
+        # An unknown user costs as much as a known one.
         against = users.get(user, next(iter(users.values())))
         self._waiting += 1
         try:
@@ -95,8 +95,8 @@ def _matches(password: bytes, against: str) -> bool:
         if bcrypt.checkpw(password[:_MAX_PASSWORD_BYTES], against.encode()):
             return True
     except ValueError:
-        # A password with a NUL.
+        # The password contains a NUL.
         return False
-    # Whoever tries passwords gets half a core and no more.
+    # Wrong passwords use at most half a core.
     time.sleep(time.monotonic() - began)
     return False

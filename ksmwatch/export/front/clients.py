@@ -1,4 +1,4 @@
-"""Connections of clients: how many there may be, and how long each may take for what."""
+"""Connections of clients: how many are allowed, and how long each step may take."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ksmwatch.export.front.complaints import Complaints
 
 # From the connection to the end of its first headers, TLS included.
 HEADER_SECONDS = 10.0
-# Between two requests: longer than intervals of scraping are.
+# Between two requests: longer than common scrape intervals.
 IDLE_SECONDS = 150.0
-# From the end of our answer to the moment when the client has taken it.
+# For the client to take our answer.
 WRITE_SECONDS = 30.0
 _SWEEP_SECONDS = 1.0
-# When there is no room: how long one may do nothing, and how often that is looked at.
+# Without room: how long a connection may be silent, and how often that is checked.
 _GRACE_SECONDS = 2.0
 _PRESSURE_SECONDS = 0.25
 
@@ -31,7 +31,7 @@ class Stream(Protocol):
 
 
 class ClientPhase(IntEnum):
-    """What a connection is doing. The lower, the sooner it has to make room."""
+    """What a connection is doing. A lower one has to make room sooner."""
 
     NEW = 0
     IDLE = 1
@@ -39,7 +39,7 @@ class ClientPhase(IntEnum):
     ANSWERING = 3
 
 
-# An answer has a limit of its own.
+# Creating an answer has its own limit.
 _LIMITS = {
     ClientPhase.NEW: HEADER_SECONDS,
     ClientPhase.IDLE: IDLE_SECONDS,
@@ -77,9 +77,9 @@ class Clients:
         return len(self._open)
 
     def opened(self, stream: Stream) -> None:
-        """One more; after the last for which there is room, no other is accepted for a while.
+        """Add a connection. After the last for which there is room, accepting stops for a while.
 
-        None is closed to accept another: in a flood nobody would live long enough to be answered.
+        No connection is closed to accept another: in a flood, none would live to be answered.
         """
         self._open[stream] = Client(ClientPhase.NEW, _now())
         if not self._sweeping:
@@ -90,23 +90,23 @@ class Clients:
             asyncio.get_running_loop().call_later(_PRESSURE_SECONDS, self._relieve)
 
     def enter(self, stream: Stream, phase: ClientPhase) -> None:
-        """It begins something else."""
+        """The connection enters another phase."""
         client = self._open.get(stream)
         if client is not None:
             client.phase, client.since = phase, _now()
 
     def idle(self, stream: Stream) -> None:
-        """It may send a request. Whoever is new remains new until the first has come."""
+        """It may send a request. A new connection stays new until its first request."""
         client = self._open.get(stream)
         if client is not None and client.phase is not ClientPhase.NEW:
             self.enter(stream, ClientPhase.IDLE)
 
     def closed(self, stream: Stream) -> None:
-        """It is gone."""
+        """The connection is closed."""
         self._open.pop(stream, None)
 
     def _relieve(self) -> None:
-        """Make room: close who has said nothing for a while, or else who does the least."""
+        """Make room: close silent connections, or else the idlest."""
         if len(self._open) >= self._limit:
             for stream in self._dispensable():
                 self._close(stream, "connections")
@@ -132,7 +132,7 @@ class Clients:
         now = _now()
         for stream, client in list(self._open.items()):
             if now > client.since + _LIMITS.get(client.phase, math.inf):
-                # Nobody is to blame for a connection that is idle.
+                # An idle connection is no client error.
                 self._close(stream, None if client.phase is ClientPhase.IDLE else "slow")
         self._sweeping = bool(self._open)
         if self._sweeping:

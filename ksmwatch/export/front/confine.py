@@ -1,4 +1,4 @@
-"""Gives up every privilege, for ever: what a front does before it hears anything from outside."""
+"""Gives up every privilege for good, before a front accepts anything from outside."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _SECCOMP_RET_ERRNO, _SECCOMP_RET_ALLOW = 0x00050000, 0x7FFF0000
 _LOAD_WORD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
 # struct seccomp_data
 _NUMBER, _ARCHITECTURE = 0, 4
-# Numbers from here on are those of x32, under which the same calls have other numbers.
+# Numbers from here on are x32's, where the same calls have other numbers.
 _X32 = 0x40000000
 
-# What lets one look into other processes, load programs, become another program or call out:
-# numbers on x86-64 and on arm64.
+# Calls that look into other processes, load programs, run another program or connect to others:
+# their numbers on x86-64 and on arm64.
 # arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
 _REFUSED = {
     "bpf": (321, 280),
@@ -46,14 +46,14 @@ _REFUSED = {
     "ptrace": (101, 117),
     "userfaultfd": (323, 282),
 }
-# Place in those, and AUDIT_ARCH_*.
+# The index into those, and AUDIT_ARCH_*.
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 
 def confine(user: tuple[int, int] | None) -> None:
     """Become this user, drop all capabilities, refuse calls that a front never needs.
 
-    `user`: uid and gid; None to stay, as one does anyway without CAP_SETUID and CAP_SETGID.
+    `user`: uid and gid; None to keep them, as a process without CAP_SETUID and CAP_SETGID must.
     Raises OSError.
     """
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -61,12 +61,12 @@ def confine(user: tuple[int, int] | None) -> None:
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     if user is not None:
         _change_user(*user)
-    # Of this thread, the only one.
+    # This thread is the only one.
     set_capabilities((0, 0, 0))
-    # The key of a certificate is in this memory: no dump, and no look by others of this user.
+    # This memory holds the certificate's key: no core dump, and no access by others of this user.
     prctl(_PR_SET_DUMPABLE, 0)
     with suppress(ValueError):
-        # Which is EPERM here, where a filter of the service refuses the call.
+        # The call gives EPERM here if a filter of the service refuses it.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _refuse_calls()
 
@@ -85,15 +85,15 @@ def _drop_bounding_set() -> None:
         try:
             prctl(_PR_CAPBSET_DROP, capability)
         except OSError as error:
-            # EINVAL: this kernel has no more. EPERM: without CAP_SETPCAP, where no_new_privs
-            # alone keeps execve() from giving any.
+            # EINVAL: this kernel has no more capabilities. EPERM: without CAP_SETPCAP; then
+            # no_new_privs alone keeps execve() from gaining any.
             if error.errno in (errno.EINVAL, errno.EPERM):
                 return
             raise
 
 
 def _instructions(architecture: int, numbers: Iterable[int]) -> Iterable[Instruction]:
-    """Classic BPF: EPERM for these calls and for those of any other architecture."""
+    """Classic BPF: EPERM for these calls and for all calls of another architecture."""
     refused = sorted(numbers)
     refuse = (_RETURN, 0, 0, _SECCOMP_RET_ERRNO | errno.EPERM)
     yield (_LOAD_WORD, 0, 0, _ARCHITECTURE)
@@ -109,7 +109,7 @@ def _instructions(architecture: int, numbers: Iterable[int]) -> Iterable[Instruc
 
 
 def _refuse_calls() -> None:
-    """Install the filter, where the numbers of this architecture are known."""
+    """Install the filter, if the call numbers of this architecture are known."""
     if platform.machine() not in _ARCHITECTURES:
         return
     place, architecture = _ARCHITECTURES[platform.machine()]
@@ -117,6 +117,6 @@ def _refuse_calls() -> None:
     try:
         refuse_calls(_instructions(architecture, numbers))
     except OSError as error:
-        # A kernel without CONFIG_SECCOMP_FILTER.
+        # The kernel lacks CONFIG_SECCOMP_FILTER.
         if error.errno != errno.EINVAL:
             raise

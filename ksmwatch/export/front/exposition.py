@@ -1,4 +1,4 @@
-"""From samples to what Prometheus reads. Only fronts import this: the library costs 5 MB."""
+"""Renders samples for Prometheus. Only fronts import this, because the library takes 5 MB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
 
 
 class Exposition(Collector):
-    """Samples as families of a catalogue, and as text; each text is made once."""
+    """Samples as families of a catalogue, and as text. Each text is rendered once."""
 
     def __init__(self, specs: Iterable[Spec], samples: Samples) -> None:
         self._specs = {spec.name: spec for spec in specs}
@@ -22,19 +22,19 @@ class Exposition(Collector):
         self._pages: dict[tuple[str, bool], Page] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """Every family that has a sample. Raises KeyError for one that no catalogue has."""
+        """Every family that has a sample. Raises KeyError for a family that is in no catalogue."""
         for name, samples in self._samples:
             if samples:
                 yield _family(self._specs[name], samples)
 
     def page(self, accept: str = "", accept_encoding: str = "") -> Page:
-        """What a client gets that sent these headers."""
+        """The page for a client that sent these headers."""
         encode, kind = choose_encoder(accept)
         compressed = gzip_accepted(accept_encoding)
         key = (kind, compressed)
         if key not in self._pages:
             text = encode(self)
-            # Level 1: half the size of level 6 is not worth five times its CPU time.
+            # Level 1: level 6 would halve the size, but take five times the CPU time.
             body = gzip.compress(text, 1) if compressed else text
             headers = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}
             self._pages[key] = Page(body, headers | _ENCODED if compressed else headers)

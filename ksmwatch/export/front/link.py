@@ -15,7 +15,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 class Link:
-    """Asks the daemon. Who asks while an answer is awaited shares it, if it is young enough."""
+    """Asks the daemon. Requests during a wait share the answer if it is young enough."""
 
     def __init__(self, take: Callable[[Any], None]) -> None:
         # Called with every message, before those who wait for it.
@@ -27,13 +27,13 @@ class Link:
 
     @property
     def ready(self) -> bool:
-        """Whether the daemon has ever answered: then its baseline is done."""
+        """Whether the daemon has ever answered, which means that its baseline is done."""
         return self._taken is not None
 
     async def serve(self, sock: socket.socket) -> None:
-        """Take what the daemon sends; returns when the daemon is gone."""
+        """Receive what the daemon sends; returns when the daemon is gone."""
         self._reader, self._writer = await asyncio.open_connection(sock=sock, limit=_BUFFER_BYTES)
-        # So that we know when it is ready.
+        # So that the front learns when the daemon is ready.
         self._question(float("inf"))
         try:
             while True:
@@ -54,10 +54,10 @@ class Link:
             self._answer = None
 
     async def ask(self, max_age: float) -> None:
-        """Returns when an answer was taken that is no older than this from now."""
+        """Returns once there is an answer of at most this age."""
         wanted = time.monotonic() - max_age
         while self._taken is None or self._taken < wanted:
-            # Whoever stops waiting does not stop the others.
+            # One client that stops waiting must not stop the others.
             await asyncio.shield(self._answer or self._question(max_age))
 
     def _question(self, max_age: float) -> asyncio.Future[None]:

@@ -1,7 +1,7 @@
 """One front: `main`, which the daemon starts with the number of its channel.
 
-Everything is imported before privileges are given up: the files of a checkout may be closed
-to the user that the front becomes.
+Everything is imported before privileges are given up: the front's later user may have no access
+to the files of a checkout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ksmwatch.kernel.syscalls import give_memory_back
 
 def main() -> None:
     """Do what the first message says, until the daemon is gone."""
-    # When everybody in the service is told to end, the daemon ends first and we with it.
+    # If everything in the service is told to end, the daemon ends first, and the front with it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as sock:
@@ -32,9 +32,9 @@ def main() -> None:
 
 
 def _prepared(begin: Begin, task: WebTask | TextfileTask) -> Callable[[socket.socket], None]:
-    """What is to be done, by a process that has all it needs and no privilege any more."""
+    """Prepare the task, then give up every privilege."""
     if isinstance(task, WebTask):
-        # Would be loaded for the colours of a terminal, by tornado.log: half a megabyte.
+        # tornado.log would load it for the colours of a terminal: half a megabyte.
         sys.modules["curses"] = None  # type: ignore[assignment]
         from ksmwatch.export.front import web
 
@@ -44,7 +44,7 @@ def _prepared(begin: Begin, task: WebTask | TextfileTask) -> Callable[[socket.so
 
         serve = partial(textfile.serve, begin, task)
     confine(begin.user)
-    # What is there now stays: it need not be looked through.
+    # The current objects stay, so the garbage collector need not examine them.
     gc.collect()
     gc.freeze()
     give_memory_back()

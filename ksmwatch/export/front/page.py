@@ -1,4 +1,4 @@
-"""What is sent to a client."""
+"""An answer to a client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ksmwatch.export.metric_family import Samples
 
 @dataclass(frozen=True)
 class Page:
-    """A body, and what the headers say of it."""
+    """A body and its headers."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -21,7 +21,7 @@ class Page:
 
 
 def sentence(words: str, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> Page:
-    """One sentence as plain text. Underscores in names of headers are dashes."""
+    """One sentence as plain text. Underscores in header names become dashes."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     kind = {"Content-Type": "text/plain; charset=utf-8"}
     return Page(f"{words}\n".encode(), kind | names, status)
@@ -29,17 +29,17 @@ def sentence(words: str, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> 
 
 @dataclass(frozen=True)
 class LandingState:
-    """What the landing page shows, by name of the row."""
+    """What the landing page shows, by row name."""
 
     rows: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, samples: Samples) -> LandingState:
-        """From what is served at the path of the metrics."""
+        """From the page at the path of the metrics."""
         found = dict(samples)
 
         def chosen(name: str) -> str | None:
-            """The label whose value is 1, of a family with one series per state."""
+            """The label whose value is 1, in a family with one series per state."""
             return next((labels[0] for labels, value in found.get(name, []) if value), None)
 
         def number(name: str) -> str | None:

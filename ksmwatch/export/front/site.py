@@ -1,4 +1,4 @@
-"""What is at which path. No socket, no HTTP library."""
+"""Which content is at which path. No sockets, no HTTP library."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from ksmwatch.export.front.page import LandingState, Page, landing, sentence
 from ksmwatch.export.front_channel import Answer
 from ksmwatch.export.metric_family import Samples, Spec
 
-# How long the state may be cached between scrapes; said in the HELP of ksmwatch_mappings.
+# How long the state may be cached between scrapes; the HELP of ksmwatch_mappings says so.
 SCRAPE_CACHE_SECONDS = 1.0
-# A daemon of which no snapshot of so long ago can be had is not well.
+# If the daemon cannot provide a snapshot of at most this age, it is unhealthy.
 HEALTH_SECONDS = 60.0
-# How long the daemon is waited for: longer than Prometheus waits, as a rule.
+# How long to wait for the daemon: usually longer than Prometheus waits.
 ANSWER_SECONDS = 30.0
 READY_SECONDS = 1.0
 
 
 class AnswerSource(Protocol):
-    """Where answers come from."""
+    """The source of answers."""
 
     @property
     def ready(self) -> bool:
-        """Whether there has been one."""
+        """Whether there has been an answer."""
 
     async def ask(self, max_age: float) -> None:
-        """Returns when `Site.take` has had an answer that is no older than this."""
+        """Returns once `Site.take` has received an answer of at most this age."""
 
 
 class Site:
-    """The pages. Who asks within a second shares one answer of the daemon, and its text."""
+    """The pages. Requests within a second share one answer of the daemon, and its text."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Site:
         self._state = LandingState()
 
     def take(self, answer: Answer) -> None:
-        """Serve this from now on."""
+        """Serve this answer from now on."""
         self._exposition = Exposition(self._specs, [*answer.samples, *self._own()])
         self._state = LandingState.of(answer.samples)
 
@@ -97,7 +97,7 @@ async def _ask(daemon: AnswerSource, max_age: float) -> None:
 
 async def _readiness(daemon: AnswerSource) -> Page:
     try:
-        # A front that has just been started again has not heard yet that the daemon is ready.
+        # A restarted front does not know yet that the daemon is ready.
         await asyncio.wait_for(daemon.ask(math.inf), READY_SECONDS)
     except TimeoutError:
         return _unavailable("The baseline is not done.")

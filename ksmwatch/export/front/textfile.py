@@ -1,7 +1,7 @@
 """The front that writes a file for node_exporter's textfile collector.
 
-What is in the file is shown as being of now, whatever its age: so a file that cannot be written
-anew is removed, and so it is at the end, even where the daemon was killed.
+The collector presents a file's contents as current, whatever its age. So a file that cannot be
+replaced is removed. It is also removed at the end, even if the daemon was killed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ksmwatch.export.metric_family import Spec
 from ksmwatch.log import logger
 
 NAME = "ksmwatch.prom"
-# Not read by the collector, which takes *.prom.
+# The collector reads only *.prom, so not this file.
 _TEMPORARY = f"{NAME}.new"
 
 
@@ -29,17 +29,18 @@ class File:
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
         self._temporary = directory / _TEMPORARY
-        # How often it could not be written.
+        # How often the file could not be written.
         self.failures = 0
         self._failing = False
 
     def write(self, data: bytes) -> None:
-        """Replace it whole. A failure is counted; the first, and the end of them, is logged."""
+        """Replace the whole file. Failures are counted; the first, and their end, are logged."""
         try:
             try:
                 self._replace(data)
             except OSError:
-                # Room for both there is not; what the old one takes may do.
+                # There may be no room for both files, but room for the new one once the old is
+                # gone.
                 self.remove()
                 self._replace(data)
         except OSError as error:
@@ -59,7 +60,7 @@ class File:
     def _replace(self, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(self._temporary, flags, 0o644), "wb") as file:
-            # For node_exporter, which is another user, whatever our umask is.
+            # node_exporter, which is another user, must be able to read it, whatever our umask is.
             os.fchmod(file.fileno(), 0o644)
             file.write(data)
             file.flush()
@@ -67,14 +68,14 @@ class File:
         self._temporary.rename(self._path)
 
     def remove(self) -> None:
-        """None is better than an old one."""
+        """No file is better than an old one."""
         for path in (self._path, self._temporary):
             with suppress(OSError):
                 path.unlink()
 
 
 def text(specs: tuple[Spec, ...], answer: Answer) -> bytes:
-    """What the file says. process_* is node_exporter's own, and twice would be an error there."""
+    """The file's text. node_exporter has its own process_*, and duplicates are an error there."""
     ours = [each for each in answer.samples if each[0].startswith("ksmwatch_")]
     return Exposition(specs, ours).page().body
 
@@ -84,12 +85,12 @@ def serve(
 ) -> None:
     """Write until the daemon is gone."""
     file = made(Path(task.directory))
-    # Of a front that was killed.
+    # A killed front may have left it.
     file.remove()
     with suppress(EOFError, ConnectionError):
         while True:
             channel.sendall(QUESTION.pack(task.interval, file.failures))
             file.write(text(begin.specs, receive(channel)))
-            # What can be read here without a question is the end.
+            # Readable data without a request can only be the end.
             select.select([channel], [], [], task.interval)
     file.remove()

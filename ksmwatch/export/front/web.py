@@ -1,4 +1,4 @@
-"""Serves the site by HTTP. tornado does the protocol; here are the limits."""
+"""Serves the site over HTTP. tornado implements the protocol; the limits are here."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ SPECS = (
 
 
 def _room(wanted: int) -> int:
-    """How many connections there may be, as far as there are descriptors for them."""
+    """The number of connections for which there are descriptors."""
     room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
     if room >= wanted:
         return wanted
-    # Under too low a limit there is one at a time, which is better than none for ever.
+    # Under too low a limit, allow one connection at a time rather than none.
     room = max(1, room)
     logger.warning(
         "the descriptor limit allows fewer connections than --web.max-connections",
@@ -75,7 +75,7 @@ def _room(wanted: int) -> int:
 
 
 class Server(HTTPServer):
-    """Hands requests to a callback, and accounts for the connections."""
+    """Passes requests to a callback, and keeps account of the connections."""
 
     def initialize(  # type: ignore[override]
         self, callback: Callable[[HTTPServerRequest], None], limit: int, complaints: Complaints
@@ -85,7 +85,7 @@ class Server(HTTPServer):
             callback,
             chunk_size=_READ_BYTES,
             max_header_size=_MAX_HEADER_BYTES,
-            # Limits are those of `clients`; this is only not the default of an hour.
+            # `clients` sets the limits. This only replaces the default of an hour.
             idle_connection_timeout=2 * IDLE_SECONDS,
             body_timeout=_BODY_SECONDS,
             max_body_size=_MAX_BODY_BYTES,
@@ -95,7 +95,7 @@ class Server(HTTPServer):
         self._accepting: list[Callable[[], None]] = []
 
     def serve(self, listening: list[socket.socket]) -> None:
-        """Accept clients from these."""
+        """Accept clients on these sockets."""
         self._listening = listening
         self.resume()
 
@@ -105,7 +105,7 @@ class Server(HTTPServer):
         self._accepting = [add_accept_handler(sock, accept) for sock in self._listening]
 
     def pause(self) -> None:
-        """Leave who connects in the kernel's queue."""
+        """Leave new connections in the kernel's queue."""
         for remove in self._accepting:
             remove()
 
@@ -117,7 +117,7 @@ class Server(HTTPServer):
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
     ) -> HTTPMessageDelegate:
-        """A request is awaited: the first of a connection, or the next."""
+        """A request is expected: the first of a connection, or the next."""
         self.clients.idle(cast(HTTP1ServerConnection, server_conn).stream)
         return super().start_request(server_conn, request_conn)
 
@@ -128,7 +128,7 @@ class Server(HTTPServer):
 
 
 class WebFront:
-    """Everything of a front that serves HTTP."""
+    """A front that serves HTTP."""
 
     def __init__(self, begin: Begin, task: front_channel.WebTask) -> None:
         self._task = task
@@ -163,7 +163,7 @@ class WebFront:
             self._site.take(message)
 
     def _use(self, config: WebConfig) -> None:
-        """For connections, and as to users for requests, from now on."""
+        """Use a configuration: TLS for new connections, users for new requests."""
         self._config = config
         self._auth.use(config.users)
         # tornado looks at it for each connection.
@@ -207,7 +207,7 @@ class WebFront:
             await _write(connection, page, head=request.method == "HEAD")
 
     def _certified(self, stream: IOStream) -> bool:
-        """Whether the client's certificate, which TLS has verified, has a name that may come."""
+        """Whether the client's verified certificate has an allowed name."""
         tls = self._config.tls
         if tls is None or not tls.client_allowed_sans or not isinstance(stream, SSLIOStream):
             return True
@@ -243,18 +243,18 @@ async def _write(connection: HTTP1Connection, page: Page, *, head: bool) -> None
     headers["Content-Length"] = str(len(page.body))
     headers["Date"] = format_timestamp(time.time())
     start = ResponseStartLine("HTTP/1.1", page.status.value, page.status.phrase)
-    # Without a chunk for HEAD: tornado knows that the length is of what it would have been.
+    # No body for HEAD: tornado knows that the length is that of the omitted body.
     sent = connection.write_headers(start, headers, None if head else page.body)
     connection.finish()
     try:
         await sent
     except StreamClosedError:
-        # The client has had enough.
+        # The client has closed the connection.
         return
 
 
 class _Log(logging.Handler):
-    """What tornado and asyncio log about clients, as complaints. They have no other interface."""
+    """Turns tornado's and asyncio's log lines about clients into complaints; the only interface."""
 
     _KINDS = (
         ("Malformed HTTP message", "malformed"),
@@ -269,7 +269,7 @@ class _Log(logging.Handler):
         self._complaints = complaints
 
     def emit(self, record: logging.LogRecord) -> None:
-        """A complaint; a client that has just gone is none."""
+        """Count a complaint, unless the client has just gone away."""
         text = record.getMessage()
         for beginning, kind in self._KINDS:
             if text.startswith(beginning):
