@@ -22,7 +22,7 @@ ROOT_PACKAGES := mmdebstrap e2fsprogs
 MODEL_PACKAGES := spin gcc libc6-dev
 SUITES := trixie bookworm
 
-.PHONY: help demo test model test-quick test-all test-unit test-coverage test-callers test-callers-some test-kernels test-arm64 workload-arm64 test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet pictures soak accuracy bench bench-report bench-hotpath bench-top screenshot lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test model test-quick test-all test-unit test-coverage test-callers test-callers-some test-kernels test-arm64 workload-arm64 test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet test-page pictures soak accuracy bench bench-report bench-hotpath bench-top bench-page screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -35,7 +35,7 @@ test: lint test-unit model test-callers-some test-kernel ## Everything that CI r
 
 test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
-test-all: test test-alerts test-fleet test-systemd test-abuse test-soaks ## Everything; takes hours
+test-all: test test-alerts test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
 
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 	$(BIN)/pytest --numprocesses=auto $(UNIT_OPTIONS) tests/unit
@@ -115,6 +115,10 @@ DAEMON ?=
 test-abuse: setup ## 10,000 bad requests, 500 connections, changing files: nothing is left behind
 	@$(BIN)/python -m tests.abuse $(REQUESTS)
 
+test-page: setup ## The page for a person in a headless browser; pictures go to build/page
+	@deploy/packages chromium
+	$(BIN)/pytest -p no:cacheprovider tests/page
+
 soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL= ...
 	@$(VM) --kernel $(KERNEL) --memory 2G --cpus $(NODES) --nodes $(NODES) -- $(BIN)/python \
 	  -m tests.fuzz.fuzz --seed $(SEED) --ops $(OPS) --pause 5000 --restart $(RESTART) --shrink \
@@ -158,6 +162,9 @@ bench-scale: setup workload kernels ## How the daemon's cost grows, up to ten mi
 
 bench-top: setup ## CPU time of ksmwatch top per refresh, with 5,000 processes: docs/top.md
 	@$(BIN)/python -m bench.top
+
+bench-page: setup ## What a view of the page at / costs: docs/http.md
+	@$(BIN)/python -m bench.page
 
 screenshot: setup ## Draw docs/top.svg anew
 	@$(BIN)/python -m demo.screenshot

@@ -27,13 +27,18 @@ _OWNERS = (
 )
 
 
+def crowd(count: int, step: int) -> tuple[Process, ...]:
+    """Processes of the host: see `document`."""
+    return tuple(_process(n, step) for n in range(count))
+
+
 def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:
     """The host with so many processes, `step` times two seconds later.
 
     The owner of process 1000 + n is number n modulo 7; the parent of every fifth is the one
     before it. Every process merges `n` pages a step and loses one.
     """
-    processes = tuple(_process(n, step) for n in range(count))
+    processes = crowd(count, step)
     total = sum(p.mappings for p in processes)
     moved: dict[OwnerKey, Moves] = defaultdict(lambda: (0,) * len(Movement))
     for each in processes:

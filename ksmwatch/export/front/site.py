@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
+from ksmwatch.export.front import runbook
 from ksmwatch.export.front.complaints import Complaints
 from ksmwatch.export.front.exposition import Exposition
-from ksmwatch.export.front.page import LandingState, Page, landing, sentence
+from ksmwatch.export.front.history import PastHour
+from ksmwatch.export.front.overview import QUANTITIES, STILL, OverviewState, overview
+from ksmwatch.export.front.page import Page, sentence
+from ksmwatch.export.front.reading import KnownSamples
 from ksmwatch.export.front_channel import Answer
 from ksmwatch.export.metric_family import Samples, Spec
 
 # How long the state may be cached between scrapes; the HELP of ksmwatch_mappings says so.
 SCRAPE_CACHE_SECONDS = 1.0
+# The page for people shows no older numbers.
+PAGE_SECONDS = 5.0
 # If the daemon cannot provide a snapshot of at most this age, it is unhealthy.
 HEALTH_SECONDS = 60.0
 # How long to wait for the daemon: usually longer than Prometheus waits.
@@ -52,17 +60,31 @@ class Site:
         self._free = max_requests
         self._complaints = complaints
         self._exposition = Exposition((), [])
-        self._state = LandingState()
+        self._reading = KnownSamples()
+        self._history = PastHour(QUANTITIES)
+        # Of this answer, each made once; by whether it refreshes itself.
+        self._overviews: dict[bool, Page] = {}
+        self._host = os.uname().nodename
+        self._runbook = runbook.read(runbook.runbook_directory())
 
     def take(self, answer: Answer) -> None:
         """Serve this answer from now on."""
         self._exposition = Exposition(self._specs, [*answer.samples, *self._own()])
-        self._state = LandingState.of(answer.samples)
+        self._reading = KnownSamples(answer.samples)
+        self._history.add(answer.taken, self._reading)
+        self._overviews = {}
 
     async def page(
-        self, daemon: AnswerSource, path: str, accept: str = "", accept_encoding: str = ""
+        self,
+        daemon: AnswerSource,
+        path: str,
+        accept: str = "",
+        accept_encoding: str = "",
+        query: str = "",
     ) -> Page:
         """The page at a path, for a client that sent these headers."""
+        if path.startswith(runbook.PATH) and (text := self._advice(path)) is not None:
+            return runbook.page(path.removeprefix(runbook.PATH), text)
         if path not in (self._telemetry_path, "/", "/-/healthy", "/-/ready"):
             return sentence("There is no such page.", HTTPStatus.NOT_FOUND)
         if not self._free:
@@ -70,14 +92,17 @@ class Site:
             return _unavailable("Too many requests are being answered.")
         self._free -= 1
         try:
-            return await self._page(daemon, path, accept, accept_encoding)
+            return await self._page(daemon, path, accept, accept_encoding, query)
         except TimeoutError:
             return _unavailable("The daemon does not answer.")
         finally:
             self._free += 1
 
+    def _advice(self, path: str) -> str | None:
+        return self._runbook.get(path.removeprefix(runbook.PATH))
+
     async def _page(
-        self, daemon: AnswerSource, path: str, accept: str, accept_encoding: str
+        self, daemon: AnswerSource, path: str, accept: str, accept_encoding: str, query: str
     ) -> Page:
         if path == self._telemetry_path:
             await _ask(daemon, SCRAPE_CACHE_SECONDS)
@@ -85,10 +110,24 @@ class Site:
         if path == "/-/ready":
             return await _readiness(daemon)
         if daemon.ready:
-            await _ask(daemon, HEALTH_SECONDS)
+            await _ask(daemon, PAGE_SECONDS if path == "/" else HEALTH_SECONDS)
         if path == "/":
-            return landing(self._telemetry_path, self._state)
+            return self._overview(refresh=query != STILL)
         return sentence("ksmwatch is healthy.")
+
+    def _overview(self, *, refresh: bool) -> Page:
+        if refresh not in self._overviews:
+            view = OverviewState(
+                host=self._host,
+                telemetry_path=self._telemetry_path,
+                reading=self._reading,
+                history=self._history,
+                now=time.monotonic(),
+                runbook=frozenset(self._runbook),
+                refresh=refresh,
+            )
+            self._overviews[refresh] = overview(view)
+        return self._overviews[refresh]
 
 
 async def _ask(daemon: AnswerSource, max_age: float) -> None:

@@ -234,7 +234,11 @@ class WebFront:
             )
         headers = request.headers
         return await self._site.page(
-            self._link, request.path, headers.get("Accept", ""), headers.get("Accept-Encoding", "")
+            self._link,
+            request.path,
+            headers.get("Accept", ""),
+            headers.get("Accept-Encoding", ""),
+            request.query,
         )
 
 

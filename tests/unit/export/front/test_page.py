@@ -10,7 +10,6 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from ksmwatch import __version__
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.front import site
 from ksmwatch.export.front.complaints import Complaints
@@ -71,27 +70,37 @@ def said(page: Page) -> tuple[HTTPStatus, str, str]:
     return page.status, page.headers["Content-Type"], page.body.decode()
 
 
-def test_the_landing_page_shows_the_state_and_links_to_the_rest(complaints: Complaints) -> None:
+def test_the_page_for_a_person_is_fresh_and_links_to_the_rest(complaints: Complaints) -> None:
     daemon = Daemon(make(complaints, "/ksm&more"))
     status, kind, body = said(get(daemon, "/"))
     assert (status, kind) == (HTTPStatus.OK, "text/html; charset=utf-8")
     for link in ("/ksm&amp;more", "/-/healthy", "/-/ready"):
         assert f'<a href="{link}">' in body
-    assert f"Version {__version__}." in body
-    for name, value in (
-        ("Mode", "bpf"),
-        ("Confidence", "exact"),
-        ("KSM mappings (pages)", "100"),
-        ("Probes attached", "1 of 1"),
-    ):
-        assert f"<tr><th>{name}</th><td>{value}</td></tr>" in body
+    assert "100 pages, exact" in body
+    assert daemon.asked == [site.PAGE_SECONDS]
 
 
-def test_a_kernel_without_ksm_has_a_landing_page() -> None:
+def test_who_asks_for_a_page_that_stands_still_gets_one(daemon: Daemon) -> None:
+    moving = get(daemon, "/").body.decode()
+    still = asyncio.run(daemon.served.page(daemon, "/", query="refresh=off")).body.decode()
+    assert 'http-equiv="refresh"' in moving
+    assert 'http-equiv="refresh"' not in still
+
+
+def test_the_runbook_is_served_and_nothing_beside_it(daemon: Daemon) -> None:
+    status, kind, body = said(get(daemon, "/runbook/KsmwatchPolling"))
+    assert (status, kind) == (HTTPStatus.OK, "text/html; charset=utf-8")
+    assert "## What to do" in body
+    for name in ("", "KsmwatchPolling.md", "../design", "..%2fdesign", "KsmwatchPolling/"):
+        assert get(daemon, f"/runbook/{name}").status is HTTPStatus.NOT_FOUND
+    assert daemon.asked == []
+
+
+def test_a_kernel_without_ksm_has_a_page() -> None:
     served = make(Complaints())
     served.take(Answer(1.0, samples(nothing(), Series())))
     body = asyncio.run(served.page(Silent(), "/")).body.decode()
-    assert "<tr><th>Mode</th><td>none</td></tr>" in body
+    assert "This kernel has no KSM" in body
     assert "mappings" not in body
 
 
@@ -109,7 +118,7 @@ def test_healthy_before_it_is_ready(silent: Daemon, daemon: Daemon) -> None:
     assert said(get(silent, "/-/healthy")) == healthy
     not_ready = (HTTPStatus.SERVICE_UNAVAILABLE, TEXT, "The baseline is not done.\n")
     assert said(get(silent, "/-/ready")) == not_ready
-    assert "<p>The baseline is not done.</p>" in get(silent, "/").body.decode()
+    assert "The baseline is not done" in get(silent, "/").body.decode()
     assert said(get(daemon, "/-/healthy")) == healthy
     assert said(get(daemon, "/-/ready")) == (HTTPStatus.OK, TEXT, "ksmwatch is ready.\n")
 
@@ -172,6 +181,17 @@ def test_a_text_is_made_once_for_each_answer(daemon: Daemon) -> None:
             await daemon.served.page(quiet, "/metrics"),
             await daemon.served.page(quiet, "/metrics"),
         )
+
+    first, second = asyncio.run(twice())
+    assert first is second
+
+
+def test_a_page_for_a_person_is_made_once_for_each_answer(daemon: Daemon) -> None:
+    assert get(daemon, "/") is not get(daemon, "/")
+
+    async def twice() -> tuple[Page, Page]:
+        quiet = Silent()
+        return await daemon.served.page(quiet, "/"), await daemon.served.page(quiet, "/")
 
     first, second = asyncio.run(twice())
     assert first is second

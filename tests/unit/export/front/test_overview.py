@@ -1,0 +1,422 @@
+"""The page for a person, as text: what it says, and that nothing but text comes from outside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ksmwatch.export.front import overview, runbook
+from ksmwatch.export.front.history import PastHour
+from ksmwatch.export.front.overview import QUANTITIES, OverviewState
+from ksmwatch.export.front.reading import KnownSamples, duration, size
+from ksmwatch.export.front.symptoms import _CHECKS, symptoms
+from ksmwatch.export.metric_family import Samples
+from ksmwatch.export.samples import Series, samples
+from ksmwatch.snapshot.model import Snapshot
+from tests.guests import ROOT
+from tests.hostile import HOSTILE, examples
+from tests.made_up import poll, snapshot
+from tests.page.hosts import HOSTILE_NAMES, Ordinary, hostile
+
+RULES = ROOT / "deploy/prometheus/ksmwatch.rules.yml"
+# Of an element without an end.
+VOID = {"meta", "link", "br"}
+TAGS = {
+    *("html", "head", "title", "meta", "link", "style", "body", "header", "main", "footer", "nav"),
+    *("h1", "h2", "p", "a", "div", "span", "strong", "bdi", "dl", "dt", "dd", "ul", "li"),
+    *("table", "caption", "thead", "tbody", "tr", "th", "td", "figure", "figcaption"),
+    *("svg", "rect", "polyline", "circle", "pre"),
+}
+
+
+class Markup(HTMLParser):
+    """Elements of a page, which have to be closed in their order; and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element begins."""
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element without an end."""
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        """An element ends."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Text."""
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        """What is read, in one line."""
+        return " ".join(" ".join(self.texts).split())
+
+
+def shown(
+    source: Snapshot | Samples | None, *, history: PastHour | None = None, **changes: Any
+) -> Markup:
+    """The page of a host."""
+    found = samples(source, Series()) if isinstance(source, Snapshot) else source
+    values: dict[str, Any] = {
+        "host": "kvm-01",
+        "telemetry_path": "/metrics",
+        "reading": KnownSamples(found),
+        "history": history or PastHour(QUANTITIES),
+        "now": 5000.0,
+        "runbook": frozenset({"KsmwatchPolling", "KsmwatchDrift"}),
+        "refresh": True,
+    }
+    return Markup(overview.overview(OverviewState(**{**values, **changes})).body.decode())
+
+
+def changed_samples(**series: float | None) -> Samples:
+    """The made-up host, with other values of series without labels; None: it has none."""
+    found = dict(samples(snapshot(), Series()))
+    for name, value in series.items():
+        found[f"ksmwatch_{name}"] = [] if value is None else [((), value)]
+    return list(found.items())
+
+
+def changed(**series: float | None) -> KnownSamples:
+    return KnownSamples(changed_samples(**series))
+
+
+def test_it_says_how_much_is_merged_and_how_exact_that_is() -> None:
+    text = shown(Ordinary(10)()).text
+    assert "KSM on kvm-01" in text
+    assert "ksmwatch 0.1.0, kernel 7.3.9-test" in text
+    assert re.search(
+        r"KSM mappings [\d.]+ GiB [\d,]+ pages, exact: a walk of the page tables", text
+    )
+    assert "The kernel's own number" in text
+    assert "70 pages too few, until ksmd comes by" in text
+    assert "ksmd Scanning looking for equal pages, for 30 seconds; 11 full scans" in text
+    assert "How it counts Live, by BPF 1 of 1 probes attached" in text
+    assert "Nothing wrong is seen now." in text
+
+
+def test_savings_are_one_number_or_the_two_bounds() -> None:
+    alone = shown(changed_samples(saved_bytes=3 << 20, saved_at_most_bytes=3 << 20)).text
+    assert "Saved by merging 3.0 MiB memory needed without KSM, minus memory used KSM" in alone
+    forked = shown(changed_samples(saved_bytes=3 << 20, saved_at_most_bytes=9 << 20)).text
+    assert "Saved by merging 3.0 MiB to 9.0 MiB" in forked
+    unknown = shown(changed_samples(saved_bytes=None, saved_at_most_bytes=None)).text
+    assert "Saved by merging" not in unknown
+
+
+def test_polled_counts_are_called_so() -> None:
+    page = shown(poll())
+    assert "How it counts Polling" in page.text
+    assert "estimated: what comes and goes between two readings is not seen" in page.text
+    assert "Problem: Live counting is not possible" in page.text
+    assert ("a", {"href": "/runbook/KsmwatchPolling"}) in page.elements
+
+
+def test_what_is_not_known_is_not_shown_as_zero() -> None:
+    text = shown([("ksmwatch_mode", [(("bpf",), 1.0)])]).text
+    assert "ksmd Not known" in text
+    assert "KSM mappings" not in text
+    assert "Unmerging" not in text
+
+
+def test_before_the_first_snapshot_it_says_so() -> None:
+    text = shown(None).text
+    assert "The baseline is not done" in text
+    assert "starting - ksmwatch" in text
+
+
+def test_the_title_counts_problems_and_not_notes() -> None:
+    assert "kvm-01: 0 problems - ksmwatch" in shown(snapshot()).text
+    assert "Note: Since the daemon started, counts that were called exact" in shown(snapshot()).text
+    assert "kvm-01: 1 problem - ksmwatch" in shown(poll()).text
+
+
+# ---- owners ----
+
+
+def test_owners_are_a_table_with_bars_in_order_of_size() -> None:
+    page = shown(Ordinary(40)())
+    widths = [float(a["width"] or "") for tag, a in page.elements if tag == "rect"]
+    assert widths[0] == 100
+    assert widths == sorted(widths, reverse=True)
+    assert all(
+        a.get("aria-hidden") == "true" for tag, a in page.elements if a.get("class") == "bar"
+    )
+    heads = [attributes["scope"] for tag, attributes in page.elements if tag == "th"]
+    assert heads == ["col"] * 3 + ["row"] * 7
+
+
+def test_more_owners_than_a_page_has_room_for_are_counted() -> None:
+    rows = [(("unit", f"u{n}", f"u{n}"), 4096.0 * (n + 1)) for n in range(30)]
+    found: Samples = [
+        ("ksmwatch_mode", [(("bpf",), 1.0)]),
+        ("ksmwatch_owner_mapped_bytes", [*rows, (("other", "other", "other"), 1e12)]),
+    ]
+    page = shown(found)
+    assert [a["scope"] for tag, a in page.elements if tag == "th"].count("row") == 20
+    assert "11 more are in the metrics." in page.text
+    assert "u29 unit" in page.text
+    # Nothing is known of what it saves.
+    assert page.text.count("not known") == 20
+
+
+def test_hostile_names_are_text() -> None:
+    page = shown(hostile())
+    assert {tag for tag, _ in page.elements} <= TAGS
+    for name in HOSTILE_NAMES:
+        assert " ".join(name.split()) in page.text
+
+
+@given(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=30), min_size=3, max_size=3))
+@examples(300)
+def test_no_text_becomes_markup(words: list[str]) -> None:
+    words = [word.encode(errors="replace").decode() for word in words]
+    kind, name, key = words
+    found: Samples = [
+        ("ksmwatch_mode", [(("bpf",), 1.0)]),
+        ("ksmwatch_build_info", [((name, key), 1.0)]),
+        ("ksmwatch_losses", [((kind,), 1.0)]),
+        ("ksmwatch_owner_mapped_bytes", [((kind, name, key), 4096.0)]),
+        ("ksmwatch_probe_attached", [((kind, name, key), 0.0)]),
+    ]
+    page = shown(found, host=name, telemetry_path=f"/{key}")
+    assert {tag for tag, _ in page.elements} <= TAGS
+    allowed = {"class", "id", "href", "role", "scope", "lang", "charset", "name", "content", "rel"}
+    allowed |= {"http-equiv", "tabindex", "viewbox", "preserveaspectratio", "width", "height"}
+    for _, attributes in page.elements:
+        assert {a for a in attributes if not a.startswith("aria-")} <= allowed
+
+
+# ---- what it may load ----
+
+
+def test_no_script_and_no_style_but_its_own_may_run() -> None:
+    page = overview.overview(
+        OverviewState(
+            "h", "/m", KnownSamples(), PastHour(QUANTITIES), 0.0, frozenset(), refresh=True
+        )
+    )
+    policy = page.headers["Content-Security-Policy"]
+    text = page.body.decode()
+    (style,) = re.findall("<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.split("; ") == [
+        *("default-src 'none'", f"style-src 'sha256-{digest}'", "img-src data:"),
+        *("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"),
+    ]
+    assert "<script" not in text
+    assert "style=" not in text
+    assert not re.search(r"\bon[a-z]+=", text)
+    assert "http://" not in text
+    assert "https://" not in text
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+
+
+# ---- the last hour ----
+
+
+def reading(mapped: float, breaks: float) -> KnownSamples:
+    return KnownSamples(
+        [
+            ("ksmwatch_mapped_bytes", [((), mapped)]),
+            ("ksmwatch_kernel_cow_breaks", [((), breaks)]),
+        ]
+    )
+
+
+def filled(times: Iterator[float] | range) -> PastHour:
+    history = PastHour(QUANTITIES)
+    for at in times:
+        history.add(float(at), reading(1024.0 * at, 10.0 * at))
+    return history
+
+
+def test_lines_are_drawn_from_what_was_answered() -> None:
+    page = shown(snapshot(), history=filled(range(1000, 5000, 60)), now=5000.0)
+    lines = [a for tag, a in page.elements if tag == "polyline"]
+    # Of mapped memory and of copies; nobody knew the rest.
+    assert len(lines) == 2
+    images = [a["aria-label"] for tag, a in page.elements if a.get("role") == "img"]
+    assert images[1] == (
+        "Merged pages copied by writes, line of the last 58 minutes: "
+        "now 10.0 a second; 10.0 a second to 10.0 a second"
+    )
+    places = [float(x) for pair in (lines[0]["points"] or "").split() for x in pair.split(",")[:1]]
+    assert places == sorted(places)
+    # From the first point to now.
+    assert 0 <= places[0] < 5
+    assert 290 < places[-1] <= 300
+
+
+def test_a_short_history_is_not_drawn_as_a_long_one() -> None:
+    page = shown(snapshot(), history=filled(range(4880, 5000, 20)), now=5000.0)
+    (line, *_) = (a["points"] or "" for tag, a in page.elements if tag == "polyline")
+    # Two of the ten minutes that the line has at least.
+    assert float(line.split(",")[0]) == pytest.approx(300 * 0.8)
+
+
+def test_nothing_is_drawn_where_nobody_has_asked() -> None:
+    history = filled(iter([*range(2000, 3000, 60), *range(4000, 4900, 60)]))
+    assert [len(piece) for piece in history.pieces(0, 5000.0)] == [17, 15]
+    # Of a rate the first after a gap is not known.
+    assert [len(piece) for piece in history.pieces(2, 5000.0)] == [16, 14]
+    assert history.pieces(1, 5000.0) == []
+
+
+def test_a_counter_that_begins_anew_is_no_rate() -> None:
+    history = PastHour(QUANTITIES)
+    for at, breaks in ((0, 100), (20, 300), (40, 5), (60, 45)):
+        history.add(float(at), reading(0, breaks))
+    assert history.pieces(2, 60.0) == [[(20.0, 10.0)], [(60.0, 2.0)]]
+
+
+def test_the_history_is_bounded_however_often_somebody_asks() -> None:
+    history = filled(iter(n / 10 for n in range(100_000)))
+    (piece,) = history.pieces(0, 10_000.0)
+    assert 300 < len(piece) <= 361
+    assert piece[0][0] >= 10_000.0 - 3600
+
+
+def test_without_points_there_is_no_line() -> None:
+    assert "No lines yet." in shown(snapshot()).text
+    assert "No lines yet." in shown(snapshot(), history=filled(range(4990, 4991))).text
+
+
+# ---- what is wrong ----
+
+
+def alerts() -> dict[str, str]:
+    """Names of the alerts, and their severity."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+    return {rule["alert"]: rule["labels"]["severity"] for rule in rules}
+
+
+# What one look cannot tell, and those of whom nobody can look at the page.
+OF_PROMETHEUS = {
+    *("KsmdCpuPerByteHigh", "KsmCowBreakStorm", "KsmMergingStalled", "KsmSharedAcrossTenants"),
+    *("KsmwatchDown", "KsmwatchStale", "KsmwatchAttachFailed", "KsmwatchRepairsOften"),
+    "KsmwatchEstimatedTooLong",
+}
+
+
+def test_every_alert_is_looked_at_or_named_as_one_that_takes_history() -> None:
+    assert {name for name, _, _ in _CHECKS} | OF_PROMETHEUS == set(alerts())
+    pages = runbook.read(runbook.runbook_directory())
+    assert set(pages) == set(alerts())
+
+
+@pytest.mark.parametrize(
+    ("changes", "alert"),
+    [
+        ({"fallback": 1, "live_awaited": 1}, "KsmwatchPolling"),
+        ({"config_last_reload_successful": 0}, "KsmwatchConfigRefused"),
+        ({"accounts": 90, "accounts_limit": 100}, "KsmwatchMapNearlyFull"),
+        (
+            {"kernel_memory_available_bytes": 1, "kernel_swap_free_bytes": 0},
+            "KsmUnmergeWouldNotFit",
+        ),
+        (
+            {"saved_at_most_bytes": 0, "bookkeeping_bytes": 17 << 20},
+            "KsmCostsMoreThanItSaves",
+        ),
+        ({"kernel_stable_node_dups": 5000}, "KsmMaxPageSharingReached"),
+    ],
+)
+def test_what_one_look_tells(changes: dict[str, float], alert: str) -> None:
+    before = {f.alert for f in symptoms(changed())}
+    assert alert not in before
+    found = symptoms(changed(**changes))
+    assert {f.alert for f in found} - before == {alert}
+    assert next(f.grave for f in found if f.alert == alert) is (alerts()[alert] == "warning")
+    assert [f.grave for f in found] == sorted((f.grave for f in found), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "series", "alert"),
+    [
+        ("residue_mappings", {("left",): 3.0}, "KsmMappingsLeftAfterUnmerge"),
+        ("residue_mappings", {("kept",): 3.0}, "KsmPagesKept"),
+        ("confidence", {("unknown",): 1.0}, "KsmwatchSumUnknown"),
+        ("probe_attached", {("merge", "fentry", "f"): 0.0}, "KsmwatchProbeMissing"),
+        ("losses", {("events",): 2.0}, "KsmwatchEventsLost"),
+    ],
+)
+def test_what_one_look_at_a_family_tells(
+    family: str, series: dict[tuple[str, ...], float], alert: str
+) -> None:
+    found = dict(samples(snapshot(), Series()))
+    found[f"ksmwatch_{family}"] = list(series.items())
+    assert alert in {f.alert for f in symptoms(KnownSamples(list(found.items())))}
+    assert alert not in {f.alert for f in symptoms(changed())}
+
+
+def test_unmerging_has_its_time() -> None:
+    found = dict(samples(snapshot(), Series()))
+    found["ksmwatch_residue_mappings"] = [(("unmerging",), 5.0)]
+    for age, told in ((900.0, False), (901.0, True)):
+        found["ksmwatch_kernel_run_age_seconds"] = [((), age)]
+        names = {f.alert for f in symptoms(KnownSamples(list(found.items())))}
+        assert ("KsmUnmergeUnfinished" in names) is told
+
+
+def test_hooks_that_sleep_are_not_missing() -> None:
+    found = dict(samples(snapshot(), Series()))
+    found["ksmwatch_probe_attached"] = [(("merge", "fentry", "f"), 0.0)]
+    found["ksmwatch_asleep"] = [((), 1.0)]
+    assert not {f.alert for f in symptoms(KnownSamples(list(found.items())))} & {
+        "KsmwatchProbeMissing"
+    }
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1,023 B"),
+        (1024, "1.0 KiB"),
+        (99.94 * 1024, "99.9 KiB"),
+        (150 * 1024**2, "150 MiB"),
+        (-2048, "-2.0 KiB"),
+        (1024**6, "1,024 PiB"),
+    ],
+)
+def test_sizes(amount: float, text: str) -> None:
+    assert size(amount) == text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.5, "0 seconds"),
+        (1, "1 second"),
+        (119, "1 minute"),
+        (7200, "2 hours"),
+        (90000, "1 day"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
