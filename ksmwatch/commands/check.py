@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from ksmwatch.commands import text_tables
 from ksmwatch.config import Config
+from ksmwatch.counting.choose_backend import obstacle_of, start_live
 from ksmwatch.errors import Exit, NoDaemonError, NoLiveError, SourceError
 from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
@@ -20,7 +21,6 @@ from ksmwatch.probes.plan import Plan, Wish, choose
 from ksmwatch.probes.shortcomings import warnings
 from ksmwatch.schema_marks import Fields
 from ksmwatch.snapshot.socket_client import fetch
-from ksmwatch.snapshot.start import obstacle_of, start_live
 
 
 class LiveState(StrEnum):

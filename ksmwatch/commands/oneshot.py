@@ -8,6 +8,7 @@ from typing import Any
 
 from ksmwatch.config import Config
 from ksmwatch.counting.backend import Budget
+from ksmwatch.counting.choose_backend import start_backend
 from ksmwatch.errors import NoDaemonError
 from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.kernel.read_areas import read_all_areas
@@ -15,7 +16,6 @@ from ksmwatch.kernel.read_facts import read_facts
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.document import to_document
-from ksmwatch.snapshot.start import start_backend
 
 _BUDGET_SECONDS = 5.0
 _TICK_SECONDS = 0.1

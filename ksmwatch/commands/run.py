@@ -18,6 +18,7 @@ from ksmwatch import log
 from ksmwatch.config import Config, reloaded
 from ksmwatch.counting.backend import Backend, Budget
 from ksmwatch.counting.backend_state import Mode
+from ksmwatch.counting.choose_backend import obstacle_of, open_keep, start_backend, start_live
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.errors import ConfigError, Exit, NoLiveError, SourceError
 from ksmwatch.export.front_keeper import Keeper
@@ -35,7 +36,6 @@ from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.desk import Desk
 from ksmwatch.snapshot.model import Reload
 from ksmwatch.snapshot.socket_server import SocketServer, group_of
-from ksmwatch.snapshot.start import obstacle_of, open_keep, start_backend, start_live
 from ksmwatch.systemd import Manager
 
 # Between two looks at what is due when nobody asks.

@@ -57,7 +57,7 @@ class Facts:
     foreign_reads: bool
     smaps_ksm: bool
     ksm_stat: bool
-    # "caller called" -> whether the caller's code has the call; see calls.py.
+    # "caller called" -> whether the caller's code has the call; see callers.py.
     calls: Mapping[str, bool] = field(default_factory=dict)
     calls_error: str | None = None
     # (event, mechanism, symbol) joined by a space -> why the kernel refused it when tried.

@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 
-from ksmwatch.kernel import calls, libbpf
+from ksmwatch.kernel import callers, libbpf
 from ksmwatch.kernel.btf import Btf
 
 # enum bpf_attach_type; ids of helpers.
@@ -132,12 +132,12 @@ def _found(where: Mapping[str, tuple[int, int]], machine: str) -> dict[str, bool
     memory = _Memory()
     found = {}
     try:
-        for caller, called in calls.pairs():
+        for caller, called in callers.pairs():
             if caller in where and called in where:
                 begin, end = where[caller]
                 code = memory.read(begin, end)
                 # A helper fills with zeros what it cannot read.
-                answer = calls.has_call(code, begin, where[called][0], machine)
+                answer = callers.has_call(code, begin, where[called][0], machine)
                 if answer is not None and any(code):
                     found[f"{caller} {called}"] = answer
     finally:
@@ -147,7 +147,7 @@ def _found(where: Mapping[str, tuple[int, int]], machine: str) -> dict[str, bool
 
 def read_calls(machine: str) -> tuple[dict[str, bool], str | None]:
     """Of each caller and called function that are there: whether it calls. Or why not known."""
-    names = {name for pair in calls.pairs() for name in pair}
+    names = {name for pair in callers.pairs() for name in pair}
     try:
         with Btf() as btf:
             records = _list_symbols(btf)

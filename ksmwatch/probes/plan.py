@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ksmwatch.errors import Exit
-from ksmwatch.kernel import calls
+from ksmwatch.kernel import callers
 from ksmwatch.kernel.events import (
     EVENTS,
     FORK_TRACEPOINT,
@@ -147,7 +147,7 @@ def _tells_missed(facts: Facts, probes: Sequence[Probe]) -> bool:
 
 def _stand_ins(facts: Facts, probes: Sequence[Probe]) -> list[Event]:
     """What has to be hooked as well, because a hooked function is not called where it should be."""
-    unseen = (role for p in probes for role in calls.unseen(facts.calls, p.event, p.symbol))
+    unseen = (role for p in probes for role in callers.unseen(facts.calls, p.event, p.symbol))
     names = {role.instead for role in unseen}
     return [event for event in STAND_INS if event.name in names]
 
@@ -208,7 +208,7 @@ def _objection(
 
 def _inlined(facts: Facts, event: Event, symbol: str) -> str | None:
     """Whether the function is not called where it should be, and nothing can stand in for it."""
-    for role in calls.unseen(facts.calls, event.name, symbol):
+    for role in callers.unseen(facts.calls, event.name, symbol):
         if role.instead is None:
             where = " and ".join(each for each in role.callers if f"{each} {symbol}" in facts.calls)
             return f"{where} does not call it (inlined), so {role.meaning} would be missed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ksmwatch.kernel import calls
+from ksmwatch.kernel import callers
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import choose
 
@@ -12,7 +12,7 @@ def unproven(facts: Facts) -> list[str]:
     return [
         role.meaning
         for probe in choose(facts).probes
-        for role in calls.unproven(facts.calls, probe.event, probe.symbol)
+        for role in callers.unproven(facts.calls, probe.event, probe.symbol)
     ]
 
 

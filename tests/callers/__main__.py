@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ksmwatch.kernel import calls
+from ksmwatch.kernel.callers import ROLES, unseen
 from ksmwatch.kernel.events import EVENTS
 from tests.callers import cache, image
 
@@ -26,13 +26,13 @@ def table(kernel: image.Image) -> str:
             if symbol in callers:
                 known = {
                     f"{caller} {symbol}": caller in callers[symbol]
-                    for role in calls.ROLES
+                    for role in ROLES
                     for caller in role.callers
                     if caller in functions
                 }
                 lines += [
                     f"! {symbol} is not called by {' or '.join(role.callers)}: {role.meaning}"
-                    for role in calls.unseen(known, event.name, symbol)
+                    for role in unseen(known, event.name, symbol)
                 ]
     return "\n".join(lines) + "\n"
 

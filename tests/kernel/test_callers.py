@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ksmwatch.kernel import calls
+from ksmwatch.kernel import callers
 from ksmwatch.kernel.read_facts import read_facts
 from ksmwatch.probes.plan import choose
 from tests.callers.recorded import callers_of
@@ -19,14 +19,14 @@ def test_the_daemon_reads_of_the_running_kernel_what_the_tool_reads_of_its_image
     assert facts.calls_error is None
     assert facts.calls == {
         f"{caller} {called}": caller in recorded[called]
-        for caller, called in calls.pairs()
+        for caller, called in callers.pairs()
         if f"{caller} {called}" in facts.calls
     }
     # Of each event that is hooked every role is known.
     plan = choose(facts)
     assert plan.obstacle is None
     for probe in plan.probes:
-        assert calls.unproven(facts.calls, probe.event, probe.symbol) == []
+        assert callers.unproven(facts.calls, probe.event, probe.symbol) == []
 
 
 def test_nothing_of_it_stays_loaded() -> None:

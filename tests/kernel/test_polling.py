@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ksmwatch.counting.backend import Budget
+from ksmwatch.counting.choose_backend import start_poll
 from ksmwatch.kernel.read_facts import read_facts
-from ksmwatch.snapshot.start import start_poll
 from tests import oracle
 from tests.ksmctl import Ksm
 from tests.workload import Workload

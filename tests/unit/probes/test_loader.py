@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from ksmwatch.counting.choose_backend import obstacle_of
 from ksmwatch.counting.comeback import may_pass
 from ksmwatch.errors import Exit, NoLiveError
 from ksmwatch.kernel import libbpf
@@ -27,7 +28,6 @@ from ksmwatch.probes import loader
 from ksmwatch.probes.loader import Linked, Loaded, LoadedMap, ProgramRefusedError
 from ksmwatch.probes.map_records import Field
 from ksmwatch.probes.plan import Program, choose
-from ksmwatch.snapshot.start import obstacle_of
 from tests.fakes import capable
 
 # ---- the daemon's side ----

@@ -12,6 +12,7 @@ import pytest
 
 from ksmwatch.counting.backend import Budget, Evidence
 from ksmwatch.counting.backend_state import MapState, Mode
+from ksmwatch.counting.choose_backend import Nothing
 from ksmwatch.counting.cow_breaks import Events
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.residue import Residue
@@ -21,7 +22,6 @@ from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.process import Confidence
-from ksmwatch.snapshot.start import Nothing
 from tests.fakes import Proc, Sys, capable
 
 

@@ -11,16 +11,16 @@ import pytest
 
 from ksmwatch import config
 from ksmwatch.config import Config
+from ksmwatch.counting import choose_backend
 from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend_state import Mode
+from ksmwatch.counting.choose_backend import Nothing, start_backend, start_live
 from ksmwatch.counting.polling_backend import Poll
 from ksmwatch.errors import NoKsmError, NoLiveError, PrivilegeError, SourceError
 from ksmwatch.probes import handover
 from ksmwatch.probes.attachments import AttachError
 from ksmwatch.probes.loader import ProgramRefusedError
 from ksmwatch.probes.plan import Plan
-from ksmwatch.snapshot import start as start_module
-from ksmwatch.snapshot.start import Nothing, start_backend, start_live
 from tests.fakes import capable
 
 # ---- planning around what the kernel refuses ----
@@ -52,8 +52,8 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.refuses: set[str] = set()
         self.loads: list[Plan] = []
-        monkeypatch.setattr(start_module, "load", self._load)
-        monkeypatch.setattr(start_module, "make_live", FakeLive)
+        monkeypatch.setattr(choose_backend, "load", self._load)
+        monkeypatch.setattr(choose_backend, "make_live", FakeLive)
         monkeypatch.setattr(handover, "load", lambda *_: None)
         monkeypatch.setattr(handover, "save", lambda *_: None)
         monkeypatch.setattr(FakeLive, "unattachable", ())
@@ -130,7 +130,7 @@ def test_nothing_is_loaded_where_nothing_can_be_read(
     def impossible(proc: object, *, smaps_ksm: bool) -> None:
         raise SourceError("No exact read is possible.")
 
-    monkeypatch.setattr(start_module, "choose_reader", impossible)
+    monkeypatch.setattr(choose_backend, "choose_reader", impossible)
     with pytest.raises(SourceError):
         start_live(capable(), settings())
     # What had been loaded would stay: nobody has its descriptors.
@@ -165,7 +165,7 @@ def test_a_program_of_no_probe(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) 
     def load(plan: Plan, flags: Sequence[str]) -> object:
         raise ProgramRefusedError("stranger", "Invalid argument")
 
-    monkeypatch.setattr(start_module, "load", load)
+    monkeypatch.setattr(choose_backend, "load", load)
     with pytest.raises(NoLiveError, match=r"could not be loaded: Invalid argument\.$"):
         start_live(capable(), settings())
 
@@ -173,7 +173,7 @@ def test_a_program_of_no_probe(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) 
 def test_a_kernel_that_refuses_for_ever_is_given_up(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start_module, "_refuse", lambda facts, plan, program, why: facts)
+    monkeypatch.setattr(choose_backend, "_refuse", lambda facts, plan, program, why: facts)
     kernel.refuses = {"on_fork"}
     with pytest.raises(NoLiveError, match=r"^The kernel refused every probe that was tried\.$"):
         start_live(capable(), settings())
@@ -202,7 +202,7 @@ def test_a_program_may_find_memory_later(
     def load(plan: Plan, flags: Sequence[str]) -> object:
         raise ProgramRefusedError("on_mm_goes", why)
 
-    monkeypatch.setattr(start_module, "load", load)
+    monkeypatch.setattr(choose_backend, "load", load)
     _, obstacle = start_backend(capable(), settings())
     assert obstacle is not None
     assert obstacle.passing is passing
@@ -251,7 +251,7 @@ def refuse_live(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def start(*_: object) -> object:
         raise error
 
-    monkeypatch.setattr(start_module, "start_live", start)
+    monkeypatch.setattr(choose_backend, "start_live", start)
 
 
 def test_live_where_possible(kernel: Kernel) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.kernel import calls
+from ksmwatch.kernel import callers
 from ksmwatch.kernel.events import EVENTS
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.kernel_text import extents
@@ -37,27 +37,27 @@ def arm_call(here: int, to: int, opcode: int = 0x94000000) -> bytes:
 def test_a_call_or_a_tail_call_is_found_wherever_it_stands(opcode: bytes, distance: int) -> None:
     target = BASE + distance
     text = b"\x90\xe8\x0f" + x86_call(BASE + 3, target, opcode) + b"\xc3\xe8"
-    assert calls.has_call(text, BASE, target, "x86_64")
-    assert not calls.has_call(text, BASE, target + 1 + 16, "x86_64")
-    assert not calls.has_call(text, BASE, target - 1, "x86_64")
+    assert callers.has_call(text, BASE, target, "x86_64")
+    assert not callers.has_call(text, BASE, target + 1 + 16, "x86_64")
+    assert not callers.has_call(text, BASE, target - 1, "x86_64")
 
 
 def test_a_call_that_was_led_through_the_padding_before_a_function_is_one() -> None:
     target = BASE + 4096
-    assert calls.has_call(x86_call(BASE, target - 10), BASE, target, "x86_64")
-    assert not calls.has_call(x86_call(BASE, target - 17), BASE, target, "x86_64")
+    assert callers.has_call(x86_call(BASE, target - 10), BASE, target, "x86_64")
+    assert not callers.has_call(x86_call(BASE, target - 17), BASE, target, "x86_64")
 
 
 @pytest.mark.parametrize("opcode", [0x94000000, 0x14000000])
 @pytest.mark.parametrize("distance", [-(1 << 26), -4, 4, 1 << 26])
 def test_branches_of_arm(opcode: int, distance: int) -> None:
     text = struct.pack("<I", 0xD503201F) + arm_call(BASE + 4, BASE + 4 + distance, opcode) + b"\1"
-    assert calls.has_call(text, BASE, BASE + 4 + distance, "aarch64")
-    assert not calls.has_call(text, BASE, BASE + 8 + distance, "aarch64")
+    assert callers.has_call(text, BASE, BASE + 4 + distance, "aarch64")
+    assert not callers.has_call(text, BASE, BASE + 8 + distance, "aarch64")
 
 
 def test_nothing_is_known_of_other_machines() -> None:
-    assert calls.has_call(b"", BASE, BASE, "s390x") is None
+    assert callers.has_call(b"", BASE, BASE, "s390x") is None
 
 
 @given(st.binary(max_size=200), st.integers(-300, 300))
@@ -65,9 +65,9 @@ def test_the_product_and_the_tool_find_the_same(text: bytes, distance: int) -> N
     target = BASE + distance
     near = {target - back for back in range(17)}
     found = any(True for _ in code.x86_calls(text, BASE, near))
-    assert calls.has_call(text, BASE, target, "x86_64") == found
+    assert callers.has_call(text, BASE, target, "x86_64") == found
     found = any(True for _ in code.arm_calls(text, BASE, {target}))
-    assert calls.has_call(text, BASE, target, "aarch64") == found
+    assert callers.has_call(text, BASE, target, "aarch64") == found
 
 
 def inlined(kernel: str, *callers: str) -> Facts:
@@ -80,8 +80,8 @@ def test_every_role_is_proven_on_the_test_kernels(kernel: str) -> None:
     facts = recorded(kernel)
     assert facts.calls_error is None
     for probe in choose(facts).probes:
-        assert calls.unseen(facts.calls, probe.event, probe.symbol) == []
-        assert calls.unproven(facts.calls, probe.event, probe.symbol) == []
+        assert callers.unseen(facts.calls, probe.event, probe.symbol) == []
+        assert callers.unproven(facts.calls, probe.event, probe.symbol) == []
         assert probe.event != "moves_away"
 
 
@@ -117,9 +117,9 @@ def test_another_role_that_is_not_seen_is_an_obstacle() -> None:
 
 
 def test_one_caller_of_several_is_enough() -> None:
-    role = next(role for role in calls.ROLES if role.meaning == "a copy on write")
+    role = next(role for role in callers.ROLES if role.meaning == "a copy on write")
     known = {f"do_wp_page {REMOVE}": False, f"wp_page_copy {REMOVE}": True}
-    assert role not in calls.unseen(known, "rmap_remove", REMOVE)
+    assert role not in callers.unseen(known, "rmap_remove", REMOVE)
 
 
 def test_what_is_not_known_is_said_and_is_no_obstacle() -> None:
@@ -129,7 +129,7 @@ def test_what_is_not_known_is_said_and_is_no_obstacle() -> None:
 
 
 def test_roles_are_of_events_that_there_are() -> None:
-    assert {role.event for role in calls.ROLES} <= {event.name for event in EVENTS}
+    assert {role.event for role in callers.ROLES} <= {event.name for event in EVENTS}
 
 
 def test_a_function_ends_where_the_next_address_begins() -> None:
