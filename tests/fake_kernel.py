@@ -68,7 +68,6 @@ class FakeMaps(Maps):
         return self._kernel.accounts.get(mm)
 
     def accounts(self) -> dict[int, Account]:
-        """All accounts."""
         self.looks += 1
         return dict(self._kernel.accounts)
 
@@ -99,11 +98,9 @@ class FakeMaps(Maps):
         self._kernel.baselines[mm] = baseline
 
     def totals(self) -> dict[Movement | Total, int]:
-        """All totals."""
         return {which: self.total(which) for which in (*Movement, *Total)}
 
     def total(self, which: Movement | Total) -> int:
-        """One total."""
         return self._kernel.totals[which]
 
     def control(self, control: Control) -> None:
@@ -166,7 +163,6 @@ class FakeAttachments(Attachments):
         self.unkept = 0
 
     def attach(self, probes: Iterable[Probe]) -> None:
-        """Attach."""
         kernel, probes = self._kernel, list(probes)
         for probe in probes:
             if probe.event in kernel.refused:
@@ -176,7 +172,6 @@ class FakeAttachments(Attachments):
         kernel.log.append("attach " + ("hooks" if hooks else "sentry"))
 
     def detach(self, probes: Iterable[Probe]) -> None:
-        """Detach."""
         self._kernel.before_detaching()
         self._kernel.log.append("detach")
         probes = list(probes)

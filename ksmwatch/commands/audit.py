@@ -1,7 +1,7 @@
-"""``ksmwatch audit``: every process's KSM mappings from its page tables, area by area.
+"""``ksmwatch audit``: KSM mappings of every process from its page tables, by area.
 
-Needs no daemon. With one, its counts stand beside what was read. Slow on purpose: this is the
-truth that the rest is measured by.
+It needs no daemon; if one runs, its counts are printed beside what was read. It is slow on
+purpose: it is the truth by which everything else is measured.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Finding:
 
     @property
     def stray(self) -> int:
-        """Of which in areas that are not mergeable."""
+        """The part in areas that are not mergeable."""
         return sum(area.mappings for area in stray(self.areas))
 
 
 def run(pids: list[int], settings: Config, *, as_json: bool) -> Exit:
-    """Read the processes and print what was found. Raises SourceError if nothing can be read."""
+    """Read the processes and print the result. Raises SourceError if nothing can be read."""
     reader = choose_reader(_PROC, smaps_ksm=smaps_has_ksm(_PROC))
     counted = _counted(Path(settings.socket))
     findings, unread = [], []
@@ -89,7 +89,7 @@ class _Process(TypedDict):
 
 
 class AuditDocument(TypedDict):
-    """What `--json` prints."""
+    """The output of `--json`."""
 
     schema: Literal["ksmwatch.audit/1"]
     mappings: int

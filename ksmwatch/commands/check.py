@@ -1,4 +1,4 @@
-"""``ksmwatch check``: what this host can do, the plan with what was rejected, and losses."""
+"""``ksmwatch check``: what this host supports, the plan with the rejected probes, and losses."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from ksmwatch.snapshot.socket_client import fetch
 
 
 class LiveState(StrEnum):
-    """What is known of the probes of a plan."""
+    """What is known about the probes of a plan."""
 
     UNTRIED = "not tried"
     WORKS = "works"
-    # Each may be fine: what failed is what all of them need.
+    # Each probe may work: what failed is something that all of them need.
     FAILED = "tried, not attached"
 
 
 @dataclass(frozen=True)
 class LiveVerdict:
-    """The plan, what became of it, and the obstacle if there is one."""
+    """The plan, its fate, and the obstacle if there is one."""
 
     plan: Plan
     state: LiveState
@@ -48,7 +48,7 @@ def _judge(facts: Facts, settings: Config) -> LiveVerdict:
 
 
 def _try(facts: Facts, settings: Config) -> LiveVerdict:
-    """Attach. The plan that the kernel took, or the last that was tried: with its refusals."""
+    """Attach. Returns the plan that the kernel accepted, or the last one tried with refusals."""
     verdict = _judge(facts, settings)
     if verdict.obstacle is not None:
         return verdict
@@ -91,7 +91,7 @@ class _Rejected(_Probe):
 
 
 class CheckDocument(TypedDict):
-    """What `--json` prints."""
+    """The output of `--json`."""
 
     schema: Literal["ksmwatch.check/1"]
     live: bool

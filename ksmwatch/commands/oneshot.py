@@ -22,7 +22,7 @@ _TICK_SECONDS = 0.1
 
 
 def may_measure(socket: Path, error: NoDaemonError) -> bool:
-    """Whether we may do without the daemon: as root, and when there is none, not a slow one."""
+    """Whether we may measure without the daemon: as root, and if there is none, not a slow one."""
     return os.geteuid() == 0 and (not socket.exists() or "refused" in str(error))
 
 
@@ -42,7 +42,7 @@ class Measuring:
     def read(self) -> dict[str, Any]:
         """The snapshot document of this moment. Raises KsmwatchError."""
         if self._read_before:
-            # What a daemon would have done meanwhile: auditing, looking for signs of trouble.
+            # What a daemon would have done meanwhile: audit, and look for signs of trouble.
             self._backend.tick(Budget(_TICK_SECONDS))
         self._read_before = True
         return to_document(self._watcher.snapshot(_BUDGET_SECONDS))

@@ -1,6 +1,6 @@
-"""``ksmwatch peers``: reads the page frames of KSM users, within limits, and prints who shares.
+"""``ksmwatch peers``: reads page frames of KSM users, within limits, and prints who shares.
 
-The live count says whose page tables are worth a look, and whether anything moved meanwhile.
+The live count says whose page tables to read, and whether anything moved meanwhile.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from ksmwatch.units import PAGE_SIZE
 _PROC = Path("/proc")
 _BAR = 30
 _DRAW_SECONDS = 0.2
-# Gives a snapshot document.
+# Returns a snapshot document.
 Read = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class PeersRequest:
-    """What is wanted: of whom (None: of all), and what that may cost.
+    """The requested subject (None: all), and the limits of the cost.
 
-    `pages`: entries of page tables that are looked at, at most.
+    `pages`: the most page-table entries to read.
     """
 
     subject: str | None
@@ -50,7 +50,7 @@ class PeersRequest:
 
 
 class _Spending:
-    """What has been spent of what may be."""
+    """What has been spent of the limits."""
 
     def __init__(self, wish: PeersRequest) -> None:
         self._wish = wish
@@ -58,29 +58,29 @@ class _Spending:
         self.pages = self.processes = 0
 
     def allows(self, pages: int) -> bool:
-        """Whether so many more entries may be looked at."""
+        """Whether this many more entries may be read."""
         late = time.monotonic() - self._began > self._wish.seconds
         return not late and self.pages + pages <= self._wish.pages
 
     def cost(self) -> Cost:
-        """What it is by now."""
+        """The cost so far."""
         seconds, cpu = time.monotonic() - self._began, time.process_time() - self._cpu
         return Cost(self.processes, self.pages, round(seconds, 3), round(cpu, 3))
 
 
 class _LimitError(Exception):
-    """It would cost too much."""
+    """The limit would be exceeded."""
 
 
 class Bar:
-    """How far it is: on a terminal only."""
+    """A progress bar, on a terminal only."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
         self._drawn = 0.0
 
     def show(self, done: int, total: int) -> None:
-        """So many mappings of so many."""
+        """Show the progress."""
         now = time.monotonic()
         if self._terminal and now >= self._drawn + _DRAW_SECONDS:
             self._drawn = now
@@ -89,7 +89,7 @@ class Bar:
             print(f"\r[{bar}] {done} of {total} mappings", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Take it away."""
+        """Remove the bar."""
         if self._drawn:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
@@ -100,9 +100,9 @@ def _structs(proc: Path) -> PageStructs:
 
 
 def choose_frames(proc: Path) -> Frames:
-    """What tells KSM pages from others, once it has told the truth of pages of our own.
+    """The source that distinguishes KSM pages from others, after a test with our own pages.
 
-    Raises PrivilegeError where the kernel hides frame numbers.
+    Raises PrivilegeError if the kernel hides frame numbers.
     """
     with own_frames(proc) as own:
         if not all(own):
@@ -122,7 +122,7 @@ def choose_frames(proc: Path) -> Frames:
 
 
 def run(read: Read, wish: PeersRequest, *, as_json: bool) -> Exit:
-    """Print who shares with whom. Raises KsmwatchError when nothing can be read."""
+    """Print who shares with whom. Raises KsmwatchError if nothing can be read."""
     before = read()
     if before["mode"] == "none":
         raise NoKsmError("This kernel has no KSM (CONFIG_KSM).")
@@ -145,7 +145,7 @@ def _print(result: Result, subject: Party | None, *, as_json: bool) -> None:
 
 
 class _Scan:
-    """One reading of the page tables of all processes of a snapshot document."""
+    """One scan of the page tables of all processes of a snapshot document."""
 
     def __init__(self, before: dict[str, Any], wish: PeersRequest, frames: Frames) -> None:
         self.sharing = Sharing()
@@ -155,16 +155,16 @@ class _Scan:
         self.parties = list(self._make_parties(wish))
         self._place = {(p.kind, p.id, p.pid): at for at, p in enumerate(self.parties)}
         self.subject = self._find(wish.subject) if wish.subject is not None else None
-        # Mappings of processes that were not read, by the reason.
+        # Mappings of processes that were not read, by reason.
         self._unread: Counter[str] = Counter()
 
     @property
     def cost(self) -> Cost:
-        """What it has cost by now."""
+        """The cost so far."""
         return self._spending.cost()
 
     def _make_parties(self, wish: PeersRequest) -> Iterator[Party]:
-        """Owners; and the process that is asked about, which its owner is then without."""
+        """The owners; and the requested process, separate from its owner."""
         alone = self._process_of(wish.subject)
         for owner in self._before["owners"]:
             key = owner["kind"], owner["id"]
@@ -192,7 +192,7 @@ class _Scan:
         return found[0]
 
     def read_all(self) -> None:
-        """Read everyone, those with most mappings first, as far as the limits allow."""
+        """Read all processes, those with most mappings first, as far as the limits allow."""
         reader = PagemapReader(self._frames)
         bar, done, total = Bar(), 0, sum(p["mappings"] for p in self._processes)
         for process in sorted(self._processes, key=lambda p: -p["mappings"]):
@@ -223,7 +223,7 @@ class _Scan:
         with reader.open(directory) as opened:
             if procfs.read_start_ticks(directory) != process["start_time"]:
                 raise ProcessLookupError(errno.ESRCH, "the PID now belongs to another process")
-            # Where smaps does not say what is KSM, every area with anonymous pages is looked at.
+            # If smaps does not name areas with KSM pages, read all areas with anonymous pages.
             for area in parse(opened.smaps(), lambda *_: 1):
                 pages = (area.end - area.start) // PAGE_SIZE
                 if not self._spending.allows(pages):
@@ -234,7 +234,7 @@ class _Scan:
         return found
 
     def doubts(self, after: dict[str, Any]) -> Iterator[str]:
-        """Why the result may not be exact. `after`: a snapshot document of after the reading."""
+        """Why the result may not be exact. `after`: a snapshot document made after the scan."""
         host = after["host"]
         if isinstance(self._frames, AnyFrame):
             yield (
@@ -263,5 +263,5 @@ def _key(process: dict[str, Any]) -> tuple[str, str]:
 
 
 def _movements(document: dict[str, Any]) -> int:
-    """KSM mappings that ever came or went."""
+    """All KSM mappings that ever came or went."""
     return sum(document["totals"].get(which.name.lower(), 0) for which in Movement)

@@ -1,4 +1,4 @@
-"""Who shares with whom, as a matrix, a list or JSON. Pure: from a result to text."""
+"""Who shares with whom, as a matrix, a list or JSON. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _name(party: Party) -> str:
 
 
 def matrix(result: Result, width: int | None = None) -> str:
-    """Owners against owners, the largest of them, as many as fit; None: all."""
+    """Owners against owners, as many of the largest as fit; None: all."""
     shares = [share for share in result.shares if share.pages]
     if not shares:
         return "\n".join([*_head(result), "No owner has KSM pages."])
@@ -55,7 +55,7 @@ def _room(width: int) -> int:
 
 
 def _row(number: str, name: str, kind: str, pages: str, cells: Sequence[str]) -> str:
-    """Amounts line up, with or without a mark behind."""
+    """Amounts are aligned, with or without a mark behind."""
     fixed = f"{number:>{_NUMBER}} {fit(name, _NAME)} {fit(kind, _KIND)} {pages:>{_COLUMN}}"
     marked = (cell if cell.endswith(_MARK) else f"{cell} " for cell in cells)
     return (fixed + "".join(f"{cell:>{_COLUMN}}" for cell in marked)).rstrip()
@@ -80,7 +80,7 @@ def _foot(result: Result, hidden: int) -> list[str]:
 
 
 def listing(result: Result, subject: Party) -> str:
-    """With whom one party has pages in common."""
+    """The parties with which one party has pages in common."""
     mine, common = result.of(subject)
     rows = [
         (
@@ -121,7 +121,7 @@ class _Pair(TypedDict):
 
 
 class PeersDocument(TypedDict):
-    """What `--json` prints."""
+    """The output of `--json`."""
 
     schema: Literal["ksmwatch.peers/1"]
     subject: _Identity | None
@@ -137,7 +137,7 @@ class PeersDocument(TypedDict):
 
 
 def document(result: Result, subject: Party | None) -> PeersDocument:
-    """The same as JSON, with every pair; of one party, its own."""
+    """The same as JSON, with every pair, or with the pairs of one party."""
     pairs = result.pairs if subject is None else [pair for _, pair in result.of(subject)[1]]
     return {
         "schema": SCHEMA,

@@ -1,7 +1,7 @@
 """``ksmwatch record``: a host's facts and source files in the format of the test fixtures.
 
-A directory with ``facts.json`` and, below ``root/``, the files at their own paths. Fixture
-tests read it by the same code that reads a live host, so a bug report becomes a test.
+It creates a directory with ``facts.json`` and, below ``root/``, the files at their own paths.
+Fixture tests read it with the code that reads a live host, so a bug report becomes a test.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PROCESS_FILES = (
 
 
 def _copy(source: Path, target: Path) -> bool:
-    """Copy one pseudo file; False when it is gone, denied or not there."""
+    """Copy one pseudo file; False if it is gone, denied or missing."""
     try:
         data = source.read_bytes()
     except OSError:
@@ -40,7 +40,7 @@ def _copy(source: Path, target: Path) -> bool:
 def record(directory: Path, root: Path = Path("/")) -> int:
     """Record this host; returns the number of files. Raises SourceError if it cannot write.
 
-    Of processes only those that ksmd knows are recorded: command lines can hold secrets.
+    It records only processes that ksmd knows, because command lines can hold secrets.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

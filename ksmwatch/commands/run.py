@@ -1,4 +1,4 @@
-"""``ksmwatch run``: the main loop, its servers, and a clean end."""
+"""``ksmwatch run``: the main loop, its servers, and a clean shutdown."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from ksmwatch.snapshot.model import Reload
 from ksmwatch.snapshot.socket_server import SocketServer, group_of
 from ksmwatch.systemd import Manager
 
-# Between two looks at what is due when nobody asks.
+# Time between two checks for due work, without requests.
 TICK_SECONDS = 1.0
-# Between two turns while the loader is waited for.
+# Time between two checks for the loader's end.
 _TURN_SECONDS = 0.05
-# What exact reads of doubtful processes may take of a tick, and of a snapshot.
+# Limits of exact reads of doubtful processes, in a tick and in a snapshot.
 TICK_BUDGET_SECONDS = 0.1
 SNAPSHOT_BUDGET_SECONDS = 2.0
-# Between two looks for cycles of objects. What is kept of 10,000 processes is 100,000 objects
-# without any, and to look for some would take longer than making a snapshot of them.
+# Objects between two searches for cycles. 10,000 processes keep 100,000 objects without any cycle,
+# and a search takes longer than making a snapshot of them.
 GC_OBJECTS = 200_000
 
 
 def status_line(backend: Backend, reason: str | None) -> str:
-    """What `systemctl status` shows of the state. `reason`: why live accounting is impossible."""
+    """The state for `systemctl status`. `reason`: why live accounting is impossible."""
     if backend.mode is Mode.NONE:
         return "This kernel has no KSM: there is nothing to count."
     if backend.mode is Mode.POLL:
@@ -66,13 +66,13 @@ def _give_up_privileges(facts: Facts, backend: Backend) -> None:
     plan = backend.plan if isinstance(backend, Live) else None
     needed = capabilities.needed(plan, smaps_ksm=facts.smaps_ksm)
     if os.geteuid() == 0:
-        # Root owns everything anyway. A front that is started again must not be root.
+        # Root owns everything anyway. A restarted front must not be root.
         needed |= capabilities.CHANGE_USER
     capabilities.give_up_all_but(needed)
 
 
 def apart(work: Callable[[], Loaded], meanwhile: Callable[[], None]) -> Loaded:
-    """Do what only waits in a thread of its own. Raises what it raises."""
+    """Do work that only waits in a separate thread. Raises what it raises."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
         while not wait([future], timeout=_TURN_SECONDS).done:
@@ -83,7 +83,7 @@ def apart(work: Callable[[], Loaded], meanwhile: Callable[[], None]) -> Loaded:
 class Daemon:
     """Owns the backend, the servers and the loop.
 
-    `reread` gives the configuration anew, or raises ConfigError.
+    `reread` returns the configuration, read again, or raises ConfigError.
     """
 
     def __init__(self, config: Config, reread: Callable[[], Config], manager: Manager) -> None:
@@ -96,9 +96,9 @@ class Daemon:
         self._start_again: Callable[[], None] = lambda: None
 
     def run(self) -> Exit:
-        """Serve until SIGTERM or SIGINT. Raises KsmwatchError for what a user can mend.
+        """Serve until SIGTERM or SIGINT. Raises KsmwatchError for errors that a user can fix.
 
-        Ends with NO_KSM on a kernel without KSM, of which only that fact was exported.
+        Ends with NO_KSM on a kernel without KSM, after exporting only that fact.
         """
         gc.set_threshold(GC_OBJECTS)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -112,7 +112,7 @@ class Daemon:
 
     def _serve(self, cleanup: ExitStack) -> Mode:
         config = self._config
-        # Listen before probes are attached: what a user got wrong must show at once.
+        # Listen before probes are attached: a user's mistakes must show at once.
         sock = SocketServer(Path(config.socket), self._desk, group_of(config.socket_group))
         cleanup.callback(sock.close)
         losses: Counter[str] = Counter()
@@ -122,7 +122,7 @@ class Daemon:
         backend, obstacle = start_backend(facts, config, keep, self._manager.beat)
         cleanup.callback(backend.stop)
         if backend.mode is not Mode.BPF:
-            # Of a daemon before us, when this was another kernel's or another configuration's host.
+            # Left by an earlier daemon, on another kernel or with another configuration.
             keep.clear()
         if obstacle is not None:
             logger.warning(obstacle.sentence, extra={"mode": backend.mode.value})
@@ -137,21 +137,21 @@ class Daemon:
             watcher.comeback.failed(time.monotonic(), passing=obstacle.passing)
         self._start_again = lambda: self._come_back(watcher, keep, cleanup)
         watcher.follow_processes()
-        # Before there are threads: each has capabilities of its own.
+        # Before there are threads: each has its own capabilities.
         if not watcher.comeback.waits:
             _give_up_privileges(facts, backend)
         sock.start()
         cleanup.callback(sock.stop)
         for front in fronts:
             front.start()
-        # First of all: their threads may be waiting for a snapshot.
+        # First: their threads may be waiting for a snapshot.
         cleanup.callback(self._desk.close)
         self._loop(watcher, obstacle.sentence if obstacle else None)
         self._manager.stopping()
         return watcher.backend.mode
 
     def _launch_fronts(self, cleanup: ExitStack, losses: Counter[str]) -> list[Keeper]:
-        """Before BPF: a front that is there early is healthy early."""
+        """Before BPF, so that a front is healthy early."""
         outputs = Outputs(lambda: self._config, self._desk, losses)
         listening = sockets(self._config, self._manager)
         for sock in listening:
@@ -185,7 +185,7 @@ class Daemon:
                 self._publish(watcher)
             if self._reload_wanted:
                 self._reload(watcher)
-            # However often somebody asks: what is due is done.
+            # However often requests come, due work is done.
             if time.monotonic() >= due:
                 watcher.tick(self._tick_budget(watcher))
                 if watcher.comeback.is_due(time.monotonic()):
@@ -195,15 +195,15 @@ class Daemon:
                 due = time.monotonic() + TICK_SECONDS
 
     def _come_back(self, watcher: Watcher, keep: Keep, cleanup: ExitStack) -> None:
-        """Try to count live after all, while those who ask are answered by polling."""
+        """Try again to count live. Meanwhile polling answers requests."""
         comeback = watcher.comeback
         comeback.attempts += 1
-        # Anew: what the host was short of may have kept facts from being read.
+        # Read the facts again: a shortage may have prevented it before.
         facts = read_facts()
 
         def meanwhile() -> None:
             self._manager.beat()
-            # While the new one starts, the old one answers; it must not be asked by itself.
+            # While the new backend starts, the old one answers, and must not start by itself.
             if watcher.backend.mode is not Mode.BPF and self._desk.wait_for_request(0.0):
                 self._publish(watcher)
 
@@ -237,7 +237,7 @@ class Daemon:
         self._desk.publish(lambda: watcher.snapshot(SNAPSHOT_BUDGET_SECONDS))
 
     def _reload(self, watcher: Watcher) -> None:
-        """Take the configuration anew, as far as that is possible; a bad one changes nothing."""
+        """Reread the configuration, and apply what is possible. An invalid one changes nothing."""
         self._reload_wanted = False
         self._manager.reloading()
         try:

@@ -35,9 +35,9 @@ def _harmful(category: str) -> bool:
 
 
 def fit(text: str, width: int, *, right: bool = False) -> str:
-    """A name as exactly so many columns of a terminal: harmless, padded, cut with `…`.
+    """A name as exactly this many columns of a terminal: harmless, padded, cut with `…`.
 
-    Besides what `clean` replaces, spaces of other kinds become `?`, and combining characters,
+    Besides what `clean` replaces, other kinds of spaces become `?`, and combining characters,
     about whose width terminals do not agree.
     """
     if not (text.isascii() and text.isprintable()):
@@ -50,14 +50,14 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
 
 
 def _columns(char: str) -> int:
-    """0 for what joins the character before it."""
+    """0 for a character that joins the one before it."""
     if unicodedata.category(char)[0] == "M" or "\u1160" <= char <= "\u11ff":
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def _cut(text: str, width: int) -> tuple[str, int]:
-    """The beginning of a text with `…`, and what room is left."""
+    """The beginning of a text with `…`, and the room left."""
     room, kept = max(width, 0) - 1, []
     if room < 0:
         return "", 0
@@ -70,7 +70,7 @@ def _cut(text: str, width: int) -> tuple[str, int]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns aligned by width, numbers to the right."""
+    """Columns aligned by width, with numbers to the right."""
     cells = [list(head), *[[clean(str(cell)) for cell in row] for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     lines = []
@@ -96,7 +96,7 @@ def _mib(size: int) -> str:
 
 
 def snapshot(document: dict[str, Any]) -> str:
-    """A snapshot document for people."""
+    """A snapshot document as text."""
     host = document["host"]
     lines = [
         f"KSM mappings  {host['mappings']} pages, {_mib(host['bytes'])} MiB ({host['confidence']})",
@@ -141,7 +141,7 @@ def _mib_or_dash(size: int | None) -> str:
 
 
 def forecast(document: dict[str, Any]) -> str:
-    """What unmerging would need, of a snapshot document, for people; in MiB."""
+    """What unmerging would need, from a snapshot document, as text; in MiB."""
     host = document["host"]
     need = host["unmerge"]
     least, most = _mib_or_dash(need["at_least_bytes"]), _mib(need["at_most_bytes"])
@@ -172,7 +172,7 @@ def _forecast_row(owner: dict[str, Any]) -> tuple[object, ...]:
 
 
 def meminfo(text: str, mappings: int, page_size: int) -> str:
-    """/proc/meminfo with `KsmSharing` below `PageTables`, as the 2011 patch wanted it."""
+    """/proc/meminfo with `KsmSharing` below `PageTables`, as the 2011 patch proposed."""
     line = f"KsmSharing:     {mappings * page_size // 1024:8d} kB"
     lines = text.splitlines()
     at = next((i for i, each in enumerate(lines) if each.startswith("PageTables:")), len(lines) - 1)

@@ -1,4 +1,4 @@
-"""``ksmwatch why``: has a host or a process judged, and prints the judgement."""
+"""``ksmwatch why``: reads the evidence, and prints the causes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ksmwatch.errors import Exit
 from ksmwatch.kernel import procfs
 
 _WIDTH = 80
-# To tell whether pages change: so many pages are read twice, of so many processes at most.
+# To find out whether pages change: the number of pages to read twice, and of processes.
 _SAMPLE_PAGES = 512
 _SAMPLE_PROCESSES = 16
 _SAMPLE_SECONDS = 2.0
 
 
 def _sample(proc: Path, pids: Iterable[int]) -> PageSample | None:
-    """Whether pages of these processes change, of those that we may read."""
+    """Whether pages of these processes change, as far as we may read them."""
     processes = []
     for pid in pids:
         directory = proc / str(pid)
@@ -37,7 +37,7 @@ def _sample(proc: Path, pids: Iterable[int]) -> PageSample | None:
 
 
 def _largest(proc: Path) -> list[int]:
-    """Processes of which ksmd knows most pages."""
+    """The processes of which ksmd knows most pages."""
     known = {}
     for pid in procfs.pids(proc):
         try:
@@ -51,7 +51,7 @@ def _largest(proc: Path) -> list[int]:
 def run(
     pid: int | None, *, as_json: bool, proc: Path = Path("/proc"), sys: Path = Path("/sys")
 ) -> Exit:
-    """Print why little merges, on the host or of one process."""
+    """Print why little merges, on the host or in one process."""
     host = read_evidence.read_host(proc, sys)
     process = None if pid is None else read_evidence.read_process(proc, pid)
     found = _judge(process, host)
@@ -82,7 +82,7 @@ class _Cause(TypedDict):
 
 
 class WhyDocument(TypedDict):
-    """What `--json` prints."""
+    """The output of `--json`."""
 
     schema: Literal["ksmwatch.why/1"]
     process: _Subject | None
@@ -117,6 +117,6 @@ def _text(process: ProcessEvidence | None, causes: list[Cause]) -> str:
 
 
 def _wrap(line: str) -> str:
-    """Below itself, where it is too long for a screen."""
+    """Wrap a line that is too long, with an indent."""
     indent = " " * (9 if line.startswith(" ") else 3)
     return textwrap.fill(line, _WIDTH, subsequent_indent=indent, break_long_words=False)

@@ -97,8 +97,6 @@ class EventsDocument(TypedDict):
 
 
 class HostDocument(SavedDocument):
-    """`host`."""
-
     mappings: int
     bytes: int
     bookkeeping_bytes: int | None
@@ -128,8 +126,6 @@ class SourcesDocument(TypedDict):
 
 
 class MapDocument(TypedDict):
-    """`map`."""
-
     accounts: int
     limit: int
     memory_bytes: int
@@ -162,6 +158,4 @@ class HeadDocument(TypedDict):
 
 
 class SnapshotDocument(HeadDocument):
-    """All of it."""
-
     processes: list[ListedProcess]

@@ -25,8 +25,6 @@ class _Owner(TypedDict):
 
 
 class ForecastDocument(TypedDict):
-    """All of it."""
-
     schema: Literal["ksmwatch.forecast/1"]
     time: float
     page_size: int

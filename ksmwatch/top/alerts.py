@@ -1,4 +1,4 @@
-"""What is wrong with a host, or with the counts: the sentences at the top of `top`. Pure."""
+"""Alerts: what is wrong with a host, or with the counts. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ksmwatch.top.sample import Sample
 from ksmwatch.top.toned_text import Tone
 from ksmwatch.top.view import Options
 
-# Of those that are alarming.
+# The alarming ones.
 _VERDICTS = {"uncertain": "may not fit", "too_little": "would not fit"}
 
 
 @dataclass(frozen=True)
 class Alert:
-    """Something that is wrong, in one sentence.
+    """A problem, in one sentence.
 
-    WARN: look at it. BAD: do not trust the counts, or the kernel has done wrong.
+    WARN: look at it. BAD: do not trust the counts, or the kernel made an error.
     """
 
     tone: Tone
@@ -28,7 +28,7 @@ class Alert:
 
 
 def alerts_of(sample: Sample, known: HostFigures, options: Options) -> list[Alert]:
-    """What is wrong, the worst first."""
+    """All alerts, the worst first."""
     found = list(_alerts(sample, known, options))
     return sorted(found, key=lambda alert: alert.tone is not Tone.BAD)
 

@@ -1,4 +1,4 @@
-"""`ksmwatch top` in a terminal. A worker posts readings; this draws them. Loads Textual."""
+"""`ksmwatch top` in a terminal. A worker posts readings; the app draws them. Loads Textual."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.view import Options, View
 from ksmwatch.top.widgets import Lines, Table
 
-# From here on the details stand beside the table.
+# From this width on, the details are beside the table.
 _WIDE = 140
 _DETAILS_HEIGHT, _DETAILS_WIDTH = 9, 56
-# Of a page of areas, the lines that are none.
+# The lines of a page of areas that are not areas.
 _FRAME = 6
-# After so many times the seconds between readings an answer is late.
+# An answer is late after this many intervals between readings.
 _LATE = 3
-# On a lower screen the table has all of it.
+# On a lower screen, the table gets all of it.
 _LOW = 20
-# Of the screen's height, what alerts may take.
+# The share of the screen's height that alerts may take.
 _ALERTS_SHARE = 8
 _STYLES = """
 * { scrollbar-size-vertical: 1; }
@@ -63,7 +63,7 @@ OptionList:focus > .option-list--option-highlighted { color: ansi_default;
 
 
 class Arrived(Message):
-    """A reading, from the worker."""
+    """The worker has a reading."""
 
     def __init__(self, reading: Fetched) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Arrived(Message):
 
 
 class Answered(Message):
-    """Areas that were asked for, from the worker."""
+    """The worker has the requested areas."""
 
     def __init__(self, areas: Areas) -> None:
         super().__init__()
@@ -89,8 +89,8 @@ class App(textual.app.App[None]):
     ]
 
     def __init__(self, source: Source, options: Options, seconds: float) -> None:
-        """Watch a source, read every so many seconds."""
-        # The terminal's own colours, be it dark or light.
+        """Watch a source, and read it at this interval in seconds."""
+        # The terminal's own colours, dark or light.
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self.options = options
@@ -107,25 +107,23 @@ class App(textual.app.App[None]):
         self._with_details = True
 
     def _post(self, what: Fetched | Areas) -> None:
-        """For the worker's thread."""
+        """Called on the worker's thread."""
         self.post_message(Arrived(what) if isinstance(what, Fetched) else Answered(what))
 
     def compose(self) -> ComposeResult:
-        """Header, table and details, footer or filter."""
         yield Lines("header")
         with Container(id="body"):
             yield Table()
             yield Lines("details")
-        # What is typed before it knows that it has the focus must not be taken for selected.
+        # Text typed before the input knows that it has the focus must not be taken for selected.
         hint = "part of a name, id, unit, kind; or a pid"
         yield Input(id="filter", placeholder=hint, select_on_focus=False)
         yield Lines("footer")
 
     def on_mount(self) -> None:
-        """Begin to read."""
         self.query_one(Table).focus()
         self._worker.start()
-        # The age of what is shown grows by itself.
+        # The age of the shown data grows by itself.
         self.set_interval(1.0, self._each_second)
         self._draw()
 
@@ -135,7 +133,7 @@ class App(textual.app.App[None]):
 
     @on(Arrived)
     def take(self, event: Arrived) -> None:
-        """A reading came. While paused only problems are news."""
+        """Take a reading. While paused, only problems are shown."""
         reading = event.reading
         self._problem = reading.problem
         if reading.sample is None or self._paused:
@@ -147,14 +145,14 @@ class App(textual.app.App[None]):
         self._draw()
 
     def _show(self, options: Options) -> None:
-        """Other options: the same sample, drawn anew."""
+        """Draw the same sample with other options."""
         self.options = options
         self._draw()
 
     # -- Drawing -----------------------------------------------------------------------------
 
     def on_resize(self, event: events.Resize) -> None:
-        """Another size: details beside or below the table."""
+        """Put the details beside or below the table, depending on the size."""
         wide = event.size.width >= _WIDE
         self.query_one("#body").set_class(wide, "wide")
         styles = self.query_one("#details").styles
@@ -171,7 +169,7 @@ class App(textual.app.App[None]):
         self._draw_details()
 
     def _each_second(self) -> None:
-        """Draw the age anew. The timer may still come when the widgets have gone, at the end."""
+        """Update the age. At the end, the timer may still fire when the widgets have gone."""
         with suppress(NoMatches, ScreenStackError):
             self._draw_header()
 
@@ -210,24 +208,23 @@ class App(textual.app.App[None]):
 
     @on(Table.Moved)
     def moved(self) -> None:
-        """Another row, other details."""
+        """Show the details of another row."""
         self._draw_details()
 
     # -- Keys --------------------------------------------------------------------------------
 
     def action_help(self) -> None:
-        """Keys and columns."""
         self.push_screen(LinesScreen(keys.help_page()))
 
     def action_areas(self) -> None:
-        """Ask for the areas of the selected process; they are shown when they come."""
+        """Ask for the areas of the selected process; they are shown when they arrive."""
         row = self.query_one(Table).row
         if row is not None and row.process is not None:
             self._worker.ask(row.process.pid)
 
     @on(Answered)
     def show_areas(self, event: Answered) -> None:
-        """Above everything else."""
+        """Show areas above everything else."""
         areas, tones = event.areas, Tone
         lines: list[Line] = [[(tones.LABEL, f"KSM pages of process {areas.pid}")], []]
         if areas.problem is not None:
@@ -237,7 +234,7 @@ class App(textual.app.App[None]):
         self.push_screen(LinesScreen(lines))
 
     def action_alerts(self) -> None:
-        """Everything that is wrong."""
+        """Show all alerts."""
         if self._sample is None:
             return
         known = figures(self._sample, self._previous)
@@ -246,7 +243,7 @@ class App(textual.app.App[None]):
         self.push_screen(LinesScreen(header.alert_lines(found, len(found)) or nothing))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys of the filter mean something else elsewhere."""
+        """Disable the keys of the filter outside of it."""
         typing = isinstance(self.focused, Input)
         if action == "filter":
             return not typing and len(self.screen_stack) == 1
@@ -257,19 +254,18 @@ class App(textual.app.App[None]):
         return True
 
     def action_filter(self) -> None:
-        """Filter as one types."""
         box = self.query_one(Input)
         box.display = True
         self.screen.set_focus(box)
 
     def action_keep_filter(self) -> None:
-        """Back to the table."""
+        """Return to the table."""
         self.query_one(Input).display = False
         self.screen.set_focus(self.query_one(Table))
 
     @on(Input.Changed)
     def filter_changed(self, event: Input.Changed) -> None:
-        """One more letter."""
+        """Filter as the user types."""
         self._show(replace(self.options, filter=event.value))
 
     def action_clear_filter(self) -> None:
@@ -278,7 +274,7 @@ class App(textual.app.App[None]):
         self.action_keep_filter()
 
     def action_change(self, name: str) -> None:
-        """One of option_changes.CHANGES."""
+        """Apply one of option_changes.CHANGES."""
         self._show(CHANGES[name](self.options))
 
     def action_fold(self) -> None:
@@ -288,7 +284,7 @@ class App(textual.app.App[None]):
             self._show(replace(self.options, turned=self.options.turned ^ {row.key}))
 
     def action_choose_sort(self) -> None:
-        """A list of columns."""
+        """Show a list of columns."""
         choices = columns.sortable(self.options.grouping)
         self.push_screen(ColumnScreen(choices, self.options.sort), self._sort_by)
 
@@ -297,24 +293,23 @@ class App(textual.app.App[None]):
             self.action_sort(key)
 
     def action_sort(self, key: str) -> None:
-        """Sort by a column."""
         self._show(sort_by(self.options, key))
 
     def action_next_sort(self, by: int) -> None:
-        """The next column, or the one before."""
+        """Sort by the next column, or the previous one."""
         self._show(sort_by_next(self.options, by))
 
     @on(Table.HeadClicked)
     def head_clicked(self, event: Table.HeadClicked) -> None:
-        """Sort by that column, or the other way round."""
+        """Sort by that column, or reverse the order."""
         self._show(sort_by_head(self.options, event.column.key))
 
     def action_pause(self) -> None:
-        """Keep what is shown, or go on."""
+        """Freeze the display, or resume."""
         self._paused = not self._paused
         self._draw_header()
 
     def action_details(self) -> None:
-        """Show or hide them."""
+        """Show or hide the details."""
         self._with_details = not self._with_details
         self._draw_details()

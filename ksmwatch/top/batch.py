@@ -30,12 +30,12 @@ from ksmwatch.top.values import (
 from ksmwatch.top.view import Grouping, Options, Row, View
 
 SCHEMA: Final = "ksmwatch.top/1"
-# Nothing has to fit a screen.
+# The output need not fit a screen.
 _WIDTH = 10_000
 
 
 class Format(StrEnum):
-    """What is printed."""
+    """The output format."""
 
     TEXT = "text"
     JSON = "json"
@@ -44,7 +44,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class Batch:
-    """How often, and what. `times`: None is for ever."""
+    """How many samples to print, and how. `times`: None means until stopped."""
 
     options: Options
     format: Format = Format.TEXT
@@ -55,7 +55,7 @@ class Batch:
 def run(
     source: Source, batch: Batch, out: TextIO, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Print so many samples. Raises SourceError when there is nothing to print."""
+    """Print samples. Raises SourceError if there is nothing to print."""
     previous: Sample | None = None
     for turn in count():
         reading = read(source)
@@ -72,7 +72,7 @@ def run(
 
 def _print(view: View, form: Format, label: str, out: TextIO, *, first: bool) -> None:
     if form is Format.JSON:
-        # One line per sample, ASCII only: whatever a name holds, it stays one.
+        # One line per sample, in ASCII: it stays one line whatever a name contains.
         print(json.dumps(to_document(view, label)), file=out)
     elif form is Format.CSV:
         _csv(view, out, head=first)
@@ -100,7 +100,7 @@ def _text(view: View, label: str, out: TextIO, *, gap: bool) -> None:
 
 
 class RowDocument(TypedDict):
-    """A row: pages, pages per second or seconds; null where unknown."""
+    """A row: pages, pages per second or seconds; null if unknown."""
 
     kind: str
     name: str
@@ -116,9 +116,9 @@ class RowDocument(TypedDict):
     stray: int | None
     read: float | None
     state: str
-    # Of groups, and of what is below them.
+    # Groups, and their members.
     procs: NotRequired[int]
-    # Of owners, and of what is below them.
+    # Owners, and their members.
     saved: NotRequired[int | None]
     # Of processes.
     pid: NotRequired[int]
@@ -128,7 +128,7 @@ class RowDocument(TypedDict):
 
 
 class TopDocument(TypedDict):
-    """What `--json` prints."""
+    """The output of `--json`."""
 
     schema: Literal["ksmwatch.top/1"]
     time: float

@@ -1,4 +1,4 @@
-"""How values look: units, columns that fit a width, one line of text per row. Pure."""
+"""The look of values: units, columns that fit a width, one line of text per row. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ UNKNOWN = "-"
 def amount(
     pages: float | None, unit: Unit, page_size: int, *, signed: bool = False, width: int = 99
 ) -> str:
-    """Pages as text in a unit; unknown is a dash, and what is not 0 never looks like 0.
+    """Pages as text in a unit. Unknown is a dash, and a value that is not 0 never looks like 0.
 
-    Where it would be wider than `width`, it loses digits but never its size.
+    A text wider than `width` loses digits, but never its magnitude.
     """
     if pages is None:
         return UNKNOWN
@@ -34,7 +34,7 @@ def amount(
 
 
 def _in_unit(pages: float, unit: Unit, page_size: int) -> tuple[float, int]:
-    """A value, and how many digits after the point it deserves. Only rates have parts of pages."""
+    """A value, and its digits after the point. Only rates have fractions of pages."""
     if unit is Unit.PAGES:
         return float(pages), 0 if pages == int(pages) or abs(pages) >= 100 else 1
     value = pages * page_size / _SIZES[unit]
@@ -50,12 +50,12 @@ def amounts(pages: float | None, options: Options, sample: Sample, *, signed: bo
 
 
 def between(least: str, most: str) -> str:
-    """Two bounds as they are shown: one number if they look the same, or if there is but one."""
+    """Two bounds as text: one number if they look the same, or if there is only one."""
     return least if most in (least, UNKNOWN) else f"{least} to {most}"
 
 
 def needs(unmerge: UnmergeNeed, options: Options, page_size: int) -> str:
-    """What unmerging needs, of what is available."""
+    """What unmerging needs, and what is available."""
     sizes = (unmerge["at_least_bytes"], unmerge["at_most_bytes"], unmerge["available_bytes"])
     least, most, available = (
         None if size is None else amount(size / page_size, options.unit, page_size)
@@ -79,7 +79,7 @@ def duration(seconds: float | None) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `rank`: the highest go first when there is no room."""
+    """One column. `rank`: columns with a high rank go first if there is no room."""
 
     key: str
     head: str
@@ -115,7 +115,7 @@ _ROOMY, _LONGER = 100, 12
 
 
 def possible(grouping: Grouping) -> tuple[Column, ...]:
-    """Every column of a grouping, in order. `share` cannot be sorted by: it is `mapped`."""
+    """Every column of a grouping, in order. `share` cannot be sorted by: it equals `mapped`."""
     figures = tuple(c for c in _FIGURES if c.key != "saved" or grouping is Grouping.OWNER)
     if grouping is Grouping.PROCESS:
         return (_PID, _KIND, NAME, _OWNER, *figures)
@@ -123,12 +123,12 @@ def possible(grouping: Grouping) -> tuple[Column, ...]:
 
 
 def sortable(grouping: Grouping) -> tuple[Column, ...]:
-    """Columns that rows can be sorted by."""
+    """Columns by which rows can be sorted."""
     return tuple(column for column in possible(grouping) if column.key in SORTABLE)
 
 
 def chosen(options: Options, width: int) -> tuple[Column, ...]:
-    """Columns that fit a width, the name as wide as there is room. The sorted one stays."""
+    """Columns that fit a width, with a name as wide as possible. The sorted column stays."""
     columns = list(possible(options.grouping))
     # A long name is worth more than the last columns.
     wanted = width if width < _ROOMY else width - _LONGER
@@ -158,7 +158,7 @@ def _read(row: Row, view: View) -> str:
 
 
 def _name(row: Row, view: View) -> str:
-    # A row that can be folded says so; others of a tree stand below its name.
+    # A row that can be folded is marked; other rows of a tree are indented.
     mark = f"{row.fold} " if row.fold else "  " if row.depth or view.options.tree else ""
     name = row.of.name
     if row.process and view.options.grouping is not Grouping.PROCESS:
@@ -173,7 +173,7 @@ def _saved(row: Row, view: View) -> str:
 
 
 def _kind(row: Row, view: View) -> str:
-    # Below its group it has been said.
+    # The group above already shows it.
     grouped = view.options.grouping is not Grouping.PROCESS
     return "" if row.process and grouped else row.of.kind
 
@@ -188,7 +188,7 @@ _TEXTS: dict[str, Callable[[Row, View], str]] = {
 
 
 def cell(row: Row, column: Column, view: View) -> str:
-    """What stands in a column, neither clean nor cut."""
+    """The text of a cell, neither cleaned nor cut."""
     key = column.key
     if key in _TEXTS:
         return _TEXTS[key](row, view)
@@ -197,7 +197,7 @@ def cell(row: Row, column: Column, view: View) -> str:
     found = value(row.of, key, view)
     if key in _AMOUNTS:
         unit, size = view.options.unit, view.sample.page_size
-        # Of what is only estimated, the sum of all too.
+        # If a count is only estimated, so is the sum of all.
         doubt = "~" if key == "mapped" and not row.of.exact else ""
         room = column.width - len(doubt)
         return doubt + amount(found, unit, size, signed=key == "lag", width=room)
@@ -210,7 +210,7 @@ def line(row: Row, columns: Sequence[Column], view: View) -> list[str]:
 
 
 def heads(columns: Sequence[Column], options: Options) -> list[str]:
-    """The line above the rows. An arrow shows the order, `/s` that they are rates."""
+    """The line above the rows. An arrow shows the order, `/s` marks rates."""
     return [fit(_head(c, options), c.width, right=c.right) for c in columns]
 
 
@@ -223,7 +223,7 @@ def _head(column: Column, options: Options) -> str:
 
 
 def clean_cell(value: object) -> object:
-    """A value for CSV: harmless text, nothing where it is unknown."""
+    """A value for CSV: harmless text, empty if unknown."""
     if value is None:
         return ""
     return clean(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The flags of `ksmwatch top`, and which of its two forms they ask for."""
+"""The flags of `ksmwatch top`, and the choice between its two forms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ksmwatch.top import batch, columns, source
 from ksmwatch.top.values import SORTABLE
 from ksmwatch.top.view import Grouping, Options, Unit
 
-# Debian 13 has 2.1, which lacks themes that are used.
+# Debian 13 has 2.1, which lacks themes that the app uses.
 _OLDEST_TEXTUAL = 8
 _GC_OBJECTS = 500_000
 _MIN_SECONDS, _MAX_SECONDS = 0.1, 3600.0

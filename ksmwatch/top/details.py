@@ -1,4 +1,4 @@
-"""What is known of one row: its history, why mappings came and went, where they are. Pure."""
+"""Details of one row: its history, why mappings came and went, where they are. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BARS = "▁▂▃▄▅▆▇█"
 _LABEL = 9
 _MAX_MEMBERS = 12
 
-# A label, what stands behind it, and how that looks.
+# A label, its text, and the look of the text.
 _Fact = tuple[str, Iterable[str], Tone]
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The last values as bars from the lowest to the highest; low bars when all are equal."""
+    """The last values as bars from the lowest to the highest; low bars if all are equal."""
     shown = values[-width:] if width > 0 else ()
     if not shown:
         return ""
@@ -31,7 +31,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def lines(row: Row, view: View, history: Sequence[int], width: int) -> list[Line]:
-    """The details, as many lines as they need, none wider than `width`."""
+    """The details, as many lines as needed, none wider than `width`."""
     facts = [*_identity(row, view), _history(view, history, width), *_figures(row, view)]
     if isinstance(row.of, Group):
         facts += _holding(row.of, view) if row.of.holding else ()
@@ -42,7 +42,7 @@ def lines(row: Row, view: View, history: Sequence[int], width: int) -> list[Line
 
 
 def _flow(fact: _Fact, width: int) -> Iterator[Line]:
-    """A label and its items, broken between items where the width ends."""
+    """A label and its items, wrapped between items."""
     label, items, tone = fact
     room = max(width - _LABEL, 1)
     text = ""
@@ -121,7 +121,7 @@ def _process(process: SampledProcess, view: View) -> Iterator[_Fact]:
 
 
 def areas(found: Sequence[AreaDocument], view: View, rows: int) -> Iterator[Line]:
-    """Where the KSM mappings of a process are: the largest areas, and how many more."""
+    """Where a process has its KSM mappings: the largest areas, and the number of others."""
     yield [(Tone.TITLE, f"{'ADDRESSES':33} {'MAPPED':>9}  AREA")]
     unit, size = view.options.unit, view.sample.page_size
     for area in found[:rows]:
@@ -137,7 +137,7 @@ _VERDICTS = {"fits": "fits", "uncertain": "may not fit", "too_little": "does not
 
 
 def _holding(group: Group, view: View) -> Iterator[_Fact]:
-    """What the document says of an owner besides its sums."""
+    """What the document says about an owner besides its sums."""
     holding, size = group.holding, view.sample.page_size
     assert holding is not None
     if holding.saved_bytes is not None:

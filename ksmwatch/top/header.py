@@ -1,4 +1,4 @@
-"""What is above the table: the source, the host in three lines, and what is wrong. Pure."""
+"""The lines above the table: the source, the host in three lines, and alerts. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ksmwatch.top.view import Options
 _RUN = {0: "stopped, pages stay merged", 1: "scanning", 2: "stopped and unmerged"}
 _CONFIDENCE = {"exact": Tone.GOOD, "estimated": Tone.WARN, "unknown": Tone.BAD}
 
-# Between items of a line, and the place of each where they stand in columns.
+# The space between items of a line, and the width of an item in columns.
 _GAP, _PLACE = 2, 28
 
 
 def lines(sample: Sample, known: HostFigures, options: Options, width: int) -> list[Line]:
-    """The lines of a header, without alerts, of what fits. Each piece is harmless text."""
+    """The lines of a header that fit, without alerts. Each piece is harmless text."""
     return [
         _spread(_mapped(sample, known, options), width),
         _spread(_saving(sample, known, options), width),
@@ -30,7 +30,7 @@ def lines(sample: Sample, known: HostFigures, options: Options, width: int) -> l
 
 
 def _spread(items: Sequence[Line], width: int, place: int = _PLACE) -> Line:
-    """Items side by side, each with as much place; those that do not fit are left out."""
+    """Items side by side, each with the same width. Items that do not fit are left out."""
     line: Line = []
     used = 0
     for item in items:
@@ -45,9 +45,9 @@ def _spread(items: Sequence[Line], width: int, place: int = _PLACE) -> Line:
 
 @dataclass(frozen=True)
 class Status:
-    """Of the source. `problem`: why the last reading failed. `age`: of what is shown, seconds.
+    """The source's state. `problem`: why the last reading failed. `age`: of the data, in seconds.
 
-    `late`: an answer should have come by now.
+    `late`: an answer is overdue.
     """
 
     problem: str | None
@@ -57,7 +57,7 @@ class Status:
 
 
 def status_lines(status: Status) -> list[Line]:
-    """What is to say of the source besides its name: nothing while all is well."""
+    """The state of the source; nothing while all is well."""
     shown = "" if status.age is None else f" Shown: {duration(status.age)} old."
     if status.problem is not None:
         return [[(Tone.BAD, f"! LOST.{shown} {clean(status.problem)} Trying again.")]]
@@ -67,14 +67,14 @@ def status_lines(status: Status) -> list[Line]:
 
 
 def alert_lines(found: Sequence[Alert], room: int) -> list[Line]:
-    """Alerts, as many as there is room for; then how many more there are."""
+    """As many alerts as fit, then the number of others."""
     if len(found) > room:
         found = [*found[: room - 1], Alert(Tone.WARN, f"and {len(found) - room + 1} more: press a")]
     return [[(alert.tone, f"! {alert.text}")] for alert in found]
 
 
 def title(sample: Sample, source: str) -> Line:
-    """What is watched, and how it counts."""
+    """The source, and how it counts."""
     document = sample.document
     mode = {"bpf": "live", "poll": "polling", "none": "no KSM in this kernel"}.get(
         document["mode"], document["mode"]

@@ -1,4 +1,4 @@
-"""How counts went, sample by sample: what sparklines are drawn from."""
+"""The counts of past samples, for sparklines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ksmwatch.top.view import Grouping, Row, RowKey
 
 
 class History:
-    """Mappings of the last samples: of every process, and of the groups of one grouping."""
+    """Mappings in the last samples: of every process, and of the groups of one grouping."""
 
     def __init__(self, length: int = 120) -> None:
         self._length = length
         self._of: dict[RowKey, deque[int]] = {}
 
     def add(self, sample: Sample, grouping: Grouping) -> None:
-        """Remember a sample; what it does not list is forgotten."""
+        """Remember a sample, and forget what it does not list."""
         now: dict[RowKey, int] = {process.key: process.mappings for process in sample.processes}
         if grouping is Grouping.OWNER and sample.owners:
             now |= {(grouping, *h.owner.key): h.mappings for h in sample.owners}
@@ -34,6 +34,6 @@ class History:
             past.append(mappings)
 
     def of(self, row: Row) -> tuple[int, ...]:
-        """Mappings of what a row shows, oldest first."""
+        """Mappings of a row, oldest first."""
         key = row.process.key if row.process else row.key
         return tuple(self._of.get(key, ()))

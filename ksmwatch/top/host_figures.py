@@ -1,4 +1,4 @@
-"""What `top` tells of the host, out of one sample or two. Pure."""
+"""What `top` shows about the host, from one sample or two. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ksmwatch.top.sample import Sample, UnmergeNeed
 
 @dataclass(frozen=True)
 class HostFigures:
-    """Of the host. Amounts in pages, or bytes where the name says so, None where unknown.
+    """Figures of the host. Amounts in pages, or bytes if the name says so; None if unknown.
 
     `claim`: the kernel's number for the saving, `pages_sharing`. `unmerge`: whether `run=2`
-    would fit into memory, and what it needs, see docs/snapshot.md. `scan_rate`: pages per
-    second that ksmd looks at; `ksmd_cpu_share`: CPU time per time, 1 is one whole CPU; both
-    measured between two samples.
+    would fit into memory, and what it needs, see docs/snapshot.md. `scan_rate`: pages that ksmd
+    scans per second. `ksmd_cpu_share`: 1 is one whole CPU. Both are measured between two
+    samples.
     """
 
     mappings: int
@@ -40,7 +40,7 @@ class HostFigures:
 
 
 def figures(sample: Sample, previous: Sample | None) -> HostFigures:
-    """The facts of a sample."""
+    """The figures of a sample."""
     host, sources = sample.document["host"], sample.document["sources"]
     ksm: Mapping[str, int] = sources["ksm"] or {}
     available = sources["meminfo"].get("MemAvailable")
@@ -69,7 +69,7 @@ def figures(sample: Sample, previous: Sample | None) -> HostFigures:
 def _rate(
     sample: Sample, previous: Sample | None, count: Callable[[Mapping[str, Any]], float | None]
 ) -> float | None:
-    """How much a count of the sources grows per second; None where that is unknown."""
+    """Growth per second of a counter in the sources; None if unknown."""
     if previous is None or sample.time <= previous.time:
         return None
     before, now = (count(s.document["sources"]) for s in (previous, sample))

@@ -1,4 +1,4 @@
-"""What each key of `top` does: bindings, the footer and the page of help, as plain data. Pure."""
+"""The keys of `top`: bindings, the footer and the help page, as data. Pure."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ BINDINGS = (
     ("a", "alerts"),
     ("q,f10,ctrl+c", "quit"),
 )
-# With priority, and so before the next key is given to the widget that has the focus: otherwise
-# fast typing is ahead of it.
+# With priority, so that they run before the widget with the focus gets the next key. Otherwise
+# fast typing would overtake them.
 URGENT = (
     ("f3,f4,slash,backslash", "filter"),
     ("enter", "keep_filter"),
@@ -75,7 +75,7 @@ _COLUMNS = (
 
 
 def help_page() -> list[Line]:
-    """Keys and columns."""
+    """The keys and columns."""
     keys, heads = (
         [[(Tone.TITLE, f"{key:18}"), (Tone.PLAIN, text)] for key, text in lines]
         for lines in (_HELP, _COLUMNS)
@@ -84,7 +84,7 @@ def help_page() -> list[Line]:
 
 
 def footer(view: View | None, width: int) -> Line:
-    """The most used keys; or the filter, how much it lets through, and how to leave it."""
+    """The most used keys; or the filter, how many rows pass it, and how to leave it."""
     if view is None or not view.options.filter:
         return keys_line(_FOOTER, width)
     found = f"{view.selected} of {len(view.sample.processes)} processes"
@@ -97,7 +97,7 @@ def footer(view: View | None, width: int) -> Line:
 
 
 def keys_line(keys: Sequence[tuple[str, str]], width: int) -> Line:
-    """Keys and what they do, as many as fit."""
+    """As many keys, with their meaning, as fit."""
     line: Line = []
     room = width
     for key, text in keys:

@@ -1,4 +1,4 @@
-"""What keys change of what is shown: from options to options. Pure."""
+"""What each key changes in the options of the view. Pure."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ def _after(choices: list[_T], current: _T, by: int = 1) -> _T:
 
 
 def sort_by(options: Options, key: str) -> Options:
-    """By a column, the largest first."""
+    """Sort by a column, the largest first."""
     return replace(options, sort=key, inverted=False)
 
 
 def sort_by_head(options: Options, key: str) -> Options:
-    """By the column whose head was clicked, or the other way round."""
+    """Sort by the column whose head was clicked, or reverse the order."""
     key = "mapped" if key == "share" else key
     return _inverted(options) if key == options.sort else sort_by(options, key)
 
 
 def sort_by_next(options: Options, by: int) -> Options:
-    """By the next column, or the one before."""
+    """Sort by the next column, or the previous one."""
     keys = [column.key for column in columns.sortable(options.grouping)]
     return sort_by(options, _after(keys, options.sort, by))
 
 
 def _sorted_by_name(options: Options) -> Options:
-    """By pid, as in htop, where rows have one."""
+    """Sort by pid, as in htop, if rows have one."""
     return sort_by(options, "pid" if options.grouping is Grouping.PROCESS else "name")
 
 
@@ -43,7 +43,7 @@ def _inverted(options: Options) -> Options:
 
 
 def _tree(options: Options) -> Options:
-    """Members below groups, children below parents; or neither."""
+    """Show members below groups, children below parents, or neither."""
     return replace(options, tree=not options.tree, turned=frozenset())
 
 
@@ -55,7 +55,7 @@ def _next_grouping(options: Options) -> Options:
 
 
 def _rates(options: Options) -> Options:
-    """Movements per second, or in all."""
+    """Movements per second, or in total."""
     return replace(options, rates=not options.rates)
 
 
@@ -63,7 +63,7 @@ def _next_unit(options: Options) -> Options:
     return replace(options, unit=_after(list(Unit), options.unit))
 
 
-# By the name that keys.BINDINGS have.
+# By the names in keys.BINDINGS.
 CHANGES: Mapping[str, Callable[[Options], Options]] = {
     "tree": _tree,
     "invert": _inverted,

@@ -1,4 +1,4 @@
-"""From two samples and the user's options to the rows of a view: group, filter, sort. Pure."""
+"""Builds the rows of a view from two samples and the user's options: group, filter, sort. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ksmwatch.top.view import Group, Grouping, Options, Row, RowKey, View
 
 
 def build(sample: Sample, previous: Sample | None, options: Options) -> View:
-    """The view of a sample."""
     wanted = options.filter
     selected = [p for p in sample.processes if not wanted or matches(p, wanted)]
     empty = View(sample, previous, options, (), len(selected))
@@ -29,12 +28,12 @@ def build(sample: Sample, previous: Sample | None, options: Options) -> View:
 
 
 def matches_owner(owner: SampledOwner, text: str) -> bool:
-    """Whether an owner has this text in a name or id; capitals do not matter."""
+    """Whether an owner has this text in a name or id, ignoring case."""
     return text.casefold() in owner.words
 
 
 def matches(process: SampledProcess, text: str) -> bool:
-    """Whether a process, or its owner, has this text in a name; capitals do not matter."""
+    """Whether a process, or its owner, has this text in a name, ignoring case."""
     wanted = text.casefold()
     return (
         wanted in process.owner.words
@@ -50,7 +49,7 @@ _NO_UNIT, _NO_USER = "(no unit)", "(no user)"
 
 
 def group_key(process: SampledProcess, grouping: Grouping) -> RowKey:
-    """What processes of one group have in common."""
+    """The key that processes of one group have in common."""
     owner = process.owner
     match grouping:
         case Grouping.KIND:
@@ -63,7 +62,7 @@ def group_key(process: SampledProcess, grouping: Grouping) -> RowKey:
 
 
 def _title(process: SampledProcess, grouping: Grouping) -> tuple[str, str]:
-    """Kind and name of the group that a process is in."""
+    """Kind and name of a process's group."""
     owner = process.owner
     match grouping:
         case Grouping.KIND:
@@ -78,7 +77,7 @@ def _title(process: SampledProcess, grouping: Grouping) -> tuple[str, str]:
 
 
 def _all_known(values: Iterable[int | None]) -> int | None:
-    """The sum; None if one is unknown."""
+    """The sum; None if a part is unknown."""
     total = 0
     for value in values:
         if value is None:
@@ -88,7 +87,6 @@ def _all_known(values: Iterable[int | None]) -> int | None:
 
 
 def groups(processes: Iterable[SampledProcess], grouping: Grouping) -> list[Group]:
-    """The groups of these processes."""
     return [_group(members, grouping) for members in _members(processes, grouping).values()]
 
 
@@ -102,7 +100,7 @@ def _members(
 
 
 def _group(members: Sequence[SampledProcess], grouping: Grouping) -> Group:
-    # Only an owner that is the user has the user's name.
+    # Only an owner that is a user has the user's name.
     names = next((p for p in members if p.kind == "user"), members[0])
     return Group(
         group_key(members[0], grouping),
@@ -119,9 +117,9 @@ def _group(members: Sequence[SampledProcess], grouping: Grouping) -> Group:
 
 
 def owners(sample: Sample, processes: Iterable[SampledProcess], wanted: str) -> list[Group]:
-    """The owners of these processes, and those that the filter wants by themselves.
+    """The owners of these processes, and owners that match the filter by themselves.
 
-    An owner of whom only some processes are wanted has the sums of these.
+    An owner with only some matching processes has the sums of these.
     """
     by_key = _members(processes, Grouping.OWNER)
     whole = Counter(p.owner.key for p in sample.processes) if wanted else {}
@@ -134,7 +132,7 @@ def owners(sample: Sample, processes: Iterable[SampledProcess], wanted: str) -> 
             found.append(_group(members, Grouping.OWNER))
         elif members or not wanted or matches_owner(owner, wanted):
             found.append(_held(key, holding, members))
-    # Processes whose owner is not told.
+    # Processes with an unknown owner.
     if not sample.owners:
         found += [_group(members, Grouping.OWNER) for members in by_key.values()]
     return found
@@ -172,15 +170,15 @@ def _grouped(processes: Sequence[SampledProcess], view: View) -> Iterator[Row]:
 
 
 def _tree(processes: Sequence[SampledProcess], view: View) -> Iterator[Row]:
-    """Processes below their parents; who has no listed parent stands at the top.
+    """Processes below their parents. Processes without a listed parent are on top.
 
-    A parent that is younger than its child has taken the pid of one that ended. Equally old
-    ones could form a ring: it and who is below stand at the top.
+    A parent that is younger than its child has reused the pid of one that ended. Parents of equal
+    age could form a ring; the ring, and everything below it, is on top.
     """
     children: dict[int | None, list[SampledProcess]] = defaultdict(list)
     starts = {p.pid: p.start_time for p in processes}
     for process in processes:
-        # Without a listed parent: a start before all.
+        # Without a listed parent: a start before all others.
         start = starts.get(process.ppid or 0)
         known = start is not None and start <= process.start_time and process.ppid != process.pid
         children[process.ppid if known else None].append(process)
@@ -206,7 +204,7 @@ def _skip(
     children: dict[int | None, list[SampledProcess]],
     seen: set[int],
 ) -> None:
-    """Count everything below a folded row as seen."""
+    """Mark everything below a folded row as seen."""
     waiting = list(below)
     while waiting:
         process = waiting.pop()

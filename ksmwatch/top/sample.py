@@ -1,4 +1,4 @@
-"""What `top` keeps of one snapshot document: frozen, and quick to sort. Pure."""
+"""What `top` keeps of a snapshot document: frozen, and fast to sort. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SampledOwnerKey = tuple[str, str]
 
 
 class UnmergeNeed(TypedDict):
-    """What unmerging would need. Metrics of another host may say nothing of it."""
+    """What unmerging would need. Another host's metrics may not say."""
 
     at_least_bytes: int | None
     at_most_bytes: int | None
@@ -24,15 +24,15 @@ class UnmergeNeed(TypedDict):
 
 
 class OwnerUnmergeNeed(UnmergeNeed):
-    """The same of one owner."""
+    """What unmerging one owner would need."""
 
     limit: LimitDocument | None
 
 
 class SampledOwner(NamedTuple):
-    """Whose process it is. `unit` and `uid` are None where the document does not say.
+    """The owner of a process. `unit` and `uid` are None if the document does not say.
 
-    `more`: what else is known, for people. `words`: every text, small, to be searched.
+    `more`: other facts, for people. `words`: all texts in lower case, for searches.
     """
 
     kind: str
@@ -45,14 +45,14 @@ class SampledOwner(NamedTuple):
 
     @property
     def key(self) -> SampledOwnerKey:
-        """Names the owner."""
+        """Identifies the owner."""
         return self.kind, self.id
 
 
 class SampledProcess(NamedTuple):
-    """One process of the document. Counts are in pages, None where unknown.
+    """One process of the document. Counts are in pages, None if unknown.
 
-    `key` names it for ever. `movements`: totals by reason, empty when polling. `kernel`: the
+    `key` identifies it for ever. `movements`: totals by reason, empty when polling. `kernel`: the
     kernel's own count.
     """
 
@@ -76,14 +76,14 @@ class SampledProcess(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Of its owner."""
+        """The kind of its owner."""
         return self.owner.kind
 
 
 class SampledHolding(NamedTuple):
-    """What the document says of one owner: also of processes that have ended or have no name.
+    """What the document says about an owner, including processes that ended or have no name.
 
-    Counts in pages, None where unknown. `unmerge`: the forecast, see docs/snapshot.md.
+    Counts in pages, None if unknown. `unmerge`: the forecast, see docs/snapshot.md.
     """
 
     owner: SampledOwner
@@ -102,7 +102,7 @@ class SampledHolding(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """A document, its processes and owners. Nobody changes the document any more."""
+    """A document, its processes and owners. Nothing changes the document any more."""
 
     document: Mapping[str, Any]
     processes: tuple[SampledProcess, ...]
@@ -120,17 +120,16 @@ class Sample:
 
     @cached_property
     def by_key(self) -> Mapping[ProcessKey, SampledProcess]:
-        """The processes by what names them."""
+        """The processes by key."""
         return {p.key: p for p in self.processes}
 
     @cached_property
     def owners_by_key(self) -> Mapping[SampledOwnerKey, SampledHolding]:
-        """The owners by what names them."""
         return {h.owner.key: h for h in self.owners}
 
 
 def make_sample(document: Mapping[str, Any]) -> Sample:
-    """A sample from a snapshot document. Raises KeyError or TypeError when it is not one."""
+    """A sample from a snapshot document. Raises KeyError or TypeError if it is not one."""
     owners: dict[SampledOwnerKey, SampledOwner] = {}
     processes = tuple(_process(p, owners) for p in document["processes"])
     return Sample(document, processes, tuple(_holding(h) for h in document["owners"]))
@@ -140,14 +139,14 @@ def _holding(h: Mapping[str, Any]) -> SampledHolding:
     return SampledHolding(
         _owner(h, ""),
         h["processes"],
-        # Of no process at all it is only known that there is one.
+        # For mappings without a process, only the owner's existence is known.
         not h["estimated_processes"] and h["kind"] != "unknown",
         h["mappings"],
         h["kernel_merging_pages"],
         h["kernel_lag"],
         h["stray_mappings"],
         h["saved_bytes"],
-        # Of a daemon before 0.1 there is one number.
+        # A daemon before 0.1 has one number.
         h.get("saved_at_most_bytes"),
         h["zero_pages"],
         h["movements"],
@@ -157,7 +156,7 @@ def _holding(h: Mapping[str, Any]) -> SampledHolding:
 
 def _process(p: Mapping[str, Any], owners: dict[SampledOwnerKey, SampledOwner]) -> SampledProcess:
     comm = p["comm"]
-    # Metrics name none.
+    # Metrics do not name any.
     owner = p["owner"]
     whose = (owner["kind"], owner["id"]) if owner else ("unknown", comm)
     known = owners.get(whose)

@@ -1,4 +1,4 @@
-"""Another host's /metrics as a snapshot document: what metrics do not say is unknown there."""
+"""Turns another host's /metrics into a snapshot document; what metrics lack is unknown there."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Scrape:
     """The metrics at an address."""
 
     def __init__(self, url: str) -> None:
-        """Raises ConfigError when it is not an address."""
+        """Raises ConfigError if it is not an address."""
         if not url.startswith(_SCHEMES):
             raise ConfigError(f"--url: {url!r} must begin with http:// or https://.")
         self.label = url
         self._url = url
 
     def read(self) -> dict[str, Any]:
-        """Scrape it. Raises NoDaemonError when nobody answers, SourceError for another answer."""
+        """Scrape it. Raises NoDaemonError if nothing answers, SourceError for another answer."""
         try:
             with urllib.request.urlopen(self._url, timeout=_SECONDS) as answer:  # noqa: S310
                 data = answer.read(_MAX_BYTES)
@@ -48,11 +48,11 @@ class Scrape:
         return parse(data.decode(errors="replace"), self._url)
 
     def areas(self, pid: int) -> list[AreaDocument]:
-        """Not in metrics. Raises SourceError."""
+        """Metrics have no areas. Raises SourceError."""
         raise SourceError("The metrics do not list areas.")
 
     def close(self) -> None:
-        """Every question has a connection of its own."""
+        """Nothing to close: every request has its own connection."""
 
 
 Labels = Mapping[str, str]
@@ -86,7 +86,7 @@ class _Series:
 
 
 def parse(text: str, url: str) -> dict[str, Any]:
-    """The document that metrics tell of. Raises SourceError when they are not ksmwatch's."""
+    """The document that the metrics describe. Raises SourceError if they are not ksmwatch's."""
     try:
         series = _Series(text)
         info = series.all("ksmwatch_build_info")[0][0]
@@ -168,7 +168,7 @@ def _totals(series: _Series) -> dict[str, int]:
 
 
 def _unmerge(series: _Series) -> dict[str, Any]:
-    """Without the memory of that host there is no verdict."""
+    """Without that host's memory there is no verdict."""
     bounds = series.by("ksmwatch_unmerge_needed_bytes", "bound")
     return {
         "at_least_bytes": bounds.get("least"),
@@ -238,7 +238,7 @@ def _processes(series: _Series) -> list[dict[str, Any]]:
     return [
         {
             "pid": int(key[0]),
-            # Not told: a pid that is used again looks like the same process.
+            # Unknown: a reused pid looks like the same process.
             "start_time": 0,
             "ppid": None,
             "comm": key[1],

@@ -1,4 +1,4 @@
-"""What stands above the table for a moment: a page of lines, and the choice of a column."""
+"""Pages that cover the table for a moment: lines of text, and the choice of a column."""
 
 from __future__ import annotations
 
@@ -29,16 +29,14 @@ class LinesScreen(ModalScreen[None]):
         self._lines = list(lines)
 
     def compose(self) -> ComposeResult:
-        """One box."""
         yield Lines("page")
 
     def on_mount(self) -> None:
-        """Fill it."""
         self.query_one(Lines).show(self._lines)
 
 
 class ColumnScreen(ModalScreen[str | None]):
-    """Choose one of some columns."""
+    """Lets the user choose one of some columns."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,f6,f10", "dismiss")]
 
@@ -48,15 +46,14 @@ class ColumnScreen(ModalScreen[str | None]):
         self._current = current
 
     def compose(self) -> ComposeResult:
-        """A list of their heads."""
+        """A list of the columns' heads."""
         yield OptionList(*(Option(column.head, column.key) for column in self._choices))
 
     def on_mount(self) -> None:
-        """Begin at the current one."""
+        """Start at the current column."""
         keys = [column.key for column in self._choices]
         self.query_one(OptionList).highlighted = keys.index(self._current)
 
     @on(OptionList.OptionSelected)
     def choose(self, event: OptionList.OptionSelected) -> None:
-        """Done."""
         self.dismiss(event.option_id)

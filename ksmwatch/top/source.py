@@ -1,4 +1,4 @@
-"""Where documents come from: the daemon's socket, measuring in this process, or /metrics.
+"""The sources of documents: the daemon's socket, measuring in this process, or /metrics.
 
 A source belongs to the thread that reads it.
 """
@@ -25,18 +25,18 @@ from ksmwatch.top.view import Options
 
 
 class Source(Protocol):
-    """Gives documents. `label` says where they come from, for the header."""
+    """Provides documents. `label` names the source in the header."""
 
     label: str
 
     def read(self) -> dict[str, Any]:
-        """The document of now. Raises KsmwatchError."""
+        """The document of this moment. Raises KsmwatchError."""
 
     def areas(self, pid: int) -> list[AreaDocument]:
         """Areas of a process with KSM mappings, read now. Raises KsmwatchError."""
 
     def close(self) -> None:
-        """Give back what was taken."""
+        """Release resources."""
 
 
 class DaemonSource:
@@ -56,13 +56,13 @@ class DaemonSource:
         return found
 
     def close(self) -> None:
-        """Every question has a connection of its own."""
+        """Nothing to close: every request has its own connection."""
 
 
 def choose(settings: Config, url: str | None = None) -> Source:
     """The source that the user wants: an address, else the daemon, else measuring, as root.
 
-    Raises NoDaemonError when there is neither daemon nor privilege.
+    Raises NoDaemonError without a daemon and without privilege.
     """
     if url is not None:
         from ksmwatch.top.scrape import Scrape
@@ -82,7 +82,7 @@ def choose(settings: Config, url: str | None = None) -> Source:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a read gave: a sample, or why there is none. `at`: the monotonic clock, in seconds."""
+    """The result of a read: a sample, or why there is none. `at`: monotonic time, in seconds."""
 
     sample: Sample | None
     problem: str | None
@@ -91,7 +91,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Areas:
-    """Where in a process its KSM mappings are, or why that is not known."""
+    """Where a process has its KSM mappings, or why that is unknown."""
 
     pid: int
     found: Sequence[AreaDocument] = ()
@@ -99,7 +99,7 @@ class Areas:
 
 
 def read_areas(source: Source, pid: int) -> Areas:
-    """Read them; what goes wrong is in it."""
+    """Read them. A failure is part of the result."""
     try:
         return Areas(pid, source.areas(pid))
     except KsmwatchError as error:
@@ -107,7 +107,7 @@ def read_areas(source: Source, pid: int) -> Areas:
 
 
 def read(source: Source, clock: Callable[[], float] = time.monotonic) -> Fetched:
-    """One reading; what goes wrong is in it."""
+    """One reading. A failure is part of the result."""
     try:
         document = source.read()
         return Fetched(_sample(document), None, clock())
@@ -120,7 +120,7 @@ def read(source: Source, clock: Callable[[], float] = time.monotonic) -> Fetched
 def _sample(document: dict[str, Any]) -> Sample:
     try:
         sample = make_sample(document)
-        # The header needs keys too; better here than where it is drawn.
+        # The header needs keys too; a missing one should show here, not in drawing.
         known = figures(sample, sample)
         alerts_of(sample, known, Options())
         header.lines(sample, known, Options(), 80)
@@ -131,9 +131,9 @@ def _sample(document: dict[str, Any]) -> Sample:
 
 
 class Worker:
-    """Reads a source every so many seconds, on a thread of its own, and posts each reading.
+    """Reads a source at an interval, on its own thread, and posts each reading.
 
-    In between it answers questions after areas.
+    In between, it answers requests for areas.
     """
 
     def __init__(
@@ -142,16 +142,15 @@ class Worker:
         self._source = source
         self._seconds = seconds
         self._post = post
-        # Processes that were asked about; None: stop.
+        # Requested processes; None: stop.
         self._asked: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
     def start(self) -> None:
-        """Begin to read."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop reading, and wait for it a moment: a source may have to detach probes."""
+        """Stop reading, and wait for the thread a moment: a source may have to detach probes."""
         self._asked.put(None)
         self._thread.join(5)
 
@@ -170,7 +169,7 @@ class Worker:
             self._source.close()
 
     def _answer_until(self, end: float) -> bool:
-        """Answer questions until it is time to read again; False: stop."""
+        """Answer requests until it is time to read again; False: stop."""
         while True:
             try:
                 pid = self._asked.get(timeout=max(0.0, end - time.monotonic()))
@@ -182,5 +181,5 @@ class Worker:
 
 
 def pause(seconds: float, took: float) -> float:
-    """How long to wait after a reading: one that takes long is not made all the time."""
+    """How long to wait after a reading, so that slow readings do not follow without a pause."""
     return max(seconds - took, took)

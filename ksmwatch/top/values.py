@@ -1,4 +1,4 @@
-"""The value that a row has in each column, and the order by it."""
+"""The value of a row in each column, and the order by it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ksmwatch.top.view import CAME, MERGED, WENT, Group, Options, View
 
 
 def movement(of: SampledProcess | Group, view: View, reasons: Sequence[str]) -> float | None:
-    """Pages that moved for these reasons: in all, or per second. None where that is unknown."""
+    """Pages that moved for these reasons: in total, or per second. None if unknown."""
     previous = view.previous
     if isinstance(of, SampledProcess):
         before = previous.by_key.get(of.key) if previous else None
@@ -26,7 +26,7 @@ def movement(of: SampledProcess | Group, view: View, reasons: Sequence[str]) -> 
         rates = [movement(p, view, reasons) for p in of.members]
         known = [rate for rate in rates if rate is not None]
         return sum(known) if known else None
-    # Of thousands of members, for every column that is drawn.
+    # Thousands of members, for every drawn column.
     totals = [p.movements for p in of.members if p.movements]
     return sum(sum(map(itemgetter(r), totals)) for r in reasons) if totals else None
 
@@ -45,9 +45,9 @@ def _moved(
     seconds = view.seconds
     if seconds is None or seconds <= 0:
         return None
-    # Who was not listed had not moved: a process is listed from its first event.
+    # A process that was not listed had not moved: it is listed from its first event.
     delta = total - (sum(before.movements.get(r, 0) for r in reasons) if before else 0)
-    # Less than before: another daemon counts now.
+    # Fewer than before: another daemon counts now.
     return delta / seconds if delta >= 0 else None
 
 
@@ -63,12 +63,12 @@ def _owner_of(of: SampledProcess | Group) -> str:
 
 
 def processes_of(of: SampledProcess | Group) -> int:
-    """How many a row stands for."""
+    """The number of processes that a row stands for."""
     return 1 if isinstance(of, SampledProcess) else of.processes
 
 
 def read_age_of(of: SampledProcess | Group) -> float | None:
-    """Of the member that was read longest ago; None as soon as one never was."""
+    """The age of the oldest read of all members; None if one was never read."""
     if isinstance(of, SampledProcess):
         return of.read_age
     ages = [p.read_age for p in of.members]
@@ -77,17 +77,17 @@ def read_age_of(of: SampledProcess | Group) -> float | None:
 
 
 def saved_of(of: SampledProcess | Group) -> int | None:
-    """In bytes; of owners only."""
+    """In bytes; only owners have it."""
     return of.holding.saved_bytes if isinstance(of, Group) and of.holding else None
 
 
 def lags(of: SampledProcess | Group) -> bool:
-    """Whether the kernel's count is behind by more than a hundredth."""
+    """Whether the kernel's count lags behind by more than a hundredth."""
     return of.lag is not None and abs(of.lag) * 100 > of.mappings
 
 
 def state_of(of: SampledProcess | Group) -> str:
-    """`estimated`, or what the residue says beyond `merged`, or `exact`."""
+    """`estimated`, or the residue if it is not `merged`, or `exact`."""
     if not of.exact:
         return "estimated"
     members = (of,) if isinstance(of, SampledProcess) else of.members
@@ -98,7 +98,7 @@ def state_of(of: SampledProcess | Group) -> str:
     return "exact"
 
 
-# What can be sorted by, besides movements.
+# Sort keys besides movements.
 _VALUES: Mapping[str, Callable[[SampledProcess | Group], Any]] = {
     "pid": _number_of,
     "kind": attrgetter("kind"),
@@ -125,7 +125,7 @@ SORTABLE = (*_VALUES, *MOVEMENTS)
 
 
 def value(of: SampledProcess | Group, key: str, view: View) -> Any:
-    """What a process or group has in a column. None is unknown, and last in either order."""
+    """The value of a process or group in a column. None is unknown, and last in either order."""
     if key in MOVEMENTS:
         return movement(of, view, MOVEMENTS[key])
     return _VALUES[key](of)
@@ -144,7 +144,7 @@ def descending(options: Options) -> bool:
 def in_order(items: Iterable[_Item], view: View) -> list[_Item]:
     """In the order that the user wants; equals stay in the document's order."""
     key = view.options.sort
-    # Looked up once: there can be thousands.
+    # Computed once: there can be thousands.
     of = _VALUES.get(key) or partial(value, key=key, view=view)
     pairs = [(of(item), item) for item in items]
     known = [pair for pair in pairs if pair[0] is not None]

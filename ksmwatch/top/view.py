@@ -1,4 +1,4 @@
-"""What `ksmwatch top` shows, as plain data: options, rows, groups and the view of one sample."""
+"""What `ksmwatch top` shows, as plain data: options, rows, groups, and the view of a sample."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 from ksmwatch.top.sample import Sample, SampledHolding, SampledProcess
 
-# Of a row.
+# The key of a row.
 RowKey = tuple[Hashable, ...]
 
-# Reasons of movements, as in the document.
+# The reasons of movements, as in the document.
 MERGED = ("merged", "converted")
 CAME = (*MERGED, "forked", "other")
 WENT = ("copied", "unmapped", "exited")
 
 
 class Grouping(StrEnum):
-    """What a row is."""
+    """What a row stands for."""
 
     OWNER = "owner"
     KIND = "kind"
@@ -29,7 +29,7 @@ class Grouping(StrEnum):
 
 
 class Unit(StrEnum):
-    """In what mappings are shown."""
+    """The unit of mappings."""
 
     PAGES = "pages"
     KIB = "KiB"
@@ -39,11 +39,11 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True)
 class Options:
-    """What the user has chosen.
+    """The user's choices.
 
     `tree`: groups with their processes below them, or processes below their parents.
     `turned`: keys of rows that are folded although the others are not, or the reverse.
-    `rates`: movements per second since the sample before, else totals.
+    `rates`: movements per second since the previous sample, else totals.
     """
 
     grouping: Grouping = Grouping.OWNER
@@ -59,9 +59,9 @@ class Options:
 class Group(NamedTuple):
     """Processes that belong together, and their sums.
 
-    `kernel`, `lag` and `stray` are None as soon as one of them is unknown. `holding`: of an
-    owner that the filter leaves whole, what the document says, which is where the sums are
-    from; also of processes that the document does not list.
+    `kernel`, `lag` and `stray` are None if one of them is unknown. `holding`: what the document
+    says about an owner that the filter leaves whole. The sums are then taken from it, and include
+    processes that the document does not list.
     """
 
     key: RowKey
@@ -78,7 +78,7 @@ class Group(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line. `fold`: `+` folded, `-` unfolded, empty where nothing is below it."""
+    """One line. `fold`: `+` folded, `-` unfolded, empty if nothing is below it."""
 
     key: RowKey
     depth: int
@@ -92,13 +92,13 @@ class Row(NamedTuple):
 
     @property
     def members(self) -> tuple[SampledProcess, ...]:
-        """The processes that it stands for."""
+        """The processes that the row stands for."""
         return (self.of,) if isinstance(self.of, SampledProcess) else self.of.members
 
 
 @dataclass(frozen=True)
 class View:
-    """What is shown: the rows in order. `selected`: processes that the filter lets through."""
+    """The rows in order. `selected`: number of processes that match the filter."""
 
     sample: Sample
     previous: Sample | None
@@ -108,7 +108,7 @@ class View:
 
     @property
     def seconds(self) -> float | None:
-        """Between the two samples; None without a sample before."""
+        """Between the two samples; None without an earlier sample."""
         if self.previous is None:
             return None
         return self.sample.time - self.previous.time

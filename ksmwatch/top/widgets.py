@@ -1,4 +1,4 @@
-"""What draws: lines of toned text, and the table, of which only the visible rows are made."""
+"""Draws lines of toned text, and the table, of which only the visible rows are rendered."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.values import lags, state_of
 from ksmwatch.top.view import Row, RowKey, View
 
-# The terminal's own colours, so that dark and light ones both read well; yellow and blue do
-# not. Every colour goes with a word or a sign.
+# The terminal's own colours. These read well on dark and light terminals; yellow and blue do
+# not. A word or a sign goes with every colour.
 _PLAIN = Style()
 _STYLES = {
     Tone.PLAIN: _PLAIN,
@@ -38,7 +38,7 @@ _STATES = {"left": Tone.BAD, "exact": Tone.PLAIN}
 
 
 class Lines(Widget):
-    """Lines of text; what does not fit is cut. As high as its lines."""
+    """Lines of text, cut at the width. As high as its lines."""
 
     def __init__(self, name: str) -> None:
         super().__init__(id=name)
@@ -46,21 +46,18 @@ class Lines(Widget):
 
     @property
     def text(self) -> str:
-        """What it shows, without tones."""
+        """The shown text, without tones."""
         return "\n".join("".join(piece for _, piece in line) for line in self._lines)
 
     def show(self, lines: Sequence[Line]) -> None:
-        """Show these."""
         resized = len(lines) != len(self._lines)
         self._lines = lines
         self.refresh(layout=resized)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many lines as there are."""
         return len(self._lines)
 
     def render_line(self, y: int) -> Strip:
-        """One line."""
         width = self.size.width
         if y >= len(self._lines):
             return Strip.blank(width, _PLAIN)
@@ -69,7 +66,7 @@ class Lines(Widget):
 
 
 class Table(Widget, can_focus=True):
-    """The rows of a view below their heads, with a cursor that stays with its row."""
+    """The rows of a view below their heads, with a cursor that stays on its row."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", show=False),
@@ -97,7 +94,7 @@ class Table(Widget, can_focus=True):
         # Under the cursor, and on the first line.
         self._at = 0
         self._top = 0
-        # The row that the user has chosen; None: whichever is first.
+        # The row that the user has chosen; None: always the first.
         self._chosen: RowKey | None = None
 
     @property
@@ -107,7 +104,7 @@ class Table(Widget, can_focus=True):
         return rows[self._at] if rows else None
 
     def show(self, view: View) -> None:
-        """Show another view; the cursor follows its row, or stays where that was."""
+        """Show another view. The cursor follows its row, or stays at its place."""
         self._view = view
         self._fit()
         self._at = self._find(view.rows)
@@ -128,13 +125,13 @@ class Table(Widget, can_focus=True):
             self._columns = columns.chosen(self._view.options, self.size.width)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Other columns fit now."""
+        """Choose the columns that fit now."""
         self._fit()
         self._follow_cursor()
 
     @property
     def _height(self) -> int:
-        """Rows that there is room for below the heads."""
+        """The number of rows that fit below the heads."""
         return max(1, self.size.height - 1)
 
     def action_move(self, by: int) -> None:
@@ -144,7 +141,7 @@ class Table(Widget, can_focus=True):
             self._choose(max(0, min(self._at + by, len(rows) - 1)))
 
     def action_page(self, by: int) -> None:
-        """Move the cursor by what is visible."""
+        """Move the cursor by the number of visible rows."""
         self.action_move(by * max(1, self._height - 1))
 
     def _choose(self, at: int) -> None:
@@ -159,7 +156,7 @@ class Table(Widget, can_focus=True):
         self._begin_at(self._top)
 
     def _begin_at(self, top: int) -> None:
-        """Show rows from there, no further than that the last is on the last line."""
+        """Show rows from there, but not beyond the point where the last row is on the last line."""
         rows = len(self._view.rows) if self._view else 0
         self._top = max(0, min(top, rows - self._height))
         self.refresh()
@@ -169,7 +166,6 @@ class Table(Widget, can_focus=True):
         self._begin_at(self._top + _WHEEL)
 
     def on_mouse_scroll_up(self) -> None:
-        """Likewise."""
         self._begin_at(self._top - _WHEEL)
 
     def on_click(self, event: events.Click) -> None:
@@ -189,7 +185,7 @@ class Table(Widget, can_focus=True):
                 return
 
     def render_line(self, y: int) -> Strip:
-        """The heads, then the rows from where we have scrolled to."""
+        """The heads, then the rows from the scroll position on."""
         width = self.size.width
         view = self._view
         if view is None:

@@ -32,8 +32,6 @@ READY_SECONDS = 1.0
 
 
 class AnswerSource(Protocol):
-    """The source of answers."""
-
     @property
     def ready(self) -> bool:
         """Whether there has been an answer."""

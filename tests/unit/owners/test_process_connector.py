@@ -85,7 +85,6 @@ class Failing:
         """Nothing to do."""
 
     def recv(self, size: int) -> bytes:
-        """Fail."""
         if self.numbers:
             number = self.numbers.pop()
             raise OSError(number, os.strerror(number))

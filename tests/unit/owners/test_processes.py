@@ -50,7 +50,6 @@ class Table(ProcessTable):
         return self.catch_up()
 
     def comm(self, pid: int) -> str | None:
-        """As the table has it."""
         identity = self.identify(pid)
         return None if identity is None else identity.comm
 

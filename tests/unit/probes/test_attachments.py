@@ -70,7 +70,6 @@ class FakeKeep(Nowhere):
         self.full = False
 
     def store(self, name: str, fd: int) -> None:
-        """Keep one."""
         if self.full:
             raise OSError(28, "No space left on device")
         self.kept[name] = fd

@@ -19,7 +19,6 @@ class Stream:
     closed = False
 
     def close(self) -> None:
-        """Close it."""
         self.closed = True
 
 
