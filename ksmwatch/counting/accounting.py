@@ -1,4 +1,4 @@
-"""Accounts and the exact reads that settle them: everything but the hooks."""
+"""Accounts and the exact reads that settle them: everything except the hooks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
 from ksmwatch.probes.map_records import Total
 from ksmwatch.probes.maps import Maps
 
-# The auditor looks at all accounts so often if no snapshot does.
+# The audit looks at all accounts this often if no snapshot does.
 _LOOK_SECONDS = 60.0
 
 
 class Accounting:
-    """Reads processes until each account says the truth. Only one thread may use it."""
+    """Reads processes until each account is right. Only one thread may use it."""
 
     def __init__(
         self,
@@ -40,19 +40,19 @@ class Accounting:
         self._host = host
         self._ledger = Ledger()
         self._audit = Schedule(evidence=tells_missed)
-        # Counts that the auditor has not looked at yet, and when it looks without being given any.
+        # Counts that the audit has not looked at yet, and when it looks without receiving any.
         self._news: list[Count] | None = None
         self._look_at = 0.0
-        # Of the totals, when doubts were last settled; whether that left any.
+        # Totals when doubts were last settled, and whether some were left.
         self._doubts_seen = 0
         self._left = True
 
     # ---- what is known ----
 
     def counts(self) -> list[Count]:
-        """Every account's count, exact unless it needs to be read itself."""
-        # Baselines first: an account is only ever settled after it was opened, so a baseline
-        # that is missed here leaves a count in doubt, never wrongly exact.
+        """Every account's count, exact unless its process must be read."""
+        # Baselines first: an account is settled only after it was opened, so a baseline that is
+        # missed here leaves a count in doubt, never wrongly exact.
         baselines = self._maps.baselines()
         found = self._ledger.counts(self._maps.accounts(), baselines)
         self._findings.forget_others({(each.mm, each.account) for each in found})
@@ -60,43 +60,43 @@ class Accounting:
         return self._news
 
     def unsettled(self) -> bool:
-        """Whether an account may be in doubt: one was put in doubt, or was left so."""
+        """Whether an account may be in doubt: one was put in doubt since, or was left so."""
         return self._left or self._maps.total(Total.DOUBTS) != self._doubts_seen
 
     def all_zero(self) -> bool:
-        """Whether no mm has KSM mappings, and that is known. It looks at every account."""
+        """Whether no mm certainly has KSM mappings. Looks at every account."""
         return not any(map(self._may_map, self.counts()))
 
     def _may_map(self, count: Count) -> bool:
-        """Whether the mm may have KSM mappings. One that no process uses has no PTE left."""
+        """Whether the mm may have KSM mappings. An mm that no process uses has no PTE left."""
         empty = count.exact and count.mappings == 0
         return not empty and self._is_alive(count)
 
     def _is_alive(self, count: Count) -> bool:
-        """Whether the process that the account is named after is there."""
+        """Whether the process after which the account is named still exists."""
         return self._findings.start_ticks(count.pid) == count.start_ticks
 
     def missing(self, why: Unread) -> int:
-        """How many processes were not read for this reason."""
+        """The number of processes that were not read for this reason."""
         return len(self._findings.missing(why))
 
     @property
     def complete(self) -> bool:
-        """Whether no process is left that had to be read and was not."""
+        """Whether every process that had to be read has been."""
         return not any(map(self.missing, Unread))
 
     def audited(self) -> AuditState:
-        """What reads have found wrong."""
+        """The wrong counts that reads have found."""
         return self._findings.audited
 
     def evidence(self, count: Count) -> Evidence:
-        """What exact reads have said about the mm."""
+        """What exact reads have found in the mm."""
         return self._findings.evidence(count)
 
     # ---- accounts ----
 
     def distrust(self, why: str | None = None) -> None:
-        """No account that there is now counts as exact until it has been read."""
+        """From now on, no current account counts as exact until it has been read."""
         accounts = self._maps.accounts().items()
         self._findings.distrust(((mm, account.id) for mm, account in accounts), why)
         self._left = True
@@ -109,11 +109,11 @@ class Accounting:
     # ---- exact reads ----
 
     def see_migrations(self) -> None:
-        """To be called about every second."""
+        """Call it about every second."""
         self._reader.see_migrations()
 
     def read(self, pid: int, sweep: Sweep | None = None) -> ExactReading:
-        """Read a process exactly, settle its account, and remember what was found."""
+        """Read a process exactly, settle its account, and remember the result."""
         reading = self._reader.read(pid)
         self._findings.enter(reading, sweep)
         self._left |= reading.outcome not in (Outcome.SETTLED, Outcome.ROOMLESS, Outcome.GONE)
@@ -122,8 +122,8 @@ class Accounting:
     def sweep(self, sweep: Sweep, progress: Callable[[], None]) -> None:
         """Read every process exactly, until a listing shows none that was not read.
 
-        Forks of a process that was read are followed by the hooks; a child of one that was
-        not yet read is in a later listing.
+        The hooks follow forks of a process that has been read. A child of a process that was not
+        yet read is in a later listing.
         """
         self.distrust(sweep.why)
         seen: set[int] = set()
@@ -134,10 +134,10 @@ class Accounting:
                 progress()
 
     def settle(self, budget: Budget, residue_since: float | None) -> None:
-        """Read those that are in doubt or were not read.
+        """Read processes that are in doubt or were not read.
 
-        `residue_since`: since when KSM has unmerged everything; who still has mappings, and was
-        not read since, is read too.
+        `residue_since`: when KSM had unmerged everything. Processes that still have mappings, and
+        were not read since, are read too.
         """
         self._find_room(budget)
         for pid in self._findings.missing(Unread.DISTURBED):
@@ -149,13 +149,13 @@ class Accounting:
             self._verify_residue(budget, residue_since)
 
     def _find_room(self, budget: Budget) -> None:
-        """Try those again that found no room for an account, until the first that finds none."""
+        """Retry processes that found no room for an account, until one finds none."""
         for pid in self._findings.missing(Unread.ROOMLESS):
             if not budget.left() or self.read(pid).outcome is not Outcome.SETTLED:
                 return
 
     def _settle_doubts(self, budget: Budget) -> None:
-        """Looks at no account unless one was put in doubt since the last time, or was left so."""
+        """Look at accounts only if one was put in doubt since the last time, or was left so."""
         if not self.unsettled():
             return
         self._doubts_seen, self._left = self._maps.total(Total.DOUBTS), False
@@ -176,12 +176,12 @@ class Accounting:
                 self._read_with_areas(each.pid)
 
     def audit_due(self) -> bool:
-        """Whether the auditor has a process to read, or accounts to look at."""
+        """Whether the audit has a process to read, or accounts to look at."""
         now = self._host.clock()
         return self._news is not None or now >= self._look_at or self._audit.due(now)
 
     def audit_next(self) -> None:
-        """Look which accounts have moved, and read the next process."""
+        """Check which accounts have moved, and read the next process."""
         now = self._host.clock()
         if now >= self._look_at and self._news is None:
             self.counts()
@@ -198,7 +198,7 @@ class Accounting:
             self._findings.count_audit(self._audit.completed)
 
     def _has_moved(self, count: Count) -> bool:
-        """Whether something happened to the mm since it was read, or since areas were."""
+        """Whether something happened to the mm since it was read, or since its areas were."""
         evidence = self.evidence(count)
         return count.pid != 0 and (evidence.moves != count.moves or evidence.stray is None)
 

@@ -1,4 +1,4 @@
-"""Puts the live backend together from what was loaded."""
+"""Puts the live backend together from loaded programs and maps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_live(
     policy: Policy,
     progress: Callable[[], None] = lambda: None,
 ) -> Live:
-    """The backend, not started, of programs and maps that this daemon or one before has loaded."""
+    """The backend, not started, with programs and maps that some daemon has loaded."""
     maps = Maps(kept.loaded)
     if kept.loaded.learner is not None:
         (program,) = kept.plan.learners

@@ -1,10 +1,10 @@
-"""The background auditor: who is read next, and how much CPU that may take.
+"""The audit's schedule: which process is read next, and how much CPU time that may take.
 
-Pure but for the clocks handed in. Reading a process compares its count with the page tables and
-heals a difference (``Accounting``). An account that has not moved since it was read can be wrong
-only if an event was lost. Where the kernel reports lost events, the auditor therefore reads
-processes whose accounts have moved, and one of all processes each minute as a safety net.
-Elsewhere it reads all processes in turn.
+Pure except for the clocks passed in. Reading a process compares its count with the page tables
+and corrects a difference (``Accounting``). An account that has not moved since it was read can be
+wrong only if an event was lost. So if the kernel reports lost events, the audit reads processes
+whose accounts have moved, and one of all processes each minute as a safety net.
+Otherwise it reads all processes in turn.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ksmwatch.config import Config
 
 _Pids = Callable[[], Iterable[int]]
 
-# However long nothing was audited, one tick must not take longer than this.
+# After a pause of any length, one tick must not take longer than this.
 _LARGEST_ALLOWANCE_SECONDS = 0.25
-# Between two reads of processes for which no evidence speaks.
+# Time between two reads of processes without evidence.
 _NET_SECONDS = 60.0
 
 
@@ -27,7 +27,7 @@ _NET_SECONDS = 60.0
 class Policy:
     """Whose page tables are read after the start.
 
-    `share`: of one core, for the audit. Without `heal` nobody's, and what is in doubt stays so.
+    `share`: of one core, for the audit. Without `heal` no page tables are read, and doubts stay.
     """
 
     share: float = 0.001
@@ -35,7 +35,7 @@ class Policy:
 
     @classmethod
     def of(cls, settings: Config) -> Policy:
-        """The one that was configured."""
+        """The configured policy."""
         return cls(settings.audit_cpu_percent / 100, settings.audit_heal)
 
 
@@ -64,20 +64,20 @@ class Allowance:
         self._last = now
 
     def spend(self, work: Callable[[], None]) -> None:
-        """Do the work and take its CPU time off."""
+        """Do the work and subtract its CPU time."""
         began = self._cpu()
         work()
         self._left -= self._cpu() - began
 
     def left(self) -> bool:
-        """Whether there is any."""
+        """Whether any is left."""
         return self._left > 0
 
 
 class Round:
     """The order of one audit round: processes with an account first, then all others.
 
-    A round begins when the last one is through, so every process is reached.
+    A round begins when the previous one is complete, so it reaches every process.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Round:
         self.completed = 0
 
     def next(self, accounted: _Pids, everyone: _Pids) -> int | None:
-        """The process to read next; None when there is none at all."""
+        """The process to read next; None if there is none."""
         if not self._queue:
             first = list(dict.fromkeys(accounted()))
             rest = [pid for pid in everyone() if pid not in set(first)]
@@ -99,9 +99,9 @@ class Round:
 
 
 class Schedule:
-    """Which process is read next: one whose account has moved, or the next of a round.
+    """The process to read next: one whose account has moved, or the next of a round.
 
-    Without `evidence` (the kernel does not report lost events) the round never rests.
+    Without `evidence` (the kernel does not report lost events) the round never pauses.
     """
 
     def __init__(self, *, evidence: bool) -> None:
@@ -116,17 +116,17 @@ class Schedule:
         return self._round.completed
 
     def see(self, moved: Iterable[int]) -> None:
-        """Take the processes whose accounts have moved since they were read."""
+        """Add processes whose accounts have moved since they were read."""
         self._moved = list(dict.fromkeys(moved))[::-1]
 
     def due(self, now: float) -> bool:
-        """Whether a process has to be read."""
+        """Whether a process is due."""
         return bool(self._moved) or now >= self._round_at
 
     def next(self, now: float, accounted: _Pids, everyone: _Pids) -> int | None:
-        """The process to read next; None when there is none.
+        """The process to read next; None if there is none.
 
-        The round comes first, as accounts on a busy host never cease to move.
+        The round comes first, because accounts on a busy host never stop moving.
         """
         if now >= self._round_at:
             if self._evidence:

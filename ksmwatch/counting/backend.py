@@ -1,4 +1,4 @@
-"""What the daemon needs of a way to count, whichever it is."""
+"""What the daemon needs from any way to count."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Budget:
         self._end = clock() + seconds
 
     def left(self) -> bool:
-        """Whether more may be spent."""
+        """Whether any time is left."""
         return self._clock() < self._end
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What exact reads have said about a process.
+    """What exact reads have found in a process.
 
-    `read_at`: when the last one was, on the monotonic clock, None for never. `moves`: those of the
+    `read_at`: when the last read was, on the monotonic clock, None if never. `moves`: those of the
     account at that moment. `stray`: areas with KSM mappings that are not mergeable; None until
-    areas were looked at.
+    areas have been read.
     """
 
     read_at: float | None = None
@@ -50,48 +50,48 @@ class Backend(Protocol):
 
     @property
     def asleep(self) -> bool:
-        """Whether nothing is attached to the hot path because no KSM page exists."""
+        """Whether the hot hooks are detached because no KSM page exists."""
 
     @property
     def doubt(self) -> str | None:
-        """Why the host's sum is not known, if it is not: one clause."""
+        """Why the host's sum is unknown, as a clause; None if it is known."""
 
     def configure(self, settings: Config) -> None:
-        """Take the settings that can change while it counts."""
+        """Apply the settings that can change while it counts."""
 
     def tick(self, budget: Budget) -> None:
-        """Do what is due, within the budget."""
+        """Do the due work, within the budget."""
 
     def refresh(self, budget: Budget) -> None:
         """Make the counts as good as the budget allows, before a snapshot."""
 
     def counts(self) -> list[Count]:
-        """Counts of all address spaces with a history of KSM mappings.
+        """Counts of all address spaces that have or had KSM mappings.
 
-        What has not changed since the last call is the same object.
+        Unchanged counts are the same objects as in the last call.
         """
 
     def evidence(self, count: Count) -> Evidence:
-        """What exact reads have said about the process; the same object until the next one."""
+        """What exact reads have found in the process; the same object until the next read."""
 
     def totals(self) -> dict[str, int]:
-        """Host-wide totals by name; empty where events are not seen."""
+        """Totals of the host by name; empty if events are not seen."""
 
     def probes(self) -> list[ProbeState]:
-        """State of every probe; empty where there are none."""
+        """The state of every probe; empty if there are none."""
 
     def audit_state(self) -> AuditState | None:
-        """What the auditor has done; None where nothing is audited."""
+        """The work of the audit; None if nothing is audited."""
 
     def map_state(self) -> MapState | None:
-        """State of the account map; None where there is none."""
+        """The state of the account map; None if there is none."""
 
     def stop(self) -> None:
-        """End. Everything is detached, unless a keeper hands it to the next daemon."""
+        """Stop. Everything is detached, unless a keeper hands it to the next daemon."""
 
 
 class Eventless:
-    """What a backend that sees no events says of them."""
+    """The answers of a backend that sees no events."""
 
     def totals(self) -> dict[str, int]:
         """None: events are not seen."""

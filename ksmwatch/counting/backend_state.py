@@ -1,4 +1,4 @@
-"""What a backend says of itself: its mode, and the state of probes, maps and audit."""
+"""What a backend says about itself: its mode, and the state of probes, maps and audit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Mode(StrEnum):
-    """How the counts came about. NONE: a kernel without KSM."""
+    """How counts are made. NONE: a kernel without KSM."""
 
     BPF = "bpf"
     POLL = "poll"
@@ -16,7 +16,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class ProbeState:
-    """One probe of the plan as it is now. `missed`: runs that the kernel skipped."""
+    """The current state of a probe of the plan. `missed`: runs that the kernel skipped."""
 
     event: str
     mechanism: str
@@ -27,9 +27,9 @@ class ProbeState:
 
 @dataclass(frozen=True)
 class MapState:
-    """Fill at the last look at all counts, and size of the account map. `memory` in bytes.
+    """Use of the account map at the last look at all counts, and its size. `memory` in bytes.
 
-    `kept`: maps and attachments outlive the daemon. `adopted`: an earlier daemon made them.
+    `kept`: maps and attachments outlive the daemon. `adopted`: an earlier daemon created them.
     """
 
     accounts: int
@@ -41,10 +41,10 @@ class MapState:
 
 @dataclass(frozen=True)
 class AuditState:
-    """What the auditor has done.
+    """The work of the audit.
 
-    Surplus and missing: pages by which counts that passed for exact were wrong. Corrected:
-    pages by which counts were wrong after a loss that had put them in doubt.
+    Surplus and missing: pages by which counts called exact were wrong. Corrected: pages by which
+    counts were wrong after a loss that had put them in doubt.
     """
 
     reads: int = 0
@@ -53,7 +53,7 @@ class AuditState:
     missing: int = 0
     corrected_surplus: int = 0
     corrected_missing: int = 0
-    # Counted less found, of the last drift; None while there was none.
+    # The count minus what was found, at the last drift; None until there is one.
     last: int | None = None
 
     @property

@@ -47,7 +47,7 @@ class Nothing(Eventless):
         self.run = RunWatch(time.monotonic)
 
     def configure(self, settings: Config) -> None:
-        """No setting matters."""
+        """No setting applies."""
 
     def tick(self, budget: Budget) -> None:
         """Nothing is due."""

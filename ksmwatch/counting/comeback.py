@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ksmwatch.backoff import Backoff
 
-# What a host that is short of something says, and does not say for ever.
+# Messages of a host that is short of something, which may pass.
 PASSING = frozenset(
     {
         errno.ENOMEM,
@@ -24,7 +24,8 @@ PASSING = frozenset(
 )
 _WORDS = (
     *(os.strerror(number) for number in PASSING),
-    # Too little memory in the words of glibc's loader, which gives no errno, of Python and of LLVM.
+    # Too little memory, in the words of glibc's loader (which gives no errno), of Python and of
+    # LLVM.
     "failed to map segment from shared object",
     "MemoryError",
     "out of memory",
@@ -33,7 +34,7 @@ _WORDS = (
 
 
 def may_pass(why: OSError | str) -> bool:
-    """Whether a refusal is for want of something that there may be later."""
+    """Whether a refusal is caused by a shortage that may pass."""
     if isinstance(why, TimeoutError):
         return True
     if isinstance(why, OSError):
@@ -43,7 +44,7 @@ def may_pass(why: OSError | str) -> bool:
 
 @dataclass
 class Comeback:
-    """Attempts to count live after all. `waits`: the obstacle may pass."""
+    """Attempts to count live again. `waits`: the obstacle may pass."""
 
     waits: bool = False
     attempts: int = 0
@@ -51,14 +52,14 @@ class Comeback:
     _backoff: Backoff = field(default_factory=Backoff)
 
     def failed(self, now: float, *, passing: bool) -> None:
-        """Live accounting was refused. What cannot pass is not tried again."""
+        """Live accounting was refused. If the reason cannot pass, there is no further attempt."""
         self.waits = passing
         self.due = now + self._backoff.next()
 
     def is_due(self, now: float) -> bool:
-        """Whether it is to be tried now."""
+        """Whether an attempt is due."""
         return self.waits and now >= self.due
 
     def succeeded(self) -> None:
-        """It counts live."""
+        """Live accounting works."""
         self.waits, self._backoff = False, Backoff()

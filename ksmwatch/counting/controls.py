@@ -1,6 +1,6 @@
-"""What the BPF programs are told: whose file openings count, and when to doubt what opens.
+"""What the daemon tells the BPF programs: whose file openings count, when accounts are in doubt.
 
-A daemon that comes after us reads it too: from it, it knows what it may trust.
+A successor reads it too, and learns from it what it may trust.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from ksmwatch.probes.map_records import Control
 from ksmwatch.probes.maps import Maps
 
-# No number of signs: says to a successor that a process is still to be read.
+# Not a number of signs: tells a successor that a process has still to be read.
 _INCOMPLETE = (1 << 64) - 1
 
 
 class Controls:
-    """The control record. Nothing is written that has been told already."""
+    """The control record. Values that have been written already are not written again."""
 
     def __init__(self, maps: Maps, ksmd: int) -> None:
         self._maps = maps
@@ -32,22 +32,22 @@ class Controls:
         self._written: Control | None = None
 
     def asleep(self) -> None:
-        """No hook counts: nothing opens an account, and one that opens is in doubt."""
+        """No hook counts: nothing opens an account, and an account that opens is in doubt."""
         self._tell(self._told._replace(opening_doubt=1, asleep=1))
 
     def doubt(self) -> None:
-        """What is opened is in doubt, and a successor is to begin anew."""
+        """New accounts are in doubt, and a successor must begin anew."""
         self._tell(self._told._replace(opening_doubt=1))
 
     @contextmanager
     def doubting(self) -> Iterator[None]:
-        """What is opened in this block is in doubt; after it, if nothing failed, it is exact."""
+        """Doubt accounts opened in this block, but not after it if nothing failed."""
         self._tell(self._told._replace(opening_doubt=1, asleep=0))
         yield
         self._tell(self._told._replace(opening_doubt=0))
 
     def adopt(self, left: Control) -> int:
-        """Go on with what a daemon before us has told. How many signs it has swept; -1: not all."""
+        """Continue with an earlier daemon's record; returns the signs it swept, -1: not all."""
         self._tell(
             self._told._replace(
                 opening_doubt=0,
@@ -59,7 +59,7 @@ class Controls:
         return -1 if left.sweep_signs == _INCOMPLETE else left.sweep_signs
 
     def swept(self, signs: int, alarms: int, *, complete: bool) -> None:
-        """Every process was read after so many signs and alarms; not `complete`: but for some."""
+        """Every process was read after these signs and alarms; not `complete`: except for some."""
         signs = signs if complete else _INCOMPLETE
         self._tell(self._told._replace(sweep_signs=signs, alarms_swept=alarms))
 

@@ -1,4 +1,4 @@
-"""Our count of copies on write beside the kernel's. Pure."""
+"""Our count of copies on write, compared with the kernel's. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Events:
-    """The kernel's event counters of /proc/vmstat and our totals, of one moment or since one.
+    """The kernel's event counters in /proc/vmstat and our totals, at one moment or since one.
 
     `cow_attempts`: cow_ksm, which grows before a KSM page is copied on write. `copied`: the
     departures that were such copies. `unattributed`: those that may have been. `swapin_copies`:
-    ksm_swpin_copy, pages from the swap cache that had to be copied and so are no KSM pages any
-    more. `swapins`: those that still were and were mapped as such, which the kernel does not count.
+    ksm_swpin_copy, pages from the swap cache that had to be copied and so are no longer KSM pages.
+    `swapins`: pages that still were and were mapped as such, which the kernel does not count.
     """
 
     cow_attempts: int
@@ -24,11 +24,11 @@ class Events:
 
     @property
     def unanswered_attempts(self) -> int:
-        """COW breaks that no departure answers: given up by the kernel, or not seen by a hook."""
+        """COW breaks without a departure: the kernel gave them up, or a hook missed them."""
         return max(0, self.cow_attempts - self.copied - self.unattributed)
 
     def since(self, begin: Events) -> Events:
-        """What came after an earlier moment."""
+        """The events after an earlier moment."""
         return Events(
             self.cow_attempts - begin.cow_attempts,
             self.copied - begin.copied,
@@ -39,7 +39,7 @@ class Events:
 
 
 def events(vmstat: Mapping[str, int], totals: Mapping[str, int]) -> Events | None:
-    """The events so far; None where one side does not count them (vmstat: before 5.18)."""
+    """The events so far; None if one side does not count them (vmstat: before 5.18)."""
     try:
         return Events(
             vmstat["cow_ksm"],

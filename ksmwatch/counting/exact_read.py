@@ -1,7 +1,7 @@
 """Exact reads of processes, each between two looks at its account.
 
-A read settles the account only if nothing moved between the looks. It says what it has found; what
-that means for others is judged elsewhere (``findings``).
+A read settles the account only if nothing moved between the looks. It returns what it found;
+``findings`` judges what that means for others.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ksmwatch.kernel.read_areas import read_areas
 from ksmwatch.probes.map_records import Account, Migrations, Movement, Opened
 from ksmwatch.probes.maps import Maps
 
-# An exact read that events keep disturbing is tried again this often before it is put off.
+# An exact read that events keep disturbing is tried this many times before it is postponed.
 _BRACKETS = 5
 # A call of migrate_pages() moves hundreds of pages, and may wait for each of them to be written.
-# One that is taken for ended too early makes right counts look wrong.
+# If it is considered ended too early, right counts look wrong.
 _STUCK_SECONDS = 30.0
 
 
 class Outcome(Enum):
     """How an exact read of a process ended.
 
-    UNPINNED: it is not known whose file was read. ROOMLESS: it has mappings, and no account.
+    UNPINNED: it is unknown whose file was read. ROOMLESS: it has mappings, but no account.
     """
 
     SETTLED = auto()
@@ -45,7 +45,7 @@ class Outcome(Enum):
 
 
 class Opening(Enum):
-    """How opening an account ended. BY_EVENT: an event was faster."""
+    """How opening an account ended. BY_EVENT: an event opened it first."""
 
     OURS = auto()
     BY_EVENT = auto()
@@ -54,12 +54,12 @@ class Opening(Enum):
 
 @dataclass(frozen=True)
 class ExactReading:
-    """What one exact read has found.
+    """The result of one exact read.
 
-    `mm`, `account`: whose mappings these are; None where it is not known, or has no account.
-    `counted`: what passed for exact until now, 0 where there was no account; None if nothing did.
+    `mm`, `account`: whose mappings these are; None if unknown, or if there is no account.
+    `counted`: the number called exact until now, 0 without an account; None if there was none.
     `found`: the mappings in the page tables. `moves`: those of the account then. `opened`: it had
-    mappings and no account, and has one now. `unseen`: how often no probe saw the opening of the
+    mappings but no account, and has one now. `unseen`: how often no probe saw the opening of the
     file.
     """
 
@@ -75,22 +75,22 @@ class ExactReading:
 
     @property
     def refutes(self) -> bool:
-        """Whether a number that passed for exact was wrong."""
+        """Whether a number called exact was wrong."""
         return self.counted is not None and self.counted != self.found
 
 
 class MissedEnds:
-    """Migrations whose end no hook has seen: how many, from how long nothing has changed."""
+    """The number of migrations whose end was missed: nothing has changed for long."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # Calls of migrate_pages() begun and ended, and since when that has not changed.
+        # Calls of migrate_pages() begun and ended, and since when these have not changed.
         self._standing: tuple[int, int] | None = None
         self._since = 0.0
         self.number = 0
 
     def see(self, migrations: Migrations) -> None:
-        """To be called about every second."""
+        """Call it about every second."""
         standing, now = (migrations.begun, migrations.ended), self._clock()
         if standing != self._standing:
             self._standing, self._since = standing, now
@@ -108,11 +108,11 @@ class ExactReader:
         self._missed_ends = MissedEnds(host.clock)
 
     def see_migrations(self) -> None:
-        """To be called about every second: a migration that takes so long has missed its end."""
+        """Call it about every second: after too long a migration, its end was missed."""
         self._missed_ends.see(self._maps.migrations())
 
     def read(self, pid: int) -> ExactReading:
-        """Read one process exactly, and settle its account if nothing moved meanwhile."""
+        """Read a process exactly, and settle its account if nothing moved meanwhile."""
         unseen = 0
         while unseen < _BRACKETS:
             try:
@@ -121,7 +121,7 @@ class ExactReader:
                         return replace(self._settle(pid, file, read), unseen=unseen)
             except OSError as error:
                 return ExactReading(pid, _refusal(error), unseen=unseen)
-            # The probe missed the opening, or the process exec'ed between two.
+            # The probe missed the opening, or the process exec'ed between two openings.
             unseen += 1
         return ExactReading(pid, Outcome.UNPINNED, unseen=unseen)
 
@@ -136,7 +136,7 @@ class ExactReader:
 
     @contextmanager
     def _pinned(self, pid: int) -> Iterator[tuple[Opened | None, Callable[[], int]]]:
-        """An opened file, which pins the mm, and whose it is; None if that is not known."""
+        """An opened file, which pins the mm, and whose it is; None if that is unknown."""
         thread = threading.get_native_id()
         self._maps.forget_opened(thread)
         seen: list[Opened | None] = []
@@ -148,7 +148,7 @@ class ExactReader:
             yield file, opened.read
 
     def _settle(self, pid: int, file: Opened, read: Callable[[], int]) -> ExactReading:
-        """Read until one read was not disturbed."""
+        """Read until a read was not disturbed."""
         reading = ExactReading(pid, Outcome.DISTURBED, file.mm)
         for _ in range(_BRACKETS):
             try:
@@ -162,25 +162,25 @@ class ExactReader:
                 return self._settled(reading, account, found)
             if not found:
                 return replace(reading, outcome=Outcome.SETTLED, found=0)
-            # Without an account no event could have been seen: open one and look again.
+            # Without an account, no event could have been seen: open one and look again.
             opening = self._open(file)
             if opening is Opening.NO_ROOM:
                 return replace(reading, outcome=Outcome.ROOMLESS, found=found)
             if opening is Opening.OURS:
                 reading = replace(reading, counted=0, found=found, opened=True)
-        # Without an account nothing would say that it has to be read.
+        # Without an account, nothing would record that it has to be read.
         if self._maps.account(file.mm) is None and self._open(file) is Opening.NO_ROOM:
             return replace(reading, outcome=Outcome.ROOMLESS)
         return reading
 
     def _settled(self, reading: ExactReading, account: Account, found: int) -> ExactReading:
-        """Let the account say what was found."""
+        """Write the result to the account."""
         assert reading.mm is not None
         mm = reading.mm
         count = ledger.count(mm, account, self._maps.baseline(mm))
         self._maps.put_baseline(mm, ledger.settle(account, found))
         if self._maps.account(mm) is None:
-            # It ended just now, and its baseline would stay for ever.
+            # It has just ended, and its baseline would stay for ever.
             self._maps.close_account(mm)
         passed = count.exact or reading.opened
         return replace(
@@ -193,12 +193,12 @@ class ExactReader:
         )
 
     def _bracket(self, mm: int, read: Callable[[], int]) -> Bracket:
-        """Read between two looks at all that must not move meanwhile. Raises OSError."""
+        """Read between two looks at everything that must not move meanwhile. Raises OSError."""
         migrations = self._maps.migrations()
         self._maps.begin_reading(mm)
         before = self._maps.account(mm)
         found = read()
-        # Before the account: what is over by then has been counted, or put it in doubt.
+        # Before the account: a conversion that is over by then was counted, or put it in doubt.
         conversion = self._maps.conversion()
         return Bracket(
             migrations_before=migrations,
@@ -211,7 +211,7 @@ class ExactReader:
         )
 
     def _open(self, file: Opened) -> Opening:
-        """Open an account, in doubt, for an mm that had none."""
+        """Open an account, in doubt, for an mm without one."""
         account = Account(
             id=self._host.nanoseconds(),
             moves=(0,) * len(Movement),

@@ -1,6 +1,6 @@
-"""What exact reads add up to: wrong counts, processes that were not read, evidence.
+"""The sum of exact reads: wrong counts, processes that were not read, evidence.
 
-A count is trusted only if nothing here speaks against it, however exact its account looks.
+A count is trusted only if nothing here contradicts it, however exact its account looks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Key = tuple[int, int]
 
 
 class Unread(Enum):
-    """Why a process that had to be read was not."""
+    """Why a process that had to be read was not read."""
 
     DENIED = "it could not be read before"
     ROOMLESS = "the account map was full"
@@ -34,10 +34,10 @@ class Unread(Enum):
 
 @dataclass(frozen=True)
 class Sweep:
-    """Every process is being read, so one that is not read is missing.
+    """Every process is being read, so a process that is not read is missing.
 
-    `why`: the loss that lets wrong counts be expected. `baseline`: a process may have no account
-    for no fault.
+    `why`: the loss because of which counts may be wrong. `baseline`: a process may have no account
+    without a fault.
     """
 
     why: str | None = None
@@ -46,9 +46,9 @@ class Sweep:
 
 @dataclass(frozen=True)
 class _Missing:
-    """A process that was not read. `mm`: its address space, where that is known.
+    """A process that was not read. `mm`: its address space, if known.
 
-    `trusted`: nobody had to read it, so its count is no worse than it was.
+    `trusted`: nothing required a read, so its count is no worse than before.
     """
 
     why: Unread
@@ -77,26 +77,26 @@ class Findings:
         self._explain = explain
         self._host = host
         self._audited = AuditState()
-        # Accounts that may be wrong until they are read, though no event of theirs says so, with
-        # the reason why.
+        # Accounts that may be wrong until they are read, although none of their events says so,
+        # with the reason.
         self._unverified: dict[Key, str | None] = {}
         self._missing: dict[int, _Missing] = {}
-        # Of accounts that were settled: when, and areas that are not mergeable.
+        # When accounts were settled, and their areas that are not mergeable.
         self._evidence: dict[Key, Evidence] = {}
 
     @property
     def audited(self) -> AuditState:
-        """Wrong counts so far."""
+        """The wrong counts so far."""
         return self._audited
 
     def count_audit(self, rounds: int) -> None:
-        """One more process was read by the audit, which has gone round so often."""
+        """The audit has read another process, and completed this many rounds."""
         self._audited = replace(self._audited, reads=self._audited.reads + 1, rounds=rounds)
 
     # ---- readings ----
 
     def enter(self, reading: ExactReading, sweep: Sweep | None) -> None:
-        """Take a reading, which is part of a sweep or of none."""
+        """Take a reading, which may be part of a sweep."""
         if reading.unseen:
             self._losses["mm_opened_unseen"] += reading.unseen
         if reading.refutes and not self._is_first(reading, sweep):
@@ -112,7 +112,7 @@ class Findings:
             self._evidence[key] = replace(known, read_at=self._host.clock(), moves=reading.moves)
 
     def _is_first(self, reading: ExactReading, sweep: Sweep | None) -> bool:
-        """Whether nothing was said of the process before, so that nothing was wrong."""
+        """Whether nothing was claimed about the process before, so that nothing was wrong."""
         baseline = sweep is not None and sweep.baseline
         known = self._was_missing(reading.pid)
         roomless = known is not None and known.why is Unread.ROOMLESS
@@ -131,7 +131,7 @@ class Findings:
         return missing if missing is not None and self._is_there(pid, missing) else None
 
     def _see_missing(self, reading: ExactReading, *, everybody: bool) -> None:
-        """Remember a process that was not read, or forget that it was not."""
+        """Remember a process that was not read, or forget it."""
         why = _UNREAD.get(reading.outcome)
         known = self._missing.get(reading.pid)
         if why is None:
@@ -147,7 +147,7 @@ class Findings:
             self._missing[reading.pid] = _Missing(why, ticks, reading.mm, trusted)
 
     def _report(self, reading: ExactReading, why: str | None) -> None:
-        """A wrong count: exported signed, logged once with its evidence. It is healed already."""
+        """Export a wrong count with its sign, and log it with its evidence. It is corrected."""
         assert reading.counted is not None
         assert reading.found is not None
         drift, told = reading.counted - reading.found, self._audited
@@ -175,7 +175,7 @@ class Findings:
         )
 
     def enter_areas(self, reading: ExactReading, stray: tuple[Area, ...] | None) -> None:
-        """Where the mappings of a process are that was read; None: not known."""
+        """Where the process has its mappings; None: unknown."""
         key = _key(reading)
         if stray is not None and key is not None:
             self._evidence[key] = replace(self._evidence.get(key, _NONE), stray=stray)
@@ -185,12 +185,12 @@ class Findings:
     def distrust(self, accounts: Iterable[Key], why: str | None = None) -> None:
         """These may be wrong until they have been read.
 
-        What is wrong then is explained by `why`; without that it is drift.
+        `why` explains an error; without it the error is drift.
         """
         self._unverified = dict.fromkeys(accounts, why)
 
     def judge(self, counts: list[Count]) -> list[Count]:
-        """The counts, those that a reading has to confirm not exact."""
+        """The counts; those that a reading must confirm are not exact."""
         if not self._unverified and not self._missing:
             return counts
         missing = {pid: each.mm for pid, each in self._missing.items() if not each.trusted}
@@ -203,11 +203,11 @@ class Findings:
         ]
 
     def evidence(self, count: Count) -> Evidence:
-        """What exact reads have said about the mm."""
+        """What exact reads have found in the mm."""
         return self._evidence.get((count.mm, count.account), _NONE)
 
     def forget_others(self, accounts: set[Key]) -> None:
-        """Drop what is remembered of accounts that are no more."""
+        """Forget accounts that no longer exist."""
         for gone in self._evidence.keys() - accounts:
             del self._evidence[gone]
         for gone in self._unverified.keys() - accounts:
@@ -216,7 +216,7 @@ class Findings:
     # ---- processes that were not read ----
 
     def missing(self, why: Unread) -> list[int]:
-        """Processes, still there, that were not read for this reason."""
+        """Existing processes that were not read for this reason."""
         self._missing = {
             pid: each for pid, each in self._missing.items() if self._is_there(pid, each)
         }
@@ -226,7 +226,7 @@ class Findings:
         return self.start_ticks(pid) == missing.start_ticks
 
     def start_ticks(self, pid: int) -> int | None:
-        """When the process started, in clock ticks since boot; None when it has gone."""
+        """When the process started, in clock ticks since boot; None if it has gone."""
         try:
             return procfs.read_start_ticks(self._host.proc / str(pid))
         except OSError:

@@ -1,6 +1,6 @@
-"""The probes of the plan on their functions: on or off, refused, taken off, or stopped.
+"""The probes of the plan: attached, detached, refused, lost, or stopped.
 
-Two groups go on and off apart: the sentry, which can see KSM stir, and the hooks that count.
+Two groups are attached separately: the sentry, which can see KSM stir, and the hooks that count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ksmwatch.probes.attachments import AttachError, Attachments
 from ksmwatch.probes.plan import Plan, Probe
 
 # Events whose loss makes a count wrong. A missed mm_goes shows as a stale account, a missed
-# mm_opened as a read that could not be attributed.
+# mm_opened as an unattributed read.
 _COUNTING = frozenset(
     {
         "rmap_add",
@@ -37,12 +37,12 @@ _COUNTING = frozenset(
 
 @dataclass(frozen=True)
 class HookState:
-    """What is known of the hooks.
+    """What is known about the hooks.
 
-    `on`: those that count are on. `refused`: why they could not be attached; `retry_at`: when to
-    try again. `stopped`: why attached probes did not run at the last look. `lost`: which was not
-    attached although it should have been. `stops`: how many looks found them stopped, or
-    running again. `resumes`: the latter.
+    `on`: the counting hooks are attached. `refused`: why they could not be attached. `retry_at`:
+    when to try again. `stopped`: why attached probes did not run at the last look. `lost`: a probe
+    that was not attached although it should have been. `stops`: how many looks found them stopped,
+    or running again. `resumes`: how many found them running again.
     """
 
     on: bool = False
@@ -67,7 +67,7 @@ class Hooks:
         self._sentry = [probe for probe in plan.probes if probe.asleep]
         self._counting = [probe for probe in plan.probes if not probe.asleep]
         self._kprobes = Mechanism.KPROBE in {probe.mechanism for probe in plan.probes}
-        # An attempt attaches and detaches a dozen programs: who asks is not to wait for each.
+        # An attempt attaches and detaches a dozen programs, so a request must not wait for each.
         self._backoff, self._retry_at = Backoff(), 0.0
         self._on = False
         self._refused: str | None = None
@@ -77,7 +77,7 @@ class Hooks:
 
     @property
     def state(self) -> HookState:
-        """What the last look has found."""
+        """The result of the last look."""
         return HookState(
             on=self._on,
             refused=self._refused,
@@ -96,21 +96,21 @@ class Hooks:
     # ---- on and off ----
 
     def put_sentry_on(self) -> None:
-        """Attach what sees KSM stir. Raises AttachError."""
+        """Attach the sentry. Raises AttachError."""
         self._attachments.attach(self._sentry)
 
     def put_on(self) -> None:
-        """Attach what counts. Raises AttachError."""
+        """Attach the counting hooks. Raises AttachError."""
         self._attachments.attach(self._counting)
         self._on = True
 
     def take_off(self) -> None:
-        """Detach what counts."""
+        """Detach the counting hooks."""
         self._attachments.detach(self._counting)
         self._on = False
 
     def take_all_off(self) -> None:
-        """Detach everything: what was lost is of no account any more."""
+        """Detach everything. A lost probe no longer matters."""
         self._attachments.detach(self.plan.probes)
         self._on, self._lost = False, None
 
@@ -120,7 +120,7 @@ class Hooks:
         self._on = True
 
     def attempt(self, attach: Callable[[], None]) -> bool:
-        """What could be attached before can be refused now; then it is tried again later."""
+        """Attach. The kernel may refuse what it accepted before; then it is tried again later."""
         try:
             attach()
         except AttachError as error:
@@ -134,23 +134,23 @@ class Hooks:
     # ---- what a daemon before us has left ----
 
     def sentry_holds(self) -> bool:
-        """Whether what sees KSM stir is attached."""
+        """Whether the sentry is attached."""
         return self._attachments.holds(self._sentry)
 
     def adopt(self) -> bool:
-        """Go on with hooks that are all attached; False if they are not."""
+        """Continue with hooks that are all attached; False if they are not."""
         self._on = self._attachments.holds(self.plan.probes)
         return self._on
 
     # ---- what others do ----
 
     def look(self) -> None:
-        """See whether the probes run, and whether each that should be is attached."""
+        """Check that probes run, and that each that should be attached is."""
         self._look_at_switches()
         self._look_for_lost()
 
     def _look_at_switches(self) -> None:
-        """While probes do not run, and once more after it, any process may be wrong."""
+        """While probes do not run, and once more afterwards, any process may be wrong."""
         stopped = probe_switches.read_stopped(
             self._host.proc, self._host.sys, kprobes=self._kprobes
         )
@@ -164,7 +164,7 @@ class Hooks:
 
     def _look_for_lost(self) -> None:
         if self._lost is not None:
-            # What it has missed stays missed, also if it should be on again.
+            # Its misses still count, even if it is attached again.
             return
         lost = self._attachments.first_lost(self.plan.probes if self._on else self._sentry)
         if lost is not None:
@@ -174,14 +174,14 @@ class Hooks:
     # ---- skipped runs ----
 
     def missed(self) -> int:
-        """Runs that the kernel has skipped, of probes without which a count is wrong."""
+        """Runs that the kernel skipped, of probes that counts depend on."""
         return sum(self._missed(probe) for probe in self.plan.probes if probe.event in _COUNTING)
 
     def _missed(self, probe: Probe) -> int:
         return sum(self._attachments.missed(program) for program in probe.programs)
 
     def probes(self) -> list[ProbeState]:
-        """State of every probe of the plan."""
+        """The state of every probe of the plan."""
         return [
             ProbeState(
                 probe.event,
@@ -195,11 +195,11 @@ class Hooks:
 
     @property
     def kept(self) -> bool:
-        """Whether every attachment outlives the daemon where things are kept at all."""
+        """Whether every attachment outlives the daemon, if anything is kept."""
         return not self._attachments.unkept
 
     def discard(self) -> None:
-        """Detach everything and let the programs go."""
+        """Detach everything and release the programs."""
         self._attachments.detach(self._counting)
         self._attachments.detach(self._sentry)
         self._attachments.close()

@@ -1,4 +1,4 @@
-"""Where the kernel's files are, and which clocks tell the time. Tests pass made-up ones."""
+"""Roots of the kernel's files, and clocks. Tests pass invented ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 class Host:
     """Roots and clocks.
 
-    `clock`: monotonic, in seconds. `cpu`: CPU time of this thread. `nanoseconds`: the clock that
-    the BPF programs name accounts by.
+    `clock`: monotonic, in seconds. `cpu`: CPU time of this thread. `nanoseconds`: the clock by
+    which the BPF programs name accounts.
     """
 
     proc: Path = Path("/proc")

@@ -1,4 +1,4 @@
-"""From raw accounts to counts. Pure: no file, no clock, no kernel."""
+"""From raw accounts to counts. Pure: no files, clocks or kernel."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NANOSECONDS_PER_TICK = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The number of KSM mappings of one mm, in pages, and whether it is known to be right.
+    """The number of KSM mappings of one mm, in pages, and whether it is certainly right.
 
-    `account` tells apart two mms that had the same address one after the other.
+    `account` distinguishes two mms that used the same address one after the other.
     """
 
     mm: int
@@ -28,14 +28,14 @@ class Count:
 
 
 def base_of(account: Account, baseline: Baseline | None) -> tuple[int, int]:
-    """(mappings at the opening of the account, doubts that an exact read has settled)."""
+    """(mappings when the account was opened, doubts that an exact read has settled)."""
     if baseline is None or baseline.id != account.id:
         return 0, 0
     return baseline.mappings, baseline.doubts
 
 
 def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
-    """What one account says. Exact means: no doubtful event since the last exact read."""
+    """The count of one account. Exact means: no doubtful event since the last exact read."""
     base, settled = base_of(account, baseline)
     return Count(
         mm=mm,
@@ -49,7 +49,7 @@ def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
 
 
 class Ledger:
-    """Counts of all accounts. What has not changed since the last look is not counted again."""
+    """Counts of all accounts. Unchanged accounts are not counted again."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Account, Baseline | None, Count]] = {}
@@ -57,7 +57,7 @@ class Ledger:
     def counts(
         self, accounts: Mapping[int, Account], baselines: Mapping[int, Baseline]
     ) -> list[Count]:
-        """What all accounts say; of the same account and baseline objects the same count."""
+        """The counts of all accounts; the same account and baseline objects give the same count."""
         before, known = self._known, {}
         for mm, account in accounts.items():
             baseline = baselines.get(mm)
@@ -70,19 +70,19 @@ class Ledger:
 
 
 def settle(account: Account, mappings: int) -> Baseline:
-    """The baseline that makes `account` say `mappings`, and settles its doubts so far."""
+    """The baseline with which `account` counts `mappings`, and that settles its doubts so far."""
     return Baseline(account.id, mappings - account.net, account.doubts)
 
 
 def nothing_moved(before: Migrations, after: Migrations, missed_ends: int = 0) -> bool:
-    """Whether no KSM page was on its way to another place between these two."""
+    """Whether no KSM page was being migrated between these two moments."""
     return before.begun - before.ended == missed_ends and before.begun == after.begun
 
 
 def stood_still(before: Account | None, after: Account | None) -> bool:
-    """Whether a read bracketed by these two is the truth of that moment.
+    """Whether a read bracketed by these two is the truth at that moment.
 
-    No event may have come between. That alone does not do: see `disturbs`.
+    No event may have come in between. This alone is not sufficient: see `disturbs`.
     """
     if before is None or after is None:
         return before is None and after is None
@@ -92,17 +92,17 @@ def stood_still(before: Account | None, after: Account | None) -> bool:
 def uncounted(conversion: Conversion, mm: int) -> bool:
     """Whether a PTE of the mm may have turned that this conversion has not counted yet.
 
-    If the programs have not seen it begin, it is not known whose pages it turns.
+    If the programs have missed its beginning, it is unknown whose pages it turns.
     """
     return conversion.in_place and (conversion.mm == mm or not conversion.seen)
 
 
 def disturbs(conversion: Conversion, mm: int) -> bool:
-    """Whether a read of the mm cannot be trusted, as this conversion is under way at its end.
+    """Whether a conversion that is under way at the end of a read makes the read untrustworthy.
 
-    If the page is shared, PTEs of any process may turn, which are put in doubt once more after it.
-    To be looked at between the read and the second look at the account: what is over by then has
-    been counted, or has put the account in doubt.
+    If the page is shared, PTEs of any process may turn, which are put in doubt again afterwards.
+    Check it between the read and the second look at the account: a conversion that is over by then
+    has been counted, or has put the account in doubt.
     """
     return uncounted(conversion, mm) or (conversion.in_place and conversion.shared != 0)
 
@@ -123,7 +123,7 @@ class Bracket:
     migrations_after: Migrations
 
     def disturbed(self, mm: int, missed_ends: int) -> bool:
-        """Whether what was found may be no moment's truth. `missed_ends`: of migrations."""
+        """Whether the result may be no moment's truth. `missed_ends`: of migrations."""
         return (
             disturbs(self.conversion, mm)
             or not stood_still(self.before, self.after)

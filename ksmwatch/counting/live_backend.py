@@ -1,6 +1,6 @@
 """Live accounting: the BPF programs count, and this keeps every count known or in doubt.
 
-`next_step` decides what is done; this looks at the state, takes the step, and looks again.
+`next_step` decides what to do; this looks at the state, takes the step, and looks again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ksmwatch.probes.plan import Plan
 
 @dataclass(frozen=True)
 class _Pass:
-    """What is allowed in a pass, and what it has done. `zero` is what the step before has seen."""
+    """What a pass may do, and what it has done. `zero`: the result of the step before."""
 
     budget: Budget
     patient: bool
@@ -46,8 +46,8 @@ class _Pass:
 class Live:
     """The BPF backend. Only one thread may use it.
 
-    Asleep, no KSM page exists and ksmd is not running: then only the probes that can see KSM
-    wake up are attached, and every count is known to be 0.
+    While asleep, no KSM page exists and ksmd does not run. Only the probes that can see KSM wake up
+    are attached, and every count is known to be 0.
 
     `progress` is called again and again while something takes long.
     """
@@ -87,7 +87,7 @@ class Live:
         self._steps.start()
 
     def adopt(self) -> bool:
-        """Go on with what a daemon before us has left; False if that cannot be."""
+        """Continue where an earlier daemon stopped; False if that is impossible."""
         try:
             self._adopted = self._steps.adopt()
         except AttachError:
@@ -95,7 +95,7 @@ class Live:
         return self._adopted
 
     def stop(self) -> None:
-        """End. Everything is detached, unless a keeper hands it to the next daemon."""
+        """Stop. Everything is detached, unless a keeper hands it to the next daemon."""
         if not self._keep.hands_over:
             self.discard()
 
@@ -106,7 +106,7 @@ class Live:
         self._maps.close()
 
     def configure(self, settings: Config) -> None:
-        """Take a new policy of reading page tables."""
+        """Apply a new policy of reading page tables."""
         self._take(Policy.of(settings))
 
     def _take(self, policy: Policy) -> None:
@@ -116,7 +116,7 @@ class Live:
     # ---- what is known ----
 
     def _state(self, at: _Pass | None = None) -> State:
-        """The state as it is now, within a pass or outside of one."""
+        """The current state, within a pass or outside of one."""
         hooks, accounting, done = self._hooks.state, self._accounting, self._steps.done
         run = self.run.state.run if at is None else at.run
         return State(
@@ -150,11 +150,11 @@ class Live:
         )
 
     def _pages_shared(self, run: int | None) -> int | None:
-        """Asked for only where it matters: ksmd is stopped."""
+        """Read only if it matters: while ksmd is stopped."""
         return procfs.read_pages_shared(self._host.sys) if run in (STOPPED, UNMERGED) else None
 
     def _explain(self) -> str | None:
-        """A loss that nobody has looked for yet, and that explains a count that was wrong."""
+        """A loss that has not been looked for yet, and that explains a wrong count."""
         self._hooks.look()
         return self._state().loss
 
@@ -165,13 +165,13 @@ class Live:
 
     @property
     def doubt(self) -> str | None:
-        """Why the sum over the host is not known, if so."""
+        """Why the sum over the host is unknown; None if it is known."""
         return self._state().doubt
 
     def counts(self) -> list[Count]:
-        """Every account's count, as of now. None is exact while anybody's may be wrong."""
+        """Every account's count, as of now. None is exact while any account may be wrong."""
         found = self._accounting.counts()
-        # Asked afterwards: an alarm is raised before what makes counts wrong.
+        # Asked afterwards: an alarm is raised before its cause makes counts wrong.
         state = self._state()
         unknown = state.unknown is not None or state.unread is not None
         conversion = self._maps.conversion()
@@ -183,20 +183,20 @@ class Live:
         ]
 
     def evidence(self, count: Count) -> Evidence:
-        """What exact reads have said about the mm."""
+        """What exact reads have found in the mm."""
         return self._accounting.evidence(count)
 
     # ---- passes ----
 
     def tick(self, budget: Budget) -> None:
-        """What is due when nobody asks: settle doubts, and audit on its own CPU allowance."""
+        """Due work without requests: settle doubts, and audit within its CPU allowance."""
         self._accounting.see_migrations()
         self._steps.see_conversion()
         self._allowance.accrue()
         self._pass(budget, patient=True)
 
     def refresh(self, budget: Budget) -> None:
-        """Settle what is in doubt before a snapshot; counts follow events by themselves."""
+        """Settle doubts before a snapshot. Counts follow events by themselves."""
         self._pass(budget, patient=False)
 
     def _pass(self, budget: Budget, *, patient: bool) -> None:
@@ -243,7 +243,7 @@ class Live:
         return at
 
     def _settle(self, at: _Pass) -> None:
-        """Read whatever is in doubt or not known, within the budget."""
+        """Read whatever is in doubt or unknown, within the budget."""
         residue = at.run == UNMERGED and self._pages_shared(at.run) == 0
         self._accounting.settle(at.budget, self.run.state.since if residue else None)
 
@@ -253,29 +253,29 @@ class Live:
             self._allowance.spend(self._accounting.audit_next)
 
     def _audits(self) -> bool:
-        """Whether the auditor has something to do, and CPU time for it."""
+        """Whether the audit has something to do, and CPU time for it."""
         return self._allowance.left() and self._accounting.audit_due()
 
     def read(self, pid: int) -> ExactReading:
-        """Read one process exactly, and settle its account if nothing moved meanwhile."""
+        """Read a process exactly, and settle its account if nothing moved meanwhile."""
         return self._accounting.read(pid)
 
     # ---- state for the snapshot ----
 
     def totals(self) -> dict[str, int]:
-        """Host-wide totals since the maps were made, by the names in `map_records`."""
+        """Totals of the host since the maps were created, by the names in `map_records`."""
         return {which.name.lower(): amount for which, amount in self._maps.totals().items()}
 
     def probes(self) -> list[ProbeState]:
-        """State of every probe of the plan."""
+        """The state of every probe of the plan."""
         return self._hooks.probes()
 
     def audit_state(self) -> AuditState:
-        """What the auditor has done so far."""
+        """The work of the audit so far."""
         return self._accounting.audited()
 
     def map_state(self) -> MapState:
-        """How full the account map is."""
+        """The use of the account map."""
         return MapState(
             accounts=self._maps.filled,
             limit=self._maps.limit,

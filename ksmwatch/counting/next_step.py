@@ -1,8 +1,8 @@
-"""What the live backend does next, and what it knows: decided from an explicit state. Pure.
+"""Decides what the live backend does next, and what it knows, from an explicit state. Pure.
 
-`next_step` asks the RULES in their order. The backend takes the step, looks at the state anew, and
-asks again, until nothing is left to do. Each step is taken once at most in such a pass.
-docs/design.md has the table of states and the table of rules, made from this module.
+`next_step` tries the RULES in their order. The backend takes the step, looks at the state again,
+and asks again, until nothing is left to do. Such a pass takes each step at most once.
+docs/design.md has the table of states and the table of rules, generated from this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RESUMED = "probes did not run for a while"
 
 
 class Phase(Enum):
-    """What is known of the counts. The first that applies."""
+    """What is known about the counts; the first that applies."""
 
     REFUSED = "refused"
     STOPPED = "stopped"
@@ -58,20 +58,20 @@ MEANS = {
 class State:
     """All that the next step depends on.
 
-    Hooks: `hooked`: the hooks on the hot path are on. `refused`: why they could not be attached;
-    it is tried again at `retry_at`. `stopped`: why attached probes do not run. `lost`: which one
-    was taken off. `resumes`: how often probes ran again after a stop, of which the last attachment
-    of all probes has made good `resumes_renewed`; the same of `drift` and `drift_renewed`, in
+    Hooks: `hooked`: the hot hooks are attached. `refused`: why they could not be attached; the next
+    attempt is at `retry_at`. `stopped`: why attached probes do not run. `lost`: a probe that was
+    taken off. `resumes`: how often probes ran again after a stop; the last attachment of all probes
+    has made up for `resumes_renewed` of these. Likewise `drift` and `drift_renewed`, in
     pages.
 
     Signs: how often something happened after which any process may be wrong (`signs`), and how
-    many of these were followed by a sweep that has begun since (`signs_swept`).
+    many of these a later sweep has followed (`signs_swept`).
 
     Processes: `roomless` found no room for an account, `denied` could not be read, `disturbed`
-    were not read undisturbed when everybody had to be. `unsettled`: an account may be in doubt.
+    were not read undisturbed when every process had to be. `unsettled`: an account may be in doubt.
 
-    Sleep: `stirred`: a KSM page may have come to be mapped since the hooks went off. `zero`:
-    whether every count is known to be 0; None where nobody has looked in this pass.
+    Sleep: `stirred`: a KSM page may have been mapped since the hooks were detached. `zero`:
+    whether every count is known to be 0; None if this pass has not looked.
     """
 
     now: float
@@ -97,7 +97,7 @@ class State:
     sees_swapins: bool = True
     stirred: bool = False
     zero: bool | None = None
-    # What is allowed: reads at all, with patience (nobody waits), of processes not in doubt.
+    # What is allowed: any reads, patience (no request waits), reads of processes not in doubt.
     heals: bool = True
     patient: bool = True
     audits: bool = False
@@ -106,7 +106,7 @@ class State:
 
     @property
     def outdated(self) -> str | None:
-        """Why all probes have to be attached anew although each is attached."""
+        """Why all probes have to be reattached although each is attached."""
         if self.resumes != self.resumes_renewed:
             # Kernel 6.1 does not put every trampoline on again.
             return RESUMED
@@ -127,18 +127,18 @@ class State:
 
     @property
     def loss(self) -> str | None:
-        """What lets wrong counts be expected. Drift does not: it says that nothing was seen."""
+        """A loss that may make counts wrong. Drift is not one: nothing was seen."""
         outdated = self.outdated if self.outdated != DRIFTED else None
         return self.refused or self.stopped or self.lost or outdated or self.unread
 
     @property
     def doubt(self) -> str | None:
-        """Why the sum over the host is not known, if so."""
+        """Why the sum over the host is unknown; None if it is known."""
         return self.unknown or self._incomplete or self.unread
 
     @property
     def _incomplete(self) -> str | None:
-        """Which processes the sum lacks."""
+        """The processes that the sum lacks."""
         if self.roomless:
             plural = "es have" if self.roomless > 1 else " has"
             return f"the account map is full: {self.roomless} process{plural} no account"
@@ -151,7 +151,7 @@ class State:
 
     @property
     def phase(self) -> Phase:
-        """What is known."""
+        """What is known about the counts."""
         reasons = {
             Phase.REFUSED: self.refused,
             Phase.STOPPED: self.stopped,
@@ -165,9 +165,9 @@ class State:
 
 @dataclass(frozen=True)
 class Rule:
-    """A step and when it is due: with the hooks on (`hooked`), and if the condition `holds`.
+    """A step and when it is due: with the hooks attached or not (`hooked`), and if `holds`.
 
-    `when` says the same to a reader, `why` is the reason in one case.
+    `when` says the same to a reader; `why` is the reason in one case.
     """
 
     step: Step
@@ -179,9 +179,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a step does, and to which states it leads if nothing else happens meanwhile.
+    """What a step does, and the states it leads to if nothing else happens meanwhile.
 
-    `stays`: also to the one that it began in.
+    `stays`: also the state in which it began.
     """
 
     does: str
@@ -233,13 +233,13 @@ def _renewal(state: State) -> str:
 
 
 def _asleep_possible(state: State) -> bool:
-    """All that costs nothing to know. A page in the swap cache alone still counts as shared."""
+    """What is cheap to check. A page only in the swap cache still counts as shared."""
     return (
         state.run in (STOPPED, UNMERGED)
         and state.sees_swapins
         and state.pages_shared == 0
         and state.doubt is None
-        # One that has just woken up stays awake for this pass.
+        # After waking up, it stays awake for this pass.
         and not state.taken & {Step.WAKE, Step.BEGIN_ANEW}
     )
 
@@ -349,7 +349,7 @@ RULES = (
 
 
 def next_step(state: State) -> Decision:
-    """The first step that is due and was not taken in this pass."""
+    """The first step that is due and has not been taken in this pass."""
     rule = next(
         rule
         for rule in RULES

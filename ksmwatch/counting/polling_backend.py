@@ -1,10 +1,10 @@
-"""The fallback without BPF: exact reads of the processes that ksmd knows, on a CPU budget.
+"""The fallback without BPF: exact reads of the processes that ksmd knows, within a CPU budget.
 
-A count is right at the moment it is read and grows stale until the next read, so nothing
-here is ever called exact. Forked children that ksmd has no book-keeping about are missed.
+A count is right when it is read, and then grows stale until the next read. So this backend calls
+nothing exact. It misses forked children about which ksmd has no records.
 
-Before 6.1 (commit cb4df4cae4f2) there is no /proc/PID/ksm_stat, which tells whom ksmd knows. Then
-those are read that have a mergeable area, and those that had KSM pages at the last reading.
+Before 6.1 (commit cb4df4cae4f2) there is no /proc/PID/ksm_stat, which tells whom ksmd knows. There
+it reads processes that have a mergeable area, or had KSM pages at the last reading.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ class Poll(Eventless):
         return "counts are polled, not live"
 
     def configure(self, settings: Config) -> None:
-        """Take the interval, from the next round on."""
+        """Apply the interval, from the next round on."""
         self._interval = settings.poll_interval
 
     def tick(self, budget: Budget) -> None:
-        """Read the next processes of the round, as far as the budget goes."""
+        """Read the next processes of the round, within the budget."""
         self.run.see(procfs.read_run(self._sys))
         if not self._queue and self._clock() >= self._next_round:
             self._begin_round()
@@ -97,7 +97,7 @@ class Poll(Eventless):
             self._visit(self._queue.pop())
 
     def _begin_round(self) -> None:
-        """List the processes. Those not found any more are forgotten."""
+        """List the processes, and forget those that have gone."""
         self._next_round = self._clock() + self._interval
         self._queue = procfs.pids(self._proc)
         alive = set(self._queue)
@@ -127,7 +127,7 @@ class Poll(Eventless):
         self._seen[pid] = _Seen(count, Evidence(self._clock()))
 
     def _may_have_pages(self, pid: int, directory: Path) -> bool:
-        """What can be said where ksmd's books are not shown."""
+        """The answer if ksmd's records are hidden."""
         seen = self._seen.get(pid)
         if seen is not None and seen.count.mappings:
             return True
@@ -142,7 +142,7 @@ class Poll(Eventless):
             return opened.read()
 
     def counts(self) -> list[Count]:
-        """What was read last of each process."""
+        """The last reading of each process."""
         return [seen.count for seen in self._seen.values()]
 
     def evidence(self, count: Count) -> Evidence:

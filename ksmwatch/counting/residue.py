@@ -1,4 +1,4 @@
-"""What mappings that are still there are, given KSM's run state. Pure."""
+"""What the remaining mappings are, given KSM's run state. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ksmwatch.counting.run_state import STOPPED, UNMERGED, RunState
 class Residue(StrEnum):
     """What mappings are, given KSM's state.
 
-    MERGED: KSM is on. KEPT: stopped by `run=0`, which keeps pages merged: no fault. After
-    `run=2`: UNMERGING while that goes on; UNVERIFIED until the process has been read since;
-    then LEFT: the kernel itself left KSM PTEs behind. A count that the read proves wrong is
-    drift, and healed by it, so that it never gets as far as LEFT.
+    MERGED: KSM is on. KEPT: stopped by `run=0`, which keeps pages merged; not a fault. After
+    `run=2`: UNMERGING while that goes on; UNVERIFIED until the process has been read since; then
+    LEFT: the kernel itself left KSM PTEs behind. A count that the read proves wrong is drift, and
+    the read corrects it, so it never becomes LEFT.
     """
 
     MERGED = "merged"
@@ -26,8 +26,8 @@ class Residue(StrEnum):
 def residue(state: RunState, pages_shared: int | None, read_at: float | None) -> Residue:
     """What the mappings of a process are.
 
-    `pages_shared` is the kernel's count of stable nodes, which `run=2` takes down to 0;
-    `read_at` when the process was last read exactly, on the monotonic clock, None for never.
+    `pages_shared` is the kernel's count of stable nodes, which `run=2` takes down to 0.
+    `read_at`: when the process was last read exactly, on the monotonic clock, None if never.
     """
     if state.run == STOPPED:
         return Residue.KEPT

@@ -1,4 +1,4 @@
-"""KSM's run state as it was seen. Pure but for the clock handed in."""
+"""KSM's run state as observed. Pure except for the clock that is passed in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STOPPED, SCANNING, UNMERGED = 0, 1, 2
 
 @dataclass(frozen=True)
 class RunState:
-    """`run` as last seen, since when at least (on the monotonic clock), and its age in seconds."""
+    """The last `run`, since when at least (on the monotonic clock), and its age in seconds."""
 
     run: int | None
     age: float
@@ -19,7 +19,7 @@ class RunState:
 
 
 class RunWatch:
-    """Remembers since when `run` has its value; as exact as it is looked at often."""
+    """Remembers since when `run` has had its value, to the accuracy of the looks."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -27,11 +27,11 @@ class RunWatch:
         self._since = clock()
 
     def see(self, run: int | None) -> None:
-        """`run` was just read; None: it could not be."""
+        """`run` was just read; None: it could not be read."""
         if run != self._run:
             self._run, self._since = run, self._clock()
 
     @property
     def state(self) -> RunState:
-        """What was seen last."""
+        """The last observation."""
         return RunState(self._run, self._clock() - self._since, self._since)

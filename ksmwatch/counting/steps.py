@@ -1,4 +1,4 @@
-"""The steps that put hooks on and off and read everybody. `next_step` decides when."""
+"""The steps that attach and detach hooks and read every process. `next_step` decides when."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ksmwatch.log import logger
 from ksmwatch.probes.map_records import Total
 from ksmwatch.probes.maps import Maps
 
-# Sweeps take a twentieth of the time at most; renewals, before which nothing is known, a fifth.
+# Sweeps take at most a twentieth of the time; renewals, before which nothing is known, a fifth.
 _SWEEP_PATIENCE = 19
 _RENEWAL_PATIENCE = 4
-# After these any process may be wrong.
+# After these, any process may be wrong.
 _SIGNS = (
     Total.FAMILIES_TRUNCATED,
     Total.FAMILIES_CHANGED,
@@ -30,11 +30,11 @@ _SIGNS = (
 
 @dataclass(frozen=True)
 class Done:
-    """How far sweeps and renewals have got, and when the next may begin.
+    """The progress of sweeps and renewals, and when the next may begin.
 
-    `signs`, `alarms` and `stops` of hooks that the last sweep has followed; drift and resumes of
-    hooks that the last renewal has made good. `slept_at`: what had stirred when the hooks went
-    off; None if not all counts were known to be 0 then.
+    `signs`, `alarms` and `stops` of hooks that the last sweep has followed; drift and resumes that
+    the last renewal has made up for. `slept_at`: the stirrings when the hooks were detached; None
+    if not all counts were known to be 0 then.
     """
 
     signs: int = 0
@@ -48,7 +48,7 @@ class Done:
 
 
 class Steps:
-    """Takes steps, each whole, and remembers what it has made good."""
+    """Takes steps, each as a whole, and remembers what it has made up for."""
 
     def __init__(
         self,
@@ -71,20 +71,20 @@ class Steps:
 
     @property
     def done(self) -> Done:
-        """How far this has got."""
+        """The progress so far."""
         return self._done
 
     def signs(self) -> int:
         """Grows when something happened after which any process may be wrong.
 
-        It is the kernel's: it goes on from one daemon to the next.
+        It belongs to the kernel: it continues from one daemon to the next.
         """
         return self._hooks.missed() + sum(self._maps.total(which) for which in _SIGNS)
 
     def stirrings(self) -> int:
-        """Grows when a KSM page may have come to be mapped while nobody counted."""
+        """Grows when a KSM page may have been mapped while nothing counted."""
         seen = self._maps.total(Total.MERGE_CONVERTED) + self._maps.total(Total.SWAPIN_KSM)
-        # Of what stirs while probes are stopped nobody tells.
+        # Nothing reports what stirs while probes are stopped.
         return seen + self._hooks.state.stops
 
     def has_stirred(self) -> bool:
@@ -100,11 +100,11 @@ class Steps:
         self.wake()
 
     def adopt(self) -> bool:
-        """Go on with what a daemon before us has left; False if it is not whole.
+        """Continue where an earlier daemon stopped; False if its state is incomplete.
 
-        If it knew nothing, or was killed while hooks went on or off, they are put on again and
-        every process is read. Otherwise the counts were kept all along, and are trusted one by
-        one as soon as each has been compared with the page tables. Raises AttachError.
+        If it knew nothing, or was killed while hooks were being attached or detached, they are
+        reattached and every process is read. Otherwise the counts were kept all along. Each is
+        trusted as soon as it has been compared with the page tables. Raises AttachError.
         """
         if not self._hooks.sentry_holds():
             return False
@@ -121,8 +121,8 @@ class Steps:
     def wake(self) -> None:
         """Attach the remaining hooks and make every count known. Raises AttachError.
 
-        If nothing stirred while asleep, no KSM page exists and all counts are 0: nothing
-        needs to be read. What comes since then is counted by the hooks.
+        If nothing stirred while asleep, no KSM page exists and all counts are 0, so nothing needs
+        to be read. The hooks count what comes since then.
         """
         self._hooks.put_on()
         with self._controls.doubting():
@@ -131,7 +131,7 @@ class Steps:
             self._done = replace(self._done, slept_at=None)
 
     def begin_anew(self) -> None:
-        """Take all probes off, as far as they are on, put them on, and read every process.
+        """Detach all attached probes, attach all, and read every process.
 
         Raises AttachError.
         """
@@ -143,10 +143,10 @@ class Steps:
         self.wake()
 
     def renew(self, why: str) -> None:
-        """Attach all probes anew, and every count after it.
+        """Reattach all probes, and then take every count again.
 
-        Accounts whose mm went meanwhile have to go. What is wrong by now is exported and logged
-        before that, while there is something to compare with.
+        Accounts whose mm went meanwhile must be closed. Errors are exported and logged before,
+        while there is something to compare with.
         """
         began = self._host.clock()
         self._losses["renewals"] += 1
@@ -167,7 +167,7 @@ class Steps:
         self._done = replace(self._done, renew_at=renew_at)
 
     def _take_all_off(self) -> None:
-        """Detach everything. Nobody sees the end of a conversion that is under way now."""
+        """Detach everything. Nothing sees the end of a conversion that is under way now."""
         self._hooks.take_all_off()
         self._maps.end_conversion()
 
@@ -181,16 +181,16 @@ class Steps:
             self._maps.end_conversion()
 
     def _made_good(self, resumes: int) -> None:
-        """No count is used any more that was wrong by now."""
+        """No count that was wrong is used any more."""
         drift = self._accounting.audited().drift
         self._done = replace(self._done, drift=drift, resumes=resumes, slept_at=None)
 
     def sleep(self, stirrings: int) -> None:
-        """Take the hooks off: no KSM page exists, which is more than that none is mapped.
+        """Detach the hooks: no KSM page exists, which is more than that none is mapped.
 
-        A KSM page that is only in the swap cache can be mapped again, and keeps its stable
-        node, which pages_shared counts until ksmd looks. What stirs after the counts were looked
-        at, and until the hooks are off, shows later as a difference from `stirrings`.
+        A KSM page that is only in the swap cache can be mapped again, and keeps its stable node,
+        which pages_shared counts until ksmd looks. What stirs between the look at the counts and
+        the detachment shows later as a difference from `stirrings`.
         """
         self._controls.asleep()
         self._hooks.take_off()
@@ -200,7 +200,7 @@ class Steps:
     # ---- everybody ----
 
     def sweep(self, sweep: Sweep) -> None:
-        """Read every process exactly. What happens from its beginning on asks for another."""
+        """Read every process exactly. What happens after its beginning asks for another sweep."""
         began = self._host.clock()
         self._done = replace(
             self._done,
@@ -210,18 +210,18 @@ class Steps:
         )
         self._accounting.sweep(sweep, self._progress)
         ended = self._host.clock()
-        # Signs may never cease.
+        # Signs may never stop coming.
         self._done = replace(self._done, sweep_at=ended + _SWEEP_PATIENCE * (ended - began))
         self.tell()
 
     # ---- for a successor ----
 
     def tell(self) -> None:
-        """Say how far the sweeps have got, and whether a process is missing."""
+        """Tell a successor the progress of sweeps, and whether a process is missing."""
         self._controls.swept(
             self._done.signs, self._done.alarms, complete=self._accounting.complete
         )
 
     def tell_unknown(self) -> None:
-        """Say that nothing is known: if we are killed now, a successor must begin anew."""
+        """Say that nothing is known: if this daemon is killed now, a successor must begin anew."""
         self._controls.doubt()
