@@ -1,1 +1,1 @@
-"""What the kernel is and says: symbols, structures, files, page tables. Facts, no decision."""
+"""Facts about the kernel: symbols, structures, files, page tables. No decisions."""

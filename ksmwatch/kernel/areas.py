@@ -1,8 +1,8 @@
-"""Areas of a process with KSM mappings, out of an smaps text. Pure.
+"""Areas of a process with KSM mappings, from the text of smaps. Pure.
 
 ksmd merges only in areas that are mergeable (`mg` among VmFlags: MADV_MERGEABLE or
-PR_SET_MEMORY_MERGE), but the conversion of a page that processes share by fork reaches into
-areas that are not. Such PTEs are called stray here.
+PR_SET_MEMORY_MERGE). But the conversion of a page that processes share by fork also reaches areas
+that are not. PTEs there are called stray.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Area:
 
 
 def parse(smaps: bytes, probe: CountBetween | None = None) -> Iterator[Area]:
-    """Areas of an smaps text that have KSM mappings."""
+    """Areas in the text of smaps that have KSM mappings."""
     for area in smaps_areas(smaps):
         mappings = _mappings(area, probe)
         if mappings:

@@ -1,6 +1,6 @@
 """Struct offsets and function prototypes from the running kernel's BTF.
 
-Only single types are looked up, through libbpf: dumping all of BTF as text takes seconds.
+Single types are looked up through libbpf: dumping all of BTF as text takes seconds.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Self
 from ksmwatch.kernel import libbpf
 
 _STRUCT, _UNION, _FUNC = 4, 5, 12
-# Kinds that only decorate the type which they point at.
+# Kinds that only modify the type at which they point.
 _TRANSPARENT = {8: "typedef", 9: "volatile", 10: "const", 11: "restrict", 18: "type tag"}
 _PTR = 2
 _VMLINUX = "/sys/kernel/btf/vmlinux"
 
 
 class Btf:
-    """The BTF of vmlinux. Raises OSError when the kernel has none."""
+    """The BTF of vmlinux. Raises OSError if the kernel has none."""
 
     def __init__(self) -> None:
         self._lib = libbpf.library()
         self._btf = self._lib.btf__load_vmlinux_btf()
         if not self._btf and os.access(_VMLINUX, os.R_OK):
-            # It looks in many places, and whatever goes wrong there, says ESRCH in the end: so it
-            # does for want of memory or a descriptor. Asked for the one place, it says what it was.
+            # libbpf searches many places, and reports ESRCH for any failure, even for a lack of
+            # memory or descriptors. Asked for one place, it reports the actual error.
             parse = self._lib.btf__parse
             parse.argtypes, parse.restype = [ct.c_char_p, ct.c_void_p], ct.c_void_p
             self._btf = parse(_VMLINUX.encode(), None)
@@ -64,7 +64,7 @@ class Btf:
     def offset(self, struct: str, member: str) -> int | None:
         """Byte offset of `member` in ``struct <struct>``, also inside anonymous members.
 
-        None when there is no such struct or member, or it is a bit field.
+        None if there is no such struct or member, or if it is a bit field.
         """
         found = self.struct(struct)
         return None if found is None else self._offset_in(found, member)

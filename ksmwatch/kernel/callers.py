@@ -1,8 +1,8 @@
-"""Which functions must call the hooked ones, and what machine code says about it.
+"""Which functions must call the hooked ones, and what their machine code shows.
 
-A compiler may put a copy of a function into a caller of the same file (with link-time
-optimisation, of any file). kallsyms, BTF and an accepted probe show nothing of it, and what
-that caller does then raises no event. Seen in Debian's 7.2-rt and 7.3-rt, where GCC has put
+A compiler may inline a function into a caller in the same file (with link-time optimisation, in
+any file). kallsyms, BTF and an accepted probe do not show this, and then that caller's actions
+raise no event. This was seen in Debian's 7.2-rt and 7.3-rt, where GCC inlined
 folio_remove_rmap_ptes() into try_to_migrate_one().
 """
 
@@ -20,8 +20,8 @@ from ksmwatch.kernel.events import EVENTS
 class Role:
     """Something that a kernel does by calling the function where an event is seen.
 
-    `callers`: functions whose code has the call, on one kernel or another: callers may be
-    inlined into theirs. One that does is enough. `instead`: the event that stands in for it.
+    `callers`: functions whose code has the call, on some kernel: callers may be inlined into
+    theirs. One that calls is enough. `instead`: the event that stands in for it.
     """
 
     event: str
@@ -49,14 +49,14 @@ _SYMBOLS = {event.name: event.symbols for event in EVENTS}
 
 # call and jmp with a distance of 32 bits, and the conditional jumps: one may be a tail call.
 _X86 = re.compile(rb"[\xe8\xe9]|\x0f[\x80-\x8f]")
-# The kernel's call depth tracking (retbleed=stuff) makes calls go to code that it has put into
-# the padding before a function.
+# The kernel's call depth tracking (retbleed=stuff) makes calls go to code in the padding before
+# a function.
 _X86_PADDING = 16
 _ARM_BRANCH, _ARM_BRANCH_MASK = 0x14000000, 0x7C000000
 
 
 def pairs() -> tuple[tuple[str, str], ...]:
-    """Every (caller, called function) that there may be."""
+    """Every possible (caller, called function)."""
     return tuple(
         (caller, symbol)
         for role in ROLES
@@ -67,9 +67,9 @@ def pairs() -> tuple[tuple[str, str], ...]:
 
 
 def has_call(code: bytes, base: int, target: int, machine: str) -> bool | None:
-    """Whether the code at address `base` calls a function; None for machines not known here.
+    """Whether the code at address `base` calls a function; None for an unknown machine.
 
-    Nothing is disassembled: four bytes hold just this distance by chance once in 2^32.
+    Nothing is disassembled: four bytes hold exactly this distance by chance once in 2^32.
     """
     if machine == "x86_64":
         return any(
@@ -85,7 +85,7 @@ def has_call(code: bytes, base: int, target: int, machine: str) -> bool | None:
 
 
 def _x86_distances(code: bytes) -> list[tuple[int, int]]:
-    """(offset of the next instruction, distance) of what may be calls."""
+    """(offset of the next instruction, distance) of possible calls."""
     ends = [match.end() for match in _X86.finditer(code) if match.end() + 4 <= len(code)]
     return [(end + 4, struct.unpack_from("<i", code, end)[0]) for end in ends]
 
@@ -96,10 +96,10 @@ def _arm_distance(word: int) -> int:
 
 
 def unseen(calls: Mapping[str, bool], event: str, symbol: str) -> list[Role]:
-    """What is proven to happen without a call of the function where the event is hooked.
+    """Roles proven to work without a call of the function where the event is hooked.
 
-    `calls`: by caller and called function, joined by a space. A role of which nothing is
-    known is not among them.
+    `calls`: by caller and called function, joined by a space. Roles about which nothing is known
+    are not included.
     """
     found = []
     for role in ROLES:
@@ -110,7 +110,7 @@ def unseen(calls: Mapping[str, bool], event: str, symbol: str) -> list[Role]:
 
 
 def unproven(calls: Mapping[str, bool], event: str, symbol: str) -> list[Role]:
-    """What is not known to call the function."""
+    """Roles not known to call the function."""
     return [
         role
         for role in ROLES

@@ -1,9 +1,9 @@
-"""Where the root of our own cgroup name space is in the host's hierarchy (v2).
+"""The place of our cgroup name space in the host's hierarchy (v2).
 
-In a container the kernel shows cgroups as seen from our own: ours is `/`, that of pid 1 on the host
-`/../../../../init.scope`. How many levels up the host's root is, is seen there. What these are
-called is seen only where the host's own mount can be looked at: by way of pid 1, with
-CAP_SYS_PTRACE, or because somebody has mounted it for us.
+In a container the kernel shows cgroups relative to our own: ours is `/`, that of pid 1 on the host
+`/../../../../init.scope`. This shows how many levels up the host's root is. Their names are visible
+only through the host's own mount: by way of pid 1, with CAP_SYS_PTRACE, or if the mount is shared
+with us.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _CGROUP = "sys/fs/cgroup"
-# Directories that are looked at: a host has some thousand.
+# The most directories to look at: a host has some thousand.
 _MOST = 50_000
 
 
 def read_top(proc: Path) -> str | None:
-    """The path of our name space's root; None if it is the host's, or cannot be found out."""
+    """The path of our name space's root; None if it is the host's, or cannot be found."""
     own, first = (_unified(proc / name / "cgroup") for name in ("self", "1"))
     if own is None or first is None or not first.startswith("/.."):
         return None
@@ -34,7 +34,7 @@ def read_top(proc: Path) -> str | None:
 
 
 def _find(mount: Path, depth: int, below: str) -> str | None:
-    """The directory so deep below a mount in which, or below which, this process is."""
+    """The directory this deep below a mount in which, or below which, this process is."""
     for seen, directory in enumerate(_at(mount, depth)):
         if seen > _MOST:
             return None
@@ -48,7 +48,7 @@ def _find(mount: Path, depth: int, below: str) -> str | None:
 
 
 def _at(directory: Path, depth: int) -> Iterator[Path]:
-    """Directories that are so many levels down."""
+    """Directories this many levels down."""
     if not depth:
         yield directory
         return
@@ -58,12 +58,12 @@ def _at(directory: Path, depth: int) -> Iterator[Path]:
         try:
             yield from _at(directory / name, depth - 1)
         except FileNotFoundError:
-            # Removed meanwhile.
+            # It was removed meanwhile.
             continue
 
 
 def _unified(path: Path) -> str | None:
-    """The path in the unified hierarchy that is in a file like /proc/PID/cgroup."""
+    """The path in the unified hierarchy from a file like /proc/PID/cgroup."""
     try:
         lines = path.read_text(errors="surrogateescape").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What this host is: kernel, KSM, BPF, privileges. Facts only, no decision. Pure."""
+"""Facts about this host: kernel, KSM, BPF, privileges. No decisions. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Facts:
     capabilities: frozenset[str]
     lockdown: str
     ksm: bool
-    # Candidate symbols in kallsyms, with how often each name occurs.
+    # Candidate symbols in kallsyms, with the number of times each name occurs.
     symbols: Mapping[str, int]
     kallsyms_error: str | None
     # Parameter types of candidate functions, from BTF.
@@ -43,17 +43,17 @@ class Facts:
     kprobes: bool
     kprobes_disarmed: bool
     trampolines: bool
-    # libbpf's name of a program type -> whether the kernel loads a trivial one for us.
+    # libbpf's name of a program type -> whether the kernel loads a trivial program of that type.
     bpf_programs: Mapping[str, bool]
     bpf_error: str | None
     bcc: str | None
     bcc_error: str | None
-    # Map values allocated safely from any context (bpf_mem_alloc, since 6.1).
+    # Map values are allocated safely from any context (bpf_mem_alloc, since 6.1).
     bpf_mem_alloc: bool
-    # BTF ids of bpf_rdonly_cast() ("function") and of the struct that has a page's mapping
-    # ("page"), where a kprobe program may so follow pointers (since 6.2). Otherwise empty.
+    # BTF ids of bpf_rdonly_cast() ("function") and of the struct with a page's mapping ("page"), if
+    # a kprobe program may follow pointers this way (since 6.2). Otherwise empty.
     casts: Mapping[str, int]
-    # Whether another process's page tables may be read: /proc/1/smaps_rollup.
+    # Whether we may read another process's page tables: /proc/1/smaps_rollup.
     foreign_reads: bool
     smaps_ksm: bool
     ksm_stat: bool
@@ -65,12 +65,12 @@ class Facts:
 
     @property
     def version(self) -> tuple[int, int]:
-        """Major and minor number of the release; (0, 0) for one that has none."""
+        """Major and minor number of the release; (0, 0) if it has none."""
         found = re.match(r"(\d+)\.(\d+)", self.release)
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
     def with_refusal(self, event: str, mechanism: str, symbol: str, why: str) -> Facts:
-        """The same host, having refused one probe."""
+        """The same host after it refused one probe."""
         refused = {**self.refused, f"{event} {mechanism} {symbol}": why}
         return dataclasses.replace(self, refused=refused)
 

@@ -1,4 +1,4 @@
-"""The kernel's own numbers about KSM, as they were read at one moment."""
+"""The kernel's own numbers about KSM, as read at one moment."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class KernelNumbers:
     ksm: dict[str, int] | None
     # /proc/meminfo, in kB as printed (entries without unit: counts).
     meminfo: dict[str, int]
-    # /proc/vmstat lines about KSM and KSM's neighbours.
+    # /proc/vmstat lines about KSM and related events.
     vmstat: dict[str, int]
-    # Files that exist and could not be read, or not understood.
+    # Files that exist but could not be read or parsed.
     failures: tuple[str, ...] = ()
-    # CPU time that ksmd has used since boot, in seconds; None where it is not seen.
+    # CPU time that ksmd has used since boot, in seconds; None if ksmd is not visible.
     ksmd_cpu: float | None = None

@@ -1,8 +1,8 @@
 """The running kernel's own code, read by BPF.
 
-Its addresses are shown to nobody without CAP_SYSLOG, and /proc/kcore wants CAP_SYS_RAWIO. A
-BPF iterator over kallsyms (since 6.0) sees addresses, and programs may read kernel memory; both
-with the capabilities that accounting needs anyway.
+The kernel hides code addresses from processes without CAP_SYSLOG, and /proc/kcore needs
+CAP_SYS_RAWIO. A BPF iterator over kallsyms (since 6.0) sees addresses, and programs may read kernel
+memory; both need only the capabilities that accounting needs anyway.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ksmwatch.kernel.btf import Btf
 # enum bpf_attach_type; ids of helpers.
 _TRACE_ITER = 28
 _PROBE_READ_KERNEL, _SEQ_WRITE = 113, 127
-# What the iterator writes for each symbol: address, and the beginning of the name.
+# What the iterator writes for each symbol: its address, and the beginning of its name.
 _RECORD = struct.Struct("<Q32s")
-# More than any function of interest is long.
+# Longer than any function of interest.
 _CODE_BYTES = 1 << 15
 
 
@@ -75,7 +75,7 @@ def _list_symbols(btf: Btf) -> bytes:
 
 
 def extents(records: bytes, names: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Begin and end of the functions that are there once."""
+    """Begin and end of the functions whose name is unique."""
     found = {}
     size = _RECORD.size
     for name in names:
@@ -99,7 +99,7 @@ def extents(records: bytes, names: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 
 class _Memory:
-    """Reads kernel memory: a program that is run for each read."""
+    """Reads kernel memory by running a program for each read."""
 
     def __init__(self) -> None:
         self._map = libbpf.array_create("kernel_code", 8 + _CODE_BYTES)
@@ -115,7 +115,7 @@ class _Memory:
         self._program = libbpf.prog_load("read_code", libbpf.PROG_TYPE_RAW_TRACEPOINT, program)
 
     def read(self, begin: int, end: int) -> bytes:
-        """What is there now."""
+        """The current contents."""
         self._map.put(bytes(4), struct.pack("<Q", begin) + bytes(_CODE_BYTES))
         libbpf.prog_run(self._program)
         value = self._map.get(bytes(4))
@@ -123,7 +123,7 @@ class _Memory:
         return value[8 : 8 + end - begin]
 
     def close(self) -> None:
-        """Free both."""
+        """Free map and program."""
         os.close(self._program)
         os.close(self._map.fd)
 
@@ -136,7 +136,7 @@ def _found(where: Mapping[str, tuple[int, int]], machine: str) -> dict[str, bool
             if caller in where and called in where:
                 begin, end = where[caller]
                 code = memory.read(begin, end)
-                # A helper fills with zeros what it cannot read.
+                # A helper fills unreadable memory with zeros.
                 answer = callers.has_call(code, begin, where[called][0], machine)
                 if answer is not None and any(code):
                     found[f"{caller} {called}"] = answer
@@ -146,7 +146,7 @@ def _found(where: Mapping[str, tuple[int, int]], machine: str) -> dict[str, bool
 
 
 def read_calls(machine: str) -> tuple[dict[str, bool], str | None]:
-    """Of each caller and called function that are there: whether it calls. Or why not known."""
+    """Whether each existing caller calls each existing function; or why that is unknown."""
     names = {name for pair in callers.pairs() for name in pair}
     try:
         with Btf() as btf:

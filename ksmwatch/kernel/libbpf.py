@@ -60,7 +60,7 @@ def library() -> ct.CDLL:
         *(ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_char_p, ct.c_size_t),
         ct.POINTER(_LoadOptions),
     ]
-    # A library that prints to stderr would break up the log: what it has to say comes as errno.
+    # A library that prints to stderr would disturb the log; errors come as errno anyway.
     lib.libbpf_set_print(None)
     return lib
 
@@ -126,8 +126,8 @@ class _LoadOptions(ct.Structure):
     ]
 
 
-# BTF of a function about which nothing is said: that it is static is what a helper that calls it
-# back asks for. Types 1: int, 2: a prototype that returns it, 3: the function.
+# BTF of a function with no content except that it is static, as a helper that calls it back
+# requires. Types 1: int, 2: a prototype that returns it, 3: the function.
 _BTF_STRINGS = b"\0int\0f\0"
 _BTF_TYPES = struct.pack(
     "<4I3I3I", *(1, 1 << 24, 4, 1 << 24 | 32), *(0, 13 << 24, 1), *(5, 12 << 24, 2)
@@ -153,10 +153,10 @@ def prog_load(
     function: int = 0,
     functions: Sequence[int] = (),
 ) -> int:
-    """Load a program; one for tracing is for one kernel function, which it takes by its BTF id.
+    """Load a program. A tracing program is for one kernel function, named by its BTF id.
 
-    `functions`: instructions at which its functions begin, itself the first, if a helper calls one
-    of them back. The error's text is what the verifier says is wrong, where it says anything.
+    `functions`: instructions at which the program's functions begin, itself first, if a helper
+    calls one back. The error's text is the verifier's reason, if it gives one.
     """
     options = _LoadOptions(
         sz=ct.sizeof(_LoadOptions), expected_attach_type=attach_type, attach_btf_id=function
@@ -179,7 +179,7 @@ def _prog_load(name: str, prog_type: int, code: bytes, options: _LoadOptions) ->
     fd = library().bpf_prog_load(*arguments)
     if fd >= 0:
         return int(fd)
-    # Only now: writing it takes the verifier much longer than its work.
+    # Only now: writing the log takes the verifier much longer than its work.
     log = ct.create_string_buffer(_LOG_BYTES)
     options.log_level, options.log_size = 1, _LOG_BYTES
     options.log_buf = ct.cast(log, ct.c_char_p)
@@ -190,7 +190,7 @@ def _prog_load(name: str, prog_type: int, code: bytes, options: _LoadOptions) ->
 
 
 def verdict(log: str) -> str:
-    """The line of a verifier's log that says what is wrong; its statistics follow that."""
+    """The line of a verifier's log that says what is wrong; its statistics follow that line."""
     lines = [line for line in log.splitlines() if line and not line.startswith("processed ")]
     return lines[-1] if lines else ""
 
@@ -203,7 +203,7 @@ def prog_run(prog_fd: int) -> None:
 
 
 def read_iterator(prog_fd: int, attach_type: int) -> bytes:
-    """All that an iterator's program writes."""
+    """Everything that an iterator's program writes."""
     link = _checked(library().bpf_link_create(prog_fd, 0, attach_type, None), "attach an iterator")
     try:
         fd = _checked(library().bpf_iter_create(link), "open an iterator")
@@ -244,7 +244,7 @@ def obj_pin(fd: int, path: str) -> None:
 
 
 def obj_get(path: str) -> int:
-    """Open what was pinned at a path."""
+    """Open what is pinned at a path."""
     return _checked(library().bpf_obj_get(path.encode()), f"open {path}")
 
 
@@ -286,7 +286,7 @@ class Map:
         self.value_size = value_size
 
     def get(self, key: bytes) -> bytes | None:
-        """The value at `key`, None where there is none."""
+        """The value at `key`, None if there is none."""
         value = ct.create_string_buffer(self.value_size)
         if library().bpf_map_lookup_elem(self.fd, key, value) < 0:
             if ct.get_errno() == errno.ENOENT:
@@ -299,7 +299,7 @@ class Map:
         _checked(library().bpf_map_update_elem(self.fd, key, value, flags), "map update")
 
     def delete(self, key: bytes) -> bool:
-        """Delete one key; False when it was not there."""
+        """Delete a key; False if it was not there."""
         if library().bpf_map_delete_elem(self.fd, key) < 0:
             if ct.get_errno() == errno.ENOENT:
                 return False
@@ -307,7 +307,7 @@ class Map:
         return True
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All entries of a hash map, by batches of whole buckets (since 5.6)."""
+        """All entries of a hash map, in batches of whole buckets (since 5.6)."""
         keys = ct.create_string_buffer(self.key_size * _BATCH)
         values = ct.create_string_buffer(self.value_size * _BATCH)
         cursor = ct.create_string_buffer(max(self.key_size, 8))

@@ -1,6 +1,6 @@
-"""Which page frames hold KSM pages: by kpageflags, or by struct page itself, in /proc/kcore.
+"""Which page frames hold KSM pages: by kpageflags, or by struct page in /proc/kcore.
 
-A page is KSM when the low two bits of its `mapping` are 3 (PAGE_MAPPING_KSM).
+A page is KSM if the low two bits of its `mapping` are 3 (PAGE_MAPPING_KSM).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _MAPPING_BITS, _ANON, _KSM = 3, 1, 3
 
 
 class Frames(Protocol):
-    """Tells frames. `name`: what it reads."""
+    """Classifies frames. `name`: its source."""
 
     name: str
 
     def ksm(self, frames: Collection[int]) -> set[int]:
-        """Those that hold a KSM page. Raises OSError."""
+        """The frames that hold a KSM page. Raises OSError."""
 
     def private(self, frame: int) -> bool:
-        """Whether it says of this frame that its page is anonymous and not KSM."""
+        """Whether the source says that the frame's page is anonymous and not KSM."""
 
 
 def runs(frames: list[int]) -> Iterator[tuple[int, int]]:
@@ -54,7 +54,7 @@ class KpageFlags:
         self._fd = os.open(proc / "kpageflags", os.O_RDONLY | os.O_CLOEXEC)
 
     def ksm(self, frames: Collection[int]) -> set[int]:
-        """Those that hold a KSM page. Raises OSError."""
+        """The frames that hold a KSM page. Raises OSError."""
         return {
             first + i
             for first, count in runs(sorted(frames))
@@ -63,7 +63,7 @@ class KpageFlags:
         }
 
     def private(self, frame: int) -> bool:
-        """Whether it says of this frame that its page is anonymous and not KSM."""
+        """Whether the source says that the frame's page is anonymous and not KSM."""
         flags = int.from_bytes(os.pread(self._fd, 8, frame * 8), "little")
         return flags & (_KPF_ANON | _KPF_KSM) == _KPF_ANON
 
@@ -72,15 +72,15 @@ class KpageFlags:
 _PAGE_STRUCT = 64
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _PT_LOAD = 1
-# Of the ELF header: where the program headers begin, the size of one, and how many there are.
+# In the ELF header: where the program headers begin, the size of one, and their number.
 _HEADER_BYTES, _PHOFF, _PHENTSIZE = 64, 32, 54
 
 
 class PageStructs:
-    """/proc/kcore: the `mapping` of each struct page. True on every kernel; wants CAP_SYS_RAWIO.
+    """/proc/kcore: the `mapping` of each struct page. Right on every kernel; needs CAP_SYS_RAWIO.
 
-    Raises OSError where there is none or lockdown hides it, SourceError where the array of
-    struct page cannot be found.
+    Raises OSError if it is missing or lockdown hides it, SourceError if the array of struct page
+    cannot be found.
     """
 
     name = "struct page"
@@ -92,11 +92,11 @@ class PageStructs:
         self._mapping, self._head = offsets["page_mapping"], offsets["page_compound_head"]
         self._fd = os.open(proc / "kcore", os.O_RDONLY | os.O_CLOEXEC)
         self._segments = list(self._read_segments())
-        # The array begins anywhere (CONFIG_DYNAMIC_MEMORY_LAYOUT).
+        # The array can begin anywhere (CONFIG_DYNAMIC_MEMORY_LAYOUT).
         self._base = int.from_bytes(self._read(_symbol(proc, "vmemmap_base"), 8), "little")
 
     def _read_segments(self) -> Iterator[tuple[int, int, int]]:
-        """(address, bytes, place in the file) of what kcore shows."""
+        """(address, bytes, place in the file) of the memory in kcore."""
         header = os.pread(self._fd, _HEADER_BYTES, 0)
         (place,) = struct.unpack_from("<Q", header, _PHOFF)
         size, count = struct.unpack_from("<HH", header, _PHENTSIZE)
@@ -107,7 +107,7 @@ class PageStructs:
                 yield address, length, offset
 
     def _read(self, address: int, size: int) -> bytes:
-        """What neighbouring segments show together. Raises SourceError for a gap."""
+        """Read across neighbouring segments. Raises SourceError for a gap."""
         data = b""
         while len(data) < size:
             at = address + len(data)
@@ -122,13 +122,13 @@ class PageStructs:
         return data
 
     def _bits(self, first: int, count: int) -> Iterator[int]:
-        """Low bits of `mapping` of consecutive frames; 0 of tail pages, whose word is another."""
+        """Low bits of `mapping` of consecutive frames; 0 for tail pages, whose word is another."""
         data = self._read(self._base + first * _PAGE_STRUCT, count * _PAGE_STRUCT)
         mappings, heads = (data[at::_PAGE_STRUCT] for at in (self._mapping, self._head))
         return (m & _MAPPING_BITS if not h & 1 else 0 for m, h in zip(mappings, heads, strict=True))
 
     def ksm(self, frames: Collection[int]) -> set[int]:
-        """Those that hold a KSM page. Raises OSError."""
+        """The frames that hold a KSM page. Raises OSError."""
         return {
             first + i
             for first, count in runs(sorted(frames))
@@ -137,12 +137,12 @@ class PageStructs:
         }
 
     def private(self, frame: int) -> bool:
-        """Whether it says of this frame that its page is anonymous and not KSM."""
+        """Whether the source says that the frame's page is anonymous and not KSM."""
         return next(self._bits(frame, 1), 0) == _ANON
 
 
 def _symbol(proc: Path, name: str) -> int:
-    """Address of a symbol of vmlinux; hidden ones are 0."""
+    """Address of a symbol of vmlinux; hidden addresses are 0."""
     with (proc / "kallsyms").open() as lines:
         for line in lines:
             address, _, symbol = line.split()[:3]
@@ -152,7 +152,7 @@ def _symbol(proc: Path, name: str) -> int:
 
 
 class AnyFrame:
-    """Takes every frame for KSM, where nothing tells them apart; `why` that is so."""
+    """Takes every frame for KSM, if nothing distinguishes them; `why` says so."""
 
     name = "areas"
 
@@ -160,9 +160,7 @@ class AnyFrame:
         self.why = why
 
     def ksm(self, frames: Collection[int]) -> set[int]:
-        """All of them."""
         return set(frames)
 
     def private(self, frame: int) -> bool:
-        """Never."""
         return False

@@ -1,20 +1,20 @@
-"""Switches by which somebody else stops all probes without detaching one."""
+"""Switches with which others stop all probes without detaching one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# All at function entries hang on ftrace: fentry trampolines and kprobes alike. Writing 0 turns
-# every call site back into a nop (ftrace_shutdown_sysctl() in kernel/trace/ftrace.c).
+# All probes at function entries depend on ftrace: fentry trampolines and kprobes alike. Writing 0
+# turns every call site back into a nop (ftrace_shutdown_sysctl() in kernel/trace/ftrace.c).
 _FTRACE = "sys/kernel/ftrace_enabled"
 # disarm_all_kprobes() in kernel/kprobes.c.
 _KPROBES = "kernel/debug/kprobes/enabled"
 
 
 def read_stopped(proc: Path, sys: Path, *, kprobes: bool) -> str | None:
-    """Why attached probes do not run, as a sentence's beginning; None if nothing stops them.
+    """Why attached probes do not run, as the beginning of a sentence; None if they run.
 
-    `kprobes`: whether any probe is one. A file that cannot be read says nothing: kernels
+    `kprobes`: whether any probe is a kprobe. An unreadable file says nothing: kernels
     without ftrace or debugfs have none.
     """
     if _is_off(proc / _FTRACE):

@@ -1,7 +1,7 @@
 """The kernel's own numbers: /sys/kernel/mm/ksm, /proc/meminfo, /proc/vmstat, /proc/PID.
 
-Read as they are, in the kernel's units. A file or line that a kernel does not have is
-absent from the result, never 0. Parsers are pure functions from text; roots are injectable.
+Values keep the kernel's units. A file or line that a kernel lacks is absent from the result, never
+0. Parsers are pure functions from text; roots are injectable.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WORDS = frozenset({"advisor_mode"})
 def parse_pairs(text: str) -> dict[str, int]:
     """`name value` or `name: value kB` per line, as in vmstat, meminfo and ksm_stat.
 
-    Lines whose value is not a number (ksm_stat's yes and no, since 6.17) are left out.
+    Lines with other values (ksm_stat's yes and no, since 6.17) are left out.
     """
     pairs = {}
     for line in text.splitlines():
@@ -51,7 +51,7 @@ def read_ksm(sys: Path) -> tuple[dict[str, int] | None, list[str]]:
 
 
 def read_numbers(proc: Path, sys: Path, ksmd: Ksmd | None = None) -> KernelNumbers:
-    """Read every host source once; of ksmd, if it is given, its CPU time."""
+    """Read every host source once, and ksmd's CPU time if ksmd is given."""
     ksm, failures = read_ksm(sys)
     texts = {}
     for name in ("meminfo", "vmstat"):
@@ -84,30 +84,30 @@ def read_pages_shared(sys: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class KsmStat:
-    """/proc/PID/ksm_stat and ksm_merging_pages: ksmd's book-keeping, None where absent."""
+    """/proc/PID/ksm_stat and ksm_merging_pages: ksmd's records, None if absent."""
 
     rmap_items: int | None
     merging_pages: int | None
     zero_pages: int | None
     process_profit: int | None
-    # Whether it has offered memory, some or all; None where the kernel does not tell (before 6.17).
+    # Whether it has offered any memory; None if the kernel does not tell (before 6.17).
     offers: bool | None = None
 
     @property
     def user(self) -> bool:
-        """Whether ksmd has book-keeping about this process.
+        """Whether ksmd has records about this process.
 
-        With zero pages only it has no rmap_item any more.
+        A process with zero pages only has no rmap_item any more.
         """
         return bool(self.rmap_items or self.merging_pages or self.zero_pages)
 
 
 def read_ksm_stat(directory: Path) -> KsmStat:
-    """The kernel's numbers of the process at /proc/PID.
+    """The kernel's numbers for the process at /proc/PID.
 
-    Before 6.5 ksm_stat has rmap_items only, and merging pages come from ksm_merging_pages.
+    Before 6.5 ksm_stat has only rmap_items, and merging pages come from ksm_merging_pages.
     Both files are empty for a kernel thread.
-    Raises OSError when the process is gone or the files are denied.
+    Raises OSError if the process is gone or the files are denied.
     """
     words = read_file(f"{directory}/ksm_stat").split()
     stat = dict(zip(words[::2], words[1::2], strict=False))
@@ -128,9 +128,9 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def _ksmd_stat(directory: Path) -> list[str] | None:
-    """Fields of /proc/PID/stat behind the name, if that is ksmd.
+    """Fields of /proc/PID/stat after the name, if the process is ksmd.
 
-    A kernel thread: a child of kthreadd, which is process 2.
+    A kernel thread is a child of kthreadd, which is process 2.
     """
     try:
         stat = (directory / "stat").read_text(errors="replace")
@@ -142,14 +142,14 @@ def _ksmd_stat(directory: Path) -> list[str] | None:
 
 
 def find_ksmd(proc: Path) -> int:
-    """Ksmd's process id, 0 when there is none (then merges count as other arrivals)."""
+    """Ksmd's process id, 0 if there is none (then merges count as other arrivals)."""
     return next((pid for pid in pids(proc) if _ksmd_stat(proc / str(pid))), 0)
 
 
 class Ksmd:
     """The kernel thread ksmd. It starts with the kernel and never ends.
 
-    So it is looked for once; in a pid namespace that does not show it, never again.
+    So it is searched for once, and not again in a pid namespace that hides it.
     """
 
     def __init__(self, proc: Path) -> None:
@@ -157,12 +157,12 @@ class Ksmd:
         self._pid = find_ksmd(proc)
 
     def cpu_seconds(self) -> float | None:
-        """CPU time since boot in steps of a clock tick; None when it is not seen."""
+        """CPU time since boot in steps of a clock tick; None if ksmd is not visible."""
         if not self._pid:
             return None
         fields = _ksmd_stat(self._proc / str(self._pid))
         if fields is None:
-            # Somebody else's number by now.
+            # The number belongs to another process by now.
             self._pid = 0
             return None
         # utime and stime, fields 14 and 15 of proc(5).
@@ -175,14 +175,14 @@ def pids(proc: Path) -> list[int]:
 
 
 def read_file(path: str, limit: int = 1 << 16) -> bytes:
-    """A small file, or so many bytes of it, at a fifth of what Path.read_bytes() costs.
+    """A small file, or its first bytes, at a fifth of the cost of Path.read_bytes().
 
-    There are several of these for each process, and can be ten thousand processes.
+    Each process has several of these, and there can be ten thousand processes.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(fd, min(limit, _PIECE))
-        # A file of /proc that has less than a piece gives it at once.
+        # A file of /proc that is smaller than a piece comes in one read.
         if len(data) < _PIECE:
             return data
         pieces = [data]
@@ -203,15 +203,15 @@ def read_start_ticks(directory: Path) -> int:
 
 
 def sleeps(directory: Path) -> bool:
-    """Whether the thread at /proc/PID waits for something to do (S in field 3 of stat)."""
+    """Whether the thread at /proc/PID waits for work (S in field 3 of stat)."""
     return read_file(f"{directory}/stat").rpartition(b")")[2].split(maxsplit=1)[0] == b"S"
 
 
 class Origin(NamedTuple):
-    """Of /proc/PID/stat: fields 2, 4 and 22, and `family`, 26 and 28.
+    """From /proc/PID/stat: fields 2, 4 and 22, and `family`, 26 and 28.
 
     `family`: where code and the first stack begin, which fork keeps and exec changes. None without
-    the privilege to see them: the kernel shows 0 or 1 then.
+    the privilege to see them: the kernel then shows 0 or 1.
     """
 
     comm: str
@@ -221,7 +221,7 @@ class Origin(NamedTuple):
 
 
 def read_origin(directory: Path) -> Origin:
-    """Where the process at /proc/PID comes from."""
+    """The origin of the process at /proc/PID."""
     head, _, tail = read_file(f"{directory}/stat").rpartition(b")")
     fields = tail.split(maxsplit=26)
     code, stack = (int(fields[at]) if at < len(fields) else 0 for at in (23, 25))
@@ -230,7 +230,7 @@ def read_origin(directory: Path) -> Origin:
     return Origin(comm, int(fields[1]), int(fields[19]), family)
 
 
-# The longest cmdline that is read, in bytes: it can have megabytes, and what tells of an owner
+# The longest cmdline that is read, in bytes. It can have megabytes, but what identifies an owner
 # comes early.
 _MAX_CMDLINE = 1 << 18
 
@@ -241,7 +241,7 @@ def read_cmdline(directory: Path) -> bytes:
 
 
 def read_exe(directory: Path) -> str:
-    """The path of the program; empty for a kernel thread, and where it may not be read."""
+    """The path of the program; empty for a kernel thread, and if it may not be read."""
     try:
         return os.fspath((directory / "exe").readlink())
     except OSError:
@@ -249,20 +249,20 @@ def read_exe(directory: Path) -> str:
 
 
 def read_cgroup(directory: Path) -> bytes:
-    """/proc/PID/cgroup: a line per hierarchy. Empty where the kernel has no cgroups."""
+    """/proc/PID/cgroup: one line per hierarchy. Empty if the kernel has no cgroups."""
     try:
         return read_file(f"{directory}/cgroup")
     except FileNotFoundError:
-        # CONFIG_CGROUPS=n, if the process is there at all.
+        # CONFIG_CGROUPS=n, if the process exists at all.
         if directory.exists():
             return b""
         raise
 
 
 def unified_path(cgroup: bytes) -> str | None:
-    """The path in the unified hierarchy (v2), of the text of /proc/PID/cgroup; None if none.
+    """The path in the unified hierarchy (v2), from the text of /proc/PID/cgroup; None if none.
 
-    None too where it is not below what we see of that hierarchy (`/..`), or has been removed.
+    Also None if it is not below the visible part of that hierarchy (`/..`), or was removed.
     """
     for line in cgroup.split(b"\n"):
         if line.startswith(b"0::/"):
@@ -273,9 +273,9 @@ def unified_path(cgroup: bytes) -> str | None:
 
 
 def read_room(sys: Path, path: str) -> int | None:
-    """Bytes that a cgroup has left: memory.max less memory.current; negative when over it.
+    """Bytes left in a cgroup: memory.max minus memory.current; negative if it is over its limit.
 
-    None where it has no limit (also: the root, no memory controller), or cannot be read.
+    None if it has no limit (also: the root, no memory controller), or cannot be read.
     """
     directory = sys / "fs/cgroup" / path.lstrip("/")
     try:
@@ -290,15 +290,15 @@ def read_room(sys: Path, path: str) -> int | None:
 def read_uid(directory: Path) -> int:
     """The real uid of the process at /proc/PID.
 
-    Neither the effective one, which a set-user-ID program changes, nor the owner of the files
-    below /proc/PID, which is root where the process may not be dumped.
+    Not the effective one, which a set-user-ID program changes, nor the owner of the files
+    below /proc/PID, which is root if the process may not be dumped.
     """
     status = read_file(f"{directory}/status")
     return int(status.partition(b"\nUid:")[2].split(maxsplit=1)[0])
 
 
 def read_users(passwd: Path) -> dict[int, str]:
-    """Names of users by uid, of a file like /etc/passwd; the first of several names counts."""
+    """Names of users by uid, from a file like /etc/passwd; the first of several names counts."""
     try:
         lines = passwd.read_text(errors="surrogateescape").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where in a process its KSM mappings are: reads /proc/PID/smaps."""
+"""Where a process has its KSM mappings: reads /proc/PID/smaps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_areas(directory: Path, reader: SmapsReader | PagemapReader) -> list[Are
 
 
 def read_all_areas(pid: int, proc: Path = Path("/proc")) -> list[AreaDocument]:
-    """Areas of a process with KSM mappings, those with most first. Raises SourceError."""
+    """Areas of a process with KSM mappings, the largest first. Raises SourceError."""
     reader = choose_reader(proc, smaps_ksm=smaps_has_ksm(proc))
     try:
         found = read_areas(proc / str(pid), reader)

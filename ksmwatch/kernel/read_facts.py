@@ -1,7 +1,7 @@
-"""Reads what this host is.
+"""Reads the facts about this host.
 
-Everything that is a file is read below an injectable root, so that a recorded host can be
-read like a live one; what is not a file (BTF, BPF's answers, bcc) is recorded in
+All files are read below an injectable root, so that a recorded host can be read like a live one.
+What is not a file (BTF, BPF's answers, bcc) is recorded in
 ``facts.json`` by ``ksmwatch record``.
 """
 
@@ -43,7 +43,7 @@ def _readable(path: Path) -> bool:
 
 
 def read_capabilities(root: Path = Path("/")) -> frozenset[str]:
-    """Effective capabilities of this process that matter here (/proc/self/status)."""
+    """The relevant effective capabilities of this process (/proc/self/status)."""
     status = _text(root / "proc/self/status") or ""
     for line in status.splitlines():
         if line.startswith("CapEff:"):
@@ -54,8 +54,8 @@ def read_capabilities(root: Path = Path("/")) -> frozenset[str]:
 
 def _read_symbols(root: Path, wanted: frozenset[str]) -> tuple[dict[str, int], str | None]:
     """How often each wanted name occurs in /proc/kallsyms as vmlinux's own symbol, or why not."""
-    # A hundred thousand lines: by a pattern, as splitting each costs a tenth of a second. In a
-    # module's line its name in brackets comes after the symbol.
+    # A hundred thousand lines: a pattern is used, as splitting each costs a tenth of a second. In a
+    # module's line, its name in brackets follows the symbol.
     pattern = re.compile(rf"^\w+ \w ({'|'.join(map(re.escape, wanted))})\n".encode(), re.MULTILINE)
     counts: Counter[str] = Counter()
     rest = b""
@@ -98,7 +98,7 @@ def _read_prototypes(btf: Btf) -> dict[str, tuple[str, ...]]:
 
 
 def member_offsets(btf: Btf) -> dict[str, int]:
-    """Byte offsets of struct_layout.MEMBERS, of those that this kernel has."""
+    """Byte offsets of those struct_layout.MEMBERS that this kernel has."""
     offsets = {}
     for member in MEMBERS:
         found = (btf.offset(*place) for place in member.places)
@@ -123,7 +123,7 @@ def _read_headers(root: Path, release: str) -> str | None:
 
 
 def _read_bpf() -> tuple[dict[str, bool], str | None]:
-    """Whether the kernel takes programs of the types that we use."""
+    """Whether the kernel accepts programs of the types that we use."""
     types = {
         "kprobe": libbpf.PROG_TYPE_KPROBE,
         "raw_tracepoint": libbpf.PROG_TYPE_RAW_TRACEPOINT,
@@ -136,12 +136,12 @@ def _read_bpf() -> tuple[dict[str, bool], str | None]:
 
 
 def _read_bcc() -> tuple[str | None, str | None]:
-    """Bcc's version without importing it: an import would bring LLVM into this process."""
+    """The version of bcc without importing it: an import would bring LLVM into this process."""
     spec = importlib.util.find_spec("bcc")
     # A leftover directory without an __init__.py would be found as a namespace.
     if spec is None or spec.origin is None:
         return None, "the Python module bcc is not installed"
-    # importlib.metadata would do for twenty milliseconds and three megabytes.
+    # importlib.metadata would take twenty milliseconds and three megabytes.
     found = re.search(
         r"__version__ = '(.*)'", _text(Path(spec.origin).with_name("version.py")) or ""
     )
@@ -151,15 +151,15 @@ def _read_bcc() -> tuple[str | None, str | None]:
 def _trampolines(symbols_found: Container[str], machine: str) -> bool:
     """Whether fentry programs can be attached.
 
-    On arm64 that takes direct calls of ftrace, which came with 6.4 (commit 2aa6ac03516d). x86 does
-    without them.
+    On arm64 that needs direct calls of ftrace, which came with 6.4 (commit 2aa6ac03516d). x86 does
+    not need them.
     """
     direct = machine != "aarch64" or "register_ftrace_direct" in symbols_found
     return direct and "bpf_trampoline_link_prog" in symbols_found
 
 
 def read_facts(root: Path = Path("/")) -> Facts:
-    """Look at the running host. Costs some 50 ms, most of it /proc/kallsyms."""
+    """Examine the running host. Takes about 50 ms, mostly for /proc/kallsyms."""
     release = platform.release()
     extra = (
         *("bpf_trampoline_link_prog", "register_ftrace_direct", "bpf_mem_alloc_init"),

@@ -1,7 +1,7 @@
 """The text of /proc/PID/smaps and smaps_rollup: areas, amounts and flags. Pure.
 
-Only this module knows the format. Most areas are looked at for one line or two, so a line is
-searched for when it is asked for.
+Only this module knows the format. For most areas only a line or two is needed, so a line is
+searched for on request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _line(name: str) -> re.Pattern[bytes]:
 
 
 def kilobytes(text: bytes, name: str) -> int | None:
-    """The amount in a line, of an area or of a rollup; None if there is no such line."""
+    """The amount in a line of an area or a rollup; None if there is no such line."""
     found = _line(name).search(text)
     return int(found[1]) if found else None
 
@@ -40,7 +40,7 @@ class SmapsArea:
     text: bytes
 
     def kilobytes(self, name: str) -> int:
-        """The amount in a line; 0 if there is no such line, as where a kernel does not count it."""
+        """The amount in a line; 0 if there is no such line, as the kernel does not count it."""
         return kilobytes(self.text, name) or 0
 
     @property
@@ -66,5 +66,5 @@ def _area(head: re.Match[bytes], text: bytes) -> SmapsArea:
 
 
 def any_mergeable(text: bytes) -> bool:
-    """Whether any area is mergeable; a process can have tens of thousands."""
+    """Whether any area is mergeable; a process can have tens of thousands of areas."""
     return _ANY_MERGEABLE.search(text) is not None

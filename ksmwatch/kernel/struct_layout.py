@@ -1,4 +1,4 @@
-"""Which kernel struct members the BPF programs read, and where they can be found.
+"""Which kernel struct members the BPF programs read, and where to find them.
 
 Pure data. ``bpf/layout.h`` uses each as ``OFF_<struct>_<member>``.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Member:
-    """One member, by the name that the programs use, and its places in order of preference."""
+    """One member, by its name in the programs, and its places in order of preference."""
 
     name: str
     places: tuple[tuple[str, str], ...]
@@ -23,8 +23,8 @@ def _member(struct: str, member: str) -> Member:
 
 
 MEMBERS: tuple[Member, ...] = (
-    # The rmap functions take folios since 6.8, and struct page is losing members to struct
-    # folio; a small folio's address is its page's.
+    # The rmap functions take folios since 6.8, and struct page is losing members to struct folio. A
+    # small folio's address is its page's.
     Member("page_mapping", (("folio", "mapping"), ("page", "mapping"))),
     Member("page__mapcount", (("folio", "_mapcount"), ("page", "_mapcount"))),
     # compound_info since 7.0 or so; bit 0 marks a tail page in both.
@@ -53,5 +53,5 @@ MEMBERS: tuple[Member, ...] = (
 
 
 def missing(offsets: Mapping[str, int]) -> list[str]:
-    """Names of required members that have no offset."""
+    """Names of required members without an offset."""
     return [m.name for m in MEMBERS if m.required and m.name not in offsets]

@@ -1,7 +1,7 @@
-"""System calls for which Python has no function, by ctypes; and what the C library alone can do.
+"""System calls that Python lacks, by ctypes; and what only the C library can do.
 
-There is no library for them that both Debian and PyPI have. All functions raise ``OSError`` with
-the kernel's errno.
+No library for these is in both Debian and PyPI. All functions raise ``OSError`` with the kernel's
+errno.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _PERF_FLAG_FD_CLOEXEC = 8
 # include/uapi/asm-generic/unistd.h.
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 
-# An instruction of classic BPF, and many of them: struct sock_filter, include/uapi/linux/filter.h.
+# An instruction of classic BPF, and a list of them: struct sock_filter,
+# include/uapi/linux/filter.h.
 Instruction = tuple[int, int, int, int]
 # Effective, permitted and inheritable, each a bit mask.
 Capabilities = tuple[int, int, int]
@@ -55,7 +56,7 @@ class _CapabilityData(ct.Structure):
 
 
 def capabilities() -> Capabilities:
-    """Of this thread, by capget(2)."""
+    """The capabilities of this thread, by capget(2)."""
     data = (_CapabilityData * 2)()
     header = (ct.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     _checked(_libc.capget(header, data), "capget")
@@ -68,14 +69,14 @@ def capabilities() -> Capabilities:
 
 
 def set_capabilities(sets: Capabilities) -> None:
-    """Of this thread, by capset(2)."""
+    """Set the capabilities of this thread, by capset(2)."""
     halves = [_CapabilityData(*(each >> shift & 0xFFFFFFFF for each in sets)) for shift in (0, 32)]
     header = (ct.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     _checked(_libc.capset(header, (_CapabilityData * 2)(*halves)), "capset")
 
 
 class ClassicProgram:
-    """struct sock_fprog: a program of classic BPF, for as long as this object is there."""
+    """struct sock_fprog: a program of classic BPF, valid as long as this object exists."""
 
     def __init__(self, instructions: Iterable[Instruction]) -> None:
         code = b"".join(struct.pack("=HBBI", *each) for each in instructions)
@@ -84,7 +85,7 @@ class ClassicProgram:
 
 
 def refuse_calls(instructions: Iterable[Instruction]) -> None:
-    """Install a seccomp filter in this process and its children, for ever."""
+    """Install a seccomp filter in this process and its children, for good."""
     program = ClassicProgram(instructions)
     record = ct.create_string_buffer(program.record)
     prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ct.addressof(record))
@@ -112,7 +113,7 @@ class _PerfEventAttr(ct.Structure):
 def open_kprobe(symbol: str, *, at_return: bool, sys: Path) -> int:
     """A kprobe as an event of the kprobe PMU (since 4.17), by perf_event_open(2).
 
-    Unlike an entry in tracefs, it goes with its last descriptor.
+    Unlike an entry in tracefs, it ends with its last descriptor.
     """
     pmu = sys / "bus/event_source/devices/kprobe"
     name = ct.create_string_buffer(symbol.encode())

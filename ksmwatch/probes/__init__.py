@@ -1,1 +1,1 @@
-"""Which probes count, and the programs, maps and attachments behind them."""
+"""The probes that count, and the programs, maps and attachments behind them."""

@@ -1,7 +1,7 @@
-"""Attaching and detaching the probes of a plan. The daemon does this itself, by libbpf.
+"""Attaches and detaches the probes of a plan, by libbpf, in the daemon itself.
 
 Every attachment is one descriptor. It ends when that is closed, also when the process dies,
-unless it is kept (``keep``).
+unless it is kept (``persistence``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class AttachError(OSError):
 
 
 def attach(fd: int, program: Program, sys: Path = Path("/sys")) -> int:
-    """Attach a loaded program; it is off when the descriptor is closed. Raises OSError."""
+    """Attach a loaded program; closing the descriptor detaches it. Raises OSError."""
     if program.mechanism is Mechanism.KPROBE:
         return libbpf.attach_kprobe(fd, program.symbol, at_return=program.at_return, sys=sys)
     if program.mechanism is Mechanism.RAW_TRACEPOINT:
@@ -34,7 +34,7 @@ def attach(fd: int, program: Program, sys: Path = Path("/sys")) -> int:
 
 
 class Attachments:
-    """What of a plan is attached now."""
+    """The attached probes of a plan."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Attachments:
         links: Mapping[str, int] | None = None,
         sys: Path = Path("/sys"),
     ) -> None:
-        """`links`: attachments that a daemon before us has kept, by program."""
+        """`links`: attachments that an earlier daemon has kept, by program."""
         self._programs = programs
         self._keep = keep
         self._links = dict(links or {})
@@ -52,7 +52,7 @@ class Attachments:
         self._ids: dict[str, int] = {}
 
     def attach(self, probes: Iterable[Probe]) -> None:
-        """Attach all programs of the probes: all or none. Raises AttachError."""
+        """Attach all programs of the probes, or none. Raises AttachError."""
         done: list[Probe] = []
         for probe in probes:
             done.append(probe)
@@ -70,7 +70,7 @@ class Attachments:
         try:
             self._keep.store(f"link-{name}", link)
         except OSError:
-            # Accounting goes on all the same; it only ends with this process.
+            # Accounting works anyway; it only ends with this process.
             self.unkept += 1
 
     def detach(self, probes: Iterable[Probe]) -> None:
@@ -79,7 +79,7 @@ class Attachments:
             for program in probe.programs:
                 if program.name not in self._links:
                     continue
-                # Somebody may have closed it in our back, and the number be another file's now.
+                # Another program may have closed it, and its number may now belong to another file.
                 ours = self._is_ours(program.name)
                 link = self._links.pop(program.name)
                 self._keep.drop(f"link-{program.name}")
@@ -98,11 +98,11 @@ class Attachments:
         return None
 
     def missed(self, program: Program) -> int:
-        """Runs that the kernel has skipped (recursion_misses, since 5.12): it ran there already."""
+        """Runs that the kernel skipped because one was under way (recursion_misses, since 5.12)."""
         return int(libbpf.prog_info(self._programs[program.name]).recursion_misses)
 
     def close(self) -> None:
-        """Let the programs go. What is still attached keeps them."""
+        """Release the programs. Attachments keep those that are still attached."""
         for fd in self._programs.values():
             os.close(fd)
 
@@ -113,7 +113,7 @@ class Attachments:
         try:
             return libbpf.link_program(link) == self._program_id(name)
         except OSError:
-            # A perf event from before there were links: it is attached as long as it is open.
+            # Before links existed, a perf event was attached as long as it was open.
             return _is_perf_event(link)
 
     def _program_id(self, name: str) -> int:

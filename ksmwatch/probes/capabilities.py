@@ -1,7 +1,7 @@
-"""Giving up capabilities that counting needs no more. docs/security.md says who asks for which.
+"""Gives up capabilities that counting no longer needs. docs/security.md explains each.
 
-A process that has loaded its programs attaches and detaches them, and reads its maps, without any:
-since 5.19 (commit c8644cd0efe7) only loading asks for CAP_BPF.
+A process that has loaded its programs needs no capability to attach and detach them, or to read
+its maps: since 5.19 (commit c8644cd0efe7) only loading needs CAP_BPF.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ CHANGE_USER = frozenset(_OTHERS)
 
 
 def needed(plan: Plan | None, *, smaps_ksm: bool) -> frozenset[str]:
-    """What stays needed, once the plan is attached. None: nothing is attached, all is polled."""
+    """What is needed once the plan is attached. None: nothing is attached, all is polled."""
     names = {"CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"}
     if plan is not None and any(p.mechanism is Mechanism.KPROBE for p in plan.probes):
-        # A kprobe is opened anew each time that it is attached.
+        # A kprobe is opened again each time it is attached.
         names |= {"CAP_PERFMON", "CAP_SYS_ADMIN"}
     if not smaps_ksm:
-        # Frame numbers in pagemap.
+        # For frame numbers in pagemap.
         names.add("CAP_SYS_ADMIN")
     return frozenset(names)
 
 
 def give_up_all_but(names: Iterable[str]) -> None:
-    """Lower this thread's capabilities, and those of threads that it starts, for good.
+    """Lower the capabilities of this thread, and of threads that it starts, for good.
 
     Raises OSError.
     """

@@ -1,4 +1,4 @@
-"""With which -D flags the BPF programs are compiled for a plan. Pure."""
+"""The -D flags with which the BPF programs of a plan are compiled. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ksmwatch.probes.plan import Plan
 def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
     """The -D flags that select the programs and tell them the layout."""
     flags = [f"-DMAX_ACCOUNTS={max_accounts}"]
-    # BPF_F_NO_PREALLOC: memory per KSM process instead of for the whole map. Allocating in a
+    # BPF_F_NO_PREALLOC: memory per KSM process, not for the whole map. Allocating in a
     # tracing program is safe since 6.1 (bpf_mem_alloc); before, the map is preallocated.
     flags.append(f"-DACCOUNT_MAP_FLAGS={1 if facts.bpf_mem_alloc else 0}")
     if plan.layout == "btf":
@@ -23,7 +23,7 @@ def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
     flags += [f"-DCAST_{name.upper()}={number}" for name, number in facts.casts.items()]
     mechanisms = {probe.event: probe.mechanism for probe in plan.probes}
     for event in (*EVENTS, *STAND_INS):
-        # All programs are compiled, and those of the plan are loaded.
+        # All programs are compiled, but only those of the plan are loaded.
         via = mechanisms.get(event.name, Mechanism.FENTRY)
         flags.append(f"-DVIA_{event.name.upper()}={via.upper()}")
     for probe in plan.probes:

@@ -1,9 +1,9 @@
-"""Where the kernel calls the rmap hook from when it copies a page on write. Learnt, not looked up.
+"""Learns where the kernel calls the rmap hook when it copies a page on write.
 
-A copy and an unmapping are one event to the hook; what tells them apart is the code that it is
-called from. `/proc/kallsyms` shows its address to nobody without CAP_SYSLOG, and not where in a
+To the hook, a copy and an unmapping are one event; the calling code tells them apart.
+`/proc/kallsyms` hides its address from processes without CAP_SYSLOG, and does not say where in a
 function a call is. So this process copies a page of its own, by writing to a private mapping,
-while a program (`learn_copy` of bpf/rmap.c) looks who calls.
+while a program (`learn_copy` of bpf/rmap.c) records the caller.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ksmwatch.probes.map_records import CallSite
 from ksmwatch.probes.plan import Program
 
 _NOTHING = CallSite(hooked=0, copy=0, learner=0, seen=0)
-# Other calls of this thread may come between: memory that it gives back.
+# This thread may make other calls in between, for memory that it frees.
 _ATTEMPTS = 5
 
 
 class CallSites(Protocol):
-    """The map that is shared with the program."""
+    """The map shared with the program."""
 
     def put_call_site(self, site: CallSite) -> None:
-        """Say whose next call is to be learnt, or what was."""
+        """Tell the program whose next call to learn, or store the result."""
 
     def call_site(self) -> CallSite:
         """What the program has seen."""
@@ -38,7 +38,7 @@ class CallSites(Protocol):
 
 @contextmanager
 def _private_page() -> Iterator[Callable[[], None]]:
-    """A page of a file that is mapped and read; yields what has it copied."""
+    """Map and read a page of a file; yields a function that makes the kernel copy it."""
     fd = os.memfd_create("ksmwatch-copy")
     try:
         os.truncate(fd, mmap.PAGESIZE)
@@ -64,7 +64,7 @@ def learn(maps: CallSites) -> bool:
 
 
 def teach(maps: CallSites, learner: int, program: Program, sys: Path = Path("/sys")) -> None:
-    """Tell COW breaks from unmapping from now on, if it can be. The counts do not need it.
+    """Distinguish COW breaks from unmapping from now on, if possible. Counts do not need it.
 
     `learner`: the loaded program, which is closed.
     """

@@ -1,7 +1,7 @@
-"""Handing the maps, programs and attachments of one daemon to the next.
+"""Saves maps, programs and attachments for a successor, and adopts a predecessor's.
 
 The manifest, itself one of the maps, says what the programs were made from. A successor adopts
-them only if it would make the very same; otherwise it starts anew and takes a baseline.
+them only if it would make the same programs; otherwise it begins anew and takes a baseline.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KEY = bytes(4)
 
 @dataclass(frozen=True)
 class Kept:
-    """What a daemon before us has left, by its manifest."""
+    """What an earlier daemon has left, by its manifest."""
 
     loaded: Loaded
     links: dict[str, int]
@@ -35,7 +35,7 @@ class Kept:
 
 
 def digest(flags: list[str]) -> str:
-    """Of everything that the programs are made from."""
+    """A digest of everything from which the programs are made."""
     made = blake2b("\0".join(flags).encode())
     for name in (*SOURCES, *HEADERS):
         made.update((bpf_directory() / name).read_bytes())
@@ -58,7 +58,7 @@ def save(loaded: Loaded, flags: list[str], facts: Facts, keep: Keep) -> None:
 
 
 def load(facts: Facts, wish: Wish, max_accounts: int, keep: Keep) -> Kept | None:
-    """What was kept, if this daemon would make the same; otherwise it is forgotten."""
+    """What was kept, if this daemon would make the same; otherwise it is dropped."""
     descriptors = keep.load()
     if not descriptors:
         return None

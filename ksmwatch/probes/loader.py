@@ -1,10 +1,10 @@
 """The short-lived process that compiles and loads the BPF programs.
 
-bcc brings LLVM, about 100 MB and half a second of start-up. It lives in this process only:
-`main` reads a request from a socket, answers with the descriptors of maps and programs, and
-leaves. Nothing is attached here.
+bcc brings LLVM, about 100 MB and half a second of start-up. Only this process loads it: `main`
+reads a request from a socket, answers with the descriptors of maps and programs, and
+exits. It attaches nothing.
 
-The child ends by ``os._exit``: bcc's clean-up at exit would close what was just handed over.
+The child ends by ``os._exit``: bcc's clean-up at exit would close the passed descriptors.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ _PROG_TYPES = {
     Mechanism.KPROBE: libbpf.PROG_TYPE_KPROBE,
     Mechanism.RAW_TRACEPOINT: libbpf.PROG_TYPE_RAW_TRACEPOINT,
 }
-# Helpers that do not exist. Calls of the one become calls of the rest of the program, and of the
-# others, calls of the kernel function whose BTF id is the difference.
+# Helpers that do not exist. Calls of the first become calls of the rest of the program. Calls of
+# the others become calls of the kernel function whose BTF id is the difference.
 _REST_MARK = 0x7FFF0000
 _KFUNC_MARK = 0x40000000
-# A number that becomes the address of the page in conversion, the value of a map: `r = NUMBER`.
+# A number that becomes the address of the page in conversion, a map's value: `r = NUMBER`.
 _CONVERTING_MARK = 0x6B736D77636E7621
 _CONVERTING = "converting"
 # A number that becomes the address of the function that bpf_loop() calls: `r = NUMBER`.
 _WALK_MARK = 0x6B736D77616C6B21
 _WALK = "walk_edge"
-# include/uapi/linux/bpf.h; what is called, or is an address, is told by src_reg.
+# include/uapi/linux/bpf.h; src_reg says what is called, or what an address is.
 _CALL = 0x85
 _LOAD_64 = 0x18
 _PSEUDO_CALL = 1 << 4
@@ -77,7 +77,7 @@ _PSEUDO_MAP_VALUE = 2 << 4
 _PSEUDO_FUNCTION = 4 << 4
 # Moves register 2 to register 1.
 _SECOND_IS_FIRST = libbpf.INSTRUCTION.pack(0xBF, 0x21, 0, 0)
-# struct module formats of the C types that bcc makes of our records.
+# struct module formats of the C types that bcc generates for our records.
 _FORMATS: dict[Any, str] = {ct.c_uint64: "Q", ct.c_int64: "q", ct.c_uint32: "I", ct.c_int32: "i"}
 # LLVM takes two seconds of an ordinary core; a start may take ten minutes (TimeoutStartSec=).
 _TIMEOUT_SECONDS = 300
@@ -86,7 +86,7 @@ _MAX_MESSAGE = 1 << 20
 
 @dataclass(frozen=True)
 class LoadedMap:
-    """A map's descriptor, and the layout of its values where they are a record."""
+    """A map's descriptor, and the layout of its values if they are records."""
 
     fd: int
     key_size: int
@@ -107,7 +107,7 @@ class Loaded:
 
 
 class ProgramRefusedError(NoLiveError):
-    """The kernel's verifier refused one program; another mechanism may do."""
+    """The kernel's verifier refused one program; another mechanism may work."""
 
     def __init__(self, program: str, why: str) -> None:
         super().__init__(f"The kernel refused the BPF program {program}: {why}.")
@@ -116,7 +116,7 @@ class ProgramRefusedError(NoLiveError):
 
 
 def bpf_directory() -> Path:
-    """Where the BPF sources are: in the package when installed, beside it in a checkout."""
+    """The directory of the BPF sources: in the package if installed, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "bpf"
     return installed if installed.is_dir() else package.parent / "bpf"
@@ -125,8 +125,8 @@ def bpf_directory() -> Path:
 def load(plan: Plan, flags: Sequence[str]) -> Loaded:
     """Run the loader process for a plan.
 
-    Raises ProgramRefusedError when the verifier refuses a program, NoLiveError with the
-    compiler's or bcc's own words when nothing could be loaded at all.
+    Raises ProgramRefusedError if the verifier refuses a program, NoLiveError with the
+    compiler's or bcc's own words if nothing could be loaded at all.
     """
     request = {
         "flags": list(flags),
@@ -141,7 +141,7 @@ def load(plan: Plan, flags: Sequence[str]) -> Loaded:
         except (OSError, ValueError) as error:
             child.end()
             failure = NoLiveError(f"The BPF loader failed: {child.complaint or error}.")
-            # A host without CPU time lets it time out, one without memory has it killed.
+            # Without CPU time it times out, and without memory the kernel kills it.
             raise failure.but_it_may_pass() from error
     return _loaded(answer, descriptors, child.complaint)
 
@@ -150,7 +150,7 @@ def _receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """One JSON line; the descriptors come with its first bytes."""
     data, descriptors, flags, _ = socket.recv_fds(sock, _MAX_MESSAGE, 250)
     if flags & socket.MSG_CTRUNC:
-        # RLIMIT_NOFILE: the kernel installs as many as there is room for, and says no more.
+        # RLIMIT_NOFILE: the kernel installs as many as there is room for, without an error.
         for descriptor in descriptors:
             os.close(descriptor)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -186,7 +186,7 @@ def _loaded(answer: dict[str, Any], descriptors: list[int], words: str) -> Loade
 def _fields(record: Any) -> list[tuple[str, int, str]]:
     """(name, offset, format) of each member of a ctypes record; none for plain integers.
 
-    Of a record inside it, each member, as if it were the outer one's.
+    Members of an inner record appear as members of the outer one.
     """
     found = []
     for name, kind, *_ in getattr(record, "_fields_", ()):
@@ -208,12 +208,12 @@ def _format(kind: Any) -> str:
 def _compile(request: dict[str, Any]) -> Any:
     directory = bpf_directory()
     if request["layout"] == "btf":
-        # The few names that bcc's front end wants, instead of kernel headers.
+        # The few names that bcc's front end needs, in place of kernel headers.
         os.environ["BCC_KERNEL_SOURCE"] = str(directory / "headers")
     import bcc
 
     class Unattached(bcc.BPF):  # type: ignore[misc]
-        """bcc would attach by program name as soon as it has compiled."""
+        """bcc would attach programs by their names right after compiling."""
 
         def _trace_autoload(self) -> None:
             pass
@@ -230,21 +230,21 @@ def _compile(request: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Linked:
-    """Instructions, and where its functions begin, if one of them is called back."""
+    """Instructions, and where the program's functions begin, if one of them is called back."""
 
     code: bytes
     functions: tuple[int, ...] = ()
 
 
 def linked(code: bytes, rest: bytes, walk: bytes, converting: int) -> Linked:
-    """A program with what it calls behind it, and the marks made what they stand for.
+    """A program followed by the functions it calls, with the marks replaced.
 
-    `converting`: descriptor of the map of which some programs load the only value.
+    `converting`: descriptor of the map whose only value some programs load.
     """
     words = list(libbpf.INSTRUCTION.iter_unpack(code))
     end, calls_back = len(words), False
     for place, (opcode, register, _, value) in enumerate(words):
-        # All distances are counted from the next instruction.
+        # Distances are counted from the next instruction.
         if opcode == _CALL and value == _REST_MARK:
             words[place] = (_CALL, _PSEUDO_CALL, 0, end - place - 1)
         elif opcode == _CALL and value > _KFUNC_MARK:
@@ -264,13 +264,13 @@ def linked(code: bytes, rest: bytes, walk: bytes, converting: int) -> Linked:
 
 
 def _number(words: Sequence[tuple[int, ...]], place: int) -> int:
-    """Of a load of 64 bits, which takes two instructions."""
+    """The number in a 64-bit load, which takes two instructions."""
     low, high = words[place][3], words[place + 1][3]
     return (high & 0xFFFFFFFF) << 32 | low & 0xFFFFFFFF
 
 
 def _btf_ids(programs: Sequence[Program]) -> dict[str, int]:
-    """Of the functions that fentry programs are for."""
+    """The BTF ids of the functions of fentry programs."""
     symbols = {p.symbol for p in programs if p.mechanism is Mechanism.FENTRY}
     if not symbols:
         return {}
@@ -279,7 +279,7 @@ def _btf_ids(programs: Sequence[Program]) -> dict[str, int]:
 
 
 def _load(module: Any, program: Program, ids: Mapping[str, int]) -> int:
-    """Load one program. bcc compiles each function by itself, and links nothing."""
+    """Load one program. bcc compiles each function separately, and links nothing."""
     code = module.dump_func(program.name.encode())
     rest = module.dump_func(program.rest.encode()) if program.rest is not None else b""
     converting = module[_CONVERTING.encode()].get_fd()
@@ -324,7 +324,7 @@ def _serve(sock: socket.socket) -> None:
             descriptors.append(_load(module, program, ids))
             answer["programs"].append(program.name)
     except Exception as error:  # noqa: BLE001 - bcc raises bare Exception
-        # An OSError of ctypes has no strerror, and all in its text.
+        # An OSError from ctypes has no strerror; its text has everything.
         why = getattr(error, "strerror", None) or str(error)
         answer = {"error": why or type(error).__name__}
         if program is not None:
@@ -334,7 +334,7 @@ def _serve(sock: socket.socket) -> None:
     rights = array.array("i", descriptors)
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
     sent = sock.sendmsg([data], ancillary)
-    # Who has all of it may be gone already: to send nothing would fail.
+    # The receiver may have everything and be gone: sending nothing would fail.
     if rest := data[sent:]:
         sock.sendall(rest)
 

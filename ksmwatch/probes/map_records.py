@@ -1,8 +1,8 @@
 """Python's view of the records in ``bpf/records.h``.
 
 Field offsets and sizes are not repeated here: the loader derives them from the compiled C
-definition and sends them along with the maps. The names in the two enumerations are the
-only thing stated twice, and a test compares them with the C source.
+definition and sends them along with the maps. Only the names in the two enumerations are stated
+twice, and a test compares them with the C source.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ class Account(NamedTuple):
 
     @property
     def net(self) -> int:
-        """Mappings that came less those that went since the account was opened, in pages."""
+        """Arrivals minus departures since the account was opened, in pages."""
         m = self.moves
         return m[0] + m[1] + m[2] + m[3] - m[4] - m[5] - m[6]
 
     @property
     def sequence(self) -> tuple[int, int]:
-        """Stands still exactly while no event happens to the mm."""
+        """Stays the same exactly while no event happens to the mm."""
         return sum(self.moves), self.doubts
 
 
@@ -89,12 +89,12 @@ class Conversion(NamedTuple):
 
     @property
     def in_place(self) -> bool:
-        """Whether a page is being made a KSM page where it is mapped."""
+        """Whether a page is being converted in place."""
         return self.page != 0 and not self.kpage and not self.already
 
 
 class Reading(NamedTuple):
-    """struct reading: the mm that is read exactly, and how often its PTEs were moved since."""
+    """struct reading: the mm being read exactly, and how often its PTEs have moved since."""
 
     mm: int
     moved: int
@@ -118,7 +118,7 @@ class Migrations(NamedTuple):
 
 
 class CallSite(NamedTuple):
-    """struct call_site: code addresses, and how often the learner came by."""
+    """struct call_site: code addresses, and how often the learner saw the call."""
 
     hooked: int
     copy: int
@@ -183,7 +183,7 @@ class Record:
         }
 
     def pack(self, members: Mapping[str, Any]) -> bytes:
-        """The record with `members` set and zero elsewhere."""
+        """The record with `members` set, and zero elsewhere."""
         values: list[Any] = list(self._struct.unpack(bytes(self.size)))
         for name, value in members.items():
             part = self._slices[name]

@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _ZERO = _U32.pack(0)
-# An account that changes all the time is looked at so often.
+# How often to look at an account that keeps changing.
 _COPIES = 4
 
 
@@ -47,9 +47,9 @@ def _grown(before: bytes, after: bytes) -> list[int]:
 
 
 class _Table(Generic[_T]):
-    """All records of a hash map by mm. One that has not changed is the same object as before.
+    """All records of a hash map by mm. An unchanged record is the same object as before.
 
-    `steady` makes of one that has changed a record of which all members were true at one moment.
+    `steady` turns a changed record into one whose members were all true at one moment.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class _Table(Generic[_T]):
         self._seen: dict[bytes, tuple[bytes, int, _T]] = {}
 
     def read(self) -> dict[int, _T]:
-        """The records as they are now."""
+        """The current records."""
         before, seen = self._seen, {}
         for key, data in self._map.items():
             known = before.get(key)
@@ -76,12 +76,12 @@ class _Table(Generic[_T]):
         return {mm: record for _, mm, record in seen.values()}
 
     def __len__(self) -> int:
-        """How many there were at the last reading."""
+        """Their number at the last reading."""
         return len(self._seen)
 
 
 class _One(Generic[_T]):
-    """The only record of an array map, a named tuple."""
+    """The only record of an array map, as a named tuple."""
 
     def __init__(self, loaded: LoadedMap, make: Callable[..., _T]) -> None:
         self._map = _map(loaded)
@@ -89,22 +89,21 @@ class _One(Generic[_T]):
         self._make = make
 
     def read(self) -> _T:
-        """The record as it is now."""
         data = self._map.get(_ZERO)
         assert data is not None
         return self._make(**self._record.unpack(data))
 
     def write(self, members: Mapping[str, int]) -> None:
-        """The record, whole."""
+        """Write the whole record."""
         self._map.put(_ZERO, self._record.pack(members))
 
 
 class Maps:
-    """The maps that the programs and the daemon share."""
+    """The maps shared by the programs and the daemon."""
 
     def __init__(self, loaded: Loaded) -> None:
         maps = loaded.maps
-        # Of `converting` too, which only the programs use.
+        # Also of `converting`, which only the programs use.
         self._descriptors = [each.fd for each in maps.values()]
         self._accounts = _map(maps["accounts"])
         self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
@@ -127,26 +126,25 @@ class Maps:
         self.limit = int(self._fdinfo("max_entries"))
 
     def account(self, mm: int) -> Account | None:
-        """The account of one mm."""
         data = self._accounts.get(_U64.pack(mm))
         return None if data is None else self._unpack(data)
 
     def accounts(self) -> dict[int, Account]:
-        """All accounts by mm; the same objects as before where nothing moved."""
+        """All accounts by mm; unchanged accounts are the same objects as before."""
         return self._all_accounts.read()
 
     @property
     def filled(self) -> int:
-        """How many accounts there were at the last call of `accounts`."""
+        """The number of accounts at the last call of `accounts`."""
         return len(self._all_accounts)
 
     def _steady(self, key: bytes, data: bytes) -> Account:
         """An account whose numbers belong together.
 
-        The kernel copies a record word by word, while programs add to it: an arrival may be missing
-        in a copy that has the departure after it. No word ever falls, so if two copies agree all
-        words were so between the two. Of a record that does not stand still, one more word may have
-        grown alone. Otherwise it is in doubt.
+        The kernel copies a record word by word while programs add to it, so a copy may have a
+        departure but lack an earlier arrival. No word ever falls, so if two copies agree, all words
+        were so between the two. If a record does not stand still, at most one more word may have
+        grown. Otherwise it is in doubt.
         """
         for _ in range(_COPIES):
             again = self._accounts.get(key)
@@ -165,7 +163,7 @@ class Maps:
         return Baseline(**self._baseline.unpack(data))
 
     def open_account(self, mm: int, account: Account) -> bool:
-        """Open an account that no event has opened yet; False when one has just done so."""
+        """Open an account that no event has opened yet; False if one has just done so."""
         members = account._asdict()
         members["comm"] = account.comm.encode(errors="replace")[:15]
         try:
@@ -182,12 +180,12 @@ class Maps:
         self._baselines.delete(_U64.pack(mm))
 
     def baseline(self, mm: int) -> Baseline | None:
-        """What was last read exactly for this mm."""
+        """The last exact read of this mm."""
         data = self._baselines.get(_U64.pack(mm))
         return None if data is None else self._unpack_baseline(data)
 
     def baselines(self) -> dict[int, Baseline]:
-        """All baselines by mm; the same objects as before where nothing changed."""
+        """All baselines by mm; unchanged ones are the same objects as before."""
         return self._all_baselines.read()
 
     def put_baseline(self, mm: int, baseline: Baseline) -> None:
@@ -208,7 +206,7 @@ class Maps:
         self._control.write(control._asdict())
 
     def read_control(self) -> Control:
-        """What was told last, perhaps by a daemon before us."""
+        """What was written last, perhaps by an earlier daemon."""
         return self._control.read()
 
     def migrations(self) -> Migrations:
@@ -220,11 +218,11 @@ class Maps:
         return self._conversion.read()
 
     def end_conversion(self) -> None:
-        """None is under way: its end was missed. If one is, its end raises an alarm."""
+        """Clear the record, because its end was missed. If it was not, its end raises an alarm."""
         self._conversion.write({"serial": self.conversion().serial})
 
     def begin_reading(self, mm: int) -> None:
-        """From now on see whether PTEs of this mm are moved."""
+        """From now on record whether PTEs of this mm are moved."""
         self._reading.write(Reading(mm, moved=0)._asdict())
 
     def moved(self) -> bool:
@@ -232,22 +230,22 @@ class Maps:
         return self._reading.read().moved > 0
 
     def alarms(self) -> int:
-        """How often something concerned processes of which it is not known which."""
+        """How often something concerned unknown processes."""
         data = self._alarms.get(_ZERO)
         assert data is not None
         alarms: int = _U64.unpack(data)[0]
         return alarms
 
     def put_call_site(self, site: CallSite) -> None:
-        """Begin or end to learn where pages are copied from, or forget what was learnt."""
+        """Begin or end learning the call site of copies, or forget it."""
         self._call_site.write(site._asdict())
 
     def call_site(self) -> CallSite:
-        """What was learnt."""
+        """The learnt call site."""
         return self._call_site.read()
 
     def forget_opened(self, thread: int) -> None:
-        """Before a /proc file is opened: so that an old answer is not taken for a new one."""
+        """Call before opening a /proc file, so that an old answer is not taken for new."""
         self._opened.delete(_U32.pack(thread))
 
     def opened(self, thread: int) -> Opened | None:
@@ -261,11 +259,11 @@ class Maps:
         return Opened(comm=comm, **members)
 
     def memory_bytes(self) -> int:
-        """Kernel memory of the account maps, as far as the kernel says (fdinfo's memlock)."""
+        """Kernel memory of the account maps, if the kernel tells (fdinfo's memlock)."""
         return int(self._fdinfo("memlock")) + int(self._fdinfo("memlock", self._baselines.fd))
 
     def _fdinfo(self, name: str, fd: int | None = None) -> str:
-        """One line of /proc/self/fdinfo of a map, the accounts' unless told."""
+        """One line of /proc/self/fdinfo of a map, by default of the accounts."""
         number = self._accounts.fd if fd is None else fd
         lines = Path(f"/proc/self/fdinfo/{number}").read_text(encoding="ascii").splitlines()
         return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))

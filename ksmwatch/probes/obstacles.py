@@ -11,7 +11,7 @@ from ksmwatch.kernel.struct_layout import missing
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why live accounting is impossible here: one sentence, and the exit status for it.
+    """Why live accounting is impossible: one sentence, and its exit status.
 
     `passing`: it may be possible later.
     """
@@ -21,13 +21,13 @@ class Obstacle:
     passing: bool = False
 
     def error(self) -> KsmwatchError:
-        """The exception for it, where it is not accepted."""
+        """The exception to raise if polling is not accepted."""
         kinds = {kind.status: kind for kind in (NoKsmError, PrivilegeError, NoLiveError)}
         return kinds[self.status](self.sentence)
 
 
 def host_obstacle(facts: Facts) -> Obstacle | None:
-    """What makes the whole of live accounting impossible, most basic first."""
+    """The obstacle to live accounting as a whole, most basic first."""
     if not facts.ksm:
         return Obstacle(
             f"This kernel ({facts.release}) has no KSM: /sys/kernel/mm/ksm does not exist, "

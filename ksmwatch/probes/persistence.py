@@ -1,8 +1,8 @@
-"""Where maps, programs and attachments outlive the daemon: kill -9, crash, restart.
+"""What outlives the daemon (kill -9, crash, restart): maps, programs and attachments.
 
-Everything is kept by name (``map-accounts``, ``prog-on_fork``, ``link-on_fork``), as
-descriptors that keep the kernel's objects alive. Either systemd keeps them, or pins below a BPF
-file system do.
+Each object is kept by name (``map-accounts``, ``prog-on_fork``, ``link-on_fork``), as a
+descriptor that keeps the kernel's object alive. Either systemd keeps the descriptors, or pins
+below a BPF file system do.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from typing import Protocol
 from ksmwatch.kernel import libbpf
 from ksmwatch.systemd import Manager
 
-# What the names of descriptors begin with.
+# The prefix of descriptor names.
 _KINDS = ("map-", "prog-", "link-")
 
 
 def _links_first(name: str) -> bool:
-    """Sorts attachments to the front: so that no program runs without its maps' owner."""
+    """Sort attachments first, so that no program runs without its maps' owner."""
     return not name.startswith("link-")
 
 
 class Keep(Protocol):
-    """A place for descriptors. `works` is False where nothing is kept.
+    """A place for descriptors. `works` is False if nothing is kept.
 
-    `hands_over`: what is kept at an orderly end goes to the next daemon, or ends with the service.
+    `hands_over`: after an orderly end, kept objects go to the next daemon, or end with the service.
     """
 
     works: bool
     hands_over: bool
 
     def load(self) -> dict[str, int]:
-        """Descriptors by name, as a daemon before us left them. The caller owns them."""
+        """Descriptors by name, as an earlier daemon left them. The caller owns them."""
 
     def store(self, name: str, fd: int) -> None:
-        """Keep one. Raises OSError."""
+        """Keep a descriptor. Raises OSError."""
 
     def drop(self, name: str) -> None:
-        """Forget one, if it is there. Raises OSError."""
+        """Drop a descriptor, if it is there. Raises OSError."""
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all."""
 
 
 class Nowhere:
@@ -89,7 +89,7 @@ class Pins:
         return {path.name: libbpf.obj_get(str(path)) for path in sorted(self._directory.iterdir())}
 
     def store(self, name: str, fd: int) -> None:
-        """Pin one, in place of an earlier one of this name."""
+        """Pin a descriptor, in place of an earlier one with this name."""
         self.drop(name)
         libbpf.obj_pin(fd, str(self._directory / name))
 
@@ -115,14 +115,14 @@ class FdStore:
         self._names = {name for name, _ in self._passed}
 
     def load(self) -> dict[str, int]:
-        """What systemd has passed; nothing if two have one name, and cannot be told apart."""
+        """What systemd has passed; nothing if two have the same name and cannot be told apart."""
         if len(self._names) < len(self._passed):
             self.clear()
         found, self._passed = dict(self._passed), []
         return found
 
     def store(self, name: str, fd: int) -> None:
-        """Have one kept, in place of an earlier one of this name."""
+        """Store a descriptor, in place of an earlier one with this name."""
         self.drop(name)
         if len(self._names) >= self._manager.store_limit:
             raise OSError(errno.ENOSPC, "the descriptor store is full")
@@ -130,13 +130,13 @@ class FdStore:
         self._names.add(name)
 
     def drop(self, name: str) -> None:
-        """Have systemd close one."""
+        """Make systemd close a descriptor."""
         if name in self._names:
             self._manager.forget(name)
             self._names.remove(name)
 
     def clear(self) -> None:
-        """Have systemd close all, and close what it has passed and nobody has loaded."""
+        """Make systemd close all, and close passed descriptors that were not loaded."""
         for _, fd in self._passed:
             os.close(fd)
         self._passed = []

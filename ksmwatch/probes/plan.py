@@ -1,7 +1,7 @@
 """The probe plan: one probe per event, chosen from facts by pure functions.
 
-The plan is data. ``ksmwatch check`` prints it with what was rejected and why, the loader
-compiles it, the daemon attaches it.
+The plan is data. ``ksmwatch check`` prints it with the rejected probes, the loader compiles it,
+the daemon attaches it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ksmwatch.probes.obstacles import Obstacle, host_obstacle
 
 
 class Wish(StrEnum):
-    """What the operator asked for by ``--probes``."""
+    """The value of ``--probes``."""
 
     AUTO = "auto"
     FENTRY = "fentry"
@@ -35,7 +35,7 @@ class Wish(StrEnum):
 
 @dataclass(frozen=True)
 class Program:
-    """One BPF program. `rest`: the function that it calls, compiled by itself."""
+    """One BPF program. `rest`: the function that it calls, compiled separately."""
 
     name: str
     mechanism: Mechanism
@@ -48,7 +48,7 @@ class Program:
 class Probe:
     """The probe chosen for an event.
 
-    `arguments`: how many the function takes, None where that is not known. `vma`: the position of
+    `arguments`: how many the function takes, None if unknown. `vma`: the position of
     the area among them.
     """
 
@@ -63,7 +63,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A probe that was possible in principle, and why it is not the one.
+    """A probe that was possible in principle, and why it was not chosen.
 
     `tried`: the kernel was asked for it, and refused.
     """
@@ -82,9 +82,9 @@ class Plan:
     probes: tuple[Probe, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     obstacle: Obstacle | None = None
-    # Where struct offsets come from: "btf" or the directory of kernel headers.
+    # The source of struct offsets: "btf" or the directory of kernel headers.
     layout: str = "btf"
-    # Whether the kernel counts runs of programs that it skips.
+    # Whether the kernel counts the program runs that it skips.
     tells_missed: bool = True
 
     @property
@@ -94,13 +94,13 @@ class Plan:
 
     @property
     def learners(self) -> list[Program]:
-        """On the function that counts departures, for a moment: see cow_call_site.py."""
+        """Attached for a moment to the function that counts departures: see cow_call_site.py."""
         probes = (probe for probe in self.probes if probe.event == "rmap_remove")
         return [Program(LEARNER, probe.mechanism, probe.symbol) for probe in probes]
 
     @property
     def programs(self) -> list[Program]:
-        """All that have to be loaded."""
+        """All programs to load."""
         return [*(program for probe in self.probes for program in probe.programs), *self.learners]
 
 
@@ -146,14 +146,14 @@ def _tells_missed(facts: Facts, probes: Sequence[Probe]) -> bool:
 
 
 def _stand_ins(facts: Facts, probes: Sequence[Probe]) -> list[Event]:
-    """What has to be hooked as well, because a hooked function is not called where it should be."""
+    """Further functions to hook, because some callers do not call a hooked function."""
     unseen = (role for p in probes for role in callers.unseen(facts.calls, p.event, p.symbol))
     names = {role.instead for role in unseen}
     return [event for event in STAND_INS if event.name in names]
 
 
 def _event_obstacle(event: Event, refused: list[Rejected]) -> Obstacle:
-    # Every candidate has its line in `check`; the sentence names those that were nearest.
+    # `check` lists every candidate; the sentence names the closest ones.
     nearest = [r for r in refused if r.why != _ABSENT and not r.why.startswith(_UNWANTED)]
     whys = dict.fromkeys(f"{r.symbol} by {r.mechanism}: {r.why}" for r in nearest or refused)
     return Obstacle(
@@ -175,7 +175,7 @@ def _choose_event(facts: Facts, event: Event, wish: Wish) -> tuple[Probe | None,
 
 
 def _refusal(facts: Facts, event: str, mechanism: Mechanism, symbol: str) -> str | None:
-    """What the kernel said when it was asked for this probe; None if it was not, or took it."""
+    """The kernel's answer to a request for this probe; None if there was none, or it accepted."""
     why = facts.refused.get(f"{event} {mechanism} {symbol}")
     if why is None:
         return None
@@ -185,7 +185,7 @@ def _refusal(facts: Facts, event: str, mechanism: Mechanism, symbol: str) -> str
 def _objection(
     facts: Facts, event: Event, mechanism: Mechanism, symbol: str, wish: Wish
 ) -> str | None:
-    """Why this probe cannot be had; None when it can."""
+    """Why this probe is impossible; None if it is possible."""
     refusal = _refusal(facts, event.name, mechanism, symbol)
     if refusal is not None:
         return refusal
@@ -207,7 +207,7 @@ def _objection(
 
 
 def _inlined(facts: Facts, event: Event, symbol: str) -> str | None:
-    """Whether the function is not called where it should be, and nothing can stand in for it."""
+    """Whether a caller does not call the function, and nothing can stand in for it."""
     for role in callers.unseen(facts.calls, event.name, symbol):
         if role.instead is None:
             where = " and ".join(each for each in role.callers if f"{each} {symbol}" in facts.calls)
@@ -232,12 +232,12 @@ def _kprobe_objection(facts: Facts) -> str | None:
         return "the kernel refuses kprobe programs"
     if facts.kprobes_disarmed:
         return "kprobes are switched off (0 in /sys/kernel/debug/kprobes/enabled)"
-    # perf_kprobe_event_init() asks for CAP_PERFMON, but perf_event_open() of a kprobe by
-    # its type wants CAP_SYS_ADMIN on kernels before 5.8.
+    # perf_kprobe_event_init() needs CAP_PERFMON, but perf_event_open() of a kprobe by
+    # its type needs CAP_SYS_ADMIN on kernels before 5.8.
     return None
 
 
-# Without BTF a prototype is known only for functions whose signature never changed.
+# Without BTF, a prototype is known only for functions whose signature never changed.
 _VMA_WITHOUT_BTF = {
     "folio_add_anon_rmap_ptes": 3,
     "folio_remove_rmap_ptes": 3,
@@ -270,7 +270,7 @@ def _probe(facts: Facts, event: Event, mechanism: Mechanism, symbol: str) -> Pro
 
 
 def _programs(event: Event, mechanism: Mechanism, symbol: str) -> list[Program]:
-    """Program names as in the sources: on_EVENT and on_EVENT_return, by either mechanism."""
+    """Program names as in the sources: on_EVENT and on_EVENT_return, with either mechanism."""
     fentry = mechanism is Mechanism.FENTRY
     programs = []
     at_entry = (Side.ENTRY, Side.BOTH) if fentry else tuple(set(Side) - {Side.RETURN})

@@ -25,7 +25,7 @@ def warnings(facts: Facts) -> list[str]:
             f"ksmwatch could not prove that it can see {', '.join(meanings)} ({why}): the "
             "compiler may have inlined the hooked function into its caller."
         )
-    # mm_access() asks for CAP_SYS_PTRACE; on newer kernels CAP_PERFMON does as well.
+    # mm_access() needs CAP_SYS_PTRACE; on newer kernels CAP_PERFMON is enough too.
     if not facts.foreign_reads:
         held = "CAP_SYS_PTRACE" in facts.capabilities
         why = "/proc/1/smaps_rollup is denied" if held else "CAP_SYS_PTRACE is missing"
