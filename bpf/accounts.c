@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The maps, and how accounts are opened, moved and put in doubt. */
+/* The maps; opens accounts, moves them and puts them in doubt. */
 #include "records.h"
 #include "probes.h"
 
@@ -10,7 +10,8 @@ BPF_ARRAY(controls, struct control, 1);
 BPF_ARRAY(manifests, struct manifest, 1);
 BPF_ARRAY(migrations, struct migration, 1);
 BPF_ARRAY(conversions, struct conversion, 1);
-/* The page that turns into a KSM page in place. Apart: all CPUs read it for every page. */
+/* The page that turns into a KSM page in place. Separate, because all CPUs read it for every page.
+ */
 BPF_ARRAY(converting, u64, 1);
 BPF_ARRAY(readings, struct reading, 1);
 BPF_ARRAY(call_sites, struct call_site, 1);
@@ -19,7 +20,7 @@ BPF_ARRAY(alarms, u64, 1);
 /* By thread of the reader. */
 BPF_HASH(opened, u32, struct opened, 64);
 
-/* Atomic, although each CPU has its own: where the kernel preempts itself, also a program can be.
+/* Atomic, although each CPU has its own: a kernel that preempts itself can also preempt a program.
  */
 static __always_inline void total(u32 which, u64 amount)
 {
@@ -92,7 +93,7 @@ static __always_inline bool asleep(void)
     return c && c->asleep;
 }
 
-/* Something concerned processes of which it is not known which. */
+/* Something concerned unknown processes. */
 static __always_inline void raise_alarm(u32 which)
 {
     u64 *raised = alarm();
@@ -123,7 +124,7 @@ static __always_inline void name_owner(struct owner *name, struct task_struct *t
 /*
  * Whether the owner of an mm has its process id. In fork it comes last: until then the child is
  * known by its parent's mm at first, and then by its parent's leader, who has another mm. The
- * leader of a process may also have ended before its threads, and has none.
+ * leader of a process may also have ended before its threads, and then has none.
  */
 static __always_inline bool born(struct task_struct *owner, struct mm_struct *mm)
 {
@@ -157,8 +158,8 @@ static __always_inline void doubt_account(struct account *account)
 }
 
 /*
- * Another CPU may have opened one since the caller has looked. That knows nothing of what was
- * inherited, and is in doubt then.
+ * Another CPU may have opened one since the caller looked. That CPU does not know what was
+ * inherited, so the account is in doubt then.
  */
 static __always_inline struct account *open_account(struct mm_struct *mm, struct task_struct *owner,
                                                     u64 forked, u64 doubts)
@@ -171,7 +172,7 @@ static __always_inline struct account *open_account(struct mm_struct *mm, struct
     fresh.id = bpf_ktime_get_ns();
     fresh.moves[IN_FORKED] = forked;
     fresh.doubts = doubts;
-    /* on_fork() gives the account of one that is not born its name. */
+    /* on_fork() names the account of a child that is not complete yet. */
     if (born(owner, mm))
         name_owner(&fresh.owner, owner);
     ours = !accounts.insert(&key, &fresh);
@@ -203,7 +204,7 @@ static __always_inline struct account *account_of(struct mm_struct *mm, bool dou
         return account;
     c = control();
     owner = mm_struct_owner(mm);
-    /* Fork may still be copying PTEs, of which nobody has told yet. */
+    /* Fork may still be copying PTEs, which nothing has reported yet. */
     if (!c || doubtful || !born(owner, mm))
         return open_account(mm, owner, 0, 1);
     return open_account(mm, owner, 0, c->opening_doubt);
@@ -235,7 +236,7 @@ static __always_inline s64 mappings(struct mm_struct *mm, struct account *accoun
            m[IN_FORKED] - m[OUT_COPIED] - m[OUT_UNMAPPED] - m[OUT_EXITED];
 }
 
-/* Does without account_of(): the walk of a fork family has this in its loop. */
+/* Avoids account_of(), because the walk of a fork family has this in its loop. */
 static __always_inline void doubt(struct mm_struct *mm)
 {
     struct account *account = find_account(mm);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who called the hooked function: the return address, 0 if it cannot be told. `above` is where an
- * fentry program's arguments end, on the stack of its trampoline; HOOKED_AT is an address in the
+ * The return address of the hooked function, 0 if it cannot be found. `above` is where an
+ * fentry program's arguments end, on the stack of its trampoline. HOOKED_AT is an address in the
  * hooked function by which the layout there is verified.
  */
 #pragma once
 
 #ifdef MACHINE_AARCH64
 /*
- * The trampoline has put the arguments below what it found and saved: a result, if somebody's
+ * The trampoline has put the arguments below what it found and saved: a result, if another
  * program wants that, x19, x20, a word if the rest is odd, and two frames of {x29, address}: of the
- * hooked function, and of its caller. A frame's first word is where the next one is.
+ * hooked function, and of its caller. A frame's first word is the address of the next one.
  */
 static __always_inline u64 fentry_frames(u64 *above, u64 *hooked)
 {
@@ -42,7 +42,7 @@ static __always_inline u64 fentry_caller(u64 *above, u64 hooked)
     return found == hooked ? from : 0;
 }
 
-/* A kprobe is before the instruction that signs the address, where the kernel signs it. */
+/* If the kernel signs the address, a kprobe runs before the instruction that does so. */
 static __always_inline u64 kprobe_caller(struct pt_regs *ctx)
 {
     return ctx->regs[30];
@@ -58,8 +58,8 @@ static __always_inline u64 word_at(void *address)
 
 /*
  * The trampoline has put the arguments below what it found there: the register that it saved, the
- * address behind its call and the return address; and between them a result, if somebody's
- * program wants that too.
+ * address behind its call, and the return address. Between them is a result, if another program
+ * wants that.
  */
 static __always_inline u64 fentry_hooked_at(u64 *above)
 {

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * try_to_merge_one_page(vma, page, kpage): without a kpage, success means that `page` became a KSM
- * page in place and no rmap function was called for it.
+ * page in place, and no rmap function was called for it.
  *
- * What is stored here is read by other CPUs in the order in which it is stored. On x86 stores and
- * locked additions keep their order. On arm64 the additions before and after the conversion would
- * have to be ones whose result is used.
+ * Other CPUs read what is stored here in the order in which it is stored. On x86, stores and locked
+ * additions keep their order. On arm64, the additions before and after the conversion would have to
+ * be ones whose result is used.
  */
 
 /*
  * The page is locked, and a huge page has been split. From here on the page can get another PTE
- * only by fork from one that it has, and not from the converting mm's, whose lock ksmd holds. So if
- * there is one PTE, nobody shares the page. (At the entry of try_to_merge_one_page() a swap-in, the
- * end of a migration or the split could still add some.)
+ * only by fork from a process that has one, and not from the converting mm, whose lock ksmd holds.
+ * So if there is one PTE, no other process shares the page. (At the entry of
+ * try_to_merge_one_page() a swap-in, the end of a migration or the split could still add some.)
  *
  * The other mms are in doubt before the first PTE turns, so that no snapshot calls them exact
- * meanwhile; and it is told first that the conversion is shared, so that no read settles them.
+ * meanwhile. Before that, the conversion is called shared, so that no read settles these doubts.
  */
 static __always_inline void look_for_sharers(struct conversion *c)
 {
@@ -71,15 +71,15 @@ int on_protect(CONTEXT(PROTECT) * ctx)
 }
 
 /*
- * One PTE of the converting mm has turned. If that was unmapped after write_protect_page(), its
- * removal was counted if the page was KSM by then, and has put the mm in doubt if not. Says whether
- * PTEs of others turned, or may have.
+ * One PTE of the converting mm has turned. If it was unmapped after write_protect_page(), its
+ * removal was counted if the page was KSM by then, and put the mm in doubt if not. Returns whether
+ * PTEs of other mms turned, or may have.
  */
 static __always_inline bool converted(struct conversion *c)
 {
     struct account *account;
 
-    /* Begun while the hooks were off: perhaps an exact read has seen it already. */
+    /* It began while the hooks were off: perhaps an exact read has seen it already. */
     if (!c->seen)
         return !asleep();
     account = account_of(c->mm, true);
@@ -90,7 +90,8 @@ static __always_inline bool converted(struct conversion *c)
     return c->shared;
 }
 
-/* The verifier follows the walk anew for every state in which it is entered: so it stands once. */
+/* The verifier follows the walk again for every state in which it is entered, so it is here once.
+ */
 int on_merge_return(CONTEXT(MERGE) * ctx)
 {
     int error = (int)RESULT(MERGE, ctx);
@@ -119,7 +120,7 @@ int on_merge_return(CONTEXT(MERGE) * ctx)
         doubt(c->mm);
         doubt_family(c->root);
     }
-    /* Over only when all is counted. */
+    /* It is over only when everything has been counted. */
     *page = 0;
     c->page = NULL;
     return 0;
@@ -127,7 +128,7 @@ int on_merge_return(CONTEXT(MERGE) * ctx)
 
 /*
  * ksmd gives up one merge and unshares the page that it had converted for it: in
- * one mm only. PTEs that fork made keep mapping a KSM page without a stable node,
+ * one mm only. PTEs that fork created keep mapping a KSM page without a stable node,
  * which can be neither reclaimed nor migrated. A sign, as the mapcount can change.
  */
 int on_break_cow(CONTEXT(BREAK_COW) * ctx)

@@ -2,29 +2,29 @@
 /*
  * The fork family of a page, found in the anon_vma tree of its root.
  *
- * When ksmd converts in place a page that processes share by fork, the PTEs of
- * all of them become KSM PTEs without an event. Every mm that has an area in
- * the tree is therefore put in doubt, and the daemon reads it.
+ * When ksmd converts in place a page that processes share by fork, all their PTEs
+ * become KSM PTEs without an event. So every mm that has an area in the tree is put
+ * in doubt, and the daemon reads it.
  *
- * The walk holds no lock, as a BPF program cannot take one. While a fork or an exit changes the
- * tree, the walk could miss a member. So it is watched whether the tree changes. If it does, the
- * walk begins anew, and after MOST_WALKS the daemon reads every process (FAMILIES_CHANGED).
+ * The walk holds no lock, because a BPF program cannot take one. If a fork or an exit changes the
+ * tree, the walk could miss a member. So hooks watch for changes of the tree. After a change the
+ * walk starts again, and after MOST_WALKS the daemon reads every process (FAMILIES_CHANGED).
  *
  * Reads cannot fault, and the number of steps is bounded. If FAMILY_STEPS tree edges are not
  * enough, the daemon reads every process too (FAMILIES_TRUNCATED). An area has two edges, so
- * that is some eight thousand areas, and a few milliseconds of ksmd.
+ * that is about eight thousand areas, and a few milliseconds of ksmd.
  */
 #define FAMILY_STEPS (1 << 14)
 #define MOST_WALKS 4
 
-/* The tree that is walked now. ksmd is the only one who walks. */
+/* The tree that is being walked. Only ksmd walks. */
 struct watch {
     u64 root;    /* address of its anon_vma; 0: none */
-    u64 tree;    /* of the tree in it */
-    u64 changed; /* not 0: somebody has changed the tree since `root` was set */
-    u64 walks;   /* ever begun */
-    u32 begun;   /* of which in the tree */
-    u32 unsure;  /* not 0: the walk may have missed somebody */
+    u64 tree;    /* address of the tree in it */
+    u64 changed; /* not 0: a task has changed the tree since `root` was set */
+    u64 walks;   /* walks begun, ever */
+    u32 begun;   /* walks begun in this tree */
+    u32 unsure;  /* not 0: the walk may have missed a member */
 };
 
 BPF_ARRAY(watches, struct watch, 1);
@@ -38,13 +38,13 @@ static __always_inline struct watch *watch(void)
 
 /*
  * Runs before a node is linked or unlinked. All changes go through the two functions below, which
- * are in a file of their own (mm/interval_tree.c), so that no caller can inline them.
+ * are in a separate file (mm/interval_tree.c), so that no caller can inline them.
  */
 static __always_inline int tree_changes(u64 tree)
 {
     struct watch *w = watch();
 
-    /* They are given the anon_vma, or before 7.3 or so the place of the tree in it. */
+    /* Their argument is the anon_vma, or before about 7.3 the address of the tree in it. */
     if (w && (tree == w->root || tree == w->tree))
         w->changed = 1;
     return 0;
@@ -61,8 +61,8 @@ int on_tree_shrinks(CONTEXT(TREE_SHRINKS) * ctx)
 }
 
 /*
- * `node` NULL: the walk is over. Nothing that the verifier could follow from one edge to the next
- * is in here; it would follow every value.
+ * `node` NULL: the walk is over. There is nothing here that the verifier could follow from one edge
+ * to the next; it would follow every value.
  */
 struct walk {
     struct rb_node *node;
@@ -71,9 +71,9 @@ struct walk {
 };
 
 /*
- * Who changes the tree holds its lock. If he has looked at `root` before it was set here, he has
- * the lock still, or he has finished. The locked addition between the store and the loads keeps
- * their order on x86; on arm64 that takes one whose result is used.
+ * A task that changes the tree holds its lock. If it read `root` before it was set here, it still
+ * has the lock, or it has finished. The locked addition between the store and the loads keeps their
+ * order on x86; on arm64 it would have to be one whose result is used.
  */
 static __always_inline void begin_walk(struct walk *walk, struct watch *w)
 {
@@ -88,9 +88,9 @@ static __always_inline void begin_walk(struct walk *walk, struct watch *w)
 }
 
 /*
- * As long as the tree has not changed, the node is part of it and its mm exists. If it has, an mm
- * counts only if its own owner still uses it. The owner may be on his way out while other threads
- * use the mm, and in fork he has not got it yet: so any user will do.
+ * As long as the tree has not changed, the node is part of it and its mm exists. If it has changed,
+ * an mm counts only if its own owner still uses it. The owner may be exiting while other threads
+ * use the mm, and in fork it does not have it yet, so any user is enough.
  */
 static __always_inline void doubt_node(struct rb_node *node, struct watch *w)
 {
@@ -104,9 +104,10 @@ static __always_inline void doubt_node(struct rb_node *node, struct watch *w)
 }
 
 /*
- * One edge of an in-order walk: down to the left, the node itself, to the right, up. 1: no more.
- * bpf_loop() calls it (since 5.17), so the verifier follows it once. The loader puts it behind the
- * programs that do, with an instruction that makes the second argument, the walk, the first.
+ * One edge of an in-order walk: down to the left, the node itself, to the right, up. Returns 1 at
+ * the end. bpf_loop() calls it (since 5.17), so the verifier follows it once. The loader puts it
+ * behind the programs that do, with an instruction that makes the second argument, the walk, the
+ * first.
  */
 int walk_edge(struct walk *walk)
 {

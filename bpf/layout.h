@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * How the programs reach into kernel structures.
+ * How the programs access kernel structures.
  *
  * Without kernel headers every offset comes from the running kernel's BTF, as
  * -DOFF_<struct>_<member>=<bytes> (struct_layout.py has the list). With
@@ -48,7 +48,7 @@
 #include <linux/types.h>
 #endif
 
-/* What the kernel's pointers point to. A folio's address is that of its first page. */
+/* The types of the kernel's pointers. A folio's address is that of its first page. */
 struct page;
 struct vm_area_struct;
 struct anon_vma;
@@ -61,7 +61,7 @@ struct task_struct;
 /* The address of a member. */
 #define PLACE(pointer, member) ((void *)(pointer) + OFF_##member)
 
-/* <struct>_<member>(pointer) is what is there now. The helper fills with zeros what it cannot read.
+/* <struct>_<member>(pointer) is its current value. The helper fills unreadable memory with zeros.
  */
 #define MEMBER(container, member, type)                                                            \
     static __always_inline type container##_##member(const struct container *of)                   \
@@ -97,10 +97,10 @@ static __always_inline bool is_locked_for_writing(const struct rw_semaphore *loc
     return rw_semaphore_count(lock) & 1;
 }
 #elif defined(OFF_rw_semaphore_rwbase)
-/* Of PREEMPT_RT. The number of readers is its first member. */
+/* With PREEMPT_RT. The number of readers is its first member. */
 MEMBER(rw_semaphore, rwbase, u32)
 
-/* READER_BIAS, which a writer takes away before it waits for the readers. */
+/* READER_BIAS, which a writer subtracts before it waits for the readers. */
 static __always_inline bool is_locked_for_writing(const struct rw_semaphore *lock)
 {
     return !(rw_semaphore_rwbase(lock) & 1U << 31);
@@ -121,7 +121,7 @@ static __always_inline struct rb_node *rb_node_parent(const struct rb_node *node
     return (struct rb_node *)(parent_color & ~3ULL);
 }
 
-/* The entry of an anon_vma's tree that a node is part of. */
+/* The entry of an anon_vma's tree to which a node belongs. */
 static __always_inline struct anon_vma_chain *anon_vma_chain_of(struct rb_node *node)
 {
     return (void *)node - OFF_anon_vma_chain_rb;
@@ -129,7 +129,7 @@ static __always_inline struct anon_vma_chain *anon_vma_chain_of(struct rb_node *
 
 /*
  * PAGE_MAPPING_KSM (FOLIO_MAPPING_KSM since 6.17): both low bits of the mapping.
- * One bit alone means anonymous or movable. The pointer above may still be NULL.
+ * One bit alone means anonymous or movable. The pointer above the bits may still be NULL.
  */
 #define MAPPING_KSM 3
 
@@ -137,8 +137,8 @@ static __always_inline struct anon_vma_chain *anon_vma_chain_of(struct rb_node *
 MEMBER(page, compound_head, u64)
 
 /*
- * Before 6.8 the rmap functions take a page, which may be a tail of a huge page:
- * there the mapping's place holds other things. No KSM page is a tail.
+ * Before 6.8 the rmap functions take a page, which may be a tail of a huge page,
+ * where the mapping's place holds other things. No KSM page is a tail.
  */
 static __always_inline bool is_tail(const struct page *page)
 {
@@ -151,7 +151,7 @@ static __always_inline bool is_tail(const struct page *page)
 }
 #endif
 
-/* Or it is a tail. The lowest byte is enough, and the quickest to read. */
+/* Or it is a tail. The lowest byte is enough, and the fastest to read. */
 static __always_inline bool may_be_ksm(const struct page *page)
 {
     u8 lowest;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Calls of migrate_pages(). A page in migration is mapped by nobody until it has arrived, but smaps
+ * Calls of migrate_pages(). A page in migration is not mapped until it has arrived, but smaps
  * counts its migration entries. An exact read must wait for the end of the call.
  */
 
-/* By thread: it is in migrate_pages(); 1 once it has taken a KSM page away. */
+/* By thread: it is in migrate_pages(). 1 once it has taken a KSM page away. */
 BPF_HASH(migrating, u32, u32, 4096);
 
-/* A KSM page is gone, perhaps to another place. */
+/* A KSM page has gone, perhaps to another place. */
 static __always_inline void note_migration(void)
 {
     struct migration *m = migration();
@@ -53,9 +53,9 @@ int on_migrate_return(CONTEXT(MIGRATE) * ctx)
 
 /*
  * try_to_migrate_one(page, vma, ...): PTEs of a page are about to become migration entries. Hooked
- * only where a compiler has put a copy of the function in which departures are seen into this one,
- * so that none is seen. The arrivals will be, so the mm is put in doubt; after it has been said
- * that a migration is under way, lest a read settles that in between.
+ * only if the compiler inlined the function in which departures are seen into this one, so that
+ * none is seen. The arrivals will be, so the mm is put in doubt. Before that, a migration is said
+ * to be under way, lest a read settles the doubt in between.
  */
 int on_moves_away(CONTEXT(MOVES_AWAY) * ctx)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The two mechanisms, fentry and kprobe: how a program comes by what it needs.
+ * The two mechanisms, fentry and kprobe: how a program gets its inputs.
  *
- * plan.py chooses one per event; compile_flags.py says so by -DVIA_<EVENT>=FENTRY or KPROBE.
+ * plan.py chooses one per event; compile_flags.py passes it as -DVIA_<EVENT>=FENTRY or KPROBE.
  * An event has one program, on_<event>(), for the entry of its function, and
- * one, on_<event>_return(), for its return; these ask by the macros below.
+ * one, on_<event>_return(), for its return. They use the macros below.
  */
 #pragma once
 #include "callers.h"
@@ -27,13 +27,13 @@
 #define KPROBE_ARGUMENT_2(ctx) PT_REGS_PARM3(ctx)
 #define KPROBE_ARGUMENT_3(ctx) PT_REGS_PARM4(ctx)
 
-/* What the hooked function returns. By fentry it stands behind the arguments. */
+/* The result of the hooked function. With fentry it is behind the arguments. */
 #define RESULT(event, ctx) BY_MECHANISM(event, _RESULT)(ctx, event)
 #define FENTRY_RESULT(ctx, event) ((ctx)[event##_ARGUMENTS])
 #define KPROBE_RESULT(ctx, event) PT_REGS_RC(ctx)
 
 /*
- * The mm that was the first argument of the function that returns. A kretprobe has no arguments:
+ * The mm that was the first argument of the returning function. A kretprobe has no arguments, so
  * on_<event>() is attached too then, and does REMEMBER_MM().
  */
 #define REMEMBERED_MM(event, ctx) BY_MECHANISM(event, _REMEMBERED_MM)(ctx)
@@ -41,7 +41,7 @@
 #define KPROBE_REMEMBERED_MM(ctx) remembered_mm()
 
 /*
- * Direct loads, by fentry. The verifier allows no arithmetic on a mapping, a pointer. The
+ * Direct loads, with fentry. The verifier allows no arithmetic on a mapping, a pointer. The
  * difference of two pointers is a number, and as a folio is aligned it has the mapping's low bits.
  */
 #define DIRECT(type, pointer, member) (*(type *)PLACE(pointer, member))
@@ -49,7 +49,7 @@
 #define DIRECT_MAY_BE_KSM(page)                                                                    \
     (((DIRECT(u64, page, page_mapping) - (u64)(page)) & MAPPING_KSM) == MAPPING_KSM)
 
-/* By kprobe an argument is a number. bpf_rdonly_cast() makes it a pointer, since 6.2. */
+/* With kprobe an argument is a number. bpf_rdonly_cast() makes it a pointer, since 6.2. */
 #ifdef CAST_FUNCTION
 static __always_inline bool cast_may_be_ksm(struct page *page)
 {
@@ -76,7 +76,7 @@ static __always_inline u64 cast_ksm_bit(u64 page)
 }
 #endif
 
-/* What the hot programs ask of an argument. */
+/* What the hot programs need from an argument. */
 #define ARGUMENT_MAY_BE_KSM(event, page) BY_MECHANISM(event, _MAY_BE_KSM)(page)
 #define FENTRY_MAY_BE_KSM(page) DIRECT_MAY_BE_KSM(page)
 #define KPROBE_MAY_BE_KSM(page) cast_may_be_ksm(page)
@@ -90,12 +90,12 @@ static __always_inline u64 cast_ksm_bit(u64 page)
 #define FENTRY_MM_OF(vma) DIRECT(struct mm_struct *, vma, vm_area_struct_vm_mm)
 #define KPROBE_MM_OF(vma) vm_area_struct_vm_mm(vma)
 
-/* Of an mm found by MM_OF_ARGUMENT(). */
+/* For an mm found by MM_OF_ARGUMENT(). */
 #define USERS_OF(event, mm) BY_MECHANISM(event, _USERS_OF)(mm)
 #define FENTRY_USERS_OF(mm) DIRECT(u32, mm, mm_struct_mm_users)
 #define KPROBE_USERS_OF(mm) mm_struct_mm_users(mm)
 
-/* Who called the hooked function; see callers.h. */
+/* The caller of the hooked function; see callers.h. */
 #define HOOKED_AT(event, ctx) BY_MECHANISM(event, _HOOKED_AT)(ctx, event)
 #define FENTRY_HOOKED_AT(ctx, event) fentry_hooked_at((ctx) + event##_ARGUMENTS)
 #define KPROBE_HOOKED_AT(ctx, event) 0

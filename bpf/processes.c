@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The life of an mm: fork, its owners, its end, and the /proc files that are about it. */
+/* The life of an mm: fork, its owners, its end, and /proc files about it. */
 
 /*
- * An mm at this address cannot have an account yet. One that is there was left
+ * An mm at this address cannot have an account yet. An existing one was left
  * by an earlier mm whose end was missed.
  */
 static __always_inline void forget_stale(struct mm_struct *mm)
@@ -13,7 +13,7 @@ static __always_inline void forget_stale(struct mm_struct *mm)
     total(T_STALE_ACCOUNTS, 1);
 }
 
-/* Whether a KSM page has ever been unmapped. If not, and if it maps none now, it never has. */
+/* Whether the mm may ever have mapped a KSM page: no unmapping and no mapping now means never. */
 static __always_inline bool ever_left(struct account *account)
 {
     u64 *m = account->moves;
@@ -22,9 +22,9 @@ static __always_inline bool ever_left(struct account *account)
 }
 
 /*
- * A child starts with its parent's PTEs, and in doubt: areas with MADV_DONTFORK
- * or MADV_WIPEONFORK were not copied, and since they were copied another thread of the parent
- * may have unmapped the last of its own.
+ * A child starts with its parent's PTEs, and in doubt: areas with MADV_DONTFORK or MADV_WIPEONFORK
+ * were not copied, and another thread of the parent may have unmapped the parent's last KSM page
+ * since.
  */
 static __always_inline void inherit(struct mm_struct *parent, struct mm_struct *child,
                                     struct task_struct *owner)
@@ -34,7 +34,7 @@ static __always_inline void inherit(struct mm_struct *parent, struct mm_struct *
     s64 count;
 
     if (!from) {
-        /* Something has happened of which it is not known to whom: perhaps to the parent. */
+        /* Something has happened to an unknown process, perhaps to the parent. */
         if (alarmed())
             open_account(child, owner, 0, 1);
         return;
@@ -48,9 +48,9 @@ static __always_inline void inherit(struct mm_struct *parent, struct mm_struct *
 }
 
 /*
- * __ksm_enter(mm) for an mm that is not the caller's own: fork, which copies the
+ * __ksm_enter(mm) for an mm that is not the caller's own is fork, which copies the
  * PTEs under the parent's mmap lock, or (since 6.9) exec, whose new mm is empty.
- * For the caller's own mm: a first MADV_MERGEABLE or PR_SET_MEMORY_MERGE.
+ * For the caller's own mm it is a first MADV_MERGEABLE or PR_SET_MEMORY_MERGE.
  */
 int on_enter(CONTEXT(ENTER) * ctx)
 {
@@ -62,7 +62,7 @@ int on_enter(CONTEXT(ENTER) * ctx)
         return 0;
     account = find_account(mm);
     if (account && !account->owner.tgid) {
-        /* Since 6.12 fork copies first: an event has met a PTE that was copied already. */
+        /* Since 6.12 fork copies first: an event has met a copied PTE. */
         doubt_account(account);
         return 0;
     }
@@ -73,8 +73,8 @@ int on_enter(CONTEXT(ENTER) * ctx)
 }
 
 /*
- * sched_process_fork(parent, child): gives the child's account its owner, who had no
- * process id yet when __ksm_enter() ran, and opens one for the child of a parent
+ * sched_process_fork(parent, child): gives the child's account its owner, which had no
+ * process id yet when __ksm_enter() ran. Also opens one for the child of a parent
  * that has KSM pages without ever having registered for KSM.
  */
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
@@ -91,7 +91,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
     if (account && (!account->owner.tgid || account->owner.tgid == task_struct_tgid(child))) {
         name_owner(&account->owner, child);
         /*
-         * It may have been opened by an event in dup_mmap(), which knew nothing of the parent,
+         * It may have been opened by an event in dup_mmap(), which knew nothing about the parent,
          * or by the reader: the child is in /proc already.
          */
         doubt_account(account);
@@ -161,7 +161,7 @@ static __always_inline int close_account(struct mm_struct *mm)
     if (!account)
         return 0;
     left = mappings(mm, account, &settled);
-    /* One that was in doubt never passed for right. */
+    /* A count in doubt was never called right. */
     if (left && settled == account->doubts && !alarmed())
         miscounted(left);
     forget_account(mm);
@@ -174,16 +174,16 @@ int on_emptied(CONTEXT(EMPTIED) * ctx)
 }
 
 /*
- * exit_mmap(mm) returns: no PTE is left, whatever has been counted. This is also the end of what
- * was counted for a fork that failed half-way. The mm itself may stay for long: ksmd keeps one
- * that it knows until it scans again.
+ * exit_mmap(mm) returns: no PTE is left, whatever has been counted. This also ends what was
+ * counted for a fork that failed half-way. The mm itself may stay for long: ksmd keeps an mm that
+ * it knows until it scans again.
  */
 int on_emptied_return(CONTEXT(EMPTIED) * ctx)
 {
     return close_account(REMEMBERED_MM(EMPTIED, ctx));
 }
 
-/* The last reference to an mm goes: the end of an account that was opened after exit_mmap(). */
+/* The last reference to an mm goes: this ends an account that was opened after exit_mmap(). */
 int on_mm_goes(CONTEXT(MM_GOES) * ctx)
 {
     return close_account((struct mm_struct *)ARGUMENT(MM_GOES, ctx, 0));
@@ -192,7 +192,7 @@ int on_mm_goes(CONTEXT(MM_GOES) * ctx)
 /*
  * move_page_tables() moves the PTEs of the caller's own mm (mremap), without an rmap event. An
  * exact read that goes from area to area can miss them or see them twice. exec moves a stack in an
- * mm that nobody reads yet. The other one who moves PTEs, UFFDIO_MOVE, refuses pages that are not
+ * mm that nothing reads yet. UFFDIO_MOVE moves PTEs too, but refuses pages that are not
  * exclusive to their process (PageAnonExclusive), which KSM pages never are.
  */
 int on_move(CONTEXT(MOVE) * ctx)
@@ -206,8 +206,8 @@ int on_move(CONTEXT(MOVE) * ctx)
 
 /*
  * mm_access() runs when a process opens /proc/PID/smaps_rollup or pagemap, and
- * returns the mm that the file then pins. So the reader learns which account a
- * file belongs to, and the account cannot go while the file is open.
+ * returns the mm that the file then pins. So the reader learns to which account a
+ * file belongs, and the account cannot go while the file is open.
  */
 int on_mm_opened_return(CONTEXT(MM_OPENED) * ctx)
 {
@@ -223,7 +223,7 @@ int on_mm_opened_return(CONTEXT(MM_OPENED) * ctx)
     owner = mm_struct_owner(file.mm);
     if (owner) {
         name_owner(&file.owner, owner);
-        /* A child of a fork that ran before the tracepoint was attached has no name yet. */
+        /* A child whose fork ran before the tracepoint was attached has no name yet. */
         account = find_account(file.mm);
         if (account && !account->owner.tgid)
             account->owner = file.owner;

@@ -4,7 +4,7 @@
  *
  * An account belongs to one mm_struct, from its first KSM event until its last
  * PTE is gone, at the return of exit_mmap(). The number of PTEs that map a KSM
- * page is not stored but is the sum of what came minus what went, so one atomic
+ * page is not stored. It is the sum of arrivals minus departures, so one atomic
  * addition per event keeps the count, the reasons for its movement and the
  * event sequence number.
  */
@@ -17,14 +17,14 @@ enum movement {
     IN_MERGED,    /* ksmd replaced the page under a PTE by a KSM page */
     IN_CONVERTED, /* ksmd made the mapped page itself a KSM page, in place */
     IN_OTHER,     /* swap-in of a page that is still KSM, end of a migration */
-    IN_FORKED,    /* the mm was made by fork and started with its parent's PTEs */
+    IN_FORKED,    /* fork created the mm, which started with its parent's PTEs */
     OUT_COPIED,   /* COW break: a write, or ksmd unsharing, put a copy in its place */
     OUT_UNMAPPED, /* munmap, madvise, reclaim, start of a migration */
-    OUT_EXITED,   /* the mm had no user any more: exit or exec */
+    OUT_EXITED,   /* the mm lost its last user: exit or exec */
     MOVEMENTS,
 };
 
-/* A process: its id and its start since boot (ns), as /proc/PID/stat has them. */
+/* A process: its id, and its start since boot (ns), as in /proc/PID/stat. */
 struct owner {
     u64 start_boottime;
     u32 tgid;
@@ -33,7 +33,7 @@ struct owner {
 };
 
 struct account {
-    /* Tells this account from an earlier one at the same address. */
+    /* Distinguishes this account from an earlier one at the same address. */
     u64 id;
     u64 moves[MOVEMENTS];
     /* Grows with every event after which the count may be wrong until it is read. */
@@ -42,14 +42,14 @@ struct account {
     struct owner owner;
 };
 
-/* What the daemon read exactly for an account, and which doubts that reading settled. */
+/* What the daemon read exactly for an account, and which doubts that read settled. */
 struct baseline {
     u64 id;
     s64 mappings;
     u64 doubts;
 };
 
-/* Host-wide totals. The first MOVEMENTS of them are the movements. */
+/* Totals of the host. The first MOVEMENTS of them are the movements. */
 enum total {
     T_MERGE_CONVERTED = MOVEMENTS, /* try_to_merge_one_page() outcomes */
     T_MERGE_REPLACED,
@@ -57,10 +57,10 @@ enum total {
     T_MERGE_FAILED,
     T_BREAK_COW,          /* calls of break_cow() */
     T_SHARED_CONVERSIONS, /* conversions of a page that more than one PTE mapped */
-    T_FAMILIES_TRUNCATED, /* of which: the fork family was too large to mark */
-    T_CONVERSIONS_UNSEEN, /* a merge ended whose beginning was not seen */
+    T_FAMILIES_TRUNCATED, /* those whose fork family was too large to mark */
+    T_CONVERSIONS_UNSEEN, /* a merge ended whose beginning was missed */
     T_EVENTS_LOST,        /* no account could be opened: map full or busy */
-    T_STALE_ACCOUNTS,     /* an account outlived its mm: its end was not seen */
+    T_STALE_ACCOUNTS,     /* an account outlived its mm, whose end was missed */
     T_MISCOUNTED_MMS,     /* an mm went whose count was not 0 */
     T_MISCOUNTED_PAGES,   /* by how many pages, absolute */
     T_BREAK_COW_LEFT,     /* break_cow() unshared one PTE of a page that others mapped too */
@@ -75,32 +75,32 @@ enum total {
 struct control {
     /* ksmd's process id. */
     u32 ksmd;
-    /* Process whose openings of /proc files are to be answered in `opened`. */
+    /* The process whose openings of /proc files are answered in `opened`. */
     u32 reader;
-    /* 1 until every process has been read: what is opened before is in doubt. */
+    /* 1 until every process has been read: accounts opened before are in doubt. */
     u64 opening_doubt;
-    /* 1 while the hooks are off: conversions are then only counted in the totals. */
+    /* 1 while the hooks are off: conversions are then counted only in the totals. */
     u64 asleep;
-    /* For a successor of the daemon: how many signs of loss have been followed by a sweep. */
+    /* For the daemon's successor: how many signs of loss a sweep has followed. */
     u64 sweep_signs;
     /* How many alarms had been raised when every process was last read. */
     u64 alarms_swept;
 };
 
-/* The mm that a /proc file is about, and its owner. */
+/* The mm that a /proc file belongs to, and its owner. */
 struct opened {
     struct mm_struct *mm;
     struct owner owner;
 };
 
-/* What the daemon says about these maps to its successor. */
+/* What the daemon tells its successor about these maps. */
 struct manifest {
     char text[16384];
 };
 
 /*
- * The one call of try_to_merge_one_page() under way. ksmd is its only caller. Until it is over no
- * exact read of its mm counts, and if the page is shared, none of any process.
+ * The one call of try_to_merge_one_page() under way. Only ksmd calls it. Until the call is over, no
+ * exact read of its mm counts, and if the page is shared, no read of any process.
  */
 struct conversion {
     u64 serial;        /* grows with every call */
@@ -114,17 +114,17 @@ struct conversion {
     struct page *last;     /* the page that was converted last */
 };
 
-/* The mm that the daemon reads exactly now, and how often PTEs were moved in it since. */
+/* The mm that the daemon is reading exactly, and how often PTEs were moved in it since. */
 struct reading {
     struct mm_struct *mm;
     u64 moved;
 };
 
-/* Where the rmap hook is called from when a page is copied on write, see cow_call_site.py. */
+/* Where the kernel calls the rmap hook when it copies a page on write, see cow_call_site.py. */
 struct call_site {
     u64 hooked;  /* in the hooked function, behind its call of the trampoline */
     u64 copy;    /* in the caller, behind its call of the hooked function; 0: not known */
-    u32 learner; /* thread whose next call is to be learnt */
+    u32 learner; /* thread whose next call to learn */
     u32 seen;    /* its calls so far */
 };
 

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * PTEs that begin or cease to map a KSM page: the hot programs.
+ * PTEs that start or stop mapping a KSM page: the hot programs.
  *
- * They run for every anonymous page on the host, so by fentry nothing but direct loads stands
- * before the KSM test.
+ * They run for every anonymous page on the host, so with fentry there are only direct loads before
+ * the KSM test.
  */
 
 /*
- * What runs for every anonymous page is a function of its own, and small: the JIT saves
- * registers and makes room on the stack for all that a function may use, whichever way it takes.
- * What follows for KSM pages, rest_of_<event>(), is compiled apart; the loader appends it and
- * makes this call, of a helper that does not exist, one of that function, as bcc links nothing.
+ * The code that runs for every anonymous page is a function of its own, and small: the JIT saves
+ * registers and reserves stack for all that a function may use, whichever path it takes. The code
+ * for KSM pages, rest_of_<event>(), is compiled separately. bcc links nothing, so the loader
+ * appends it, and turns this call of a helper that does not exist into a call of that function.
  */
 #define REST(ctx) (((u64 (*)(void *))REST_MARK)(ctx))
 
-/* A PTE was pointed at a page. Runs under the page-table lock. */
+/* A PTE starts to map a page. Runs under the page-table lock. */
 u64 on_rmap_add(CONTEXT(RMAP_ADD) * ctx)
 {
     struct page *page = (struct page *)ARGUMENT(RMAP_ADD, ctx, 0);
@@ -35,7 +35,7 @@ u64 rest_of_rmap_add(CONTEXT(RMAP_ADD) * ctx)
     return 0;
 }
 
-/* Attached alone, while the daemon copies a page of its own: cow_call_site.py. */
+/* Attached alone, while the daemon makes the kernel copy a page of its own: cow_call_site.py. */
 int learn_copy(CONTEXT(RMAP_REMOVE) * ctx)
 {
     struct call_site *site = call_site();
@@ -64,15 +64,15 @@ static __always_inline enum movement why_gone(CONTEXT(RMAP_REMOVE) * ctx, struct
 }
 
 /*
- * A PTE that mapped a page is gone, or as good as: its page-table lock is held, and the mapcount
- * goes down after this.
+ * A PTE that mapped a page is gone, or as good as gone: its page-table lock is held, and the
+ * mapcount goes down after this.
  *
- * The page may be about to become a KSM page in place. What is in conversion is loaded first and
+ * The page may be about to become a KSM page in place. The page in conversion is loaded first, and
  * the mapping second. If the conversion is over by the first load, the mapping is KSM by the
  * second. x86 keeps the order of loads, and volatile keeps the compiler's. On arm64 the second
- * would have to depend on the first, or the first be an acquire.
+ * load would have to depend on the first, or the first be an acquire.
  *
- * Either bit of the mapping is enough here, as the rest looks at both. A number that is 0 when
+ * Either bit of the mapping is enough here, because the rest looks at both. A number that is 0 if
  * nothing follows is also the result, which saves an instruction.
  */
 u64 on_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
@@ -83,7 +83,7 @@ u64 on_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
 
     if (page != in_conversion) {
         bit = ARGUMENT_KSM_BIT(RMAP_REMOVE, page);
-        /* In C the compiler would put the 0 that it knows in the result once more. */
+        /* In C, the compiler would write the 0, which it knows, into the result once more. */
         asm volatile goto("if %0 == 0 goto %l[nothing]" : : "r"(bit) : : nothing);
     }
     return REST(ctx);
@@ -93,7 +93,7 @@ nothing:
 
 /*
  * If the page is in conversion and not KSM yet, its removal is not counted, although ksmd may count
- * the arrival. So the mm is in doubt first. Only then is the mapping looked at again.
+ * the arrival. So the mm is put in doubt first, and only then is the mapping looked at again.
  */
 u64 rest_of_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
 {
