@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ksmwatch import __version__, config
-from ksmwatch.commands import text_tables
 from ksmwatch.errors import ConfigError, Exit, KsmwatchError, NoDaemonError, PrivilegeError
 from ksmwatch.option_values import flag_number
 
@@ -71,11 +70,15 @@ def _snapshot(args: argparse.Namespace) -> Exit:
         json.dump(document, sys.stdout, indent=1)
         print()
     else:
-        print(text_tables.snapshot(document))
+        from ksmwatch.commands import snapshot
+
+        print(snapshot.text(document))
     return Exit.OK
 
 
 def _meminfo(args: argparse.Namespace) -> Exit:
+    from ksmwatch.commands import meminfo
+
     document = _document(args)
     text = Path("/proc/meminfo").read_text()
     if document["mode"] == "none":
@@ -83,19 +86,19 @@ def _meminfo(args: argparse.Namespace) -> Exit:
         print(text, end="")
     else:
         mappings = document["host"]["mappings"]
-        print(text_tables.meminfo(text, mappings, document["page_size"]))
+        print(meminfo.with_ksm(text, mappings, document["page_size"]))
     return Exit.OK
 
 
 def _forecast(args: argparse.Namespace) -> Exit:
+    from ksmwatch.commands import forecast
+
     document = _document(args)
     if args.json:
-        from ksmwatch.snapshot.forecast_document import forecast_document
-
-        json.dump(forecast_document(document), sys.stdout, indent=1)
+        json.dump(forecast.document_of(document), sys.stdout, indent=1)
         print()
     else:
-        print(text_tables.forecast(document))
+        print(forecast.text(document))
     return Exit.OK
 
 

@@ -25,11 +25,11 @@ from typing import (
 
 from ksmwatch.commands.audit import AuditDocument
 from ksmwatch.commands.check import CheckDocument
+from ksmwatch.commands.forecast import ForecastDocument
 from ksmwatch.commands.peers_view import PeersDocument
 from ksmwatch.commands.why import WhyDocument
 from ksmwatch.schema_marks import Fields, Keys
 from ksmwatch.snapshot.document_types import SnapshotDocument
-from ksmwatch.snapshot.forecast_document import ForecastDocument
 from ksmwatch.top.batch import TopDocument
 
 _Schema = dict[str, Any]

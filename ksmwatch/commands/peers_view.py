@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, TypedDict
 
-from ksmwatch.commands.text_tables import clean, fit, table
+from ksmwatch.commands.text_tables import table
 from ksmwatch.diagnose.sharers import Cost, Pair, Party, Result, Share
 from ksmwatch.schema_marks import Fields
+from ksmwatch.terminal_text import clean, fit
 
 SCHEMA: Final = "ksmwatch.peers/1"
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from ksmwatch.commands import text_tables
 from ksmwatch.diagnose import causes, page_changes, read_evidence
 from ksmwatch.diagnose.causes import Cause, Code
 from ksmwatch.diagnose.evidence import HostEvidence, PageSample, ProcessEvidence
 from ksmwatch.errors import Exit
 from ksmwatch.kernel import procfs
+from ksmwatch.terminal_text import clean
 
 _WIDTH = 80
 # To find out whether pages change: the number of pages to read twice, and of processes.
@@ -113,7 +113,7 @@ def _text(process: ProcessEvidence | None, causes: list[Cause]) -> str:
         lines += ["", f"{number}. {cause.what}", f"   seen: {evidence}", f"   next: {cause.advice}"]
     if not causes:
         lines += ["", "It has no memory that KSM could merge."]
-    return "\n".join(_wrap(text_tables.clean(line)) for line in lines)
+    return "\n".join(_wrap(clean(line)) for line in lines)
 
 
 def _wrap(line: str) -> str:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ksmwatch.diagnose.advice import Advice
-from ksmwatch.diagnose.evidence import PAGE_KB, HostEvidence, Memory, ProcessEvidence
+from ksmwatch.diagnose.evidence import HostEvidence, Memory, ProcessEvidence
+from ksmwatch.units import PAGE_KB
 
 # A slower scan finds little of what lives for minutes only.
 SLOW_SCAN_SECONDS = 900.0

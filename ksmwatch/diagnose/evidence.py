@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ksmwatch.diagnose.advice import Advice, Conditions, advise
-from ksmwatch.units import PAGE_SIZE
-
-PAGE_KB = PAGE_SIZE // 1024
 
 # Of VmFlags, those that vma_ksm_compatible() (mm/ksm.c; before 6.10 ksm_madvise()) excludes.
 SHARED_FLAGS = frozenset({"sh", "ms"})

@@ -14,7 +14,6 @@ from ksmwatch.diagnose.advice import ADVISOR, TUNERS, Conditions, Holder
 from ksmwatch.diagnose.evidence import (
     HUGE_FLAGS,
     LOCKED_FLAG,
-    PAGE_KB,
     SHARED_FLAGS,
     SPECIAL_FLAGS,
     HostEvidence,
@@ -26,6 +25,7 @@ from ksmwatch.errors import NoKsmError, PrivilegeError, SourceError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.procfs import KsmStat
 from ksmwatch.kernel.smaps import MERGEABLE, SmapsArea, smaps_areas
+from ksmwatch.units import PAGE_KB
 
 # Areas of all processes are read only if ksmd's counters do not tell: it walks page tables.
 _OFFERS_SECONDS = 20.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from ksmwatch.kernel.smaps import MERGEABLE, SmapsArea, kilobytes, smaps_areas
-from ksmwatch.units import PAGE_SIZE
+from ksmwatch.units import PAGE_KB
 
 # Counts the KSM mappings between two addresses; for kernels whose smaps has no KSM line.
 CountBetween = Callable[[int, int], int]
@@ -40,7 +40,7 @@ def parse(smaps: bytes, probe: CountBetween | None = None) -> Iterator[Area]:
 def _mappings(area: SmapsArea, probe: CountBetween | None) -> int:
     size = kilobytes(area.text, "KSM")
     if size is not None:
-        return size * 1024 // PAGE_SIZE
+        return size // PAGE_KB
     if probe is None or not area.kilobytes("Anonymous"):
         return 0
     return probe(area.start, area.end)

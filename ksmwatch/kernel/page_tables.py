@@ -18,7 +18,7 @@ from pathlib import Path
 from ksmwatch.errors import SourceError
 from ksmwatch.kernel.page_frames import Frames, KpageFlags
 from ksmwatch.kernel.smaps import kilobytes, smaps_areas
-from ksmwatch.units import PAGE_SIZE
+from ksmwatch.units import PAGE_KB, PAGE_SIZE
 
 # Documentation/admin-guide/mm/pagemap.rst
 _PRESENT = 1 << 63
@@ -51,7 +51,7 @@ class _Smaps:
         size = kilobytes(data, "KSM")
         if size is None:
             raise SourceError("smaps_rollup has no KSM line")
-        return size * 1024 // PAGE_SIZE
+        return size // PAGE_KB
 
 
 # Called after a reader has opened a /proc file.

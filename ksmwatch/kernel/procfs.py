@@ -124,7 +124,7 @@ def _offers(stat: dict[bytes, bytes]) -> bool | None:
     return b"yes" in words if words else None
 
 
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def _ksmd_stat(directory: Path) -> list[str] | None:
@@ -166,7 +166,7 @@ class Ksmd:
             self._pid = 0
             return None
         # utime and stime, fields 14 and 15 of proc(5).
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
 def pids(proc: Path) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -34,7 +33,6 @@ from ksmwatch.snapshot.zero_holders import ZeroHolders
 
 # Time in a snapshot to check whether processes are still in their cgroups.
 _CGROUP_BUDGET_SECONDS = 0.02
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def _doubt_about(unnamed: int) -> str | None:
@@ -195,7 +193,7 @@ class Watcher:
         numbers = procfs.read_numbers(self._proc, self._sys, self._ksmd)
         self.losses["sources_unreadable"] += len(numbers.failures)
         shared = (numbers.ksm or {}).get("pages_shared")
-        ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_SECOND)
+        ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * procfs.TICKS_PER_SECOND)
         counts = self.backend.counts()
         zeros = (numbers.ksm or {}).get("ksm_zero_pages", 0)
         counts = [*counts, *self._zero_only(counts, zeros)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ksmwatch.commands.text_tables import clean
+from ksmwatch.terminal_text import clean
 from ksmwatch.top.columns import amounts, needs
 from ksmwatch.top.host_figures import HostFigures
 from ksmwatch.top.sample import Sample

@@ -16,7 +16,7 @@ from textual.css.query import NoMatches
 from textual.message import Message
 from textual.widgets import Input
 
-from ksmwatch.commands.text_tables import clean
+from ksmwatch.terminal_text import clean
 from ksmwatch.top import columns, details, header, keys
 from ksmwatch.top.alerts import alerts_of
 from ksmwatch.top.history import History

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ksmwatch.commands.text_tables import clean, fit
+from ksmwatch.terminal_text import clean, fit
 from ksmwatch.top.sample import Sample, UnmergeNeed
 from ksmwatch.top.values import MOVEMENTS, SORTABLE, descending, value
 from ksmwatch.top.view import Grouping, Options, Row, Unit, View

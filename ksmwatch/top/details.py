@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ksmwatch.commands.text_tables import clean, fit
 from ksmwatch.kernel.areas import AreaDocument
+from ksmwatch.terminal_text import clean, fit
 from ksmwatch.top.columns import UNKNOWN, amount, amounts, between, duration, needs
 from ksmwatch.top.sample import SampledProcess
 from ksmwatch.top.toned_text import Line, Tone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ksmwatch.commands.text_tables import clean
+from ksmwatch.terminal_text import clean
 from ksmwatch.top.alerts import Alert
 from ksmwatch.top.columns import amount, between, duration
 from ksmwatch.top.host_figures import HostFigures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ksmwatch.commands.text_tables import clean, fit
+from ksmwatch.terminal_text import clean, fit
 from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.view import View
 

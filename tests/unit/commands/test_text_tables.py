@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.commands import text_tables
+from ksmwatch.commands import forecast as forecast_command
+from ksmwatch.commands import meminfo, text_tables
+from ksmwatch.commands import snapshot as snapshot_command
 from ksmwatch.snapshot.document import to_document
-from ksmwatch.snapshot.forecast_document import forecast_document
 from ksmwatch.snapshot.model import Snapshot
+from ksmwatch.terminal_text import clean
 from ksmwatch.units import PAGE_SIZE
 from tests.made_up import nothing, numbers, poll, process, snapshot
 
@@ -24,12 +26,12 @@ Hugepagesize:       2048 kB
 
 
 def text(made: Snapshot) -> str:
-    return text_tables.snapshot(to_document(made))
+    return snapshot_command.text(to_document(made))
 
 
 @given(st.text())
 def test_a_clean_name_cannot_move_the_cursor(name: str) -> None:
-    cleaned = text_tables.clean(name)
+    cleaned = clean(name)
     assert len(cleaned) == len(name)
     assert not any(unicodedata.category(c).startswith("C") for c in cleaned)
     # Only what is harmful is replaced.
@@ -52,7 +54,7 @@ def test_a_clean_name_cannot_move_the_cursor(name: str) -> None:
     ],
 )
 def test_clean(name: str, expected: str) -> None:
-    assert text_tables.clean(name) == expected
+    assert clean(name) == expected
 
 
 def test_table_aligns_numbers_to_the_right_and_names_to_the_left() -> None:
@@ -111,7 +113,7 @@ def test_a_hostile_name_stays_on_its_line() -> None:
 
 @pytest.mark.parametrize("pages", [0, 1, 25_000, 1 << 31])
 def test_meminfo_has_ksmsharing_right_after_pagetables(pages: int) -> None:
-    lines = text_tables.meminfo(MEMINFO, pages, PAGE_SIZE).splitlines()
+    lines = meminfo.with_ksm(MEMINFO, pages, PAGE_SIZE).splitlines()
     before = MEMINFO.splitlines()
     # The format of the patch: "KsmSharing:     %8lu kB\n"
     assert lines[2] == "KsmSharing:     %8lu kB" % (pages * PAGE_SIZE // 1024)  # noqa: UP031
@@ -119,11 +121,11 @@ def test_meminfo_has_ksmsharing_right_after_pagetables(pages: int) -> None:
 
 
 def test_meminfo_line_to_the_letter() -> None:
-    assert "KsmSharing:         4096 kB" in text_tables.meminfo(MEMINFO, 1024, 4096).splitlines()
+    assert "KsmSharing:         4096 kB" in meminfo.with_ksm(MEMINFO, 1024, 4096).splitlines()
 
 
 def test_meminfo_without_pagetables_has_it_at_the_end() -> None:
-    lines = text_tables.meminfo("MemTotal: 1 kB\nMemFree: 1 kB\n", 1, 4096).splitlines()
+    lines = meminfo.with_ksm("MemTotal: 1 kB\nMemFree: 1 kB\n", 1, 4096).splitlines()
     assert lines == ["MemTotal: 1 kB", "MemFree: 1 kB", "KsmSharing:            4 kB"]
 
 
@@ -131,7 +133,7 @@ def test_meminfo_without_pagetables_has_it_at_the_end() -> None:
 
 
 def forecast(made: Snapshot) -> list[str]:
-    return text_tables.forecast(to_document(made)).splitlines()
+    return forecast_command.text(to_document(made)).splitlines()
 
 
 def test_a_forecast() -> None:
@@ -168,7 +170,7 @@ def test_verdicts_in_words(available: int, words: str) -> None:
 
 def test_a_forecast_as_json_has_keys_of_the_snapshot() -> None:
     document = to_document(snapshot())
-    found = forecast_document(document)
+    found = forecast_command.document_of(document)
     assert found["schema"] == "ksmwatch.forecast/1"
     assert found["host"]["unmerge"] == document["host"]["unmerge"]
     assert [owner["unmerge"] for owner in found["owners"]] == [document["owners"][0]["unmerge"]]

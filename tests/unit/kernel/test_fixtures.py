@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ksmwatch.commands.text_tables import meminfo
+from ksmwatch.commands.meminfo import with_ksm
 from ksmwatch.kernel import procfs, struct_layout
 from ksmwatch.kernel.events import EVENTS
 from ksmwatch.kernel.facts import Facts
@@ -192,7 +192,7 @@ def test_start_times_with_a_hostile_name(kernel: str) -> None:
 @each_kernel
 def test_meminfo_of_the_kernel_with_the_line(kernel: str) -> None:
     text = (root(kernel) / "proc/meminfo").read_text()
-    lines = meminfo(text, 61 + 13 + 61, 4096).splitlines()
+    lines = with_ksm(text, 61 + 13 + 61, 4096).splitlines()
     at = lines.index("KsmSharing:          540 kB")
     assert lines[at - 1].startswith("PageTables:")
     assert lines[at + 1].startswith("SecPageTables:")

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from ksmwatch.commands import peers_view, text_tables
+from ksmwatch import terminal_text
+from ksmwatch.commands import forecast, peers_view
+from ksmwatch.commands import snapshot as snapshot_command
 from ksmwatch.diagnose import sharers
 from ksmwatch.diagnose.sharers import Party, Sharing
 from ksmwatch.export.samples import Series
@@ -119,7 +121,7 @@ def assert_drawn(document: dict[str, Any], options: Options) -> None:
         cells = columns.line(row, shown, view)
         for cell, column in zip(cells, shown, strict=True):
             assert_lines(cell, 0)
-            assert sum(map(text_tables._columns, cell)) == column.width
+            assert sum(map(terminal_text._columns, cell)) == column.width
         for line in details.lines(row, view, [1, 2], 56):
             assert_lines(plain(line), 0)
     for line in header.lines(sample, figures(sample, None), options, 80):
@@ -153,8 +155,8 @@ def test_nothing_that_is_shown_breaks(found: list[Process], grouping: Grouping) 
     assert_lines(line, 0)
     # As it arrives at the other end of the socket.
     document = json.loads(line)
-    assert_lines(text_tables.snapshot(document), 4 + len(found))
-    assert_lines(text_tables.forecast(document), 3 + len(made.owners))
+    assert_lines(snapshot_command.text(document), 4 + len(found))
+    assert_lines(forecast.text(document), 3 + len(made.owners))
     assert_top(document, grouping)
     assert_peers(document)
 

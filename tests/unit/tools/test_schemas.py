@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from ksmwatch.commands.forecast import document_of
 from ksmwatch.export.samples import Series
 from ksmwatch.snapshot.document import to_document, to_json
-from ksmwatch.snapshot.forecast_document import forecast_document
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Confidence
 from ksmwatch.top import batch, scrape
@@ -44,7 +44,7 @@ def test_snapshots(made: Snapshot) -> None:
 
 @pytest.mark.parametrize("made", SNAPSHOTS)
 def test_forecasts(made: Snapshot) -> None:
-    assert faults(json.loads(json.dumps(forecast_document(to_document(made))))) == []
+    assert faults(json.loads(json.dumps(document_of(to_document(made))))) == []
 
 
 def printed(options: Options, *documents: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.commands.text_tables import fit
+from ksmwatch.terminal_text import fit
 from ksmwatch.top import columns
 from ksmwatch.top.columns import amount, chosen, duration, heads, line
 from ksmwatch.top.rows import build
