@@ -1,6 +1,6 @@
-"""What a user writes who has no better: smaps_rollup of every process, summed up.
+"""What a user without better tools writes: the sum of smaps_rollup over all processes.
 
-For each line on standard input one round; prints the pages and the CPU seconds that it took.
+One round for each line on standard input; prints the pages and the CPU seconds that it took.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DemoError(Exception):
-    """What ends the demo with one sentence."""
+    """Ends the demo with one sentence."""
 
 
 class StoppedError(BaseException):
@@ -30,7 +30,7 @@ def end_with_parent() -> None:
 
 
 class Signals:
-    """What asks us to stop raises StoppedError, once, and never while cleaning up."""
+    """A request to stop raises StoppedError, once, and never during clean-up."""
 
     def __init__(self) -> None:
         self._holding = True

@@ -1,4 +1,4 @@
-"""The ksmwatch daemon of the demo, as a user would start it, with a socket of its own."""
+"""The ksmwatch daemon of the demo, as a user would start it, with its own socket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Daemon:
         self._directory = tempfile.TemporaryDirectory(prefix="ksmwatch-demo-")
         self.socket = Path(self._directory.name) / "socket"
         self._log = Path(self._directory.name) / "log"
-        # No audit: every number is to come from events, none from a later correction.
+        # No audit: every number must come from events, none from a later correction.
         flags = [
             f"--socket={self.socket}",
             f"--web.listen-address={listen}",
@@ -70,7 +70,7 @@ class Daemon:
 
 
 def _asked(path: Path) -> socket.socket | None:
-    """A connection on which an answer will come, or None while nobody listens."""
+    """A connection on which an answer will come, or None while nothing listens."""
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.connect(str(path))

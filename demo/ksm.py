@@ -39,7 +39,7 @@ def truth(pid: int) -> int | None:
 
 
 def truth_readable() -> bool:
-    """Whether this kernel's smaps tells of KSM, which is so since 6.6."""
+    """Whether this kernel's smaps shows KSM pages, as it does since 6.6."""
     return truth(os.getpid()) is not None
 
 
@@ -66,7 +66,7 @@ class Switches:
         """Let ksmd scan: where only tenants are scanned, slowly enough to be watched."""
         before = int(self._before["pages_to_scan"])
         pages = _VISIBLE_PAGES if self._alone else max(_FAST_PAGES, before)
-        # Where an advisor is in charge of pages_to_scan the kernel refuses; that will do as well.
+        # While an advisor controls pages_to_scan, the kernel refuses; that is good enough too.
         with contextlib.suppress(OSError):
             (_ROOT / "pages_to_scan").write_text(str(pages))
         (_ROOT / "sleep_millisecs").write_text(str(_SLEEP_MILLISECONDS))
@@ -78,7 +78,7 @@ class Switches:
         return number("run") == 1
 
     def stop(self) -> None:
-        """Stop ksmd. What is merged stays merged, and the kernel's books stand still."""
+        """Stop ksmd. Merged pages stay merged, and the kernel's numbers do not change."""
         (_ROOT / "run").write_text("0")
 
     def forget(self, pause: Callable[[float], None] = time.sleep) -> None:

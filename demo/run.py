@@ -45,7 +45,7 @@ class Place:
 
 
 def choose_place(wanted: str | None, check: Mapping[str, object], *, may_write: bool) -> Place:
-    """The host where it can do all that the demo needs, unless a kernel was asked for."""
+    """The host if it can do all that the demo needs, unless a kernel was requested."""
     if wanted:
         return Place(wanted, f"Linux {wanted} was asked for.")
     if not check.get("live"):
@@ -77,7 +77,7 @@ def host_check() -> dict[str, object]:
 
 
 def free_port(wanted: int) -> int:
-    """The wanted port of 127.0.0.1 if it is free, otherwise one that is."""
+    """The requested port of 127.0.0.1 if it is free, otherwise another."""
     for port in (wanted, 0):
         with socket.socket() as sock, suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,7 +87,7 @@ def free_port(wanted: int) -> int:
 
 
 def mappings_in(text: str) -> int | None:
-    """The value of ksmwatch_mappings in a scrape; None where it is not there."""
+    """The value of ksmwatch_mappings in a scrape; None if it is missing."""
     for line in text.splitlines():
         name, _, value = line.partition(" ")
         if name == "ksmwatch_mappings":
@@ -105,7 +105,7 @@ class Scraper(threading.Thread):
         self.most = 0
 
     def run(self) -> None:
-        """Scrape for ever; what is not there yet is asked for again."""
+        """Scrape for ever, and retry until metrics are there."""
         while True:
             with suppress(OSError, ValueError):
                 self._scrape()
@@ -130,7 +130,7 @@ class Scraper(threading.Thread):
 
 
 class Relay:
-    """Passes the output of the show on, and knows whether it has the screen."""
+    """Passes the output of the show on, and knows whether the show has the screen."""
 
     def __init__(self, show: subprocess.Popen[bytes], *, booting: str) -> None:
         self._show = show
@@ -160,7 +160,7 @@ class Relay:
         return self._show.wait()
 
     def _progress(self) -> None:
-        """The seconds of the boot, until the guest says something itself."""
+        """Show the seconds of the boot, until the guest prints something itself."""
         if self._booting:
             seconds = time.monotonic() - self._began
             print(f"\r\x1b[K{self._booting} ... {seconds:.0f} s", end="", flush=True)
@@ -182,7 +182,7 @@ class Relay:
         sys.stdout.buffer.flush()
 
     def _err(self, data: bytes) -> None:
-        """What would be lost with the alternate screen waits until that is left."""
+        """Output that the alternate screen would lose waits until that is left."""
         self._booted()
         self._held += data
         if not self._has_screen:
@@ -228,7 +228,7 @@ def running(
     child = subprocess.Popen(
         command,
         cwd=CHECKOUT,
-        # Without a terminal the demo takes no input, and must not eat that of others.
+        # Without a terminal the demo takes no input, and must not consume that of others.
         stdin=None if os.isatty(0) else subprocess.DEVNULL,
         stdout=stream,
         stderr=stream,
@@ -246,7 +246,7 @@ def running(
 
 
 def terminal_flags(environment: Mapping[str, str]) -> list[str]:
-    """What the show has to know about our terminal; nothing where there is none."""
+    """What the show must know about our terminal; nothing without one."""
     if not os.isatty(1) or environment.get("TERM", "dumb") == "dumb":
         return []
     size = os.get_terminal_size(1)
@@ -289,7 +289,7 @@ def prepare(options: argparse.Namespace) -> Place:
 
 
 def fetch(series: str, signals: Signals) -> int:
-    """Have the kernel in the cache; it shows its progress itself."""
+    """Get the kernel into the cache; the harness shows its own progress."""
     with running([str(VM), "--fetch", "--kernel", series], signals) as child:
         return child.wait()
 
@@ -315,7 +315,7 @@ def choose_port() -> int:
 
 
 def perform(options: argparse.Namespace, signals: Signals) -> int:
-    """The whole demo; the exit status of the show, or 1 when /metrics was not reachable."""
+    """The whole demo; the exit status of the show, or 1 if /metrics was not reachable."""
     signals.catch()
     place = prepare(options)
     booting = ""

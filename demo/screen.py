@@ -24,7 +24,7 @@ class Keyboard:
         self.quit = False
 
     def wait(self, seconds: float) -> None:
-        """Sleep so long, or until q is pressed."""
+        """Sleep this long, or until q is pressed."""
         deadline = time.monotonic() + seconds
         while not self.quit and (left := deadline - time.monotonic()) > 0:
             if not self._open:
@@ -38,7 +38,7 @@ class Keyboard:
 class Screen(Protocol):
     """Where the demo is shown."""
 
-    # Between two looks at the numbers.
+    # Time between two looks at the numbers.
     redraw_seconds: float
 
     def waiting(self, what: str, seconds: float) -> None:
@@ -54,14 +54,14 @@ class Screen(Protocol):
         """The numbers of now."""
 
     def concluded(self, frame: view.Frame, verdict: str) -> None:
-        """The numbers of a moment of rest, compared."""
+        """The numbers of a quiet moment, compared."""
 
     def close(self, last: view.Frame | None) -> None:
         """The show is over; what follows is printed in lines."""
 
 
 def say(text: str) -> None:
-    """One line, at once: nobody waits for a buffer."""
+    """One line, printed at once and not buffered."""
     print(text, flush=True)
 
 
@@ -89,7 +89,7 @@ class Lines:
         say(f"\n{text}")
 
     def draw(self, frame: view.Frame) -> None:
-        """Only what is at rest is worth a line."""
+        """Only quiet moments are worth a line."""
 
     def concluded(self, frame: view.Frame, verdict: str) -> None:
         """The table and the verdict."""
@@ -102,7 +102,7 @@ class Lines:
 
 
 class Terminal:
-    """Redraws a terminal. Its size is told, because it may be on another machine."""
+    """Redraws a terminal. Its size is passed in, because it may be on another machine."""
 
     redraw_seconds = _REDRAW_SECONDS
 

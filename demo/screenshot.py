@@ -1,4 +1,4 @@
-"""Draws docs/top.svg: `ksmwatch top` on a made-up host. Run by `make screenshot`."""
+"""Draws docs/top.svg: `ksmwatch top` on an invented host. Run by `make screenshot`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAMPLES = 40
 
 
 class Host:
-    """A source that begins anew with every picture."""
+    """A source that restarts with every picture."""
 
     label = DEFAULT_SOCKET
 
@@ -41,7 +41,7 @@ class Host:
 
 
 async def draw() -> str:
-    """The picture, without fonts from elsewhere."""
+    """The picture, without external fonts."""
     host = Host()
     app = App(host, Options(), 3600)
     async with app.run_test(size=(110, 32)) as pilot:
@@ -57,7 +57,7 @@ async def draw() -> str:
 
 
 def texts(picture: str) -> list[str]:
-    """What is to be read in a picture."""
+    """The texts in a picture."""
     return [html.unescape(text) for text in re.findall(r"<text [^>]*>([^<]*)</text>", picture)]
 
 

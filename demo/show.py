@@ -61,12 +61,12 @@ class Reading:
 
 @dataclass
 class Score:
-    """What the comparisons at moments of rest came to."""
+    """The result of the comparisons at quiet moments."""
 
     equal: int = 0
     different: list[str] = field(default_factory=list)
     unsettled: list[str] = field(default_factory=list)
-    # The largest lag of the kernel's sum at a moment of rest, and after which act.
+    # The largest lag of the kernel's sum at a quiet moment, and the act before it.
     worst_lag: int = 0
     worst_act: str = ""
 
@@ -102,7 +102,7 @@ class Stage:
         self.tenants = tenants
         self._daemon = daemon
         self._alone = alone
-        # Of a killed process the truth is 0, but only where truth is to be had.
+        # The truth of a killed process is 0, but only if the truth is known.
         self._nothing = 0 if ksm.truth_readable() else None
 
     def read(self) -> Reading:
@@ -166,7 +166,7 @@ def _merged(reading: Reading) -> bool:
 
 
 def _caught_up(reading: Reading) -> bool:
-    """Of the host's sum only where all of it is ours: others may lag for ever."""
+    """For the host's sum only if all of it is ours: others may lag for ever."""
     lags = {row.name: row.lag or 0 for row in reading.rows}
     # Linux 6.1 gives a forked process its parent's ksm_merging_pages, and keeps them for ever.
     inherited = lags.pop(DUMP, 0)
@@ -261,7 +261,7 @@ class Director:
         self._linger(number + act.text, began + self._seconds)
 
     def _until(self, text: str, done: Callable[[Reading], bool], seconds: float) -> Reading:
-        """Show what happens until it is done, or for so many seconds; the last reading."""
+        """Show what happens until it is done, or for some seconds; returns the last reading."""
         deadline = time.monotonic() + seconds
         while True:
             reading = self._stage.read()
@@ -301,7 +301,7 @@ def _summary(score: Score) -> Iterator[str]:
 
 @contextmanager
 def _switches(*, guest: bool) -> Iterator[ksm.Switches]:
-    """The switches of ksmd, put back at the end; a guest has no end to care about."""
+    """The switches of ksmd, restored at the end; in a guest this does not matter."""
     switches = ksm.Switches(alone=guest)
     try:
         yield switches
@@ -389,7 +389,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # run.py was killed, and nobody is left to be told.
+        # run.py was killed, and there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + signal.SIGPIPE
 

@@ -1,4 +1,4 @@
-"""Made-up tenants: processes that keep memory with the same contents and do as they are told."""
+"""Invented tenants: processes that hold memory with the same contents and obey commands."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DUMP = "db-dump"
 
 
 def expected_merged(layouts: Mapping[str, Layout]) -> dict[str, int]:
-    """Pages of each tenant whose contents somebody else has, too: what ksmd will merge."""
+    """Pages of each tenant whose contents another has too: what ksmd will merge."""
     owners = Counter(
         (part, page)
         for layout in layouts.values()
@@ -66,7 +66,7 @@ class _Memory:
         return area
 
     def write(self, part: str, pages: int, word: bytes) -> None:
-        """Write into so many pages, so that they are equal to no other page."""
+        """Write into this many pages, so that they equal no other page."""
         for page in range(pages):
             at = page * mmap.PAGESIZE
             self._parts[part][at : at + len(word)] = word
@@ -89,7 +89,7 @@ class _Servant:
 
     def live(self, layout: Layout) -> None:
         """Obey until the other end of the socket closes, be it because its process was killed."""
-        # Ctrl-C is for the director; ended children are for nobody to collect.
+        # Ctrl-C is for the director; ended children are not collected by anyone.
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -38,12 +38,12 @@ class Row:
 
     @property
     def lag(self) -> int | None:
-        """Ours less the kernel's."""
+        """Our number minus the kernel's."""
         return None if self.ours is None or self.kernel is None else self.ours - self.kernel
 
     @property
     def differs(self) -> bool:
-        """Whether ours is not the truth, both being known at one moment."""
+        """Whether our number differs from the truth, both being known at one moment."""
         return self.steady and None not in (self.ours, self.truth) and self.ours != self.truth
 
 
@@ -59,7 +59,7 @@ class Host:
 
     @property
     def lag(self) -> int:
-        """Ours less the kernel's pages_shared + pages_sharing."""
+        """Our number minus the kernel's pages_shared + pages_sharing."""
         return self.ours - self.shared - self.sharing
 
 
@@ -115,7 +115,7 @@ def table(rows: Sequence[Row]) -> list[Line]:
 
 
 def host_lines(host: Host) -> list[Line]:
-    """The host's sum beside the kernel's, and whether ksmd is at work."""
+    """The host's sum and the kernel's, and whether ksmd is at work."""
     state = "ksmd runs" if host.scanning else "ksmd is stopped"
     return [
         [

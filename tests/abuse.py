@@ -1,9 +1,9 @@
-"""What clients can do to a front: nothing, and the good ones are served meanwhile.
+"""Checks that clients can do no harm to a front, and that good clients are served meanwhile.
 
     python -m tests.abuse [REQUESTS]
 
-With a number, so many bad requests (`make test-abuse`: 10,000). The daemon before the front is
-made up; the front is the real one, with TLS and passwords.
+With a number, it sends this many bad requests (`make test-abuse`: 10,000). The daemon behind the
+front is invented; the front is the real one, with TLS and passwords.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ GOOD = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + _header("r
 
 
 class Site:
-    """A front with TLS and a password, and what is known of its process."""
+    """A front with TLS and a password, and what is known about its process."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -74,7 +74,7 @@ class Site:
         return self.context.wrap_socket(self.connect(), server_hostname="127.0.0.1")
 
     def scrape(self) -> dict[str, float]:
-        """What the scraper gets."""
+        """The page that the scraper gets."""
         with self.secure() as client:
             client.settimeout(SCRAPE_SECONDS)
             client.sendall(GOOD)
@@ -97,7 +97,7 @@ def _everything(client: socket.socket) -> bytes:
 
 def _say(site: Site, text: bytes) -> bytes:
     with site.secure() as client:
-        # The front may have closed before it has heard all.
+        # The front may have closed before it has read everything.
         with suppress(ConnectionError, ssl.SSLError):
             client.sendall(text)
         return _everything(client)
@@ -170,7 +170,7 @@ def open_many(site: Site) -> None:
 
 
 def be_slow(site: Site) -> None:
-    """Send headers by the byte, until the front has had enough."""
+    """Send headers one byte at a time, until the front closes."""
     with site.secure() as client, suppress(ConnectionError, ssl.SSLError):
         client.settimeout(0.5)
         while True:
@@ -189,7 +189,7 @@ def _until_valid(site: Site, valid: float) -> None:
 
 
 def change_files(site: Site) -> int:
-    """Break and mend what the front is configured by; returns how often."""
+    """Break and repair the front's configuration; returns how often."""
     certificate, away = site.directory / "server.crt", site.directory / "away"
     steps: tuple[tuple[Callable[[], object], Callable[[], object]], ...] = (
         (lambda: site.config.write_text("basic_auth_users: ["), lambda: None),
@@ -213,7 +213,7 @@ def change_files(site: Site) -> int:
 
 @contextmanager
 def scraping(site: Site) -> Iterator[None]:
-    """A scraper that goes on meanwhile; it has to get everything, in time."""
+    """A scraper that runs meanwhile; it must get every answer, in time."""
     stop, failures = threading.Event(), []
 
     def work() -> None:
@@ -238,7 +238,7 @@ def scraping(site: Site) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a front holds. `resident`: KiB."""
+    """The resources of a front. `resident`: KiB."""
 
     descriptors: int
     threads: int
@@ -246,12 +246,12 @@ class Footprint:
 
     @property
     def held(self) -> tuple[int, int]:
-        """What has to be the same before and after."""
+        """What must be the same before and after."""
         return self.descriptors, self.threads
 
 
 def footprint(site: Site) -> Footprint:
-    """When nobody but this is connected any more."""
+    """When no client but this one is connected any more."""
     wait_until(
         lambda: site.scrape()["ksmwatch_http_connections"] <= 1, "connections are left", every=1.1
     )

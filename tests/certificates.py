@@ -18,7 +18,7 @@ class Authority:
         )
 
     def issue(self, name: str, san: str) -> tuple[Path, Path]:
-        """Certificate and key of somebody with such an alternative name, as openssl writes it."""
+        """A certificate and key with this alternative name, in openssl's notation."""
         certificate, key = self._directory / f"{name}.crt", self._directory / f"{name}.key"
         request = self._directory / f"{name}.csr"
         _openssl(

@@ -1,4 +1,4 @@
-"""A child process for tests of ksmwatch.child_process: says what it is told to say."""
+"""A child process for tests of ksmwatch.child_process: it prints what it is told to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 
 
 def main() -> None:
-    """Write so much to stderr, say in what surroundings it runs, and sleep so long."""
+    """Write this much to stderr, print its surroundings, and sleep this long."""
     with socket.socket(fileno=int(sys.argv[-1])) as channel:
         wish = json.loads(channel.recv(1 << 16))
         sys.stderr.write(wish.get("errors", ""))

@@ -1,4 +1,4 @@
-"""Child processes of tests and benchmarks: such as run beside them, and such as answer and end."""
+"""Child processes of tests and benchmarks: some run in parallel, some answer and end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def running(
 
 
 def outcome(command: Sequence[Word], *, seconds: float = 240) -> tuple[int, str]:
-    """Exit status of a command, and all that it said. `seconds`: of the reference machine."""
+    """Exit status of a command, and all its output. `seconds`: on the reference machine."""
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -40,7 +40,7 @@ def outcome(command: Sequence[Word], *, seconds: float = 240) -> tuple[int, str]
 
 
 def output(command: Sequence[Word], *, seconds: float = 240) -> str:
-    """What a command prints that must succeed."""
+    """The output of a command that must succeed."""
     return subprocess.run(
         command,
         stdin=subprocess.DEVNULL,

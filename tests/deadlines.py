@@ -12,13 +12,13 @@ import pytest
 
 from tests.waiting import patience, slowness
 
-# Only what would never end takes so long, on the reference machine.
+# The deadline of what would never end, on the reference machine.
 _SECONDS = 1800
 _LINE = "a test may take {:.0f} s here, {:.2f} times what it may on the reference machine"
 
 
 def pytest_report_header() -> str:
-    """What the host reads."""
+    """The line that the host reads."""
     return _LINE.format(patience(_SECONDS), slowness())
 
 

@@ -15,7 +15,7 @@ def _variable(package: str) -> str:
 
 
 def unpacked(package: str) -> Path:
-    """Where a package is. A guest is told so, and the host asks the cache, which may fetch it."""
+    """The directory of a package. A guest is told; the host asks the cache, which may fetch."""
     name = _variable(package)
     if name not in os.environ:
         done = subprocess.run(
@@ -26,7 +26,7 @@ def unpacked(package: str) -> Path:
 
 
 def environment(packages: Iterable[str]) -> dict[str, str]:
-    """What a guest has to be told to find these packages."""
+    """What a guest must be told to find these packages."""
     return {_variable(package): str(unpacked(package)) for package in packages}
 
 

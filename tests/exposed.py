@@ -1,4 +1,4 @@
-"""What Prometheus reads of a made-up host."""
+"""What Prometheus scrapes from an invented host."""
 
 from __future__ import annotations
 

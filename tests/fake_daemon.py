@@ -1,8 +1,8 @@
-"""A daemon that is none: serves a made-up host on a socket, until it is ended.
+"""A fake daemon: serves an invented host on a socket, until it is ended.
 
     python -m tests.fake_daemon SOCKET [PROCESSES]
 
-Every question after a snapshot is answered with the host two seconds later.
+Every further request for a snapshot returns the host two seconds later.
 """
 
 from __future__ import annotations

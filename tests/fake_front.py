@@ -1,4 +1,4 @@
-"""A real front before a daemon that is none: a desk that hands out a made-up host."""
+"""A real front of a fake daemon: a desk that hands out an invented host."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.made_up import snapshot
 
 
 class Served:
-    """The front of a made-up host, at a port of its own. `ready`: whether there are snapshots."""
+    """The front of an invented host, at its own port. `ready`: whether there are snapshots."""
 
     def __init__(
         self, *, ready: bool = True, make: Callable[[], Snapshot] = snapshot, **settings: object
     ) -> None:
-        # As flags are given, by name of the field.
+        # By field name, as flags are given.
         flags = {name: str(value) for name, value in settings.items()}
         self.losses: Counter[str] = Counter()
         self.desk = Desk()

@@ -1,6 +1,6 @@
 """A kernel that merges pages as told, and the maps as its BPF programs would write them.
 
-Page tables (`pages`) and accounts are kept apart as on a real kernel: what happens while no
+Page tables (`pages`) and accounts are separate, as on a real kernel: what happens while no
 hook is attached changes only the page tables.
 """
 
@@ -38,7 +38,7 @@ from ksmwatch.probes.plan import Plan, Probe, Program, choose
 from tests.fakes import Clock, Proc, Sys, capable
 
 KSMD = 33
-# Totals that the programs raise an alarm for.
+# Totals for which the programs raise an alarm.
 ALARMS = (
     Total.EVENTS_LOST,
     Total.FAMILIES_TRUNCATED,
@@ -86,7 +86,7 @@ class FakeMaps(Maps):
         self._kernel.baselines.pop(mm, None)
 
     def baseline(self, mm: int) -> Baseline | None:
-        """What was read last."""
+        """The last read."""
         return self._kernel.baselines.get(mm)
 
     def baselines(self) -> dict[int, Baseline]:
@@ -110,7 +110,7 @@ class FakeMaps(Maps):
         self._kernel.control = control
 
     def read_control(self) -> Control:
-        """What was told last."""
+        """What was written last."""
         return self._kernel.control
 
     def alarms(self) -> int:
@@ -205,7 +205,7 @@ class _Opened:
         self._kernel, self._mm = kernel, kernel.users[pid]
 
     def read(self) -> int:
-        """The page tables as they are between what happens before and after."""
+        """The page tables, between what happens before and after a read."""
         if self._kernel.during_reads:
             self._kernel.during_reads.pop(0)()
         self._kernel.reads += 1
@@ -226,7 +226,7 @@ class FakeReader(SmapsReader):
     def open(  # type: ignore[override]
         self, directory: Path, opened: Callable[[], None] = lambda: None
     ) -> Iterator[_Opened]:
-        """Open so many files as `files` says."""
+        """Open as many files as `files` says."""
         pid = int(directory.name)
         for _ in range(self.files):
             self.kernel.open_file(pid)
@@ -257,7 +257,7 @@ class Kernel:
         self.control = Control(0, 0, 1, 0, 0, 0)
         self.opened: dict[int, Opened] = {}
         self.attached: set[str] = set()
-        # Attached, and do not run all the same until they are attached anew.
+        # Attached, but they do not run until they are attached again.
         self.dead: set[str] = set()
         self.denied: set[int] = set()
         self.unseen: set[int] = set()
@@ -265,7 +265,7 @@ class Kernel:
         self.conversion = Conversion()
         # Of mm -> how often PTEs were moved since a read of it began.
         self.moves: Counter[int] = Counter()
-        # Events whose functions cannot be attached to any more.
+        # Events whose functions can no longer be attached to.
         self.refused: set[str] = set()
         self.before_detaching: Callable[[], None] = lambda: None
         # What happens at each read, before and after the PTEs are counted.
@@ -280,12 +280,12 @@ class Kernel:
         self.plan = choose(capable())
 
     def next_id(self) -> int:
-        """What tells accounts apart."""
+        """What distinguishes accounts."""
         self._ids += 1
         return self._ids
 
     def spawn(self, pid: int, pages: int = 0, *, mm: int | None = None, ticks: int = 5000) -> int:
-        """A process, with so many KSM PTEs from the beginning. Returns its mm."""
+        """Start a process with this many KSM PTEs. Returns its mm."""
         directory = self.proc.process(pid, comm=f"p{pid}", ticks=ticks)
         (directory / "smaps").write_text("")
         self.users[pid] = _FIRST_MM + pid * 4096 if mm is None else mm
@@ -293,14 +293,14 @@ class Kernel:
         return self.users[pid]
 
     def end(self, pid: int) -> None:
-        """The process ends; its mm stays if another uses it."""
+        """End the process. Its mm stays if another uses it."""
         self.proc.end(pid)
         mm = self.users.pop(pid)
         if mm not in self.users.values():
             del self.pages[mm]
 
     def open_file(self, pid: int) -> None:
-        """What happens when a /proc file is opened by the daemon."""
+        """The daemon opens a /proc file."""
         if pid in self.denied:
             raise PermissionError(errno.EACCES, "Permission denied")
         if pid not in self.users:
@@ -324,7 +324,7 @@ class Kernel:
             )
 
     def event(self, mm: int, **changes: int) -> bool:
-        """Add to numbers of the account, which is opened when there is none; False without room."""
+        """Add to numbers of the account, which is opened if there is none; False without room."""
         if mm not in self.accounts and not self._open(mm):
             return False
         self.totals[Total.DOUBTS] += changes.get("doubts", 0)
@@ -351,7 +351,7 @@ class Kernel:
         return True
 
     def move(self, mm: int, pages: int, why: Movement = Movement.MERGED) -> None:
-        """PTEs come to map KSM pages, or cease to; the hooks see it when attached."""
+        """PTEs start or stop mapping KSM pages; attached hooks see it."""
         self.pages[mm] += -pages if why in DEPARTURES else pages
         self.count(mm, pages, why)
 
@@ -363,19 +363,19 @@ class Kernel:
             self.accounts[mm] = self.accounts[mm]._replace(moves=tuple(moves))
 
     def doubt(self, mm: int) -> None:
-        """Something happened after which the count may be wrong."""
+        """Something happens after which the count may be wrong."""
         self.event(mm, doubts=1)
 
     # ---- probes ----
 
     def sees(self, event: str) -> bool:
-        """Whether the programs of an event are attached, and run."""
+        """Whether the programs of an event are attached and run."""
         (probe,) = (probe for probe in self.plan.probes if probe.event == event)
         running = probe_switches.read_stopped(self.proc.path, self.sys.path, kprobes=False) is None
         return running and _programs([probe]) <= self.attached - self.dead
 
     def take_off(self, event: str) -> None:
-        """Somebody else detaches the programs of an event."""
+        """Another tool detaches the programs of an event."""
         self.attached -= _programs(probe for probe in self.plan.probes if probe.event == event)
 
     def switch_ftrace(self, value: int) -> None:
@@ -395,7 +395,7 @@ class Kernel:
         progress: Callable[[], None] = lambda: None,
         kind: type[Live] = Live,
     ) -> Live:
-        """A backend of this kernel; not started. Audits nothing unless told to."""
+        """A backend of this kernel, not started. It audits nothing unless told to."""
         self.plan = plan or self.plan
         return kind(
             self.plan,

@@ -1,4 +1,4 @@
-"""Hosts and processes that are files only, and clocks that are told the time."""
+"""Hosts and processes that consist of files only, and clocks with a settable time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def capable() -> Facts:
 
 
 class Clock:
-    """Says what it is told."""
+    """A clock with a settable time."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
@@ -34,7 +34,7 @@ class Clock:
 
 
 class Proc:
-    """A made-up /proc below a directory."""
+    """An invented /proc below a directory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,7 +54,7 @@ class Proc:
         cgroup: str = "/system.slice/tenant.service",
         uid: int = 0,
     ) -> Path:
-        """A process with so many KSM mappings, and what ksmd thinks of it; None: no file.
+        """A process with this many KSM mappings, and ksmd's number; None: no file.
 
         `cpu`: user and system time in clock ticks.
         """
@@ -84,7 +84,7 @@ class Proc:
 
 
 class Sys:
-    """A made-up /sys with KSM's directory."""
+    """An invented /sys with KSM's directory."""
 
     def __init__(self, path: Path, **numbers: int) -> None:
         self.path = path

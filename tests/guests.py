@@ -21,7 +21,7 @@ SLOW = "KSMWATCH_TEST_SLOW"
 
 @dataclass(frozen=True)
 class Guest:
-    """A machine; the words of tests/vm/run."""
+    """A machine, with the options of tests/vm/run."""
 
     kernel: str
     memory: str = "2G"
@@ -57,7 +57,7 @@ def module(name: str, *arguments: str) -> tuple[str, ...]:
 def started(
     guest: Guest, *command: str | Path, stderr: int | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A guest that runs a command, whose lines can be read; it ends with the block."""
+    """A guest that runs a command, with readable output; it ends with the block."""
     process = subprocess.Popen(
         guest.argv(*command),
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Texts that somebody may choose to confuse us: names, command lines and cgroups."""
+"""Texts that an attacker may choose to confuse us: names, command lines and cgroups."""
 
 from __future__ import annotations
 

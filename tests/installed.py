@@ -1,4 +1,4 @@
-"""The built wheel, installed as a user installs it: not this checkout, of which it is made."""
+"""The built wheel, installed as a user installs it: not the checkout from which it was built."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def install(directory: Path) -> Path:
     (wheel,) = directory.glob("*.whl")
     _run("-m", "venv", "--system-site-packages", "--without-pip", str(venv))
     packages = venv / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
-    # What such a file adds comes last, and the links of an editable installation are not followed.
+    # What such a file adds comes last, and links of an editable installation are not followed.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     _run(
         *("-m", "pip", "--python", str(venv / "bin/python"), "install", "--quiet", "--no-deps"),

@@ -1,4 +1,4 @@
-"""KSM's switches, for tests: quick scans, known states, everything put back at the end."""
+"""KSM's switches, for tests: fast scans, known states, everything restored at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Ksm:
     """Quick, stopped and with nothing merged, inside and after the context."""
 
     def __init__(self, **settings: int) -> None:
-        """Settings of ksmd that replace the quick ones."""
+        """Settings of ksmd that replace the fast ones."""
         self._settings = _QUICK | settings
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""A host that never was, for tests of what is made from snapshots."""
+"""An invented host, for tests of what is derived from snapshots."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNIT = Owner(OwnerKind.UNIT, "tenant.service", "tenant.service", manager="system
 
 
 def process(**changes: Any) -> Process:
-    """Process 42 with 100 mappings, of which 3 are stray."""
+    """Process 42 with 100 mappings, 3 of them stray."""
     values: dict[str, Any] = {
         "pid": 42,
         "start_time": 9000,
@@ -86,7 +86,7 @@ def snapshot(**changes: Any) -> Snapshot:
 
 
 def numbers(**changes: Any) -> KernelNumbers:
-    """What the kernel says: 20 + 95 mappings."""
+    """The kernel's number: 20 + 95 mappings."""
     values: dict[str, Any] = {
         "ksm": {
             "run": 1,

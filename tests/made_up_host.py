@@ -1,4 +1,4 @@
-"""A made-up host with many tenants, as snapshot documents that follow each other."""
+"""An invented host with many tenants, as successive snapshot documents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def crowd(count: int, step: int) -> tuple[Process, ...]:
 
 
 def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:
-    """The host with so many processes, `step` times two seconds later.
+    """The host with this many processes, `step` times two seconds later.
 
     The owner of process 1000 + n is number n modulo 7; the parent of every fifth is the one
     before it. Every process merges `n` pages a step and loses one.
@@ -93,7 +93,7 @@ def _process(n: int, step: int) -> Process:
 
 
 class Documents:
-    """A source of made-up documents; after the last it fails."""
+    """A source of invented documents; after the last it fails."""
 
     label = "made up"
 

@@ -1,4 +1,4 @@
-"""The truth that tests compare with: PTEs that map a KSM page, read from the page tables.
+"""The truth for all comparisons: PTEs that map a KSM page, read from the page tables.
 
 Shares no code with ksmwatch. smaps' KSM lines where the kernel has them (since 6.6); they also
 count migration entries, which exist only while a page is being moved. Elsewhere pagemap and
@@ -59,7 +59,7 @@ def areas(pid: int) -> list[Area]:
 
 
 def frames(pid: int, address: int, pages: int) -> list[int]:
-    """Frames that so many pages of a process from an address on are in; all must be present."""
+    """Frames of this many pages of a process from an address on; all must be present."""
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
         raw = os.pread(pagemap.fileno(), pages * 8, address // PAGE * 8)
     entries = [entry for (entry,) in struct.iter_unpack("=Q", raw)]

@@ -1,4 +1,4 @@
-"""The panels of the written dashboards, and their queries as Grafana would send them."""
+"""The panels of the generated dashboards, and their queries as Grafana would send them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PANELS: dict[str, dict[str, Any]] = {
 
 
 def filled_in(text: str, values: Mapping[str, str]) -> str:
-    """An expression as Prometheus gets it: with the values of variables, by `$name`."""
+    """An expression as Prometheus receives it: with the values of variables, by `$name`."""
     # The longest first, as one name may begin like another.
     for variable in sorted(values, key=len, reverse=True):
         text = text.replace(variable, values[variable])

@@ -1,4 +1,4 @@
-"""A directory and an environment that somebody else has prepared, for whom calls a command there.
+"""A directory and an environment that another user has prepared for a command that is called there.
 
 Whatever of them is run leaves its name behind.
 """
@@ -34,7 +34,7 @@ class Poison:
     marks: Path
 
     def ran(self) -> list[str]:
-        """Names of what has run since this was asked last."""
+        """Names of everything that has run since the last call."""
         found = sorted(self.marks.iterdir())
         for path in found:
             path.unlink()

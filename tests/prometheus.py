@@ -17,7 +17,7 @@ from tests.children import running
 from tests.debs import program
 from tests.kernel.daemon import free_port
 
-# A scrape may take so many times longer than one while nothing else happens.
+# How many times longer a scrape may take than one on an idle machine.
 _ROOM = 10
 
 
@@ -39,11 +39,11 @@ def prometheus(config: str, directory: Path) -> Iterator[int]:
 
 
 def interval(scrape: Callable[[], object]) -> int:
-    """Seconds between scrapes that this machine keeps up with, whatever else it does.
+    """Seconds between scrapes with which this machine keeps up, whatever its load.
 
-    Prometheus gives a scrape no longer than that.
+    Prometheus gives a scrape no more time than that.
     """
-    # The first may find caches cold.
+    # The first may find cold caches.
     scrape()
     began = time.monotonic()
     scrape()
@@ -58,7 +58,7 @@ def complaints(port: int) -> list[str]:
 
 
 def query(port: int, expression: str) -> list[dict[str, Any]]:
-    """An instant query; empty while the server does not answer yet."""
+    """An instant query; empty if the server does not answer yet."""
     url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
     try:
         with urllib.request.urlopen(url) as answer:

@@ -1,4 +1,4 @@
-"""The two ways in which KSM leaves pages merged (docs/leftovers.md), each on purpose.
+"""Provokes the two ways in which KSM leaves pages merged (docs/leftovers.md).
 
 The kernel source that they come from: write_protect_page() and try_to_merge_two_pages() with
 break_cow() in mm/ksm.c. Both need ksmd stopped and nothing merged before.

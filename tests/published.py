@@ -1,4 +1,4 @@
-"""Documents against the schemas that are published with them."""
+"""Compares documents with their published schemas."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SCHEMAS = Path(__file__).resolve().parents[1] / "docs/schemas"
 
 @cache
 def validator(name: str) -> Draft202012Validator:
-    """Of the document that a command prints."""
+    """The schema of a command's document."""
     return Draft202012Validator(json.loads((SCHEMAS / f"{name}.json").read_text()))
 
 
 def faults(document: Mapping[str, Any]) -> list[str]:
-    """Where a document is not as its schema says; by `schema` it names the one."""
+    """Where a document violates its schema, which `schema` names."""
     name = document["schema"].removeprefix("ksmwatch.").partition("/")[0]
     found = validator(name).iter_errors(document)
     return [f"{error.json_path}: {error.message}" for error in found]

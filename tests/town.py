@@ -1,4 +1,4 @@
-"""Tenants whose owners are known, and a guest: who lives where, against what is exported."""
+"""Tenants with known owners, and a guest: compares the exported owners with the known ones."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Town:
         self._founders: dict[Tenant, Tenant] = {}
 
     def next_name(self) -> str:
-        """That nobody has yet."""
+        """A name that no tenant has yet."""
         self._count += 1
         return f"t{self._count}"
 
     def settle(self, tenant: Tenant, owner: Key) -> None:
-        """A new tenant, whose pages are equal to those of others."""
+        """A new tenant, with pages equal to those of others."""
         pages = self._random.randrange(100, 400)
         tenant.map("heap", pages)
         tenant.fill("heap", 0, pages, seed=self._random.randrange(3), modulo=7)
@@ -74,13 +74,13 @@ class Town:
         self._founders[child] = self._founders[tenant]
 
     def _kill(self, tenant: Tenant) -> None:
-        """But none of whom the others of its family would die."""
+        """A tenant whose end does not end others of its family."""
         if list(self._founders.values()).count(tenant) <= 1:
             tenant.kill()
             del self.owners[tenant], self._founders[tenant]
 
     def truth(self, besides: Mapping[int, Key] = MappingProxyType({})) -> dict[Key, int]:
-        """Mappings by owner: the oracle's, by who the test knows it is. `besides`: by pid."""
+        """Mappings by owner: the oracle's, by the known owner. `besides`: by pid."""
         sums: Counter[Key] = Counter()
         of_pid = {**besides, **{tenant.pid: owner for tenant, owner in self.owners.items()}}
         for pid, mappings in oracle.host().items():
@@ -89,7 +89,7 @@ class Town:
 
 
 def exported(metrics: str) -> dict[Key, int]:
-    """Mappings by owner as they are scraped, of those that have any; and they are the host's."""
+    """Mappings by owner as scraped, for those that have any; they add up to the host's."""
     rows: dict[Key, int] = {}
     total = None
     for family in text_string_to_metric_families(metrics):
@@ -103,12 +103,12 @@ def exported(metrics: str) -> dict[Key, int]:
 
 
 _RAM_MB, _FILLED_MB = 24, 16
-# Mappings that KSM must have made of it at least.
+# Mappings that KSM must have made at least.
 MERGEABLE = _FILLED_MB * 256 // 2
 
 
 def guest_command(directory: Path, name: str) -> list[str]:
-    """QEMU as one starts it by hand: firmware runs, and most of its memory has equal pages."""
+    """QEMU as started by hand: firmware runs, and most of its memory has equal pages."""
     image = directory / "pages"
     image.write_bytes((b"ksmwatch" * (oracle.PAGE // 8)) * (_FILLED_MB << 20 >> 12))
     return [

@@ -1,1 +1,1 @@
-"""What makes generated files; no part of the package that is installed."""
+"""Generators of generated files; not part of the installed package."""

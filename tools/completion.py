@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ksmwatch.options import OPTIONS
 
-# Metavars, and what stands for them: one of the parts below.
+# Metavars, and what they stand for: one of the parts below.
 _PLACES = {"FILE": "file", "PATH": "file", "DIRECTORY": "directory", "PID": "pid"}
 _WORDS = {option.field: option.words for option in OPTIONS}
 
@@ -38,7 +38,7 @@ class Command:
 
 
 def commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """The commands of a parser, with theirs."""
+    """The commands of a parser, with their parsers."""
     for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             yield from action.choices.items()
@@ -55,7 +55,7 @@ def _flag(action: argparse.Action) -> Flag:
 
 
 def read(parser: argparse.ArgumentParser) -> list[Command]:
-    """What there is to complete."""
+    """Everything that can be completed."""
     found = []
     for name, command in commands_of(parser):
         actions = command._actions  # noqa: SLF001

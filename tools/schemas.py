@@ -1,4 +1,4 @@
-"""docs/schemas: a JSON Schema of each published document, made of its type in the code.
+"""docs/schemas: a JSON Schema of each published document, generated from its type in the code.
 
 mypy compares the types with the code that makes the documents, and tests the schemas with
 documents. A key that is not in the type is refused.
@@ -65,7 +65,7 @@ def schema(kind: type) -> _Schema:
 
 
 def _of(kind: Any) -> _Schema:
-    """The schema of any type that a document has."""
+    """The schema of any type in a document."""
     if kind in _PLAIN:
         return {"type": _PLAIN[kind]}
     if is_typeddict(kind):

@@ -1,4 +1,4 @@
-"""The tables of states and steps in docs/design.md, from what the live backend decides by."""
+"""The tables of states and steps in docs/design.md, from the rules of the live backend."""
 
 from __future__ import annotations
 

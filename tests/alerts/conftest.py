@@ -16,7 +16,7 @@ RULES = Path(__file__).resolve().parents[2] / "deploy/prometheus/ksmwatch.rules.
 
 @pytest.fixture(scope="session")
 def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
-    """By the shipped rules, in which a minute is two seconds, or more on a slow machine."""
+    """With the shipped rules, in which a minute lasts two seconds, or more on a slow machine."""
     directory = tmp_path_factory.mktemp("station")
     slower = whole_slowness()
     with Station(directory, shorten(RULES.read_text(), slower), 3 * slower) as station:

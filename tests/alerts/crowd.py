@@ -1,4 +1,4 @@
-"""Programs of somebody else on one kernel function, until no other can be attached."""
+"""Programs of another tool on one kernel function, until no further one can be attached."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ class Crowd:
         """Take all of them off."""
         while self._descriptors:
             os.close(self._descriptors.pop())
-        # bcc would close the last program once more.
+        # bcc would close the last program again.
         self._module.funcs.clear()

@@ -1,9 +1,9 @@
-"""`make test-alerts-healthy`: an hour of load on a healthy host, by the rules as they are shipped.
+"""`make test-alerts-healthy`: an hour of load on a healthy host, with the rules as shipped.
 
-`python -m tests.alerts.healthy --seconds 3600` boots a guest and goes on there. Random programs
-(tests/fuzz) map, merge, write, fork, move, swap, exec and exit, and beside them tenants
-(tests/fleet), with pauses. In the first quarter of an hour the daemon is killed, ended in good
-order and killed, and another goes on each time. No alert may fire. Exit status 1: one did.
+`python -m tests.alerts.healthy --seconds 3600` boots a guest and continues there. Random programs
+(tests/fuzz) map, merge, write, fork, move, swap, exec and exit, together with tenants
+(tests/fleet), with pauses. In the first quarter of an hour the daemon is killed, stopped in good
+order and killed, and a successor continues each time. No alert may fire. Exit status 1: one did.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Watch:
         return daemon
 
     def restart_if_due(self) -> None:
-        """Killed and ended in good order by turns; in between nobody answers."""
+        """Killed and stopped in good order by turns; in between nothing answers."""
         if self.restarts == RESTARTS or time.monotonic() - self._begin < RESTART_SECONDS:
             return
         if self.restarts % 2:
@@ -95,14 +95,14 @@ def load(watch: Watch, tenants: Tenants, seed: int) -> None:
 
 
 def boot(argv: list[str]) -> int:
-    """The same in a guest."""
+    """The same load in a guest."""
     programs = environment(("prometheus", "prometheus-alertmanager"))
     guest = Guest("6.12", cpus=1, environment=programs)
     return status(guest, *module("tests.alerts.healthy", *argv))
 
 
 def watch(seconds: float) -> int:
-    """Load for so long; 0 if no alert fired."""
+    """Generate load for this long; 0 if no alert fired."""
     with (
         swap.ready(),
         Ksm(pages_to_scan=500, sleep_millisecs=20) as ksm,

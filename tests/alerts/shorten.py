@@ -18,7 +18,7 @@ from tests.waiting import slowness
 
 _MINUTE_SECONDS = 2
 _UNITS = {"m": 60, "h": 3600}
-# Comparisons with seconds, by the rule that has it.
+# Comparisons with seconds, by rule.
 _SECONDS = {
     "KsmUnmergeUnfinished": "> 900",
     "KsmwatchStale": "> 300",
@@ -27,12 +27,12 @@ _SECONDS = {
 
 
 def whole_slowness() -> int:
-    """How many times slower this machine is, as times in rules can be."""
+    """How many times slower this machine is, as a factor for times in rules."""
     return math.ceil(slowness())
 
 
 def shortened(seconds: int, slower: int) -> int:
-    """What so many seconds of a rule become."""
+    """What these seconds of a rule become."""
     return seconds * _MINUTE_SECONDS * slower // 60
 
 

@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager and the one who is told: a monitoring station for daemons under test."""
+"""A monitoring station for daemons under test: Prometheus, Alertmanager and a receiver."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.kernel.daemon import free_port
 from tests.prometheus import prometheus, query
 from tests.waiting import patience
 
-# Rules wait for an hour that is two minutes here; the rest is what a guest under emulation takes.
+# Rules wait for an hour that is two minutes here; the rest is the time of an emulated guest.
 DEADLINE_SECONDS = 600
 
 _PROMETHEUS = """\
@@ -61,7 +61,7 @@ class Notice:
 
 
 class Receiver:
-    """Keeps what it is told."""
+    """Records the notices that it receives."""
 
     def __init__(self) -> None:
         self.notices: list[Notice] = []
@@ -98,7 +98,7 @@ class Receiver:
             self._news.notify_all()
 
     def wait(self, wanted: Callable[[Notice], bool], begin: int) -> Notice | None:
-        """The first notice of a kind after so many, or None when it has not come in time."""
+        """The first notice of a kind after a given number, or None if it has not come in time."""
         with self._news:
             self._news.wait_for(
                 lambda: any(map(wanted, self.notices[begin:])), patience(DEADLINE_SECONDS)
@@ -140,7 +140,7 @@ def _alertmanager(receiver: int, directory: Path) -> Iterator[int]:
 
 
 class Station:
-    """Watches the daemons that it is told of, by rules that it is given."""
+    """Watches the given daemons with the given rules."""
 
     def __init__(self, directory: Path, rules: str, interval: int) -> None:
         """Scrapes and evaluates every `interval` seconds."""
@@ -201,7 +201,7 @@ class Station:
 class Watched:
     """One instance during a test: which alerts fire and resolve, and that no other does."""
 
-    # What ksmd does to make the scene ready may be more than it is worth.
+    # What ksmd does to set the scene may cost more than it saves.
     BESIDE = frozenset({"KsmdCpuPerByteHigh"})
 
     def __init__(self, station: Station, instance: str) -> None:
@@ -235,7 +235,7 @@ class Watched:
             self._wait("resolved", alert)
 
     def notices(self) -> list[Notice]:
-        """What was told about this instance since the test began."""
+        """Notices about this instance since the test began."""
         told = self._station.receiver.notices[self._begin :]
         return [notice for notice in told if notice.instance == self._instance]
 

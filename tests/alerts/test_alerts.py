@@ -1,4 +1,4 @@
-"""Each alert is provoked, by doing the thing to the kernel or to the daemon; arrives; resolves.
+"""Each alert is provoked by its real cause in the kernel or the daemon; it arrives; it resolves.
 
 What else fires meanwhile is named as well: there may be nothing more.
 """
@@ -36,14 +36,14 @@ HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 HUGE = 2 << 20
 PEERS = RULES.with_name("peers-textfile")
 PINNED = f"--state.pin-path={PINS}"
-# So old a daemon must be before its losses count: 18 minutes by the rules.
+# The daemon must be this old before its losses count: 18 minutes by the rules.
 GROWN_UP_SECONDS = shortened(18 * 60, whole_slowness())
 HOST = "host"
 
 
 @pytest.fixture(scope="module")
 def host(station: Station) -> Iterator[Daemon]:
-    """The daemon of most tests, which has been up for a while."""
+    """The daemon of most tests, which has been running for a while."""
     began = time.monotonic()
     with Daemon(PINNED, "--audit.cpu-percent=20", "--probes=fentry") as daemon:
         station.watch(HOST, daemon.port)
@@ -55,7 +55,7 @@ def host(station: Station) -> Iterator[Daemon]:
 
 @pytest.fixture
 def seen(station: Station, host: Daemon) -> Iterator[Watched]:
-    """What is told about it."""
+    """Notices about it."""
     with Watched(station, HOST) as seen:
         yield seen
 
@@ -89,7 +89,7 @@ def node_exporter(directory: Path) -> Iterator[int]:
 # ---- KSM ----
 
 
-# The one of these that `make test` has, too.
+# The one of these that `make test` runs too.
 @pytest.mark.once
 def test_mappings_that_the_kernel_left(seen: Watched, ksm: Ksm) -> None:
     with Workload() as load:
@@ -107,7 +107,7 @@ def test_mappings_that_nobody_could_read_after_unmerging(station: Station, ksm: 
         station.watch("unread", daemon.port)
         with Watched(station, "unread") as seen:
             left = provoke.not_mergeable(load, ksm)
-            # Not before it is awake: then it reads everybody, whatever it may not heal.
+            # Not before it is awake: then it reads every process, whatever it may not correct.
             assert not settled_snapshot(daemon)["asleep"]
             # In doubt since its fork.
             late = left.parent.fork("late")
@@ -138,7 +138,7 @@ def test_unmerging_that_would_not_fit(seen: Watched, ksm: Ksm) -> None:
         mergeable(load, "a", 70_001)
         ksm.merge_all(stop=False)
         ksm.write("sleep_millisecs", 500)
-        # Reserved for somebody else: 240 MiB stay, and 273 would be needed.
+        # Reserved for another process: 240 MiB stay, and 273 would be needed.
         HUGE_PAGES.write_text(str((memory_available() - (240 << 20)) // HUGE))
         try:
             seen.fires("KsmUnmergeWouldNotFit")
@@ -291,14 +291,14 @@ def test_a_probe_that_cannot_be_attached_any_more(host: Daemon, seen: Watched, k
         ksm.write("sleep_millisecs", 500)
         crowd.fill()
         take_its_place(host, crowd)
-        # That the probe went is a loss itself.
+        # The loss of the probe is a loss itself.
         seen.fires(*alerts, "KsmwatchEventsLost")
         crowd.leave()
         seen.resolves(*alerts, "KsmwatchEventsLost")
 
 
 def take_its_place(daemon: Daemon, crowd: Crowd) -> None:
-    """Take a probe of the daemon off, and be there before it puts it on again."""
+    """Detach a probe of the daemon, and act before it reattaches the probe."""
 
     def taken() -> bool:
         take_off(daemon, "mmdrop")
@@ -316,7 +316,7 @@ def test_a_count_that_was_wrong(host: Daemon, seen: Watched, ksm: Ksm) -> None:
         tenant = mergeable(load, "a", 211)
         ksm.merge_all(stop=False)
         ksm.write("sleep_millisecs", 500)
-        # Read by now: what the first read finds is no drift.
+        # Read by now: what the first read finds is not drift.
         assert settled_snapshot(host)["host"]["confidence"] == "exact"
         change_account(tenant.pid, MERGED, 7)
         seen.fires("KsmwatchDrift")
@@ -341,7 +341,8 @@ def test_repairs_that_do_not_end(seen: Watched, ksm: Ksm) -> None:
         parent = load.spawn("parent")
         parent.map("heap", 600)
         parent.fill("heap", 0, 600, seed=3, modulo=300)
-        # More areas than are walked to: 600 of each of 31 relatives, all in the tree of the first.
+        # More areas than the walk reaches: 600 of each of 31 relatives, all in the tree of the
+        # first.
         for page in range(0, 600, 2):
             parent.madvise("heap", page, 1, "nohugepage")
         for n in range(30):

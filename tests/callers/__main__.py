@@ -1,4 +1,4 @@
-"""Lists who calls the hooked functions in kernel images: `python -m tests.callers [KERNEL...]`.
+"""Lists callers of the hooked functions in kernel images: `python -m tests.callers [KERNEL...]`.
 
 Without names: every kernel that the cache has. Compares with what is recorded beside this file;
 with --record writes that instead. Exit status 1 if anything differs.

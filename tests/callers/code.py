@@ -40,7 +40,7 @@ def arm_calls(code: bytes, base: int, targets: Collection[int]) -> Iterator[tupl
 
 
 def function_at(address: int, starts: Sequence[int]) -> int:
-    """The place of the function that an address is in, among ascending addresses."""
+    """The function that contains an address, as an index into ascending addresses."""
     return bisect_right(starts, address) - 1
 
 

@@ -23,7 +23,7 @@ class Image:
     symbols: tuple[tuple[int, str], ...]
 
     def callers(self, names: Iterable[str]) -> dict[str, list[str]]:
-        """Of each function that is there: the functions that call it or jump to it."""
+        """For each existing function, the functions that call it or jump to it."""
         wanted = set(names)
         targets = {address: name for address, name in self.symbols if name in wanted}
         found: dict[str, set[str]] = {name: set() for name in targets.values()}

@@ -18,7 +18,7 @@ from tests.ksmctl import Ksm
 from tests.workload import Tenant, Workload
 
 _CGROUPS = Path("/sys/fs/cgroup")
-# As libvirt, the kubelet and systemd make them; the last part of a path is somebody's name.
+# As libvirt, the kubelet and systemd name them; the last part of a path is a name.
 _PLACES = (
     "machine.slice/machine-qemu\\x2d1\\x2dweb.scope",
     "machine.slice/machine-qemu\\x2d2\\x2ddb.scope",
@@ -27,7 +27,7 @@ _PLACES = (
 )
 _PAGES = (3001, 2003, 4001, 1009)
 _STEP_SECONDS = 5
-# ksmd scans for two chapters of so many steps, and stands still in the third.
+# ksmd scans for two chapters of this many steps, and is stopped in the third.
 _CHAPTER = 12
 
 
@@ -70,7 +70,7 @@ class Tenants:
 
 
 def live(load: Workload, ksm: Ksm, seconds: float, chance: random.Random) -> None:
-    """The life of a host: ksmd scans in some chapters, and stands still in others."""
+    """The life of a host: ksmd scans in some chapters, and is stopped in others."""
     provoke.not_mergeable(load, ksm, pages=61)
     ksm.write("pages_to_scan", 300)
     ksm.write("sleep_millisecs", 100)

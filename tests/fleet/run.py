@@ -37,7 +37,7 @@ _SETTLE_SECONDS = 600
 
 @dataclass(frozen=True)
 class Host:
-    """A guest: its name, its kernel, whose it is, and options of its daemon."""
+    """A guest: its name, its kernel, its tenant, and options of its daemon."""
 
     name: str
     kernel: str
@@ -68,7 +68,7 @@ def scrape(port: int) -> bytes:
 
 
 def answers(port: int) -> bool:
-    """Whether the daemon of a host answers yet. A guest without a network lets us wait."""
+    """Whether the daemon of a host answers yet. A guest without a network makes us wait."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10):
             return True
@@ -77,7 +77,7 @@ def answers(port: int) -> bool:
 
 
 def scrape_seconds(ports: Iterable[int]) -> int:
-    """Between two scrapes, as the slowest host keeps up with; as soon as all answer."""
+    """The time between two scrapes with which the slowest host keeps up, once all answer."""
     for port in ports:
         wait_until(partial(answers, port), f"nobody answers at {port}", seconds=_BOOT_SECONDS)
     return max(5, *(interval(partial(scrape, port)) for port in ports))
@@ -112,7 +112,7 @@ def federating(port: int, seconds: int) -> str:
 
 
 def value(port: int, expression: str) -> float:
-    """The one number that a query gives; not a number when there is none yet."""
+    """The one number that a query returns; NaN if there is none yet."""
     rows = query(port, expression)
     return float(rows[0]["value"][1]) if len(rows) == 1 else float("nan")
 
@@ -127,7 +127,7 @@ def wait_for(what: str, done: Callable[[], bool], seconds: float) -> None:
 
 
 def fleet_queries(seconds: int) -> list[str]:
-    """What the fleet dashboard asks, where there are so many seconds between scrapes."""
+    """The queries of the fleet dashboard, with this many seconds between scrapes."""
     board = BOARDS["ksmwatch-fleet.json"]
     values = {"$job": "ksmwatch", "$top": "10", "$__rate_interval": f"{6 * seconds}s"}
     targets = [target for panel in board["panels"] for target in panel.get("targets", ())]
@@ -167,7 +167,7 @@ def check(scraper: int, above: int, seconds: int) -> None:
 
 
 def report(scraper: int, above: int) -> dict[str, float]:
-    """What a host costs in series, at both levels."""
+    """The series of a host, on both levels."""
     return {
         "series of a host, by owner": value(
             scraper, 'count({instance="kvm-02", __name__=~"ksmwatch_owner_.*"})'

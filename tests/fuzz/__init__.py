@@ -1,1 +1,1 @@
-"""A long random program, and the count held against the page tables on the way."""
+"""A long random program, with its counts compared with the page tables on the way."""

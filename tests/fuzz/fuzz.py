@@ -29,12 +29,12 @@ _KILLS = 3
 # A read that was put off, and a file that was opened again because an exec came between: counts
 # stay in doubt until they have been read.
 HARMLESS = ["mm_opened_unseen", "reads_disturbed"]
-# What follows from runs that the kernel skipped, which the daemon says and sweeps for.
+# The consequences of runs that the kernel skipped, which the daemon reports and sweeps for.
 _CONSEQUENCES = {"conversions_unseen", "stale_accounts"}
 
 
 class DifferenceError(Exception):
-    """The count was not the truth."""
+    """A count was wrong."""
 
 
 def counted(document: dict[str, Any]) -> dict[int, int]:
@@ -58,7 +58,7 @@ def twice(document: dict[str, Any]) -> list[int]:
 
 
 def by_space(counts: Mapping[int, int], pause: Pause) -> dict[str, int]:
-    """Counts by address space; of processes that are not the program's, by process."""
+    """Counts by address space; for processes outside the program, by process."""
     return {
         f"mm {pause.spaces[pid]}" if pid in pause.spaces else f"pid {pid}": count
         for pid, count in counts.items()
@@ -68,7 +68,7 @@ def by_space(counts: Mapping[int, int], pause: Pause) -> dict[str, int]:
 def complaints(
     document: dict[str, Any], truth: Mapping[int, int], pause: Pause, tolerated: Collection[str]
 ) -> list[str]:
-    """What is wrong with a snapshot; losses that are tolerated are not."""
+    """What is wrong with a snapshot, except for tolerated losses."""
     ours, real = by_space(counted(document), pause), by_space(truth, pause)
     found = [
         f"{space}: {ours.get(space, 0)} counted, {real.get(space, 0)} are true"
@@ -85,7 +85,7 @@ def complaints(
     if document["audit"]["surplus"] or document["audit"]["missing"]:
         found.append(f"the audit corrected: {document['audit']}")
     events = document["host"]["events"]
-    # A daemon that goes on with counts has missed attempts that were made while it took stock.
+    # A daemon that continues with counts has missed attempts made while it took stock.
     too_many = events["copied"] > events["cow_attempts"] and not document["map"]["adopted"]
     if events["unattributed"] or too_many:
         found.append(f"COW breaks are not told from unmapping: {events}")
@@ -98,7 +98,7 @@ def complaints(
 
 
 def describe(document: dict[str, Any], truth: Mapping[int, int], pause: Pause) -> str:
-    """All that the daemon says of the processes that differ."""
+    """All that the daemon says about the processes that differ."""
     ours, real = by_space(counted(document), pause), by_space(truth, pause)
     wrong = {space for space in {*ours, *real} if ours.get(space) != real.get(space)}
     lines = [
@@ -157,7 +157,7 @@ def report_leftovers(truth: Mapping[int, int], pause: Pause) -> None:
 
 def settings_of(seed: int) -> dict[str, int]:
     """Ksmd's settings for a seed: chains of stable nodes or none, zero pages or not."""
-    # On emulated cores a quicker ksmd leaves no time to the processes.
+    # On emulated cores, a faster ksmd leaves no time to the processes.
     settings = {"pages_to_scan": 500, "sleep_millisecs": 20}
     settings["use_zero_pages"] = seed % 2
     settings["max_page_sharing"] = (256, 2, 7)[seed % 3]
@@ -169,7 +169,7 @@ def settings_of(seed: int) -> dict[str, int]:
 
 
 def fuzz(arguments: argparse.Namespace, operations: int) -> bool:
-    """Whether all pauses of a program found the truth."""
+    """Whether the counts were right at all pauses of a program."""
     began = time.monotonic()
     paused = 0.0
     document = None

@@ -21,7 +21,7 @@ _STALL_SECONDS = 600
 
 @dataclass(frozen=True)
 class Pause:
-    """A moment in which nothing happens: the number of operations so far, and who lives."""
+    """A moment in which nothing happens: the operations so far, and the live processes."""
 
     unmerged: bool
     operations: int
@@ -30,7 +30,7 @@ class Pause:
 
 
 class Generator:
-    """The random program; iterate over its pauses. It goes on when the next one is asked for."""
+    """The random program; iterate over its pauses. It runs on when the next is requested."""
 
     def __init__(self, seed: int, operations: int, pause: int, *options: str) -> None:
         self.counters: list[str] = []
@@ -79,7 +79,7 @@ class Generator:
         return line.split()
 
     def _stalled(self) -> None:
-        """Nothing was heard for long: say where everybody is, and end it."""
+        """Nothing was heard for long: print where each process is, and end the program."""
         for pid in (swap.GROUP / "cgroup.procs").read_text().split():
             for name in ("comm", "syscall", "stack"):
                 with contextlib.suppress(OSError):

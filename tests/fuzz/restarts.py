@@ -1,4 +1,4 @@
-"""A daemon that is killed and started again all the time while it counts."""
+"""A daemon that is killed and restarted again and again while it counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LIFE_PER_START = 0.3
 class Restarts:
     """Keeps one daemon running.
 
-    `seconds`: so long a daemon lives on the reference machine, for ever if it is 0.
+    `seconds`: how long a daemon lives on the reference machine, for ever if it is 0.
     """
 
     def __init__(self, options: Sequence[str], seconds: float) -> None:
@@ -85,6 +85,6 @@ class Restarts:
         return Daemon(*self._options)
 
     def _wait(self) -> None:
-        """Returns when the daemon is ready, and remembers how long that took."""
+        """Returns when the daemon is ready, and records how long that took."""
         self._daemon.wait_until_ready()
         self._start_seconds = time.monotonic() - self._began

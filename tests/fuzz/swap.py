@@ -23,7 +23,7 @@ def ready() -> Iterator[None]:
     subprocess.run(["/sbin/swapon", _DEVICE], check=True)
     (GROUP.parent / "cgroup.subtree_control").write_text("+memory")
     GROUP.mkdir()
-    # What the OOM killer says of all tasks takes an emulated console very long.
+    # What the OOM killer prints about all tasks takes an emulated console very long.
     Path("/proc/sys/vm/oom_dump_tasks").write_text("0")
     try:
         yield
@@ -34,6 +34,6 @@ def ready() -> Iterator[None]:
 
 
 def used() -> int:
-    """Pages that are out at the moment."""
+    """Pages that are swapped out at the moment."""
     _, *devices = Path("/proc/swaps").read_text().splitlines()
     return sum(int(device.split()[3]) for device in devices) // 4

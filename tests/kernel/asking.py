@@ -9,11 +9,11 @@ from tests.children import output
 
 
 def causes(pid: int | None = None) -> list[dict[str, Any]]:
-    """What `ksmwatch why` finds, of the host or of a process."""
+    """What `ksmwatch why` finds, on the host or in a process."""
     words = [] if pid is None else [str(pid)]
     return list(json.loads(output(["ksmwatch", "why", "--json", *words]))["causes"])
 
 
 def why(pid: int | None = None) -> list[str]:
-    """The codes; that smart_scan leaves pages out is so on every kernel that has it."""
+    """The codes, except that smart_scan skips pages, which is so on every kernel that has it."""
     return [cause["code"] for cause in causes(pid) if cause["code"] != "skipping"]

@@ -1,4 +1,4 @@
-"""The comparison that everything is about: the daemon's snapshot against the page tables."""
+"""The central comparison: the daemon's snapshot against the page tables."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeVar
 from tests import oracle
 from tests.waiting import Deadline
 
-# A quiescent point may wait so long until no process is estimated any more.
+# How long to wait at a quiescent point until no process is estimated any more.
 _SETTLE_SECONDS = 30
-# ksmd may take so long to do what a test waits for.
+# How long ksmd may take to do what a test waits for.
 _MERGE_SECONDS = 300
 
 
@@ -37,7 +37,7 @@ def process(document: dict[str, Any], pid: int) -> dict[str, Any]:
 
 
 def settled_snapshot(daemon: Counting, seconds: float = _SETTLE_SECONDS) -> dict[str, Any]:
-    """A snapshot in which no process is estimated, or the last one that was waited for."""
+    """A snapshot in which no process is estimated, or the last one before the deadline."""
     deadline = Deadline(seconds)
     while True:
         document = daemon.snapshot()
@@ -48,7 +48,7 @@ def settled_snapshot(daemon: Counting, seconds: float = _SETTLE_SECONDS) -> dict
 def seen_in_peace(
     truth: Callable[[], Truth], look: Callable[[], Seen], seconds: float = _MERGE_SECONDS
 ) -> tuple[Truth, Seen]:
-    """The truth and what a look sees, as soon as the truth was the same before and after it."""
+    """The truth and what a look sees, once the truth is the same before and after it."""
     deadline = Deadline(seconds)
     while True:
         before = truth()
@@ -68,7 +68,7 @@ def assert_exact(daemon: Counting, expected: dict[int, int]) -> dict[str, Any]:
 
 
 def assert_exact_while_merging(daemon: Counting, expected: dict[int, int]) -> None:
-    """With ksmd running: as soon as the truth stands still around a snapshot, they agree."""
+    """With ksmd running: once the truth stands still around a snapshot, they agree."""
     deadline = Deadline(_MERGE_SECONDS)
     while True:
         before = oracle.host()

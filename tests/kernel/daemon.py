@@ -24,14 +24,14 @@ _STOP_SECONDS = 240
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """A port of the loopback address on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Daemon:
-    """`ksmwatch run` in the background, with a socket and, if wanted, a port of its own."""
+    """`ksmwatch run` in the background, with its own socket and, on request, its own port."""
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class Daemon:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """It does nothing meanwhile, nor do the processes that it has started."""
+        """The daemon and the processes that it has started do nothing meanwhile."""
         pid = self.process.pid
-        # Of each thread, as the one that serves HTTP may have been started again by another.
+        # Of each thread, because another one may have restarted the process that serves HTTP.
         found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
         family = [pid, *(int(child) for children in found for child in children)]
         for each in family:
@@ -87,7 +87,7 @@ class Daemon:
             os.kill(each, signal.SIGCONT)
 
     def wait_until_ready(self) -> None:
-        """Returns when the first snapshot can be had; fails with its log if it ended."""
+        """Wait for the first snapshot; fails with the log if the daemon has ended."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(patience(_START_SECONDS))
             self._connect(sock)
@@ -110,7 +110,7 @@ class Daemon:
             return
 
     def snapshot(self) -> dict[str, Any]:
-        """The snapshot document, asked for as `ksmwatch snapshot` does."""
+        """The snapshot document, requested as `ksmwatch snapshot` does."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(patience(_ANSWER_SECONDS))
             sock.connect(str(self.socket))

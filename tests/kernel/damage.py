@@ -1,6 +1,6 @@
-"""By the pins of a daemon: a look into its maps, and damage that nobody else would do.
+"""A look into a daemon's maps by its pins, and damage that nothing else would do.
 
-A daemon that is to be damaged must have its pins at `PINS`.
+A daemon to be damaged must have its pins at `PINS`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _account(pins: Path, pid: int) -> tuple[bytes, bytes]:
 
 
 def change_account(pid: int, offset: int, pages: int) -> None:
-    """Write into the account of a process, as no program of ours would."""
+    """Write into the account of a process, as none of our programs would."""
     key, old = _account(PINS, pid)
     value = bytearray(old)
     struct.pack_into("<Q", value, offset, struct.unpack_from("<Q", value, offset)[0] + pages)
@@ -65,7 +65,7 @@ def take_off(daemon: Daemon, event: str) -> None:
 
 
 def in_doubt(pins: Path, pid: int) -> bool:
-    """Whether a process's count is in doubt, by the maps alone: asking would settle it."""
+    """Whether a process's count is in doubt, by the maps alone: a request would settle it."""
     mm, account = _account(pins, pid)
     baseline = _map(pins, "baselines").get(mm)
     (doubts,) = struct.unpack_from("<Q", account, DOUBTS)

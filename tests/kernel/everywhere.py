@@ -1,7 +1,7 @@
-"""Runs a short part of the kernel tests on every kernel that Debian has, and records what came out.
+"""Runs a short part of the kernel tests on every kernel of Debian's, and records the results.
 
-`python -m tests.kernel.everywhere [--arch ARCH] [KERNEL...]`. The record, everywhere.json, is
-what a table in docs/kernels.md is made of (`make docs`); what is not run keeps its row. Exit
+`python -m tests.kernel.everywhere [--arch ARCH] [KERNEL...]`. The record, everywhere.json, is the
+source of a table in docs/kernels.md (`make docs`). A kernel that is not run keeps its row. Exit
 status 1 if a test failed.
 """
 
@@ -28,7 +28,7 @@ _SECONDS = 3600
 
 @dataclass(frozen=True)
 class Row:
-    """What was seen of one kernel. `tests`: by file, (passed, failed)."""
+    """The results on one kernel. `tests`: by file, (passed, failed)."""
 
     name: str
     release: str
@@ -51,7 +51,7 @@ def results(junit: str) -> dict[str, tuple[int, int]]:
 
 
 def row_of(name: str, release: str, check: Mapping[str, Any], junit: str) -> Row:
-    """What a guest has left."""
+    """The results that a guest has left."""
     probes = {probe["event"]: probe["mechanism"] for probe in check["probes"]}
     hooks = probes.get("rmap_remove", "poll") if check["live"] else "poll"
     stand_ins = tuple(event for event in probes if event == "moves_away")
@@ -97,7 +97,7 @@ def _pairs(tests: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
 
 
 def keep(row: Row) -> None:
-    """Put a row in the place of what was recorded of that kernel."""
+    """Replace the recorded row of that kernel."""
     rows = {each.name: each for each in recorded()} | {row.name: row}
     ordered = sorted(rows.values(), key=lambda each: [*map(_number, each.name.split("-")[:2])])
     RECORD.write_text(json.dumps([asdict(each) for each in ordered], indent=1) + "\n")

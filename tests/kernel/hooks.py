@@ -1,4 +1,4 @@
-"""What the kernel itself says of the probes that are attached."""
+"""What the kernel itself says about the attached probes."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def _ptrace(request: int, pid: int, data: int | None = None) -> None:
 
 
 def close_in(pid: int, fd: int) -> None:
-    """Let the main thread of a process close one of its descriptors, while it waits."""
+    """Make the main thread of a process close one of its descriptors while it waits."""
     while not _close_if_it_waits(pid, fd):
         time.sleep(0.005)
 
@@ -81,6 +81,6 @@ def held_at_exit(pid: int) -> Iterator[None]:
 
 
 def wait_for_death(pid: int) -> None:
-    """Returns when a process that is held has got so far that only its memory is to be freed."""
+    """Returns when a held process has ended except for its memory."""
     _, status = os.waitpid(pid, 0)
     assert status >> 16 == _EVENT_EXIT, f"status {status:#x}"

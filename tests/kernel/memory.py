@@ -1,4 +1,4 @@
-"""How much memory the kernel says is in use."""
+"""How much memory the kernel reports as used."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs the kernel tests on each test kernel.
 
 `python -m tests.kernel.run [--quick] KERNEL... [-- PYTEST-ARGUMENT...]`. The tests of a kernel are
-shared out among guests, so that all cores have work to the end. What does not depend on the kernel
+divided among guests, so that all cores have work to the end. What does not depend on the kernel
 (tests marked `once`) runs on one of them, and with --quick not at all.
 """
 
@@ -18,7 +18,7 @@ from tests import installed
 from tests.debs import environment
 from tests.guests import ROOT, Guest, module, watched
 
-# Programs of which the real ones are tested against.
+# Programs whose real versions the tests use.
 PACKAGES = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 # About equally long. A file that is in neither comes to the first.
 SECOND_SHARE = ("test_lifecycle.py", "test_survival.py")
@@ -44,14 +44,14 @@ class Job:
 
 
 def shares(second: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Arguments for these files, and for all others but the one that counts instructions."""
+    """Arguments for these files, and for all others except the one that counts instructions."""
     apart = [f"tests/kernel/{name}" for name in second]
     ignored = [f"--ignore={path}" for path in (*apart, f"tests/kernel/{COUNTING}")]
     return apart, ["tests/kernel", *ignored]
 
 
 def jobs_for(kernels: list[str], arguments: list[str], *, quick: bool = False) -> list[Job]:
-    """The guests to run; with arguments of the caller's one for each kernel."""
+    """The guests to run; with the caller's own arguments, one for each kernel."""
     if arguments:
         return [Job(kernel, tuple(arguments), nodes=2) for kernel in kernels]
     everywhere = [
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> int:
     for job, outcome in zip(jobs, results, strict=True):
         verdict = "passed" if outcome.status == 0 else f"FAILED ({outcome.status})"
         print(f"{job.kernel:>5} | {verdict} in {outcome.seconds:.0f} s: {' '.join(job.arguments)}")
-    # Once more at the very end: of a long log often only the end is kept.
+    # Again at the very end: often only the end of a long log is kept.
     for job, outcome in zip(jobs, results, strict=True):
         for line in outcome.failures:
             print(f"{job.kernel:>5} | {line}")

@@ -1,4 +1,4 @@
-"""What merging saves, against what the same processes take with and without KSM (uksm#23).
+"""What merging saves, compared with what the same processes use with and without KSM (uksm#23).
 
 Not collected with the other tests: both of these failed when they ran for the first time, on
 6.12, and it is not known yet whether the tests or the numbers are wrong. Run it by name.
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.once
 
 
 def begin(load: Workload) -> tuple[Tenant, Tenant]:
-    """Two with equal pages; the first is the server."""
+    """Two processes with equal pages; the first is the server."""
     tenants = [load.spawn(name) for name in ("server", "twin")]
     for tenant in tenants:
         tenant.map("heap", PAGES)
@@ -42,7 +42,7 @@ def prefork(server: Tenant) -> list[Tenant]:
 
 
 def without_ksm() -> int:
-    """What all of them take, in kB."""
+    """The memory of all of them, in kB."""
     before = anon_kb()
     with Workload() as load:
         prefork(begin(load)[0])

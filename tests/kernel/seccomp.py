@@ -40,7 +40,7 @@ _NO_ATTACHMENTS = (
 
 
 def refuse(instructions: tuple[tuple[int, int, int, int], ...]) -> None:
-    """EPERM for these calls, in this process and its children, for ever."""
+    """Refuse these calls with EPERM, in this process and its children, for good."""
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
     buffer = ct.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ct.addressof(buffer))

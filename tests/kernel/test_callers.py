@@ -1,4 +1,4 @@
-"""The running kernel's code says who calls the hooked functions, as its image does."""
+"""The running kernel's code shows the same callers of the hooked functions as its image."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ SHORT_OF = [("as", 200_000_000, True), ("nofile", 40, False)]
 
 
 def limit(pid: int, what: str, value: str) -> None:
-    """For this process and those that it starts from now on."""
+    """For this process and the processes that it starts from now on."""
     subprocess.run(["prlimit", f"--pid={pid}", f"--{what}={value}:"], check=True)
 
 

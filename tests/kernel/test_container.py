@@ -1,4 +1,4 @@
-"""What the DaemonSet gives the daemon is enough, and none of it is too much.
+"""What the DaemonSet grants the daemon is enough, and all of it is needed.
 
 No container runtime runs here. The pod is made of what a runtime makes it of: name spaces, a
 read-only root and sysfs, bounded capabilities, no new privileges.
@@ -31,7 +31,7 @@ WRITABLE = [mount["mountPath"] for mount in POD["containers"][0]["volumeMounts"]
 
 
 def pod(capabilities: Collection[str]) -> tuple[str, ...]:
-    """A prefix that puts a command into something like the pod, with these capabilities."""
+    """A prefix that runs a command in something like the pod, with these capabilities."""
     # With what is mounted below: this checkout may lie in one of them.
     remain = " && ".join(f"mkdir -p {path} && mount --rbind {path} {path}" for path in WRITABLE)
     script = (

@@ -1,4 +1,4 @@
-"""The ground on which the other tests stand; a broken kernel or oracle fails here first."""
+"""The basis of the other tests: a broken kernel or oracle fails here first."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_unmerging_takes_what_was_foretold_within_a_hundredth(ksm: Ksm) -> None:
             truth[tenant.pid] = pages
         ksm.merge_all()
         foretold = assert_exact(daemon, truth)["host"]["unmerge"]
-        # What the daemon allocates is no part of the forecast.
+        # What the daemon allocates is not part of the forecast.
         with daemon.frozen():
             before = anon_kb()
             ksm.unmerge()

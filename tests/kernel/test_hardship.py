@@ -109,7 +109,7 @@ def test_a_clock_that_is_set(daemon: Daemon, ksm: Ksm, hours: int) -> None:
 
 
 def wait_until_it_listens() -> None:
-    """Returns when somebody listens to the process connector: protocol 11, group 1."""
+    """Returns when something listens to the process connector: protocol 11, group 1."""
 
     def listens() -> bool:
         sockets = [line.split() for line in Path("/proc/net/netlink").read_text().splitlines()]
@@ -148,7 +148,7 @@ def test_a_map_that_is_full(daemon: Daemon, ksm: Ksm) -> None:
         assert len(truth) == ROOM + 3
         assert document["host"]["confidence"] == "unknown"
         assert {"accounts_full", "events_lost"} & losses(document).keys()
-        # Nobody who is called exact is wrong.
+        # No count called exact is wrong.
         exact = {p["pid"] for p in document["processes"] if p["confidence"] == "exact"}
         assert {pid: n for pid, n in mappings(document).items() if pid in exact} == {
             pid: n for pid, n in truth.items() if pid in exact

@@ -30,13 +30,13 @@ def daemon() -> Iterator[Daemon]:
 
 
 def counts_of(left: Leftover) -> dict[int, int]:
-    """What is mapped before anything is unmerged."""
+    """The mappings before anything is unmerged."""
     counts = {left.parent.pid: left.parent_mappings, left.child.pid: 1}
     return {pid: mappings for pid, mappings in counts.items() if mappings}
 
 
 def audited(daemon: Daemon, pid: int, settled: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The process, as soon as the auditor has seen of it what is to be seen."""
+    """The process, once the audit has seen its mappings."""
     found: dict[str, Any] = {}
 
     def look() -> bool:
@@ -48,7 +48,7 @@ def audited(daemon: Daemon, pid: int, settled: Callable[[dict[str, Any]], bool])
 
 
 def strays_by_command() -> dict[int, list[dict[str, Any]]]:
-    """What `ksmwatch audit` says: by process, the areas that have KSM pages and should not."""
+    """The result of `ksmwatch audit`: by process, the areas with stray KSM pages."""
     printed = subprocess.run(
         ["ksmwatch", "audit", "--json"], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
@@ -60,7 +60,7 @@ def strays_by_command() -> dict[int, list[dict[str, Any]]]:
 
 
 def assert_exported(daemon: Daemon, name: str, label: str, value: float) -> None:
-    """One series has the value, as soon as a scrape is not the one that was cached."""
+    """A series has the value, once a scrape is not the cached one."""
 
     def series() -> list[float]:
         return [
@@ -73,7 +73,7 @@ def assert_exported(daemon: Daemon, name: str, label: str, value: float) -> None
 
 
 def assert_reported(daemon: Daemon, left: Leftover) -> None:
-    """By the auditor, by the metric and by the command: this process, one page, there."""
+    """By the audit, by the metric and by the command: this process, one page, there."""
     found = audited(daemon, left.child.pid, lambda p: p["stray_mappings"] == 1)
     (area,) = found["stray_areas"]
     assert int(area["start"], 16) <= left.page < int(area["end"], 16)
@@ -85,7 +85,7 @@ def assert_reported(daemon: Daemon, left: Leftover) -> None:
 
 
 def assert_left_after_unmerging(daemon: Daemon, ksm: Ksm, left: Leftover) -> None:
-    """It survives `run=2`, is called the kernel's leftover, and is no drift."""
+    """It survives `run=2`, is called the kernel's leftover, and is not drift."""
     ksm.unmerge()
     document = assert_exact(daemon, {left.child.pid: 1})
     assert document["sources"]["ksm"]["pages_shared"] == 0

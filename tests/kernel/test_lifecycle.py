@@ -18,7 +18,7 @@ from tests.ksmctl import Ksm
 from tests.waiting import wait_until
 from tests.workload import Tenant, Workload, mergeable
 
-# BPF_COMPLEXITY_LIMIT_INSNS. A program near to it is refused by the next kernel or compiler.
+# BPF_COMPLEXITY_LIMIT_INSNS. The next kernel or compiler refuses a program close to it.
 VERIFIER_LIMIT = 1_000_000
 
 
@@ -34,7 +34,7 @@ def verifier_steps(pid: int) -> list[int]:
 
 
 def assert_breaks(document: dict[str, Any], number: int) -> None:
-    """The kernel and ksmwatch have seen so many COW breaks, and can tell."""
+    """The kernel and ksmwatch have seen this many COW breaks, and can attribute them."""
     events = document["host"]["events"]
     seen = {name: events[name] for name in ("cow_attempts", "copied", "unattributed")}
     assert seen == {"cow_attempts": number, "copied": number, "unattributed": 0}
@@ -107,7 +107,7 @@ def test_what_was_merged_before_the_start_is_counted_under_churn(probes: str, ks
 def churn(
     load: Workload, tenants: list[Tenant], truth: dict[int, int], going_on: Callable[[], bool]
 ) -> int:
-    """Write, fork and kill as long as something goes on; keeps `truth`, returns the rounds."""
+    """Write, fork and kill as long as something lasts; keeps `truth`, returns the rounds."""
     rounds = 0
     while going_on():
         tenant = tenants[rounds % len(tenants)]

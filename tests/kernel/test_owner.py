@@ -1,4 +1,4 @@
-"""Two processes that share an address space are one entry, under whoever still uses it."""
+"""Two processes that share an address space are one entry, named after one that still uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose pages: dozens of processes in real cgroups, and a real QEMU guest, during churn.
+"""Owners of dozens of processes in real cgroups, and of a real QEMU guest, during churn.
 
 The directories have the names that systemd, libvirt, container runtimes and the kubelet give
 them. The rootless container is a user namespace of an unprivileged user, in such a directory. Real
@@ -28,7 +28,7 @@ POD = "0c5e2f7e-0000-4000-8000-000000000001"
 
 @dataclass(frozen=True)
 class Place:
-    """A directory of cgroups, and who owns what is in it. `rootless`: in a user namespace."""
+    """A directory of cgroups, and its owner. `rootless`: in a user namespace."""
 
     path: str
     owner: Key

@@ -1,4 +1,4 @@
-"""Who shares with whom: `ksmwatch peers` against page numbers that the test reads by itself."""
+"""`ksmwatch peers` against page numbers that the test reads by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WRITTEN = 101
 
 
 def peers(daemon: Daemon, *words: str) -> dict[str, Any]:
-    """What the command prints."""
+    """The output of the command."""
     done = subprocess.run(
         ["ksmwatch", "peers", "--json", "--socket", str(daemon.socket), *words],
         check=True,
@@ -40,7 +40,7 @@ def common(found: dict[str, Any]) -> dict[frozenset[str], int]:
 
 
 def tenant(load: Workload, name: str, *, seed: int, contents: int) -> Tenant:
-    """One whose pages all merge, into so many."""
+    """A process whose pages all merge, into this many."""
     made = load.spawn(name)
     made.map("heap", PAGES)
     made.fill("heap", 0, PAGES, seed=seed, modulo=contents)

@@ -1,4 +1,4 @@
-"""As root, in a directory and an environment that somebody else has prepared (CWE-427)."""
+"""As root, in a directory and an environment that another user has prepared (CWE-427)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def spread(tmp_path_factory: pytest.TempPathFactory) -> Poison:
 
 @pytest.fixture
 def poisoned(spread: Poison) -> Iterator[Poison]:
-    """Poison, of which nothing may have run afterwards."""
+    """Poison, none of which may have run afterwards."""
     yield spread
     assert spread.ran() == []
 

@@ -1,4 +1,4 @@
-"""The real Prometheus scrapes the daemon, by TLS with a password; its query returns the truth."""
+"""The real Prometheus scrapes the daemon over TLS with a password; its query returns the truth."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def daemon(authority: Authority) -> Iterator[Daemon]:
     options = ("--metrics.processes=true", "--audit.cpu-percent=10")
     wheel = installed.program()
     with Daemon(*options, f"--web.config.file={path}", program=str(wheel)) as daemon:
-        # By the wheel, as it is installed, and by nothing of this checkout.
+        # Through the wheel, as it is installed, and nothing of this checkout.
         command = Path(f"/proc/{daemon.process.pid}/cmdline").read_text().split("\0")
         assert command[1] == str(wheel)
         yield daemon
 
 
 def scraped(daemon: Daemon, authority: Authority) -> str:
-    """The metrics, for who knows the password."""
+    """The metrics, for a client that knows the password."""
     url = f"https://127.0.0.1:{daemon.port}/metrics"
     word = base64.b64encode(f"scraper:{PASSWORD}".encode()).decode()
     request = urllib.request.Request(url, headers={"Authorization": f"Basic {word}"})
@@ -85,7 +85,7 @@ def scraped(daemon: Daemon, authority: Authority) -> str:
 
 @pytest.fixture(scope="module")
 def scrape_seconds(daemon: Daemon, authority: Authority) -> int:
-    """Between two scrapes, on a machine of this speed."""
+    """The time between two scrapes, on a machine of this speed."""
     return interval(lambda: scraped(daemon, authority))
 
 

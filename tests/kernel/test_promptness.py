@@ -1,4 +1,4 @@
-"""Estimated processes are read by the daemon's next tick, whether anybody asks or not.
+"""The daemon's next tick reads estimated processes, with and without requests.
 
 The daemon beats for systemd's watchdog at the end of each tick, and ticks each second. Ticks are
 counted here, not seconds, so it is the same on a machine of any speed.
@@ -43,7 +43,7 @@ def drain(beats: socket.socket) -> None:
 
 def test_an_estimated_process_is_read_within_a_second(ksm: Ksm, tmp_path: Path) -> None:
     assert TICK_SECONDS == 1
-    # Nobody listens most of the time, and the daemon must not wait for that.
+    # There is no request most of the time, and the daemon must not wait for one.
     QUEUE.write_text("100000")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as beats, Workload() as load:
         beats.bind(str(tmp_path / "notify"))

@@ -1,4 +1,4 @@
-"""What a user meets where something is missing: one sentence, the documented exit status."""
+"""What a user sees if something is missing: one sentence, the documented exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drift put in on purpose: found, exported with its sign, explained, and healed."""
+"""Drift put in on purpose: found, exported with its sign, explained, and corrected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REPAIR_SECONDS = 480
 
 @pytest.fixture(scope="module", params=["fentry", "kprobe"])
 def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
-    """A daemon whose audit comes round within a second or so, and whose maps can be got at."""
+    """A daemon whose audit comes round within about a second, and whose maps are accessible."""
     pins = f"--state.pin-path={PINS}"
     with Daemon(pins, f"--probes={request.param}", "--audit.cpu-percent=3") as daemon:
         yield daemon
@@ -51,7 +51,7 @@ def wait_for(daemon: Daemon, done: Callable[[dict[str, Any]], bool]) -> dict[str
 
 
 def assert_repaired(daemon: Daemon, truth: dict[int, int]) -> None:
-    """Equal to the page tables as soon as it is said to be; repairs are made with patience."""
+    """Equal to the page tables as soon as the daemon says so; repairs may take long."""
     document = wait_for(daemon, lambda d: d["host"]["confidence"] == "exact")
     assert oracle.host() == truth
     assert mappings(document) == truth
@@ -79,7 +79,7 @@ def test_a_count_that_was_changed_from_outside(
         assert f'ksmwatch_drift_pages_total{{sign="{sign}"}}' in daemon.metrics()
 
 
-# What stops a mechanism. 7.3 refuses to switch ftrace off: this is for a kernel that does not.
+# What stops a mechanism. 7.3 refuses to switch ftrace off: this is for kernels that do not.
 SWITCHES = {"fentry": [FTRACE], "kprobe": [FTRACE, KPROBES]}
 
 

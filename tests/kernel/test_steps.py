@@ -60,7 +60,7 @@ def test_every_step_is_counted_to_the_page(daemon: Daemon, ksm: Ksm, ksmd: str) 
         check(daemon, truth)
         c.move("heap", 0, 3498)
         if ksmd == "stopped":
-            # move_vma() unmerges what it moves, and nobody merges it again.
+            # move_vma() unmerges what it moves, and nothing merges it again.
             check(daemon, {a.pid: truth[a.pid], b.pid: truth[b.pid]})
             ksm.merge_all()
         check(daemon, truth)

@@ -1,4 +1,4 @@
-"""What other users learn, and a full disk under the textfile: of one daemon."""
+"""What other users of the host can learn, and a full disk under the textfile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.once
 
 GROUP = "games"
 PINS = Path("/sys/fs/bpf/ksmwatch-test")
-# The very user that the front becomes: it must be safe from its like, too.
+# The same user as the front's: the front must be safe from it, too.
 STRANGER = ("setpriv", "--reuid", "65534", "--regid", "65534")
 
 
@@ -102,7 +102,7 @@ def test_no_file_of_daemon_or_fronts_is_open_to_a_stranger(host: Host) -> None:
     assert (status, said) == (0, "")
     # Root can, or it would have been no test.
     status, said = outcome(look)
-    # There is nothing at the first address of anybody's memory.
+    # There is nothing at address 0 of any memory.
     assert set(said.splitlines()) == {path for path in paths if not path.endswith("/mem")}
 
 

@@ -1,4 +1,4 @@
-"""Counts go on while no daemon runs, and a new one goes on with them."""
+"""Counts continue while no daemon runs, and a new daemon continues with them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_other_settings_start_anew_and_count_right(pins: str, ksm: Ksm, tracefs:
 
 
 def test_killed_asleep_and_woken_by_nobody(pins: str, ksm: Ksm, tracefs: Path) -> None:
-    """KSM starts while no daemon runs: the successor reads what nobody has counted."""
+    """KSM starts while no daemon runs: the successor reads what nothing has counted."""
     with Workload() as load:
         a = mergeable(load, "a", 1009)
         with Daemon(pins, http=False) as first:

@@ -58,7 +58,7 @@ sys.stdin.read()
 
 
 def test_page_cache_of_a_private_mapping(ksm: Ksm, load: Workload, tmp_path: Path) -> None:
-    """Advised and only read: its heap, which nobody offered, is not what is to be mended."""
+    """Advised and only read: the cause is not its heap, which was never offered."""
     path = tmp_path / "snapshot"
     path.write_bytes(b"x" * 4096 * PAGES)
     with subprocess.Popen(
@@ -161,7 +161,7 @@ def huge_pages() -> Iterator[None]:
 
 
 def test_memory_that_ksm_cannot_take(ksm: Ksm, load: Workload, huge_pages: None) -> None:
-    """All of it is offered, as far as the kernel takes the offer."""
+    """All of it is offered, as far as the kernel accepts the offer."""
     huge, special, other = (load.spawn(name) for name in ("huge", "special", "other"))
     # Without anybody who is registered ksmd does not scan.
     other.map("heap", PAGES)
@@ -189,7 +189,7 @@ def test_locked_memory_is_no_cause(ksm: Ksm, load: Workload) -> None:
 
 def test_equal_pages_merge_unique_and_changing_ones_do_not(ksm: Ksm, load: Workload) -> None:
     equal, unique, changing = (load.spawn(name) for name in ("equal", "unique", "changing"))
-    # Of the host the cause is told that keeps most pages back.
+    # The cause given for the host is the one that affects most pages.
     sizes = {equal: PAGES, unique: 3 * PAGES, changing: PAGES}
     for tenant, pages in sizes.items():
         tenant.map("heap", pages)

@@ -17,7 +17,7 @@ MODELS = Path(__file__).parents[2] / "docs" / "model"
 MODEL = "count.pml"
 DEPTH = 20_000
 MEGABYTES = 3_000
-# Only so that nothing hangs: how long it takes depends on who else uses the machine.
+# Only to prevent hangs: the time depends on the load of the machine.
 SECONDS = 900
 
 _ERRORS = re.compile(r"errors: (\d+)")
@@ -121,7 +121,7 @@ def _cut_short(said: str) -> str | None:
 
 
 def judge(variant: Variant, said: str, *, trail: bool) -> str | None:
-    """What is wrong with a search's result, or None."""
+    """What is wrong with the result of a search, or None."""
     cut = _cut_short(said)
     if cut is not None:
         return cut
@@ -134,7 +134,7 @@ def judge(variant: Variant, said: str, *, trail: bool) -> str | None:
 
 
 def search(variant: Variant) -> tuple[str | None, int]:
-    """Make and run the verifier of a variant: what is wrong, and how many states it stored."""
+    """Build and run the verifier of a variant: what is wrong, and how many states it stored."""
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         for source in MODELS.glob("*.pml"):
@@ -159,7 +159,7 @@ def search(variant: Variant) -> tuple[str | None, int]:
 
 
 def main(names: list[str]) -> int:
-    """Search the named variants, or all; the number of those that are not as they should be."""
+    """Search the named variants, or all; returns the number of wrong results."""
     wrong = 0
     for variant in VARIANTS:
         if names and variant.name not in names:

@@ -1,1 +1,1 @@
-"""The page for a person, in a real browser: `make test-page`."""
+"""The landing page in a real browser: `make test-page`."""

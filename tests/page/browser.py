@@ -81,7 +81,7 @@ class Browser:
         return found
 
     def _note(self, event: dict[str, Any]) -> None:
-        """Keep what the browser complains of, and what it asks the server for."""
+        """Record the browser's complaints, and its requests to the server."""
         if event["method"] == "Log.entryAdded":
             self.said.append(event["params"]["entry"]["text"])
         elif event["method"] == "Network.requestWillBeSent":
@@ -124,7 +124,7 @@ class Browser:
         self.wait_for("Page.loadEventFired")
 
     def look(self, *, width: int, height: int = 900, dark: bool = False) -> None:
-        """The screen, and what its user prefers."""
+        """The screen, and the user's preferences."""
         self.tell(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -147,7 +147,7 @@ class Browser:
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def heard(self) -> list[tuple[str, str]]:
-        """Role and name of everything that a screen reader is told, in its order."""
+        """Role and name of everything that a screen reader reads, in order."""
         nodes = self.tell("Accessibility.getFullAXTree")["nodes"]
         return [
             (node["role"]["value"], node.get("name", {}).get("value", ""))

@@ -1,4 +1,4 @@
-"""Hosts whose pages are looked at: an ordinary one, and one whose tenants are hostile."""
+"""Hosts whose pages are tested: an ordinary one, and one whose tenants are hostile."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ def hostile() -> Snapshot:
         for n, owner in enumerate(owners)
     )
     made = _host(processes, 0)
-    # What a kernel or another program has said may be anything, too.
+    # Texts from the kernel or another program may contain anything, too.
     return dataclasses.replace(made, kernel="6.12<script>1</script>")

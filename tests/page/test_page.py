@@ -22,7 +22,7 @@ DESK, PHONE = 1100, 360
 # WCAG 2.2, 1.4.3: text in sizes that are not large.
 CONTRAST = 4.5
 
-# The least contrast of any text with what is behind it, by WCAG's formula.
+# The lowest contrast of any text with its background, by WCAG's formula.
 LEAST_CONTRAST = """
 (() => {
   const light = c => {
@@ -86,7 +86,7 @@ def test_it_fits_the_screen_and_can_be_read(
         browser.look(width=width, dark=dark)
         go(browser, served)
         browser.picture(PICTURES / f"{name}-{width}-{'dark' if dark else 'light'}.png")
-        # Nothing was refused by the policy, and nothing else was asked for.
+        # The policy refused nothing, and the page requested nothing else.
         assert browser.said == []
         assert browser.asked == [url(served)]
         assert browser.evaluate("document.documentElement.scrollWidth") == width
@@ -144,7 +144,7 @@ def test_a_screen_reader_hears_it_in_order(browser: Browser) -> None:
     assert {"main", "navigation", "table", "row", "rowheader", "columnheader", "list"} <= roles
     assert ("columnheader", "Mapped") in heard
     assert ("link", "What to do: KsmwatchPolling") in heard
-    # Bars say what the number beside them says.
+    # Bars show the same as the number beside them.
     assert "img" not in roles
     assert not [name for role, name in heard if role == "link" and not name]
 
@@ -194,7 +194,7 @@ def test_with_a_password_it_is_nobody_elses(browser: Browser, tmp_path: Path) ->
 
 
 def config(directory: Path) -> Path:
-    """A user `u`; the hash is of no password that anybody knows."""
+    """A user `u`, with the hash of a password that nobody knows."""
     path = directory / "web.yml"
     path.write_text(
         "basic_auth_users: {u: $2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG}\n"

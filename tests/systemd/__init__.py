@@ -1,1 +1,1 @@
-"""The Debian package and its service, on a Debian of its own with the real systemd."""
+"""The Debian package and its service, on a separate Debian with the real systemd."""

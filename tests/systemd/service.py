@@ -1,4 +1,4 @@
-"""The installed service, and what the kernel has of it."""
+"""The installed service, and its objects in the kernel."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def pid() -> int:
 
 
 def journal() -> list[str]:
-    """What the service has logged; not what systemd says of it."""
+    """What the service has logged, without systemd's lines about it."""
     lines = run("journalctl", "--unit", UNIT, "--output", "cat", "--no-pager").splitlines()
     return [line for line in lines if line.startswith("ts=")]
 
@@ -55,7 +55,7 @@ def wait_for(what: str, holds: Callable[[], bool]) -> None:
 
 
 class Service:
-    """What is asked of the daemon, whichever process it is at the moment."""
+    """Requests to the daemon, whichever process it is at the moment."""
 
     def snapshot(self) -> dict[str, Any]:
         """The snapshot document."""
@@ -107,7 +107,7 @@ def processes_of(uid: int) -> list[Path]:
 
 
 def files() -> set[Path]:
-    """Every file, less the records of dpkg and the journal, and what Python compiled."""
+    """All files, except dpkg's records, the journal, and Python's compiled files."""
     roots = ("/etc", "/usr", "/var", "/lib", "/run", "/opt", "/srv", "/root", "/home")
     listing = run("find", *roots, "-xdev", "-not", "-path", "*/__pycache__*")
     ours = ("/var/lib/dpkg", "/var/log", "/var/cache", "/run/log", "/run/ksmwatch-vm", "/run/user")

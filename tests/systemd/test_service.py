@@ -1,4 +1,4 @@
-"""From the installation to the purge, in steps: each begins where the one before ended."""
+"""From the installation to the purge, in steps: each begins where the previous one ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PACKAGE, NEXT_PACKAGE = os.environ["DEB"], os.environ["DEB_NEXT"]
 CONFIGURATION = Path("/etc/ksmwatch/ksmwatch.toml")
 DROP_IN = Path("/run/systemd/system/ksmwatch.service.d/test.conf")
 WATCHDOG_SECONDS = 30
-# docs/security.md has the scores; this is what was promised.
+# docs/security.md has the scores; this is the promised one.
 WORST_EXPOSURE = 2.5
 
 DAC_READ_SEARCH, SYS_PTRACE, SYS_ADMIN, PERFMON = 2, 19, 21, 38
@@ -40,7 +40,7 @@ DAC_READ_SEARCH, SYS_PTRACE, SYS_ADMIN, PERFMON = 2, 19, 21, 38
 
 @dataclass(frozen=True)
 class Host:
-    """What a host has."""
+    """The state of a host."""
 
     files: set[Path]
     programs: Counter[int]
@@ -110,7 +110,7 @@ def test_it_is_scraped_with_tls_and_a_password(tmp_path: Path) -> None:
     trusting.verify_flags &= ~ssl.VERIFY_X509_STRICT
     answers = {word: scrape_status(trusting, word) for word in (None, "wrong", "right")}
     assert answers == {None: 401, "wrong": 401, "right": 200}
-    # What an administrator has put there is no business of a purge.
+    # A purge does not touch what an administrator has put there.
     CONFIGURATION.write_text("")
     for name in ("web.yml", "server.crt", "server.key"):
         CONFIGURATION.with_name(name).unlink()
@@ -154,7 +154,7 @@ def freeze() -> None:
 
 @pytest.fixture
 def load() -> Iterator[Generator]:
-    """A random program that pauses, with ksmd beside it."""
+    """A random program that pauses, while ksmd runs."""
     operations, pause = 2000, 400
     seed = 205
     with (

@@ -1,4 +1,4 @@
-"""Whose pages, where everything is real, against the page tables, during churn.
+"""Owners on a host where everything is real, compared with the page tables, during churn.
 
 There are units of the system and of a user, containers with and without root, a virtual machine.
 """
@@ -41,7 +41,7 @@ def user() -> int:
     """A user with a session of its own, and a file system for containers; its number."""
     run("useradd", "--create-home", USER)
     run("usermod", "--add-subuids=200000-265535", "--add-subgids=200000-265535", USER)
-    # Not at boot, where nobody logs in.
+    # Not at boot, when no user is logged in.
     Path("/etc/systemd/system/systemd-logind.service").unlink()
     run("systemctl", "daemon-reload")
     run("systemctl", "start", "systemd-logind.service")
@@ -60,7 +60,7 @@ def rootfs() -> Path:
 
 
 def as_user(*argv: str) -> str:
-    """Run something in the user's session; what it prints."""
+    """Run a command in the user's session; returns its output."""
     run_dir = f"/run/user/{pwd.getpwnam(USER).pw_uid}"
     session = (f"XDG_RUNTIME_DIR={run_dir}", f"DBUS_SESSION_BUS_ADDRESS=unix:path={run_dir}/bus")
     return run("runuser", "--user", USER, "--", "env", "--chdir=/", *session, *argv)

@@ -1,4 +1,4 @@
-"""Where downloads are kept, and how two processes agree on who fills a cache entry."""
+"""Where downloads are kept, and how processes agree on which of them fills a cache entry."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def filled_atomically(entry: Path) -> Iterator[Path]:
 
 
 def say(text: str) -> None:
-    """Progress for the person in front of the terminal; stdout belongs to the command."""
+    """Progress for the user at the terminal; stdout belongs to the command."""
     print(f"vm: {text}", file=sys.stderr, flush=True)

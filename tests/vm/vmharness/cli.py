@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors cannot be mistaken for a status of the command."""
 
     def error(self, message: str) -> NoReturn:
-        """Tell what is wrong, with the harness's own status."""
+        """Report the error, with the harness's own status."""
         self.print_usage(sys.stderr)
         self.exit(STATUS_HARNESS, f"vm: {message}\n")
 
@@ -143,7 +143,7 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def guest_environment(
     ours: Mapping[str, str], kernel: str, extra: Sequence[str], *, own_root: bool = False
 ) -> dict[str, str]:
-    """The command's environment: little of ours, so that runs are alike everywhere.
+    """The command's environment, with little of ours, so that runs are alike everywhere.
 
     `own_root`: the programs are not this machine's, and cannot use what is in our .venv.
     """
@@ -165,12 +165,12 @@ def guest_environment(
 
 
 def covered(path: str) -> bool:
-    """Whether a fresh file system of the guest would hide a host path."""
+    """Whether a file system of the guest would hide a host path."""
     return any(path == place or path.startswith(place + "/") for place in COVERED)
 
 
 def kept_paths(paths: Sequence[str], *, everything: bool = False) -> list[str]:
-    """Host paths to show through the guest's own /tmp and the like, outermost first.
+    """Host paths to show through the guest's own /tmp and similar, outermost first.
 
     `everything`: through a root of its own.
     """
@@ -203,7 +203,7 @@ def shares_of(tree: Path | None, writable: Sequence[str]) -> tuple[Share, ...]:
 def prepare(
     options: argparse.Namespace, command: Sequence[str], kernel: Kernel
 ) -> tuple[Machine, initramfs.Job, bytes]:
-    """The machine, what it is to do, and the initramfs that says so."""
+    """The machine, its task, and the initramfs that describes the task."""
     writable = writable_directories(options.writable)
     publish = tuple(Publish.parse(text) for text in options.publish)
     own_root = options.root is not None
@@ -254,12 +254,12 @@ def prepare(
 
 
 def served(guest: Machine) -> contextlib.AbstractContextManager[list[int]]:
-    """Sockets to those who serve the shares, where QEMU does not do that itself."""
+    """Sockets to the processes that serve the shares, if QEMU does not do that itself."""
     return virtiofs.served(guest.shares) if guest.virtiofs else contextlib.nullcontext([])
 
 
 def run(options: argparse.Namespace, command: Sequence[str]) -> int:
-    """Boot, run, tell the status."""
+    """Boot, run, return the status."""
     kernel = kernels.ensure(Wanted.parse(options.kernel[0], options.arch))
     guest, job, initrd = prepare(options, command, kernel)
     session = Session(kernel.name, job.token, Console(options.console), guest.platform.package)

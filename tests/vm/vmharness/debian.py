@@ -1,7 +1,7 @@
 """Fetch Debian packages through the machine's own apt set-up, without installing them.
 
 Only directories and source lists are overridden, so the proxy, certificate and login settings
-of the machine stay in force. No host name is known here: the archives are those which the
+of the machine stay in force. No host name is hard-coded: the archives are those which the
 machine itself uses.
 """
 
@@ -100,7 +100,7 @@ def parse_print_uris(text: str) -> list[tuple[str, str, str]]:
 
 
 def run_apt(argv: Sequence[str], purpose: str, cwd: Path | None = None) -> str:
-    """Run an apt tool, give its output; a failure carries the tool's own last words."""
+    """Run an apt tool, return its output; a failure carries the tool's own last words."""
     try:
         done = subprocess.run(
             argv, cwd=cwd, text=True, stdin=subprocess.DEVNULL, capture_output=True, check=False
