@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from ksmwatch.export.front.history import PastHour
+from ksmwatch.export.front.known_samples import KnownSamples
 from ksmwatch.export.front.overview import QUANTITIES, OverviewState, overview
-from ksmwatch.export.front.reading import KnownSamples
 from ksmwatch.export.metric_family import Samples
 from ksmwatch.export.samples import Series, samples
 from tests.fake_front import Served

@@ -14,11 +14,11 @@ from enum import Enum
 
 import bcrypt
 
+from ksmwatch.export.front.limits import MAX_WAITING_CHECKS
+
 # bcrypt ignores further bytes; newer versions of the library raise an exception.
 _MAX_PASSWORD_BYTES = 72
 _MAX_REMEMBERED = 100
-# The most checks that may wait; further ones are refused.
-_MAX_WAITING = 16
 
 
 class Admission(Enum):
@@ -56,7 +56,7 @@ class Auth:
         digest = hashlib.blake2b(user.encode() + b"\0" + password, key=self._key).digest()
         if digest in self._good:
             return Admission.YES
-        if self._waiting >= _MAX_WAITING:
+        if self._waiting >= MAX_WAITING_CHECKS:
             return Admission.LATER
         return await self._check(user, password, digest)
 

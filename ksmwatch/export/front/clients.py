@@ -10,16 +10,15 @@ from enum import IntEnum
 from typing import Protocol
 
 from ksmwatch.export.front.complaints import Complaints
+from ksmwatch.export.front.limits import (
+    GRACE_SECONDS,
+    HEADER_SECONDS,
+    IDLE_SECONDS,
+    WRITE_SECONDS,
+)
 
-# From the connection to the end of its first headers, TLS included.
-HEADER_SECONDS = 10.0
-# Between two requests: longer than common scrape intervals.
-IDLE_SECONDS = 150.0
-# For the client to take our answer.
-WRITE_SECONDS = 30.0
 _SWEEP_SECONDS = 1.0
-# Without room: how long a connection may be silent, and how often that is checked.
-_GRACE_SECONDS = 2.0
+# Without room: how often silent connections are looked for.
 _PRESSURE_SECONDS = 0.25
 
 
@@ -117,9 +116,7 @@ class Clients:
 
     def _dispensable(self) -> list[Stream]:
         old = [
-            (c.phase, c.since, s)
-            for s, c in self._open.items()
-            if c.since < _now() - _GRACE_SECONDS
+            (c.phase, c.since, s) for s, c in self._open.items() if c.since < _now() - GRACE_SECONDS
         ]
         new = [stream for phase, _, stream in old if phase is ClientPhase.NEW]
         if new:

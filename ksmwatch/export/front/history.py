@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ksmwatch.export.front.reading import KnownSamples
+from ksmwatch.export.front.known_samples import KnownSamples
 
 SECONDS = 3600.0
 _SPACING_SECONDS = 10.0

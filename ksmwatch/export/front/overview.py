@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ksmwatch.export.front.history import PastHour, Point, Quantity
+from ksmwatch.export.front.known_samples import KnownSamples
 from ksmwatch.export.front.page import Page
-from ksmwatch.export.front.reading import KnownSamples, duration, size
 from ksmwatch.export.front.style import HEADERS, document
 from ksmwatch.export.front.symptoms import Symptom, symptoms
+from ksmwatch.export.front.wording import duration, size
 
 REFRESH_SECONDS = 15
 # Of the query by which the page stands still, for those who read it aloud.

@@ -14,9 +14,10 @@ from ksmwatch.export.front import runbook
 from ksmwatch.export.front.complaints import Complaints
 from ksmwatch.export.front.exposition import Exposition
 from ksmwatch.export.front.history import PastHour
+from ksmwatch.export.front.known_samples import KnownSamples
+from ksmwatch.export.front.limits import ANSWER_SECONDS
 from ksmwatch.export.front.overview import QUANTITIES, STILL, OverviewState, overview
 from ksmwatch.export.front.page import Page, sentence
-from ksmwatch.export.front.reading import KnownSamples
 from ksmwatch.export.front_channel import Answer
 from ksmwatch.export.metric_family import Samples, Spec
 
@@ -26,8 +27,6 @@ SCRAPE_CACHE_SECONDS = 1.0
 PAGE_SECONDS = 5.0
 # If the daemon cannot provide a snapshot of at most this age, it is unhealthy.
 HEALTH_SECONDS = 60.0
-# How long to wait for the daemon: usually longer than Prometheus waits.
-ANSWER_SECONDS = 30.0
 READY_SECONDS = 1.0
 
 

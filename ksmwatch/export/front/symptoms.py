@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ksmwatch.export.front.reading import KnownSamples, duration, size
+from ksmwatch.export.front.known_samples import KnownSamples
+from ksmwatch.export.front.wording import duration, size
 
 _WORTH_TELLING_BYTES = 16 << 20
 _UNMERGING_SECONDS = 900

@@ -28,8 +28,14 @@ from tornado.netutil import add_accept_handler
 
 from ksmwatch.export import front_channel, process_metrics
 from ksmwatch.export.front.auth import Admission, Auth
-from ksmwatch.export.front.clients import IDLE_SECONDS, ClientPhase, Clients
+from ksmwatch.export.front.clients import ClientPhase, Clients
 from ksmwatch.export.front.complaints import KINDS, Complaints
+from ksmwatch.export.front.limits import (
+    BODY_SECONDS,
+    IDLE_SECONDS,
+    MAX_BODY_BYTES,
+    MAX_HEADER_BYTES,
+)
 from ksmwatch.export.front.link import Link
 from ksmwatch.export.front.page import Page, sentence
 from ksmwatch.export.front.site import Site
@@ -39,9 +45,6 @@ from ksmwatch.export.tls import make_context
 from ksmwatch.export.web_config import WebConfig
 from ksmwatch.log import logger
 
-_MAX_HEADER_BYTES = 16384
-_MAX_BODY_BYTES = 65536
-_BODY_SECONDS = 10.0
 _READ_BYTES = 8192
 _OTHER_DESCRIPTORS = 64
 
@@ -84,11 +87,11 @@ class Server(HTTPServer):
         super().initialize(
             callback,
             chunk_size=_READ_BYTES,
-            max_header_size=_MAX_HEADER_BYTES,
+            max_header_size=MAX_HEADER_BYTES,
             # `clients` sets the limits. This only replaces the default of an hour.
             idle_connection_timeout=2 * IDLE_SECONDS,
-            body_timeout=_BODY_SECONDS,
-            max_body_size=_MAX_BODY_BYTES,
+            body_timeout=BODY_SECONDS,
+            max_body_size=MAX_BODY_BYTES,
         )
         self.clients = Clients(limit, complaints, self.pause, self.resume)
         self._listening: list[socket.socket] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ksmwatch.export.front import clients
+from ksmwatch.export.front import limits
 from ksmwatch.export.front.clients import ClientPhase, Clients
 from ksmwatch.export.front.complaints import Complaints
 
@@ -71,11 +71,11 @@ def opened(some: Clients, count: int = 1) -> list[Stream]:
 @pytest.mark.parametrize(
     ("phases", "seconds", "kind"),
     [
-        ([], clients.HEADER_SECONDS, "slow"),
-        ([ClientPhase.ANSWERING, ClientPhase.WRITING], clients.WRITE_SECONDS, "slow"),
+        ([], limits.HEADER_SECONDS, "slow"),
+        ([ClientPhase.ANSWERING, ClientPhase.WRITING], limits.WRITE_SECONDS, "slow"),
         (
             [ClientPhase.ANSWERING, ClientPhase.WRITING, ClientPhase.IDLE],
-            clients.IDLE_SECONDS,
+            limits.IDLE_SECONDS,
             None,
         ),
     ],
@@ -111,7 +111,7 @@ def test_a_new_connection_is_new_until_its_first_request(loop: Loop) -> None:
     some = Clients(5, Complaints(), *NO_DOOR)
     (stream,) = opened(some)
     some.idle(stream)
-    loop.run_until(clients.HEADER_SECONDS + 1)
+    loop.run_until(limits.HEADER_SECONDS + 1)
     assert stream.closed
 
 

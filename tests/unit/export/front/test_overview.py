@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from ksmwatch.export.front import overview, runbook
 from ksmwatch.export.front.history import PastHour
+from ksmwatch.export.front.known_samples import KnownSamples
 from ksmwatch.export.front.overview import QUANTITIES, OverviewState
-from ksmwatch.export.front.reading import KnownSamples, duration, size
 from ksmwatch.export.front.symptoms import _CHECKS, symptoms
+from ksmwatch.export.front.wording import duration, size
 from ksmwatch.export.metric_family import Samples
 from ksmwatch.export.samples import Series, samples
 from ksmwatch.snapshot.model import Snapshot
