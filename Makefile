@@ -92,7 +92,7 @@ wheel: setup ## dist/*.whl, with BPF sources, units, rules and dashboards
 	  --wheel-dir dist .
 	@ls dist/*.whl
 
-deb: deb-packages ## dist/*.deb, for each of SUITES
+deb: setup deb-packages ## dist/*.deb, for each of SUITES
 	@for suite in $(SUITES); do deploy/deb $$suite || exit 1; done
 
 .PHONY: test-systemd wheel deb deb-packages

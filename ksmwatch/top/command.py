@@ -7,6 +7,7 @@ import gc
 import importlib.metadata
 import os
 import sys
+from pathlib import Path
 
 from ksmwatch.config import Config
 from ksmwatch.errors import ConfigError, Exit
@@ -109,8 +110,22 @@ def _textual() -> int:
         return 0
 
 
+def _private_directory() -> Path:
+    """Where the Debian package has the libraries of the terminal view: /usr/lib/ksmwatch/python."""
+    # From /usr/lib/python3/dist-packages/ksmwatch/top: a virtual environment has no such directory.
+    return Path(__file__).parents[4] / "ksmwatch/python"
+
+
+def _find_textual() -> bool:
+    """Whether there is a Textual that is new enough, if need be the package's own."""
+    if _textual() < _OLDEST_TEXTUAL and (private := _private_directory()).is_dir():
+        # Before everything else: Debian's rich may be there too, and is too old.
+        sys.path.insert(0, str(private))
+    return _textual() >= _OLDEST_TEXTUAL
+
+
 def _show(watched: source.Source, options: Options, seconds: float) -> Exit:
-    if _textual() < _OLDEST_TEXTUAL:
+    if not _find_textual():
         watched.close()
         raise ConfigError(
             f"The terminal view needs Textual {_OLDEST_TEXTUAL} or later, which Debian does not "

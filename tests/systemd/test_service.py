@@ -27,6 +27,7 @@ from tests.kernel.compare import settled_snapshot
 from tests.ksmctl import Ksm
 from tests.systemd import service
 from tests.systemd.service import Service, journal, run, show, wait_for
+from tests.terminal import Terminal
 
 PACKAGE, NEXT_PACKAGE = os.environ["DEB"], os.environ["DEB_NEXT"]
 CONFIGURATION = Path("/etc/ksmwatch/ksmwatch.toml")
@@ -89,6 +90,21 @@ def test_it_is_scraped() -> None:
     with urllib.request.urlopen("http://127.0.0.1:10054/metrics") as answer:
         text = answer.read().decode()
     assert 'ksmwatch_mode{mode="bpf"} 1.0' in text
+
+
+def test_top_shows_the_host_in_a_terminal(tmp_path: Path) -> None:
+    """Debian's own Textual is too old, or not there: the package brings what it needs."""
+    terminal = Terminal(tmp_path, "ksmwatch top -d 0.5")
+    try:
+        first = terminal.wait(lambda screen: "F10 Quit" in screen and "kernel says" in screen)
+        assert first.startswith("ksmwatch live")
+        terminal.press("F1")
+        terminal.wait(lambda screen: "how long ago the page tables were read" in screen)
+        terminal.press("q")
+        terminal.press("F10")
+        terminal.wait(lambda screen: "ended with 0" in screen)
+    finally:
+        terminal.tmux("kill-server")
 
 
 def test_it_is_scraped_with_tls_and_a_password(tmp_path: Path) -> None:

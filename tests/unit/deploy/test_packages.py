@@ -75,3 +75,35 @@ def test_the_wheel_has_what_is_for_other_programs() -> None:
     shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
     assert {"deploy/systemd", "deploy/prometheus", "grafana/dashboards"} <= shared.keys()
     assert all((ROOT / path).exists() for path in shared)
+
+
+WHEELS = [
+    line.split()
+    for line in (DEPLOY / "top-wheels.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
+
+
+def test_every_library_of_the_terminal_view_is_pinned_by_its_hash_and_has_its_licence_named() -> (
+    None
+):
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", pinned) for _, pinned in WHEELS)
+    paragraphs = (DEPLOY / "debian/copyright").read_text().split("\n\n")
+    named = [
+        glob.removeprefix("top-wheels/").rstrip("*")
+        for text in paragraphs
+        if "License: " in text
+        for glob in re.findall(r"top-wheels/[a-z_]+\*", text)
+    ]
+    wheels = [name.partition("==")[0].replace("-", "_") for name, _ in WHEELS]
+    assert sorted(next(n for n in named if wheel.startswith(n)) for wheel in wheels) == sorted(
+        named
+    )
+
+
+def test_the_textual_of_the_package_is_one_that_top_is_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (wish,) = project["optional-dependencies"]["top"]
+    pins = {name.partition("==")[0]: name.partition("==")[2] for name, _ in WHEELS}
+    oldest, before = re.findall(r"[\d.]+", wish)
+    assert int(oldest) <= int(pins["textual"].partition(".")[0]) < int(before)

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from ksmwatch import cli
 from ksmwatch.errors import Exit
 from ksmwatch.snapshot import socket_client
-from ksmwatch.top import app
+from ksmwatch.top import app, command
 from ksmwatch.top.view import Options, Unit
 from tests.made_up_host import document
 
@@ -103,6 +104,33 @@ def test_without_a_textual_that_is_new_enough(
     monkeypatch.setattr(importlib.metadata, "version", installed)
     assert cli.main(["top"]) is Exit.USAGE
     assert "needs Textual 8 or later, which Debian does not have" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("installed", "taken"), [("2.1.2", True), ("8.2.8", False), ("9.0", False)]
+)
+def test_the_packages_own_libraries_are_taken_where_the_systems_are_too_old(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    installed: str,
+    taken: bool,  # noqa: FBT001
+) -> None:
+    path = ["/usr/lib/python3/dist-packages"]
+    monkeypatch.setattr(sys, "path", path)
+    monkeypatch.setattr(command, "_private_directory", lambda: tmp_path)
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda _: "8.2.8" if str(tmp_path) in path else installed
+    )
+    assert command._find_textual()
+    # Before the system's, which may have an old rich.
+    assert (path[0] == str(tmp_path)) is taken
+
+
+def test_only_the_debian_package_has_libraries_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not command._private_directory().exists()
+    file = "/usr/lib/python3/dist-packages/ksmwatch/top/command.py"
+    monkeypatch.setattr(command, "__file__", file)
+    assert command._private_directory() == Path("/usr/lib/ksmwatch/python")
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, Exit.OK), (1, Exit.INTERNAL)])

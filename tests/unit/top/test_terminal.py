@@ -2,65 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fake_daemon import Server
-from tests.waiting import wait_until
+from tests.terminal import Terminal
 
 _ROOT = Path(__file__).resolve().parents[3]
-_NOT_PASSED_ON = {"TMUX", "NO_COLOR"}
 
 
-class Terminal:
-    """A tmux of its own, with `ksmwatch top` in its only window."""
-
-    def __init__(self, directory: Path, flags: str, environment: str = "") -> None:
-        self._socket = str(directory / "tmux")
-        command = (
-            f"cd {_ROOT} && env {environment} {sys.executable} -m ksmwatch top"
-            f" --socket {directory / 'daemon'} -d 0.2 {flags}; echo ended with $?; cat"
-        )
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command)
-
-    def tmux(self, *words: str) -> str:
-        """A command of tmux, and what it says."""
-        # Not into a tmux around us; and a size that is exported stands above the terminal's own.
-        environment = {k: v for k, v in os.environ.items() if k not in _NOT_PASSED_ON}
-        done = subprocess.run(
-            ["tmux", "-S", self._socket, *words],
-            check=True,
-            capture_output=True,
-            text=True,
-            env={**environment, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(_ROOT)},
-        )
-        return done.stdout
-
-    def press(self, *keys: str) -> None:
-        """Press keys, by tmux's names."""
-        self.tmux("send-keys", *keys)
-
-    def screen(self, *flags: str) -> str:
-        """What is on the screen now."""
-        return self.tmux("capture-pane", "-p", *flags)
-
-    def wait(self, seen: Callable[[str], object]) -> str:
-        """Until the screen is as expected."""
-        found: list[str] = []
-
-        def look() -> bool:
-            found[:] = [self.screen()]
-            return bool(seen(found[0]))
-
-        wait_until(look, lambda: f"still not seen:\n{found[0]}", every=0.02)
-        return found[0]
+def top(directory: Path, flags: str, environment: str = "") -> Terminal:
+    """`ksmwatch top` of this checkout, on the daemon in this directory."""
+    return Terminal(
+        directory,
+        f"cd {_ROOT} && env PYTHONPATH={_ROOT} {environment} {sys.executable} -m ksmwatch top"
+        f" --socket {directory / 'daemon'} -d 0.2 {flags}",
+    )
 
 
 @pytest.fixture
@@ -87,7 +49,7 @@ def names(screen: str) -> list[str]:
 
 
 def test_a_session(tmp_path: Path, daemon: Server, terminals: list[Terminal]) -> None:
-    terminal = Terminal(tmp_path, "")
+    terminal = top(tmp_path, "")
     terminals.append(terminal)
     first = terminal.wait(lambda screen: len(names(screen)) == 7)
     assert first.startswith("ksmwatch live, kernel 7.3.9-test, ")
@@ -138,7 +100,7 @@ def test_five_thousand_processes(tmp_path: Path, terminals: list[Terminal]) -> N
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            terminal = Terminal(tmp_path, "-g process -s pid")
+            terminal = top(tmp_path, "-g process -s pid")
             terminals.append(terminal)
             terminal.wait(lambda screen: re.search(r"^ +1000 vm ", screen, re.MULTILINE))
             # The last row, of which only the visible neighbours are made.
@@ -169,7 +131,7 @@ def test_a_daemon_that_goes_and_comes_back(
     tmp_path: Path, daemon: Server, terminals: list[Terminal]
 ) -> None:
     path = tmp_path / "daemon"
-    terminal = Terminal(tmp_path, "-g process")
+    terminal = top(tmp_path, "-g process")
     terminals.append(terminal)
     terminal.wait(lambda screen: "1038" in screen)
     path.rename(tmp_path / "away")
@@ -196,7 +158,7 @@ def test_colours_are_the_terminals_own_or_none(
     *,
     coloured: bool,
 ) -> None:
-    terminal = Terminal(tmp_path, "", environment)
+    terminal = top(tmp_path, "", environment)
     terminals.append(terminal)
     terminal.wait(lambda screen: len(names(screen)) == 7)
     screen = terminal.screen("-e")

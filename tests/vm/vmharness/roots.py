@@ -16,12 +16,12 @@ from .cachedir import cache_root, filled_atomically, locked, say
 from .debian import Source
 from .errors import HarnessError
 
-FORMAT = 4  # of a cache entry; raise it when PACKAGES or the set-up change
+FORMAT = 5  # of a cache entry; raise it when PACKAGES or the set-up change
 SUITES = ("bookworm", "trixie")
 # What the package of ksmwatch depends on, so that it installs without a network; and what its
 # tests need.
 PACKAGES = (
-    *("systemd-sysv", "dbus", "python3-pytest", "openssl"),
+    *("systemd-sysv", "dbus", "python3-pytest", "openssl", "tmux"),
     *("python3-bpfcc", "python3-prometheus-client", "python3-psutil", "python3-pyroute2"),
     *("python3-tornado", "python3-bcrypt", "python3-yaml"),
     # Those who have pages: a rootless container, a session, a virtual machine.
