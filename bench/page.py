@@ -2,7 +2,7 @@
 
     python -m bench.page
 
-CPU time of the front, for a made-up host with 50 owners and an hour of history: to make the page,
+CPU time of the front, for an invented host with 50 owners and an hour of history: to make the page,
 which is done once for each answer of the daemon, and to hand it out.
 """
 

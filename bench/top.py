@@ -3,7 +3,7 @@
     python -m bench.top [PROCESSES] [REFRESHES]
 
 The times are the whole process's, user and system, all threads: asking, parsing, sorting,
-drawing. A made-up host is served on a socket; the server's own time is not counted.
+drawing. An invented host is served on a socket; the server's own time is not counted.
 """
 
 from __future__ import annotations

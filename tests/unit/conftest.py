@@ -19,7 +19,7 @@ settings.load_profile("ksmwatch")
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
-    """A kernel with KSM and nobody on it."""
+    """A kernel with KSM but without processes."""
     return Kernel(tmp_path)
 
 

@@ -231,7 +231,7 @@ def test_one_module_makes_raw_system_calls() -> None:
 
 
 def test_one_module_knows_the_format_of_smaps() -> None:
-    # A text, and not what is said in a comment or a docstring.
+    # A text, and not a comment or a docstring.
     users = {
         module
         for module, path in MODULES.items()
@@ -272,7 +272,7 @@ def c_source(*names: str) -> str:
 
 
 def c_body(kind: str, name: str) -> str:
-    """What stands between the braces of an enum or struct."""
+    """The text between the braces of an enum or struct."""
     found = re.search(rf"{kind} {name} {{(.*?)}}", c_source("records.h"), re.DOTALL)
     assert found is not None
     return found[1]
@@ -390,7 +390,7 @@ def test_every_flag_is_asked_for_by_the_sources(wish: Wish) -> None:
     assert {name for name in asked if not re.search(rf"\b{name}\b", text)} == set()
 
 
-# ---- what is written for people ----
+# ---- texts for people ----
 
 
 def subclasses(kind: type[KsmwatchError]) -> Iterator[type[KsmwatchError]]:
@@ -410,7 +410,7 @@ def test_every_status_but_success_belongs_to_an_error() -> None:
     statuses = {kind.status for kind in subclasses(KsmwatchError)}
     assert statuses == set(Exit) - {Exit.OK}
     direct = [k.status for k in KsmwatchError.__subclasses__() if k is not errors.SourceError]
-    # So that the status tells the kinds apart. SourceError is an error inside.
+    # So that the status tells the kinds apart. SourceError is an internal error.
     assert len(direct) == len(set(direct))
 
 
@@ -442,6 +442,6 @@ def test_nothing_is_imported_from_a_file_of_tests() -> None:
 
 
 def rglob(directory: Path) -> list[Path]:
-    """All Python files of a directory, less those of other projects."""
+    """All Python files of a directory, except those of other projects."""
     found = directory.rglob("*.py")
     return [path for path in found if not {"node_modules", "build"} & set(path.parts)]

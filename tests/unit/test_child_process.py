@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def ask(child: Child, **wish: Any) -> dict[str, Any]:
-    """What the child says of its surroundings, once it has done what it was told."""
+    """The surroundings that the child reports after its task."""
     child.channel.sendall(json.dumps(wish).encode())
     seen: dict[str, Any] = json.loads(child.channel.recv(1 << 16))
     return seen

@@ -1,4 +1,4 @@
-"""What systemd is told, over a real socket, and the descriptors that it keeps for us."""
+"""Messages to systemd, over a real socket, and the descriptors that it keeps for us."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def passed(systemd: Systemd, monkeypatch: pytest.MonkeyPatch, *names: str) -> di
     }
 
 
-# ---- what is told ----
+# ---- messages ----
 
 
 def test_each_state_is_told(systemd: Systemd) -> None:

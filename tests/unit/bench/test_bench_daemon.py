@@ -1,4 +1,4 @@
-"""What the page says of benchmarks of the daemon, from made-up results."""
+"""What the page says about benchmarks of the daemon, from invented results."""
 
 from __future__ import annotations
 

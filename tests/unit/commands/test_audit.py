@@ -41,7 +41,7 @@ def smaps(*areas: tuple[int, int, str, bool]) -> str:
 
 
 class Host:
-    """A made-up /proc with three processes, and perhaps a daemon."""
+    """An invented /proc with three processes, and perhaps a daemon."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.proc = Proc(path)
@@ -87,7 +87,7 @@ def test_the_document(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
         "mappings": 43,
         "stray_mappings": 3,
     }
-    # Who has stray mappings comes first; who has none at all is left out.
+    # Processes with stray mappings come first; those without any mapping are left out.
     assert [(p["pid"], p["mappings"], p["counted"]) for p in made["processes"]] == [
         (6, 13, None),
         (5, 30, 31),

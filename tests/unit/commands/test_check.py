@@ -27,7 +27,7 @@ SETTINGS = config.make({}, {})
 
 
 class Host:
-    """A host of which everything can be told."""
+    """A host about which everything is known."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.facts = capable()

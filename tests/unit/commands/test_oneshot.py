@@ -18,7 +18,7 @@ SETTINGS = config.make({}, {})
 
 
 class Backend:
-    """Writes down what is asked of it."""
+    """Records requests."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

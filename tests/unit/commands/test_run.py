@@ -1,4 +1,4 @@
-"""The daemon's main loop: who asks often must not keep it from what is due."""
+"""The daemon's main loop: frequent requests must not keep it from due work."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Backend:
 
 
 class Manager(systemd.Manager):
-    """Remembers what systemd would be told."""
+    """Records messages to systemd."""
 
     def __init__(self) -> None:
         super().__init__({"NOTIFY_SOCKET": "@nowhere", "WATCHDOG_USEC": "1"})

@@ -1,4 +1,4 @@
-"""Who is audited next, and how much CPU that may take."""
+"""Which process is audited next, and how much CPU time that may take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Host:
         self.allowance = Allowance(share, self.wall, self.cpu)
 
     def work(self, seconds: float) -> None:
-        """Something that takes so much CPU."""
+        """Work that takes this much CPU time."""
 
         def busy() -> None:
             self.cpu.now += seconds

@@ -133,7 +133,7 @@ def test_nothing_is_loaded_where_nothing_can_be_read(
     monkeypatch.setattr(choose_backend, "choose_reader", impossible)
     with pytest.raises(SourceError):
         start_live(capable(), settings())
-    # What had been loaded would stay: nobody has its descriptors.
+    # What had been loaded would stay: nothing has its descriptors.
     assert kernel.loads == []
 
 

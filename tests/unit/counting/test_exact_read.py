@@ -174,7 +174,7 @@ def test_an_exec_between_two_openings_is_noticed(
     assert len(opened) == 4
 
 
-# ---- who cannot be read ----
+# ---- processes that cannot be read ----
 
 
 def test_an_opening_that_no_probe_saw_attributes_nothing(kernel: Kernel, started: Live) -> None:
@@ -192,7 +192,7 @@ def test_denied_processes_leave_the_sum_in_doubt_until_they_end_or_are_read(
     kernel.denied = {10, 20}
     kernel.totals[Total.EVENTS_LOST] += 1
     started.refresh(PLENTY)
-    # Who has an account in doubt is tried again at once.
+    # A process with an account in doubt is tried again at once.
     assert started.losses == {"reads_denied": 3}
     assert started.doubt == "2 processes cannot be read"
     kernel.end(20)
@@ -281,7 +281,7 @@ def test_drift_is_signed_reported_and_healed(
     kernel.pages[kernel.users[10]] = pages
     started.read(10)
     assert started.audit_state() == state
-    # Who has drifted unseen has perhaps not drifted alone.
+    # One unseen drift suggests others.
     assert shown(started)[10] == (pages, pages == 7)
     drift = [{"pid": 10, "counted": 7, "found": pages, "drift": 7 - pages}]
     assert warnings == (drift if pages != 7 else [])

@@ -150,9 +150,9 @@ IN_PLACE = Conversion(serial=9, page=0xFFFFEA0000000040, mm=MM, seen=1)
     ("conversion", "own", "other"),
     [
         (IN_PLACE, (True, True), (False, False)),
-        # PTEs of others turn with it. They are in doubt, and it is told when they may be read.
+        # PTEs of others turn with it. They are in doubt, and the record says when they may be read.
         (IN_PLACE._replace(shared=1), (True, True), (False, True)),
-        # The hooks were off when it began: nobody has looked who shares the page.
+        # The hooks were off when it began: nothing has checked who shares the page.
         (IN_PLACE._replace(seen=0), (True, True), (True, True)),
         # Over, a replacement, and a page that was KSM before: all that turns is counted at once.
         (IN_PLACE._replace(page=0), (False, False), (False, False)),

@@ -45,7 +45,7 @@ def test_the_baseline_finds_what_was_merged_before(
     assert shown(started) == {10: (7, True)}
     assert (of(started, 10).start_ticks, of(started, 10).moves) == (5000, (0,) * len(Movement))
     assert (started.doubt, started.asleep) == (None, False)
-    # What was there before us is no error of ours.
+    # Mappings from before our time are not our error.
     assert started.audit_state() == AuditState()
     assert not warnings
 
@@ -76,13 +76,13 @@ def test_events_are_counted_without_a_read(kernel: Kernel, started: Live) -> Non
 
 def test_a_doubt_is_settled_by_a_tick(kernel: Kernel, started: Live) -> None:
     mm = kernel.users[10]
-    # A conversion that no event told of.
+    # A conversion without an event.
     kernel.doubt(mm)
     kernel.pages[mm] += 2
     assert shown(started)[10] == (7, False)
     started.tick(PLENTY)
     assert shown(started)[10] == (9, True)
-    # It never passed for exact, so it was no drift.
+    # It was never called exact, so it was not drift.
     assert started.audit_state() == AuditState()
 
 
@@ -99,7 +99,7 @@ def test_lost_events_put_the_sum_in_doubt_until_everyone_was_read(
     kernel.totals[total] += 3
     kernel.pages[kernel.users[20]] += 6
     assert started.doubt == "events concern processes that have not been read yet (3)"
-    # It may be anybody who is wrong.
+    # Any process may be wrong.
     assert shown(started)[10] == (7, False)
     started.refresh(PLENTY)
     assert started.doubt is None
@@ -241,7 +241,7 @@ def audited(kernel: Kernel) -> Live:
 
 
 def later(kernel: Kernel, live: Live, seconds: float) -> int:
-    """How many processes the audit reads in one tick after so long."""
+    """How many processes the audit reads in one tick after this long."""
     before = live.audit_state().reads
     kernel.clock.now += seconds
     live.tick(PLENTY)
@@ -357,7 +357,7 @@ def test_where_no_ksm_page_exists_the_hot_hooks_come_off(kernel: Kernel, idle: L
     assert idle.asleep
     sentry = {"break_cow", "merge", "mm_opened", "protect", "swapin"}
     assert {p.event for p in idle.plan.probes if kernel.sees(p.event)} == sentry
-    # Doubt before the hooks come off: what opens meanwhile must not pass for exact.
+    # Doubt before the hooks come off: accounts opened meanwhile must not be called exact.
     assert kernel.log[-2:] == ["doubt", "detach"]
     assert (kernel.accounts, idle.counts()) == ({}, [])
     attached = {state.event for state in idle.probes() if state.attached}

@@ -55,7 +55,7 @@ def test_an_account_that_an_event_opens_for_who_found_no_room_is_estimated(kerne
 def test_who_was_disturbed_in_a_sweep_and_has_no_account_is_read_again(
     kernel: Kernel, started: Live
 ) -> None:
-    # Whose page it was nobody knows, and the sweep comes upon a migration of others.
+    # Nothing tells whose page it was, and the sweep meets a migration of others.
     kernel.totals[Total.EVENTS_LOST] += 1
     kernel.pages[kernel.users[20]] += 3
     kernel.migrations = Migrations(2, 1)
@@ -93,7 +93,7 @@ def test_while_nothing_is_known_a_successor_begins_anew(
     started.read(10)
     started.tick(PLENTY)
     assert started.doubt == "counts have drifted"
-    # Killed before it has read everybody again.
+    # Killed before it has read every process again.
     heir = is_killed(kernel)
     assert (shown(heir), heir.doubt) == ({10: (3, True), 20: (2, True)}, None)
 

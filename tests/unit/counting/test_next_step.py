@@ -1,4 +1,4 @@
-"""What is done next, from a state."""
+"""The next step, from a state."""
 
 from __future__ import annotations
 

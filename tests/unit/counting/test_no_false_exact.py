@@ -61,7 +61,7 @@ class Watched(Live):
 
 
 class Worker(Clock):
-    """CPU time, of which every look takes some."""
+    """CPU time, some of which every look takes."""
 
     def __call__(self) -> float:
         """The time."""
@@ -77,7 +77,7 @@ class Town(Kernel):
         self.maps.limit = ROOM
         self.cpu = Worker(0.0)
         self._last_pid = FIRST_PID
-        # By mm: pages in the swap cache, of which the stable node stays; on their way to another
+        # By mm: pages in the swap cache, whose stable node stays; on their way to another
         # place; conversions that have turned a PTE and are not over.
         self.swapped: Counter[int] = Counter()
         self.moving: Counter[int] = Counter()
@@ -139,7 +139,7 @@ class Town(Kernel):
             self.maps.close_account(mm)
 
     def merge(self, which: int) -> None:
-        """A page is replaced by a KSM page, of which there must be one."""
+        """A page is replaced by an existing KSM page."""
         mm = self._mm(which)
         if mm is not None and self._scans() and any(self.pages.values()):
             self.move(mm, 1)
@@ -156,7 +156,7 @@ class Town(Kernel):
         self.end_conversions(which)
 
     def begin_to_convert(self, which: int) -> None:
-        """The PTE maps a KSM page, and the hook at the return is to run yet."""
+        """The PTE maps a KSM page, and the hook at the return has not run yet."""
         self._begin_to_convert(self._mm(which))
 
     def convert_shared(self, which: int) -> None:
@@ -261,7 +261,7 @@ class Town(Kernel):
         self.migrations = Migrations(self.migrations.begun, self.migrations.begun)
 
     def lose(self, which: int) -> None:
-        """A page comes, of which nobody knows whose it is; the alarm is raised before."""
+        """A page comes to an unknown process; the alarm is raised before."""
         mm = self._mm(which)
         if mm is not None and any(self.pages.values()):
             self.totals[(Total.EVENTS_LOST, Total.FAMILIES_TRUNCATED)[which % 2]] += 1
@@ -310,7 +310,7 @@ class Truth(RuleBasedStateMachine):
         run=st.sampled_from([1, 1, 1, 1, 0, 2]), pages=st.lists(st.integers(0, 3), max_size=4)
     )
     def begin(self, run: int, pages: list[int]) -> None:
-        """Some processes with so many pages."""
+        """Some processes with this many pages."""
         self.directory = tempfile.TemporaryDirectory()
         self.town = Town(Path(self.directory.name))
         for number in pages:
@@ -353,13 +353,13 @@ class Truth(RuleBasedStateMachine):
 
     @rule(event=st.sampled_from(COUNTING + OTHERS))
     def a_probe_is_taken_off(self, event: str) -> None:
-        """By somebody else."""
+        """By another tool."""
         self.town.take_off(event)
 
     @precondition(lambda self: self.looked)
     @rule(value=st.integers(0, 1))
     def probes_are_stopped_or_go_on(self, value: int) -> None:
-        """The daemon looks every second, so it sees every stop that lasts so long."""
+        """The daemon looks every second, so it sees every stop of this length."""
         self.town.switch(value)
         self.looked = False
 

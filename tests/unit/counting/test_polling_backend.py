@@ -1,4 +1,4 @@
-"""Polling: rounds, budget, who is read, and what is forgotten."""
+"""Polling: rounds, budget, which processes are read, and what is forgotten."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPENT = Budget(-1)
 
 
 class Host:
-    """A made-up host with a poller."""
+    """An invented host with a poller."""
 
     def __init__(self, path: Path, reader: SmapsReader | None, *, ksm_stat: bool = True) -> None:
         self.proc, self.sys = Proc(path / "proc"), Sys(path / "sys")
@@ -40,7 +40,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def budget_for(reads: int) -> Budget:
-    """A budget that lasts for so many processes."""
+    """A budget that lasts for this many processes."""
     times: Iterator[int] = iter(range(reads + 2))
     return Budget(reads + 0.5, lambda: next(times))
 
@@ -133,7 +133,7 @@ def test_a_read_that_is_denied_is_a_loss(host: Host) -> None:
     directory = host.proc.process(10, merging=1, mapped=1)
     host.poll.tick(PLENTY)
     (directory / "smaps_rollup").unlink()
-    # Nobody can read a directory, root included.
+    # No user can read a directory, not even root.
     (directory / "smaps_rollup").mkdir()
     host.poll.refresh(PLENTY)
     assert host.shown() == {}

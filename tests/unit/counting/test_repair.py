@@ -1,4 +1,4 @@
-"""What somebody else does to the probes: seen, said, and made good."""
+"""What others do to the probes: seen, reported, and made up for."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_while_probes_are_stopped_nothing_is_known_and_afterwards_all_is_read(
     started.tick(PLENTY)
     assert started.doubt is None
     assert shown(started)[10] == (11, True)
-    # Once for the stop, however long it lasts; what it made wrong is no drift.
+    # Once for the stop, however long it lasts. The errors that it caused are not drift.
     assert (started.losses["probes_stopped"], started.losses["renewals"]) == (1, 1)
     assert started.audit_state() == AuditState(corrected_missing=4)
     assert warnings == [{"why": "probes did not run for a while"}]
@@ -98,7 +98,7 @@ def test_a_stop_while_asleep_wakes_it_up(
     started.tick(PLENTY)
     assert started.asleep
     kernel.switch_ftrace(0)
-    # Nobody sees this come.
+    # No hook sees this arrival.
     kernel.pages[kernel.users[20]] = 3
     started.tick(PLENTY)
     assert not started.asleep
@@ -120,7 +120,7 @@ def test_a_probe_that_was_taken_off_is_missed_and_goes_on_again(
     started.tick(PLENTY)
     assert kernel.attached == probes
     assert shown(started) == {10: (4, True), 20: (2, True)}
-    # Explained, so it is no drift.
+    # It is explained, so it is not drift.
     assert started.audit_state() == AuditState(corrected_surplus=3, corrected_missing=2)
     assert started.losses == {"probes_lost": 1, "renewals": 1}
     assert (started.doubt, warnings) == (
@@ -154,7 +154,7 @@ def test_a_sentry_that_was_taken_off_while_asleep_goes_on_again(
     assert started.asleep
     sentry = set(kernel.attached)
     kernel.take_off("merge")
-    # Nobody sees this come.
+    # No hook sees this arrival.
     kernel.pages[kernel.users[20]] = 3
     started.tick(PLENTY)
     assert kernel.attached > sentry

@@ -13,7 +13,7 @@ from ksmwatch.counting.run_state import RunState
     [
         (1, 5, None, Residue.MERGED),
         (1, 0, 1.0, Residue.MERGED),
-        # run=0 keeps pages merged: no fault, whatever has been read.
+        # run=0 keeps pages merged: not a fault, whatever has been read.
         (0, 5, None, Residue.KEPT),
         (0, 0, 1.0, Residue.KEPT),
         (2, 5, 1.0, Residue.UNMERGING),

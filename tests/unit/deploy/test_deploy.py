@@ -1,4 +1,4 @@
-"""What is deployed: manifests that are whole, and that agree with what is said of them."""
+"""Deployment files: the manifests are complete, and agree with their descriptions."""
 
 from __future__ import annotations
 

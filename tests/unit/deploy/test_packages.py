@@ -1,4 +1,4 @@
-"""What the packages bring besides the modules: units, settings, and that they agree."""
+"""What the packages contain besides the modules: units, settings, and that they agree."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_service_reads_the_file_of_the_package() -> None:
 def test_the_settings_of_the_package_are_the_defaults() -> None:
     text = (DEPLOY / "ksmwatch.toml").read_text()
     assert config.make(config.read_file(DEPLOY / "ksmwatch.toml"), {}) == config.make({}, {})
-    # What is shown as an example, too.
+    # Including the examples.
     shown = tomllib.loads(re.sub(r"^#(?! )", "", text, flags=re.MULTILINE))
     assert config.make(config.flatten(shown), {}) == config.make({}, {})
     assert shown

@@ -1,4 +1,4 @@
-"""The built wheel, installed: its command runs, and brings what it needs and what is for others."""
+"""The built wheel, installed: its command runs, and it contains everything needed."""
 
 from __future__ import annotations
 

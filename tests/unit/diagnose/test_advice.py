@@ -1,4 +1,4 @@
-"""All advice, on each recorded host, and with each who may hold a file there."""
+"""All advice, on each recorded host, and with each program that may set a file there."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_sentence_needs_the_files_that_it_names() -> None:
         assert commanded <= ALWAYS | sentence.files, sentence.text
 
 
-# ---- who holds a file, as it is read ----
+# ---- programs that set a file, as read ----
 
 
 @pytest.mark.parametrize("tuner", TUNERS)

@@ -63,7 +63,7 @@ NOTHING = {f"pages_{kind}": 0 for kind in ("shared", "sharing", "unshared", "vol
 
 @pytest.mark.parametrize(("mergeable", "code"), [(0, Code.NOBODY), (None, Code.UNSEEN)])
 def test_nobody_has_offered_memory(mergeable: int | None, code: Code) -> None:
-    """Where not all could be read, nobody is known to have."""
+    """If not all could be read, no process is known to have."""
     assert codes(of_host(host(mergeable, **NOTHING))) == [code]
     assert codes(of_host(host(mergeable, run=0, **NOTHING))) == [Code.STOPPED, code]
     looked = replace(host(0, **NOTHING), offers=Offers(0, Memory(), complete=mergeable == 0))

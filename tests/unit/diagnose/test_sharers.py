@@ -1,4 +1,4 @@
-"""Who shares with whom: the judgement, what is read for it, and what is printed."""
+"""Who shares with whom: the judgement, its inputs, and the output."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ VmFlags: rd wr mr mw me ac mg
 
 
 class Host:
-    """A made-up /proc, and what a daemon says of it."""
+    """An invented /proc, and what a daemon says about it."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.proc = Proc(path)
@@ -203,7 +203,7 @@ class Host:
         (path / "kpageflags").write_bytes(struct.pack("=8Q", *[KSM] * 6, ANON, KSM))
 
     def add(self, pid: int, owner: str, frames: list[int], *, counted: int | None = None) -> None:
-        """A process of an owner whose memory is in these frames; 6 is no KSM page."""
+        """A process of an owner whose memory is in these frames; 6 is not a KSM page."""
         directory = self.proc.process(pid)
         end = len(frames) * PAGE_SIZE
         (directory / "smaps").write_text(AREA.format(start=0, end=end, ksm=4))
@@ -228,7 +228,7 @@ class Host:
         pages: int = 1000,
         after: Callable[[dict[str, Any]], object] = lambda _: None,
     ) -> dict[str, Any]:
-        """What is printed as JSON. `after`: what has happened by the second look."""
+        """The JSON output. `after`: what has happened by the second look."""
         looks = [self.document, json.loads(json.dumps(self.document))]
         after(looks[1])
         answers = iter(looks)
@@ -349,7 +349,7 @@ def test_where_nothing_tells_pages_apart_it_is_an_estimate(
     monkeypatch.setattr(peers, "honest", lambda *_: False)
     found = host.run(capsys)
     assert found["told_by"] == AnyFrame.name
-    # The page that is none is in common as well.
+    # The page that is not KSM is in common as well.
     assert pairs(found) == {(("db", 0), ("web", 0)): 2}
     assert found["confidence"] == "estimated"
     assert found["reasons"][0].startswith(

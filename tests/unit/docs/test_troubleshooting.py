@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 # A wrong flag or setting is named in the sentence, with what it must be.
 SELF_EXPLANATORY = {"ConfigError", "KsmwatchError"}
-# What is said of one file, and is caught before anybody is told.
+# Sentences about one file, which are caught before a user sees them.
 INTERNAL = {"smaps_rollup has no KSM line"}
 
 
@@ -55,7 +55,7 @@ def function(tree: ast.Module, name: str) -> ast.FunctionDef:
 
 
 def warnings() -> set[str]:
-    """What is said although live accounting is possible."""
+    """Sentences printed although live accounting is possible."""
     made = function(probes("shortcomings"), "warnings")
     calls = [node for node in ast.walk(made) if isinstance(node, ast.Call)]
     return {

@@ -220,7 +220,7 @@ def of_owners(series: Scraped) -> Scraped:
 
 
 def crowd(number: int) -> Snapshot:
-    """A host with so many owners; the first has most mappings."""
+    """A host with this many owners; the first has the most mappings."""
     owners = [replace(UNIT, id=f"u{n}", name=f"u{n}") for n in range(number)]
     members = tuple(process(owner=o, mappings=10 * (number - n)) for n, o in enumerate(owners))
     return snapshot(processes=members, moved={o.key: (1, 2, 3, 4, 5, 6, 7) for o in owners})

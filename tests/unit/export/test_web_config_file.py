@@ -1,4 +1,4 @@
-"""The web configuration: what is understood, what is refused, and files that change."""
+"""The web configuration: what is accepted, what is refused, and files that change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deadlines follow from the speed of the machine, and waiting ends with what is missing."""
+"""Deadlines follow from the speed of the machine, and a failed wait names what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What machine code says about who calls whom, and what follows from it."""
+"""What machine code shows about callers, and what follows from it."""
 
 from __future__ import annotations
 

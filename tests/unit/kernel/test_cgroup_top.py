@@ -1,4 +1,4 @@
-"""Where the root of our cgroup name space is: made-up hosts, seen from inside a container."""
+"""The place of our cgroup name space's root: invented hosts, seen from inside a container."""
 
 from __future__ import annotations
 

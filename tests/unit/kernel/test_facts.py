@@ -40,12 +40,12 @@ class FakeBtf:
         pass
 
     def struct(self, name: str) -> int | None:
-        """Its place among the structs that the test has told of."""
+        """Its index among the structs that the test has declared."""
         names = [struct for struct, _ in self.members]
         return names.index(name) if name in names else None
 
     def function(self, name: str) -> int | None:
-        """Its place among the functions that the test has told of."""
+        """Its index among the functions that the test has declared."""
         return list(self.functions).index(name) if name in self.functions else None
 
     def offset(self, struct: str, member: str) -> int | None:
@@ -67,7 +67,7 @@ def btf(monkeypatch: pytest.MonkeyPatch) -> type[FakeBtf]:
 
 @pytest.fixture
 def root(tmp_path: Path, btf: type[FakeBtf], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host without anything. What is not a file is refused, or not there."""
+    """A host without anything. Everything that is not a file is refused or missing."""
     (tmp_path / "proc/self").mkdir(parents=True)
     monkeypatch.setattr(libbpf, "prog_type_supported", lambda number: False)
     monkeypatch.setattr(libbpf, "cast_supported", lambda function, kind: False)
@@ -245,7 +245,7 @@ def test_without_a_status_there_are_no_capabilities(root: Path, text: str) -> No
     assert read_capabilities(root) == frozenset()
 
 
-# ---- what is not a file ----
+# ---- facts that are not files ----
 
 
 def test_no_btf_is_a_fact_with_its_reason(root: Path, btf: type[FakeBtf]) -> None:

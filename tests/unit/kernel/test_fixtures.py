@@ -1,7 +1,7 @@
 """Recorded kernels, read by the code that reads a live host.
 
 The scene (tests/fixtures/make.py): `parent` has 61 KSM mappings, another process with a hostile
-name 13, and `fork` has 61 in truth, of which only old kernels make any mention.
+name 13, and `fork` has 61 in truth, which only old kernels report.
 """
 
 from __future__ import annotations

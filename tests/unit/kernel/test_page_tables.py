@@ -137,7 +137,7 @@ def test_only_present_private_pages_with_the_flag_count(process: Path) -> None:
 
 
 class Freed(KpageFlags):
-    """The moment that kpageflags is asked, frame 1 has become a KSM page of somebody else."""
+    """By the time kpageflags is asked, frame 1 has become another process's KSM page."""
 
     def __init__(self, process: Path) -> None:
         super().__init__(process.parent)
@@ -224,7 +224,7 @@ class OwnPages:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnPages:
-    """A kernel without the KSM line whose pagemap and kpageflags are as they should be."""
+    """A kernel without the KSM line whose pagemap and kpageflags are right."""
     return OwnPages(tmp_path, monkeypatch)
 
 

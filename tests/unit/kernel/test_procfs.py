@@ -190,7 +190,7 @@ def test_numbers_have_the_cpu_time_of_ksmd(tmp_path: Path) -> None:
     assert procfs.read_numbers(tmp_path, tmp_path).ksmd_cpu is None
 
 
-# ---- whose a process is ----
+# ---- the owner of a process ----
 
 
 def test_the_uid_is_the_real_one(tmp_path: Path) -> None:

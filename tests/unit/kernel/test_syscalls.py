@@ -22,7 +22,7 @@ def status(name: str) -> str:
 
 
 def in_thread(work: object) -> None:
-    """Run something where it harms nobody."""
+    """Run something where it can do no harm."""
     assert callable(work)
     failed: list[BaseException] = []
 

@@ -38,11 +38,11 @@ from tests.made_up import process, snapshot
 from tests.made_up_host import Documents
 
 HARMFUL = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-# Each example has so many processes: 10,000 in all.
+# Each example has this many processes: 10,000 in all.
 EXAMPLES, CROWD = 400, 25
 
 # What /proc shows: a comm has 15 bytes and is decoded with replacements; psutil's name is longer,
-# and has surrogates for what is no UTF-8.
+# and has surrogates for bytes that are not UTF-8.
 COMMS = TEXTS.map(lambda t: os.fsencode(t.encode(errors="replace").decode())[:15]).map(
     lambda raw: raw.decode(errors="replace")
 )
@@ -50,7 +50,7 @@ NAMES = st.binary(max_size=40).map(lambda raw: raw.decode(errors="surrogateescap
 
 
 def hostile(argv: bytes, cgroup: str, comm: str, name: str, uid: int, user: str) -> Process:
-    """A process as the daemon makes it of what is in /proc."""
+    """A process as the daemon derives it from /proc."""
     raw = cgroup.encode(errors="surrogatepass")
     owner = owner_of(argv, raw, comm, uid, {1000: user})
     return process(owner=owner, cgroup=unified_path(raw), comm=comm, name=comm + name)
@@ -61,7 +61,7 @@ CROWDS = st.lists(PROCESSES, min_size=CROWD, max_size=CROWD)
 
 
 def crowd(found: list[Process]) -> Snapshot:
-    """A host of these, with pids of their own, whose cgroups all have limits."""
+    """A host of these, with their own pids, whose cgroups all have limits."""
     members = tuple(
         process(**{**vars(p), "pid": 100 + at, "start_time": at}) for at, p in enumerate(found)
     )

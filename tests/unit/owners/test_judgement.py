@@ -93,7 +93,7 @@ def test_bytes_and_text_are_the_same() -> None:
         assert judged(layout, sample, sample[layout].encode()) == of_sample(layout, sample)
 
 
-# -- Who may be believed ---------------------------------------------------------------------
+# -- Which claims are believed ---------------------------------------------------------------
 
 VICTIM = "/machine.slice/machine-qemu\\x2d4\\x2dmail.scope/libvirt/emulator"
 VICTIM_OWNER = owner_of(b"", f"0::{VICTIM}", "qemu-system-x86", 107)
@@ -122,7 +122,7 @@ def below(prison: str, cgroup: str) -> str:
 
 @pytest.mark.parametrize("prison", PRISONS)
 def test_nobody_breaks_out_of_a_prison(prison: str) -> None:
-    """Whoever is inside makes up the rest of the path, and any command line and comm."""
+    """A tenant can make up the rest of the path, and any command line and comm."""
     warden = owner_of(b"", f"0::{prison}", "", 1000).id.split("/")[0]
     for layout, sample in samples():
         argv, comm, uid = cmdline(*sample["argv"]), sample["comm"], sample["uid"]
@@ -174,7 +174,7 @@ def test_the_best_known_member_has_the_name_and_the_uuid() -> None:
         ("srv-data", "srv/data"),
         ("b\\xc3\\xbcro", "büro"),
         ("bad\\x2", "bad\\x2"),
-        # Systemd would not have escaped a letter: left alone, or it would be taken for another.
+        # systemd would not have escaped a letter: left alone, or it would be mistaken for another.
         ("\\x41", "\\x41"),
         ("büro", "büro"),
     ],
@@ -292,7 +292,7 @@ def encoded(name: str) -> bytes:
 @examples(1000)
 @given(first=TEXTS.map(encoded).filter(bool), second=TEXTS.map(encoded).filter(bool))
 def test_two_names_are_two_owners(first: bytes, second: bytes) -> None:
-    """However long the names are, whoever chose them, and whatever is cleaned away."""
+    """However long the names are, and whatever is removed from them."""
     for namer, process in NAMERS.items():
         one, other = (owner_of(*process(name), "x", 0) for name in (first, second))
         assert_harmless(one.id, MAX_ID)

@@ -20,7 +20,7 @@ from tests.fakes import Clock, Proc
 
 
 class FakeConnector:
-    """Says who has changed; None: something was not heard."""
+    """Says which processes have changed; None: events were lost."""
 
     def __init__(self) -> None:
         self.told: list[int | None] = []
@@ -71,7 +71,7 @@ def put(proc: Path, pid: int, comm: bytes, ticks: int, parent: int = 1) -> None:
 
 
 def move(proc: Path, pid: int, cgroup: str) -> None:
-    """To another cgroup, of which nobody is told."""
+    """To another cgroup, without an event."""
     (proc / str(pid) / "cgroup").write_text(f"0::{cgroup}\n")
 
 
@@ -272,7 +272,7 @@ def test_children_of_who_ended_are_read_anew(proc: Path) -> None:
     assert parent_of_6() == 5
     table.hear(5)
     assert parent_of_6() == 1
-    # The child first, then its parent, then somebody whose parent is not known.
+    # The child first, then its parent, then a process whose parent is unknown.
     table.hear(6, 5, 1)
     assert parent_of_6() == 1
 

@@ -1,4 +1,4 @@
-"""Sums by owner: nothing is lost or made up, what is unknown stays so, totals never fall."""
+"""Sums by owner: nothing is lost or invented, unknown stays unknown, totals never fall."""
 
 from __future__ import annotations
 

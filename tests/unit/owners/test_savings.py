@@ -1,4 +1,4 @@
-"""What merging saves: bounds against processes whose truth is known."""
+"""What merging saves: bounds, compared with processes whose truth is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning where pages are copied from, with programs that are told what they see."""
+"""Learning the call site of copies, with programs that are told what they see."""
 
 from __future__ import annotations
 

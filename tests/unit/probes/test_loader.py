@@ -1,4 +1,4 @@
-"""The loader process: what is asked of it, what it answers, and how it fails."""
+"""The loader process: its requests, its answers, and its failures."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_an_account_that_has_not_changed_is_the_same_object(shared: Maps) -> Non
     assert after[MM] is before[MM]
     assert after[MM + 1] == moved
     assert shared.filled == 2
-    # An account that goes and comes again as it was is looked at anew.
+    # An account that goes and comes again unchanged is looked at again.
     shared.close_account(MM)
     assert shared.accounts() == {MM + 1: moved}
     assert shared.filled == 1

@@ -50,11 +50,11 @@ class FakeBackend(Nothing):
         return self.heirs.get(count.account)
 
     def evidence(self, count: Count) -> Evidence:
-        """A time that tells accounts apart."""
+        """A time that distinguishes accounts."""
         return Evidence(float(count.account))
 
     def totals(self) -> dict[str, int]:
-        """One of which is a loss."""
+        """One of them is a loss."""
         return {"merged": 5, "events_lost": 3}
 
 
@@ -65,7 +65,7 @@ def count(pid: int, mappings: int, *, ticks: int = 5000, exact: bool = True) -> 
 
 
 class Host:
-    """A made-up host, and a watcher of it."""
+    """An invented host, and a watcher of it."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.proc = Proc(tmp_path / "proc")
@@ -118,7 +118,7 @@ def test_a_pid_that_was_given_away_is_not_the_owner(host: Host) -> None:
     made = host.watch(FakeBackend(count(7, 12))).snapshot(0)
     assert made.processes == ()
     assert made.unnamed == made.mappings == 12
-    # What nobody can be named for is not silently left out of the sum.
+    # Mappings without a known process are not silently left out of the sum.
     assert made.confidence is Confidence.UNKNOWN
     assert made.reason == "12 pages are mapped by processes that could not be named"
 

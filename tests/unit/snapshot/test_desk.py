@@ -27,7 +27,7 @@ from tests.made_up import snapshot
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """Blocks until it may continue."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -98,7 +98,7 @@ def test_ten_who_ask_share_one_snapshot(clock: Clock) -> None:
     desk = Desk()
     askers = [Asker(desk) for _ in range(10)]
     assert desk.wait_for_request(30) is True
-    # With the clock standing still, who asks later is served by the same one.
+    # With the clock standing still, a later request gets the same one.
     desk.publish(numbered(1))
     assert [asker.answer() for asker in askers] == [1] * 10
 
@@ -138,7 +138,7 @@ def test_a_closed_desk_answers_nobody() -> None:
 
 
 class Daemon:
-    """What the main thread does: publish whenever somebody asks."""
+    """What the main thread does: publish at every request."""
 
     def __init__(self, path: Path) -> None:
         self.desk = Desk()

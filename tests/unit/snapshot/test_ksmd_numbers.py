@@ -21,7 +21,7 @@ def count(pid: int, mappings: int = 5) -> Count:
 
 
 class Host:
-    """Processes in whose files each read takes a millisecond."""
+    """Processes whose files take a millisecond per read."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.proc = Proc(path)

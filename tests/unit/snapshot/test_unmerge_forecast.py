@@ -25,12 +25,12 @@ from tests.made_up import UNIT, numbers, process, snapshot
 
 VM = Owner(OwnerKind.VM, "web", "proxmox/100")
 
-# Who maps a page: for each distinct page the owners of its mappings, at least one.
+# The mappings of pages: for each distinct page the owners of its mappings, at least one.
 PAGES = st.lists(st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=6), max_size=12)
 
 
 def taken(pages: list[list[str]], who: str) -> int:
-    """What unmerging them takes: a page for each mapping, less those that nobody maps then."""
+    """What unmerging them takes: a page for each mapping, minus those without a mapping then."""
     mappings = sum(mapper in who for page in pages for mapper in page)
     freed = sum(all(mapper in who for mapper in page) for page in pages)
     return mappings - freed
@@ -110,7 +110,7 @@ def test_the_tightest_limit_counts() -> None:
     members = [
         process(owner=UNIT, cgroup="/a/b", mappings=10, zero_pages=1),
         process(owner=UNIT, cgroup="/a/c", mappings=5, zero_pages=None),
-        # A neighbour below the same limit is not what is unmerged.
+        # A neighbour below the same limit is not unmerged.
         process(owner=VM, cgroup="/a/c", mappings=1000, zero_pages=0),
         # Not below /a.
         process(owner=UNIT, cgroup="/ab", mappings=7, zero_pages=0),

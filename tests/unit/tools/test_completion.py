@@ -17,7 +17,7 @@ NAMES = [command.name for command in COMMANDS]
 SCREEN = (80, 24)
 
 
-# What is offered for the last of some words.
+# The offers for the last of some words.
 Shell = Callable[..., list[str]]
 
 

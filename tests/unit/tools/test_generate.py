@@ -1,4 +1,4 @@
-"""What is written about outputs agrees with them."""
+"""The documentation of outputs agrees with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ksmwatch.snapshot import document
 from tests import made_up
 from tools import generate
 
-# What is below these keys is named by the kernel, or by records and metrics.
+# The kernel, or records and metrics, name what is below these keys.
 _OPEN = {"ksm", "meminfo", "vmstat", "totals", "losses"}
 
 

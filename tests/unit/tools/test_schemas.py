@@ -148,7 +148,7 @@ def test_a_key_that_is_missing_is_noticed() -> None:
         for key in inside(whole, place).keys() - {"schema"}:
             changed = copy.deepcopy(whole)
             del inside(changed, place)[key]
-            # What happened is told by reason, and by none where events are not seen.
+            # Movements are counted by reason, and by none if events are not seen.
             optional = place in OPEN or place[-1:] in (("movements",), ("totals",))
             assert bool(faults(changed)) is not optional, (place, key)
 

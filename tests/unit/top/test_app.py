@@ -21,9 +21,9 @@ from tests.made_up_host import areas, document
 
 
 class Host:
-    """A source: the made-up host, two seconds later with every read; or what `problem` says."""
+    """A source: the invented host, two seconds later with every read; or `problem`."""
 
-    label = "a made-up host"
+    label = "an invented host"
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -129,7 +129,7 @@ def test_it_shows_owners_and_closes_its_source() -> None:
             *("KIND", "NAME", "PROCS", "MAPPED▼", "KERNEL", "LAG", "CAME", "WENT"),
         ]
         assert len(screen.rows) == 8
-        assert screen.below.startswith("ksmwatch live, kernel 7.3.9-test, a made-up host")
+        assert screen.below.startswith("ksmwatch live, kernel 7.3.9-test, an invented host")
         assert "F10 Quit" in screen.below
         assert "history" in screen.lines("details")
 
@@ -263,7 +263,7 @@ def test_the_cursor_stays_with_its_row() -> None:
         await screen.press("home")
         first = screen.table.row
         await screen.press("I")
-        # Who is at the top stays at the top.
+        # The first row stays first.
         assert screen.table.row.key != first.key
 
     play(script)

@@ -76,7 +76,7 @@ def test_csv() -> None:
     assert {row["time"] for row in rows} == {"1700000000.5", "1700000002.5"}
     (row,) = [r for r in rows[:3] if r["name"] == "web"]
     assert row["mapped"] == str(made[0]["processes"][0]["mappings"])
-    # A group has no pid, and what is unknown is nothing.
+    # A group has no pid, and unknown values are empty.
     assert "pid" not in row
     made[0]["owners"][0]["kernel_lag"] = None
     name = made[0]["owners"][0]["name"]

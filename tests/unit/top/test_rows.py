@@ -35,7 +35,7 @@ def pids(made: View) -> list[int | None]:
 
 
 def altered(changes: dict[int, dict[str, Any]], count: int = 4, step: int = 0) -> Sample:
-    """A host of which process 1000 + n was changed, without sums by owner."""
+    """A host with a changed process 1000 + n, without sums by owner."""
     made = document(count, step, owners=[])
     for n, change in changes.items():
         made["processes"][n] |= change

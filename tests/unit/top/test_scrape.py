@@ -125,7 +125,7 @@ def test_other_answers(answer: str) -> None:
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
-    """The metrics of a made-up host at /metrics."""
+    """The metrics of an invented host at /metrics."""
 
     def do_GET(self) -> None:
         """One scrape."""

@@ -1,4 +1,4 @@
-"""Roots of their own: what is prepared, and which cache entry is believed."""
+"""Root file systems: what is prepared, and which cache entry is trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passwords: what is remembered, what costs as much, and who has to come later."""
+"""Passwords: what is remembered, what costs the same, and which requests must come later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def header(user: str, password: bytes) -> str:
 
 
 class Checks:
-    """bcrypt, of which is known how often it was asked for what."""
+    """bcrypt that records how often it was called with what."""
 
     def __init__(self) -> None:
         self.against: list[bytes] = []
@@ -69,7 +69,7 @@ def test_a_good_one_is_checked_once_and_a_bad_one_each_time(tested: Auth, checks
         assert ask(tested, good) == [Admission.YES]
         assert ask(tested, bad) == [Admission.NO]
     assert len(checks.against) == 1 + 3
-    # Other users, although the same: nobody is remembered.
+    # Other users, although the same: nothing is remembered.
     tested.use({"a": A})
     assert ask(tested, good) == [Admission.YES]
     assert len(checks.against) == 5

@@ -1,4 +1,4 @@
-"""Who has to go when there are too many connections, and when one takes too long."""
+"""Which connection must go if there are too many, and when one takes too long."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Stream:
 
 
 class Loop:
-    """Time that goes on when it is told to."""
+    """A clock that is advanced by hand."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -94,7 +94,7 @@ def test_each_phase_has_its_limit(
     assert stream.closed
     assert len(some) == 0
     assert {k: n for k, n in complaints.counts.items() if n} == ({kind: 1} if kind else {})
-    # Nothing is looked at while nobody is there.
+    # Nothing is checked while there are no connections.
     loop.run_until(seconds + 10)
     assert loop.due == []
 

@@ -94,7 +94,7 @@ def shown(
 
 
 def changed_samples(**series: float | None) -> Samples:
-    """The made-up host, with other values of series without labels; None: it has none."""
+    """The invented host, with other values of series without labels; None: it has none."""
     found = dict(samples(snapshot(), Series()))
     for name, value in series.items():
         found[f"ksmwatch_{name}"] = [] if value is None else [((), value)]
@@ -258,7 +258,7 @@ def filled(times: Iterator[float] | range) -> PastHour:
 def test_lines_are_drawn_from_what_was_answered() -> None:
     page = shown(snapshot(), history=filled(range(1000, 5000, 60)), now=5000.0)
     lines = [a for tag, a in page.elements if tag == "polyline"]
-    # Of mapped memory and of copies; nobody knew the rest.
+    # Of mapped memory and of copies; the rest was unknown.
     assert len(lines) == 2
     images = [a["aria-label"] for tag, a in page.elements if a.get("role") == "img"]
     assert images[1] == (

@@ -1,4 +1,4 @@
-"""What is at which path."""
+"""Which content is at which path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Daemon:
         self.asked: list[float] = []
 
     async def ask(self, max_age: float) -> None:
-        """Hands a made-up host to the site."""
+        """Hands an invented host to the site."""
         self.asked.append(max_age)
         if not self.ready:
             await asyncio.sleep(1000)
@@ -56,7 +56,7 @@ def daemon(complaints: Complaints) -> Daemon:
 
 @pytest.fixture
 def silent(complaints: Complaints, monkeypatch: pytest.MonkeyPatch) -> Daemon:
-    """A daemon that never answers, to which nobody listens for long."""
+    """A daemon that never answers, with impatient clients."""
     monkeypatch.setattr(site, "ANSWER_SECONDS", 0.01)
     monkeypatch.setattr(site, "READY_SECONDS", 0.01)
     return Daemon(make(complaints), ready=False)

@@ -1,4 +1,4 @@
-"""A real front with TLS, certificates of clients and passwords, whose files change."""
+"""A real front with TLS, client certificates and passwords, whose files change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ basic_auth_users: {scraper: %s}
 
 
 class Secured:
-    """The front and those who come to it."""
+    """The front and its clients."""
 
     def __init__(self, directory: Path) -> None:
         self.config = directory / "web.yml"
@@ -120,7 +120,7 @@ def test_changes_are_in_force_for_the_next_request(secured: Secured) -> None:
     )
     secured.config.write_text(CONFIG % hashed(b"new"))
     wait_for(lambda: secured.get(secured.good, "new").status == 200)
-    # Also for whoever had been let in before.
+    # Also for a client that was let in before.
     assert secured.get(secured.good, "right").status == 401
     secured.config.write_text("")
     wait_for(lambda: served_plainly(secured))

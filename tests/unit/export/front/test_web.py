@@ -1,4 +1,4 @@
-"""A real front before a made-up host: HTTP, its privileges, its death and its end."""
+"""A real front for an invented host: HTTP, its privileges, its death and its end."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_scrape_is_about_the_host_the_daemon_and_the_front(served: Served) -> 
 def test_what_is_no_http_is_answered_and_counted(served: Served) -> None:
     for text, begins in (
         (b"\x16\x03\x01 hello\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n"),
-        # Nothing is said to who goes on for ever.
+        # A client that sends for ever gets no answer.
         (b"GET / HTTP/1.1\r\nX: " + 100_000 * b"x", b""),
     ):
         with socket.create_connection(("127.0.0.1", served.port), timeout=600) as client:
@@ -126,7 +126,7 @@ def test_a_front_that_dies_is_counted_and_another_one_serves(
         assert served.get("/-/ready")[0] == 200
         first = served.pid
         os.kill(first, signal.SIGKILL)
-        # Whoever connects meanwhile waits until the next one is there.
+        # A client that connects meanwhile waits until the next front runs.
         assert served.get("/-/ready")[0] == 200
         second = served.pid
         assert first != second
