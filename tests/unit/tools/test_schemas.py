@@ -20,6 +20,7 @@ from ksmwatch.top import batch, scrape
 from ksmwatch.top.batch import Batch, Format
 from ksmwatch.top.view import Grouping, Options
 from tests.exposed import exposed
+from tests.fakes import KERNELS, recorded
 from tests.made_up import nothing, numbers, poll, process, snapshot
 from tests.made_up_host import Documents, document
 from tests.published import SCHEMAS, faults
@@ -45,6 +46,13 @@ def test_snapshots(made: Snapshot) -> None:
 @pytest.mark.parametrize("made", SNAPSHOTS)
 def test_forecasts(made: Snapshot) -> None:
     assert faults(json.loads(json.dumps(document_of(to_document(made))))) == []
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_facts_of_real_kernels(kernel: str) -> None:
+    described = schemas.schema(schemas.PUBLISHED["check"])["properties"]["facts"]
+    facts = json.loads(json.dumps(recorded(kernel).to_json()))
+    assert list(Draft202012Validator(described).iter_errors(facts)) == []
 
 
 def printed(options: Options, *documents: dict[str, Any]) -> list[dict[str, Any]]:
