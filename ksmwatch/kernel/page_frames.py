@@ -6,13 +6,13 @@ A page is KSM if the low two bits of its `mapping` are 3 (PAGE_MAPPING_KSM).
 from __future__ import annotations
 
 import os
-import struct
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from ksmwatch.errors import SourceError
+from ksmwatch.kernel.kcore import Kcore
 
 # Documentation/admin-guide/mm/pagemap.rst
 _KPF_ANON, _KPF_KSM = 1 << 12, 1 << 21
@@ -70,10 +70,6 @@ class KpageFlags:
 
 # struct page has 64 bytes on x86-64; include/linux/mm_types.h aligns it so.
 _PAGE_STRUCT = 64
-_SEGMENT = struct.Struct("<IIQQQQQQ")
-_PT_LOAD = 1
-# In the ELF header: where the program headers begin, the size of one, and their number.
-_HEADER_BYTES, _PHOFF, _PHENTSIZE = 64, 32, 54
 
 
 class PageStructs:
@@ -90,40 +86,13 @@ class PageStructs:
         if not offsets.keys() >= {"page_mapping", "page_compound_head"}:
             raise SourceError("BTF does not describe the mapping of struct page.")
         self._mapping, self._head = offsets["page_mapping"], offsets["page_compound_head"]
-        self._fd = os.open(proc / "kcore", os.O_RDONLY | os.O_CLOEXEC)
-        self._segments = list(self._read_segments())
+        self._kcore = Kcore(proc)
         # The array can begin anywhere (CONFIG_DYNAMIC_MEMORY_LAYOUT).
-        self._base = int.from_bytes(self._read(_symbol(proc, "vmemmap_base"), 8), "little")
-
-    def _read_segments(self) -> Iterator[tuple[int, int, int]]:
-        """(address, bytes, place in the file) of the memory in kcore."""
-        header = os.pread(self._fd, _HEADER_BYTES, 0)
-        (place,) = struct.unpack_from("<Q", header, _PHOFF)
-        size, count = struct.unpack_from("<HH", header, _PHENTSIZE)
-        for at in range(count):
-            found = _SEGMENT.unpack(os.pread(self._fd, _SEGMENT.size, place + at * size))
-            kind, _, offset, address, _, length, _, _ = found
-            if kind == _PT_LOAD:
-                yield address, length, offset
-
-    def _read(self, address: int, size: int) -> bytes:
-        """Read across neighbouring segments. Raises SourceError for a gap."""
-        data = b""
-        while len(data) < size:
-            at = address + len(data)
-            found = next((s for s in self._segments if s[0] <= at < s[0] + s[1]), None)
-            start, length, offset = found or (at, 0, 0)
-            piece = os.pread(
-                self._fd, min(size - len(data), start + length - at), offset + at - start
-            )
-            if not piece:
-                raise SourceError(f"/proc/kcore does not contain the address {at:#x}.")
-            data += piece
-        return data
+        self._base = int.from_bytes(self._kcore.read(_symbol(proc, "vmemmap_base"), 8), "little")
 
     def _bits(self, first: int, count: int) -> Iterator[int]:
         """Low bits of `mapping` of consecutive frames; 0 for tail pages, whose word is another."""
-        data = self._read(self._base + first * _PAGE_STRUCT, count * _PAGE_STRUCT)
+        data = self._kcore.read(self._base + first * _PAGE_STRUCT, count * _PAGE_STRUCT)
         mappings, heads = (data[at::_PAGE_STRUCT] for at in (self._mapping, self._head))
         return (m & _MAPPING_BITS if not h & 1 else 0 for m, h in zip(mappings, heads, strict=True))
 
