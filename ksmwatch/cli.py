@@ -139,6 +139,26 @@ def _peers(args: argparse.Namespace) -> Exit:
         counts.close()
 
 
+def _estimate(args: argparse.Namespace) -> Exit:
+    from ksmwatch.commands import estimate
+
+    settings = _settings(args)
+    if args.all and args.subject:
+        raise ConfigError("--all reads everyone, so it takes no process and no owner.")
+    interval, seed = args.interval, args.seed
+    wish = estimate.EstimateWish(
+        tuple(args.subject),
+        settings.peers_tenant,
+        flag_number(args.precision, "--precision", float, 0, 100),
+        flag_number(args.budget, "--budget", float, 0.1, 86400),
+        None if interval is None else flag_number(interval, "--interval", float, 0, 86400),
+        None if seed is None else flag_number(seed, "--seed", int, 0, 1 << 32),
+    )
+    if os.geteuid() != 0:
+        raise PrivilegeError("ksmwatch estimate needs root: it reads the memory of processes.")
+    return estimate.run(wish, as_json=args.json)
+
+
 def _record(args: argparse.Namespace) -> Exit:
     from ksmwatch.commands.record import record
 
@@ -214,6 +234,26 @@ def _add_peers(parser: argparse.ArgumentParser) -> None:
     add("--max-seconds", default="60", metavar="N", help="most seconds to read (default 60)")
 
 
+def _add_estimate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    text = "compare only these; a PID, or an owner's name, id or KIND:ID"
+    add("subject", nargs="*", metavar="PID|OWNER", help=text)
+    add("--all", action="store_true", help="compare all processes (default without operands)")
+    add(
+        "--precision",
+        default="1",
+        metavar="PERCENT",
+        help="error wanted, of the memory looked at (default 1; 0: exact)",
+    )
+    add("--budget", default="60", metavar="N", help="most seconds of CPU to use (default 60)")
+    add(
+        "--interval",
+        metavar="N",
+        help="seconds between two readings (default: a scan of ksmd, 1 to 20)",
+    )
+    add("--seed", metavar="N", help="take the same sample again (default: another one)")
+
+
 def _add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIRECTORY", help="where to write the files")
 
@@ -255,6 +295,14 @@ _FORMS: tuple[_Form, ...] = (
         ("socket", "backend", "peers.tenant"),
         operands="[PID|OWNER]",
         add=_add_peers,
+    ),
+    _Form(
+        "estimate",
+        _estimate,
+        "estimate what merging would save, without merging",
+        ("peers.tenant",),
+        operands="[PID|OWNER...]",
+        add=_add_estimate,
     ),
     _Form(
         "record",

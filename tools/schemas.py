@@ -25,6 +25,7 @@ from typing import (
 
 from ksmwatch.commands.audit import AuditDocument
 from ksmwatch.commands.check import CheckDocument
+from ksmwatch.commands.estimate_view import EstimateDocument
 from ksmwatch.commands.forecast import ForecastDocument
 from ksmwatch.commands.peers_view import PeersDocument
 from ksmwatch.commands.why import WhyDocument
@@ -39,6 +40,7 @@ PUBLISHED: Mapping[str, type] = {
     "forecast": ForecastDocument,
     "top": TopDocument,
     "peers": PeersDocument,
+    "estimate": EstimateDocument,
     "why": WhyDocument,
     "check": CheckDocument,
     "audit": AuditDocument,

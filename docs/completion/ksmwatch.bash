@@ -4,7 +4,7 @@ _ksmwatch() {
     local command=${COMP_WORDS[1]}
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "run check snapshot meminfo forecast top audit why peers record --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "run check snapshot meminfo forecast top audit why peers estimate record --help --version" -- "$cur")
         return
     fi
     case $command:$prev in
@@ -71,6 +71,12 @@ _ksmwatch() {
         peers:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
         peers:--peers.tenant) mapfile -t COMPREPLY < <(true); return ;;
         peers:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        estimate:--precision) mapfile -t COMPREPLY < <(true); return ;;
+        estimate:--budget) mapfile -t COMPREPLY < <(true); return ;;
+        estimate:--interval) mapfile -t COMPREPLY < <(true); return ;;
+        estimate:--seed) mapfile -t COMPREPLY < <(true); return ;;
+        estimate:--peers.tenant) mapfile -t COMPREPLY < <(true); return ;;
+        estimate:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     case $command:$cur in
         run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.config.file --web.systemd-socket --web.user --web.max-requests --web.max-connections --textfile.directory --textfile.interval --socket --socket-group --backend --probes --accounts.max --audit.cpu-percent --audit.heal --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --log.level --log.format --config.file" -- "$cur"); return ;;
@@ -85,6 +91,8 @@ _ksmwatch() {
         why:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [1-9]*)" -- "$cur"); return ;;
         peers:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --max-pages --max-seconds --json --socket --backend --peers.tenant --config.file" -- "$cur"); return ;;
         peers:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [1-9]*)" -- "$cur"); return ;;
+        estimate:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --all --precision --budget --interval --seed --json --peers.tenant --config.file" -- "$cur"); return ;;
+        estimate:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [1-9]*)" -- "$cur"); return ;;
         record:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help" -- "$cur"); return ;;
         record:*) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
     esac

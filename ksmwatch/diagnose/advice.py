@@ -123,6 +123,7 @@ class Advice(StrEnum):
     UNMERGE = "unmerge"
     OFFER = "offer"
     OFFER_ITS_OWN = "offer_its_own"
+    ESTIMATE = "estimate"
     WITHDRAW = "withdraw"
     READ_TWICE = "read_twice"
     CHANGES = "changes"
@@ -258,6 +259,7 @@ CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
     ),
     Advice.OFFER: _offers(_BY_MADVISE, ""),
     Advice.OFFER_ITS_OWN: _offers(_ITS_OWN, _TAKEN_BACK),
+    Advice.ESTIMATE: (Sentence("`ksmwatch estimate` says before that what it would save."),),
     Advice.WITHDRAW: (
         Sentence(
             "Take it out of KSM: QEMU mem-merge=off, libvirt <nosharepages/>, "

@@ -196,7 +196,7 @@ def _of_offers(host: HostEvidence) -> Iterator[Cause]:
             Code.NOBODY,
             "No process has offered memory to KSM.",
             evidence,
-            host.advise(Advice.OFFER),
+            host.advise(Advice.OFFER, Advice.ESTIMATE),
         )
     else:
         yield Cause(
@@ -306,7 +306,7 @@ def _of_areas(process: ProcessEvidence, host: HostEvidence) -> Iterator[Cause]:
             f"{_mib(memory.unasked)} of its memory were never offered to KSM"
             + (f"; {_mib(memory.asked)} were." if memory.asked else "."),
             {"offered_kb": memory.asked, "not_offered_kb": memory.unasked},
-            host.advise(Advice.OFFER_ITS_OWN),
+            host.advise(Advice.OFFER_ITS_OWN, Advice.ESTIMATE),
         )
     for member, code, what, advice in _EXCLUDED:
         kilobytes = getattr(memory, member)

@@ -22,6 +22,9 @@ _PERF_FLAG_FD_CLOEXEC = 8
 # Numbers of system calls on x86-64 and on arm64: arch/x86/entry/syscalls/syscall_64.tbl,
 # include/uapi/asm-generic/unistd.h.
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+_KCMP = {"x86_64": 312, "aarch64": 272}
+# include/uapi/linux/kcmp.h
+_KCMP_VM = 1
 
 # An instruction of classic BPF, and a list of them: struct sock_filter,
 # include/uapi/linux/filter.h.
@@ -127,6 +130,15 @@ def open_kprobe(symbol: str, *, at_return: bool, sys: Path) -> int:
     number = _PERF_EVENT_OPEN[platform.machine()]
     fd = _libc.syscall(number, ct.byref(attr), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
     return _checked(fd, f"kprobe {symbol}")
+
+
+def same_memory(pid: int, other: int) -> bool:
+    """Whether two processes share an address space (CLONE_VM), by kcmp(2).
+
+    False if the kernel does not tell (CONFIG_KCMP).
+    """
+    number = _KCMP.get(platform.machine())
+    return number is not None and _libc.syscall(number, pid, other, _KCMP_VM, 0, 0) == 0
 
 
 def give_memory_back() -> None:

@@ -1,0 +1,291 @@
+"""Which pages are read whole, and what these say of all: sampling by content. Pure.
+
+Every page has a *print*, a checksum of its first bytes. Prints fall into *buckets*; pages that are
+equal fall into one. So a bucket with one page holds no copy, and a sample of buckets has all copies
+of a content or none: what it says of them is unbiased.
+
+The buckets that have at least two pages are put in *strata* by their size, in powers of two. Of
+each stratum some are chosen at random: the part of the buckets grows with the square root of their
+size, which gives the least error for what is read. Strata of few buckets, in which are the contents
+with very many copies, are taken whole, and so is the bucket of pages that begin with zeros.
+
+What is estimated is a sum over pages, t(bucket) of at most s(bucket), which is the bucket's number
+of pages less one (or an owner's number of pages in it). S, the sum of s in a stratum, is known of
+all buckets, T only of those chosen. The estimate is the ratio estimator S * T / S(chosen).
+
+Its interval is made for 99 of 100 samples. It has 2.58 standard errors by the residuals
+t - s * T / S(chosen), and apart from them what no sample shows: where n buckets of N are chosen,
+5.3 N / n of them can be otherwise without one being chosen in one sample of 200. Strata are added
+as independent errors are. The interval never leaves what was seen for sure.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+# Quantiles: of the normal distribution for 99 of 100, and of nothing seen in 199 of 200 samples.
+_Z = 2.576
+_UNSEEN = 5.3
+# A stratum with at most so many buckets is read whole, and so many are taken of each at least.
+_FEW = 64
+_MIN_BITS, _MAX_BITS = 12, 22
+# The stratum of the bucket that is always taken.
+CERTAIN = 0
+
+
+def buckets_for(pages: int) -> int:
+    """A power of two: more than two for each page, as far as memory allows (four bytes each)."""
+    return 1 << min(max(_MIN_BITS, (2 * pages).bit_length()), _MAX_BITS)
+
+
+def sorted_in(prints: Iterable[int], buckets: int) -> array[int]:
+    """The bucket of each page. Not one step of Python for each: there are millions."""
+    return array("I", map((buckets - 1).__and__, prints))
+
+
+def count(pages: Iterable[Sequence[int]], buckets: int) -> array[int]:
+    """Pages in each bucket, by the bucket of each page."""
+    found = array("I", bytes(4 * buckets))
+    for some in pages:
+        for bucket in some:
+            found[bucket] += 1
+    return found
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Buckets of about one size: how many there are, how many `pages`, the `largest` of them."""
+
+    buckets: int
+    chosen: int
+    pages: int
+    largest: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether all were chosen."""
+        return self.chosen == self.buckets
+
+
+@dataclass(frozen=True)
+class ContentSample:
+    """What is read whole. `taken`: for each bucket its stratum + 1, or 0 if it was not chosen."""
+
+    taken: bytearray
+    strata: Mapping[int, Stratum]
+    sizes: array[int]
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything is read that can have a copy."""
+        return all(stratum.whole for stratum in self.strata.values())
+
+    @property
+    def pages(self) -> float:
+        """How many pages will be read whole, about."""
+        return sum(s.pages * s.chosen / s.buckets for s in self.strata.values())
+
+
+def _members(sizes: array[int], certain: int) -> dict[int, array[int]]:
+    """Buckets of each stratum."""
+    found: dict[int, array[int]] = {}
+    for bucket, size in enumerate(sizes):
+        if size > 1 or (size and bucket == certain):
+            where = CERTAIN if bucket == certain else size.bit_length()
+            found.setdefault(where, array("I")).append(bucket)
+    return found
+
+
+class Strata:
+    """All buckets by their size, before some are chosen. `certain`: one that is always taken."""
+
+    def __init__(self, sizes: array[int], certain: int) -> None:
+        self._sizes = sizes
+        self._members = _members(sizes, certain)
+        self._pages = {at: sum(sizes[b] for b in members) for at, members in self._members.items()}
+
+    @property
+    def pages(self) -> int:
+        """Pages that can have a copy."""
+        return sum(self._pages.values())
+
+    def part_for(self, error: float) -> float:
+        """The part of the smallest buckets by which the sum is off by so many pages, or fewer.
+
+        By the worst case: half of the buckets are all copies, and half have none.
+        """
+        # Where n of N buckets of s pages are chosen, (N s)**2 / 4 n; n is N * part * sqrt(s).
+        variance = sum(
+            pages * math.sqrt(pages / len(self._members[at])) / 4
+            for at, pages in self._pages.items()
+            if len(self._members[at]) > _FEW
+        )
+        return min(1.0, _Z * _Z * variance / max(error, 1e-9) ** 2)
+
+    def pages_of(self, part: float) -> float:
+        """How many pages are read with this part."""
+        return sum(
+            self._pages[at] * self._chosen(at, part) / len(members)
+            for at, members in self._members.items()
+        )
+
+    def _chosen(self, at: int, part: float) -> int:
+        buckets = len(self._members[at])
+        if part >= 1:
+            return buckets
+        size = self._pages[at] / buckets
+        return min(buckets, max(_FEW, math.ceil(buckets * part * math.sqrt(size))))
+
+    def choose(self, part: float, seed: int) -> ContentSample:
+        """Choose this part of the buckets, more of larger ones."""
+        chance = random.Random(seed)  # noqa: S311 - of a sample, no secret
+        taken, strata = bytearray(len(self._sizes)), {}
+        for at, members in sorted(self._members.items()):
+            chosen = self._chosen(at, part)
+            places = range(len(members))
+            for place in chance.sample(places, chosen) if chosen < len(members) else places:
+                taken[members[place]] = at + 1
+            largest = max(self._sizes[bucket] for bucket in members)
+            strata[at] = Stratum(len(members), chosen, self._pages[at], largest)
+        return ContentSample(taken, strata, self._sizes)
+
+
+# ---- what the sample says ----
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number of pages, and where it lies in 99 of 100 samples; all the same if it is exact."""
+
+    value: float
+    low: float
+    high: float
+
+    @staticmethod
+    def exactly(value: float) -> Interval:
+        """Without doubt."""
+        return Interval(value, value, value)
+
+    def __add__(self, known: float) -> Interval:
+        """With what is known exactly."""
+        return Interval(self.value + known, self.low + known, self.high + known)
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing was left to chance."""
+        return self.low == self.high
+
+
+@dataclass
+class Sums:
+    """Of one stratum's chosen buckets: how many can be otherwise, and moments."""
+
+    s: float = 0
+    t: float = 0
+    ss: float = 0
+    st: float = 0
+    tt: float = 0
+
+    def add(self, s: float, t: float) -> None:
+        """One bucket."""
+        self.s += s
+        self.t += t
+        self.ss += s * s
+        self.st += s * t
+        self.tt += t * t
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Whose pages a sum is about: the host's, or an owner's.
+
+    `totals`: S of each stratum. `chosen`: s of each chosen bucket, where it is not 0.
+    """
+
+    totals: Mapping[int, float]
+    chosen: Mapping[int, float] = field(default_factory=dict)
+
+
+def host_domain(choice: ContentSample) -> Domain:
+    """Of a bucket's pages all but one can be saved."""
+    totals = {at: float(s.pages - s.buckets) for at, s in choice.strata.items()}
+    chosen = {b: float(choice.sizes[b] - 1) for b, taken in enumerate(choice.taken) if taken}
+    return Domain(totals, chosen)
+
+
+def zero_domain(choice: ContentSample) -> Domain:
+    """Pages of zeros are in the bucket that is always taken."""
+    host = host_domain(choice)
+    totals = {at: total for at, total in host.totals.items() if at == CERTAIN}
+    return Domain(totals, {b: s for b, s in host.chosen.items() if choice.taken[b] == CERTAIN + 1})
+
+
+def owner_totals(pages: Iterable[int], choice: ContentSample) -> Counter[int]:
+    """Of an owner's pages, how many are in each stratum, by the bucket of each page."""
+    certain = choice.taken.find(CERTAIN + 1)
+    pages = array("I", pages)
+    found: Counter[int] = Counter()
+    for size, amount in Counter(map(choice.sizes.__getitem__, pages)).items():
+        if size > 1:
+            found[size.bit_length()] += amount
+    if certain >= 0:
+        own, size = pages.count(certain), choice.sizes[certain]
+        if size > 1:
+            found[size.bit_length()] -= own
+        found[CERTAIN] += own
+    return +found
+
+
+def estimate(found: Mapping[int, float], domain: Domain, choice: ContentSample) -> Interval:
+    """The sum over all buckets, of which `found` has what was found in those chosen."""
+    sums: dict[int, Sums] = {}
+    for bucket, s in domain.chosen.items():
+        sums.setdefault(choice.taken[bucket] - 1, Sums()).add(s, found.get(bucket, 0.0))
+    value = low = high = 0.0
+    square = 0.0
+    for at, stratum in choice.strata.items():
+        total = domain.totals.get(at, 0.0)
+        each = sums.get(at, Sums())
+        ratio = each.t / each.s if each.s else 0.0
+        if stratum.whole:
+            value, low, high = value + each.t, low + each.t, high + each.t
+            continue
+        value += ratio * total
+        low += each.t
+        high += total - (each.s - each.t)
+        square += _square_error(each, stratum, total, ratio)
+    error = math.sqrt(square)
+    return Interval(value, max(low, value - error), min(high, value + error))
+
+
+def _square_error(sums: Sums, stratum: Stratum, total: float, ratio: float) -> float:
+    """Of a stratum that was not taken whole."""
+    n, buckets = stratum.chosen, stratum.buckets
+    residuals = max(0.0, sums.tt - 2 * ratio * sums.st + ratio * ratio * sums.ss)
+    variance = buckets * buckets * (1 - n / buckets) * residuals / max(1, n - 1) / n
+    unseen = min(total, _UNSEEN * buckets / n * min(total, stratum.largest))
+    return _Z * _Z * variance + unseen * unseen
+
+
+def unread(domain: Domain) -> Interval:
+    """What is known before any page was read whole: no more than prints allow."""
+    return Interval(0.0, 0.0, sum(domain.totals.values()))
+
+
+def pieces(places: Iterator[int], step: int, most: int) -> Iterator[tuple[int, int]]:
+    """(first, count) of runs of places that are `step` apart, of at most so many."""
+    first, size = -1, 0
+    for place in places:
+        if size and (place != first + size * step or size == most):
+            yield first, size
+            size = 0
+        if not size:
+            first = place
+        size += 1
+    if size:
+        yield first, size

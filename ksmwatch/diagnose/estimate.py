@@ -1,0 +1,207 @@
+"""What merging would save: judgement on what was read of pages. Pure.
+
+`would_save` and `would_save_all` are sums with what is saved now, so that after merging the one or
+the other is what KSM says it saves.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ksmwatch.diagnose.content_sample import (
+    ContentSample,
+    Domain,
+    Interval,
+    estimate,
+    host_domain,
+    unread,
+    zero_domain,
+)
+from ksmwatch.diagnose.equal_pages import BY_OWNER, Copies, Gain, Rules
+from ksmwatch.units import PAGE_SIZE
+
+_MIB = 1 << 20
+# Less is not worth a word: of an owner's pages, and in any case.
+_WORTH_PART, _WORTH_PAGES = 0.01, 256
+# Of the pages that were read twice.
+_FAST = 0.5
+# So many MiB are written without a fraction.
+_MANY = 100
+
+
+@dataclass(frozen=True)
+class EstimateParty:
+    """An owner, or a process by itself. `tenant`: equal within a border."""
+
+    kind: str
+    id: str
+    name: str
+    tenant: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of a party: pages that were read, those `offered`, and of those read whole the `same` ones.
+
+    `saved_now`: None where KSM pages cannot be told. `totals`, `chosen`: see `Domain`.
+    """
+
+    pages: int
+    offered: int
+    saved_now: float | None
+    whole: int
+    same: int
+    domain: Domain
+
+    @property
+    def changing(self) -> float:
+        """The part of what was read twice that changed."""
+        return 1 - self.same / self.whole if self.whole else 0.0
+
+
+@dataclass(frozen=True)
+class Saving:
+    """In pages. None: not known."""
+
+    now: float | None
+    offered: Interval | None
+    everything: Interval | None
+
+
+@dataclass(frozen=True)
+class OwnerResult:
+    """What is said of an owner, and one sentence of advice."""
+
+    party: EstimateParty
+    seen: Seen
+    saving: Saving
+    advice: str
+
+
+@dataclass(frozen=True)
+class EstimateResult:
+    """What is said of the host."""
+
+    saving: Saving
+    zero: Interval
+    within_owners: Interval
+    within_tenants: Interval
+    across_tenants: Interval
+    owners: tuple[OwnerResult, ...]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What was read. `choice`: None where nothing was read whole; `saved_now`: of the host.
+
+    `zero_now`: zero pages that KSM has put. `merging`: whether ksmd scans.
+    """
+
+    parties: Sequence[EstimateParty]
+    seen: Sequence[Seen]
+    copies: Mapping[int, Copies]
+    bucket_of: Sequence[int]
+    choice: ContentSample
+    complete: bool
+    saved_now: float | None
+    zero_now: int
+    merging: bool
+
+
+def _sums(material: Material, rules: Rules) -> dict[tuple[Gain, int | None], dict[int, float]]:
+    """Gains by bucket."""
+    found: defaultdict[tuple[Gain, int | None], defaultdict[int, float]] = defaultdict(
+        lambda: defaultdict(float)
+    )
+    for content, copies in material.copies.items():
+        bucket = material.bucket_of[content]
+        for key, value in copies.gains(rules, zero=content == 0).items():
+            found[key][bucket] += value
+    return {key: dict(values) for key, values in found.items()}
+
+
+def judge(material: Material, rules: Rules) -> EstimateResult:
+    """The owners that have most to gain first."""
+    sums = _sums(material, rules) if material.complete else {}
+
+    def interval(gain: Gain, party: int | None, domain: Domain) -> Interval:
+        if not material.complete:
+            return unread(domain)
+        return estimate(sums.get((gain, party), {}), domain, material.choice)
+
+    host = host_domain(material.choice)
+    owners = []
+    for at, (party, seen) in enumerate(zip(material.parties, material.seen, strict=True)):
+        more = {gain: interval(gain, at, seen.domain) for gain in BY_OWNER}
+        saving = _saving(seen.saved_now, more)
+        owners.append(OwnerResult(party, seen, saving, _advise(seen, more, material)))
+    more = {gain: interval(gain, None, host) for gain in BY_OWNER}
+    return EstimateResult(
+        _saving(material.saved_now, more),
+        interval(Gain.ZERO, None, zero_domain(material.choice)) + material.zero_now,
+        interval(Gain.OWNERS, None, host),
+        interval(Gain.TENANTS, None, host),
+        interval(Gain.ACROSS, None, host),
+        tuple(sorted(owners, key=_order)),
+    )
+
+
+def _order(owner: OwnerResult) -> tuple[float, str, str]:
+    everything = owner.saving.everything
+    return -(everything.value if everything else 0), owner.party.kind, owner.party.id
+
+
+def _saving(now: float | None, more: Mapping[Gain, Interval]) -> Saving:
+    if now is None:
+        return Saving(None, None, None)
+    return Saving(now, more[Gain.OFFERED] + now, more[Gain.MORE] + now)
+
+
+def amount(interval: Interval) -> str:
+    """MiB, with how far it may be off."""
+    value, low, high = (each * PAGE_SIZE / _MIB for each in vars(interval).values())
+    off = max(value - low, high - value)
+    digits = 0 if value >= _MANY else 1
+    return f"{value:.{digits}f}" + (f" ± {off:.{digits}f}" if off else "")
+
+
+def _mib(pages: float) -> str:
+    return amount(Interval.exactly(pages))
+
+
+def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> str:
+    """One sentence: the first that is right."""
+    everything, offered = more[Gain.MORE], more[Gain.OFFERED]
+    worth = max(_WORTH_PAGES, _WORTH_PART * seen.pages)
+    of = f"of {_mib(seen.pages)} MiB"
+    now = seen.saved_now or 0.0
+    choices = (
+        (not material.complete, "Unknown: no page of it was read whole."),
+        (
+            everything.value - offered.value >= worth and everything.low >= worth,
+            f"Offer it: saves {amount(everything)} MiB more {of}.",
+        ),
+        (
+            offered.low >= worth and material.merging,
+            f"Wait: it is offered, and ksmd can save {amount(offered)} MiB more {of}.",
+        ),
+        (
+            offered.low >= worth,
+            f"Start ksmd: it is offered, and saves {amount(offered)} MiB more {of}.",
+        ),
+        (
+            everything.high >= worth > everything.low,
+            f"Undecided: saves {amount(everything)} MiB more {of}; ask for more precision.",
+        ),
+        (
+            seen.changing > _FAST,
+            f"Leave it: {seen.changing:.0%} of its pages that may have a copy change too fast.",
+        ),
+        (now >= worth, f"Keep it: it saves {_mib(now)} MiB {of} already."),
+    )
+    return next(
+        (text for right, text in choices if right),
+        "Leave it: hardly any of its pages has a copy.",
+    )

@@ -1,0 +1,209 @@
+"""What is in private pages of other processes, read without disturbing them.
+
+By page frame out of /proc/kcore, which brings nothing in and marks nothing as accessed. Where that
+is hidden, out of /proc/PID/mem: that marks pages as used, and would bring back a page that went
+since pagemap was read.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ksmwatch.kernel.kcore import Kcore
+from ksmwatch.kernel.page_tables import own_frames
+from ksmwatch.units import PAGE_SIZE
+
+# Documentation/admin-guide/mm/pagemap.rst
+_PRESENT, _FILE_OR_SHARED = 1 << 63, 1 << 61
+_EXCLUSIVE = 1 << 56
+_FRAME = (1 << 55) - 1
+_KPF_ZERO_PAGE = 1 << 24
+
+
+# A page that is there, private and anonymous: its address, and what pagemap has of it. No class:
+# there are millions.
+PageEntry = tuple[int, int]
+
+
+def frame_of(page: PageEntry) -> int:
+    """The frame that it is in."""
+    return page[1] & _FRAME
+
+
+def is_alone(page: PageEntry) -> bool:
+    """Whether no other page table maps it."""
+    return bool(page[1] & _EXCLUSIVE)
+
+
+class ContentSource(Protocol):
+    """Where contents come from. `name`: which file; `faults`: reading may bring a page in."""
+
+    name: str
+    faults: bool
+
+    @contextmanager
+    def open(self, directory: Path) -> Iterator[ContentReading]:
+        """What reads the process at /proc/PID. Raises OSError."""
+
+
+class ContentReading(Protocol):
+    """Reads one process."""
+
+    def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:
+        """So many bytes of each page; empty for one that cannot be read."""
+
+
+class KcoreSource:
+    """Reads page frames. Only whoever looks at pagemap again knows whose they were."""
+
+    name = "kcore"
+    faults = False
+
+    def __init__(self, proc: Path) -> None:
+        self._kcore = Kcore(proc)
+
+    @contextmanager
+    def open(self, directory: Path) -> Iterator[KcoreSource]:
+        """The same for every process."""
+        yield self
+
+    def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:
+        """So many bytes of each page; empty for one that cannot be read."""
+        places = self._kcore.places_of([entry & _FRAME for _, entry in pages])
+        return _read_all(self._kcore.fd, places, size)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    fd: int
+
+    def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:
+        return _read_all(self.fd, [address for address, _ in pages], size)
+
+
+class MemSource:
+    """Reads /proc/PID/mem."""
+
+    name = "mem"
+    faults = True
+
+    @contextmanager
+    def open(self, directory: Path) -> Iterator[_Memory]:
+        """Opens the file, which stays with the address space that the process has now."""
+        fd = os.open(directory / "mem", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield _Memory(fd)
+        finally:
+            os.close(fd)
+
+
+def _read_all(fd: int, places: Sequence[int | None], size: int) -> list[bytes]:
+    """Empty where nothing can be read: poisoned, gone, not shown."""
+    pread = os.pread
+    try:
+        found = [b"" if place is None else pread(fd, size, place) for place in places]
+    except OSError:
+        found = [_read(fd, size, place) for place in places]
+    if all(map(size.__eq__, map(len, found))):
+        return found
+    return [each if len(each) == size else b"" for each in found]
+
+
+def _read(fd: int, size: int, place: int | None) -> bytes:
+    try:
+        return b"" if place is None else os.pread(fd, size, place)
+    except OSError:
+        return b""
+
+
+class PageTable:
+    """/proc/PID/pagemap of one process, which stays with the address space that it has now."""
+
+    def __init__(self, fd: int, zero_frame: int) -> None:
+        self._fd, self._zero_frame = fd, zero_frame
+
+    def entries(self, start: int, count: int) -> bytes:
+        """Of so many addresses, as the file has them."""
+        raw = os.pread(self._fd, count * 8, start // PAGE_SIZE * 8)
+        if len(raw) != count * 8:
+            # pagemap_read() gives nothing once mm_users is 0.
+            raise ProcessLookupError(errno.ESRCH, "the address space is gone")
+        return raw
+
+    def pages(self, start: int, raw: bytes) -> list[PageEntry]:
+        """Private pages that are there, by entries; not the kernel's zero page."""
+        if raw.count(0) == len(raw):
+            return []
+        zero = self._zero_frame
+        return [
+            (start + at * PAGE_SIZE, entry)
+            for at, entry in enumerate(array("Q", raw))
+            if entry & (_PRESENT | _FILE_OR_SHARED) == _PRESENT and entry & _FRAME != zero
+        ]
+
+
+@contextmanager
+def open_page_table(directory: Path, zero_frame: int) -> Iterator[PageTable]:
+    """The page table of the process at /proc/PID. Raises OSError."""
+    fd = os.open(directory / "pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield PageTable(fd, zero_frame)
+    finally:
+        os.close(fd)
+
+
+def zero_frame(proc: Path) -> int:
+    """The frame of the kernel's zero page, which a page that was only read maps."""
+    import ctypes as ct
+
+    with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as own:
+        # To read it maps the zero page.
+        assert own[0] == 0
+        buffer = ct.c_char.from_buffer(own)
+        first = ct.addressof(buffer) // PAGE_SIZE
+        del buffer
+        fd = os.open(proc / "self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            entry = int.from_bytes(os.pread(fd, 8, first * 8), "little")
+        finally:
+            os.close(fd)
+    return entry & _FRAME
+
+
+class ZeroPages:
+    """Tells frames of the kernel's own zero pages, the huge one too, by /proc/kpageflags."""
+
+    def __init__(self, proc: Path) -> None:
+        try:
+            self._fd: int | None = os.open(proc / "kpageflags", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = None
+
+    def has(self, frame: int) -> bool:
+        """Whether this frame takes no memory of a process."""
+        if self._fd is None:
+            return False
+        flags = int.from_bytes(os.pread(self._fd, 8, frame * 8), "little")
+        return bool(flags & _KPF_ZERO_PAGE)
+
+
+def choose_source(proc: Path) -> tuple[ContentSource, str]:
+    """Kcore if it shows pages of our own as they are, or else mem; and why it is not kcore."""
+    try:
+        source = KcoreSource(proc)
+        with own_frames(proc) as own:
+            found = source.read([(0, frame) for frame in own], 2)
+    except OSError as error:
+        return MemSource(), f"kcore: {error.strerror}"
+    # `own_frames` writes a 1 to each of its pages.
+    if found and all(each == b"\x01\x00" for each in found):
+        return source, ""
+    return MemSource(), "kcore does not show ksmwatch's own pages"

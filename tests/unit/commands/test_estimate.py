@@ -1,0 +1,504 @@
+"""`ksmwatch estimate` on made-up processes: what is read, what is said, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ksmwatch import cli
+from ksmwatch.commands import estimate
+from ksmwatch.commands.estimate import EstimateWish
+from ksmwatch.diagnose.page_survey import Tools
+from ksmwatch.errors import ConfigError, Exit, NoKsmError, PrivilegeError
+from ksmwatch.kernel import page_content
+from ksmwatch.kernel.page_content import KcoreSource, MemSource, PageEntry
+from ksmwatch.units import PAGE_SIZE
+from tests.fakes import Proc, Sys
+from tests.kcores import write_ram
+from tests.published import faults
+
+PRESENT, SHARED, ALONE = 1 << 63, 1 << 61, 1 << 56
+ZERO_FRAME = 3
+BASE = 0x10000
+SMAPS = """\
+{start:x}-{end:x} rw-p 00000000 00:00 0
+Rss:            {kb:8d} kB
+Anonymous:      {kb:8d} kB
+Swap:                  8 kB
+KSM:            {ksm:8d} kB
+VmFlags: rd wr mr mw me {flags}
+"""
+
+
+def content(of: object) -> bytes:
+    """A page that only its name decides; None: zeros."""
+    return bytes(PAGE_SIZE) if of is None else str(of).encode().ljust(PAGE_SIZE, b"\xff")
+
+
+class Memory(MemSource):
+    """Contents by frame, which may change between two readings."""
+
+    def __init__(self) -> None:
+        self.frames: dict[int, bytes] = {}
+        self.whole = 0
+        # Called with the number of pages that were read whole by then.
+        self.then: Callable[[int], None] = lambda _: None
+
+    @contextmanager
+    def open(self, directory: Path) -> Any:
+        """The same for every process."""
+        yield self
+
+    def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:
+        """By frame."""
+        found = [self.frames[page_content.frame_of(page)][:size] for page in pages]
+        if size == PAGE_SIZE:
+            self.whole += len(pages)
+            self.then(self.whole)
+        return found
+
+
+class KnownKsm:
+    """Tells KSM frames."""
+
+    name = "made up"
+
+    def __init__(self, frames: set[int]) -> None:
+        self.frames = frames
+
+    def ksm(self, frames: Any) -> set[int]:
+        """Those of them."""
+        return self.frames & set(frames)
+
+    def private(self, frame: int) -> bool:
+        """All others."""
+        return frame not in self.frames
+
+
+class Host:
+    """Made-up processes with pages."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.proc = Proc(path / "proc")
+        self.sys = Sys(
+            path / "sys",
+            max_page_sharing=256,
+            use_zero_pages=0,
+            pages_to_scan=100,
+            sleep_millisecs=20,
+        )
+        self.memory = Memory()
+        self.ksm: set[int] = set()
+        self.next_frame = 100
+        monkeypatch.setattr(estimate, "_tools", self._tools)
+
+    def _tools(self, proc: Path, ksm: Mapping[str, int]) -> Tools:
+        known = KnownKsm(self.ksm) if ksm["pages_shared"] else None
+        return Tools(proc, self.memory, ZERO_FRAME, known)
+
+    def add(
+        self,
+        pid: int,
+        contents: Sequence[object],
+        *,
+        name: str = "",
+        flags: str = "mg",
+        frames: Sequence[int] = (),
+        more: str = "",
+    ) -> None:
+        """A process with pages of these contents, each in a frame of its own if none are given."""
+        mine = list(frames) or list(range(self.next_frame, self.next_frame + len(contents)))
+        self.next_frame += len(contents)
+        entries = []
+        for frame, of in zip(mine, contents, strict=True):
+            self.memory.frames[frame] = content(of)
+            entries.append(PRESENT | frame | (0 if frames else ALONE))
+        name = name or f"p{pid}"
+        directory = self.proc.process(pid, cgroup=f"/lxc.payload.{name}", comm=name)
+        with (directory / "status").open("a") as status:
+            status.write(f"RssAnon:\t{4 * len(contents)} kB\n")
+        end = BASE + len(entries) * PAGE_SIZE
+        ksm = 4 * len(self.ksm & set(mine))
+        smaps = SMAPS.format(start=BASE, end=end, kb=4 * len(entries), ksm=ksm, flags=flags)
+        (directory / "smaps").write_text(smaps + more)
+        self.write_entries(pid, entries)
+
+    def write_entries(self, pid: int, entries: Sequence[int]) -> None:
+        """What pagemap says; the first is of BASE."""
+        with (self.proc.path / str(pid) / "pagemap").open("wb") as file:
+            file.seek(BASE // PAGE_SIZE * 8)
+            file.write(b"".join(entry.to_bytes(8, "little") for entry in entries))
+
+    def ask(self, *subjects: str, as_json: bool = True, **wish: Any) -> Exit:
+        """Run the command."""
+        given = {"precision": 0, "budget": 600.0, "interval": 0.0, "seed": 1, **wish}
+        whole = EstimateWish(subjects, given.pop("labels", ()), **given)
+        return estimate.run(whole, as_json=as_json, proc=self.proc.path, sys=self.sys.path)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def asked(host: Host, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """The document that is printed, which its schema allows."""
+
+    def ask(*subjects: str, **wish: Any) -> dict[str, Any]:
+        assert host.ask(*subjects, **wish) is Exit.OK
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert faults(found) == []
+        return found
+
+    return ask
+
+
+Asked = Callable[..., dict[str, Any]]
+
+
+def owner(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """The one with this name."""
+    (one,) = (each for each in found["owners"] if each["name"] == name)
+    return dict(one)
+
+
+# ---- what is said ----
+
+
+def test_equal_pages_are_found_to_the_page(host: Host, asked: Asked) -> None:
+    host.add(10, [1, 1, 1, 2, 3, None], name="a")
+    host.add(11, [1, 3, 4, None, None], name="b", flags="")
+    found = asked()
+    assert (found["confidence"], found["reasons"]) == ("exact", [])
+    # 1 four times, 3 twice, zeros three times; only a's are offered.
+    assert found["host"]["would_save_all"] == 3 + 1 + 2
+    assert found["host"]["would_save"] == 2
+    assert found["host"]["saved_now"] == 0
+    assert (found["zero_pages"], found["within_owners"]) == (3, 2 + 1)
+    assert (found["within_tenants"], found["across_tenants"]) == (3, 3)
+    a, b = owner(found, "a"), owner(found, "b")
+    assert (a["would_save"], b["would_save"]) == (2, 0)
+    assert a["would_save_all"] + b["would_save_all"] == pytest.approx(6)
+    assert (a["pages"], a["offered_pages"], b["offered_pages"]) == (6, 6, 0)
+    assert found["cost"]["pages"] == 11
+    assert found["cost"]["book_keeping_bytes"] == 11 * 64
+    assert found["cost"]["ksmd_cpu_seconds"] is None
+
+
+def test_labels_make_one_tenant_of_several(host: Host, asked: Asked) -> None:
+    host.add(10, [1], name="a")
+    host.add(11, [1], name="b")
+    assert asked()["across_tenants"] == 1
+    found = asked(labels=(("shop", "container:*"),))
+    assert (found["within_tenants"], found["across_tenants"]) == (1, 0)
+    assert owner(found, "a")["tenant"] == "shop"
+
+
+def test_pages_that_share_a_beginning_only_are_not_equal(host: Host, asked: Asked) -> None:
+    host.add(10, ["x" * 64 + "1", "x" * 64 + "2"])
+    assert asked()["host"]["would_save"] == 0
+
+
+def test_what_changes_is_not_counted(host: Host, asked: Asked) -> None:
+    host.add(10, [1, 1, 1, 1, 2, 2], name="a")
+
+    def change(read: int) -> None:
+        # After the first time that all six were read whole.
+        host.memory.frames[101] = content("new")
+
+    host.memory.then = change
+    found = asked()
+    assert found["host"]["would_save"] == 2 + 1
+    assert found["spent"]["changed"] == 1
+    assert owner(found, "a")["changing"] == pytest.approx(1 / 6, abs=1e-4)
+
+
+def test_a_page_that_moved_while_it_was_read_does_not_count(host: Host, asked: Asked) -> None:
+    host.add(10, [1, 1, 1])
+    calls = 0
+
+    def move(read: int) -> None:
+        nonlocal calls
+        calls += 1
+        host.write_entries(10, [PRESENT | 100 | ALONE, PRESENT | 101 | ALONE, PRESENT | 7])
+
+    host.memory.then = move
+    host.memory.frames[7] = content(1)
+    # It is back in its place, which another page has now, at the second reading.
+    found = asked()
+    assert calls == 2
+    assert found["host"]["would_save"] == 1
+
+
+def test_merged_pages_count_as_saved_now(host: Host, asked: Asked) -> None:
+    host.sys.write("pages_shared", 1)
+    host.ksm = {50}
+    host.add(10, [1, 1, 1], name="a", frames=[50, 50, 50])
+    host.add(11, [1, 2, 2], name="b")
+    found = asked()
+    assert found["host"]["saved_now"] == 2
+    assert found["host"]["would_save"] == 2 + 1 + 1
+    assert owner(found, "a")["saved_now"] == 2
+
+
+def test_where_ksm_pages_cannot_be_told_what_is_saved_is_unknown(
+    host: Host, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.sys.write("pages_shared", 1)
+    host.add(10, [1, 1])
+    monkeypatch.setattr(
+        estimate, "_tools", lambda proc, ksm: Tools(proc, host.memory, ZERO_FRAME, None)
+    )
+    found = asked()
+    assert found["host"]["saved_now"] is None
+    assert found["host"]["would_save"] is None
+    assert "cannot be told" in found["reasons"][0]
+    host.ask(as_json=False)
+
+
+def test_only_those_that_are_named_are_compared(host: Host, asked: Asked) -> None:
+    host.add(10, [1, 2], name="a")
+    host.add(11, [1, 2], name="b")
+    host.add(12, [1, 3], name="c")
+    assert asked("10")["host"]["would_save"] == 0
+    assert asked("container:lxc/a", "11")["host"]["would_save"] == 2
+    found = asked("a", "lxc/c")
+    assert [each["name"] for each in found["owners"]] in (["a", "c"], ["c", "a"])
+    with pytest.raises(ConfigError, match="No process or owner 'nobody' has private memory"):
+        host.ask("nobody")
+
+
+def test_the_kernels_zero_page_takes_no_memory(host: Host, asked: Asked) -> None:
+    host.add(10, [None, None, None])
+    host.write_entries(10, [PRESENT | ZERO_FRAME, PRESENT | 100 | ALONE, PRESENT | SHARED | 101])
+    found = asked()
+    assert (found["spent"]["pages"], found["zero_pages"]) == (1, 1)
+
+
+def test_what_cannot_be_merged_is_in_the_numbers(host: Host, asked: Asked) -> None:
+    more = "".join(
+        f"{start}-{start}1 rw-p 00000000 00:00 0\nRss: 40 kB\nAnonymous: 0 kB\n"
+        f"Private_Hugetlb: 80 kB\nVmFlags: rd {flag}\n"
+        for start, flag in ((100000, "ht"), (200000, "sh"), (300000, "pf"), (400000, "dp"))
+    )
+    host.add(10, [1, 1], more=more)
+    found = asked()
+    assert found["left_out"] == {"swapped": 2, "hugetlb": 20, "shared": 10, "special": 20}
+    assert found["host"]["would_save"] == 1
+
+
+def test_userfaultfd_areas_are_read_only_by_what_never_faults(host: Host, asked: Asked) -> None:
+    host.add(10, [1, 1], flags="mg um")
+    found = asked()
+    assert found["left_out"]["userfaultfd"] == 2
+    assert found["spent"]["pages"] == 0
+    host.memory.faults = False
+    assert asked()["host"]["would_save"] == 1
+
+
+def test_what_merges_meanwhile_is_said(host: Host, asked: Asked) -> None:
+    host.add(10, [1, 1])
+    host.memory.then = lambda _: host.sys.write("pages_sharing", 17)
+    assert asked()["reasons"] == ["the number of merged pages changed by 17 meanwhile"]
+
+
+# ---- sampling ----
+
+
+def test_a_large_host_is_sampled_and_the_interval_holds_the_truth(
+    host: Host, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "SMALL", 100)
+    contents = [at // 2 for at in range(6000)] + list(range(5000, 7000))
+    host.add(10, contents, name="a")
+    found = asked(precision=10)
+    assert found["confidence"] == "estimated"
+    assert found["spent"]["whole"] < 2500
+    saved = found["host"]
+    assert saved["would_save_low"] <= 3000 <= saved["would_save_high"]
+    assert saved["would_save_high"] - saved["would_save_low"] < 2000
+    assert asked(precision=10)["host"] == saved
+    assert asked(precision=0)["host"]["would_save"] == 3000
+
+
+def test_a_budget_that_is_too_small_is_said(host: Host, asked: Asked) -> None:
+    host.add(10, [at // 2 for at in range(9000)])
+    host.add(11, [1])
+    found = asked(budget=1e-9)
+    assert found["confidence"] == "estimated"
+    assert "the budget of 1e-09 s of CPU was too small" in found["reasons"][0]
+    assert "2 processes were not looked at to the end" in found["reasons"][0]
+
+
+# ---- what goes wrong ----
+
+
+def test_processes_that_end_or_refuse_are_counted(
+    host: Host, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pid in (10, 11, 12, 13):
+        host.add(pid, [1])
+    (host.proc.path / "11/pagemap").unlink()
+    (host.proc.path / "12/pagemap").write_bytes(b"")
+    real = os.open
+
+    def refuse(path: Any, *words: Any, **more: Any) -> int:
+        if str(path).endswith("/13/pagemap"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    found = asked()
+    assert found["host"]["would_save"] == 0
+    assert found["reasons"] == [
+        "processes that were not read to the end: 2 (they ended meanwhile)",
+        "processes that were not read to the end: 1 (reading them is not permitted)",
+    ]
+
+
+def test_a_pid_that_is_somebody_elses_by_now_is_not_read(
+    host: Host, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.add(10, [1, 1])
+
+    def replace(read: int) -> None:
+        host.proc.process(10, ticks=9999)
+
+    host.memory.then = replace
+    found = asked()
+    assert found["host"]["would_save"] == 0
+    assert "they ended meanwhile" in found["reasons"][0]
+
+
+@pytest.mark.parametrize("at", ["looking", "reading", "again"])
+def test_ctrl_c_shows_bounds(
+    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    host.add(10, [1, 1, 2, 2, 3], name="a")
+
+    def stop(_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    if at == "looking":
+
+        def read(pages: Sequence[PageEntry], size: int) -> list[bytes]:
+            stop(0)
+            return [b""] * len(pages)
+
+        monkeypatch.setattr(host.memory, "read", read)
+    elif at == "reading":
+        host.memory.then = stop
+    else:
+        host.memory.then = lambda read: stop(0) if read > 4 else None
+    with pytest.raises(KeyboardInterrupt):
+        host.ask()
+    found = json.loads(capsys.readouterr().out)
+    assert faults(found) == []
+    assert found["reasons"][0] == "it was interrupted: equal pages were not compared whole"
+    assert found["host"]["would_save_low"] == 0
+    assert found["host"]["would_save_high"] == (0 if at == "looking" else 2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_kernel_without_ksm(host: Host, tmp_path: Path) -> None:
+    (host.sys.ksm / "run").unlink()
+    with pytest.raises(NoKsmError):
+        host.ask()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--precision", "x"], "--precision"),
+        (["--precision", "-1"], "--precision"),
+        (["--budget", "0"], "--budget"),
+        (["--interval", "x"], "--interval"),
+        (["--seed", "1.5"], "--seed"),
+        (["--all", "1"], "--all reads everyone"),
+    ],
+)
+def test_wrong_words(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["estimate", *words]) == Exit.USAGE
+    assert message in capsys.readouterr().err
+
+
+def test_it_needs_root(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["estimate"]) == Exit.PRIVILEGE
+    assert "needs root" in capsys.readouterr().err
+
+
+def test_hidden_frame_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def hidden(proc: Path) -> Any:
+        yield [0, 0]
+
+    monkeypatch.setattr(estimate, "own_frames", hidden)
+    with pytest.raises(PrivilegeError, match="hides page frame numbers"):
+        estimate._tools(tmp_path, {})
+
+
+# ---- what it looks like ----
+
+
+def test_the_table(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    host.add(10, [1] * 600, name="web")
+    host.add(11, [2, 2, 3, None], name="db\x1b[31m", flags="")
+    host.sys.write("run", 0)
+    host.ask(as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "saved now        0.0 MiB"
+    assert lines[1] == "would be saved   2.3 MiB, if what is offered to KSM were merged"
+    assert "confidence       exact" in lines
+    assert "    Start ksmd: it is offered, and saves 2.3 MiB more of 2.3 MiB." in lines
+    assert any("hardly any of its pages has a copy" in line for line in lines)
+    assert all(len(line) <= 80 for line in lines)
+    assert not any("\x1b" in line for line in lines)
+
+
+# ---- contents ----
+
+
+def test_kcore_reads_frames_and_never_one_that_it_does_not_show(tmp_path: Path) -> None:
+    pages = {7: content("seven"), 8: content("eight"), 40: content("forty")}
+    write_ram(tmp_path, pages)
+    with KcoreSource(tmp_path).open(tmp_path) as source:
+        wanted = [(0, frame | PRESENT | ALONE) for frame in (8, 40, 7, 9, 39)]
+        found = source.read(wanted, PAGE_SIZE)
+    assert found == [pages[8], pages[40], pages[7], b"", b""]
+
+
+def test_mem_reads_addresses_and_what_cannot_be_read_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "mem").write_bytes(content("a") + content("b")[:100])
+    with MemSource().open(tmp_path) as source:
+        found = source.read([(0, 0), (PAGE_SIZE, 0), (9 * PAGE_SIZE, 0)], 200)
+    assert found == [content("a")[:200], b"", b""]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_kcore_is_believed_only_if_it_shows_our_own_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, shown: bool
+) -> None:
+    write_ram(tmp_path, {7: (b"\1" if shown else b"\2").ljust(PAGE_SIZE, b"\0")})
+
+    @contextmanager
+    def own(proc: Path) -> Any:
+        yield [7]
+
+    monkeypatch.setattr(page_content, "own_frames", own)
+    source, why = page_content.choose_source(tmp_path)
+    assert (source.name, bool(why)) == (("kcore", False) if shown else ("mem", True))
+
+
+def test_without_kcore_mem_is_read(tmp_path: Path) -> None:
+    source, why = page_content.choose_source(tmp_path)
+    assert source.name == "mem"
+    assert why.startswith("kcore: No such file")

@@ -1,0 +1,128 @@
+"""What is said about owners, and what merging would cost."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from ksmwatch.diagnose.content_sample import ContentSample, Domain, Interval, Strata, count
+from ksmwatch.diagnose.equal_pages import Copies, Copy, Rules
+from ksmwatch.diagnose.estimate import EstimateParty, EstimateResult, Material, Seen, amount, judge
+from ksmwatch.diagnose.merge_cost import MergeCost, cost_of
+
+PARTY = EstimateParty("vm", "libvirt/web", "web", "vm:libvirt/web")
+MANY = 1000
+
+
+def choice(pages: int) -> ContentSample:
+    """So many pages in one bucket, all read."""
+    return Strata(count([array("I", [5] * pages)], 16), 0).choose(1.0, 0)
+
+
+def judged(
+    *,
+    offered: int = 0,
+    others: int = 0,
+    same: int = MANY,
+    saved: float | None = 0.0,
+    merging: bool = False,
+    complete: bool = True,
+) -> EstimateResult:
+    """Of one owner with so many copies of one content, offered or not."""
+    copies = Copies()
+    for amount_of, is_offered in ((offered, True), (others, False)):
+        for _ in range(amount_of):
+            copies.add(Copy(0, is_offered, merged=False), None)
+    pages = offered + others
+    domain = Domain({pages.bit_length(): float(pages)}, {5: float(pages)})
+    seen = Seen(pages, offered, saved, MANY, same, domain)
+    return judge(
+        Material(
+            [PARTY],
+            [seen],
+            {1: copies} if pages else {},
+            [0, 5],
+            choice(pages),
+            complete,
+            saved,
+            0,
+            merging,
+        ),
+        Rules(256, zero_pages=False, tenants=[PARTY.tenant]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("wish", "advice"),
+    [
+        ({"others": 1000}, "Offer it: saves 3.9 MiB more of 3.9 MiB."),
+        ({"offered": 1000}, "Start ksmd: it is offered, and saves 3.9 MiB more of 3.9 MiB."),
+        (
+            {"offered": 1000, "merging": True},
+            "Wait: it is offered, and ksmd can save 3.9 MiB more of 3.9 MiB.",
+        ),
+        ({"others": 3, "saved": 700.0}, "Keep it: it saves 2.7 MiB of 0.0 MiB already."),
+        (
+            {"others": 100, "same": 200},
+            "Leave it: 80% of its pages that may have a copy change too fast.",
+        ),
+        ({"others": 100}, "Leave it: hardly any of its pages has a copy."),
+        ({"others": 1000, "complete": False}, "Unknown: no page of it was read whole."),
+    ],
+)
+def test_advice(wish: dict[str, int | bool | float], advice: str) -> None:
+    found = judged(**wish)  # type: ignore[arg-type]
+    assert [owner.advice for owner in found.owners] == [advice]
+
+
+def test_what_is_saved_now_is_in_the_sums() -> None:
+    found = judged(offered=11, saved=5.0).saving
+    assert (found.now, found.offered, found.everything) == (
+        5.0,
+        Interval.exactly(15),
+        Interval.exactly(15),
+    )
+
+
+def test_an_unknown_saving_is_unknown_in_the_sums_too() -> None:
+    found = judged(offered=11, saved=None).saving
+    assert (found.now, found.offered, found.everything) == (None, None, None)
+
+
+def test_amounts_have_an_error_and_few_digits() -> None:
+    assert amount(Interval.exactly(256)) == "1.0"
+    assert amount(Interval(256 * 812, 256 * 800, 256 * 832)) == "812 ± 20"
+
+
+# ---- cost ----
+
+
+def test_cost_by_the_pace_of_now() -> None:
+    ksm = {"pages_to_scan": 100, "sleep_millisecs": 20, "pages_scanned": 1_000_000}
+    # 3,000,000 pages in batches of 100 with 20 ms between; 5 microseconds of CPU for each.
+    assert cost_of(1_000_000, ksm, 5.0) == MergeCost(1_000_000, 64_000_000, 615.0, 17, 15.0)
+
+
+@pytest.mark.parametrize(
+    ("scanned", "cpu"), [(99_999, 5.0), (1_000_000, None), (1_000_000, 0.0), (0, 5.0)]
+)
+def test_without_a_measurement_the_cpu_time_is_unknown(scanned: int, cpu: float | None) -> None:
+    ksm = {"pages_to_scan": 100, "sleep_millisecs": 20, "pages_scanned": scanned}
+    found = cost_of(1000, ksm, cpu)
+    assert found.ksmd_cpu_seconds is None
+    assert found.seconds_until_merged == 0.6
+
+
+@pytest.mark.parametrize("ksm", [{}, {"pages_to_scan": 0, "sleep_millisecs": 20}])
+def test_without_a_pace_the_time_is_unknown(ksm: dict[str, int]) -> None:
+    found = cost_of(1000, ksm, None)
+    assert (found.seconds_until_merged, found.pages_to_scan_for_an_hour) == (None, None)
+
+
+def test_without_sleep_or_with_too_much_to_do_no_setting_takes_an_hour() -> None:
+    assert cost_of(10, {"pages_to_scan": 1, "sleep_millisecs": 0}, None) == MergeCost(
+        10, 640, 0.0, None, None
+    )
+    busy = {"pages_to_scan": 1, "sleep_millisecs": 1, "pages_scanned": 100_000}
+    assert cost_of(10**9, busy, 1000.0).pages_to_scan_for_an_hour is None
