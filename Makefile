@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 #
-# The distribution's own Python makes the virtual environment, because bcc belongs to it.
+# The virtual environment is made by the distribution's own Python, because bcc belongs to it.
 
 PYTHON ?= /usr/bin/python3
 VENV := .venv
@@ -8,15 +8,15 @@ BIN := $(VENV)/bin
 KERNELS := 6.1 6.12 7.3
 QUICK_KERNEL := 6.12
 VM := tests/vm/run
-# By which factor to slow down the guests of tests.
+# How many times slower than they could guests of tests shall run.
 SLOW ?= 1
 export KSMWATCH_TEST_SLOW := $(SLOW)
 
-# Packages from apt. qemu and the compiler are only for the tests and the demo.
+# What apt has to bring. qemu and the compiler are for the tests and the demo only.
 PACKAGES := python3-bpfcc python3-venv qemu-system-x86 busybox-static gcc libc6-dev make tmux \
 	openssl zsh fish mandoc
 
-# Further packages, for building the Debian package and booting it.
+# What building the Debian package and booting it take besides.
 DEB_PACKAGES := debhelper dh-python dpkg-dev pybuild-plugin-pyproject python3-all python3-hatchling
 ROOT_PACKAGES := mmdebstrap e2fsprogs
 MODEL_PACKAGES := spin gcc libc6-dev
@@ -25,25 +25,25 @@ SUITES := trixie bookworm
 .PHONY: help demo test model test-quick test-all test-unit test-coverage test-callers test-callers-some test-kernels test-arm64 workload-arm64 test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet test-page pictures soak accuracy bench bench-report bench-hotpath bench-top bench-page screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
-help: ## Show the targets
+help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: setup ## Live counts of invented tenants, on this host or on the newest test kernel
+demo: setup ## Live counts of made-up tenants, on this host or on the newest test kernel
 	@$(BIN)/python demo/run.py
 
 test: lint test-unit model test-callers-some test-kernel ## Everything that CI runs
 
-test-quick: lint test-unit test-kernel-quick ## Lint, units, and the most important tests on one kernel
+test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
 test-all: test test-alerts test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
 
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 	$(BIN)/pytest --numprocesses=auto $(UNIT_OPTIONS) tests/unit
 
-test-coverage: ## The same, with the branch coverage of ksmwatch/
+test-coverage: ## The same, and how many branches of ksmwatch/ they take
 	@$(MAKE) --no-print-directory test-unit UNIT_OPTIONS="--cov --cov-report=term:skip-covered"
 
-test-kernels: setup workload ## A part of the kernel tests on all of Debian's kernels: ONLY="6.17 7.3-rt"
+test-kernels: setup workload ## A part of the kernel tests on every kernel that Debian has: ONLY="6.17 7.3-rt"
 	$(BIN)/python -m tests.kernel.everywhere $(ONLY)
 	$(BIN)/python -m tools.generate
 
@@ -66,14 +66,14 @@ test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kerne
 test-kernel-quick: setup workload kernels
 	$(BIN)/python -m tests.kernel.run --quick $(QUICK_KERNEL)
 
-model: setup ## Search every interleaving of the counting protocol with spin: docs/model
+model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 	@deploy/packages $(MODEL_PACKAGES)
 	@$(BIN)/python -m tests.model.check
 
-test-callers: setup ## Check the callers of the hooked functions in every kernel in the cache
+test-callers: setup ## Who calls the hooked functions, by the code of every kernel in the cache
 	$(BIN)/python -m tests.callers
 
-test-alerts: setup workload kernels ## Provoke each alert on a real kernel, in the real Prometheus and Alertmanager
+test-alerts: setup workload kernels ## Each alert provoked on a real kernel, in the real Prometheus and Alertmanager
 	$(BIN)/python -m tests.kernel.run 6.12 -- tests/alerts/test_alerts.py
 
 test-alerts-healthy: setup workload kernels ## An hour of load on a healthy host: no alert may fire
@@ -103,19 +103,19 @@ deb-packages:
 SEED ?= 1
 OPS ?= 20000
 KERNEL ?= 6.12
-# Memory nodes; with two, ksmd merges within each and pages are moved between them.
+# Of memory; with two, ksmd merges within each and pages are moved between them.
 NODES ?= 1
 REQUESTS ?= 10000
-# Seconds between two kill -9 of the daemon; 0: never.
+# Seconds between kill -9 of the daemon; 0 for never.
 RESTART ?= 0
-# Operations of tests/workload/ksmfuzz.c to omit, and options of the daemon.
+# Operations of tests/workload/ksmfuzz.c to leave out, and options of the daemon.
 WITHOUT ?=
 DAEMON ?=
 
 test-abuse: setup ## 10,000 bad requests, 500 connections, changing files: nothing is left behind
 	@$(BIN)/python -m tests.abuse $(REQUESTS)
 
-test-page: setup ## The landing page in a headless browser; pictures go to build/page
+test-page: setup ## The page for a person in a headless browser; pictures go to build/page
 	@deploy/packages chromium
 	$(BIN)/pytest -p no:cacheprovider tests/page
 
@@ -130,15 +130,15 @@ test-soaks: ## 20,000 random operations on every test kernel
 accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: docs/accuracy.md
 	@$(BIN)/python -m bench.accuracy
 
-# In the order of their runs. Each writes bench/results/NAME.json.
-BENCHES := hotpath freshness daemon crowds peers scale
+# In the order in which they run. Each writes bench/results/NAME.json.
+BENCHES := hotpath freshness daemon crowds peers scale estimate
 .PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
 	@for name in $(BENCHES); do $(MAKE) --no-print-directory bench-$$name || exit 1; done
 	@$(MAKE) --no-print-directory bench-report
 
-bench-report: setup ## docs/overhead.md and its plots, from the last measurements
+bench-report: setup ## docs/overhead.md and its plots, from what was measured last
 	@$(BIN)/python -m bench.report
 
 bench-hotpath: setup workload kernels ## Cost of the hooks, in instructions, on every test kernel
@@ -148,25 +148,28 @@ bench-hotpath: setup workload kernels ## Cost of the hooks, in instructions, on 
 bench-freshness: setup workload kernels ## How soon a write or an exit shows, here and in the kernel's counters
 	@$(BIN)/python -m bench.freshness
 
-bench-daemon: setup workload kernels ## Start and memory of the daemon, and its CPU time without requests
+bench-daemon: setup workload kernels ## Start and memory of the daemon, and its CPU time when nobody asks
 	@$(BIN)/python -m bench.daemon
 
 bench-crowds: setup workload ## CPU time of a snapshot and a scrape, up to 10,000 processes; as root
 	@$(BIN)/python -m bench.crowds
 
-bench-peers: setup workload kernels ## ksmwatch compared with exporters, a smaps script and a page scan
+bench-peers: setup workload kernels ## ksmwatch beside exporters, a smaps script and a page scan
 	@$(BIN)/python -m bench.peers
 
 bench-scale: setup workload kernels ## How the daemon's cost grows, up to ten million merged pages
 	@$(BIN)/python -m bench.scale
 
+bench-estimate: setup workload kernels ## What an estimate costs per page, beside a hash and ksmd's scan
+	@$(BIN)/python -m bench.estimate
+
 bench-top: setup ## CPU time of ksmwatch top per refresh, with 5,000 processes: docs/top.md
 	@$(BIN)/python -m bench.top
 
-bench-page: setup ## Cost of a view of the landing page: docs/http.md
+bench-page: setup ## What a view of the page at / costs: docs/http.md
 	@$(BIN)/python -m bench.page
 
-screenshot: setup ## Redraw docs/top.svg
+screenshot: setup ## Draw docs/top.svg anew
 	@$(BIN)/python -m demo.screenshot
 
 lint: setup ## ruff, mypy --strict, clang-format
@@ -180,7 +183,7 @@ format: setup ## Rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(wildcard bpf/*.c bpf/*.h tests/workload/*.c)
 
-docs: setup ## Regenerate the generated files below docs/
+docs: setup ## Regenerate what is generated below docs/
 	$(BIN)/python -m tools.generate
 
 pictures: setup workload kernels ## Draw the dashboards with Grafana's UI components: docs/pictures
@@ -192,7 +195,7 @@ pictures: setup workload kernels ## Draw the dashboards with Grafana's UI compon
 dashboards: setup ## Regenerate grafana/dashboards from the code in grafana/
 	$(BIN)/python -m grafana.build
 
-fixtures: setup kernels ## Record the kernel fixtures again, on every test kernel
+fixtures: setup kernels ## Record the kernel fixtures anew, on every test kernel
 	@for k in $(KERNELS); do rm -rf tests/fixtures/$$k; mkdir -p tests/fixtures/$$k; \
 	  $(VM) --kernel $$k --writable "$(CURDIR)/tests/fixtures" -- \
 	    $(BIN)/python tests/fixtures/make.py tests/fixtures/$$k || exit 1; done
@@ -210,5 +213,5 @@ kernels: setup
 workload: setup ## The C programs that tests drive
 	@$(MAKE) --no-print-directory -C tests/workload
 
-clean: ## Remove built files (the kernels' cache stays)
+clean: ## Remove what was made here (the kernels' cache stays)
 	rm -rf $(VENV) dist build tests/workload/build
