@@ -159,10 +159,10 @@ class Accounting:
         if not self.unsettled():
             return
         self._doubts_seen, self._left = self._maps.total(Total.DOUBTS), False
-        for each in self.counts():
-            if each.exact or not self._is_alive(each):
-                continue
-            if not budget.left():
+        doubtful = (each for each in self.counts() if not each.exact and self._is_alive(each))
+        for number, each in enumerate(doubtful):
+            # One at least: on an overloaded host the rest of the pass may take all of the budget.
+            if number and not budget.left():
                 self._left = True
                 return
             self.read(each.pid)

@@ -146,11 +146,14 @@ class Hooks:
 
     def look(self) -> None:
         """Check that probes run, and that each that should be attached is."""
-        self._look_at_switches()
+        self.look_at_switches()
         self._look_for_lost()
 
-    def _look_at_switches(self) -> None:
-        """While probes do not run, and once more afterwards, any process may be wrong."""
+    def look_at_switches(self) -> None:
+        """Check that probes run.
+
+        While probes do not run, and once more afterwards, any process may be wrong.
+        """
         stopped = probe_switches.read_stopped(
             self._host.proc, self._host.sys, kprobes=self._kprobes
         )

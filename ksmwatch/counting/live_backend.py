@@ -14,6 +14,7 @@ from ksmwatch.counting.accounting import Accounting
 from ksmwatch.counting.audit_schedule import DEFAULT_POLICY, Allowance, Policy
 from ksmwatch.counting.backend import Budget, Evidence
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
+from ksmwatch.counting.calm import Calm
 from ksmwatch.counting.exact_read import ExactReading
 from ksmwatch.counting.findings import Sweep, Unread
 from ksmwatch.counting.hooks import Hooks
@@ -78,6 +79,7 @@ class Live:
         )
         self._steps = Steps(self._hooks, maps, self._accounting, self.losses, progress, host)
         self._adopted = False
+        self._calm = Calm(host.clock)
         self._take(policy)
 
     # ---- beginning and end ----
@@ -190,18 +192,26 @@ class Live:
 
     def tick(self, budget: Budget) -> None:
         """Due work without requests: settle doubts, and audit within its CPU allowance."""
+        self._allowance.accrue()
+        run = self._see_run()
+        happened = (run, *self._steps.happened())
+        if self._calm.lasts(happened) and not self._audits():
+            return
         self._accounting.see_migrations()
         self._steps.see_conversion()
-        self._allowance.accrue()
-        self._pass(budget, patient=True)
+        state = self._pass(_Pass(budget, patient=True, run=run))
+        if state.settled:
+            self._calm.begins(happened)
+        else:
+            self._calm.ends()
 
     def refresh(self, budget: Budget) -> None:
         """Settle doubts before a snapshot. Counts follow events by themselves."""
-        self._pass(budget, patient=False)
+        self._pass(_Pass(budget, patient=False, run=self._see_run()))
+        self._calm.ends()
 
-    def _pass(self, budget: Budget, *, patient: bool) -> None:
+    def _pass(self, at: _Pass) -> State:
         """Take one step after another until nothing is left to do."""
-        at = _Pass(budget, patient, self._see_run())
         self._hooks.look()
         while True:
             state = self._state(at)
@@ -213,6 +223,7 @@ class Live:
             at = replace(at, taken=at.taken | {decision.step}, zero=None)
             at = self._act(decision.step, decision.why, at)
         self._steps.tell()
+        return state
 
     def _see_run(self) -> int | None:
         run = procfs.read_run(self._host.sys)

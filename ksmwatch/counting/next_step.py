@@ -150,6 +150,12 @@ class State:
         return None
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing is left to do until something happens."""
+        known = self.phase in (Phase.ASLEEP, Phase.COUNTING) and self.doubt is None
+        return known and not self.unsettled
+
+    @property
     def phase(self) -> Phase:
         """What is known about the counts."""
         reasons = {

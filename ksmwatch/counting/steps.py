@@ -87,6 +87,16 @@ class Steps:
         # Nothing reports what stirs while probes are stopped.
         return seen + self._hooks.state.stops
 
+    def happened(self) -> tuple[int, ...]:
+        """Changes with whatever must be followed at once.
+
+        Probes can be stopped and run again between two looks, so switches are always looked at. A
+        probe that was taken off stays off.
+        """
+        self._hooks.look_at_switches()
+        doubts, alarms = self._maps.total(Total.DOUBTS), self._maps.alarms()
+        return doubts, alarms, self.stirrings(), self._hooks.state.resumes
+
     def has_stirred(self) -> bool:
         """Whether a KSM page may be mapped although the hooks are off."""
         return self._done.slept_at is None or self._done.slept_at != self.stirrings()

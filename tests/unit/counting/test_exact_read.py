@@ -138,6 +138,7 @@ def test_a_conversion_whose_end_was_missed_is_over_when_ksmd_sleeps(
     started.tick(PLENTY)
     assert kernel.conversion == missed
     stat.write_text(asleep)
+    kernel.clock.now += 5
     started.tick(PLENTY)
     assert kernel.conversion == Conversion(serial=4)
 

@@ -651,3 +651,49 @@ def test_another_policy_is_taken_while_it_counts(kernel: Kernel, started: Live) 
     started.configure(config.make({}, {}))
     started.tick(PLENTY)
     assert kernel.reads > reads
+
+
+# ---- quiet ticks ----
+
+
+def test_a_tick_does_nothing_while_nothing_happens(kernel: Kernel, started: Live) -> None:
+    started.tick(PLENTY)
+    kernel.take_off("rmap_remove")
+    kernel.clock.now += 1
+    started.tick(PLENTY)
+    # Not seen yet, and nothing was read.
+    assert started.losses["probes_lost"] == 0
+    kernel.clock.now += 4
+    started.tick(PLENTY)
+    assert started.losses["probes_lost"] == 1
+
+
+def test_a_snapshot_sees_at_once_what_ticks_have_not_looked_for(
+    kernel: Kernel, started: Live
+) -> None:
+    started.tick(PLENTY)
+    kernel.take_off("rmap_remove")
+    started.refresh(PLENTY)
+    assert started.losses["probes_lost"] == 1
+
+
+def test_a_doubt_ends_the_quiet(kernel: Kernel, started: Live) -> None:
+    started.tick(PLENTY)
+    kernel.doubt(kernel.users[10])
+    started.tick(PLENTY)
+    assert of(started, 10).exact
+
+
+def test_probes_that_were_stopped_between_two_looks_are_noticed(
+    kernel: Kernel, started: Live
+) -> None:
+    started.tick(PLENTY)
+    kernel.switch_ftrace(0)
+    kernel.clock.now += 1
+    started.tick(PLENTY)
+    assert started.doubt is not None
+    kernel.switch_ftrace(1)
+    kernel.pages[kernel.users[10]] += 1
+    kernel.clock.now += 1
+    started.tick(PLENTY)
+    assert shown(started)[10] == (kernel.pages[kernel.users[10]], True)

@@ -91,7 +91,7 @@ def test_while_nothing_is_known_a_successor_begins_anew(
     kernel.pages[kernel.users[10]] = 3
     kernel.pages[kernel.users[20]] = 2
     started.read(10)
-    started.tick(PLENTY)
+    started.refresh(PLENTY)
     assert started.doubt == "counts have drifted"
     # Killed before it has read every process again.
     heir = is_killed(kernel)

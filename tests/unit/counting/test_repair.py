@@ -137,7 +137,7 @@ def test_while_a_probe_is_off_and_cannot_be_renewed_yet_nothing_is_known(
     started.tick(PLENTY)
     assert started.doubt is None
     kernel.take_off("rmap_remove")
-    started.tick(PLENTY)
+    started.refresh(PLENTY)
     assert started.doubt == "the probe on folio_remove_rmap_ptes was taken off"
     kernel.clock.now += 10
     started.tick(PLENTY)
@@ -156,6 +156,7 @@ def test_a_sentry_that_was_taken_off_while_asleep_goes_on_again(
     kernel.take_off("merge")
     # No hook sees this arrival.
     kernel.pages[kernel.users[20]] = 3
+    kernel.clock.now += 5
     started.tick(PLENTY)
     assert kernel.attached > sentry
     assert shown(started)[20] == (3, True)
