@@ -162,7 +162,7 @@ class Accounting:
         doubtful = (each for each in self.counts() if not each.exact and self._is_alive(each))
         for number, each in enumerate(doubtful):
             # One at least: on an overloaded host the rest of the pass may take all of the budget.
-            if number and not budget.left():
+            if not budget.left() and (number or not budget.given):
                 self._left = True
                 return
             self.read(each.pid)

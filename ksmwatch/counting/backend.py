@@ -21,6 +21,7 @@ class Budget:
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._end = clock() + seconds
+        self.given = seconds > 0
 
     def left(self) -> bool:
         """Whether any time is left."""
