@@ -71,6 +71,9 @@ _ECS_TASK = re.compile(
 _KATA = re.compile(r"(?:[^:]*:)?kata_overhead[-:](.+?)(?:\.scope)?")
 SLURM = re.compile(r"(?:.+_)?slurmstepd\.scope")
 _SLURM_JOB = re.compile(r"job_[0-9]+")
+# Nomad's drivers on cgroups v2: ALLOCATION.TASK.scope.
+_NOMAD = re.compile(rf"({_POD_UID.pattern})\.(.+)\.scope")
+_OF_NOMAD = frozenset({"share.slice", "reserve.slice"})
 # Directories of runtimes with a child for each container, under any name.
 _NESTS = frozenset({"buildkit", "garden", "htcondor", "mesos", "nomad"})
 
@@ -213,6 +216,15 @@ def _in_slurm(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
     return Tenant(OwnerKind.CONTAINER, "slurm", ("slurm", here[0]), here[0])
 
 
+def _in_nomad(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
+    """A task of a Nomad allocation, whose drivers make cgroups themselves."""
+    match = _NOMAD.fullmatch(here[0])
+    if match is None or len(above) != 2 or above[0] != "nomad.slice" or above[1] not in _OF_NOMAD:
+        return None
+    ident = f"{match[1]}.{match[2]}"
+    return Tenant(OwnerKind.CONTAINER, "nomad", ("nomad", ident), match[2], container=ident)
+
+
 def _in_nest(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
     """Runtimes with a directory of their own, and one directory for each container in it."""
     if not above or above[-1] not in _NESTS:
@@ -269,6 +281,7 @@ FINDERS: tuple[Callable[[Sequence[str], Sequence[str]], Tenant | None], ...] = (
     _in_other_pod,
     _in_kata,
     _in_slurm,
+    _in_nomad,
     _in_nest,
     _in_lxc,  # before _in_container: a name may look like a container's
     _in_container,

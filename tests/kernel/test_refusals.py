@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,15 +89,20 @@ def test_run_fails_with_the_same_sentence_when_bpf_is_demanded(
     assert last.startswith("ksmwatch: ")
 
 
+def checked(*prefix: str) -> tuple[int, dict[str, Any]]:
+    """Exit status of `ksmwatch check`, and its document, which warnings may precede."""
+    status, out = outcome([*prefix, "ksmwatch", "check", "--json"])
+    document: dict[str, Any] = json.loads(out[out.index("{\n") :])
+    return status, document
+
+
 def test_check_shows_no_probe_as_if_it_would_work_where_attaching_is_refused() -> None:
-    status, out = outcome([*WITHOUT_ATTACHMENTS, "ksmwatch", "check", "--json"])
-    document = json.loads(out)
+    status, document = checked(*WITHOUT_ATTACHMENTS)
     assert (status, document["live"], document["probes"]) == (5, False, [])
     tried = {r["mechanism"] for r in document["rejected"] if r["tried"]}
     assert tried == {"fentry", "kprobe"}
     assert "Operation not permitted" in document["obstacle"]
-    status, out = outcome(["ksmwatch", "check", "--json"])
-    document = json.loads(out)
+    status, document = checked()
     assert (status, document["live"]) == (0, True)
     assert {probe["state"] for probe in document["probes"]} == {"works"}
 
