@@ -35,7 +35,7 @@ test: lint test-unit model test-callers-some test-kernel ## Everything that CI r
 
 test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
-test-all: test test-alerts test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
+test-all: test test-races test-alerts test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
 
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 	$(BIN)/pytest --numprocesses=auto $(UNIT_OPTIONS) tests/unit
@@ -72,6 +72,11 @@ model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 
 test-callers: setup ## Who calls the hooked functions, by the code of every kernel in the cache
 	$(BIN)/python -m tests.callers
+
+test-races: setup workload kernels ## Force interleavings on real kernels: tests/races
+	$(BIN)/python -m tests.races.run 6.12 7.3
+
+.PHONY: test-races
 
 test-alerts: setup workload kernels ## Each alert provoked on a real kernel, in the real Prometheus and Alertmanager
 	$(BIN)/python -m tests.kernel.run 6.12 -- tests/alerts/test_alerts.py

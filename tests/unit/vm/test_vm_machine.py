@@ -41,6 +41,13 @@ def test_icount_counts_on_one_thread_even_if_kvm_works() -> None:
     assert "clock=vm" in value(words, "-rtc")
 
 
+def test_debugger_and_words_for_the_kernel_only_on_demand() -> None:
+    assert "-gdb" not in argv(Machine(IMAGE))
+    words = argv(Machine(IMAGE, gdb=Path("/t/a,b"), append=("nowatchdog", "preempt=full")))
+    assert value(words, "-gdb") == "unix:/t/a,,b,server=on,wait=off"
+    assert value(words, "-append").endswith(" nowatchdog preempt=full")
+
+
 def test_each_node_has_its_share() -> None:
     words = argv(Machine(IMAGE, memory="3G", cpus=3, nodes=2))
     assert [words[at + 1] for at, word in enumerate(words) if word == "-object"] == [

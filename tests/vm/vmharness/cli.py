@@ -118,6 +118,9 @@ def parser() -> argparse.ArgumentParser:
         "--timeout is that of a quick one",
     )
     parse.add_argument("--console", type=Path, metavar="FILE", help="keep the kernel's console")
+    parse.add_argument(
+        "--gdb", type=Path, metavar="PATH", help="make QEMU's gdbstub listen there; without KVM"
+    )
     parse.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parse.add_argument("--verbose", action="store_true", help="say how long things took")
     parse.add_argument("command", nargs="*", metavar="COMMAND")
@@ -242,12 +245,14 @@ def prepare(
         memory=machine.parse_memory(options.memory),
         cpus=1 if options.icount else options.cpus,
         nodes=options.nodes,
-        kvm=not options.icount and not foreign and probe.kvm_works(kernel),
+        # Breakpoints in the kernel's text are sure only under emulation.
+        kvm=not (options.icount or foreign or options.gdb) and probe.kvm_works(kernel),
         icount=options.icount,
         publish=publish,
         shares=shares_of(tree, writable),
         virtiofs=kernel.share == "virtiofs",
         disk=disk,
+        gdb=options.gdb,
     )
     modules = kernels.disk_modules(kernel) if own_root else []
     return guest, job, initramfs.build(kernel.boot_modules, job, modules, tree or Path("/"))

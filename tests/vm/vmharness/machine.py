@@ -59,6 +59,7 @@ class Machine:
     shares: tuple[Share, ...] = (Share("root", "/", readonly=True),)
     virtiofs: bool = False  # the shares, instead of 9p
     disk: Path | None = None  # an image with a root of its own, of which writes are forgotten
+    gdb: Path | None = None  # Unix socket of QEMU's gdbstub
 
 
 def parse_memory(text: str) -> str:
@@ -175,6 +176,13 @@ def shares(machine: Machine, fds: Sequence[int] = ()) -> list[str]:
     return argv
 
 
+def debugger(machine: Machine) -> list[str]:
+    """The gdbstub, which stops nothing until somebody connects."""
+    if machine.gdb is None:
+        return []
+    return ["-gdb", f"unix:{escaped(str(machine.gdb))},server=on,wait=off"]
+
+
 def network(machine: Machine) -> list[str]:
     """A network card only if a port is published; never a way out of the guest."""
     if not machine.publish:
@@ -251,6 +259,7 @@ def run_argv(
         *disk(machine),
         *shares(machine, share_fds),
         *network(machine),
+        *debugger(machine),
     ]
 
 

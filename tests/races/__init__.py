@@ -1,0 +1,1 @@
+"""Directed interleavings on a real kernel: see README.md."""

@@ -1,0 +1,221 @@
+"""Inside the guest: the daemon, the tenants and the truth, by commands of one line of JSON.
+
+Each command is obeyed in a thread of its own, as what it does may be held somewhere in the kernel
+while others go on. The first CPU is for all that nobody holds; actors have the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests import oracle
+from tests.fuzz import swap
+from tests.kernel.compare import settled_snapshot
+from tests.kernel.daemon import Daemon
+from tests.ksmctl import Ksm
+from tests.workload import Tenant, Workload
+
+HOME = 0
+_MIGRATE_PAGES = 256  # on x86-64
+
+
+def _process(comm: str) -> int:
+    """The process of this name; there is one."""
+    (pid,) = (
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/comm")
+        if path.read_text().strip() == comm
+    )
+    return pid
+
+
+def _pin(pid: int, cpu: int) -> None:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), {cpu})
+
+
+class Agent:
+    """What it can be told is each method without an underscore."""
+
+    def __init__(self) -> None:
+        self._load = Workload()
+        self._tenants: dict[str, Tenant] = {}
+        self._daemon: Daemon | None = None
+        self._ksm = Ksm()
+        self._whole = contextlib.ExitStack()
+
+    # ---- the machine ----
+
+    def symbols(self, names: list[str]) -> dict[str, list[tuple[str, int, int]]]:
+        """Functions of these names, and their parts (name.part.0): name, begin, end."""
+        lines = [line.split() for line in Path("/proc/kallsyms").read_text().splitlines()]
+        code = sorted((int(each[0], 16), each[2]) for each in lines if each[1] in "tTwW")
+        begins = sorted({address for address, _ in code})
+        ends = dict(itertools.pairwise(begins))
+        wanted = set(names)
+        found: dict[str, list[tuple[str, int, int]]] = {}
+        for address, symbol in code:
+            # Programs are bpf_prog_<tag>_<name>.
+            name = re.sub(r"^bpf_prog_[0-9a-f]+_", "bpf:", symbol.split(".")[0])
+            if name in wanted and address in ends:
+                found.setdefault(name, []).append((symbol, address, ends[address]))
+        return found
+
+    def pin(self, comm: str, cpu: int) -> None:
+        """Keep a process of this name on a CPU."""
+        _pin(_process(comm), cpu)
+
+    def begin(self, options: list[str]) -> None:
+        """KSM in a known state, swap space, and the daemon."""
+        self._whole.enter_context(swap.ready())
+        self._whole.enter_context(self._ksm)
+        self._daemon = Daemon("--audit.cpu-percent=0", *options, http=False)
+        self._daemon.wait_until_ready()
+
+    def pin_daemon(self, cpu: int) -> None:
+        """Keep the daemon on a CPU."""
+        assert self._daemon is not None
+        _pin(self._daemon.process.pid, cpu)
+
+    def ksm(self, name: str, value: int) -> None:
+        """Set a file of /sys/kernel/mm/ksm."""
+        self._ksm.write(name, value)
+
+    def write(self, path: str, text: str) -> None:
+        """Write to a file of /proc or /sys."""
+        Path(path).write_text(text)
+
+    def migrate(self, name: str, node: int, cpu: int) -> None:
+        """Move all pages of a tenant to a node of memory, on a CPU."""
+        os.sched_setaffinity(0, {cpu})
+        every, wanted = ctypes.c_ulong(3), ctypes.c_ulong(1 << node)
+        libc = ctypes.CDLL(None, use_errno=True)
+        # migrate_pages(2) wants one more than the number of bits.
+        pid, bits = self._tenants[name].pid, 64 + 1
+        arguments = (_MIGRATE_PAGES, pid, bits, ctypes.byref(every), ctypes.byref(wanted))
+        if libc.syscall(*arguments) < 0:
+            raise OSError(ctypes.get_errno(), "migrate_pages")
+
+    def merge_all(self) -> None:
+        """Let ksmd merge what can be merged, and stop."""
+        self._ksm.merge_all()
+
+    # ---- tenants ----
+
+    def spawn(self, name: str, cpu: int) -> int:
+        """A new process; its pid."""
+        return self._keep(self._load.spawn(name), cpu)
+
+    def tell(self, name: str, words: list[Any]) -> int:
+        """One command of tests/workload/ksmload.c."""
+        return self._tenants[name].tell(*words)
+
+    def fork(self, name: str, child: str, cpu: int) -> int:
+        """A child; its pid."""
+        return self._keep(self._tenants[name].fork(child), cpu)
+
+    def clone_vm(self, name: str, child: str, cpu: int) -> int:
+        """Another process in the same address space; its pid."""
+        return self._keep(self._tenants[name].clone_vm(child), cpu)
+
+    def exec(self, name: str) -> None:
+        """The same process with nothing in memory."""
+        self._tenants[name] = self._tenants[name].exec()
+
+    def kill(self, name: str) -> None:
+        """The end of a tenant, by SIGKILL."""
+        self._tenants.pop(name).kill()
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a tenant."""
+        return name in self._tenants
+
+    def kill_others(self, kept: list[str]) -> None:
+        """The end of all tenants but these."""
+        for name in self._tenants.keys() - set(kept):
+            self.kill(name)
+
+    def _keep(self, tenant: Tenant, cpu: int) -> int:
+        os.sched_setaffinity(tenant.pid, {cpu})
+        self._tenants[tenant.name] = tenant
+        return tenant.pid
+
+    # ---- counts ----
+
+    def snapshot(self) -> dict[str, Any]:
+        """The daemon's snapshot, as far as it is compared."""
+        assert self._daemon is not None
+        return _compared(self._daemon.snapshot())
+
+    def compare(self, when: str) -> dict[str, Any]:
+        """Snapshots beside the page tables, while nothing moves; the last one settled."""
+        assert self._daemon is not None
+        snapshots = [_compared(self._daemon.snapshot()) for _ in range(2)]
+        if when == "settled":
+            snapshots.append(_compared(settled_snapshot(self._daemon)))
+        truth = [list(each) for each in oracle.host().items()]
+        return {"snapshots": snapshots, "truth": truth}
+
+    def areas_before(self, name: str, region: str) -> int:
+        """How many areas of a tenant lie below a region of its."""
+        tenant = self._tenants[name]
+        begin = tenant.address(region)
+        return sum(area.end <= begin for area in oracle.areas(tenant.pid))
+
+    def log(self) -> str:
+        """What the daemon has logged."""
+        assert self._daemon is not None
+        return self._daemon.log_path.read_text()
+
+
+def _compared(document: dict[str, Any]) -> dict[str, Any]:
+    exact = [(p["pid"], p["mappings"]) for p in document["processes"] if p["confidence"] == "exact"]
+    return {
+        "listed": [p["pid"] for p in document["processes"]],
+        "exact": exact,
+        "host": document["host"]["confidence"],
+        "reason": document["host"]["reason"],
+        "asleep": document["asleep"],
+        "mms miscounted": document["totals"]["miscounted_mms"],
+        "pages drifted": document["audit"]["surplus"] + document["audit"]["missing"],
+        "missed": {p["event"]: p["missed"] for p in document["probes"] if p["missed"]},
+        "losses": {name: number for name, number in document["losses"].items() if number},
+    }
+
+
+def _obey(agent: Agent, out: Callable[[dict[str, Any]], None], command: dict[str, Any]) -> None:
+    try:
+        result = getattr(agent, command["do"])(*command["with"])
+        out({"id": command["id"], "ok": result})
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other side must know
+        out({"id": command["id"], "error": f"{type(error).__name__}: {error}"})
+
+
+def main() -> None:
+    """Obey until the commands end."""
+    os.sched_setaffinity(0, {HOME})
+    writing = threading.Lock()
+
+    def out(answer: dict[str, Any]) -> None:
+        with writing:
+            print(json.dumps(answer), flush=True)
+
+    agent = Agent()
+    out({"id": 0, "ok": "ready"})
+    for line in sys.stdin:
+        threading.Thread(target=_obey, args=(agent, out, json.loads(line)), daemon=True).start()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

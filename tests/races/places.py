@@ -1,0 +1,64 @@
+"""Places that scenarios name, on every kernel that is tested."""
+
+from __future__ import annotations
+
+from tests.races.code import at, before_call, behind, behind_call, end_of, inside
+
+MERGE = "try_to_merge_one_page"
+ADD = ("folio_add_anon_rmap_ptes", "page_add_anon_rmap")
+REMOVE = ("folio_remove_rmap_ptes", "page_remove_rmap")
+
+# ---- ksmd, while it makes a page a KSM page, or puts one in a page's place ----
+
+MERGE_BEGUN = inside(MERGE)
+PROTECTED = behind_call(MERGE, "write_protect_page")
+# set_page_stable_node(page, NULL): the mapping is 3 from now on.
+CONVERTED = behind(MERGE, r"movq? +\$0x3,0x18\(%r\w+\)")
+MERGE_ENDS = end_of(MERGE)
+MERGED = behind_call("try_to_merge_with_ksm_page", MERGE)
+
+# ---- reverse map: the hook has run, the mapcount has not changed ----
+
+ADDING = inside(*ADD)
+REMOVING = inside(*REMOVE)
+
+# ---- fork ----
+
+# Everything is copied, and the tracepoint has not run.
+COPIED = behind_call("kernel_clone", "copy_process")
+
+# The child is known to KSM; its PTEs are copied since 6.8, and not yet before.
+REGISTERED = end_of("__ksm_enter")
+
+# ---- exact reads ----
+
+AREA = at("smap_gather_stats")
+UNLOCKED = behind_call("show_smaps_rollup", "up_read")
+
+# ---- locks ----
+
+WAITING = before_call("rwsem_down_write_slowpath", "schedule", "schedule_preempt_disabled")
+
+# ---- moving pages: all are away, and the first is about to be put back ----
+
+PUTTING_BACK = at("remove_migration_pte")
+
+# ---- swap ----
+
+UNMAPPED = behind_call("shrink_folio_list", "try_to_unmap")
+SWAPPED_OUT_FAULT = at("do_swap_page")
+SWAPPED_IN = behind_call("do_swap_page", "ksm_might_need_to_copy")
+
+# ---- the end of an address space ----
+
+EMPTYING = before_call("exit_mmap", "unmap_vmas")
+EMPTIED = behind_call("exit_mmap", "unmap_vmas")
+GONE = end_of("exit_mmap")
+
+# ---- programs ----
+
+DETACHING = at("bpf_tracing_link_release", "bpf_perf_link_release")
+# Functions of programs with a BTF of ours have all the same name; on ksmd's CPU and behind the
+# store these are the hook on the return, and then each edge of its walk.
+OUR_FUNCTION = at("bpf:f")
+OPENING = at("htab_map_update_elem")

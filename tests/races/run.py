@@ -1,0 +1,94 @@
+"""Plays scenarios on test kernels: `python -m tests.races.run KERNEL... [-- SCENARIO...]`.
+
+One guest for each kernel, in which scenarios follow one another. What is wrong goes with the
+processes of its scenario. After one that got stuck there is a new guest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+import time
+from collections.abc import Sequence
+
+from tests.races import race
+from tests.races.code import NoPlaceError
+from tests.races.gdb import GdbError
+from tests.races.guest import Guest, StuckError
+from tests.races.race import Scenario
+from tests.races.scenarios import conversion, fork, reading, replacement, swap, waking
+
+MODULES = (conversion, replacement, fork, reading, swap, waking)
+QUICK = (
+    "zap_behind_the_store_and_before_the_return",
+    "copy_behind_the_store_and_across_the_return",
+)
+
+
+def scenarios() -> dict[str, Scenario]:
+    """All, by name."""
+    return {
+        name: function
+        for module in MODULES
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def play_on(kernel: str, chosen: Sequence[str]) -> list[str]:
+    """Play on one kernel; what failed, as lines."""
+    failed = []
+    guest: Guest | None = None
+    try:
+        for name in chosen:
+            began = time.monotonic()
+            try:
+                if guest is None:
+                    guest = Guest(kernel)
+                    race.prepare(guest, [])
+                wrong = race.play(guest, scenarios()[name])
+            except (StuckError, NoPlaceError, GdbError) as error:
+                wrong = [f"{type(error).__name__}: {error}"]
+                if guest is not None:
+                    # A CPU may be held for ever.
+                    guest.end()
+                    guest = None
+            failed += [f"{name}: {line}" for line in wrong]
+            verdict = "FAILED" if wrong else "passed"
+            print(f"{kernel:>5} | {verdict} {name} ({time.monotonic() - began:.0f} s)", flush=True)
+            for line in wrong:
+                print(f"{kernel:>5} |   {line}", flush=True)
+    finally:
+        if guest is not None:
+            guest.end()
+    return failed
+
+
+def main(argv: Sequence[str]) -> int:
+    """0 only if all passed on every kernel."""
+    ours, names = list(argv), list[str]()
+    if "--" in argv:
+        at = ours.index("--")
+        ours, names = ours[:at], ours[at + 1 :]
+    parse = argparse.ArgumentParser(prog="tests/races/run.py", description=__doc__)
+    parse.add_argument("kernels", nargs="*", metavar="KERNEL")
+    parse.add_argument("--quick", action="store_true", help="only two short ones")
+    parse.add_argument("--list", action="store_true", help="only say which there are")
+    options = parse.parse_args(ours)
+    chosen = names or (list(QUICK) if options.quick else list(scenarios()))
+    if options.list:
+        print("\n".join(f"{name}: {scenarios()[name].__doc__}" for name in chosen))
+        return 0
+    if not options.kernels or (unknown := set(chosen) - scenarios().keys()):
+        parse.error(f"no such scenario: {', '.join(unknown)}" if options.kernels else "no kernel")
+    failed = []
+    for kernel in options.kernels:
+        failed += [f"{kernel}: {line}" for line in play_on(kernel, chosen)]
+    for line in failed:
+        print(line)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

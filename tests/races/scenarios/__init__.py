@@ -1,0 +1,1 @@
+"""Each function is a scenario: its docstring says what meets what, its lines how."""

@@ -1,0 +1,154 @@
+"""A page becomes KSM in place, while something happens to its PTEs."""
+
+from __future__ import annotations
+
+from tests.races import places
+from tests.races.race import SECOND, Race
+
+
+def zap_sees_no_ksm_page_and_conversion_sees_the_mapping(race: Race) -> None:
+    """The hook of a zap has run before the page turned, and the mapcount goes down later."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED)
+    x.begins("madvise", "heap", 1, 1, "dontneed", to=places.REMOVING)
+    race.ksmd.goes_on(to=places.MERGED)
+    x.finishes()
+
+
+def copy_sees_no_ksm_page_and_conversion_sees_the_mapping(race: Race) -> None:
+    """The same by a write."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED)
+    x.begins("write", "heap", 1, 1, to=places.REMOVING)
+    race.ksmd.goes_on(to=places.MERGED)
+    x.finishes()
+
+
+def own_mapping_of_a_shared_page_goes_before_it_turns(race: Race) -> None:
+    """The sibling was read before, and at the end nothing shows that the page was shared."""
+    x = race.mergeable("x", cpu=SECOND)
+    x.forks("y")
+    race.ksmd.runs(to=places.PROTECTED)
+    race.guest.ask("snapshot")
+    x.does("madvise", "heap", 1, 1, "dontneed")
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def sibling_is_read_before_a_shared_page_turns(race: Race) -> None:
+    """What was read is old as soon as the mapping is stored, before the hook on the return."""
+    x = race.mergeable("x", cpu=SECOND)
+    x.forks("y")
+    race.ksmd.runs(to=places.PROTECTED)
+    race.guest.ask("snapshot")
+    race.ksmd.goes_on(to=places.CONVERTED)
+    race.is_honest("while ksmd stands behind the store")
+
+
+def walk_of_a_family_loses_a_member_to_a_rotation(race: Race) -> None:
+    """The walk stands at the fourth edge of a tree of four; one fork, and it misses the third."""
+    x = race.mergeable("x", cpu=SECOND)
+    family = [x.forks(name) for name in ("y", "z", "w")]
+    race.ksmd.runs(to=places.PROTECTED)
+    race.guest.ask("snapshot")
+    race.ksmd.goes_on(to=places.CONVERTED).goes_on(to=places.OUR_FUNCTION, passes=4)
+    family[0].forks("v")
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def own_mapping_of_a_shared_page_is_copied_before_it_turns(race: Race) -> None:
+    """A write by the converting process, the sibling having been read."""
+    x = race.mergeable("x", cpu=SECOND)
+    x.forks("y")
+    race.ksmd.runs(to=places.PROTECTED)
+    race.guest.ask("snapshot")
+    x.does("write", "heap", 1, 1)
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def sibling_writes_while_a_shared_page_turns(race: Race) -> None:
+    """The hook of the copy has run before the page turned."""
+    x = race.mergeable("x")
+    y = x.forks("y", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED)
+    y.begins("write", "heap", 1, 1, to=places.REMOVING)
+    race.ksmd.goes_on(to=places.MERGED)
+    y.finishes()
+
+
+def sibling_zaps_while_a_shared_page_turns(race: Race) -> None:
+    """The hook of the zap has run before the page turned, and the sibling was read before."""
+    x = race.mergeable("x")
+    y = x.forks("y", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED)
+    race.guest.ask("snapshot")
+    y.begins("madvise", "heap", 1, 1, "dontneed", to=places.REMOVING)
+    race.ksmd.goes_on(to=places.MERGED)
+    y.finishes()
+
+
+def sibling_exits_while_a_shared_page_turns(race: Race) -> None:
+    """Its PTEs go one by one, some before the page turned and some after."""
+    x = race.mergeable("x")
+    y = x.forks("y", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED)
+    y.begins("exit", to=places.EMPTYING)
+    race.ksmd.goes_on(to=places.MERGED)
+    y.goes_on()
+
+
+def sibling_execs_while_a_shared_page_turns(race: Race) -> None:
+    """Its old address space is emptied while ksmd stands behind the store."""
+    x = race.mergeable("x")
+    y = x.forks("y", cpu=SECOND)
+    race.ksmd.runs(to=places.CONVERTED)
+    y.begins("exec", to=places.EMPTYING)
+    race.ksmd.goes_on(to=places.MERGED)
+    y.finishes()
+
+
+def sibling_forks_while_a_shared_page_turns(race: Race) -> None:
+    """A grandchild is made behind the first walk of the family, and before the page turns."""
+    x = race.mergeable("x")
+    y = x.forks("y", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED)
+    y.begins_fork("z", to=places.COPIED)
+    race.ksmd.goes_on(to=places.CONVERTED)
+    y.finishes()
+    race.is_honest("while ksmd stands behind the store")
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def sibling_moves_its_area_while_a_shared_page_turns(race: Race) -> None:
+    """Mremap takes the PTE elsewhere, of which the reverse map is not told."""
+    x = race.mergeable("x")
+    y = x.forks("y", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED)
+    race.guest.ask("snapshot")
+    y.does("move", "heap", 0, 2)
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def zap_behind_the_store_and_before_the_return(race: Race) -> None:
+    """The departure is counted before the arrival is."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.CONVERTED)
+    x.does("madvise", "heap", 1, 1, "dontneed")
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def copy_behind_the_store_and_across_the_return(race: Race) -> None:
+    """The hook of the copy has run behind the store; the mapcount goes down after the return."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.CONVERTED)
+    x.begins("write", "heap", 1, 1, to=places.REMOVING)
+    race.ksmd.goes_on(to=places.MERGED)
+    x.finishes()
+
+
+def process_is_killed_while_its_page_turns(race: Race) -> None:
+    """Exit empties the address space under the lock that ksmd shares."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED)
+    x.begins("exit", to=places.REMOVING)
+    race.ksmd.goes_on(to=places.MERGED)
+    x.goes_on()

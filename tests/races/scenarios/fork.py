@@ -1,0 +1,84 @@
+"""Fork copies PTEs, while something happens to those of the parent or of the child."""
+
+from __future__ import annotations
+
+from tests.races import places
+from tests.races.race import SECOND, Race, Tenant
+
+
+def _never_registered(race: Race) -> tuple[Tenant, Tenant]:
+    """A process with a KSM page by its child's doing, and a second task in it."""
+    s = race.tenant("s")
+    s.does("map", "heap", 2)
+    s.does("fill", "heap", 0, 2, race.seed, 1)
+    y = s.forks("y")
+    y.does("madvise", "heap", 0, 2, "mergeable")
+    race.ksmd.merges_all()
+    y.is_killed()
+    return s, s.shares("t", cpu=SECOND)
+
+
+def parent_loses_its_only_page_after_it_was_copied(race: Race) -> None:
+    """The parent has no KSM page any more when the fork is told."""
+    s, t = _never_registered(race)
+    t.begins_fork("u", to=places.COPIED)
+    s.does("madvise", "heap", 0, 2, "dontneed")
+    t.finishes()
+
+
+def parent_writes_after_it_was_copied(race: Race) -> None:
+    """Of several pages one has gone when the fork is told."""
+    s = race.merged("s", pages=4)
+    t = s.shares("t", cpu=SECOND)
+    t.begins_fork("u", to=places.COPIED)
+    s.does("write", "heap", 0, 1)
+    t.finishes()
+
+
+def child_is_moved_before_the_fork_is_told(race: Race) -> None:
+    """Events meet PTEs of a child that has no name yet."""
+    s, t = _never_registered(race)
+    t.begins_fork("u", to=places.COPIED)
+    race.mover.moves(s, 1)
+    race.mover.moves(s, 0)
+    t.finishes()
+
+
+def fork_copies_migration_entries(race: Race) -> None:
+    """The pages are away while fork copies, and come back to two processes."""
+    s = race.merged("s", pages=4)
+    t = s.shares("t", cpu=SECOND)
+    race.mover.begins_moving(s, 1, to=places.PUTTING_BACK)
+    t.begins_fork("u", to=places.COPIED)
+    race.mover.goes_on()
+    t.finishes()
+    race.mover.finishes()
+
+
+def ksmd_merges_pages_of_a_child_before_the_fork_is_told(race: Race) -> None:
+    """The account of the child is opened by a merge."""
+    s = race.mergeable("s", pages=4)
+    t = s.shares("t", cpu=SECOND)
+    t.begins_fork("u", to=places.COPIED)
+    race.ksmd.runs(to=places.MERGED)
+    t.finishes()
+    race.ksmd.merges_all()
+
+
+def child_is_moved_while_its_account_is_opened(race: Race) -> None:
+    """Two open the account at once: the fork's tracepoint and an event of the child."""
+    s, t = _never_registered(race)
+    t.begins_fork("u", to=places.COPIED)
+    t.goes_on(to=places.OPENING)
+    race.mover.moves(s, 1)
+    t.finishes()
+
+
+def child_unmaps_before_its_parent_goes_on(race: Race) -> None:
+    """The child's first events meet what it has inherited."""
+    s = race.merged("s", pages=4)
+    t = s.shares("t", cpu=SECOND)
+    t.begins_fork("u", to=places.REGISTERED)
+    s.starts("tell", "s", ["madvise", "heap", 0, 2, "dontneed"])
+    t.finishes()
+    s.finishes()

@@ -1,0 +1,40 @@
+"""A KSM page is put in a page's place, while something happens to that PTE."""
+
+from __future__ import annotations
+
+from tests.races import places
+from tests.races.race import SECOND, Race
+
+
+def zap_before_the_replacement(race: Race) -> None:
+    """The second page of the set goes, the merge fails, and ksmd unshares the first again."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED, passes=1)
+    x.does("madvise", "heap", 0, 1, "dontneed")
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def copy_before_the_replacement(race: Race) -> None:
+    """The same by a write; and the page that fork shares stays behind in the child."""
+    x = race.mergeable("x", cpu=SECOND)
+    x.forks("y")
+    race.ksmd.runs(to=places.PROTECTED, passes=1)
+    x.does("write", "heap", 0, 1)
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def converted_page_is_copied_before_the_replacement(race: Race) -> None:
+    """The KSM page that is to be put in place loses its only mapping."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED, passes=1)
+    x.does("write", "heap", 1, 1)
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def process_is_killed_during_the_replacement(race: Race) -> None:
+    """Its other PTEs are held between hook and mapcount."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED, passes=1)
+    x.begins("exit", to=places.REMOVING)
+    race.ksmd.goes_on(to=places.MERGED)
+    x.goes_on()

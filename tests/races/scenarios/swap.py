@@ -1,0 +1,53 @@
+"""Pages go to swap and come back, while something else happens to them."""
+
+from __future__ import annotations
+
+from tests.races import places
+from tests.races.race import KSMD, SECOND, Race, Tenant
+
+
+def _mapped_once(race: Race) -> Tenant:
+    """A process with one KSM page that nobody else maps, which reclaim takes."""
+    x = race.merged("x", pages=2, cpu=SECOND)
+    x.does("madvise", "heap", 0, 1, "dontneed")
+    return x
+
+
+def swap_in_while_the_page_goes_out(race: Race) -> None:
+    """The page is still in the swap cache when it is wanted again."""
+    x = _mapped_once(race)
+    t = x.shares("t", cpu=KSMD)
+    x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    t.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
+    x.finishes()
+    t.finishes()
+
+
+def fork_while_the_page_goes_out(race: Race) -> None:
+    """The child gets a swap entry."""
+    x = _mapped_once(race)
+    t = x.shares("t", cpu=KSMD)
+    x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    child = t.forks("u")
+    x.finishes()
+    child.does("read", "heap", 1, 1)
+    x.does("read", "heap", 1, 1)
+
+
+def zap_while_the_page_goes_out(race: Race) -> None:
+    """The hook of reclaim has run, and the zap waits for the page table."""
+    x = _mapped_once(race)
+    t = x.shares("t", cpu=KSMD)
+    x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    t.does("madvise", "heap", 1, 1, "dontneed")
+    x.finishes()
+
+
+def kill_while_the_page_comes_in(race: Race) -> None:
+    """The fault has looked at the page and not mapped it yet."""
+    x = _mapped_once(race)
+    x.does("madvise", "heap", 1, 1, "pageout")
+    x.begins("read", "heap", 1, 1, to=places.SWAPPED_IN)
+    race.guest.send("kill", "x")
+    race.guest.ask("snapshot")
+    x.finishes()

@@ -1,0 +1,57 @@
+"""The daemon's hooks go on and off, while ksmd is in the middle of something."""
+
+from __future__ import annotations
+
+from tests.races import places
+from tests.races.race import SECOND, Race
+
+
+def wake_up_before_a_page_turns(race: Race) -> None:
+    """The merge began before the hooks were on, and the page turns after everybody was read."""
+    race.falls_asleep()
+    x = race.mergeable("x", cpu=SECOND)
+    x.forks("y")
+    race.ksmd.runs(to=places.PROTECTED)
+    race.guest.ask("snapshot")
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def wake_up_between_the_store_and_the_return(race: Race) -> None:
+    """The page has turned when everybody is read, and its conversion is told afterwards."""
+    race.falls_asleep()
+    x = race.mergeable("x", cpu=SECOND)
+    x.forks("y")
+    race.ksmd.runs(to=places.CONVERTED)
+    race.is_honest("while ksmd stands behind the store")
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def copy_while_the_hooks_go_on(race: Race) -> None:
+    """A page has turned while asleep, and is copied while the daemon reads everybody."""
+    race.falls_asleep()
+    x = race.mergeable("x", pages=4, cpu=SECOND)
+    race.ksmd.runs(to=places.MERGED)
+    race.daemon.begins_snapshot(to=places.AREA)
+    race.ksmd.merges_all()
+    x.does("write", "heap", 0, 1)
+    race.daemon.finishes()
+
+
+def page_turns_while_the_hooks_go_off(race: Race) -> None:
+    """Every count was 0 when the daemon looked."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.daemon.arrives(places.DETACHING, race.unmerges)
+    race.ksmd.runs(to=places.MERGED)
+    race.daemon.goes_on()
+    race.ksmd.merges_all()
+    x.does("write", "heap", 0, 1)
+
+
+def conversion_under_way_while_the_hooks_go_off(race: Race) -> None:
+    """The merge begins with hooks and ends without them."""
+    race.mergeable("x", cpu=SECOND)
+    race.daemon.arrives(places.DETACHING, race.unmerges)
+    race.ksmd.runs(to=places.PROTECTED)
+    race.daemon.goes_on()
+    race.guest.ask("snapshot")
+    race.ksmd.goes_on(to=places.MERGED)
