@@ -17,6 +17,8 @@ BPF_ARRAY(readings, struct reading, 1);
 BPF_ARRAY(call_sites, struct call_site, 1);
 /* Grows with every event after which any process may be wrong until it is read. */
 BPF_ARRAY(alarms, u64, 1);
+/* When it last did. */
+BPF_ARRAY(last_alarms, u64, 1);
 /* By thread of the reader. */
 BPF_HASH(opened, u32, struct opened, 64);
 
@@ -79,6 +81,13 @@ static __always_inline u64 *alarm(void)
     return alarms.lookup(&zero);
 }
 
+static __always_inline u64 *last_alarm(void)
+{
+    u32 zero = 0;
+
+    return last_alarms.lookup(&zero);
+}
+
 static __always_inline bool current_is_ksmd(void)
 {
     struct control *c = control();
@@ -96,8 +105,10 @@ static __always_inline bool asleep(void)
 /* Something concerned unknown processes. */
 static __always_inline void raise_alarm(u32 which)
 {
-    u64 *raised = alarm();
+    u64 *raised = alarm(), *last = last_alarm();
 
+    if (last)
+        *last = bpf_ktime_get_ns();
     if (raised)
         lock_xadd(raised, 1);
     total(which, 1);
@@ -110,6 +121,20 @@ static __always_inline bool alarmed(void)
     u64 *raised = alarm();
 
     return c && raised && *raised != c->alarms_swept;
+}
+
+/*
+ * Whether an alarm has been raised since a fork began that ends now. Everybody may have been read
+ * meanwhile, but the child could not be: it had no process id. No fork takes so long from the
+ * moment that it has copied PTEs.
+ */
+#define LONGEST_FORK_NS (60ULL * 1000 * 1000 * 1000)
+
+static __always_inline bool alarmed_of_late(void)
+{
+    u64 *last = last_alarm();
+
+    return alarmed() || (last && *last && bpf_ktime_get_ns() - *last < LONGEST_FORK_NS);
 }
 
 static __always_inline void name_owner(struct owner *name, struct task_struct *task)

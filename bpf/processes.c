@@ -13,18 +13,11 @@ static __always_inline void forget_stale(struct mm_struct *mm)
     total(T_STALE_ACCOUNTS, 1);
 }
 
-/* Whether the mm may ever have mapped a KSM page: no unmapping and no mapping now means never. */
-static __always_inline bool ever_left(struct account *account)
-{
-    u64 *m = account->moves;
-
-    return m[OUT_COPIED] || m[OUT_UNMAPPED] || m[OUT_EXITED];
-}
-
 /*
  * A child starts with its parent's PTEs, and in doubt: areas with MADV_DONTFORK or MADV_WIPEONFORK
- * were not copied, and another thread of the parent may have unmapped the parent's last KSM page
- * since.
+ * were not copied; since they were copied another thread of the parent may have unmapped the last
+ * of its own; and a page that both map may be in conversion, of which the parent was told when the
+ * child was not there yet. A parent without an account never had any of that.
  */
 static __always_inline void inherit(struct mm_struct *parent, struct mm_struct *child,
                                     struct task_struct *owner)
@@ -35,16 +28,12 @@ static __always_inline void inherit(struct mm_struct *parent, struct mm_struct *
 
     if (!from) {
         /* Something has happened to an unknown process, perhaps to the parent. */
-        if (alarmed())
+        if (alarmed_of_late())
             open_account(child, owner, 0, 1);
         return;
     }
     count = mappings(parent, from, &settled);
-    if (count < 0)
-        count = 0;
-    if (count == 0 && settled == from->doubts && !ever_left(from))
-        return;
-    open_account(child, owner, count, 1);
+    open_account(child, owner, count < 0 ? 0 : count, 1);
 }
 
 /*

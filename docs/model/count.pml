@@ -370,7 +370,7 @@ inline inherit()
 #ifdef EARLY_RETURN
         :: COUNT(S) == 0 && settled[S] == memory[DOUBTS(S)]
 #elif defined(EVER_LEFT)
-        :: COUNT(S) == 0 && settled[S] == memory[DOUBTS(S)] && !memory[DEPARTED(S)] && SAME_ALARMS
+        :: COUNT(S) == 0 && settled[S] == memory[DOUBTS(S)] && !memory[DEPARTED(S)] && (ACCOUNT(S) || SAME_ALARMS)
 #else
         :: !ACCOUNT(S) && SAME_ALARMS
 #endif

@@ -56,6 +56,12 @@ VARIANTS = (
     ),
     Variant("x86-fork", "A child is forked off meanwhile", "-DFORK -DREADS=1", holds=True),
     Variant(
+        "x86-fork-swept",
+        "The same, and the tree changes under the walk, and a sweep follows",
+        "-DFORK -DREADS=0 -DSWEEPS=1 -DROTATIONS=1",
+        holds=True,
+    ),
+    Variant(
         "arm64",
         "The remedies, with fences and ordered loads",
         "-DARM64 -DZAPS=1 -DREADS=1",
@@ -95,6 +101,11 @@ VARIANTS = (
         "fork-swept",
         "A child whose fork began before an alarm and ended after its sweep",
         "-DFORK -DREADS=0 -DSWEEPS=1 -DROTATIONS=1 -DFORK_ALARMED_NOW",
+    ),
+    Variant(
+        "fork-left",
+        "A parent whose account was read, is 0 and has no departure: none for the child",
+        "-DFORK -DREADS=0 -DSWEEPS=1 -DROTATIONS=1 -DEVER_LEFT",
     ),
 )
 
