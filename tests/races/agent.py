@@ -26,6 +26,7 @@ from tests.ksmctl import Ksm
 from tests.workload import Tenant, Workload
 
 HOME = 0
+_PINS = "/sys/fs/bpf/ksmwatch-races"
 _MIGRATE_PAGES = 256  # on x86-64
 
 
@@ -75,16 +76,18 @@ class Agent:
         """Keep a process of this name on a CPU."""
         _pin(_process(comm), cpu)
 
-    def begin(self, options: list[str]) -> None:
-        """KSM in a known state, swap space, and the daemon."""
+    def begin(self) -> None:
+        """KSM in a known state, and swap space."""
         self._whole.enter_context(swap.ready())
         self._whole.enter_context(self._ksm)
-        self._daemon = Daemon("--audit.cpu-percent=0", *options, http=False)
-        self._daemon.wait_until_ready()
 
-    def pin_daemon(self, cpu: int) -> None:
-        """Keep the daemon on a CPU."""
-        assert self._daemon is not None
+    def count(self, program: str, cpu: int) -> None:
+        """Start a daemon on a CPU. One that is there is killed, and may leave its counts to it."""
+        if self._daemon is not None:
+            self._daemon.__exit__(None, None, None)
+        options = ("--audit.cpu-percent=0", f"--state.pin-path={_PINS}")
+        self._daemon = Daemon(*options, http=False, program=program)
+        self._daemon.wait_until_ready()
         _pin(self._daemon.process.pid, cpu)
 
     def ksm(self, name: str, value: int) -> None:

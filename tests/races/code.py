@@ -141,10 +141,18 @@ def behind(function: str | tuple[str, ...], pattern: str) -> Place:
     return Place(f"behind '{pattern}' in {functions[0]}", functions, (), find)
 
 
+# Where a return leads, as long as the kernel has not found that it need not.
+_RETURN_THUNKS = tuple(f"{kind}_return_thunk" for kind in ("__x86", "srso", "retbleed", "its"))
+
+
 def end_of(*functions: str) -> Place:
     """Before a function returns: hooks on its return have not run."""
 
-    def find(code: Sequence[Instruction], _: set[int]) -> list[int]:
-        return [each.address for each in code if re.match(r"(bnd )?ret\b", each.text)]
+    def find(code: Sequence[Instruction], targets: set[int]) -> list[int]:
+        def returns(each: Instruction) -> bool:
+            jumps = each.text.startswith("jmp") and each.target in targets
+            return jumps or re.match(r"(bnd )?ret\b", each.text) is not None
 
-    return Place(f"end of {functions[0]}", functions, (), find)
+        return [each.address for each in code if returns(each)]
+
+    return Place(f"end of {functions[0]}", functions, _RETURN_THUNKS, find)

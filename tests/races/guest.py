@@ -10,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.guests import SLOW
+from tests.races import places
 from tests.races.code import Instruction, NoPlaceError, Place, Symbol, disassemble
 from tests.races.gdb import Gdb
 from tests.waiting import Deadline, patience
@@ -35,6 +37,8 @@ APPEND = (
     *("irqaffinity=0", "nowatchdog", "rcupdate.rcu_cpu_stall_suppress=1", "nokaslr"),
     # User space would hide the kernel's text from the stub.
     "nopti",
+    # So that a CPU that is held between locks keeps nobody waiting for a grace period of RCU.
+    "preempt=full",
 )
 
 
@@ -72,14 +76,19 @@ def parking(slot: int, origin: int) -> bytes:
 class Guest:
     """One guest, in which CPUs can be held."""
 
-    def __init__(self, kernel: str, *append: str) -> None:
+    def __init__(
+        self, kernel: str, program: str = "ksmwatch", tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`program` is the daemon's, and `tell` is told of each step."""
+        self.program = program
         self._directory = tempfile.mkdtemp(prefix="ksmwatch-races-")
         path = Path(self._directory) / "gdb"
         self._process = subprocess.Popen(
             [
                 *(ROOT / "tests/vm/run", "--kernel", kernel, "--cpus", str(CPUS), "--gdb", path),
+                *("--slow", os.environ.get(SLOW, "1")),
                 *("--memory", "2G", "--nodes", "2", "--timeout", str(_GUEST_SECONDS)),
-                *(word for each in (*APPEND, *append) for word in ("--append", each)),
+                *(word for each in APPEND for word in ("--append", each)),
                 *("--env", f"PYTHONPATH={ROOT}"),
                 *("--", sys.executable, "-m", "tests.races.agent"),
             ],
@@ -87,10 +96,12 @@ class Guest:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        self._tell = tell
         self._received = b""
         self._asked = 0
         self._answers: dict[int, dict[str, Any]] = {}
         self._gdb: Gdb | None = None
+        self._symbols: dict[str, list[Symbol]] = {}
         self._places: dict[str, set[int]] = {}
         self._watches: dict[int, Watch] = {}
         self._breakpoints: set[int] = set()
@@ -109,7 +120,8 @@ class Guest:
         self._gdb.run()
         # Code of programs has names too.
         self.ask("write", "/proc/sys/net/core/bpf_jit_kallsyms", "1")
-        unused = self._symbols([_UNUSED])[_UNUSED][0]
+        self.learn({_UNUSED, *places.names()})
+        unused = self._symbols[_UNUSED][0]
         self._slots = list(range(unused.address, unused.end - _SLOT_BYTES, _SLOT_BYTES))
 
     def __enter__(self) -> Self:
@@ -135,6 +147,7 @@ class Guest:
     def send(self, command: str, *words: Any) -> int:
         """Tell the agent; the number of the answer to come."""
         assert self._process.stdin is not None
+        self._tell(f"{command} {' '.join(map(str, words))}")
         self._asked += 1
         line = json.dumps({"id": self._asked, "do": command, "with": words})
         self._process.stdin.write(line.encode() + b"\n")
@@ -165,6 +178,7 @@ class Guest:
 
     def watch(self, cpu: int, place: Place, passes: int = 0) -> None:
         """Park the CPU when it comes to this place."""
+        self._tell(f"CPU {cpu} is awaited {place}")
         addresses = self._find(place)
         self._stop()
         assert self._gdb is not None
@@ -183,6 +197,7 @@ class Guest:
 
     def release(self, cpu: int) -> None:
         """Let a parked CPU go on."""
+        self._tell(f"CPU {cpu} goes on")
         hold = self._holds.pop(cpu)
         self._stop()
         assert self._gdb is not None
@@ -269,25 +284,31 @@ class Guest:
 
     # ---- code ----
 
-    def _symbols(self, names: list[str]) -> dict[str, list[Symbol]]:
-        found = self.ask("symbols", names)
-        return {name: [Symbol(*each) for each in some] for name, some in found.items()}
+    def learn(self, names: Iterable[str]) -> None:
+        """Look functions up, all at once: to read kallsyms takes a guest seconds."""
+        found = self.ask("symbols", sorted(names))
+        for name in names:
+            self._symbols[name] = [Symbol(*each) for each in found.get(name, [])]
 
     def _find(self, place: Place) -> set[int]:
         """The addresses of a place."""
-        if str(place) not in self._places:
-            symbols = self._symbols([*place.functions, *place.callees])
-            function = next((name for name in place.functions if name in symbols), None)
-            targets = {each.address for name in place.callees for each in symbols.get(name, [])}
-            found = {
-                address
-                for symbol in symbols.get(function or "", [])
-                for address in place.find(self._disassemble(symbol), targets)
-            }
-            if not found:
-                raise NoPlaceError(f"this kernel has no place {place}")
-            self._places[str(place)] = found
-        return self._places[str(place)]
+        # Programs come and go.
+        fresh = [name for name in place.functions if name.startswith("bpf:")]
+        if fresh:
+            self.learn(fresh)
+        elif str(place) in self._places:
+            return self._places[str(place)]
+        functions = [self._symbols[name] for name in place.functions if self._symbols[name]]
+        targets = {each.address for name in place.callees for each in self._symbols[name]}
+        found = {
+            address
+            for symbol in next(iter(functions), [])
+            for address in place.find(self._disassemble(symbol), targets)
+        }
+        if not found:
+            raise NoPlaceError(f"this kernel has no place {place}")
+        self._places[str(place)] = found
+        return found
 
     def _disassemble(self, symbol: Symbol) -> list[Instruction]:
         assert self._gdb is not None

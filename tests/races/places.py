@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.races.code import at, before_call, behind, behind_call, end_of, inside
+from tests.races.code import Place, at, before_call, behind, behind_call, end_of, inside
 
 MERGE = "try_to_merge_one_page"
 ADD = ("folio_add_anon_rmap_ptes", "page_add_anon_rmap")
@@ -24,6 +24,9 @@ REMOVING = inside(*REMOVE)
 
 # ---- fork ----
 
+# PTEs are copied, and the child has no process id.
+UNBORN = at("alloc_pid")
+
 # Everything is copied, and the tracepoint has not run.
 COPIED = behind_call("kernel_clone", "copy_process")
 
@@ -41,7 +44,7 @@ WAITING = before_call("rwsem_down_write_slowpath", "schedule", "schedule_preempt
 
 # ---- moving pages: all are away, and the first is about to be put back ----
 
-PUTTING_BACK = at("remove_migration_pte")
+PUTTING_BACK = at("remove_migration_ptes")
 
 # ---- swap ----
 
@@ -62,3 +65,9 @@ DETACHING = at("bpf_tracing_link_release", "bpf_perf_link_release")
 # store these are the hook on the return, and then each edge of its walk.
 OUR_FUNCTION = at("bpf:f")
 OPENING = at("htab_map_update_elem")
+
+
+def names() -> set[str]:
+    """Every function that a place above names."""
+    found = [each for each in globals().values() if isinstance(each, Place)]
+    return {name for place in found for name in (*place.functions, *place.callees)}

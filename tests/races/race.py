@@ -12,6 +12,8 @@ from tests.races.guest import START_SECONDS, Guest, StuckError
 HOME, KSMD, SECOND, THIRD = range(4)
 # Pages of this tenant stay merged, so that the daemon stays awake and reads nobody for waking up.
 _ANCHOR = "anchor"
+# What is looked at again and again until it is as wanted.
+_LOOKS = 20
 _SEEDS = itertools.count(100)
 
 
@@ -146,9 +148,16 @@ class Daemon(Actor):
         self, parent: Tenant, child: str, to: Place, passes: int = 0, cpu: int = HOME
     ) -> Tenant:
         """A fork, after which the child is in doubt; the read of it is held at a place."""
-        forks = []
+        # So that nobody else is in doubt.
+        self.guest.ask("snapshot")
+        forks: list[Tenant] = []
         self.arrives(to, lambda: forks.append(parent.forks(child, cpu)), passes)
         return forks[0]
+
+    def is_killed_and_succeeded(self) -> None:
+        """SIGKILL, and another one takes over what is pinned."""
+        self.starts("count", self.guest.program, self.cpu)
+        self.finishes()
 
     def begins_snapshot(self, to: Place, passes: int = 0) -> Self:
         """Be asked for a snapshot, and be held at a place on the way."""
@@ -177,7 +186,7 @@ class Race:
     ) -> Tenant:
         """A process with so many equal pages, not merged yet."""
         tenant = self.tenant(name, cpu)
-        tenant.does("map", "heap", pages)
+        tenant.does("map", "heap", pages, "apart")
         tenant.does("fill", "heap", 0, pages, seed or self.seed, 1)
         tenant.does("madvise", "heap", 0, pages, "mergeable")
         return tenant
@@ -197,8 +206,10 @@ class Race:
     def falls_asleep(self) -> None:
         """The daemon, as no KSM page is left."""
         self.unmerges()
-        if not self.guest.ask("snapshot")["asleep"]:
-            raise StuckError("the daemon stays awake")
+        for _ in range(_LOOKS):
+            if self.guest.ask("snapshot")["asleep"]:
+                return
+        raise StuckError("the daemon stays awake")
 
     def is_honest(self, when: str) -> None:
         """While somebody is held: what is called exact equals the page tables."""
@@ -234,11 +245,11 @@ def differences(found: dict[str, Any]) -> list[str]:
 Scenario = Callable[[Race], None]
 
 
-def prepare(guest: Guest, options: list[str]) -> None:
+def prepare(guest: Guest) -> None:
     """Ksmd, the daemon and its CPUs."""
     guest.ask("pin", "ksmd", KSMD)
-    guest.wait(guest.send("begin", options), START_SECONDS)
-    guest.ask("pin_daemon", THIRD)
+    guest.ask("begin")
+    guest.wait(guest.send("count", guest.program, THIRD), START_SECONDS)
 
 
 def _awake(guest: Guest) -> None:

@@ -17,9 +17,9 @@ from tests.races.code import NoPlaceError
 from tests.races.gdb import GdbError
 from tests.races.guest import Guest, StuckError
 from tests.races.race import Scenario
-from tests.races.scenarios import conversion, fork, reading, replacement, swap, waking
+from tests.races.scenarios import adoption, conversion, fork, reading, replacement, swap, waking
 
-MODULES = (conversion, replacement, fork, reading, swap, waking)
+MODULES = (adoption, conversion, replacement, fork, reading, swap, waking)
 QUICK = (
     "zap_behind_the_store_and_before_the_return",
     "copy_behind_the_store_and_across_the_return",
@@ -36,8 +36,14 @@ def scenarios() -> dict[str, Scenario]:
     }
 
 
-def play_on(kernel: str, chosen: Sequence[str]) -> list[str]:
+def play_on(kernel: str, chosen: Sequence[str], program: str, *, verbose: bool) -> list[str]:
     """Play on one kernel; what failed, as lines."""
+    began = time.monotonic()
+
+    def tell(step: str) -> None:
+        if verbose:
+            print(f"{kernel:>5} | {time.monotonic() - began:6.1f} {step}", flush=True)
+
     failed = []
     guest: Guest | None = None
     try:
@@ -45,8 +51,8 @@ def play_on(kernel: str, chosen: Sequence[str]) -> list[str]:
             began = time.monotonic()
             try:
                 if guest is None:
-                    guest = Guest(kernel)
-                    race.prepare(guest, [])
+                    guest = Guest(kernel, program, tell)
+                    race.prepare(guest)
                 wrong = race.play(guest, scenarios()[name])
             except (StuckError, NoPlaceError, GdbError) as error:
                 wrong = [f"{type(error).__name__}: {error}"]
@@ -74,6 +80,12 @@ def main(argv: Sequence[str]) -> int:
     parse = argparse.ArgumentParser(prog="tests/races/run.py", description=__doc__)
     parse.add_argument("kernels", nargs="*", metavar="KERNEL")
     parse.add_argument("--quick", action="store_true", help="only two short ones")
+    parse.add_argument(
+        "--program",
+        default="ksmwatch",
+        help="another ksmwatch, of an earlier commit or with a fault: then scenarios must fail",
+    )
+    parse.add_argument("--verbose", action="store_true", help="say each step")
     parse.add_argument("--list", action="store_true", help="only say which there are")
     options = parse.parse_args(ours)
     chosen = names or (list(QUICK) if options.quick else list(scenarios()))
@@ -84,7 +96,10 @@ def main(argv: Sequence[str]) -> int:
         parse.error(f"no such scenario: {', '.join(unknown)}" if options.kernels else "no kernel")
     failed = []
     for kernel in options.kernels:
-        failed += [f"{kernel}: {line}" for line in play_on(kernel, chosen)]
+        failed += [
+            f"{kernel}: {line}"
+            for line in play_on(kernel, chosen, options.program, verbose=options.verbose)
+        ]
     for line in failed:
         print(line)
     return 1 if failed else 0

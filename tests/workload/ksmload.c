@@ -131,11 +131,23 @@ static int add_region(struct command *c, void *base)
     return -1;
 }
 
-/* map REGION PAGES [shared|hugetlb] */
+/* A region between two pages that are not accessible: an area of its own whatever is near. */
+static char *map_apart(size_t pages)
+{
+    char *base = mmap(NULL, (pages + 2) * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (base == MAP_FAILED || mprotect(base + PAGE, pages * PAGE, PROT_READ | PROT_WRITE))
+        return MAP_FAILED;
+    return base + PAGE;
+}
+
+/* map REGION PAGES [shared|hugetlb|apart] */
 static int do_map(struct command *c)
 {
     int flags = MAP_ANONYMOUS | (!strcmp(word(c, 3), "shared") ? MAP_SHARED : MAP_PRIVATE);
 
+    if (!strcmp(word(c, 3), "apart"))
+        return add_region(c, map_apart(number(c, 2)));
     if (!strcmp(word(c, 3), "hugetlb"))
         flags |= MAP_HUGETLB;
     return add_region(c, mmap(NULL, number(c, 2) * PAGE, PROT_READ | PROT_WRITE, flags, -1, 0));

@@ -97,11 +97,11 @@ def sibling_exits_while_a_shared_page_turns(race: Race) -> None:
 
 
 def sibling_execs_while_a_shared_page_turns(race: Race) -> None:
-    """Its old address space is emptied while ksmd stands behind the store."""
+    """Its old address space is emptied while ksmd stands behind the store, and counted later."""
     x = race.mergeable("x")
     y = x.forks("y", cpu=SECOND)
     race.ksmd.runs(to=places.CONVERTED)
-    y.begins("exec", to=places.EMPTYING)
+    y.begins("exec", to=places.EMPTIED)
     race.ksmd.goes_on(to=places.MERGED)
     y.finishes()
 
@@ -145,10 +145,12 @@ def copy_behind_the_store_and_across_the_return(race: Race) -> None:
     x.finishes()
 
 
-def process_is_killed_while_its_page_turns(race: Race) -> None:
-    """Exit empties the address space under the lock that ksmd shares."""
+def process_ends_while_its_page_turns(race: Race) -> None:
+    """__ksm_exit() waits for ksmd, and then the PTEs go before the next merge."""
     x = race.mergeable("x", cpu=SECOND)
     race.ksmd.runs(to=places.PROTECTED)
-    x.begins("exit", to=places.REMOVING)
+    x.begins("exit", to=places.WAITING)
     race.ksmd.goes_on(to=places.MERGED)
+    x.goes_on(to=places.EMPTIED)
+    race.is_honest("while the process is empty and not gone")
     x.goes_on()

@@ -9,7 +9,7 @@ from tests.races.race import SECOND, Race, Tenant
 def _never_registered(race: Race) -> tuple[Tenant, Tenant]:
     """A process with a KSM page by its child's doing, and a second task in it."""
     s = race.tenant("s")
-    s.does("map", "heap", 2)
+    s.does("map", "heap", 2, "apart")
     s.does("fill", "heap", 0, 2, race.seed, 1)
     y = s.forks("y")
     y.does("madvise", "heap", 0, 2, "mergeable")
@@ -74,11 +74,28 @@ def child_is_moved_while_its_account_is_opened(race: Race) -> None:
     t.finishes()
 
 
-def child_unmaps_before_its_parent_goes_on(race: Race) -> None:
-    """The child's first events meet what it has inherited."""
+def parent_unmaps_between_registration_and_birth(race: Race) -> None:
+    """The child has inherited a count, and its parent loses pages before the fork is told."""
     s = race.merged("s", pages=4)
     t = s.shares("t", cpu=SECOND)
     t.begins_fork("u", to=places.REGISTERED)
     s.starts("tell", "s", ["madvise", "heap", 0, 2, "dontneed"])
-    t.finishes()
+    t.goes_on(to=places.UNBORN)
     s.finishes()
+    t.finishes()
+
+
+def page_turns_in_a_child_that_is_not_born(race: Race) -> None:
+    """The parent loses its PTE; the page turns through a sibling; then the fork is told."""
+    s = race.tenant("s")
+    s.does("map", "heap", 2, "apart")
+    s.does("fill", "heap", 0, 2, race.seed, 1)
+    m = s.forks("m")
+    m.does("madvise", "heap", 0, 2, "mergeable")
+    t = s.shares("t", cpu=SECOND)
+    t.begins_fork("u", to=places.UNBORN)
+    s.does("madvise", "heap", 0, 2, "dontneed")
+    race.ksmd.runs(to=places.MERGED)
+    race.ksmd.merges_all()
+    race.guest.ask("snapshot")
+    t.finishes()

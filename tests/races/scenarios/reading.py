@@ -9,8 +9,9 @@ from tests.races.race import SECOND, Race, Tenant
 def _half_read(race: Race, pages: int = 64) -> Tenant:
     """A child whose merged heap lies above its middle; the read has come up to the heap."""
     x = race.merged("x", pages)
-    x.does("map", "middle", 16)
+    x.does("map", "middle", 16, "apart")
     x.does("fill", "middle", 0, 16, race.seed, 0)
+    x.does("madvise", "middle", 0, 16, "mergeable")
     areas = race.guest.ask("areas_before", "x", "heap")
     return race.daemon.reads_child(x, "y", to=places.AREA, passes=areas, cpu=SECOND)
 
@@ -20,7 +21,7 @@ def _not_mergeable(race: Race, tenant: Tenant) -> None:
 
     Of a mergeable area mremap would unshare the pages.
     """
-    tenant.does("map", "heap", 128)
+    tenant.does("map", "heap", 128, "apart")
     tenant.does("fill", "heap", 0, 128, race.seed, 64)
     child = tenant.forks("c")
     child.does("madvise", "heap", 0, 128, "mergeable")
@@ -44,7 +45,7 @@ def pages_move_to_where_the_read_has_been(race: Race) -> None:
 def pages_move_to_where_the_read_has_not_been(race: Race) -> None:
     """The same the other way: they would be counted twice."""
     x = race.tenant("x")
-    x.does("map", "room", 256)
+    x.does("map", "room", 256, "apart")
     x.does("map", "middle", 16, "shared")
     _not_mergeable(race, x)
     # A hole above the middle, in which the pages find room.
@@ -78,7 +79,6 @@ def conversion_behind_the_read(race: Race) -> None:
     y = _half_read(race)
     race.daemon.goes_on(to=places.AREA)
     y.does("fill", "middle", 0, 16, race.seed + 1000, 1)
-    y.does("madvise", "middle", 0, 16, "mergeable")
     race.ksmd.runs(to=places.CONVERTED)
     race.daemon.goes_on()
     race.guest.ask("snapshot")
@@ -106,10 +106,13 @@ def migration_ends_during_the_read(race: Race) -> None:
 
 
 def fork_behind_the_read(race: Race) -> None:
-    """A grandchild inherits a count that is in doubt."""
+    """Between two areas a fork takes the lock; the grandchild inherits a count in doubt."""
     y = _half_read(race)
     race.daemon.goes_on(to=places.AREA)
-    y.forks("z")
+    y.begins_fork("z", to=places.WAITING)
+    y.goes_on()
+    race.daemon.goes_on(to=places.UNLOCKED)
+    y.finishes()
     y.does("write", "heap", 0, 3)
     race.daemon.goes_on()
 
@@ -136,3 +139,6 @@ def swap_out_behind_the_read(race: Race) -> None:
     race.daemon.goes_on(to=places.AREA)
     y.does("madvise", "heap", 1, 1, "pageout")
     race.daemon.goes_on()
+    race.is_exact()
+    y.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
+    y.finishes()

@@ -31,10 +31,30 @@ def converted_page_is_copied_before_the_replacement(race: Race) -> None:
     race.ksmd.goes_on(to=places.MERGED)
 
 
-def process_is_killed_during_the_replacement(race: Race) -> None:
-    """Its other PTEs are held between hook and mapcount."""
+def process_ends_during_the_replacement(race: Race) -> None:
+    """__ksm_exit() waits for ksmd, which has converted one page and replaces the other."""
     x = race.mergeable("x", cpu=SECOND)
     race.ksmd.runs(to=places.PROTECTED, passes=1)
-    x.begins("exit", to=places.REMOVING)
+    x.begins("exit", to=places.WAITING)
     race.ksmd.goes_on(to=places.MERGED)
+    x.goes_on(to=places.EMPTIED)
+    race.is_honest("while the process is empty and not gone")
     x.goes_on()
+
+
+def zap_during_the_replacement(race: Race) -> None:
+    """The PTE maps the KSM page, and is unmapped before the merge is told to have succeeded."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.MERGE_ENDS, passes=1)
+    x.begins("madvise", "heap", 0, 2, "dontneed", to=places.REMOVING)
+    race.ksmd.goes_on(to=places.MERGED)
+    x.finishes()
+
+
+def exec_during_the_replacement(race: Race) -> None:
+    """The address space changes its process while ksmd is in it."""
+    x = race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.PROTECTED, passes=1)
+    x.begins("exec", to=places.WAITING)
+    race.ksmd.goes_on(to=places.MERGED)
+    x.finishes()

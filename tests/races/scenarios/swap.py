@@ -24,12 +24,14 @@ def swap_in_while_the_page_goes_out(race: Race) -> None:
 
 
 def fork_while_the_page_goes_out(race: Race) -> None:
-    """The child gets a swap entry."""
+    """Fork waits for the lock, and the child gets a swap entry."""
     x = _mapped_once(race)
     t = x.shares("t", cpu=KSMD)
     x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
-    child = t.forks("u")
+    child = t.begins_fork("u", to=places.WAITING)
     x.finishes()
+    t.finishes()
+    race.is_exact()
     child.does("read", "heap", 1, 1)
     x.does("read", "heap", 1, 1)
 
@@ -48,6 +50,7 @@ def kill_while_the_page_comes_in(race: Race) -> None:
     x = _mapped_once(race)
     x.does("madvise", "heap", 1, 1, "pageout")
     x.begins("read", "heap", 1, 1, to=places.SWAPPED_IN)
-    race.guest.send("kill", "x")
+    end = race.guest.send("kill", "x")
     race.guest.ask("snapshot")
-    x.finishes()
+    x.goes_on()
+    race.guest.wait(end)
