@@ -122,10 +122,11 @@ struct reading {
 
 /* Where the kernel calls the rmap hook when it copies a page on write, see cow_call_site.py. */
 struct call_site {
-    u64 hooked;  /* in the hooked function, behind its call of the trampoline */
-    u64 copy;    /* in the caller, behind its call of the hooked function; 0: not known */
-    u32 learner; /* thread whose next call to learn */
-    u32 seen;    /* its calls so far */
+    u64 hooked;   /* in the hooked function, behind its call of the trampoline */
+    u64 copy;     /* in the caller, behind its call of the hooked function; 0: not known */
+    u64 function; /* where that call leads */
+    u32 learner;  /* thread whose next call to learn */
+    u32 seen;     /* its calls so far */
 };
 
 /* Calls of migrate_pages() that have taken a KSM page away, and those that are over. */

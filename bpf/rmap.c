@@ -35,15 +35,37 @@ u64 rest_of_rmap_add(CONTEXT(RMAP_ADD) * ctx)
     return 0;
 }
 
+/*
+ * Where the call leads that stands before this return address; 0 if none does. For who traces
+ * returns (function_graph, kretprobes) the kernel puts an address of its own in place of the
+ * caller's, and no call of the hooked function stands before that one.
+ */
+#define CALL_BYTES 5
+#define CALL_OPCODE 0xe8
+
+static __always_inline u64 called_before(u64 from)
+{
+    struct {
+        u8 opcode;
+        int distance;
+    } __attribute__((packed)) call = {};
+
+    bpf_probe_read_kernel(&call, CALL_BYTES, (void *)(from - CALL_BYTES));
+    return call.opcode == CALL_OPCODE ? from + call.distance : 0;
+}
+
 /* Attached alone, while the daemon makes the kernel copy a page of its own: cow_call_site.py. */
 int learn_copy(CONTEXT(RMAP_REMOVE) * ctx)
 {
     struct call_site *site = call_site();
+    u64 from;
 
     if (!site || site->learner != (u32)bpf_get_current_pid_tgid())
         return 0;
     site->hooked = HOOKED_AT(RMAP_REMOVE, ctx);
-    site->copy = CALLER(RMAP_REMOVE, ctx, site->hooked);
+    from = CALLER(RMAP_REMOVE, ctx, site->hooked);
+    site->function = from ? called_before(from) : 0;
+    site->copy = site->function ? from : 0;
     site->seen++;
     return 0;
 }
@@ -56,10 +78,10 @@ static __always_inline enum movement why_gone(CONTEXT(RMAP_REMOVE) * ctx, struct
     if (!USERS_OF(RMAP_REMOVE, mm))
         return OUT_EXITED;
     from = site && site->copy ? CALLER(RMAP_REMOVE, ctx, site->hooked) : 0;
-    if (!from)
-        total(T_UNATTRIBUTED, 1);
-    else if (from == site->copy)
+    if (from && from == site->copy)
         return OUT_COPIED;
+    if (!from || called_before(from) != site->function)
+        total(T_UNATTRIBUTED, 1);
     return OUT_UNMAPPED;
 }
 

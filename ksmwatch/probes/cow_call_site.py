@@ -21,7 +21,7 @@ from ksmwatch.probes.attachments import attach
 from ksmwatch.probes.map_records import CallSite
 from ksmwatch.probes.plan import Program
 
-_NOTHING = CallSite(hooked=0, copy=0, learner=0, seen=0)
+_NOTHING = CallSite(hooked=0, copy=0, function=0, learner=0, seen=0)
 # This thread may make other calls in between, for memory that it frees.
 _ATTEMPTS = 5
 

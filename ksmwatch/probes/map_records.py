@@ -122,6 +122,7 @@ class CallSite(NamedTuple):
 
     hooked: int
     copy: int
+    function: int
     learner: int
     seen: int
 

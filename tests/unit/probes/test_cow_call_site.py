@@ -28,7 +28,9 @@ class Sites:
         """What the program has seen by now."""
         assert self.site is not None
         seen = self._seen.pop(0) if self._seen else 0
-        return self.site._replace(hooked=0xFFFFFFFF81200005, copy=self._copy, seen=seen)
+        return self.site._replace(
+            hooked=0xFFFFFFFF81200005, copy=self._copy, function=0xFFFFFFFF81200000, seen=seen
+        )
 
 
 @pytest.mark.parametrize("seen", [(1,), (0, 1), (2, 0, 7, 0, 1)])
@@ -36,10 +38,10 @@ def test_the_first_attempt_with_one_call_is_taken(seen: tuple[int, ...]) -> None
     sites = Sites(*seen)
     assert cow_call_site.learn(sites) is True
     assert sites.learners == [threading.get_native_id()] * len(seen)
-    assert sites.site == CallSite(0xFFFFFFFF81200005, 0xFFFFFFFF81000123, 0, 1)
+    assert sites.site == CallSite(0xFFFFFFFF81200005, 0xFFFFFFFF81000123, 0xFFFFFFFF81200000, 0, 1)
 
 
 @pytest.mark.parametrize("sites", [Sites(), Sites(2, 2, 2, 2, 2), Sites(1, 1, 1, 1, 1, copy=0)])
 def test_what_is_not_certain_is_not_taken(sites: Sites) -> None:
     assert cow_call_site.learn(sites) is False
-    assert sites.site == CallSite(0, 0, 0, 0)
+    assert sites.site == CallSite(0, 0, 0, 0, 0)
