@@ -3,6 +3,10 @@
  * The return address of the hooked function, 0 if it cannot be found. `above` is where an
  * fentry program's arguments end, on the stack of its trampoline. HOOKED_AT is an address in the
  * hooked function by which the layout there is verified.
+ *
+ * For who traces returns (function_graph, kretprobes) the kernel puts an address of its own in
+ * place of the caller's. called_before() says where the call leads that stands before a return
+ * address, and 0 if none does: before that one there is no call of the hooked function.
  */
 #pragma once
 
@@ -47,6 +51,16 @@ static __always_inline u64 kprobe_caller(struct pt_regs *ctx)
 {
     return ctx->regs[30];
 }
+
+/* bl: six bits, and the distance in words. */
+static __always_inline u64 called_before(u64 from)
+{
+    u64 call = from - 4;
+    u32 code = 0;
+
+    bpf_probe_read_kernel(&code, sizeof(code), (void *)call);
+    return code >> 26 == 0x25 ? call + (s64)((s32)(code << 6) >> 4) : 0;
+}
 #else
 static __always_inline u64 word_at(void *address)
 {
@@ -80,5 +94,17 @@ static __always_inline u64 fentry_caller(u64 *above, u64 hooked)
 static __always_inline u64 kprobe_caller(struct pt_regs *ctx)
 {
     return word_at((void *)PT_REGS_SP(ctx));
+}
+
+/* call: one byte, and the distance from behind it. */
+static __always_inline u64 called_before(u64 from)
+{
+    struct {
+        u8 code;
+        s32 distance;
+    } __attribute__((packed)) call = {};
+
+    bpf_probe_read_kernel(&call, sizeof(call), (void *)(from - sizeof(call)));
+    return call.code == 0xe8 ? from + call.distance : 0;
 }
 #endif

@@ -35,25 +35,6 @@ u64 rest_of_rmap_add(CONTEXT(RMAP_ADD) * ctx)
     return 0;
 }
 
-/*
- * Where the call leads that stands before this return address; 0 if none does. For who traces
- * returns (function_graph, kretprobes) the kernel puts an address of its own in place of the
- * caller's, and no call of the hooked function stands before that one.
- */
-#define CALL_BYTES 5
-#define CALL_OPCODE 0xe8
-
-static __always_inline u64 called_before(u64 from)
-{
-    struct {
-        u8 opcode;
-        int distance;
-    } __attribute__((packed)) call = {};
-
-    bpf_probe_read_kernel(&call, CALL_BYTES, (void *)(from - CALL_BYTES));
-    return call.opcode == CALL_OPCODE ? from + call.distance : 0;
-}
-
 /* Attached alone, while the daemon makes the kernel copy a page of its own: cow_call_site.py. */
 int learn_copy(CONTEXT(RMAP_REMOVE) * ctx)
 {
