@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.races import places, run
 from tests.races.code import Place, behind, behind_call, disassemble, end_of, inside, parse
 from tests.races.gdb import GdbError, packet, stopped_thread, take_packet
-from tests.races.guest import parking
+from tests.races.guest import ROOT, parking
 from tests.races.race import differences
 
 # endbr64; call +0; movq $3,0x18(%rax); call 0x2000; ret
@@ -73,3 +74,10 @@ def test_every_scenario_says_what_meets_what() -> None:
     assert len(run.scenarios()) >= 25
     assert all(each.__doc__ for each in run.scenarios().values())
     assert str(places.PROTECTED) == "behind write_protect_page in try_to_merge_one_page"
+
+
+def test_scenarios_that_the_documentation_names_are_there() -> None:
+    text = (ROOT / "docs/exactness.md").read_text()
+    named = set(re.findall(r"`((?:[a-z]+_){4,}[a-z]+)`", text))
+    assert named
+    assert named <= run.scenarios().keys()
