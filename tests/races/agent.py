@@ -26,7 +26,6 @@ from tests.ksmctl import Ksm
 from tests.workload import Tenant, Workload
 
 HOME = 0
-_PINS = "/sys/fs/bpf/ksmwatch-races"
 _MIGRATE_PAGES = 256  # on x86-64
 
 
@@ -81,11 +80,11 @@ class Agent:
         self._whole.enter_context(swap.ready())
         self._whole.enter_context(self._ksm)
 
-    def count(self, program: str, cpu: int) -> None:
-        """Start a daemon on a CPU. One that is there is killed, and may leave its counts to it."""
+    def count(self, program: str, cpu: int, pins: str) -> None:
+        """Start a daemon on a CPU. One that is there is killed, and leaves what it has pinned."""
         if self._daemon is not None:
             self._daemon.__exit__(None, None, None)
-        options = ("--audit.cpu-percent=0", f"--state.pin-path={_PINS}")
+        options = ("--audit.cpu-percent=0", f"--state.pin-path={pins}")
         self._daemon = Daemon(*options, http=False, program=program)
         self._daemon.wait_until_ready()
         _pin(self._daemon.process.pid, cpu)
