@@ -15,10 +15,9 @@ BPF_ARRAY(conversions, struct conversion, 1);
 BPF_ARRAY(converting, u64, 1);
 BPF_ARRAY(readings, struct reading, 1);
 BPF_ARRAY(call_sites, struct call_site, 1);
-/* Grows with every event after which any process may be wrong until it is read. */
-BPF_ARRAY(alarms, u64, 1);
-/* When it last did. */
-BPF_ARRAY(last_alarms, u64, 1);
+/* RAISED grows with every event after which any process may be wrong until it is read. */
+enum alarm { RAISED, RAISED_AT, ALARMS };
+BPF_ARRAY(alarms, u64, ALARMS);
 /* By thread of the reader. */
 BPF_HASH(opened, u32, struct opened, 64);
 
@@ -74,18 +73,9 @@ static __always_inline struct reading *reading(void)
     return readings.lookup(&zero);
 }
 
-static __always_inline u64 *alarm(void)
+static __always_inline u64 *alarm(u32 which)
 {
-    u32 zero = 0;
-
-    return alarms.lookup(&zero);
-}
-
-static __always_inline u64 *last_alarm(void)
-{
-    u32 zero = 0;
-
-    return last_alarms.lookup(&zero);
+    return alarms.lookup(&which);
 }
 
 static __always_inline bool current_is_ksmd(void)
@@ -105,10 +95,10 @@ static __always_inline bool asleep(void)
 /* Something concerned unknown processes. */
 static __always_inline void raise_alarm(u32 which)
 {
-    u64 *raised = alarm(), *last = last_alarm();
+    u64 *raised = alarm(RAISED), *at = alarm(RAISED_AT);
 
-    if (last)
-        *last = bpf_ktime_get_ns();
+    if (at)
+        *at = bpf_ktime_get_ns();
     if (raised)
         lock_xadd(raised, 1);
     total(which, 1);
@@ -118,7 +108,7 @@ static __always_inline void raise_alarm(u32 which)
 static __always_inline bool alarmed(void)
 {
     struct control *c = control();
-    u64 *raised = alarm();
+    u64 *raised = alarm(RAISED);
 
     return c && raised && *raised != c->alarms_swept;
 }
@@ -132,9 +122,9 @@ static __always_inline bool alarmed(void)
 
 static __always_inline bool alarmed_of_late(void)
 {
-    u64 *last = last_alarm();
+    u64 *at = alarm(RAISED_AT);
 
-    return alarmed() || (last && *last && bpf_ktime_get_ns() - *last < LONGEST_FORK_NS);
+    return alarmed() || (at && *at && bpf_ktime_get_ns() - *at < LONGEST_FORK_NS);
 }
 
 static __always_inline void name_owner(struct owner *name, struct task_struct *task)
