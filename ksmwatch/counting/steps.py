@@ -99,7 +99,9 @@ class Steps:
 
     def has_stirred(self) -> bool:
         """Whether a KSM page may be mapped although the hooks are off."""
-        return self._done.slept_at is None or self._done.slept_at != self.stirrings()
+        # PTEs may have turned. Asked first: what is over by then is among what has stirred.
+        turning = self._maps.conversion().in_place
+        return turning or self._done.slept_at != self.stirrings()
 
     # ---- beginning ----
 

@@ -44,7 +44,7 @@ WAITING = before_call("rwsem_down_write_slowpath", "schedule", "schedule_preempt
 
 # ---- moving pages: all are away, and the first is about to be put back ----
 
-PUTTING_BACK = at("remove_migration_ptes")
+PUTTING_BACK = before_call(("migrate_folio_move", "migrate_pages_batch"), "rmap_walk")
 
 # ---- swap ----
 

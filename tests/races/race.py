@@ -217,6 +217,11 @@ class Race:
                 return
         raise StuckError("the daemon stays awake")
 
+    def reasons(self) -> tuple[int, int]:
+        """How many departures passed for copies so far, and of how many it is not known."""
+        events = self.guest.ask("snapshot")["events"]
+        return events["copied"], events["unattributed"]
+
     def is_honest(self, when: str) -> None:
         """While somebody is held: what is called exact equals the page tables."""
         found = self.guest.ask("compare", "now")

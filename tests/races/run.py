@@ -17,10 +17,19 @@ from tests.races.code import NoPlaceError
 from tests.races.gdb import GdbError
 from tests.races.guest import Guest, StuckError
 from tests.races.race import Scenario
-from tests.races.scenarios import adoption, conversion, fork, reading, replacement, swap, waking
+from tests.races.scenarios import (
+    adoption,
+    conversion,
+    fork,
+    reading,
+    replacement,
+    swap,
+    tracing,
+    waking,
+)
 
 # Adoption last: its daemon stays, and what is pinned is not taken off at once.
-MODULES = (conversion, replacement, fork, reading, swap, waking, adoption)
+MODULES = (conversion, replacement, fork, reading, swap, waking, tracing, adoption)
 QUICK = (
     "zap_behind_the_store_and_before_the_return",
     "copy_behind_the_store_and_across_the_return",

@@ -150,7 +150,7 @@ def process_ends_while_its_page_turns(race: Race) -> None:
     x = race.mergeable("x", cpu=SECOND)
     race.ksmd.runs(to=places.PROTECTED)
     x.begins("exit", to=places.WAITING)
-    race.ksmd.goes_on(to=places.MERGED)
+    race.ksmd.goes_on()
     x.goes_on(to=places.EMPTIED)
     race.is_honest("while the process is empty and not gone")
     x.goes_on()

@@ -45,13 +45,3 @@ def page_turns_while_the_hooks_go_off(race: Race) -> None:
     race.daemon.goes_on()
     race.ksmd.merges_all()
     x.does("write", "heap", 0, 1)
-
-
-def conversion_under_way_while_the_hooks_go_off(race: Race) -> None:
-    """The merge begins with hooks and ends without them."""
-    race.mergeable("x", cpu=SECOND)
-    race.daemon.arrives(places.DETACHING, race.unmerges)
-    race.ksmd.runs(to=places.PROTECTED)
-    race.daemon.goes_on()
-    race.guest.ask("snapshot")
-    race.ksmd.goes_on(to=places.MERGED)
