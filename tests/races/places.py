@@ -5,12 +5,10 @@ from __future__ import annotations
 from tests.races.code import Place, at, before_call, behind, behind_call, end_of, inside
 
 MERGE = "try_to_merge_one_page"
-ADD = ("folio_add_anon_rmap_ptes", "page_add_anon_rmap")
 REMOVE = ("folio_remove_rmap_ptes", "page_remove_rmap")
 
 # ---- ksmd, while it makes a page a KSM page, or puts one in a page's place ----
 
-MERGE_BEGUN = inside(MERGE)
 PROTECTED = behind_call(MERGE, "write_protect_page")
 # set_page_stable_node(page, NULL): the mapping is 3 from now on.
 CONVERTED = behind(MERGE, r"movq? +\$0x3,0x18\(%r\w+\)")
@@ -19,7 +17,6 @@ MERGED = behind_call("try_to_merge_with_ksm_page", MERGE)
 
 # ---- reverse map: the hook has run, the mapcount has not changed ----
 
-ADDING = inside(*ADD)
 REMOVING = inside(*REMOVE)
 
 # ---- fork ----
@@ -50,13 +47,11 @@ PUTTING_BACK = before_call(("migrate_folio_move", "migrate_pages_batch"), "rmap_
 
 UNMAPPED = behind_call("shrink_folio_list", "try_to_unmap")
 SWAPPED_OUT_FAULT = at("do_swap_page")
-SWAPPED_IN = behind_call("do_swap_page", "ksm_might_need_to_copy")
 
 # ---- the end of an address space ----
 
 EMPTYING = before_call("exit_mmap", "unmap_vmas")
 EMPTIED = behind_call("exit_mmap", "unmap_vmas")
-GONE = end_of("exit_mmap")
 
 # ---- programs ----
 

@@ -46,10 +46,10 @@ def zap_while_the_page_goes_out(race: Race) -> None:
 
 
 def kill_while_the_page_comes_in(race: Race) -> None:
-    """The fault has looked at the page and not mapped it yet."""
+    """The fault has begun, and the page is not mapped yet."""
     x = _mapped_once(race)
     x.does("madvise", "heap", 1, 1, "pageout")
-    x.begins("read", "heap", 1, 1, to=places.SWAPPED_IN)
+    x.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
     end = race.guest.send("kill", "x")
     race.guest.ask("snapshot")
     x.goes_on()
