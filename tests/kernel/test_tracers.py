@@ -53,7 +53,8 @@ def _event(definition: str, group: str) -> Iterator[None]:
         yield
     finally:
         switch.write_text("0")
-        (TRACING / "kprobe_events").write_text(f"-:{group}/ours")
+        # To open the file for writing removes all.
+        (TRACING / "kprobe_events").write_text("")
 
 
 def _kretprobe(function: str) -> Any:

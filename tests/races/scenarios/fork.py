@@ -44,17 +44,6 @@ def child_is_moved_before_the_fork_is_told(race: Race) -> None:
     t.finishes()
 
 
-def fork_copies_migration_entries(race: Race) -> None:
-    """The pages are away while fork copies, and come back to two processes."""
-    s = race.merged("s", pages=4)
-    t = s.shares("t", cpu=SECOND)
-    race.mover.begins_moving(s, 1, to=places.PUTTING_BACK)
-    t.begins_fork("u", to=places.COPIED)
-    race.mover.goes_on()
-    t.finishes()
-    race.mover.finishes()
-
-
 def ksmd_merges_pages_of_a_child_before_the_fork_is_told(race: Race) -> None:
     """The account of the child is opened by a merge."""
     s = race.mergeable("s", pages=4)

@@ -95,16 +95,6 @@ def migration_begins_behind_the_read(race: Race) -> None:
     race.mover.finishes()
 
 
-def migration_ends_during_the_read(race: Race) -> None:
-    """The pages are away when the read begins, and come back behind it."""
-    x = race.merged("x", pages=8)
-    race.mover.begins_moving(x, 1, to=places.PUTTING_BACK)
-    areas = race.guest.ask("areas_before", "x", "heap") + 1
-    race.daemon.reads_child(x, "y", to=places.AREA, passes=areas, cpu=SECOND)
-    race.mover.finishes()
-    race.daemon.goes_on()
-
-
 def fork_behind_the_read(race: Race) -> None:
     """Between two areas a fork takes the lock; the grandchild inherits a count in doubt."""
     y = _half_read(race)

@@ -26,7 +26,8 @@ def _kretprobe(race: Race) -> Iterator[None]:
     race.guest.ask("write", f"{_TRACING}/events/returns/ours/enable", "1")
     yield
     race.guest.ask("write", f"{_TRACING}/events/returns/ours/enable", "0")
-    race.guest.ask("write", f"{_TRACING}/kprobe_events", "-:returns/ours")
+    # To open the file for writing removes all.
+    race.guest.ask("write", f"{_TRACING}/kprobe_events", "")
 
 
 def _departures(race: Race, first: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.backend_state import AuditState, MapState
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.probes.map_records import Migrations, Movement, Total
+from ksmwatch.probes.map_records import Conversion, Migrations, Movement, Total
 from ksmwatch.probes.persistence import Nowhere
 from ksmwatch.probes.plan import choose
 from tests.fake_kernel import ALARMS, KSMD, Kernel, of, shown
@@ -464,6 +464,16 @@ def test_it_wakes_up_and_reads_everyone_when_something_stirred(
     assert not idle.asleep
     assert shown(idle) == {10: (3, True)}
     assert idle.audit_state() == AuditState()
+
+
+def test_a_page_that_turns_while_it_wakes_up_is_not_overlooked(kernel: Kernel, idle: Live) -> None:
+    idle.tick(PLENTY)
+    kernel.conversion = Conversion(serial=1, page=1, mm=kernel.users[10])
+    kernel.sys.write("run", 1)
+    idle.refresh(PLENTY)
+    assert not idle.asleep
+    assert not any(exact for _, exact in shown(idle).values())
+    assert 10 in shown(idle)
 
 
 def test_what_stirred_while_it_fell_asleep_wakes_it_up(kernel: Kernel, idle: Live) -> None:
