@@ -82,12 +82,9 @@ class Agent:
         self._whole.enter_context(swap.ready())
         self._whole.enter_context(self._ksm)
 
-    def count(self, program: str, cpu: int, pins: str) -> None:
-        """Start a daemon on a CPU. One that is there is killed, and leaves what it has pinned."""
-        if self._daemon is not None:
-            self._daemon.__exit__(None, None, None)
-        options = ("--audit.cpu-percent=0", f"--state.pin-path={pins}")
-        self._daemon = Daemon(*options, http=False, program=program)
+    def count(self, program: str, cpu: int) -> None:
+        """Start the daemon on a CPU."""
+        self._daemon = Daemon("--audit.cpu-percent=0", http=False, program=program)
         self._daemon.wait_until_ready()
         _pin(self._daemon.process.pid, cpu)
 

@@ -12,7 +12,6 @@ from tests.races.guest import START_SECONDS, Guest, StuckError
 HOME, KSMD, SECOND, THIRD = range(4)
 # Pages of this tenant stay merged, so that the daemon stays awake and reads nobody for waking up.
 _ANCHOR = "anchor"
-_PINS = "/sys/fs/bpf/ksmwatch-races"
 # What is looked at again and again until it is as wanted.
 _LOOKS = 20
 _SEEDS = itertools.count(100)
@@ -155,16 +154,6 @@ class Daemon(Actor):
         self.arrives(to, lambda: forks.append(parent.forks(child, cpu)), passes)
         return forks[0]
 
-    def pins_what_it_counts(self) -> None:
-        """From now on: a new one, whose links outlive it, and so are not taken off at once."""
-        starting = self.guest.send("count", self.guest.program, self.cpu, _PINS)
-        self.guest.wait(starting, START_SECONDS)
-
-    def is_killed_and_succeeded(self) -> None:
-        """SIGKILL, and another one takes over what is pinned."""
-        self.starts("count", self.guest.program, self.cpu, _PINS)
-        self.finishes()
-
     def begins_snapshot(self, to: Place, passes: int = 0) -> Self:
         """Be asked for a snapshot, and be held at a place on the way."""
         return self.arrives(to, lambda: self.starts("snapshot"), passes)
@@ -260,7 +249,7 @@ def prepare(guest: Guest) -> None:
     """Ksmd, the daemon and its CPUs."""
     guest.ask("pin", "ksmd", KSMD)
     guest.ask("begin")
-    guest.wait(guest.send("count", guest.program, THIRD, ""), START_SECONDS)
+    guest.wait(guest.send("count", guest.program, THIRD), START_SECONDS)
 
 
 def _awake(guest: Guest) -> None:

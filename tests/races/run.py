@@ -18,7 +18,6 @@ from tests.races.gdb import GdbError
 from tests.races.guest import Guest, StuckError
 from tests.races.race import Scenario
 from tests.races.scenarios import (
-    adoption,
     conversion,
     fork,
     reading,
@@ -28,8 +27,7 @@ from tests.races.scenarios import (
     waking,
 )
 
-# Adoption last: its daemon stays, and what is pinned is not taken off at once.
-MODULES = (conversion, replacement, fork, reading, swap, waking, tracing, adoption)
+MODULES = (conversion, replacement, fork, reading, swap, waking, tracing)
 # What was once counted wrong.
 QUICK = (
     "zap_sees_no_ksm_page_and_conversion_sees_the_mapping",
