@@ -39,10 +39,6 @@ UNLOCKED = behind_call("show_smaps_rollup", "up_read")
 
 WAITING = before_call("rwsem_down_write_slowpath", "schedule", "schedule_preempt_disabled")
 
-# ---- moving pages: all are away, and the first is about to be put back ----
-
-PUTTING_BACK = before_call(("migrate_folio_move", "migrate_pages_batch"), "rmap_walk")
-
 # ---- swap ----
 
 UNMAPPED = behind_call("shrink_folio_list", "try_to_unmap")

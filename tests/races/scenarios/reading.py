@@ -85,16 +85,6 @@ def conversion_behind_the_read(race: Race) -> None:
     race.ksmd.merges_all()
 
 
-def migration_begins_behind_the_read(race: Race) -> None:
-    """The pages have been counted, and are away when the read ends."""
-    y = _half_read(race)
-    race.daemon.goes_on(to=places.AREA)
-    race.mover.begins_moving(y, 1, to=places.PUTTING_BACK)
-    race.daemon.goes_on()
-    race.guest.ask("snapshot")
-    race.mover.finishes()
-
-
 def fork_behind_the_read(race: Race) -> None:
     """Between two areas a fork takes the lock; the grandchild inherits a count in doubt."""
     y = _half_read(race)
