@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.units import PAGE_SIZE
@@ -20,6 +22,18 @@ def recorded(kernel: str) -> Facts:
 def capable() -> Facts:
     """A host that can do everything; tests take one thing away from it."""
     return recorded("7.3")
+
+
+def without(**changes: Any) -> Facts:
+    """A capable host with something changed."""
+    return dataclasses.replace(capable(), **changes)
+
+
+def without_symbols(*names: str) -> Facts:
+    """A capable host whose kernel lacks these functions."""
+    facts = capable()
+    kept = {name: n for name, n in facts.symbols.items() if name not in names}
+    return dataclasses.replace(facts, symbols=kept)
 
 
 class Clock:

@@ -197,19 +197,19 @@ class Effect:
 
 EFFECTS = {
     Step.BEGIN_ANEW: Effect(
-        "all probes off, accounts closed, all probes on, everybody read",
+        "all probes off, accounts closed, all probes on, every process read",
         (Phase.COUNTING, Phase.REFUSED, Phase.STOPPED),
     ),
     Step.WAKE: Effect(
-        "hooks on; everybody read, unless no KSM page can have been mapped",
+        "hooks on; every process read, unless no KSM page can have been mapped",
         (Phase.COUNTING, Phase.UNREAD, Phase.REFUSED, Phase.STOPPED),
     ),
     Step.RENEW: Effect(
-        "all probes off and on, everybody read; accounts closed, everybody read again",
+        "all probes off and on, every process read; accounts closed, every process read again",
         (Phase.COUNTING, Phase.REFUSED),
     ),
     Step.SWEEP: Effect(
-        "everybody read; accounts not trusted until then",
+        "every process read; accounts not trusted until then",
         (Phase.COUNTING, Phase.STOPPED, Phase.LOST, Phase.OUTDATED),
     ),
     Step.SETTLE: Effect(
@@ -311,7 +311,7 @@ RULES = (
     Rule(
         Step.SWEEP,
         hooked=True,
-        when="any process may be wrong; somebody waits, or the last sweep is long enough ago",
+        when="any process may be wrong; a request waits, or the last sweep is long enough ago",
         holds=lambda s: s.heals and s.unread is not None and (not s.patient or s.now >= s.sweep_at),
         why=lambda s: s.unread or "",
     ),
@@ -340,7 +340,7 @@ RULES = (
     Rule(
         Step.AUDIT,
         hooked=True,
-        when="nobody waits, and CPU time of the allowance is left",
+        when="no request waits, and CPU time of the allowance is left",
         holds=lambda s: s.heals and s.audits,
         why=lambda _: "CPU time of the allowance is left",
     ),

@@ -1,8 +1,8 @@
-"""The page for a person, at `/`: the state of the host in words, a table and small lines.
+"""The landing page at `/`: the state of the host in words, a table and small charts.
 
-HTML without scripts. Everything that somebody else may have chosen (names of owners) is escaped
-here, after `owners.safe_text` has taken control characters away, and kept apart by <bdi>, so that
-text which runs from right to left does not turn what stands beside it.
+HTML without scripts. Texts from outside (names of owners) are escaped here, after
+`owners.safe_text` has removed control characters. <bdi> isolates them, so that text which runs from
+right to left does not reverse its surroundings.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ksmwatch.export.front.symptoms import Symptom, symptoms
 from ksmwatch.export.front.wording import duration, size
 
 REFRESH_SECONDS = 15
-# Of the query by which the page stands still, for those who read it aloud.
+# In the query that stops refreshing, for people who have the page read aloud.
 STILL = "refresh=off"
 _OWNERS = 20
 _WIDTH, _HEIGHT = 300.0, 60.0
-# Less is no line.
+# Fewer make no line.
 _POINTS = 2
 _SHORTEST_SECONDS = 600.0
 
@@ -51,11 +51,11 @@ _TABLE = """<h2 id="owners">Largest owners</h2>
 <th scope="col">Saved</th></tr></thead>
 <tbody>{rows}</tbody></table></div>{left_out}</div>"""
 _CONFIDENCE = {
-    "": "and nobody knows how exact",
-    "polled": "estimated: what comes and goes between two readings is not seen",
+    "": "of unknown confidence",
+    "polled": "estimated: mappings that come and go between two readings are not seen",
     "exact": "exact: a walk of the page tables would find the same",
-    "estimated": "estimated: some processes are being read anew",
-    "unknown": "not known: the sum may be wrong",
+    "estimated": "estimated: some processes are being read again",
+    "unknown": "unknown: the sum may be wrong",
 }
 _RUN = {
     0: ("Stopped", "merged pages stay merged"),
@@ -66,7 +66,7 @@ _RUN = {
 
 @dataclass(frozen=True)
 class OverviewState:
-    """What a page is made of. `now`: on the monotonic clock. `runbook`: which pages there are."""
+    """The input of a page. `now`: on the monotonic clock. `runbook`: the existing pages."""
 
     host: str
     telemetry_path: str
@@ -86,7 +86,7 @@ def overview(view: OverviewState) -> Page:
     parts = [_head(view)]
     if not reading.known:
         parts.append(
-            '<p class="panel">The baseline is not done: the first counts are being made.</p>'
+            '<p class="panel">The baseline is not done: ksmwatch is making the first counts.</p>'
         )
     elif reading.state("ksmwatch_mode") == "none":
         parts.append('<p class="panel">This kernel has no KSM: there is nothing to count.</p>')
@@ -115,8 +115,8 @@ def _head(view: OverviewState) -> str:
 def _found(found: Sequence[Symptom], runbook: frozenset[str]) -> str:
     if not found:
         body = (
-            '<p class="good">Nothing wrong is seen now.</p><p class="soft">Rates and durations are '
-            "judged by the alerts in Prometheus.</p>"
+            '<p class="good">No problem is visible now.</p><p class="soft">Prometheus alerts on '
+            "rates and durations.</p>"
         )
     else:
         rows = "".join(f"<li class={_class(f)}>{_symptom(f, runbook)}</li>" for f in found)
@@ -145,7 +145,7 @@ def _numbers(reading: KnownSamples) -> str:
     return f'<h2 id="now">Now</h2><dl>{rows}</dl>'
 
 
-# Name, value and an explanation; None where it is not known.
+# Name, value and an explanation; None if unknown.
 _Fact = tuple[str, str, str] | None
 
 
@@ -155,7 +155,7 @@ def _saved(r: KnownSamples) -> _Fact:
         return None
     known = "memory needed without KSM, minus memory used"
     if size(least) != size(most):
-        known += "; known between bounds, as processes forked without exec"
+        known += "; given as bounds, because processes forked without exec"
     return "Saved by merging", _between(least, most), known
 
 
@@ -173,18 +173,18 @@ def _kernels(r: KnownSamples) -> _Fact:
     kernel, lag = r.one("ksmwatch_kernel_mappings"), r.one("ksmwatch_kernel_lag_pages")
     if kernel is None or lag is None:
         return None
-    behind = f"{abs(lag):,.0f} pages too {'few' if lag > 0 else 'many'}, until ksmd comes by"
+    behind = f"{abs(lag):,.0f} pages too {'few' if lag > 0 else 'many'}, until ksmd visits them"
     return (
         "The kernel's own number",
         f"{kernel:,.0f} pages",
-        behind if lag else "the same as counted",
+        behind if lag else "equal to our count",
     )
 
 
 def _ksmd(r: KnownSamples) -> _Fact:
     run = r.one("ksmwatch_kernel_run")
     if run is None:
-        return "ksmd", "Not known", "its files cannot be read"
+        return "ksmd", "Unknown", "its files cannot be read"
     state, more = _RUN.get(int(run), (f"run={run:.0f}", "a state that ksmwatch does not know"))
     age, scans = r.one("ksmwatch_kernel_run_age_seconds"), r.one("ksmwatch_kernel_full_scans")
     if age is not None:
@@ -207,7 +207,7 @@ def _unmerging(r: KnownSamples) -> _Fact:
 def _counting(r: KnownSamples) -> _Fact:
     mode = r.state("ksmwatch_mode")
     if mode == "poll":
-        return "How it counts", "Polling", "page tables are read one after the other"
+        return "How it counts", "Polling", "reads page tables one after the other"
     probes = r.all("ksmwatch_probe_attached")
     asleep = (
         "asleep, as no KSM page exists and ksmd is stopped; " if r.one("ksmwatch_asleep") else ""
@@ -220,11 +220,11 @@ def _lines(view: OverviewState) -> str:
     figures = "".join(_figure(view, place) for place in range(len(QUANTITIES)))
     first = view.history.begin(view.now)
     note = (
-        f"From {duration(view.now - first)} ago to now, upwards from 0. Points are taken when a "
-        "scrape or this page asks."
+        f"From {duration(view.now - first)} ago to now, upwards from 0. A scrape or a "
+        "view of this page adds a point."
     )
     if not figures:
-        note = "No lines yet. Points are taken when a scrape or this page asks."
+        note = "No lines yet. A scrape or a view of this page adds a point."
     lines = f'<div class="lines">{figures}</div><p class="soft">{note}</p>'
     return f'<h2 id="hour">The last hour</h2>{lines}'
 
@@ -265,12 +265,12 @@ def _drawn(piece: Sequence[Point], now: float, span: float, high: float) -> str:
 def _owners(reading: KnownSamples) -> str:
     mapped = reading.all("ksmwatch_owner_mapped_bytes")
     if not mapped:
-        return '<h2 id="owners">Owners</h2><p class="panel">Nobody has a KSM page.</p>'
+        return '<h2 id="owners">Owners</h2><p class="panel">No process has a KSM page.</p>'
     rows = sorted(mapped.items(), key=lambda row: (row[0][0] == "other", -row[1]))
     largest = max(mapped.values())
     shown = "".join(_owner(reading, labels, size_, largest) for labels, size_ in rows[:_OWNERS])
     more = len(rows) - _OWNERS
-    left_out = f'<p class="soft">{more} more are in the metrics.</p>' if more > 0 else ""
+    left_out = f'<p class="soft">The metrics have {more} more.</p>' if more > 0 else ""
     return _TABLE.format(rows=shown, left_out=left_out)
 
 
@@ -294,7 +294,7 @@ def _owner(reading: KnownSamples, labels: tuple[str, ...], mapped: float, larges
 
 def _between(least: float | None, most: float | None) -> str:
     if least is None or most is None:
-        return "not known"
+        return "unknown"
     low, high = size(least), size(most)
     return low if low == high else f"{low} to {high}"
 
@@ -305,7 +305,7 @@ def _foot(view: OverviewState) -> str:
             f'Refreshed every {REFRESH_SECONDS} seconds. <a href="/?{STILL}">Stop refreshing</a>'
         )
     else:
-        moving = 'Not refreshed. <a href="/">Refresh by itself</a>'
+        moving = 'Not refreshed. <a href="/">Refresh again</a>'
     links = "".join(
         f'<li><a href="{html.escape(path)}">{name}</a></li>'
         for path, name in (

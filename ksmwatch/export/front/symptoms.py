@@ -1,7 +1,7 @@
-"""What is wrong now, in plain words, and the page of the runbook for it. Pure.
+"""Current problems, in plain words, each with its runbook page. Pure.
 
-The conditions are those of the alerts of the same name in deploy/prometheus, as far as one moment
-shows them. What takes history (rates, and for how long) is Prometheus's.
+The conditions are those of the alerts with the same name in deploy/prometheus, as far as one moment
+shows them. Prometheus judges what needs history (rates and durations).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NEARLY_FULL = 0.8
 
 @dataclass(frozen=True)
 class Symptom:
-    """Something that is wrong, or worth knowing. `alert`: its name, and that of its page."""
+    """A problem, or something worth knowing. `alert`: its name, and that of its page."""
 
     alert: str
     text: str
@@ -27,7 +27,7 @@ class Symptom:
 
 
 def symptoms(reading: KnownSamples) -> list[Symptom]:
-    """All of them, the grave ones first."""
+    """All symptoms, the grave ones first."""
     found = [
         Symptom(alert, text, grave)
         for alert, grave, look in _CHECKS
@@ -44,7 +44,7 @@ def _left(r: KnownSamples) -> str | None:
     left = _residue(r, "left")
     if not left:
         return None
-    return f"The kernel left {left:,.0f} KSM mappings although run=2 was to unmerge all."
+    return f"The kernel left {left:,.0f} KSM mappings, although run=2 should unmerge all."
 
 
 def _unfinished(r: KnownSamples) -> str | None:
@@ -82,7 +82,7 @@ def _copies(r: KnownSamples) -> str | None:
         return None
     if (dups - chains) * page <= _WORTH_TELLING_BYTES:
         return None
-    return f"{dups - chains:,.0f} pages are kept more than once, because of max_page_sharing."
+    return f"ksmd keeps {dups - chains:,.0f} more copies of pages, because of max_page_sharing."
 
 
 def _kept(r: KnownSamples) -> str | None:
@@ -94,7 +94,7 @@ def _polling(r: KnownSamples) -> str | None:
     if r.one("ksmwatch_fallback") != 1:
         return None
     again = (
-        "The reason may pass, and it is tried again at least once a minute."
+        "The reason may pass, and the daemon tries again at least once a minute."
         if r.one("ksmwatch_live_awaited")
         else "The command ksmwatch check says why."
     )
@@ -105,8 +105,8 @@ def _sum_unknown(r: KnownSamples) -> str | None:
     if r.state("ksmwatch_confidence") != "unknown":
         return None
     return (
-        "The sum of the host is not known: events were lost, processes cannot be read, or probes "
-        "do not run."
+        "The host's sum is unknown: events were lost, processes cannot be read, or probes do not "
+        "run."
     )
 
 
@@ -136,23 +136,23 @@ def _lost(r: KnownSamples) -> str | None:
     if not lost:
         return None
     kinds = ", ".join(f"{kind} {n:,.0f}" for kind, n in sorted(lost.items()))
-    return f"Since the daemon started it has lost, and made up for by reading: {kinds}."
+    return f"Since the daemon started, reads have made up for these losses: {kinds}."
 
 
 def _nearly_full(r: KnownSamples) -> str | None:
     used, limit = r.one("ksmwatch_accounts"), r.one("ksmwatch_accounts_limit")
     if not used or not limit or used / limit <= _NEARLY_FULL:
         return None
-    return f"The map of accounts is {used / limit:.0%} full. When it is full, new ones are lost."
+    return f"The account map is {used / limit:.0%} full. Once it is full, new accounts are lost."
 
 
 def _refused(r: KnownSamples) -> str | None:
     if r.one("ksmwatch_config_last_reload_successful") != 0:
         return None
-    return "The new configuration was refused; the one before is in use. A restart would fail."
+    return "The new configuration is invalid; the previous one is in use. A restart would fail."
 
 
-# Alert, whether it is grave, and what to say.
+# The alert, whether it is grave, and the function for its text.
 _CHECKS: tuple[tuple[str, bool, Callable[[KnownSamples], str | None]], ...] = (
     ("KsmwatchSumUnknown", True, _sum_unknown),
     ("KsmwatchPolling", True, _polling),

@@ -67,7 +67,7 @@ def test_one_that_was_made_for_another_path_is_made_anew(checkout: Path, how: st
     other = checkout.with_name("other")
     (shutil.move if how == "move" else shutil.copytree)(checkout, other)
     said = set_up(other)
-    assert f"it was made for {checkout}" in said
+    assert f"it was created for {checkout}" in said
     assert not (other / ".venv/mark").exists()
     assert set_up(other) == ""
 

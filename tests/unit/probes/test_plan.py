@@ -9,29 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.errors import Exit, NoKsmError, NoLiveError, PrivilegeError
 from ksmwatch.kernel.events import EVENTS, FORK_TRACEPOINT, Mechanism, symbols
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.probes.compile_flags import compile_flags
-from ksmwatch.probes.obstacles import Obstacle
 from ksmwatch.probes.plan import Plan, Probe, Wish, choose
-from ksmwatch.probes.shortcomings import warnings
-from tests.fakes import capable, recorded
+from tests.fakes import capable, recorded, without
 
 FENTRY, KPROBE = Mechanism.FENTRY, Mechanism.KPROBE
 NO_BTF = {"btf_error": "gone", "offsets": {}, "prototypes": {}}
 REQUIRED = [event for event in EVENTS if event.required]
-OPTIONAL = [event for event in EVENTS if not event.required]
-
-
-def without(**changes: Any) -> Facts:
-    return dataclasses.replace(capable(), **changes)
-
-
-def without_symbols(*names: str) -> Facts:
-    facts = capable()
-    kept = {name: n for name, n in facts.symbols.items() if name not in names}
-    return dataclasses.replace(facts, symbols=kept)
 
 
 def probe(plan: Plan, event: str) -> Probe:
@@ -43,146 +28,6 @@ def why(plan: Plan, event: str, mechanism: Mechanism, symbol: str) -> str:
     key = (event, mechanism, symbol)
     (found,) = (r.why for r in plan.rejected if (r.event, r.mechanism, r.symbol) == key)
     return found
-
-
-# ---- obstacles ----
-
-
-OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
-    (
-        {"ksm": False, "release": "9.9"},
-        Exit.NO_KSM,
-        (
-            "This kernel (9.9) has no KSM: /sys/kernel/mm/ksm does not exist, so there is nothing "
-            "to watch."
-        ),
-    ),
-    (
-        {"capabilities": frozenset({"CAP_BPF"}), "uid": 1000},
-        Exit.PRIVILEGE,
-        "Live accounting needs root, or CAP_BPF and CAP_PERFMON; ksmwatch runs as uid 1000.",
-    ),
-    (
-        {"capabilities": frozenset({"CAP_PERFMON"})},
-        Exit.PRIVILEGE,
-        (
-            "Live accounting needs root, or CAP_BPF and CAP_PERFMON; ksmwatch runs as root without "
-            "the capabilities."
-        ),
-    ),
-    (
-        {"lockdown": "confidentiality"},
-        Exit.NO_LIVE,
-        ("Kernel lockdown is in confidentiality mode, so BPF programs may not read kernel memory."),
-    ),
-    (
-        {"bpf_error": "libbpf cannot be loaded (why)"},
-        Exit.NO_LIVE,
-        "BPF programs cannot be loaded: libbpf cannot be loaded (why).",
-    ),
-    (
-        {"bpf_programs": {"kprobe": False, "raw_tracepoint": False, "tracing": False}},
-        Exit.NO_LIVE,
-        (
-            "The kernel refuses BPF programs, although ksmwatch has the capabilities for them "
-            "(a security module, seccomp, or a kernel without CONFIG_BPF_SYSCALL)."
-        ),
-    ),
-    (
-        {"kallsyms_error": "Permission denied", "symbols": {}},
-        Exit.NO_LIVE,
-        (
-            "/proc/kallsyms cannot be read (Permission denied), so it is unknown which functions "
-            "this kernel has."
-        ),
-    ),
-    (
-        {"bcc": None, "bcc_error": "not there"},
-        Exit.NO_LIVE,
-        "bcc is missing (not there): install the package python3-bpfcc.",
-    ),
-    (
-        NO_BTF,
-        Exit.NO_LIVE,
-        (
-            "This kernel has no BTF (gone), and its headers are not installed, so the layout of "
-            "its structures is unknown."
-        ),
-    ),
-    (
-        {"offsets": {n: o for n, o in capable().offsets.items() if n != "mm_struct_owner"}},
-        Exit.NO_LIVE,
-        "This kernel's BTF has no mm_struct_owner, which the BPF programs must read.",
-    ),
-]
-
-
-@pytest.mark.parametrize(("changes", "status", "sentence"), OBSTACLES)
-def test_an_obstacle_is_one_sentence_and_a_status(
-    changes: dict[str, Any], status: Exit, sentence: str
-) -> None:
-    plan = choose(without(**changes))
-    assert plan.obstacle == Obstacle(sentence, status)
-    assert plan.probes == ()
-
-
-def test_of_many_obstacles_the_most_basic_is_named() -> None:
-    wrong: dict[str, Any] = {}
-    for changes, status, sentence in reversed(OBSTACLES):
-        wrong.update(changes)
-        assert choose(without(**wrong)).obstacle == Obstacle(sentence, status)
-
-
-@pytest.mark.parametrize(
-    "capabilities", [{"CAP_SYS_ADMIN"}, {"CAP_BPF", "CAP_PERFMON"}], ids=["old", "new"]
-)
-def test_enough_capabilities_are_enough_without_root(capabilities: set[str]) -> None:
-    assert choose(without(capabilities=frozenset(capabilities), uid=1000)).obstacle is None
-
-
-def test_integrity_lockdown_is_no_obstacle() -> None:
-    assert choose(without(lockdown="integrity")).obstacle is None
-
-
-@pytest.mark.parametrize("event", REQUIRED, ids=lambda event: event.name)
-def test_an_event_that_cannot_be_seen_is_an_obstacle(event: Any) -> None:
-    plan = choose(without_symbols(*event.symbols))
-    assert plan.obstacle is not None
-    assert plan.obstacle.status is Exit.NO_LIVE
-    assert plan.obstacle.sentence.startswith(f"No probe is possible where {event.meaning} (")
-    assert "no such function in this kernel, or it is inlined" in plan.obstacle.sentence
-
-
-@pytest.mark.parametrize("event", OPTIONAL, ids=lambda event: event.name)
-def test_an_event_that_is_not_required_may_be_absent(event: Any) -> None:
-    plan = choose(without_symbols(*event.symbols))
-    assert plan.obstacle is None
-    assert event.name not in {p.event for p in plan.probes}
-    assert event.name in {r.event for r in plan.rejected}
-
-
-def test_the_sentence_names_only_the_nearest_candidates() -> None:
-    plan = choose(without(trampolines=False, kprobes=False))
-    assert plan.obstacle is not None
-    assert plan.obstacle.sentence == (
-        "No probe is possible where the last reference to an mm is dropped (__mmdrop by fentry: "
-        "the kernel has no BPF trampolines; __mmdrop by kprobe: the kernel has no kprobes "
-        "(CONFIG_KPROBES, CONFIG_KPROBE_EVENTS))."
-    )
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (Exit.NO_KSM, NoKsmError),
-        (Exit.PRIVILEGE, PrivilegeError),
-        (Exit.NO_LIVE, NoLiveError),
-    ],
-)
-def test_an_obstacle_becomes_the_error_with_its_status(status: Exit, kind: type[Exception]) -> None:
-    error = Obstacle("Why.", status).error()
-    assert type(error) is kind
-    assert (error.status, str(error)) == (status, "Why.")
 
 
 # ---- choices ----
@@ -387,81 +232,6 @@ def test_without_btf_a_signature_that_once_changed_is_not_trusted() -> None:
     assert "its arguments do not include the area" in why(
         plan, "rmap_remove", KPROBE, "page_remove_rmap"
     )
-
-
-# ---- flags ----
-
-
-def flags(facts: Facts, wish: Wish = Wish.AUTO) -> set[str]:
-    found = compile_flags(choose(facts, wish), facts, 4096)
-    assert len(found) == len(set(found))
-    return set(found)
-
-
-def test_flags_name_the_mechanism_and_the_areas_position() -> None:
-    assert {
-        "-DMAX_ACCOUNTS=4096",
-        "-DMACHINE_X86_64",
-        "-DACCOUNT_MAP_FLAGS=1",
-        "-DVIA_RMAP_ADD=FENTRY",
-        "-DRMAP_ADD_VMA=3",
-        "-DVIA_RMAP_REMOVE=FENTRY",
-        "-DRMAP_REMOVE_VMA=3",
-        "-DVIA_MERGE=FENTRY",
-        "-DMERGE_ARGUMENTS=3",
-        "-DOFF_page_mapping=24",
-    } <= flags(capable())
-
-
-def test_flags_by_kprobe_differ_in_nothing_but_the_mechanism() -> None:
-    found = flags(capable(), Wish.KPROBE)
-    assert {"-DVIA_RMAP_REMOVE=KPROBE", "-DRMAP_REMOVE_VMA=3"} <= found
-    found = flags(recorded("6.1"), Wish.KPROBE)
-    assert {"-DRMAP_ADD_VMA=1", "-DRMAP_REMOVE_VMA=1"} <= found
-
-
-def test_casts_are_flags_where_there_are_any() -> None:
-    assert {"-DCAST_FUNCTION=71539", "-DCAST_PAGE=85216"} <= flags(capable(), Wish.KPROBE)
-    assert not [flag for flag in flags(without(casts={})) if "CAST" in flag]
-
-
-def test_layout_flags_come_from_one_source() -> None:
-    facts = without(**NO_BTF, headers="/lib/modules/x/build")
-    found = flags(facts)
-    assert {"-DLAYOUT_FROM_HEADERS", "-DHAVE_STRUCT_FOLIO_HOOKS"} <= found
-    assert not any(flag.startswith("-DOFF_") for flag in found)
-    assert "-DLAYOUT_FROM_HEADERS" not in flags(capable())
-
-
-def test_before_bpf_mem_alloc_the_maps_are_preallocated() -> None:
-    assert "-DACCOUNT_MAP_FLAGS=0" in flags(without(bpf_mem_alloc=False))
-
-
-# ---- warnings ----
-
-
-def test_a_host_that_can_do_everything_has_no_warnings() -> None:
-    assert warnings(capable()) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"foreign_reads": False}, "(/proc/1/smaps_rollup is denied)"),
-        (
-            {
-                "foreign_reads": False,
-                "capabilities": frozenset({"CAP_SYS_ADMIN", "CAP_NET_ADMIN"}),
-            },
-            "(CAP_SYS_PTRACE is missing)",
-        ),
-        ({"capabilities": frozenset({"CAP_SYS_ADMIN"})}, "Without CAP_NET_ADMIN"),
-    ],
-)
-def test_what_will_be_missed_is_said(changes: dict[str, Any], words: str) -> None:
-    (warning,) = warnings(without(**changes))
-    assert words in warning
-    assert warning.endswith(".")
 
 
 # ---- whatever the host ----

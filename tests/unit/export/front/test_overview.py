@@ -113,10 +113,10 @@ def test_it_says_how_much_is_merged_and_how_exact_that_is() -> None:
         r"KSM mappings [\d.]+ GiB [\d,]+ pages, exact: a walk of the page tables", text
     )
     assert "The kernel's own number" in text
-    assert "70 pages too few, until ksmd comes by" in text
+    assert "70 pages too few, until ksmd visits them" in text
     assert "ksmd Scanning looking for equal pages, for 30 seconds; 11 full scans" in text
     assert "How it counts Live, by BPF 1 of 1 probes attached" in text
-    assert "Nothing wrong is seen now." in text
+    assert "No problem is visible now." in text
 
 
 def test_savings_are_one_number_or_the_two_bounds() -> None:
@@ -131,14 +131,14 @@ def test_savings_are_one_number_or_the_two_bounds() -> None:
 def test_polled_counts_are_called_so() -> None:
     page = shown(poll())
     assert "How it counts Polling" in page.text
-    assert "estimated: what comes and goes between two readings is not seen" in page.text
+    assert "estimated: mappings that come and go between two readings are not seen" in page.text
     assert "Problem: Live counting is not possible" in page.text
     assert ("a", {"href": "/runbook/KsmwatchPolling"}) in page.elements
 
 
 def test_what_is_not_known_is_not_shown_as_zero() -> None:
     text = shown([("ksmwatch_mode", [(("bpf",), 1.0)])]).text
-    assert "ksmd Not known" in text
+    assert "ksmd Unknown" in text
     assert "KSM mappings" not in text
     assert "Unmerging" not in text
 
@@ -178,10 +178,10 @@ def test_more_owners_than_a_page_has_room_for_are_counted() -> None:
     ]
     page = shown(found)
     assert [a["scope"] for tag, a in page.elements if tag == "th"].count("row") == 20
-    assert "11 more are in the metrics." in page.text
+    assert "The metrics have 11 more." in page.text
     assert "u29 unit" in page.text
     # Nothing is known of what it saves.
-    assert page.text.count("not known") == 20
+    assert page.text.count("unknown") == 20
 
 
 def test_hostile_names_are_text() -> None:

@@ -1,0 +1,34 @@
+"""The warnings of a host on which live accounting is possible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ksmwatch.probes.shortcomings import warnings
+from tests.fakes import capable, without
+
+
+def test_a_host_that_can_do_everything_has_no_warnings() -> None:
+    assert warnings(capable()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"foreign_reads": False}, "(/proc/1/smaps_rollup is denied)"),
+        (
+            {
+                "foreign_reads": False,
+                "capabilities": frozenset({"CAP_SYS_ADMIN", "CAP_NET_ADMIN"}),
+            },
+            "(CAP_SYS_PTRACE is missing)",
+        ),
+        ({"capabilities": frozenset({"CAP_SYS_ADMIN"})}, "Without CAP_NET_ADMIN"),
+    ],
+)
+def test_what_will_be_missed_is_said(changes: dict[str, Any], words: str) -> None:
+    (warning,) = warnings(without(**changes))
+    assert words in warning
+    assert warning.endswith(".")
