@@ -67,7 +67,7 @@ def _helps_to_start(pid: int) -> bool:
         return False
     # One that is about to be collected has no command line any more.
     return state == "Z" or any(
-        word in line for word in (b"ksmwatch.probes.loader", b"ksmwatch.owners.process_connector")
+        word in line for word in (b"ksmwatch.probes.compiler", b"ksmwatch.owners.process_connector")
     )
 
 

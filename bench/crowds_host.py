@@ -35,11 +35,11 @@ from ksmwatch.owners.process_connector import Connector, Subscription
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.probes.attachments import Attachments
 from ksmwatch.probes.compile_flags import compile_flags
-from ksmwatch.probes.loader import load
 from ksmwatch.probes.map_records import Account, Baseline, Movement
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Nowhere
 from ksmwatch.probes.plan import Wish, choose
+from ksmwatch.probes.programs import Programs
 from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.document import to_json
 from ksmwatch.snapshot.model import Snapshot
@@ -64,7 +64,7 @@ def empty_maps(kernel: str) -> tuple[Live, Maps]:
     plan = choose(facts, Wish.AUTO)
     flags = compile_flags(plan, facts, 65536)
     bare = replace(plan, probes=())
-    loaded = load(bare, flags)
+    loaded = Programs(facts, "").load(bare, flags)
     maps = Maps(loaded)
     attachments = Attachments(loaded.programs, Nowhere())
     live = Live(bare, maps, attachments, SmapsReader(), policy=Policy(0.0))

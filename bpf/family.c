@@ -105,7 +105,7 @@ static __always_inline void doubt_node(struct rb_node *node, struct watch *w)
 
 /*
  * One edge of an in-order walk: down to the left, the node itself, to the right, up. Returns 1 at
- * the end. bpf_loop() calls it (since 5.17), so the verifier follows it once. The loader puts it
+ * the end. bpf_loop() calls it (since 5.17), so the verifier follows it once. ksmwatch puts it
  * behind the programs that do, with an instruction that makes the second argument, the walk, the
  * first.
  */

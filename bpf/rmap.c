@@ -9,7 +9,7 @@
 /*
  * The code that runs for every anonymous page is a function of its own, and small: the JIT saves
  * registers and reserves stack for all that a function may use, whichever path it takes. The code
- * for KSM pages, rest_of_<event>(), is compiled separately. bcc links nothing, so the loader
+ * for KSM pages, rest_of_<event>(), is compiled separately. bcc links nothing, so ksmwatch
  * appends it, and turns this call of a helper that does not exist into a call of that function.
  */
 #define REST(ctx) (((u64 (*)(void *))REST_MARK)(ctx))

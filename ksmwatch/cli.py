@@ -48,6 +48,12 @@ def _check(args: argparse.Namespace) -> Exit:
     return check.run(settings, as_json=args.json, load=not args.plan_only)
 
 
+def _build(args: argparse.Namespace) -> Exit:
+    from ksmwatch.commands import build
+
+    return build.run(_settings(args), Path(args.output))
+
+
 def _document(args: argparse.Namespace) -> dict[str, Any]:
     """The daemon's snapshot document. As root, measure one if no daemon runs."""
     from ksmwatch.snapshot.socket_client import fetch
@@ -205,6 +211,10 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan-only", action="store_true", help="do not load the programs")
 
 
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, metavar="FILE", help="file to write")
+
+
 def _add_top(parser: argparse.ArgumentParser) -> None:
     from ksmwatch.top import command
 
@@ -258,10 +268,18 @@ def _add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIRECTORY", help="where to write the files")
 
 
-_PROBING = ("socket", "backend", "probes", "accounts.max")
+_PROBING = ("socket", "backend", "probes", "accounts.max", "state.programs-path")
 _FORMS: tuple[_Form, ...] = (
     _Form("run", _run, "run the daemon in the foreground", (), json=False, add=_add_run),
     _Form("check", _check, "check what this host supports", _PROBING, add=_add_check),
+    _Form(
+        "build",
+        _build,
+        "compile the BPF programs for hosts without bcc",
+        ("probes", "accounts.max", "state.programs-path"),
+        json=False,
+        add=_add_build,
+    ),
     _Form("snapshot", _snapshot, "show the counts now", _PROBING),
     _Form("meminfo", _meminfo, "print meminfo with a line KsmSharing", _PROBING, json=False),
     _Form("forecast", _forecast, "show the memory that unmerging needs", _PROBING),

@@ -43,6 +43,7 @@ class Config:
     poll_interval: float
     poll_cpu_percent: float
     state_pin_path: str
+    state_programs_path: str
     log_level: str
     log_format: str
 

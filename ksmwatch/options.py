@@ -252,6 +252,17 @@ OPTIONS: tuple[Option, ...] = (
         value="PATH",
     ),
     Option(
+        "state.programs-path",
+        "/var/lib/ksmwatch/programs",
+        optional_path,
+        "directory that keeps compiled programs for later starts; empty: always compile "
+        "(default /var/lib/ksmwatch/programs)",
+        rare=True,
+        value="PATH",
+        more="Only root keeps programs, and only files are used that nobody else can have written. "
+        "Files in /usr/lib/ksmwatch/programs are used, too.",
+    ),
+    Option(
         "log.level",
         "info",
         Choice("debug", "info", "warning", "error"),

@@ -21,6 +21,7 @@ from ksmwatch.counting.live_backend import Live
 from ksmwatch.kernel import probe_switches, procfs
 from ksmwatch.kernel.page_tables import SmapsReader
 from ksmwatch.probes.attachments import AttachError, Attachments
+from ksmwatch.probes.loader import ProgramOrigin
 from ksmwatch.probes.map_records import (
     DEPARTURES,
     Account,
@@ -50,6 +51,8 @@ _FIRST_MM = 0xFFFF888000000000
 
 class FakeMaps(Maps):
     """The maps, without a kernel. `looks`: how often all accounts were looked at."""
+
+    origin = ProgramOrigin.COMPILED
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel

@@ -26,6 +26,10 @@ is the key listen-address in the table [web]. Flags override the file.""",
 Prints facts about the kernel, the probe chosen for each event, the rejected probes with the reason,
 the capabilities, and what a running daemon has lost. The exit status is 0 if live accounting is
 possible.""",
+    "build": """\
+Needs root, bcc, and a running kernel like that of the hosts for which the file is. In
+/usr/lib/ksmwatch/programs there, it serves a daemon of the same version with the same --probes and
+--accounts.max, which then needs no bcc. Any file name that ends with .programs will do.""",
     "snapshot": """\
 Asks the daemon over its socket. As root, without a daemon, it measures by itself. The counts
 include every event that happened before the call.""",

@@ -4,7 +4,7 @@ _ksmwatch() {
     local command=${COMP_WORDS[1]}
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "run check snapshot meminfo forecast top audit why peers estimate record --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "run check build snapshot meminfo forecast top audit why peers estimate record --help --version" -- "$cur")
         return
     fi
     case $command:$prev in
@@ -30,6 +30,7 @@ _ksmwatch() {
         run:--poll.interval) mapfile -t COMPREPLY < <(true); return ;;
         run:--poll.cpu-percent) mapfile -t COMPREPLY < <(true); return ;;
         run:--state.pin-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        run:--state.programs-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         run:--log.level) mapfile -t COMPREPLY < <(compgen -W "debug info warning error" -- "$cur"); return ;;
         run:--log.format) mapfile -t COMPREPLY < <(compgen -W "logfmt json" -- "$cur"); return ;;
         run:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -37,21 +38,30 @@ _ksmwatch() {
         check:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
         check:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
         check:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
+        check:--state.programs-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         check:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        build:--output) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        build:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
+        build:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
+        build:--state.programs-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        build:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         snapshot:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         snapshot:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
         snapshot:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
         snapshot:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
+        snapshot:--state.programs-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         snapshot:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         meminfo:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         meminfo:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
         meminfo:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
         meminfo:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
+        meminfo:--state.programs-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         meminfo:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         forecast:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         forecast:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
         forecast:--probes) mapfile -t COMPREPLY < <(compgen -W "auto fentry kprobe" -- "$cur"); return ;;
         forecast:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
+        forecast:--state.programs-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         forecast:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         top:--url) mapfile -t COMPREPLY < <(true); return ;;
         top:-d|top:--delay) mapfile -t COMPREPLY < <(true); return ;;
@@ -79,11 +89,12 @@ _ksmwatch() {
         estimate:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     case $command:$cur in
-        run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.config.file --web.systemd-socket --web.user --web.max-requests --web.max-connections --textfile.directory --textfile.interval --socket --socket-group --backend --probes --accounts.max --audit.cpu-percent --audit.heal --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --log.level --log.format --config.file" -- "$cur"); return ;;
-        check:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --plan-only --json --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
-        snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
-        meminfo:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
-        forecast:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --config.file" -- "$cur"); return ;;
+        run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.config.file --web.systemd-socket --web.user --web.max-requests --web.max-connections --textfile.directory --textfile.interval --socket --socket-group --backend --probes --accounts.max --audit.cpu-percent --audit.heal --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --state.programs-path --log.level --log.format --config.file" -- "$cur"); return ;;
+        check:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --plan-only --json --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
+        build:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --output --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
+        snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
+        meminfo:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
+        forecast:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
         top:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --url -d --delay -g --group -s --sort -i --invert -f --filter -u --unit -r --rates -b --batch -n --iterations --once --json --csv --socket --backend --config.file" -- "$cur"); return ;;
         audit:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --config.file" -- "$cur"); return ;;
         audit:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [1-9]*)" -- "$cur"); return ;;

@@ -16,8 +16,10 @@ from ksmwatch.errors import Exit, NoDaemonError, NoLiveError, SourceError
 from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
 from ksmwatch.kernel.read_facts import read_facts
+from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.obstacles import Obstacle
 from ksmwatch.probes.plan import Plan, Wish, choose
+from ksmwatch.probes.programs import Programs
 from ksmwatch.probes.shortcomings import warnings
 from ksmwatch.schema_marks import Fields
 from ksmwatch.snapshot.socket_client import fetch
@@ -39,12 +41,18 @@ class LiveVerdict:
     plan: Plan
     state: LiveState
     obstacle: Obstacle | None
+    # Their origin, once they were loaded.
+    programs: str | None = None
 
 
 def _judge(facts: Facts, settings: Config) -> LiveVerdict:
-    """By the facts alone."""
+    """By the facts and the kept programs alone."""
     plan = choose(facts, Wish(settings.probes))
-    return LiveVerdict(plan, LiveState.UNTRIED, plan.obstacle)
+    obstacle = plan.obstacle
+    if obstacle is None:
+        flags = compile_flags(plan, facts, settings.accounts_max)
+        obstacle = Programs(facts, settings.state_programs_path).obstacle(plan, flags)
+    return LiveVerdict(plan, LiveState.UNTRIED, obstacle)
 
 
 def _try(facts: Facts, settings: Config) -> LiveVerdict:
@@ -57,8 +65,9 @@ def _try(facts: Facts, settings: Config) -> LiveVerdict:
         live, plan = start_live(facts, settings, planned=plans.append)
     except (NoLiveError, SourceError, OSError) as error:
         return LiveVerdict(plans[-1], LiveState.FAILED, obstacle_of(error))
+    programs = live.map_state().programs
     live.stop()
-    return LiveVerdict(plan, LiveState.WORKS, None)
+    return LiveVerdict(plan, LiveState.WORKS, None, programs)
 
 
 def run(settings: Config, *, as_json: bool, load: bool) -> Exit:
@@ -99,6 +108,7 @@ class CheckDocument(TypedDict):
     warnings: list[str]
     status: int
     facts: Annotated[dict[str, Any], Fields(Facts)]
+    programs: str | None
     probes: list[_Planned]
     rejected: list[_Rejected]
     daemon_losses: dict[str, int] | None
@@ -113,6 +123,7 @@ def _document(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None)
         "warnings": warnings(facts),
         "status": int(obstacle.status if obstacle else Exit.OK),
         "facts": facts.to_json(),
+        "programs": verdict.programs,
         "probes": [
             {
                 "event": p.event,
@@ -159,12 +170,15 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
 
 def _text(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None) -> str:
     plan, obstacle = verdict.plan, verdict.obstacle
-    parts = [text_tables.table(("FACT", "VALUE"), _fact_rows(facts))]
+    rows = _fact_rows(facts)
+    if verdict.programs is not None:
+        rows.append(("BPF programs", verdict.programs))
+    parts = [text_tables.table(("FACT", "VALUE"), rows)]
     capabilities = [(name, _yes(name in facts.capabilities)) for name in CAPABILITIES]
     parts.append(text_tables.table(("CAPABILITY", "HELD"), capabilities))
     if plan.probes:
-        rows = [(p.event, p.mechanism.value, p.symbol, verdict.state.value) for p in plan.probes]
-        parts.append(text_tables.table(("EVENT", "PROBE", "FUNCTION", "STATE"), rows))
+        probes = [(p.event, p.mechanism.value, p.symbol, verdict.state.value) for p in plan.probes]
+        parts.append(text_tables.table(("EVENT", "PROBE", "FUNCTION", "STATE"), probes))
     if plan.rejected:
         refused = [(r.event, r.mechanism.value, r.symbol, r.why) for r in plan.rejected]
         parts.append(text_tables.table(("REJECTED FOR", "PROBE", "FUNCTION", "WHY"), refused))

@@ -29,8 +29,9 @@ from ksmwatch.kernel.syscalls import give_memory_back
 from ksmwatch.log import logger
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.probes import capabilities
-from ksmwatch.probes.loader import Loaded, load
+from ksmwatch.probes.loader import Loaded
 from ksmwatch.probes.persistence import Keep
+from ksmwatch.probes.programs import Programs
 from ksmwatch.probes.shortcomings import warnings
 from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.desk import Desk
@@ -40,7 +41,7 @@ from ksmwatch.systemd import Manager
 
 # Time between two checks for due work, without requests.
 TICK_SECONDS = 1.0
-# Time between two checks for the loader's end.
+# Time between two checks for the end of loading.
 _TURN_SECONDS = 0.05
 # Limits of exact reads of doubtful processes, in a tick and in a snapshot.
 TICK_BUDGET_SECONDS = 0.1
@@ -207,13 +208,14 @@ class Daemon:
             if watcher.backend.mode is not Mode.BPF and self._desk.wait_for_request(0.0):
                 self._publish(watcher)
 
+        programs = Programs(facts, self._config.state_programs_path)
         try:
             live, _ = start_live(
                 facts,
                 self._config,
                 keep,
                 meanwhile,
-                lambda *what: apart(lambda: load(*what), meanwhile),
+                lambda *what: apart(lambda: programs.load(*what), meanwhile),
             )
         except (NoLiveError, SourceError, OSError) as error:
             obstacle = obstacle_of(error)

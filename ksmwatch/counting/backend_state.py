@@ -30,6 +30,7 @@ class MapState:
     """Use of the account map at the last look at all counts, and its size. `memory` in bytes.
 
     `kept`: maps and attachments outlive the daemon. `adopted`: an earlier daemon created them.
+    `programs`: compiled, kept (in a file), or adopted.
     """
 
     accounts: int
@@ -37,6 +38,7 @@ class MapState:
     memory: int
     kept: bool
     adopted: bool
+    programs: str = "compiled"
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ from ksmwatch.log import logger
 from ksmwatch.probes import handover
 from ksmwatch.probes.attachments import AttachError
 from ksmwatch.probes.compile_flags import compile_flags
-from ksmwatch.probes.loader import Loaded, ProgramRefusedError, load
+from ksmwatch.probes.loader import Loaded, ProgramRefusedError
 from ksmwatch.probes.obstacles import Obstacle
 from ksmwatch.probes.persistence import FdStore, Keep, Nowhere, Pins
 from ksmwatch.probes.plan import Plan, Probe, Wish, choose
+from ksmwatch.probes.programs import Programs
 from ksmwatch.systemd import Manager
 
 # There cannot be more refusals than there are probes to choose from.
@@ -79,7 +80,7 @@ def start_live(
 
     If an earlier daemon has kept its maps and attachments in `keep`, continue with those.
     `progress` is called again and again while something takes long, also later. `loader`: used in
-    place of `load`. `planned`: receives each plan before it is tried.
+    place of `Programs.load`. `planned`: receives each plan before it is tried.
     Raises NoLiveError if no plan works.
     """
     keep = keep or Nowhere()
@@ -93,6 +94,7 @@ def start_live(
     adopted = _adopt(facts, settings, keep, make)
     if adopted is not None:
         return adopted, adopted.plan
+    loader = loader or Programs(facts, settings.state_programs_path).load
     # A refused attachment, or too little memory, may pass.
     passing = False
     for _ in range(_ATTEMPTS):
@@ -102,7 +104,7 @@ def start_live(
             raise NoLiveError(plan.obstacle.sentence).but_it_may_pass(passing)
         try:
             flags = compile_flags(plan, facts, settings.accounts_max)
-            loaded = (loader or load)(plan, flags)
+            loaded = loader(plan, flags)
         except ProgramRefusedError as error:
             passing |= may_pass(error.why)
             facts = _refuse(facts, plan, error.program, error.why)

@@ -293,4 +293,5 @@ class Live:
             memory=self._maps.memory_bytes(),
             kept=self._keep.works and self._hooks.kept,
             adopted=self._adopted,
+            programs=self._maps.origin.value,
         )

@@ -100,6 +100,12 @@ HEALTH_METRICS: tuple[Spec, ...] = (
         "1 while counts and attachments would survive if the daemon were killed.",
     ),
     Spec("ksmwatch_adopted", "gauge", "1 if this daemon took over the counts of an earlier one."),
+    Spec(
+        "ksmwatch_programs",
+        "gauge",
+        "1 for the origin of the BPF programs: compiled at the start, kept in a file, or adopted.",
+        ("origin",),
+    ),
     Spec("ksmwatch_map_memory_bytes", "gauge", "Kernel memory of the account maps."),
     Spec(
         "ksmwatch_kernel_run",

@@ -205,6 +205,7 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]
         yield "ksmwatch_accounts_limit", _one(s.map_state.limit)
         yield "ksmwatch_kept", _one(float(s.map_state.kept))
         yield "ksmwatch_adopted", _one(float(s.map_state.adopted))
+        yield "ksmwatch_programs", [((s.map_state.programs,), 1.0)]
         yield "ksmwatch_map_memory_bytes", _one(s.map_state.memory)
 
 

@@ -57,6 +57,8 @@ class Facts:
     foreign_reads: bool
     smaps_ksm: bool
     ksm_stat: bool
+    # BTF ids of candidate functions, by which fentry programs are loaded.
+    functions: Mapping[str, int] = field(default_factory=dict)
     # "caller called" -> whether the caller's code has the call; see callers.py.
     calls: Mapping[str, bool] = field(default_factory=dict)
     calls_error: str | None = None

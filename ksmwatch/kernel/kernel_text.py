@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 
-from ksmwatch.kernel import callers, libbpf
+from ksmwatch.kernel import callers, libbpf, new_maps
 from ksmwatch.kernel.btf import Btf
 
 # enum bpf_attach_type; ids of helpers.
@@ -102,7 +102,7 @@ class _Memory:
     """Reads kernel memory by running a program for each read."""
 
     def __init__(self) -> None:
-        self._map = libbpf.array_create("kernel_code", 8 + _CODE_BYTES)
+        self._map = new_maps.array("kernel_code", 8 + _CODE_BYTES)
         program = _assemble(
             (0x18, 0x21, 0, self._map.fd),  # r1 = the map's value
             (0x00, 0x00, 0, 0),

@@ -26,8 +26,6 @@ PROG_TYPE_KPROBE = 2
 PROG_TYPE_RAW_TRACEPOINT = 17
 PROG_TYPE_TRACING = 26
 
-_MAP_TYPE_ARRAY = 2
-
 # enum bpf_attach_type
 TRACE_FENTRY = 24
 TRACE_FEXIT = 25
@@ -39,6 +37,10 @@ _BPF_PERF_EVENT = 41
 
 # struct bpf_insn
 INSTRUCTION = struct.Struct("<BBhi")
+# Opcode of a 64-bit load, and what src_reg says the number is.
+LOAD_64 = 0x18
+PSEUDO_MAP = 1 << 4
+PSEUDO_MAP_VALUE = 2 << 4
 
 _BATCH = 1024
 _LOG_BYTES = 1 << 24
@@ -65,7 +67,8 @@ def library() -> ct.CDLL:
     return lib
 
 
-def _checked(result: int, what: str) -> int:
+def checked(result: int, what: str) -> int:
+    """The result of a call of libbpf. Raises OSError if it failed."""
     if result < 0:
         number = ct.get_errno() or -result
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -141,7 +144,7 @@ _BTF_FUNCTION = 3
 def _static_functions() -> int:
     """Load the BTF for `prog_load`."""
     data = _BTF_HEADER + _BTF_TYPES + _BTF_STRINGS
-    return _checked(library().bpf_btf_load(data, ct.c_size_t(len(data)), None), "BTF of a program")
+    return checked(library().bpf_btf_load(data, ct.c_size_t(len(data)), None), "BTF of a program")
 
 
 def prog_load(
@@ -199,14 +202,14 @@ def prog_run(prog_fd: int) -> None:
     """Run a program once, now, here (raw tracepoints: since 5.10)."""
     options = (ct.c_size_t * 16)(0)
     options[0] = ct.sizeof(options)
-    _checked(library().bpf_prog_test_run_opts(prog_fd, ct.byref(options)), "run a program")
+    checked(library().bpf_prog_test_run_opts(prog_fd, ct.byref(options)), "run a program")
 
 
 def read_iterator(prog_fd: int, attach_type: int) -> bytes:
     """Everything that an iterator's program writes."""
-    link = _checked(library().bpf_link_create(prog_fd, 0, attach_type, None), "attach an iterator")
+    link = checked(library().bpf_link_create(prog_fd, 0, attach_type, None), "attach an iterator")
     try:
-        fd = _checked(library().bpf_iter_create(link), "open an iterator")
+        fd = checked(library().bpf_iter_create(link), "open an iterator")
     finally:
         os.close(link)
     with os.fdopen(fd, "rb", buffering=0) as file:
@@ -216,7 +219,7 @@ def read_iterator(prog_fd: int, attach_type: int) -> bytes:
 def raw_tracepoint_open(prog_fd: int, name: str | None = None) -> int:
     """Attach a raw tracepoint program to `name`, or a tracing program (fentry, fexit)."""
     encoded = name.encode() if name is not None else None
-    return _checked(library().bpf_raw_tracepoint_open(encoded, prog_fd), f"attach {name or ''}")
+    return checked(library().bpf_raw_tracepoint_open(encoded, prog_fd), f"attach {name or ''}")
 
 
 def attach_kprobe(prog_fd: int, symbol: str, *, at_return: bool, sys: Path) -> int:
@@ -240,12 +243,12 @@ def attach_kprobe(prog_fd: int, symbol: str, *, at_return: bool, sys: Path) -> i
 
 def obj_pin(fd: int, path: str) -> None:
     """Give a map, program or link a name in a BPF file system."""
-    _checked(library().bpf_obj_pin(fd, path.encode()), f"pin {path}")
+    checked(library().bpf_obj_pin(fd, path.encode()), f"pin {path}")
 
 
 def obj_get(path: str) -> int:
     """Open what is pinned at a path."""
-    return _checked(library().bpf_obj_get(path.encode()), f"open {path}")
+    return checked(library().bpf_obj_get(path.encode()), f"open {path}")
 
 
 def map_value_size(map_fd: int) -> int:
@@ -253,7 +256,7 @@ def map_value_size(map_fd: int) -> int:
     info = (ct.c_uint32 * 32)()
     size = ct.c_uint32(ct.sizeof(info))
     result = library().bpf_obj_get_info_by_fd(map_fd, ct.byref(info), ct.byref(size))
-    _checked(result, "map info")
+    checked(result, "map info")
     return int(info[3])
 
 
@@ -273,7 +276,7 @@ def link_program(link_fd: int) -> int:
     info = _LinkInfo()
     size = ct.c_uint32(ct.sizeof(info))
     result = library().bpf_obj_get_info_by_fd(link_fd, ct.byref(info), ct.byref(size))
-    _checked(result, "link info")
+    checked(result, "link info")
     return int(info.prog_id)
 
 
@@ -291,19 +294,19 @@ class Map:
         if library().bpf_map_lookup_elem(self.fd, key, value) < 0:
             if ct.get_errno() == errno.ENOENT:
                 return None
-            _checked(-1, "map lookup")
+            checked(-1, "map lookup")
         return value.raw
 
     def put(self, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
         """Write one value."""
-        _checked(library().bpf_map_update_elem(self.fd, key, value, flags), "map update")
+        checked(library().bpf_map_update_elem(self.fd, key, value, flags), "map update")
 
     def delete(self, key: bytes) -> bool:
         """Delete a key; False if it was not there."""
         if library().bpf_map_delete_elem(self.fd, key) < 0:
             if ct.get_errno() == errno.ENOENT:
                 return False
-            _checked(-1, "map delete")
+            checked(-1, "map delete")
         return True
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
@@ -319,7 +322,7 @@ class Map:
             )
             last = result < 0
             if last and ct.get_errno() != errno.ENOENT:
-                _checked(result, "map batch lookup")
+                checked(result, "map batch lookup")
             yield from zip(
                 _slots(keys, count.value, self.key_size),
                 _slots(values, count.value, self.value_size),
@@ -328,12 +331,6 @@ class Map:
             if last:
                 return
             start = cursor
-
-
-def array_create(name: str, value_size: int) -> Map:
-    """An array map with one value."""
-    fd = library().bpf_map_create(_MAP_TYPE_ARRAY, name.encode(), 4, value_size, 1, None)
-    return Map(_checked(fd, f"create map {name}"), 4, value_size)
 
 
 def _slots(buffer: ct.Array[ct.c_char], count: int, size: int) -> Iterator[bytes]:
@@ -360,5 +357,5 @@ def prog_info(prog_fd: int) -> ProgInfo:
     info = ProgInfo()
     size = ct.c_uint32(ct.sizeof(info))
     result = library().bpf_obj_get_info_by_fd(prog_fd, ct.byref(info), ct.byref(size))
-    _checked(result, "program info")
+    checked(result, "program info")
     return info

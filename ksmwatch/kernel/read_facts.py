@@ -81,20 +81,28 @@ class _FromBtf(NamedTuple):
     prototypes: dict[str, tuple[str, ...]]
     offsets: dict[str, int]
     casts: dict[str, int]
+    functions: dict[str, int]
     error: str | None
 
 
 def _read_btf() -> _FromBtf:
     try:
         with Btf() as btf:
-            return _FromBtf(_read_prototypes(btf), member_offsets(btf), _read_casts(btf), None)
+            casts = _read_casts(btf)
+            functions = _read_functions(btf)
+            return _FromBtf(_read_prototypes(btf), member_offsets(btf), casts, functions, None)
     except OSError as error:
-        return _FromBtf({}, {}, {}, error.strerror or str(error))
+        return _FromBtf({}, {}, {}, {}, error.strerror or str(error))
 
 
 def _read_prototypes(btf: Btf) -> dict[str, tuple[str, ...]]:
     found = {name: btf.parameters(name) for name in symbols()}
     return {name: tuple(types) for name, types in found.items() if types is not None}
+
+
+def _read_functions(btf: Btf) -> dict[str, int]:
+    found = {name: btf.function(name) for name in symbols()}
+    return {name: number for name, number in found.items() if number is not None}
 
 
 def member_offsets(btf: Btf) -> dict[str, int]:
@@ -195,6 +203,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         bcc_error=bcc_error,
         bpf_mem_alloc="bpf_mem_alloc_init" in found,
         casts=btf.casts,
+        functions=btf.functions,
         foreign_reads=_readable(root / "proc/1/smaps_rollup"),
         smaps_ksm=kilobytes(rollup.encode(), "KSM") is not None,
         ksm_stat=(root / "proc/self/ksm_stat").exists(),

@@ -16,10 +16,11 @@ from ksmwatch.digests import blake2b
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.compile_flags import compile_flags
-from ksmwatch.probes.loader import HEADERS, SOURCES, Loaded, LoadedMap, bpf_directory
+from ksmwatch.probes.loader import Loaded, LoadedMap, ProgramOrigin
 from ksmwatch.probes.map_records import Field
 from ksmwatch.probes.persistence import Keep
 from ksmwatch.probes.plan import Plan, Wish, choose
+from ksmwatch.probes.sources import HEADERS, SOURCES, bpf_directory
 
 _MANIFEST = "manifests"
 _KEY = bytes(4)
@@ -102,7 +103,8 @@ def _match(
         for name, fd in descriptors.items()
         if name.startswith("link-")
     }
-    return Kept(Loaded(maps, {n: descriptors[f"prog-{n}"] for n in programs}), links, plan)
+    loaded = {name: descriptors[f"prog-{name}"] for name in programs}
+    return Kept(Loaded(maps, loaded, origin=ProgramOrigin.ADOPTED), links, plan)
 
 
 def _read_manifest(fd: int | None) -> dict[str, Any] | None:

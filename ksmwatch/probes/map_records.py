@@ -1,6 +1,6 @@
 """Python's view of the records in ``bpf/records.h``.
 
-Field offsets and sizes are not repeated here: the loader derives them from the compiled C
+Field offsets and sizes are not repeated here: the compiler derives them from the compiled C
 definition and sends them along with the maps. Only the names in the two enumerations are stated
 twice, and a test compares them with the C source.
 """
@@ -156,7 +156,7 @@ class Field:
 
 
 class Record:
-    """Packs and unpacks one C record by the fields that the loader derived."""
+    """Packs and unpacks one C record by the fields that the compiler derived."""
 
     def __init__(self, size: int, fields: Sequence[Field]) -> None:
         self.size = size

@@ -103,6 +103,7 @@ class Maps:
 
     def __init__(self, loaded: Loaded) -> None:
         maps = loaded.maps
+        self.origin = loaded.origin
         # Also of `converting`, which only the programs use.
         self._descriptors = [each.fd for each in maps.values()]
         self._accounts = _map(maps["accounts"])

@@ -66,10 +66,6 @@ def _tool_obstacle(facts: Facts) -> Obstacle | None:
             "functions this kernel has.",
             Exit.NO_LIVE,
         )
-    if facts.bcc is None:
-        return Obstacle(
-            f"bcc is missing ({facts.bcc_error}): install the package python3-bpfcc.", Exit.NO_LIVE
-        )
     return _layout_obstacle(facts)
 
 

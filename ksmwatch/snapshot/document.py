@@ -181,6 +181,7 @@ def _map(state: MapState) -> MapDocument:
         "memory_bytes": state.memory,
         "kept": state.kept,
         "adopted": state.adopted,
+        "programs": state.programs,
     }
 
 

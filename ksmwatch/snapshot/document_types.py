@@ -131,6 +131,7 @@ class MapDocument(TypedDict):
     memory_bytes: int
     kept: bool
     adopted: bool
+    programs: str
 
 
 class HeadDocument(TypedDict):

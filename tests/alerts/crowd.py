@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ksmwatch.kernel import libbpf
-from ksmwatch.probes.loader import bpf_directory
+from ksmwatch.probes.sources import bpf_directory
 
 _MORE_THAN_THERE_CAN_BE = 100
 

@@ -37,7 +37,10 @@ def test_what_a_daemon_lacked_at_its_start_is_not_for_ever(
 ) -> None:
     with (
         Workload() as load,
-        Daemon(prefix=("prlimit", f"--{what}={value}:"), http=http) as daemon,
+        # It has to compile: without LLVM it would not be short of memory.
+        Daemon(
+            "--state.programs-path=", prefix=("prlimit", f"--{what}={value}:"), http=http
+        ) as daemon,
     ):
         tenants = [load.spawn(name) for name in ("one", "two")]
         for tenant in tenants:

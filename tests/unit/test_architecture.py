@@ -17,7 +17,7 @@ from ksmwatch import errors
 from ksmwatch.errors import Exit, KsmwatchError
 from ksmwatch.kernel import struct_layout
 from ksmwatch.kernel.events import EVENTS, STAND_INS
-from ksmwatch.probes import loader
+from ksmwatch.probes import sources
 from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Account, Baseline, Movement, Total
 from ksmwatch.probes.plan import Wish, choose
@@ -43,7 +43,7 @@ LAST_MODULES = {"cli", "__main__"}
 PURE = (
     *("units", "backoff", "digests", "option_values", "options"),
     *("kernel.struct_layout", "kernel.events", "kernel.facts", "kernel.areas", "kernel.smaps"),
-    *("kernel.kernel_numbers", "probes.plan", "probes.map_records"),
+    *("kernel.kernel_numbers", "probes.plan", "probes.map_records", "probes.compiled"),
     *("probes.obstacles", "probes.shortcomings", "probes.compile_flags"),
     *("counting.ledger", "counting.backend_state", "counting.cow_breaks", "counting.residue"),
     *(
@@ -199,9 +199,9 @@ def test_the_files_that_newcomers_are_sent_to_exist() -> None:
 
 
 def test_the_daemon_never_imports_bcc() -> None:
-    # It brings 100 MB; only the loader's own process may.
+    # It brings 100 MB; only the compiler's own process may.
     users = {module for module in MODULES if "bcc" in imports(module)}
-    assert users == {"probes.loader"}
+    assert users == {"probes.compiler"}
 
 
 # What starts a process: by the daemon as root, in a directory that is anybody's.
@@ -327,14 +327,14 @@ def test_maps_are_those_of_the_programs() -> None:
         words = [word.strip() for word in arguments.split(",")]
         # BPF_F_TABLE(type, key, value, name, ...), BPF_HASH(name, ...).
         names.add(words[3] if words[0].startswith('"') else words[0])
-    assert names == set(loader.MAPS)
+    assert names == set(sources.MAPS)
 
 
 def test_all_sources_are_compiled() -> None:
-    assert set(loader.SOURCES) == {path.name for path in (ROOT / "bpf").glob("*.c")}
+    assert set(sources.SOURCES) == {path.name for path in (ROOT / "bpf").glob("*.c")}
 
 
-ALL = (*loader.SOURCES, *loader.HEADERS, "headers/include/asm/ptrace.h")
+ALL = (*sources.SOURCES, *sources.HEADERS, "headers/include/asm/ptrace.h")
 
 
 def fields_used() -> set[str]:
@@ -361,7 +361,7 @@ def test_headers_give_the_same_members_as_btf() -> None:
     assert defined == {member.name for member in struct_layout.MEMBERS}
 
 
-PROGRAMS = c_source(*loader.SOURCES)
+PROGRAMS = c_source(*sources.SOURCES)
 
 
 def test_the_programs_are_those_of_the_events() -> None:

@@ -45,6 +45,7 @@ def test_defaults() -> None:
         poll_interval=15.0,
         poll_cpu_percent=1.0,
         state_pin_path="/sys/fs/bpf/ksmwatch",
+        state_programs_path="/var/lib/ksmwatch/programs",
         log_level="info",
         log_format="logfmt",
     )

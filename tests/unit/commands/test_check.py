@@ -17,13 +17,14 @@ from ksmwatch import config
 from ksmwatch.cli import main
 from ksmwatch.commands import check
 from ksmwatch.config import Config
+from ksmwatch.counting.backend_state import MapState
 from ksmwatch.errors import Exit, NoDaemonError, NoLiveError
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import Plan, choose
 from tests.fakes import capable
 from tests.published import faults
 
-SETTINGS = config.make({}, {})
+SETTINGS = config.make({}, {"state_programs_path": ""})
 
 
 class Host:
@@ -36,6 +37,7 @@ class Host:
         # Of attachments by a mechanism: "fentry", "kprobe".
         self.unattachable: set[str] = set()
         self.stopped = 0
+        self.programs = "compiled"
         monkeypatch.setattr(check, "read_facts", lambda: self.facts)
         monkeypatch.setattr(check, "fetch", self._fetch)
         monkeypatch.setattr(check, "start_live", self._start_live)
@@ -66,6 +68,10 @@ class Host:
         if plan.obstacle is not None:
             raise NoLiveError(plan.obstacle.sentence)
         return self, plan
+
+    def map_state(self) -> MapState:
+        """Of what was loaded."""
+        return MapState(1, 16, 4096, kept=False, adopted=False, programs=self.programs)
 
     def stop(self) -> None:
         """Detach."""
@@ -148,6 +154,18 @@ def test_what_was_rejected_is_shown(host: Host, capsys: pytest.CaptureFixture[st
     lines = text(capsys, load=True)[1].splitlines()
     row = "merge         fentry  try_to_merge_one_page  the kernel refused it: no"
     assert lines.index(row) == lines.index("REJECTED FOR  PROBE   FUNCTION               WHY") + 1
+
+
+@pytest.mark.parametrize("origin", ["compiled", "kept"])
+def test_it_is_told_where_the_programs_come_from(
+    host: Host, capsys: pytest.CaptureFixture[str], origin: str
+) -> None:
+    host.programs = origin
+    assert document(capsys, load=True)["programs"] == origin
+    rows = [line.split() for line in text(capsys, load=True)[1].splitlines()]
+    assert ["BPF", "programs", origin] in rows
+    # Nothing is loaded for the plan alone.
+    assert document(capsys, load=False)["programs"] is None
 
 
 def test_the_plan_alone_loads_nothing(host: Host, capsys: pytest.CaptureFixture[str]) -> None:

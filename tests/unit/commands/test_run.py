@@ -203,7 +203,7 @@ def come_back(
 def test_it_goes_live_when_what_stood_in_the_way_has_passed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    timeout = NoLiveError("The BPF loader failed: timed out.").but_it_may_pass()
+    timeout = NoLiveError("The BPF compiler failed: timed out.").but_it_may_pass()
     live = Backend()
     watcher, given_up = come_back([timeout, OSError(12, "No memory"), live], monkeypatch)
     assert watcher.backend is live

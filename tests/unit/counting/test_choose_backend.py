@@ -21,6 +21,7 @@ from ksmwatch.probes import handover
 from ksmwatch.probes.attachments import AttachError
 from ksmwatch.probes.loader import ProgramRefusedError
 from ksmwatch.probes.plan import Plan
+from ksmwatch.probes.programs import Programs
 from tests.fakes import capable
 
 # ---- planning around what the kernel refuses ----
@@ -52,7 +53,7 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.refuses: set[str] = set()
         self.loads: list[Plan] = []
-        monkeypatch.setattr(choose_backend, "load", self._load)
+        monkeypatch.setattr(Programs, "load", lambda _, *what: self._load(*what))
         monkeypatch.setattr(choose_backend, "make_live", FakeLive)
         monkeypatch.setattr(handover, "load", lambda *_: None)
         monkeypatch.setattr(handover, "save", lambda *_: None)
@@ -162,10 +163,10 @@ def test_a_wish_is_not_planned_around(kernel: Kernel) -> None:
 
 
 def test_a_program_of_no_probe(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(plan: Plan, flags: Sequence[str]) -> object:
+    def load(programs: Programs, plan: Plan, flags: Sequence[str]) -> object:
         raise ProgramRefusedError("stranger", "Invalid argument")
 
-    monkeypatch.setattr(choose_backend, "load", load)
+    monkeypatch.setattr(Programs, "load", load)
     with pytest.raises(NoLiveError, match=r"could not be loaded: Invalid argument\.$"):
         start_live(capable(), settings())
 
@@ -199,10 +200,10 @@ def test_a_program_may_find_memory_later(
     why: str,
     passing: bool,  # noqa: FBT001
 ) -> None:
-    def load(plan: Plan, flags: Sequence[str]) -> object:
+    def load(programs: Programs, plan: Plan, flags: Sequence[str]) -> object:
         raise ProgramRefusedError("on_mm_goes", why)
 
-    monkeypatch.setattr(choose_backend, "load", load)
+    monkeypatch.setattr(Programs, "load", load)
     _, obstacle = start_backend(capable(), settings())
     assert obstacle is not None
     assert obstacle.passing is passing

@@ -48,7 +48,7 @@ def test_every_module_can_be_imported(venv: Path) -> None:
 
 
 def test_it_brings_the_programs_for_the_kernel(venv: Path) -> None:
-    text = "from ksmwatch.probes.loader import bpf_directory as d; print(d())"
+    text = "from ksmwatch.probes.sources import bpf_directory as d; print(d())"
     directory = Path(said(venv / "bin/python", "-c", text).strip())
     assert directory.is_relative_to(venv)
     checkout = Path(__file__).parents[3] / "bpf"

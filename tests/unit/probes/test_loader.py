@@ -1,287 +1,179 @@
-"""The loader process: its requests, its answers, and its failures."""
+"""The loader: what the kernel is given, and that nothing stays when it refuses something."""
 
 from __future__ import annotations
 
-import ctypes as ct
 import errno
-import io
-import json
 import os
-import resource
-import socket
-import sys
 from collections.abc import Iterator
-from dataclasses import asdict
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ksmwatch.counting.choose_backend import obstacle_of
-from ksmwatch.counting.comeback import may_pass
-from ksmwatch.errors import Exit, NoLiveError
-from ksmwatch.kernel import libbpf
+from ksmwatch.errors import Exit
+from ksmwatch.kernel import libbpf, new_maps
 from ksmwatch.kernel.events import Mechanism
-from ksmwatch.kernel.libbpf import PROG_TYPE_KPROBE, PROG_TYPE_TRACING, TRACE_FENTRY
-from ksmwatch.probes import loader
-from ksmwatch.probes.loader import Linked, Loaded, LoadedMap, ProgramRefusedError
-from ksmwatch.probes.map_records import Field
-from ksmwatch.probes.plan import Program, choose
-from tests.fakes import capable
-
-# ---- the daemon's side ----
-
-MAP = {"key_size": 8, "value_size": 24, "fields": [["id", 0, "Q"], ["moves", 8, "2Q"]]}
-
-
-def test_descriptors_come_in_the_order_of_the_answer() -> None:
-    answer = {"maps": {"accounts": MAP, "totals": {**MAP, "fields": []}}, "programs": ["a", "b"]}
-    loaded = loader._loaded(answer, [11, 12, 13, 14], "")
-    fields = (Field("id", 0, "Q"), Field("moves", 8, "2Q"))
-    assert loaded == Loaded(
-        {"accounts": LoadedMap(11, 8, 24, fields), "totals": LoadedMap(12, 8, 24, ())},
-        {"a": 13, "b": 14},
-    )
-
-
-def test_a_refused_program_is_told_by_name_and_the_kernels_words() -> None:
-    with pytest.raises(ProgramRefusedError) as caught:
-        loader._loaded({"error": "R1 is no pointer", "program": "on_merge"}, [], "1 warning")
-    assert (caught.value.program, caught.value.why) == ("on_merge", "R1 is no pointer")
-    sentence = "The kernel refused the BPF program on_merge: R1 is no pointer."
-    assert (str(caught.value), caught.value.status) == (sentence, Exit.NO_LIVE)
-
-
-@pytest.mark.parametrize(
-    ("words", "why"), [("x.c:1: error: no", "x.c:1: error: no"), ("", "Failed")]
+from ksmwatch.kernel.libbpf import (
+    PROG_TYPE_KPROBE,
+    PROG_TYPE_RAW_TRACEPOINT,
+    PROG_TYPE_TRACING,
+    TRACE_FENTRY,
+    TRACE_FEXIT,
 )
-def test_without_a_program_compiling_failed(words: str, why: str) -> None:
-    with pytest.raises(NoLiveError) as caught:
-        loader._loaded({"error": "Failed"}, [], words)
-    assert not isinstance(caught.value, ProgramRefusedError)
-    assert str(caught.value) == f"The BPF programs could not be compiled: {why}."
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a connection."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
-
-
-def test_an_answer_may_come_in_pieces(pair: tuple[socket.socket, socket.socket]) -> None:
-    ours, theirs = pair
-    theirs.sendall(b'{"maps"')
-    theirs.sendall(b": {}}\n")
-    assert loader._receive(ours) == ({"maps": {}}, [])
-
-
-def test_descriptors_for_which_there_is_no_room_are_an_error_that_may_pass(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
-    ours, theirs = pair
-    handed_over = [os.memfd_create("map") for _ in range(4)]
-    socket.send_fds(theirs, [b"{}\n"], handed_over)
-    before = len(os.listdir("/proc/self/fd"))
-    # The limit is one above the highest number that there may be: room for two.
-    free = [os.dup(ours.fileno()) for _ in range(2)]
-    room = max(int(name) for name in os.listdir("/proc/self/fd") if int(name) <= max(free)) + 1
-    for descriptor in free:
-        os.close(descriptor)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (room, hard))
-    try:
-        with pytest.raises(OSError, match="Too many open files") as caught:
-            loader._receive(ours)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert may_pass(caught.value)
-    assert len(os.listdir("/proc/self/fd")) == before
-    for descriptor in handed_over:
-        os.close(descriptor)
-
-
-def test_an_answer_that_never_ends_is_an_error(pair: tuple[socket.socket, socket.socket]) -> None:
-    ours, theirs = pair
-    theirs.sendall(b'{"maps"')
-    theirs.close()
-    with pytest.raises(ValueError, match="without an answer"):
-        loader._receive(ours)
-
-
-def test_a_loader_that_dies_has_the_last_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = tmp_path / "python"
-    script.write_text("#!/bin/sh\necho no memory >&2\nexit 1\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    with pytest.raises(NoLiveError) as caught:
-        loader.load(choose(capable()), [])
-    assert str(caught.value) == "The BPF loader failed: no memory."
-
-
-# ---- the loader process ----
+from ksmwatch.probes.compiled import Compiled, Instructions, MapShape
+from ksmwatch.probes.loader import LoadedMap, ProgramOrigin, ProgramRefusedError, load, with_maps
+from ksmwatch.probes.map_records import Field
+from ksmwatch.probes.plan import LEARNER, Program
+from ksmwatch.probes.sources import SOURCES, bpf_directory
 
 EXIT = bytes.fromhex("9500000000000000")
-NOTHING = bytes.fromhex("b700000000000000") + EXIT
-# r0 = r1; call of the helper that does not exist; exit
-HOT = bytes.fromhex("bf10000000000000850000000000ff7f") + EXIT
 
 
-def test_a_program_is_joined_with_its_rest() -> None:
-    # src_reg is BPF_PSEUDO_CALL, and the rest is one instruction behind the next.
-    called = bytes.fromhex("8510000001000000")
-    assert loader.linked(HOT, NOTHING, NOTHING, 0).code == HOT[:8] + called + EXIT + NOTHING
-
-
-def test_a_kernel_function_is_called_by_its_id() -> None:
-    call, called = bytes.fromhex("8500000007000040"), bytes.fromhex("8520000007000000")
-    assert loader.linked(call + EXIT, b"", NOTHING, 0) == Linked(called + EXIT)
-
-
-def test_a_function_that_is_called_back_is_a_function_of_the_program() -> None:
-    # r2 = the mark, which takes two instructions.
-    load = bytes.fromhex("1802000021 6b6c61 00000000776d736b".replace(" ", ""))
-    # src_reg is BPF_PSEUDO_FUNC, and two instructions are between this one and the function.
-    loaded = bytes.fromhex("18420000020000000000000000000000")
-    first = bytes.fromhex("bf21000000000000")
-    found = loader.linked(load + EXIT, b"", NOTHING, 0)
-    assert found == Linked(loaded + EXIT + first + NOTHING, (0, 3))
-
-
-def test_the_page_in_conversion_is_loaded_from_its_map() -> None:
-    # r3 = the mark, which takes two instructions.
-    load = bytes.fromhex("1803000021766e63000000007 76d736b".replace(" ", ""))
-    # src_reg is BPF_PSEUDO_MAP_VALUE, and the number is the map's descriptor.
-    loaded = bytes.fromhex("18230000110000000000000000000000")
-    found = loader.linked(load + EXIT, b"", NOTHING, 17)
-    assert found == Linked(loaded + EXIT)
-
-
-def test_other_numbers_are_numbers() -> None:
-    load = bytes.fromhex("1802000021 6b6c62 00000000776d736b".replace(" ", ""))
-    assert loader.linked(load + EXIT, b"", NOTHING, 0) == Linked(load + EXIT)
-
-
-def test_what_calls_nothing_stays_as_it_is() -> None:
-    assert loader.linked(NOTHING, EXIT, NOTHING, 0).code == NOTHING + EXIT
-
-
-class Leaf(ct.Structure):
-    """A record as bcc makes it."""
-
-    _fields_ = (("id", ct.c_uint64), ("mappings", ct.c_int64), ("comm", ct.c_char * 16))
-
-
-class FakeBcc:
-    """A compiled module. Its descriptors are of real files, so that they can be sent."""
+class FakeKernel:
+    """Takes maps and programs. Descriptors are of real files, so that it shows if one stays."""
 
     def __init__(self) -> None:
-        self.loaded: list[tuple[str, int, bytes, int, int]] = []
+        self.maps: list[tuple[Any, ...]] = []
+        self.programs: list[tuple[Any, ...]] = []
         self.refuses = ""
-        self.fds: dict[str, int] = {}
+        self.errno = errno.EACCES
+        # Descriptors, also of what is closed by now.
+        self.numbers: dict[str, int] = {}
 
     def _fd(self, name: str) -> int:
-        self.fds[name] = os.memfd_create(name)
-        return self.fds[name]
-
-    def __getitem__(self, name: bytes) -> Any:
-        leaf = Leaf if name == b"accounts" else ct.c_uint64
-        return SimpleNamespace(Key=ct.c_uint32, Leaf=leaf, get_fd=lambda: self._fd(name.decode()))
-
-    def dump_func(self, name: bytes) -> bytes:
-        """Instructions; the one that is hot calls its rest."""
-        return HOT if name == b"on_f" else NOTHING
-
-    def load(
-        self,
-        name: str,
-        kind: int,
-        code: bytes,
-        *,
-        attach_type: int,
-        function: int,
-        functions: tuple[int, ...],
-    ) -> int:
-        """The kernel takes a program, or does not."""
-        assert functions == ()
         if name == self.refuses:
-            raise OSError(errno.EACCES, "R1 is no pointer")
-        self.loaded.append((name, kind, code, attach_type, function))
+            raise OSError(self.errno, "R1 is no pointer")
+        self.numbers[name] = os.memfd_create(name)
+        return self.numbers[name]
+
+    def create(self, *what: Any) -> int:
+        """Create a map."""
+        self.maps.append(what)
+        return self._fd(what[0])
+
+    def load(self, name: str, kind: int, code: bytes, **options: Any) -> int:
+        """Take a program, or not."""
+        self.programs.append((name, kind, code, options))
         return self._fd(name)
 
 
 @pytest.fixture
-def bcc(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBcc]:
-    """What the sources compile to."""
-    module = FakeBcc()
-    monkeypatch.setattr(loader, "_compile", lambda request: module)
-    monkeypatch.setattr(libbpf, "prog_load", module.load)
-    monkeypatch.setattr(loader, "_btf_ids", lambda programs: {"f": 7})
-    yield module
-    for fd in module.fds.values():
+def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    fake = FakeKernel()
+    monkeypatch.setattr(new_maps, "create", fake.create)
+    monkeypatch.setattr(libbpf, "prog_load", fake.load)
+    return fake
+
+
+def files() -> dict[int, str]:
+    """Open descriptors of the fake kernel, and their names."""
+    found = {}
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            path = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:
+            continue
+        if path.startswith("/memfd:"):
+            found[fd] = path.removeprefix("/memfd:").removesuffix(" (deleted)")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    yield
+    for fd in files():
         os.close(fd)
 
 
-REQUEST = {
-    "flags": ["-DX"],
-    "layout": "btf",
-    "programs": [
-        asdict(Program("on_f", Mechanism.FENTRY, "f", rest="rest_of_f")),
-        asdict(Program("on_merge", Mechanism.KPROBE, "merge")),
-    ],
-}
+# r1 = the map at place 1; r2 = the value of the map at place 0
+LOADS = bytes.fromhex("1811000001000000000000000000000018220000000000000000000000000000")
+COMPILED = Compiled(
+    (
+        MapShape("accounts", 1, 8, 104, 64, 1, (Field("id", 0, "Q"),)),
+        MapShape("watches", 2, 4, 40, 1, 0),
+    ),
+    {
+        "on_f": Instructions(LOADS + EXIT, (0, 3)),
+        "on_f_return": Instructions(EXIT),
+        "on_merge": Instructions(EXIT),
+        "on_fork": Instructions(EXIT),
+        LEARNER: Instructions(EXIT),
+    },
+)
+PLAN = [
+    Program("on_f", Mechanism.FENTRY, "f", rest="rest_of_f"),
+    Program("on_f_return", Mechanism.FENTRY, "f", at_return=True),
+    Program("on_merge", Mechanism.KPROBE, "merge"),
+    Program("on_fork", Mechanism.RAW_TRACEPOINT, "fork"),
+    Program(LEARNER, Mechanism.FENTRY, "f"),
+]
 
 
-def serve(pair: tuple[socket.socket, socket.socket]) -> tuple[dict[str, Any], list[int]]:
-    """One request and its answer, through a real connection."""
-    ours, theirs = pair
-    ours.sendall(json.dumps(REQUEST).encode() + b"\n")
-    loader._serve(theirs)
-    return loader._receive(ours)
+@pytest.mark.parametrize("origin", [ProgramOrigin.COMPILED, ProgramOrigin.KEPT])
+def test_what_was_loaded_has_its_name(kernel: FakeKernel, origin: ProgramOrigin) -> None:
+    loaded = load(COMPILED, PLAN, {"f": 7, "merge": 8}, origin)
+    accounts = loaded.maps["accounts"]
+    assert accounts == LoadedMap(accounts.fd, 8, 104, (Field("id", 0, "Q"),))
+    held = files()
+    assert {name: held[fd] for name, fd in loaded.programs.items()} == {
+        name: name for name in ("on_f", "on_f_return", "on_merge", "on_fork")
+    }
+    assert loaded.learner is not None
+    assert (held[accounts.fd], held[loaded.learner]) == ("accounts", LEARNER)
+    # What only programs use is theirs.
+    assert "watches" not in held.values()
+    assert set(loaded.maps) == {"accounts"}
+    assert loaded.origin is origin
 
 
-def name_of(fd: int) -> str:
-    return os.readlink(f"/proc/self/fd/{fd}").removeprefix("/memfd:").removesuffix(" (deleted)")
+def test_the_kernel_is_told_all_of_it(kernel: FakeKernel) -> None:
+    load(COMPILED, PLAN, {"f": 7, "merge": 8}, ProgramOrigin.KEPT)
+    assert kernel.maps == [("accounts", 1, 8, 104, 64, 1), ("watches", 2, 4, 40, 1, 0)]
+    kinds = {name: (kind, options) for name, kind, _, options in kernel.programs}
+    fentry = {"attach_type": TRACE_FENTRY, "function": 7, "functions": ()}
+    other = {"attach_type": 0, "function": 0, "functions": ()}
+    assert kinds == {
+        "on_f": (PROG_TYPE_TRACING, {**fentry, "functions": (0, 3)}),
+        "on_f_return": (PROG_TYPE_TRACING, {**fentry, "attach_type": TRACE_FEXIT}),
+        "on_merge": (PROG_TYPE_KPROBE, other),
+        "on_fork": (PROG_TYPE_RAW_TRACEPOINT, other),
+        LEARNER: (PROG_TYPE_TRACING, fentry),
+    }
+    numbers = [kernel.numbers["accounts"], kernel.numbers["watches"]]
+    assert kernel.programs[0][2] == with_maps(LOADS + EXIT, numbers)
 
 
-def test_what_was_loaded_arrives_under_its_name(
-    bcc: FakeBcc, pair: tuple[socket.socket, socket.socket]
-) -> None:
-    answer, descriptors = serve(pair)
-    try:
-        loaded = loader._loaded(answer, descriptors, "")
-        assert [name_of(m.fd) for m in loaded.maps.values()] == list(loader.MAPS)
-        assert {name: name_of(fd) for name, fd in loaded.programs.items()} == {
-            "on_f": "on_f",
-            "on_merge": "on_merge",
-        }
-    finally:
-        for fd in descriptors:
-            os.close(fd)
-    assert loaded.maps["accounts"].value_size == 32
-    assert loaded.maps["accounts"].fields == (
-        Field("id", 0, "Q"),
-        Field("mappings", 8, "q"),
-        Field("comm", 16, "16s"),
-    )
-    assert loaded.maps["totals"].fields == ()
-    assert bcc.loaded == [
-        ("on_f", PROG_TYPE_TRACING, loader.linked(HOT, NOTHING, b"", 0).code, TRACE_FENTRY, 7),
-        ("on_merge", PROG_TYPE_KPROBE, NOTHING, 0, 0),
-    ]
+def test_places_of_maps_become_descriptors() -> None:
+    expected = bytes.fromhex("1811000063000000000000000000000018220000070000000000000000000000")
+    assert with_maps(LOADS + EXIT, [7, 99]) == expected + EXIT
+    # A number that is no map, and a call.
+    others = bytes.fromhex("180100000100000000000000000000008510000001000000")
+    assert with_maps(others, [7, 99]) == others
 
 
-def test_a_refusal_is_answered_without_descriptors(
-    bcc: FakeBcc, pair: tuple[socket.socket, socket.socket]
-) -> None:
-    bcc.refuses = "on_merge"
-    answer, descriptors = serve(pair)
-    assert (answer["error"], answer["program"]) == ("R1 is no pointer", "on_merge")
-    assert descriptors == []
+def test_a_refused_program_is_told_by_name_and_the_kernels_words(kernel: FakeKernel) -> None:
+    kernel.refuses = "on_merge"
+    with pytest.raises(ProgramRefusedError) as caught:
+        load(COMPILED, PLAN, {"f": 7}, ProgramOrigin.KEPT)
+    assert (caught.value.program, caught.value.why) == ("on_merge", "R1 is no pointer")
+    sentence = "The kernel refused the BPF program on_merge: R1 is no pointer."
+    assert (str(caught.value), caught.value.status) == (sentence, Exit.NO_LIVE)
+    assert files() == {}
+
+
+def test_a_refused_map_is_an_error_of_its_own(kernel: FakeKernel) -> None:
+    kernel.refuses = "watches"
+    with pytest.raises(OSError, match="R1 is no pointer"):
+        load(COMPILED, PLAN, {"f": 7}, ProgramOrigin.KEPT)
+    assert files() == {}
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_few_descriptors_are_no_refusal_of_a_program(kernel: FakeKernel, number: int) -> None:
+    kernel.refuses, kernel.errno = "on_merge", number
+    with pytest.raises(OSError, match="R1 is no pointer") as caught:
+        load(COMPILED, PLAN, {"f": 7}, ProgramOrigin.KEPT)
+    assert caught.value.errno == number
+    assert files() == {}
 
 
 @pytest.mark.parametrize(
@@ -298,50 +190,5 @@ def test_the_verdict_stands_before_the_verifiers_statistics(log: str, verdict: s
     assert libbpf.verdict(log) == verdict
 
 
-def test_a_library_that_has_no_room_is_told_in_words_by_which_it_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
-) -> None:
-    """dlopen() by ctypes: an OSError with neither errno nor strerror."""
-    words = "libLLVM-14.so.1: failed to map segment from shared object"
-
-    def fail(request: object) -> None:
-        raise OSError(words)
-
-    monkeypatch.setattr(loader, "_compile", fail)
-    answer, _ = serve(pair)
-    assert answer == {"error": words}
-    with pytest.raises(NoLiveError) as caught:
-        loader._loaded(answer, [], "")
-    assert obstacle_of(caught.value).passing
-
-
-def test_who_has_the_answer_may_be_gone_when_all_of_it_was_sent() -> None:
-    class Sock:
-        """Its other end is closed as soon as the answer is there."""
-
-        def makefile(self, mode: str) -> io.BytesIO:
-            return io.BytesIO(json.dumps(REQUEST).encode())
-
-        def sendmsg(self, parts: list[bytes], ancillary: object) -> int:
-            return len(parts[0])
-
-        def sendall(self, data: bytes) -> None:
-            raise BrokenPipeError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader, "_compile", lambda _: 1 / 0)
-        loader._serve(Sock())  # type: ignore[arg-type]
-
-
-def test_an_error_without_words_is_named_by_its_kind(
-    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
-) -> None:
-    def fail(request: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(loader, "_compile", fail)
-    assert serve(pair) == ({"error": "MemoryError"}, [])
-
-
 def test_the_sources_are_found_in_a_checkout() -> None:
-    assert {path.name for path in loader.bpf_directory().glob("*.c")} == set(loader.SOURCES)
+    assert {path.name for path in bpf_directory().glob("*.c")} == set(SOURCES)

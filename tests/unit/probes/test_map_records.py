@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.probes.loader import _fields
+from ksmwatch.probes.compiler import _fields
 from ksmwatch.probes.map_records import (
     ARRIVALS,
     DEPARTURES,
@@ -37,7 +37,7 @@ class CAccount(ct.Structure):
     )
 
 
-RECORD = Record(ct.sizeof(CAccount), [Field(*field) for field in _fields(CAccount)])
+RECORD = Record(ct.sizeof(CAccount), _fields(CAccount))
 
 members = st.fixed_dictionaries(
     {
@@ -109,7 +109,11 @@ class Outer(ct.Structure):
 
 
 def test_members_of_a_record_inside_are_the_outer_ones() -> None:
-    assert _fields(Outer) == [("id", 0, "Q"), ("tgid", 8, "I"), ("unused", 12, "I")]
+    assert _fields(Outer) == [
+        Field("id", 0, "Q"),
+        Field("tgid", 8, "I"),
+        Field("unused", 12, "I"),
+    ]
 
 
 def test_a_plain_integer_has_no_fields() -> None:

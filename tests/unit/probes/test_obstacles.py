@@ -66,11 +66,6 @@ OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
         ),
     ),
     (
-        {"bcc": None, "bcc_error": "not there"},
-        Exit.NO_LIVE,
-        "bcc is missing (not there): install the package python3-bpfcc.",
-    ),
-    (
         NO_BTF,
         Exit.NO_LIVE,
         (

@@ -178,6 +178,7 @@ def test_the_document_of_a_live_host() -> None:
         "memory_bytes": 8388608,
         "kept": True,
         "adopted": False,
+        "programs": "compiled",
     }
     assert document["audit"] == {
         "reads": 12,

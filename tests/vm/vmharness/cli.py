@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from . import initramfs, kernels, machine, probe, roots, trees, virtiofs
 from .brake import Brake
-from .cachedir import say
+from .cachedir import cache_root, say
 from .errors import STATUS_HARNESS, HarnessError
 from .kernels import Kernel
 from .machine import Machine, Publish, Share
@@ -195,11 +195,27 @@ def writable_directories(names: Sequence[str]) -> list[str]:
     return found
 
 
-def shares_of(tree: Path | None, writable: Sequence[str]) -> tuple[Share, ...]:
+def programs_directory(kernel: Kernel) -> Path | None:
+    """Where ksmwatch keeps compiled programs in all guests of a kernel.
+
+    It uses only files that root has written, so only if root runs the guest.
+    """
+    if os.geteuid() != 0:
+        return None
+    directory = cache_root() / "programs" / kernel.release
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return directory
+
+
+def shares_of(
+    tree: Path | None, writable: Sequence[str], programs: Path | None = None
+) -> tuple[Share, ...]:
     """What the guest mounts: its root, the host's files if that is another, and what is written."""
     shares = [Share("root", "/" if tree is None else str(tree), readonly=True)]
     if tree is not None:
         shares.append(Share("host", "/", readonly=True))
+    if programs is not None:
+        shares.append(Share("programs", str(programs)))
     return (*shares, *(Share(f"writable{at}", path) for at, path in enumerate(writable)))
 
 
@@ -208,6 +224,7 @@ def prepare(
 ) -> tuple[Machine, initramfs.Job, bytes]:
     """The machine, its task, and the initramfs that describes the task."""
     writable = writable_directories(options.writable)
+    programs = programs_directory(kernel)
     publish = tuple(Publish.parse(text) for text in options.publish)
     own_root = options.root is not None
     disk = roots.ensure(options.root) if own_root else None
@@ -236,6 +253,7 @@ def prepare(
         disk=own_root,
         apart=foreign,
         share=kernel.share,
+        programs=programs is not None,
     )
     guest = Machine(
         image=kernel.image,
@@ -249,7 +267,7 @@ def prepare(
         kvm=not (options.icount or foreign or options.gdb) and probe.kvm_works(kernel),
         icount=options.icount,
         publish=publish,
-        shares=shares_of(tree, writable),
+        shares=shares_of(tree, writable, programs),
         virtiofs=kernel.share == "virtiofs",
         disk=disk,
         gdb=options.gdb,

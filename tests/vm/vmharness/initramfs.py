@@ -70,6 +70,7 @@ class Job:
     disk: bool = False  # the root is a disk with systemd, not the host's file system
     apart: bool = False  # the root is a directory of its own; the host's files are another share
     share: str = "9p"  # or virtiofs
+    programs: bool = False  # compiled programs are shared with other guests
 
 
 def settings_script(job: Job) -> str:
@@ -83,6 +84,7 @@ def settings_script(job: Job) -> str:
         "DISK": "1" if job.disk else "",
         "APART": "1" if job.apart else "",
         "SHARE": job.share,
+        "PROGRAMS": "1" if job.programs else "",
     }
     for path in (*job.writable, *job.keep):
         if "\n" in path:

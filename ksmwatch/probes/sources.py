@@ -1,0 +1,37 @@
+"""The BPF sources, and what of them the daemon knows by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# Maps that the programs and the daemon share.
+MAPS = (
+    "accounts",
+    "alarms",
+    "baselines",
+    "call_sites",
+    "totals",
+    "controls",
+    "converting",
+    "conversions",
+    "opened",
+    "manifests",
+    "migrations",
+    "readings",
+)
+SOURCES = (
+    "accounts.c",
+    "family.c",
+    "migration.c",
+    "rmap.c",
+    "conversion.c",
+    "processes.c",
+)
+HEADERS = ("callers.h", "layout.h", "probes.h", "records.h")
+
+
+def bpf_directory() -> Path:
+    """The directory of the BPF sources: in the package if installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "bpf"
+    return installed if installed.is_dir() else package.parent / "bpf"
