@@ -22,11 +22,7 @@ class Calm:
         """Whether nothing has happened since, and the last look is not long ago."""
         return happened == self._before and self._clock() < self._look_at
 
-    def begins(self, happened: Happened) -> None:
-        """A tick left nothing to do. `happened`: before it, so that what came meanwhile shows."""
+    def see(self, happened: Happened | None) -> None:
+        """What had happened before a tick that left nothing to do; None: something may be left."""
         self._before = happened
         self._look_at = self._clock() + _LOOK_SECONDS
-
-    def ends(self) -> None:
-        """Something may be left to do."""
-        self._before = None

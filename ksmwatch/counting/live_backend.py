@@ -200,15 +200,12 @@ class Live:
         self._accounting.see_migrations()
         self._steps.see_conversion()
         state = self._pass(_Pass(budget, patient=True, run=run))
-        if state.settled:
-            self._calm.begins(happened)
-        else:
-            self._calm.ends()
+        self._calm.see(happened if state.settled else None)
 
     def refresh(self, budget: Budget) -> None:
         """Settle doubts before a snapshot. Counts follow events by themselves."""
         self._pass(_Pass(budget, patient=False, run=self._see_run()))
-        self._calm.ends()
+        self._calm.see(None)
 
     def _pass(self, at: _Pass) -> State:
         """Take one step after another until nothing is left to do."""
