@@ -54,15 +54,6 @@ def ksmd_merges_pages_of_a_child_before_the_fork_is_told(race: Race) -> None:
     race.ksmd.merges_all()
 
 
-def child_is_moved_while_its_account_is_opened(race: Race) -> None:
-    """Two open the account at once: the fork's tracepoint and an event of the child."""
-    s, t = _never_registered(race)
-    t.begins_fork("u", to=places.COPIED)
-    t.goes_on(to=places.OPENING)
-    race.mover.moves(s, 1)
-    t.finishes()
-
-
 def parent_unmaps_between_registration_and_birth(race: Race) -> None:
     """The child has inherited a count, and its parent loses pages before the fork is told."""
     s = race.merged("s", pages=4)

@@ -43,14 +43,3 @@ def zap_while_the_page_goes_out(race: Race) -> None:
     x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
     t.does("madvise", "heap", 1, 1, "dontneed")
     x.finishes()
-
-
-def kill_while_the_page_comes_in(race: Race) -> None:
-    """The fault has begun, and the page is not mapped yet."""
-    x = _mapped_once(race)
-    x.does("madvise", "heap", 1, 1, "pageout")
-    x.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
-    end = race.guest.send("kill", "x")
-    race.guest.ask("snapshot")
-    x.goes_on()
-    race.guest.wait(end)

@@ -20,16 +20,6 @@ def _function_graph(race: Race) -> Iterator[None]:
     race.guest.ask("write", f"{_TRACING}/current_tracer", "nop")
 
 
-@contextmanager
-def _kretprobe(race: Race) -> Iterator[None]:
-    race.guest.ask("write", f"{_TRACING}/kprobe_events", f"r:returns/ours {places.REMOVE[0]}")
-    race.guest.ask("write", f"{_TRACING}/events/returns/ours/enable", "1")
-    yield
-    race.guest.ask("write", f"{_TRACING}/events/returns/ours/enable", "0")
-    # To open the file for writing removes all.
-    race.guest.ask("write", f"{_TRACING}/kprobe_events", "")
-
-
 def _departures(race: Race, first: int) -> tuple[int, int]:
     """Some copies and zaps of x, from a page on; what they were taken for."""
     before = race.reasons()
@@ -49,13 +39,5 @@ def departures_under_function_graph(race: Race) -> None:
     """What cannot be told is unattributed, and told again as soon as nobody traces."""
     race.merged("x", pages=60, cpu=SECOND)
     with _function_graph(race):
-        _is_right(race, _departures(race, 0))
-    _is_right(race, _departures(race, 30))
-
-
-def departures_under_a_kretprobe(race: Race) -> None:
-    """The same, by what kprobes put on the stack."""
-    race.merged("x", pages=60, cpu=SECOND)
-    with _kretprobe(race):
         _is_right(race, _departures(race, 0))
     _is_right(race, _departures(race, 30))

@@ -1,6 +1,6 @@
 """Public reports that were replayed: each wrong answer that was found has a test that names it.
 
-All of these fail on commit 8c729c5, where the answers were wrong. The table names a test
+On commit 8c729c5 the answers were wrong. The table names a test
 function, or what stands in a table of cases (tests/unit/owners/*.toml, run by test_judgement.py).
 
  1  memory is offered and ksmd has never scanned: "no process has offered memory"
