@@ -184,7 +184,7 @@ def fuzz(arguments: argparse.Namespace, operations: int) -> bool:
         ready = time.monotonic()
         print(f"seed {arguments.seed}: the daemon is ready in {ready - began:.0f} s", flush=True)
         print("ksmd:", settings_of(arguments.seed))
-        for pause in generator:
+        for number, pause in enumerate(generator, 1):
             stopped = time.monotonic()
             with restarts.daemon() as daemon:
                 try:
@@ -194,6 +194,7 @@ def fuzz(arguments: argparse.Namespace, operations: int) -> bool:
                     print(f"DIFFERENCE: seed {arguments.seed}, at operation {pause.operations}")
                     return False
             paused += time.monotonic() - stopped
+            restarts.want(number)
         ran = time.monotonic() - ready - paused
         print(f"{operations} operations, {operations / ran:.0f} per second")
         print(*generator.counters, sep="\n")

@@ -30,7 +30,8 @@ class Restarts:
         self._life = patience(seconds)
         self._start_seconds = 0.0
         self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._ended = False
+        self._due = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._daemon = self._begin()
         self.failure: BaseException | None = None
@@ -48,7 +49,8 @@ class Restarts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
+        self._ended = True
+        self._due.set()
         if self._life:
             self._thread.join()
         if kind is None:
@@ -63,8 +65,17 @@ class Restarts:
                 raise self.failure
             yield self._daemon
 
+    def want(self, kills: int) -> None:
+        """The daemon is killed at once if it was not killed so often, however fast the machine."""
+        if self._life and self.kills < kills:
+            self._due.set()
+
     def _work(self) -> None:
-        while not self._ended.wait(max(self._life, _LIFE_PER_START * self._start_seconds)):
+        while True:
+            self._due.wait(max(self._life, _LIFE_PER_START * self._start_seconds))
+            if self._ended:
+                return
+            self._due.clear()
             with self._lock:
                 try:
                     self._replace()
