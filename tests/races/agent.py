@@ -41,7 +41,9 @@ def _process(comm: str) -> int:
 
 def _pin(pid: int, cpu: int) -> None:
     for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), {cpu})
+        # A thread may end meanwhile.
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(task.name), {cpu})
 
 
 class Agent:
