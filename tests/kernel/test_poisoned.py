@@ -13,6 +13,7 @@ import pytest
 from tests import poison
 from tests.ksmctl import Ksm
 from tests.poison import Poison
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.once
 
@@ -72,21 +73,24 @@ def test_the_daemon_runs_nothing_that_lies_about(
         # Relative to where the daemon was started.
         *("--textfile.directory=.", "--textfile.interval=1", "--state.pin-path="),
     )
-    with subprocess.Popen(
-        [launcher, "run", *options],
-        cwd=poisoned.directory,
-        env=environment(poisoned),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as daemon:
-        assert daemon.stderr is not None
-        lines = []
-        # The file is there when loader, connector and both fronts have begun.
-        while not metrics.exists() and daemon.poll() is None:
-            lines.append(daemon.stderr.readline())
-        assert metrics.exists(), lines
-        assert Path(f"/proc/{daemon.pid}/comm").read_text() == "ksmwatch\n"
-        daemon.send_signal(signal.SIGTERM)
-        daemon.communicate()
-    assert daemon.returncode == 0
+    log = tmp_path / "log"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [launcher, "run", *options],
+            cwd=poisoned.directory,
+            env=environment(poisoned),
+            stdin=subprocess.DEVNULL,
+            stderr=stderr,
+        ) as daemon,
+    ):
+        try:
+            # The file is there when loader, connector and both fronts have begun.
+            wait_until(lambda: metrics.exists() or daemon.poll() is not None, log.read_text)
+            assert metrics.exists(), log.read_text()
+            assert Path(f"/proc/{daemon.pid}/comm").read_text() == "ksmwatch\n"
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait() == 0, log.read_text()
+        finally:
+            # One that is left would spoil the tests that follow.
+            daemon.kill()
