@@ -8,7 +8,6 @@ divided among guests, so that all cores have work to the end. What does not depe
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -42,8 +41,6 @@ class Job:
     icount: bool = False
     # Of memory, which ksmd can be told to merge one by one.
     nodes: int = 1
-    # tests/races, which starts its guests itself.
-    races: bool = False
 
 
 def shares(second: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -67,7 +64,6 @@ def jobs_for(kernels: list[str], arguments: list[str], *, quick: bool = False) -
     kernel = ONCE_KERNEL if ONCE_KERNEL in kernels else kernels[-1]
     once = [Job(kernel, (*share, "-m", "once"), nodes=2) for share in shares(SECOND_SHARE_ONCE)]
     once.append(Job(kernel, (f"tests/kernel/{COUNTING}",), icount=True))
-    once.append(Job(kernel, ("--quick",), races=True))
     # The longest first.
     return [*once, *everywhere]
 
@@ -84,8 +80,6 @@ class Outcome:
 def run_job(job: Job, programs: dict[str, str]) -> Outcome:
     """Run one guest and show what it prints."""
     began = time.monotonic()
-    if job.races:
-        return run_races(job, began)
     machine = Guest(
         job.kernel, memory="3G", icount=job.icount, nodes=job.nodes, environment=programs
     )
@@ -99,20 +93,6 @@ def run_job(job: Job, programs: dict[str, str]) -> Outcome:
 
     status = watched(machine, module("pytest", *_PYTEST, *job.arguments), show)
     return Outcome(status, time.monotonic() - began, tuple(failures))
-
-
-def run_races(job: Job, began: float) -> Outcome:
-    """Play interleavings and show what is said of them."""
-    failures = []
-    command = module("tests.races.run", *job.arguments, job.kernel)
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "FAILED" in line:
-                failures.append(line.rstrip())
-            with _printing:
-                print(line, end="", flush=True)
-    return Outcome(process.returncode, time.monotonic() - began, tuple(failures))
 
 
 def main(argv: list[str]) -> int:

@@ -27,7 +27,6 @@ def runs(jobs: list[Job]) -> Counter[tuple[str, str, str]]:
     return Counter(
         (job.kernel, "icount" if job.icount else job.arguments[-1], name)
         for job in jobs
-        if not job.races
         for name in files_of(job)
     )
 
@@ -47,10 +46,6 @@ def test_quick_is_what_depends_on_the_kernel() -> None:
 def test_without_its_kernel_what_runs_once_runs_on_the_last() -> None:
     once = [job for job in jobs_for(["6.1", "7.3"], []) if "once" in job.arguments]
     assert {job.kernel for job in once} == {"7.3"}
-
-
-def test_interleavings_are_played_once() -> None:
-    assert [job.kernel for job in jobs_for(KERNELS, []) if job.races] == [ONCE_KERNEL]
 
 
 def test_arguments_of_the_caller_go_to_one_guest_for_each_kernel() -> None:

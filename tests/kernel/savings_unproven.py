@@ -1,4 +1,7 @@
-"""What merging saves on a real kernel (uksm#23)."""
+"""What merging saves on a real kernel (uksm#23). Not in `make test`: it has not passed yet.
+
+To play it: `python -m tests.kernel.run 6.12 -- tests/kernel/savings_unproven.py`.
+"""
 
 from __future__ import annotations
 
