@@ -35,7 +35,7 @@ test: lint test-unit model test-callers-some test-kernel ## Everything that CI r
 
 test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
-test-all: test test-races test-alerts test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
+test-all: test test-kernel-quick test-races test-alerts test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
 
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 	$(BIN)/pytest --numprocesses=auto $(UNIT_OPTIONS) tests/unit
