@@ -35,7 +35,7 @@ test: lint test-unit model test-callers-some test-kernel ## Everything that CI r
 
 test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
-test-all: test test-kernel-quick test-races test-alerts test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
+test-all: test test-kernel-every test-races test-alerts test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
 
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 	$(BIN)/pytest --numprocesses=auto $(UNIT_OPTIONS) tests/unit
@@ -65,6 +65,10 @@ test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kerne
 
 test-kernel-quick: setup workload kernels
 	$(BIN)/python -m tests.kernel.run --quick $(QUICK_KERNEL)
+
+.PHONY: test-kernel-every
+test-kernel-every: setup workload kernels
+	$(BIN)/python -m tests.kernel.run --quick $(KERNELS)
 
 model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 	@deploy/packages $(MODEL_PACKAGES)

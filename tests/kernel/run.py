@@ -1,9 +1,9 @@
 """Runs the kernel tests on each test kernel.
 
 `python -m tests.kernel.run [--quick] KERNEL... [-- PYTEST-ARGUMENT...]`. The tests of a kernel are
-divided among guests, so that all cores have work to the end. What does not depend on the kernel
-(tests marked `once`) runs on one of several, and everything else on the others. With --quick only
-the latter runs, on each that is named.
+divided among guests, so that all cores have work to the end. What counts most (SECOND_SHARE) runs
+on each kernel, everything else on one of them. With --quick all that depends on the kernel (not
+marked `once`) runs on each, and nothing else.
 """
 
 from __future__ import annotations
@@ -55,20 +55,17 @@ def jobs_for(kernels: list[str], arguments: list[str], *, quick: bool = False) -
     """The guests to run; with the caller's own arguments, one for each kernel."""
     if arguments:
         return [Job(kernel, tuple(arguments), nodes=2) for kernel in kernels]
-    kernel = ONCE_KERNEL if ONCE_KERNEL in kernels else kernels[-1]
-    # What depends on the kernel, on the oldest and the newest; else CI would take too long.
-    others = [each for each in kernels if each != kernel]
-    everywhere = [
-        Job(each, (*share, "-m", "not once"))
-        for each in reversed(kernels if quick or not others else others)
-        for share in shares(SECOND_SHARE)
-    ]
+    second, first = shares(SECOND_SHARE)
     if quick:
-        return everywhere
+        return [
+            Job(each, (*share, "-m", "not once")) for each in kernels for share in (second, first)
+        ]
+    kernel = ONCE_KERNEL if ONCE_KERNEL in kernels else kernels[-1]
     once = [Job(kernel, (*share, "-m", "once"), nodes=2) for share in shares(SECOND_SHARE_ONCE)]
     once.append(Job(kernel, (f"tests/kernel/{COUNTING}",), icount=True))
-    # The longest first.
-    return [*once, *everywhere]
+    # The longest first. All on all kernels would take longer than CI may.
+    once.append(Job(kernel, (*first, "-m", "not once")))
+    return [*once, *(Job(each, (*second, "-m", "not once")) for each in reversed(kernels))]
 
 
 @dataclass(frozen=True)
