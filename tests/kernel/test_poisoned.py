@@ -70,8 +70,8 @@ def test_the_daemon_runs_nothing_that_lies_about(
     metrics = poisoned.directory / "ksmwatch.prom"
     options = (
         *("--socket", tmp_path / "socket", "--web.listen-address=127.0.0.1:0"),
-        # Relative to where the daemon was started.
-        *("--textfile.directory=.", "--textfile.interval=1", "--state.pin-path="),
+        *(f"--textfile.directory={poisoned.directory}", "--textfile.interval=1"),
+        "--state.pin-path=",
     )
     log = tmp_path / "log"
     with (

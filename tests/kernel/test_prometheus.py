@@ -69,7 +69,7 @@ def daemon(authority: Authority) -> Iterator[Daemon]:
     with Daemon(*options, f"--web.config.file={path}", program=str(wheel)) as daemon:
         # Through the wheel, as it is installed, and nothing of this checkout.
         command = Path(f"/proc/{daemon.process.pid}/cmdline").read_text().split("\0")
-        assert command[1] == str(wheel)
+        assert (Path(command[0]).parent, command[1:4]) == (wheel.parent, ["-I", "-m", "ksmwatch"])
         yield daemon
 
 
