@@ -147,7 +147,7 @@ class Hooks:
     def look(self) -> None:
         """Check that probes run, and that each that should be attached is."""
         self.look_at_switches()
-        self._look_for_lost()
+        self.look_for_lost()
 
     def look_at_switches(self) -> None:
         """Check that probes run.
@@ -165,7 +165,8 @@ class Hooks:
             self._resumes += 1
         self._stopped = stopped
 
-    def _look_for_lost(self) -> None:
+    def look_for_lost(self) -> None:
+        """Check that each probe that should be attached is."""
         if self._lost is not None:
             # Its misses still count, even if it is attached again.
             return

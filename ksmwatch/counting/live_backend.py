@@ -199,17 +199,18 @@ class Live:
             return
         self._accounting.see_migrations()
         self._steps.see_conversion()
+        self._hooks.look_for_lost()
         state = self._pass(_Pass(budget, patient=True, run=run))
         self._calm.see(happened if state.settled else None)
 
     def refresh(self, budget: Budget) -> None:
         """Settle doubts before a snapshot. Counts follow events by themselves."""
+        self._hooks.look()
         self._pass(_Pass(budget, patient=False, run=self._see_run()))
         self._calm.see(None)
 
     def _pass(self, at: _Pass) -> State:
         """Take one step after another until nothing is left to do."""
-        self._hooks.look()
         while True:
             state = self._state(at)
             if state.unknown is not None:
