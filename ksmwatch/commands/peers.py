@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ksmwatch.commands import peers_view
+from ksmwatch.commands.progress import StatusLine, gauge
 from ksmwatch.diagnose import sharers
 from ksmwatch.diagnose.sharers import Cost, Label, Party, Result, Sharing
 from ksmwatch.errors import ConfigError, Exit, NoKsmError, PrivilegeError, SourceError
@@ -30,8 +31,6 @@ from ksmwatch.probes.map_records import Movement
 from ksmwatch.units import PAGE_SIZE
 
 _PROC = Path("/proc")
-_BAR = 30
-_DRAW_SECONDS = 0.2
 # Returns a snapshot document.
 Read = Callable[[], dict[str, Any]]
 
@@ -76,22 +75,16 @@ class Bar:
     """A progress bar, on a terminal only."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._drawn = 0.0
+        self._line = StatusLine()
 
     def show(self, done: int, total: int) -> None:
         """Show the progress."""
-        now = time.monotonic()
-        if self._terminal and now >= self._drawn + _DRAW_SECONDS:
-            self._drawn = now
-            full = _BAR * done // max(total, 1)
-            bar = "#" * full + "." * (_BAR - full)
-            print(f"\r[{bar}] {done} of {total} mappings", end="", file=sys.stderr, flush=True)
+        if self._line.due():
+            self._line.draw(f"{gauge(done, total)} {done} of {total} mappings")
 
     def end(self) -> None:
         """Remove the bar."""
-        if self._drawn:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        self._line.end()
 
 
 def _structs(proc: Path) -> PageStructs:

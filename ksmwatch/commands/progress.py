@@ -11,6 +11,8 @@ from types import FrameType
 
 _now = time.monotonic
 _BAR = 30
+# Clears the rest of a terminal's line.
+CLEAR = "\x1b[K"
 _DRAW_SECONDS = 0.2
 
 
@@ -18,17 +20,47 @@ class StoppedError(Exception):
     """The user or the budget wants it to end; the message says which."""
 
 
+def gauge(done: int, total: int) -> str:
+    """A bar that is filled as far as this is done."""
+    full = min(_BAR, _BAR * done // max(total, 1))
+    return f"[{'#' * full}{'.' * (_BAR - full)}]"
+
+
+class StatusLine:
+    """A line on a terminal's standard error, drawn again now and then. Elsewhere nothing."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._drawn = 0.0
+
+    def due(self) -> bool:
+        """Whether the line is to be drawn now. If so, it is for the caller to do that."""
+        now = _now()
+        if not self._terminal or now < self._drawn + _DRAW_SECONDS:
+            return False
+        self._drawn = now
+        return True
+
+    def draw(self, line: str) -> None:
+        """Draw it in place of the last one."""
+        print(f"\r{line}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._drawn:
+            self.draw(CLEAR)
+
+
 class Progress:
     """One stage after the other. `budget`: seconds of CPU."""
 
     def __init__(self, budget: float) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._line = StatusLine()
         self._began, self._cpu = _now(), time.process_time()
         self._budget = budget
         self._limit: float | None = None
         self._what, self._done, self._total = "", 0, 0
         self._stage = self._began
-        self._drawn = 0.0
         # Whether it is to end; and whether anybody ever wanted that.
         self.interrupted = self.was_interrupted = False
 
@@ -60,21 +92,18 @@ class Progress:
             raise StoppedError("it was interrupted")
         if self._limit is not None and self.cpu_seconds > self._limit:
             raise StoppedError(f"the budget of {self._budget:g} s of CPU was too small")
-        now = _now()
-        if self._terminal and now >= self._drawn + _DRAW_SECONDS:
-            self._drawn = now
-            print(f"\r\x1b[K{self._line(now)}", end="", file=sys.stderr, flush=True)
+        if self._line.due():
+            self._line.draw(f"{CLEAR}{self._text()}")
 
-    def _line(self, now: float) -> str:
+    def _text(self) -> str:
         part = min(1.0, self._done / max(1, self._total))
-        full = int(_BAR * part)
-        left = f", {(now - self._stage) * (1 - part) / part:.0f} s left" if part > 0 else ""
-        return f"[{'#' * full}{'.' * (_BAR - full)}] {self._what}{left}"
+        spent = _now() - self._stage
+        left = f", {spent * (1 - part) / part:.0f} s left" if part > 0 else ""
+        return f"{gauge(self._done, self._total)} {self._what}{left}"
 
     def end(self) -> None:
         """Take the bar away."""
-        if self._drawn:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        self._line.end()
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
