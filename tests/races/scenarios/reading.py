@@ -29,17 +29,22 @@ def _not_mergeable(race: Race, tenant: Tenant) -> None:
     child.is_killed()
 
 
-def pages_move_to_where_the_read_has_been(race: Race) -> None:
-    """Between two areas the read lets go of the lock, and mremap takes the pages past it."""
-    x = race.tenant("x")
-    _not_mergeable(race, x)
-    x.does("map", "middle", 16, "shared")
+def _half_is_moved_while_the_read_waits(race: Race, x: Tenant) -> None:
+    """A child of x is read up to the middle, and lets the heap's second half go elsewhere."""
     areas = race.guest.ask("areas_before", "x", "middle")
     y = race.daemon.reads_child(x, "y", to=places.AREA, passes=areas, cpu=SECOND)
     y.begins("move", "heap", 64, 64, to=places.WAITING).goes_on()
     race.daemon.goes_on(to=places.UNLOCKED)
     y.finishes()
     race.daemon.goes_on()
+
+
+def pages_move_to_where_the_read_has_been(race: Race) -> None:
+    """Between two areas the read lets go of the lock, and mremap takes the pages past it."""
+    x = race.tenant("x")
+    _not_mergeable(race, x)
+    x.does("map", "middle", 16, "shared")
+    _half_is_moved_while_the_read_waits(race, x)
 
 
 def pages_move_to_where_the_read_has_not_been(race: Race) -> None:
@@ -50,12 +55,7 @@ def pages_move_to_where_the_read_has_not_been(race: Race) -> None:
     _not_mergeable(race, x)
     # A hole above the middle, in which the pages find room.
     x.does("munmap", "room", 0, 256)
-    areas = race.guest.ask("areas_before", "x", "middle")
-    y = race.daemon.reads_child(x, "y", to=places.AREA, passes=areas, cpu=SECOND)
-    y.begins("move", "heap", 64, 64, to=places.WAITING).goes_on()
-    race.daemon.goes_on(to=places.UNLOCKED)
-    y.finishes()
-    race.daemon.goes_on()
+    _half_is_moved_while_the_read_waits(race, x)
 
 
 def write_behind_the_read(race: Race) -> None:
