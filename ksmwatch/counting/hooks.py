@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ksmwatch.backoff import Backoff
 from ksmwatch.counting.backend_state import ProbeState
@@ -68,25 +69,16 @@ class Hooks:
         self._counting = [probe for probe in plan.probes if not probe.asleep]
         self._kprobes = Mechanism.KPROBE in {probe.mechanism for probe in plan.probes}
         # An attempt attaches and detaches a dozen programs, so a request must not wait for each.
-        self._backoff, self._retry_at = Backoff(), 0.0
-        self._on = False
-        self._refused: str | None = None
-        self._stopped: str | None = None
-        self._stops = self._resumes = 0
-        self._lost: str | None = None
+        self._backoff = Backoff()
+        self._state = HookState()
 
     @property
     def state(self) -> HookState:
         """The result of the last look."""
-        return HookState(
-            on=self._on,
-            refused=self._refused,
-            retry_at=self._retry_at,
-            stopped=self._stopped,
-            stops=self._stops,
-            resumes=self._resumes,
-            lost=self._lost,
-        )
+        return self._state
+
+    def _becomes(self, **changes: Any) -> None:
+        self._state = replace(self._state, **changes)
 
     @property
     def see_swapins(self) -> bool:
@@ -102,22 +94,22 @@ class Hooks:
     def put_on(self) -> None:
         """Attach the counting hooks. Raises AttachError."""
         self._attachments.attach(self._counting)
-        self._on = True
+        self._becomes(on=True)
 
     def take_off(self) -> None:
         """Detach the counting hooks."""
         self._attachments.detach(self._counting)
-        self._on = False
+        self._becomes(on=False)
 
     def take_all_off(self) -> None:
         """Detach everything. A lost probe no longer matters."""
         self._attachments.detach(self.plan.probes)
-        self._on, self._lost = False, None
+        self._becomes(on=False, lost=None)
 
     def put_all_on(self) -> None:
         """Attach everything. Raises AttachError."""
         self._attachments.attach(self.plan.probes)
-        self._on = True
+        self._becomes(on=True)
 
     def attempt(self, attach: Callable[[], None]) -> bool:
         """Attach. The kernel may refuse what it accepted before; then it is tried again later."""
@@ -125,10 +117,11 @@ class Hooks:
             attach()
         except AttachError as error:
             self._losses["attach_failed"] += 1
-            self._refused = f"{error.probe.symbol} can no longer be attached: {error.strerror}"
-            self._retry_at = self._host.clock() + self._backoff.next()
+            why = f"{error.probe.symbol} can no longer be attached: {error.strerror}"
+            self._becomes(refused=why, retry_at=self._host.clock() + self._backoff.next())
             return False
-        self._refused, self._backoff, self._retry_at = None, Backoff(), 0.0
+        self._backoff = Backoff()
+        self._becomes(refused=None, retry_at=0.0)
         return True
 
     # ---- what a daemon before us has left ----
@@ -139,8 +132,8 @@ class Hooks:
 
     def adopt(self) -> bool:
         """Continue with hooks that are all attached; False if they are not."""
-        self._on = self._attachments.holds(self.plan.probes)
-        return self._on
+        self._becomes(on=self._attachments.holds(self.plan.probes))
+        return self._state.on
 
     # ---- what others do ----
 
@@ -157,23 +150,23 @@ class Hooks:
         stopped = probe_switches.read_stopped(
             self._host.proc, self._host.sys, kprobes=self._kprobes
         )
-        if stopped is not None and self._stopped is None:
+        state = self._state
+        if stopped is None and state.stopped is None:
+            return
+        if state.stopped is None:
             self._losses["probes_stopped"] += 1
-        if stopped is not None or self._stopped is not None:
-            self._stops += 1
-        if stopped is None and self._stopped is not None:
-            self._resumes += 1
-        self._stopped = stopped
+        resumes = state.resumes + (stopped is None)
+        self._becomes(stopped=stopped, stops=state.stops + 1, resumes=resumes)
 
     def look_for_lost(self) -> None:
         """Check that each probe that should be attached is."""
-        if self._lost is not None:
+        if self._state.lost is not None:
             # Its misses still count, even if it is attached again.
             return
-        lost = self._attachments.first_lost(self.plan.probes if self._on else self._sentry)
+        lost = self._attachments.first_lost(self.plan.probes if self._state.on else self._sentry)
         if lost is not None:
             self._losses["probes_lost"] += 1
-            self._lost = f"the probe on {lost.symbol} was taken off"
+            self._becomes(lost=f"the probe on {lost.symbol} was taken off")
 
     # ---- skipped runs ----
 
@@ -207,4 +200,4 @@ class Hooks:
         self._attachments.detach(self._counting)
         self._attachments.detach(self._sentry)
         self._attachments.close()
-        self._on = False
+        self._becomes(on=False)
