@@ -49,8 +49,27 @@ class Addend(Relative, Protocol):
         """Mappings in areas that are not mergeable; None if unknown."""
 
 
+class BothCounts:
+    """What follows from our count and the kernel's, of a process or of an owner."""
+
+    mappings: int
+    kernel_merging_pages: int | None
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the mappings span."""
+        return self.mappings * PAGE_SIZE
+
+    @property
+    def kernel_lag(self) -> int | None:
+        """Our count minus the kernel's, in pages, signed."""
+        if self.kernel_merging_pages is None:
+            return None
+        return self.mappings - self.kernel_merging_pages
+
+
 @dataclass(frozen=True)
-class Holding:
+class Holding(BothCounts):
     """Totals of one owner's processes, in pages; `saved` in bytes, between bounds.
 
     `movements`: see Turnover; empty if events are not seen. A sum is None if the value of any
@@ -66,18 +85,6 @@ class Holding:
     kernel_merging_pages: int | None
     stray_mappings: int | None
     zero_pages: int | None
-
-    @property
-    def bytes(self) -> int:
-        """Memory that the mappings span."""
-        return self.mappings * PAGE_SIZE
-
-    @property
-    def kernel_lag(self) -> int | None:
-        """Our count minus the kernel's, in pages, signed."""
-        if self.kernel_merging_pages is None:
-            return None
-        return self.mappings - self.kernel_merging_pages
 
 
 def total(amounts: Iterable[int | None]) -> int | None:

@@ -11,10 +11,10 @@ from typing import Annotated, TypedDict
 from ksmwatch.counting.residue import Residue
 from ksmwatch.kernel.areas import Area, AreaDocument, area_document
 from ksmwatch.owners.owner import Owner, OwnerDocument, owner_document
+from ksmwatch.owners.rollup import BothCounts
 from ksmwatch.owners.savings import Family
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.schema_marks import Keys
-from ksmwatch.units import PAGE_SIZE
 
 # Limit for one process in the document; all of them count in stray_mappings.
 _MAX_AREAS = 32
@@ -29,7 +29,7 @@ class Confidence(StrEnum):
 
 
 @dataclass(frozen=True)
-class Process:
+class Process(BothCounts):
     """One process that has or had KSM mappings.
 
     `start_time` is field 22 of /proc/PID/stat, in clock ticks since boot. With the pid, it
@@ -68,18 +68,6 @@ class Process:
     def stray_mappings(self) -> int | None:
         """KSM mappings in areas that are not mergeable; None until areas have been read."""
         return None if self.stray is None else sum(area.mappings for area in self.stray)
-
-    @property
-    def bytes(self) -> int:
-        """Memory that the mappings span."""
-        return self.mappings * PAGE_SIZE
-
-    @property
-    def kernel_lag(self) -> int | None:
-        """Our count minus the kernel's, in pages, signed."""
-        if self.kernel_merging_pages is None:
-            return None
-        return self.mappings - self.kernel_merging_pages
 
     @cached_property
     def json(self) -> str:
