@@ -7,7 +7,6 @@ since pagemap was read.
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 from array import array
@@ -18,13 +17,18 @@ from pathlib import Path
 from typing import Protocol
 
 from ksmwatch.kernel.kcore import Kcore
-from ksmwatch.kernel.page_tables import own_frames
+from ksmwatch.kernel.page_tables import (
+    FILE_OR_SHARED,
+    FRAME,
+    PRESENT,
+    frames_under,
+    own_frames,
+    pagemap_entries,
+)
 from ksmwatch.units import PAGE_SIZE
 
 # Documentation/admin-guide/mm/pagemap.rst
-_PRESENT, _FILE_OR_SHARED = 1 << 63, 1 << 61
 _EXCLUSIVE = 1 << 56
-_FRAME = (1 << 55) - 1
 _KPF_ZERO_PAGE = 1 << 24
 
 
@@ -35,7 +39,7 @@ PageEntry = tuple[int, int]
 
 def frame_of(page: PageEntry) -> int:
     """The frame that it is in."""
-    return page[1] & _FRAME
+    return page[1] & FRAME
 
 
 def is_alone(page: PageEntry) -> bool:
@@ -77,7 +81,7 @@ class KcoreSource:
 
     def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:
         """So many bytes of each page; empty for one that cannot be read."""
-        places = self._kcore.places_of([entry & _FRAME for _, entry in pages])
+        places = self._kcore.places_of([entry & FRAME for _, entry in pages])
         return _read_all(self._kcore.fd, places, size)
 
 
@@ -132,11 +136,7 @@ class PageTable:
 
     def entries(self, start: int, count: int) -> bytes:
         """Of so many addresses, as the file has them."""
-        raw = os.pread(self._fd, count * 8, start // PAGE_SIZE * 8)
-        if len(raw) != count * 8:
-            # pagemap_read() gives nothing once mm_users is 0.
-            raise ProcessLookupError(errno.ESRCH, "the address space is gone")
-        return raw
+        return pagemap_entries(self._fd, start, count)
 
     def pages(self, start: int, raw: bytes) -> list[PageEntry]:
         """Private pages that are there, by entries; not the kernel's zero page."""
@@ -146,7 +146,7 @@ class PageTable:
         return [
             (start + at * PAGE_SIZE, entry)
             for at, entry in enumerate(array("Q", raw))
-            if entry & (_PRESENT | _FILE_OR_SHARED) == _PRESENT and entry & _FRAME != zero
+            if entry & (PRESENT | FILE_OR_SHARED) == PRESENT and entry & FRAME != zero
         ]
 
 
@@ -162,20 +162,11 @@ def open_page_table(directory: Path, zero_frame: int) -> Iterator[PageTable]:
 
 def zero_frame(proc: Path) -> int:
     """The frame of the kernel's zero page, which a page that was only read maps."""
-    import ctypes as ct
-
     with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as own:
         # To read it maps the zero page.
         assert own[0] == 0
-        buffer = ct.c_char.from_buffer(own)
-        first = ct.addressof(buffer) // PAGE_SIZE
-        del buffer
-        fd = os.open(proc / "self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            entry = int.from_bytes(os.pread(fd, 8, first * 8), "little")
-        finally:
-            os.close(fd)
-    return entry & _FRAME
+        (frame,) = frames_under(own, proc)
+    return frame
 
 
 class ZeroPages:

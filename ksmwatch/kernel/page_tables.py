@@ -21,9 +21,9 @@ from ksmwatch.kernel.smaps import kilobytes, smaps_areas
 from ksmwatch.units import PAGE_KB, PAGE_SIZE
 
 # Documentation/admin-guide/mm/pagemap.rst
-_PRESENT = 1 << 63
-_FILE_OR_SHARED = 1 << 61
-_PFN = (1 << 55) - 1
+PRESENT = 1 << 63
+FILE_OR_SHARED = 1 << 61
+FRAME = (1 << 55) - 1
 _PIECE_PAGES = 1 << 17
 
 
@@ -78,6 +78,15 @@ class SmapsReader:
             os.close(fd)
 
 
+def pagemap_entries(fd: int, start: int, pages: int) -> bytes:
+    """Entries of an opened pagemap, 8 bytes for each page from an address on. Raises OSError."""
+    raw = os.pread(fd, pages * 8, start // PAGE_SIZE * 8)
+    if len(raw) != pages * 8:
+        # pagemap_read() returns nothing once mm_users is 0, although smaps still did.
+        raise ProcessLookupError(errno.ESRCH, "the address space is gone")
+    return raw
+
+
 class _Pagemap:
     """pagemap, and a source that tells which of its frames hold a KSM page."""
 
@@ -117,16 +126,12 @@ class _Pagemap:
 
     def _present(self, start: int, end: int) -> dict[int, int]:
         """Frames of present private pages, and how often each is mapped."""
-        size = (end - start) // PAGE_SIZE * 8
-        raw = os.pread(self._pagemap, size, start // PAGE_SIZE * 8)
-        if len(raw) != size:
-            # pagemap_read() returns nothing once mm_users is 0, although smaps still did.
-            raise ProcessLookupError(errno.ESRCH, "the address space is gone")
-        wanted = _PRESENT | _FILE_OR_SHARED
+        raw = pagemap_entries(self._pagemap, start, (end - start) // PAGE_SIZE)
+        wanted = PRESENT | FILE_OR_SHARED
         frames: dict[int, int] = {}
         for entry in array("Q", raw):
-            if entry & wanted == _PRESENT:
-                frame = entry & _PFN
+            if entry & wanted == PRESENT:
+                frame = entry & FRAME
                 frames[frame] = frames.get(frame, 0) + 1
         return frames
 
@@ -158,18 +163,23 @@ class PagemapReader:
 _OWN_PAGES = 8
 
 
+def frames_under(own: mmap.mmap, proc: Path) -> list[int]:
+    """Frames under a private mapping of our own; 0 if they are hidden."""
+    buffer = (ct.c_char * 1).from_buffer(own)
+    start = ct.addressof(buffer)
+    del buffer
+    with (proc / "self/pagemap").open("rb", buffering=0) as pagemap:
+        raw = pagemap_entries(pagemap.fileno(), start, len(own) // PAGE_SIZE)
+    return [entry & FRAME for entry in array("Q", raw)]
+
+
 @contextmanager
 def own_frames(proc: Path) -> Iterator[list[int]]:
     """Frames of some private pages of our own, while they exist; 0 if they are hidden."""
     with mmap.mmap(-1, _OWN_PAGES * PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as own:
         for page in range(_OWN_PAGES):
             own[page * PAGE_SIZE] = 1
-        buffer = (ct.c_char * 1).from_buffer(own)
-        first = ct.addressof(buffer) // PAGE_SIZE
-        del buffer
-        with (proc / "self/pagemap").open("rb", buffering=0) as pagemap:
-            raw = os.pread(pagemap.fileno(), _OWN_PAGES * 8, first * 8)
-        yield [entry & _PFN for entry in array("Q", raw)]
+        yield frames_under(own, proc)
 
 
 def honest(frames: Frames, proc: Path) -> bool:
