@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ksmwatch.kernel.procfs import read_file
+from tests.children import Ending
 from tests.ksmctl import Ksm
 
 _BUILD = Path(__file__).resolve().parents[1] / "tests/workload/build"
@@ -89,7 +89,7 @@ def pss_bytes(pids: Iterable[int]) -> int:
     return sum(int(each[1]) << 10 for each in found if each)
 
 
-class Crowd:
+class Crowd(Ending):
     """tests/workload/crowd.c: many processes with few pages."""
 
     def __init__(self, processes: int, merging: int, pages: int, *, ksm: Ksm, fork: bool) -> None:
@@ -118,14 +118,6 @@ class Crowd:
             self.end()
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
 
     def _merge(self, processes: int) -> None:
         """All pages of so many processes, by ksmd as quick as it can be; then it is stopped."""

@@ -6,10 +6,31 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from tests.waiting import patience
 
 Word = str | Path
+
+
+class Ending:
+    """For a `with` block, at the end of which `end` is called, however that comes."""
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
 
 
 @contextmanager

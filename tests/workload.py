@@ -12,9 +12,8 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from tests.children import Ending
 from tests.waiting import patience
 
 _ANSWER_SECONDS = 240
@@ -128,7 +127,7 @@ class Tenant:
         os.close(self._pidfd)
 
 
-class Workload:
+class Workload(Ending):
     """All tenants of a test. They end with it."""
 
     def __init__(self) -> None:
@@ -144,15 +143,7 @@ class Workload:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._tenants: list[Tenant] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         for tenant in list(self._tenants):
             tenant.kill()
         self._listener.close()

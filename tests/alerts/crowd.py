@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from ksmwatch.kernel import libbpf
 from ksmwatch.probes.sources import bpf_directory
+from tests.children import Ending
 
 _MORE_THAN_THERE_CAN_BE = 100
 
 
-class Crowd:
+class Crowd(Ending):
     """Fills a function's trampoline: BPF_MAX_TRAMP_LINKS of kernel/bpf/trampoline.c."""
 
     def __init__(self, symbol: str) -> None:
@@ -26,15 +26,7 @@ class Crowd:
         self._module: Any = bcc.BPF(text=text)
         self._descriptors: list[int] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self.leave()
         self._module.cleanup()
 

@@ -8,9 +8,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from tests.children import Ending
 from tests.fuzz import swap
 from tests.waiting import patience
 from tests.workload import built
@@ -29,7 +28,7 @@ class Pause:
     spaces: dict[int, int]
 
 
-class Generator:
+class Generator(Ending):
     """The random program; iterate over its pauses. It runs on when the next is requested."""
 
     def __init__(self, seed: int, operations: int, pause: int, *options: str) -> None:
@@ -46,15 +45,7 @@ class Generator:
             text=True,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self._process.kill()
         self._process.wait()
 

@@ -9,9 +9,9 @@ import subprocess
 import tempfile
 from collections import deque
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tests.children import Ending
 from tests.waiting import Deadline
 
 _SECONDS = 240
@@ -22,7 +22,7 @@ _OPTIONS = (
 )
 
 
-class Browser:
+class Browser(Ending):
     """One page of a browser that knows nothing of a page before."""
 
     def __init__(self) -> None:
@@ -56,15 +56,7 @@ class Browser:
         for domain in ("Page", "Log", "Network", "Accessibility", "Runtime", "DOM"):
             self.tell(f"{domain}.enable")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         os.close(self._out)
         os.close(self._in)
         self._process.kill()

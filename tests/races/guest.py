@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tests.children import Ending
 from tests.guests import SLOW
 from tests.races import places
 from tests.races.code import Instruction, NoPlaceError, Place, Symbol, disassemble
@@ -73,7 +73,7 @@ def parking(slot: int, origin: int) -> bytes:
     return _PARK + b"\xe9" + distance.to_bytes(4, "little", signed=True)
 
 
-class Guest:
+class Guest(Ending):
     """One guest, in which CPUs can be held."""
 
     def __init__(
@@ -123,17 +123,6 @@ class Guest:
         self.learn({_UNUSED, *places.names()})
         unused = self._symbols[_UNUSED][0]
         self._slots = list(range(unused.address, unused.end - _SLOT_BYTES, _SLOT_BYTES))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
 
     def end(self) -> None:
         """Switch it off."""
