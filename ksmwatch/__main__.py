@@ -2,11 +2,10 @@
 
 import contextlib
 import sys
-from pathlib import Path
 
 from ksmwatch.cli import main
 
-with contextlib.suppress(OSError):
-    # Or else `ps` and `pgrep` would show the name of the interpreter.
-    Path("/proc/self/comm").write_text("ksmwatch")
+# Or else `ps` and `pgrep` would show the name of the interpreter. pathlib takes time to load.
+with contextlib.suppress(OSError), open("/proc/self/comm", "w") as file:  # noqa: PTH123
+    file.write("ksmwatch")
 sys.exit(main())

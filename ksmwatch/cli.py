@@ -3,176 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ksmwatch import __version__, config
-from ksmwatch.errors import ConfigError, Exit, KsmwatchError, NoDaemonError, PrivilegeError
-from ksmwatch.option_values import flag_number
+from ksmwatch import __version__, cli_calls
+from ksmwatch.errors import ConfigError, Exit, KsmwatchError
 
 _Command = Callable[[argparse.Namespace], Exit]
-
-
-def _settings(args: argparse.Namespace) -> config.Config:
-    """Flags override the configuration file, and that overrides the defaults."""
-    path = args.config_file
-    file = config.read_file(Path(path)) if path else {}
-    return config.make(file, vars(args), path or "")
-
-
-def _run(args: argparse.Namespace) -> Exit:
-    settings = _settings(args)
-    if args.config_check:
-        from ksmwatch.export.fronts import web_files
-
-        web_files(settings.web_config_file)
-        print("The configuration is valid.")
-        return Exit.OK
-    from ksmwatch import log
-    from ksmwatch.commands.run import Daemon
-    from ksmwatch.systemd import Manager
-
-    log.configure(settings.log_level, settings.log_format)
-    return Daemon(settings, lambda: _settings(args), Manager()).run()
-
-
-def _check(args: argparse.Namespace) -> Exit:
-    from ksmwatch.commands import check
-
-    settings = _settings(args)
-    return check.run(settings, as_json=args.json, load=not args.plan_only)
-
-
-def _build(args: argparse.Namespace) -> Exit:
-    from ksmwatch.commands import build
-
-    return build.run(_settings(args), Path(args.output))
-
-
-def _document(args: argparse.Namespace) -> dict[str, Any]:
-    """The daemon's snapshot document. As root, measure one if no daemon runs."""
-    from ksmwatch.snapshot.socket_client import fetch
-
-    settings = _settings(args)
-    path = Path(settings.socket)
-    try:
-        return fetch(path)
-    except NoDaemonError as error:
-        from ksmwatch.commands.oneshot import may_measure, measure
-
-        if not may_measure(path, error):
-            raise
-    return measure(settings)
-
-
-def _snapshot(args: argparse.Namespace) -> Exit:
-    document = _document(args)
-    if args.json:
-        json.dump(document, sys.stdout, indent=1)
-        print()
-    else:
-        from ksmwatch.commands import snapshot
-
-        print(snapshot.text(document))
-    return Exit.OK
-
-
-def _meminfo(args: argparse.Namespace) -> Exit:
-    from ksmwatch.commands import meminfo
-
-    document = _document(args)
-    text = Path("/proc/meminfo").read_text()
-    if document["mode"] == "none":
-        # Dickins wanted KSM to be invisible to users without KSM.
-        print(text, end="")
-    else:
-        mappings = document["host"]["mappings"]
-        print(meminfo.with_ksm(text, mappings, document["page_size"]))
-    return Exit.OK
-
-
-def _forecast(args: argparse.Namespace) -> Exit:
-    from ksmwatch.commands import forecast
-
-    document = _document(args)
-    if args.json:
-        json.dump(forecast.document_of(document), sys.stdout, indent=1)
-        print()
-    else:
-        print(forecast.text(document))
-    return Exit.OK
-
-
-def _top(args: argparse.Namespace) -> Exit:
-    from ksmwatch.top import command
-
-    return command.run(args, _settings(args))
-
-
-def _audit(args: argparse.Namespace) -> Exit:
-    from ksmwatch.commands import audit
-
-    if os.geteuid() != 0:
-        raise PrivilegeError("ksmwatch audit needs root: it reads other users' page tables.")
-    return audit.run(args.pid, _settings(args), as_json=args.json)
-
-
-def _why(args: argparse.Namespace) -> Exit:
-    from ksmwatch.commands import why
-
-    return why.run(args.pid, as_json=args.json)
-
-
-def _peers(args: argparse.Namespace) -> Exit:
-    from ksmwatch.commands import peers
-    from ksmwatch.top import source
-
-    settings = _settings(args)
-    pages = flag_number(args.max_pages, "--max-pages", int, 1, 1 << 40)
-    seconds = flag_number(args.max_seconds, "--max-seconds", float, 0.1, 86400)
-    wish = peers.PeersRequest(args.subject, settings.peers_tenant, pages, seconds)
-    if os.geteuid() != 0:
-        raise PrivilegeError("ksmwatch peers needs root: it reads the page frames of processes.")
-    counts = source.choose(settings)
-    try:
-        return peers.run(counts.read, wish, as_json=args.json)
-    finally:
-        counts.close()
-
-
-def _estimate(args: argparse.Namespace) -> Exit:
-    from ksmwatch.commands import estimate
-
-    settings = _settings(args)
-    if args.all and args.subject:
-        raise ConfigError("--all reads everyone, so it takes no process and no owner.")
-    interval, seed = args.interval, args.seed
-    wish = estimate.EstimateWish(
-        tuple(args.subject),
-        settings.peers_tenant,
-        flag_number(args.precision, "--precision", float, 0, 100),
-        flag_number(args.budget, "--budget", float, 0.1, 86400),
-        None if interval is None else flag_number(interval, "--interval", float, 0, 86400),
-        None if seed is None else flag_number(seed, "--seed", int, 0, 1 << 32),
-    )
-    if os.geteuid() != 0:
-        raise PrivilegeError("ksmwatch estimate needs root: it reads the memory of processes.")
-    return estimate.run(wish, as_json=args.json)
-
-
-def _record(args: argparse.Namespace) -> Exit:
-    from ksmwatch.commands.record import record
-
-    if os.geteuid() != 0:
-        raise PrivilegeError("ksmwatch record needs root: it reads other users' files.")
-    count = record(Path(args.directory))
-    print(f"Recorded {count} files in {args.directory}.")
-    return Exit.OK
 
 
 class _Parser(argparse.ArgumentParser):
@@ -182,8 +21,7 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
 
 
-@dataclass(frozen=True)
-class _Form:
+class _Form(NamedTuple):
     """How a command looks.
 
     `settings`: the settings it has as flags. () stands for all, None for no flag and no file.
@@ -270,22 +108,24 @@ def _add_record(parser: argparse.ArgumentParser) -> None:
 
 _PROBING = ("socket", "backend", "probes", "accounts.max", "state.programs-path")
 _FORMS: tuple[_Form, ...] = (
-    _Form("run", _run, "run the daemon in the foreground", (), json=False, add=_add_run),
-    _Form("check", _check, "check what this host supports", _PROBING, add=_add_check),
+    _Form("run", cli_calls.run, "run the daemon in the foreground", (), json=False, add=_add_run),
+    _Form("check", cli_calls.check, "check what this host supports", _PROBING, add=_add_check),
     _Form(
         "build",
-        _build,
+        cli_calls.build,
         "compile the BPF programs for hosts without bcc",
         ("probes", "accounts.max", "state.programs-path"),
         json=False,
         add=_add_build,
     ),
-    _Form("snapshot", _snapshot, "show the counts now", _PROBING),
-    _Form("meminfo", _meminfo, "print meminfo with a line KsmSharing", _PROBING, json=False),
-    _Form("forecast", _forecast, "show the memory that unmerging needs", _PROBING),
+    _Form("snapshot", cli_calls.snapshot, "show the counts now", _PROBING),
+    _Form(
+        "meminfo", cli_calls.meminfo, "print meminfo with a line KsmSharing", _PROBING, json=False
+    ),
+    _Form("forecast", cli_calls.forecast, "show the memory that unmerging needs", _PROBING),
     _Form(
         "top",
-        _top,
+        cli_calls.top,
         "show owners or processes, live",
         ("socket", "backend"),
         json=False,  # a format of its own
@@ -293,14 +133,14 @@ _FORMS: tuple[_Form, ...] = (
     ),
     _Form(
         "audit",
-        _audit,
+        cli_calls.audit,
         "read page tables and show KSM mappings by area",
         operands="[PID...]",
         add=_add_audit,
     ),
     _Form(
         "why",
-        _why,
+        cli_calls.why,
         "explain why little is merged",
         None,
         operands="[PID]",
@@ -308,7 +148,7 @@ _FORMS: tuple[_Form, ...] = (
     ),
     _Form(
         "peers",
-        _peers,
+        cli_calls.peers,
         "show who shares KSM pages with whom",
         ("socket", "backend", "peers.tenant"),
         operands="[PID|OWNER]",
@@ -316,7 +156,7 @@ _FORMS: tuple[_Form, ...] = (
     ),
     _Form(
         "estimate",
-        _estimate,
+        cli_calls.estimate,
         "estimate what merging would save, without merging",
         ("peers.tenant",),
         operands="[PID|OWNER...]",
@@ -324,7 +164,7 @@ _FORMS: tuple[_Form, ...] = (
     ),
     _Form(
         "record",
-        _record,
+        cli_calls.record,
         "record facts and kernel files for a bug report",
         None,
         operands="DIRECTORY",
@@ -356,14 +196,19 @@ def _add(commands: Any, form: _Form, *, rare: bool) -> None:
         parser.add_argument("--json", action="store_true", help="print JSON")
     if form.settings is None:
         return
+    from ksmwatch import config
+
     hidden = config.add_flags(parser, form.settings, rare=rare)
     parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="TOML settings")
     if hidden:
         parser.epilog = f"{hidden} more flags: see man ksmwatch-{form.name}."
 
 
-def build_parser(*, rare: bool = False) -> argparse.ArgumentParser:
-    """The parser of all commands. `rare`: with the help of rarely needed flags."""
+def build_parser(*, rare: bool = False, only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands. `rare`: with the help of rarely needed flags.
+
+    `only`: the command that is called. The others then have no flags, because nobody asks.
+    """
     parser = _Parser(
         prog="ksmwatch",
         description="Counts the PTEs that map KSM pages, live and exactly.",
@@ -377,14 +222,19 @@ def build_parser(*, rare: bool = False) -> argparse.ArgumentParser:
         metavar="COMMAND", required=True, parser_class=_Parser, prog="ksmwatch"
     )
     for form in _FORMS:
-        _add(commands, form, rare=rare)
+        if only in (None, form.name):
+            _add(commands, form, rare=rare)
+        else:
+            commands.add_parser(form.name, help=form.text, add_help=False)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    called = next((word for word in words if not word.startswith("-")), "")
     try:
-        args = build_parser().parse_args(argv)
+        args = build_parser(only=called).parse_args(words)
         status: Exit = args.run(args)
         sys.stdout.flush()
     except KsmwatchError as error:

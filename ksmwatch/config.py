@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ksmwatch.errors import ConfigError
 from ksmwatch.option_values import Address
 from ksmwatch.options import OPTIONS
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-@dataclass(frozen=True)
-class Config:
+
+# No dataclass here and in what is imported here: that would load `inspect`, and be more work than
+# all else of a command that asks the daemon.
+class Config(NamedTuple):
     """The checked settings of the daemon."""
 
     web_listen_address: tuple[Address, ...]
@@ -123,7 +125,7 @@ def reloaded(now: Config, wanted: Config) -> tuple[Config, list[str]]:
     """What a running daemon takes of `wanted`, and the settings that need a restart."""
     changed = [o for o in OPTIONS if getattr(now, o.field) != getattr(wanted, o.field)]
     taken = {o.field: getattr(wanted, o.field) for o in changed if o.reloads}
-    return replace(now, **taken), [o.flag for o in changed if not o.reloads]
+    return now._replace(**taken), [o.flag for o in changed if not o.reloads]
 
 
 def _complaint(error: Exception) -> str:

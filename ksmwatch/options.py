@@ -6,8 +6,7 @@ Flags, the configuration file, man pages and completions are generated from it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ksmwatch.option_values import (
     Choice,
@@ -32,8 +31,7 @@ DEFAULT_LISTEN = ":10054"
 _LONG_WORDS = 20
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One setting. `check` turns a raw value into the setting, or raises ValueError.
 
     `reloads`: it can change while the daemon runs. `rare`: few users need it, so the manual

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import socket
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ksmwatch.errors import (
     NoDaemonError,
     PrivilegeError,
 )
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def fetch(path: Path, command: str = "snapshot", **details: int) -> dict[str, Any]:
+
+def fetch(path: Path | str, command: str = "snapshot", **details: int) -> dict[str, Any]:
     """Ask the daemon behind a socket.
 
     Raises NoDaemonError if none answers, PrivilegeError if we may not ask.

@@ -216,7 +216,7 @@ def test_switches(tmp_path: Path, text: str, argv: list[str], *, on: bool) -> No
 
 
 def test_every_option_is_a_field_of_config_and_the_other_way_round() -> None:
-    assert {option.field for option in OPTIONS} == set(Config.__dataclass_fields__)
+    assert {option.field for option in OPTIONS} == set(Config._fields)
 
 
 def test_a_running_daemon_takes_what_it_can_and_names_the_rest() -> None:

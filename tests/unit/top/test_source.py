@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import queue
 import threading
 from pathlib import Path
@@ -21,7 +20,7 @@ from tests.made_up_host import areas, document
 
 
 def settings(path: Path) -> config.Config:
-    return dataclasses.replace(config.make({}, {}), socket=str(path))
+    return config.make({}, {})._replace(socket=str(path))
 
 
 class Fake:
