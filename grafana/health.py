@@ -17,235 +17,230 @@ def _drift(expression: str) -> str:
     return f"sum without (sign) (increase({expression}{{{HERE}}}[$__range]))"
 
 
-def _now() -> tuple[Panel, ...]:
-    return (
-        Panel(
-            Kind.CELL,
-            "Counts are made by",
-            "bpf: live. poll: by reading smaps_rollup, so nothing is exact. none: no KSM.",
-            "none",
-            {"mode": mode(HERE)},
-            HOST_UID,
-            width=4,
-            height=4,
-            states=MODE,
-        ),
-        Panel(
-            Kind.CELL,
-            "How far they are known",
-            "Exact: equal to the page tables. Estimated: a process is in doubt until it is read. "
-            "Unknown: events were lost, or processes cannot be read.",
-            "none",
-            {"confidence": confidence(HERE)},
-            HOST_UID,
-            width=4,
-            height=4,
-            states=CONFIDENCE,
-        ),
-        Panel(
-            Kind.CELL,
-            "Drift in this time (pages)",
-            "Pages by which counts called exact were wrong when read, summed over both "
-            "signs. Should be 0.",
-            "short",
-            {"drift": _drift("ksmwatch_drift_pages_total")},
-            HOST_UID,
-            width=4,
-            height=4,
-            steps=((None, GREEN), (1, RED)),
-        ),
-        Panel(
-            Kind.CELL,
-            "Miscounted (pages)",
-            "Pages of counts that were called exact but were not 0 when the kernel freed "
-            "the address space. Should be 0.",
-            "short",
-            {"miscounted": f"increase(ksmwatch_miscounted_pages_total{{{HERE}}}[$__range])"},
-            HOST_UID,
-            width=4,
-            height=4,
-            steps=((None, GREEN), (1, RED)),
-        ),
-        Panel(
-            Kind.CELL,
-            "Outlives the daemon",
-            "Whether counts and attachments would survive if the daemon were killed.",
-            "none",
-            {"kept": f"ksmwatch_kept{{{HERE}}}"},
-            HOST_UID,
-            width=4,
-            height=4,
-            states=YES,
-        ),
-        Panel(
-            Kind.CELL,
-            "Asleep",
-            "While no KSM page exists and ksmd is stopped, no hot hook is attached.",
-            "none",
-            {"asleep": f"ksmwatch_asleep{{{HERE}}}"},
-            HOST_UID,
-            width=4,
-            height=4,
-            states={"0": ("no", GREEN), "1": ("yes", GREY)},
-        ),
-    )
+NOW: tuple[Panel, ...] = (
+    Panel(
+        Kind.CELL,
+        "Counting method",
+        "bpf: live. poll: by reading smaps_rollup, so nothing is exact. none: no KSM.",
+        "none",
+        {"mode": mode(HERE)},
+        HOST_UID,
+        width=4,
+        height=4,
+        states=MODE,
+    ),
+    Panel(
+        Kind.CELL,
+        "Confidence",
+        "Exact: equal to the page tables. Estimated: a process is in doubt until it is read. "
+        "Unknown: events were lost, or processes cannot be read.",
+        "none",
+        {"confidence": confidence(HERE)},
+        HOST_UID,
+        width=4,
+        height=4,
+        states=CONFIDENCE,
+    ),
+    Panel(
+        Kind.CELL,
+        "Drift in the selected range (pages)",
+        "Pages by which counts called exact were wrong when read, summed over both "
+        "signs. Should be 0.",
+        "short",
+        {"drift": _drift("ksmwatch_drift_pages_total")},
+        HOST_UID,
+        width=4,
+        height=4,
+        steps=((None, GREEN), (1, RED)),
+    ),
+    Panel(
+        Kind.CELL,
+        "Miscounted (pages)",
+        "Pages of counts that were called exact but were not 0 when the kernel freed "
+        "the address space. Should be 0.",
+        "short",
+        {"miscounted": f"increase(ksmwatch_miscounted_pages_total{{{HERE}}}[$__range])"},
+        HOST_UID,
+        width=4,
+        height=4,
+        steps=((None, GREEN), (1, RED)),
+    ),
+    Panel(
+        Kind.CELL,
+        "Survives the daemon",
+        "Whether counts and attachments would survive if the daemon were killed.",
+        "none",
+        {"kept": f"ksmwatch_kept{{{HERE}}}"},
+        HOST_UID,
+        width=4,
+        height=4,
+        states=YES,
+    ),
+    Panel(
+        Kind.CELL,
+        "Asleep",
+        "While no KSM page exists and ksmd is stopped, no hot hook is attached.",
+        "none",
+        {"asleep": f"ksmwatch_asleep{{{HERE}}}"},
+        HOST_UID,
+        width=4,
+        height=4,
+        states={"0": ("no", GREEN), "1": ("yes", GREY)},
+    ),
+)
 
 
-def _trust() -> tuple[Panel, ...]:
-    return (
-        Panel(
-            Kind.GRAPH,
-            "Drift and corrections (pages)",
-            "Differences between counts and page tables that exact reads found and "
-            "corrected. Drift: nothing had put the count in doubt. Corrected: a loss had "
-            "announced the difference.",
-            "short",
-            {
-                "drift, {{sign}}": "increase(ksmwatch_drift_pages_total"
-                f"{{{HERE}}}[$__rate_interval])",
-                "corrected, {{sign}}": "increase(ksmwatch_corrected_pages_total"
-                f"{{{HERE}}}[$__rate_interval])",
-            },
-            HOST_UID,
+TRUST: tuple[Panel, ...] = (
+    Panel(
+        Kind.GRAPH,
+        "Drift and corrections (pages)",
+        "Differences between counts and page tables that exact reads found and "
+        "corrected. Drift: nothing had put the count in doubt. Corrected: a loss had "
+        "announced the difference.",
+        "short",
+        {
+            "drift, {{sign}}": f"increase(ksmwatch_drift_pages_total{{{HERE}}}[$__rate_interval])",
+            "corrected, {{sign}}": "increase(ksmwatch_corrected_pages_total"
+            f"{{{HERE}}}[$__rate_interval])",
+        },
+        HOST_UID,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "Losses by kind",
+        "Losses and repairs. The runbook pages KsmwatchEventsLost and "
+        "KsmwatchRepairsOften explain each kind.",
+        "short",
+        {"{{kind}}": f"increase(ksmwatch_losses_total{{{HERE}}}[$__rate_interval])"},
+        HOST_UID,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "Exact reads by the audit",
+        "Processes that the audit has read, and rounds in which it has read all.",
+        "short",
+        {
+            "reads": f"increase(ksmwatch_audit_reads_total{{{HERE}}}[$__rate_interval])",
+            "rounds": f"increase(ksmwatch_audit_rounds_total{{{HERE}}}[$__rate_interval])",
+        },
+        PROCESSES,
+        width=8,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "Causes of doubt (events/s)",
+        "Conversions of pages that processes share by fork, and merges that ksmd gave "
+        "up (break_cow), with those that leave a KSM page behind.",
+        "short",
+        {
+            "shared conversions": "rate(ksmwatch_shared_conversions_total"
+            f"{{{HERE}}}[$__rate_interval])",
+            "break_cow": f"rate(ksmwatch_break_cow_total{{{HERE}}}[$__rate_interval])",
+            "break_cow, page left": "rate(ksmwatch_break_cow_left_total"
+            f"{{{HERE}}}[$__rate_interval])",
+        },
+        PROCESSES,
+        width=8,
+    ),
+    Panel(
+        Kind.BARS,
+        "Stray mappings (pages)",
+        "Owners with KSM pages in areas that are not mergeable, when the audit last "
+        "read them. ksmwatch audit prints processes and addresses. If there are none, "
+        "there is no data.",
+        "short",
+        {"{{name}}": f"topk(10, ksmwatch_owner_stray_mappings{{{HERE}}} > 0)"},
+        OWNERS,
+        width=8,
+        steps=((None, YELLOW),),
+    ),
+    Panel(
+        Kind.TABLE,
+        "Probes",
+        "The plan: which function shows which event, by which mechanism, and how many "
+        "runs of its programs the kernel has skipped.",
+        "short",
+        {
+            "attached": f"ksmwatch_probe_attached{{{HERE}}}",
+            "skipped": f"ksmwatch_probe_missed_total{{{HERE}}}",
+        },
+        HOST_UID,
+        width=24,
+        height=13,
+        columns=(
+            Column("event", "Event", "string"),
+            Column("symbol", "Function", "string"),
+            Column("mechanism", "Mechanism", "string"),
+            Column("Value #A", "Attached", "none", {"0": ("no", YELLOW), "1": ("yes", GREEN)}),
+            Column("Value #B", "Skipped runs"),
         ),
-        Panel(
-            Kind.GRAPH,
-            "Losses by kind",
-            "Losses and repairs. The runbook pages KsmwatchEventsLost and "
-            "KsmwatchRepairsOften explain each kind.",
-            "short",
-            {"{{kind}}": f"increase(ksmwatch_losses_total{{{HERE}}}[$__rate_interval])"},
-            HOST_UID,
-        ),
-        Panel(
-            Kind.GRAPH,
-            "Exact reads by the auditor",
-            "Processes that the audit has read, and rounds in which it has read all.",
-            "short",
-            {
-                "reads": f"increase(ksmwatch_audit_reads_total{{{HERE}}}[$__rate_interval])",
-                "rounds": f"increase(ksmwatch_audit_rounds_total{{{HERE}}}[$__rate_interval])",
-            },
-            PROCESSES,
-            width=8,
-        ),
-        Panel(
-            Kind.GRAPH,
-            "What puts counts in doubt (events/s)",
-            "Conversions of pages that processes share by fork, and merges that ksmd gave "
-            "up (break_cow), with those that leave a KSM page behind.",
-            "short",
-            {
-                "shared conversions": "rate(ksmwatch_shared_conversions_total"
-                f"{{{HERE}}}[$__rate_interval])",
-                "break_cow": f"rate(ksmwatch_break_cow_total{{{HERE}}}[$__rate_interval])",
-                "break_cow, page left": "rate(ksmwatch_break_cow_left_total"
-                f"{{{HERE}}}[$__rate_interval])",
-            },
-            PROCESSES,
-            width=8,
-        ),
-        Panel(
-            Kind.BARS,
-            "Stray mappings (pages)",
-            "Owners with KSM pages in areas that are not mergeable, when the audit last "
-            "read them. ksmwatch audit prints processes and addresses. If there are none, "
-            "there is no data.",
-            "short",
-            {"{{name}}": f"topk(10, ksmwatch_owner_stray_mappings{{{HERE}}} > 0)"},
-            OWNERS,
-            width=8,
-            steps=((None, YELLOW),),
-        ),
-        Panel(
-            Kind.TABLE,
-            "Probes",
-            "The plan: which function shows which event, by which mechanism, and how many "
-            "runs of its programs the kernel has skipped.",
-            "short",
-            {
-                "attached": f"ksmwatch_probe_attached{{{HERE}}}",
-                "skipped": f"ksmwatch_probe_missed_total{{{HERE}}}",
-            },
-            HOST_UID,
-            width=24,
-            height=13,
-            columns=(
-                Column("event", "Event", "string"),
-                Column("symbol", "Function", "string"),
-                Column("mechanism", "Mechanism", "string"),
-                Column("Value #A", "Attached", "none", {"0": ("no", YELLOW), "1": ("yes", GREEN)}),
-                Column("Value #B", "Skipped runs"),
-            ),
-        ),
-    )
+    ),
+)
 
 
-def _cost() -> tuple[Panel, ...]:
-    return (
-        Panel(
-            Kind.GRAPH,
-            "Accounts in use",
-            "Address spaces with an account, as a share of the map's limit.",
-            "percentunit",
-            {"in use": f"ksmwatch_accounts{{{HERE}}} / ksmwatch_accounts_limit{{{HERE}}}"},
-            HOST_UID,
-            width=6,
-            steps=((None, GREEN), (0.8, RED)),
+COST: tuple[Panel, ...] = (
+    Panel(
+        Kind.GRAPH,
+        "Accounts in use",
+        "Address spaces with an account, as a share of the map's limit.",
+        "percentunit",
+        {"in use": f"ksmwatch_accounts{{{HERE}}} / ksmwatch_accounts_limit{{{HERE}}}"},
+        HOST_UID,
+        width=6,
+        steps=((None, GREEN), (0.8, RED)),
+    ),
+    Panel(
+        Kind.GRAPH,
+        "CPU of the daemon",
+        "Share of one core. It does not include the BPF programs, which run in other processes.",
+        "percentunit",
+        {"daemon": f"rate(process_cpu_seconds_total{{{HERE}}}[$__rate_interval])"},
+        HOST_UID,
+        width=6,
+    ),
+    Panel(
+        Kind.STACK,
+        "Memory of the daemon",
+        "Resident memory, and kernel memory of the account maps.",
+        "bytes",
+        {
+            "resident": f"process_resident_memory_bytes{{{HERE}}}",
+            "maps": f"ksmwatch_map_memory_bytes{{{HERE}}}",
+        },
+        HOST_UID,
+        width=6,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "Time for a snapshot",
+        "Time to make the snapshot that a scrape gets. Near 2 s, doubts arise faster "
+        "than they can be settled.",
+        "s",
+        {"duration": f"ksmwatch_snapshot_duration_seconds{{{HERE}}}"},
+        HOST_UID,
+        width=6,
+        steps=((None, GREEN), (1.5, YELLOW)),
+    ),
+    Panel(
+        Kind.TABLE,
+        "Version",
+        "Versions of ksmwatch and of the kernel.",
+        "short",
+        {
+            "build": f"ksmwatch_build_info{{{HERE}}}",
+            "adopted": f"ksmwatch_adopted{{{HERE}}}",
+        },
+        "ksmwatch-fleet",
+        width=24,
+        height=4,
+        columns=(
+            Column("instance", "Host", "string"),
+            Column("version", "ksmwatch", "string"),
+            Column("kernel", "Kernel", "string"),
+            Column("Value #B", "Adopted an earlier daemon's counts", "none", YES),
         ),
-        Panel(
-            Kind.GRAPH,
-            "CPU of the daemon",
-            "Share of one core. It does not include the BPF programs, which run in other "
-            "processes.",
-            "percentunit",
-            {"daemon": f"rate(process_cpu_seconds_total{{{HERE}}}[$__rate_interval])"},
-            HOST_UID,
-            width=6,
-        ),
-        Panel(
-            Kind.STACK,
-            "Memory of the daemon",
-            "Resident memory, and kernel memory of the account maps.",
-            "bytes",
-            {
-                "resident": f"process_resident_memory_bytes{{{HERE}}}",
-                "maps": f"ksmwatch_map_memory_bytes{{{HERE}}}",
-            },
-            HOST_UID,
-            width=6,
-        ),
-        Panel(
-            Kind.GRAPH,
-            "Time for a snapshot",
-            "Time to make the snapshot that a scrape gets. Near 2 s, doubts arise faster "
-            "than they can be settled.",
-            "s",
-            {"duration": f"ksmwatch_snapshot_duration_seconds{{{HERE}}}"},
-            HOST_UID,
-            width=6,
-            steps=((None, GREEN), (1.5, YELLOW)),
-        ),
-        Panel(
-            Kind.TABLE,
-            "Version",
-            "Versions of ksmwatch and of the kernel.",
-            "short",
-            {
-                "build": f"ksmwatch_build_info{{{HERE}}}",
-                "adopted": f"ksmwatch_adopted{{{HERE}}}",
-            },
-            "ksmwatch-fleet",
-            width=24,
-            height=4,
-            columns=(
-                Column("instance", "Host", "string"),
-                Column("version", "ksmwatch", "string"),
-                Column("kernel", "Kernel", "string"),
-                Column("Value #B", "Goes on with an earlier daemon's counts", "none", YES),
-            ),
-        ),
-    )
+    ),
+)
 
 
 BOARD = Board(
@@ -254,5 +249,5 @@ BOARD = Board(
     "How far ksmwatch's counts on one host can be trusted: exact reads against counts, "
     "losses, probes, and what the daemon costs.",
     (JOB, HOST),
-    {"Now": _now(), "Trust": _trust(), "What it costs": _cost()},
+    {"Now": NOW, "Trust": TRUST, "Cost of the daemon": COST},
 )

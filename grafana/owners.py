@@ -26,143 +26,141 @@ def _of_first(expression: str) -> str:
     return f"{expression} and on (kind, id) {FIRST}"
 
 
-def _all() -> tuple[Panel, ...]:
-    return (
-        Panel(
-            Kind.BARS,
-            "Most memory mapped by KSM",
-            "What the KSM mappings of an owner's processes span. Click on an owner for details.",
-            "bytes",
-            {LEGEND: f"topk($top, ksmwatch_owner_mapped_bytes{{{NAMED}}})"},
-            PROCESSES,
-            height=10,
-            steps=((None, BLUE),),
-            link=CLOSER,
-        ),
-        Panel(
-            Kind.BARS,
-            "Saving, shared out",
-            "The lower bound of the host's saving, divided in proportion to what each "
-            "owner would need without KSM. Nobody knows how often each owner's pages are "
-            "shared, so this is an apportionment and not a measurement.",
-            "bytes",
-            {LEGEND: f"topk($top, ksmwatch_owner_saved_bytes{{{NAMED}}})"},
-            HOST_UID,
-            height=10,
-            link=CLOSER,
-        ),
-        Panel(
-            Kind.STACK,
-            "Memory mapped by KSM over time",
-            "The owners with the most mappings at each moment.",
-            "bytes",
-            {LEGEND: f"topk($top, ksmwatch_owner_mapped_bytes{{{NAMED}}})"},
-            PROCESSES,
-            link=CLOSER,
-        ),
-        Panel(
-            Kind.GRAPH,
-            "Who loses mappings by writes (pages/s)",
-            "COW breaks: where merging is undone.",
-            "short",
-            {
-                LEGEND: "topk($top, rate(ksmwatch_owner_departures_total"
-                f'{{reason="copied", {NAMED}}}[$__rate_interval]))'
-            },
-            HOST_UID,
-            link=CLOSER,
-        ),
-        Panel(
-            Kind.TABLE,
-            "Owners",
-            "Counted mappings and the kernel's number. Stray: in areas that are not "
-            "mergeable. Click on an id for details.",
-            "short",
-            {
-                "mappings": FIRST,
-                "bytes": _of_first(f"ksmwatch_owner_mapped_bytes{{{HERE}}}"),
-                "kernel": _of_first(f"ksmwatch_owner_kernel_merging_pages{{{HERE}}}"),
-                "stray": _of_first(f"ksmwatch_owner_stray_mappings{{{HERE}}}"),
-                "processes": _of_first(
-                    f"sum without (confidence) (ksmwatch_owner_processes{{{HERE}}})"
-                ),
-                "estimated": _of_first(
-                    f'sum without (confidence) (ksmwatch_owner_processes{{confidence="estimated",'
-                    f" {HERE}}})"
-                ),
-            },
-            HEALTH,
-            width=24,
-            height=10,
-            columns=(
-                Column("kind", "Kind", "string"),
-                Column("name", "Name", "string"),
-                Column("id", "Id", "string", link=CLOSER_ROW),
-                Column("Value #A", "Mappings (pages)"),
-                Column("Value #B", "Memory", "bytes"),
-                Column("Value #C", "Kernel (pages)"),
-                Column("Value #D", "Stray (pages)"),
-                Column("Value #E", "Processes"),
-                Column("Value #F", "Estimated"),
+ALL: tuple[Panel, ...] = (
+    Panel(
+        Kind.BARS,
+        "Most memory mapped by KSM",
+        "What the KSM mappings of an owner's processes span. Click on an owner for details.",
+        "bytes",
+        {LEGEND: f"topk($top, ksmwatch_owner_mapped_bytes{{{NAMED}}})"},
+        PROCESSES,
+        height=10,
+        steps=((None, BLUE),),
+        link=CLOSER,
+    ),
+    Panel(
+        Kind.BARS,
+        "Saved memory, apportioned",
+        "The lower bound of the host's saving, divided in proportion to what each "
+        "owner would need without KSM. Nobody knows how often each owner's pages are "
+        "shared, so this is an apportionment and not a measurement.",
+        "bytes",
+        {LEGEND: f"topk($top, ksmwatch_owner_saved_bytes{{{NAMED}}})"},
+        HOST_UID,
+        height=10,
+        link=CLOSER,
+    ),
+    Panel(
+        Kind.STACK,
+        "Memory mapped by KSM over time",
+        "The owners with the most mappings at each moment.",
+        "bytes",
+        {LEGEND: f"topk($top, ksmwatch_owner_mapped_bytes{{{NAMED}}})"},
+        PROCESSES,
+        link=CLOSER,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "Most COW breaks (pages/s)",
+        "COW breaks: where merging is undone.",
+        "short",
+        {
+            LEGEND: "topk($top, rate(ksmwatch_owner_departures_total"
+            f'{{reason="copied", {NAMED}}}[$__rate_interval]))'
+        },
+        HOST_UID,
+        link=CLOSER,
+    ),
+    Panel(
+        Kind.TABLE,
+        "Owners",
+        "Counted mappings and the kernel's number. Stray: in areas that are not "
+        "mergeable. Click on an id for details.",
+        "short",
+        {
+            "mappings": FIRST,
+            "bytes": _of_first(f"ksmwatch_owner_mapped_bytes{{{HERE}}}"),
+            "kernel": _of_first(f"ksmwatch_owner_kernel_merging_pages{{{HERE}}}"),
+            "stray": _of_first(f"ksmwatch_owner_stray_mappings{{{HERE}}}"),
+            "processes": _of_first(
+                f"sum without (confidence) (ksmwatch_owner_processes{{{HERE}}})"
             ),
+            "estimated": _of_first(
+                f'sum without (confidence) (ksmwatch_owner_processes{{confidence="estimated",'
+                f" {HERE}}})"
+            ),
+        },
+        HEALTH,
+        width=24,
+        height=10,
+        columns=(
+            Column("kind", "Kind", "string"),
+            Column("name", "Name", "string"),
+            Column("id", "Id", "string", link=CLOSER_ROW),
+            Column("Value #A", "Mappings (pages)"),
+            Column("Value #B", "Memory", "bytes"),
+            Column("Value #C", "Kernel (pages)"),
+            Column("Value #D", "Stray (pages)"),
+            Column("Value #E", "Processes"),
+            Column("Value #F", "Estimated"),
         ),
-    )
+    ),
+)
 
 
-def _one() -> tuple[Panel, ...]:
-    return (
-        Panel(
-            Kind.GRAPH,
-            "Mappings: truth and claim (pages)",
-            "PTEs of the owner's processes that map a KSM page, and the kernel's number for them.",
-            "short",
-            {
-                "counted": f"ksmwatch_owner_mappings{{{THIS}}}",
-                "kernel's claim": f"ksmwatch_owner_kernel_merging_pages{{{THIS}}}",
-            },
-            PROCESSES,
-        ),
-        Panel(
-            Kind.STACK,
-            "Processes by confidence",
-            "The owner's processes that have or had KSM mappings.",
-            "short",
-            {"{{confidence}}": f"ksmwatch_owner_processes{{{THIS}}}"},
-            PROCESSES,
-            colors=CONFIDENT,
-        ),
-        Panel(
-            Kind.GRAPH,
-            "Mappings that came (pages/s)",
-            "merged and converted by ksmd, forked, other (swap-in, migration).",
-            "short",
-            {"{{reason}}": f"rate(ksmwatch_owner_arrivals_total{{{THIS}}}[$__rate_interval])"},
-            PROCESSES,
-            width=8,
-        ),
-        Panel(
-            Kind.GRAPH,
-            "Mappings that went (pages/s)",
-            "copied (COW breaks), unmapped (unmap, reclaim, migration) and exited.",
-            "short",
-            {"{{reason}}": f"rate(ksmwatch_owner_departures_total{{{THIS}}}[$__rate_interval])"},
-            PROCESSES,
-            width=8,
-        ),
-        Panel(
-            Kind.GRAPH,
-            "Zero pages and stray mappings (pages)",
-            "Zero pages placed by KSM (not part of the mappings), and mappings in areas "
-            "that are not mergeable.",
-            "short",
-            {
-                "zero pages": f"ksmwatch_owner_zero_pages{{{THIS}}}",
-                "stray": f"ksmwatch_owner_stray_mappings{{{THIS}}}",
-            },
-            HEALTH,
-            width=8,
-        ),
-    )
+ONE: tuple[Panel, ...] = (
+    Panel(
+        Kind.GRAPH,
+        "Mappings: counted and claimed (pages)",
+        "PTEs of the owner's processes that map a KSM page, and the kernel's number for them.",
+        "short",
+        {
+            "counted": f"ksmwatch_owner_mappings{{{THIS}}}",
+            "kernel's claim": f"ksmwatch_owner_kernel_merging_pages{{{THIS}}}",
+        },
+        PROCESSES,
+    ),
+    Panel(
+        Kind.STACK,
+        "Processes by confidence",
+        "The owner's processes that have or had KSM mappings.",
+        "short",
+        {"{{confidence}}": f"ksmwatch_owner_processes{{{THIS}}}"},
+        PROCESSES,
+        colors=CONFIDENT,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "New mappings (pages/s)",
+        "merged and converted by ksmd, forked, other (swap-in, migration).",
+        "short",
+        {"{{reason}}": f"rate(ksmwatch_owner_arrivals_total{{{THIS}}}[$__rate_interval])"},
+        PROCESSES,
+        width=8,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "Lost mappings (pages/s)",
+        "copied (COW breaks), unmapped (unmap, reclaim, migration) and exited.",
+        "short",
+        {"{{reason}}": f"rate(ksmwatch_owner_departures_total{{{THIS}}}[$__rate_interval])"},
+        PROCESSES,
+        width=8,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "Zero pages and stray mappings (pages)",
+        "Zero pages placed by KSM (not part of the mappings), and mappings in areas "
+        "that are not mergeable.",
+        "short",
+        {
+            "zero pages": f"ksmwatch_owner_zero_pages{{{THIS}}}",
+            "stray": f"ksmwatch_owner_stray_mappings{{{THIS}}}",
+        },
+        HEALTH,
+        width=8,
+    ),
+)
 
 
 BOARD = Board(
@@ -171,5 +169,5 @@ BOARD = Board(
     "Which virtual machines, pods, containers, units and users of a host map KSM pages, "
     "and details of one owner.",
     (JOB, HOST, TOP, OWNER),
-    {"All": _all(), "Owner $owner": _one()},
+    {"All": ALL, "Owner $owner": ONE},
 )

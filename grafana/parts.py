@@ -183,7 +183,7 @@ def _panel(panel: Panel, number: int) -> _Builder:
 
 def _more(uid: str) -> dashboard.DashboardLink:
     return (
-        dashboard.DashboardLink("More")
+        dashboard.DashboardLink("Other dashboards")
         .type(models.DashboardLinkType.LINK)
         .url(f"/d/{uid}")
         .include_vars(include_vars=True)
@@ -192,7 +192,7 @@ def _more(uid: str) -> dashboard.DashboardLink:
 
 
 def _data_link(url: str) -> dashboard.DashboardLink:
-    return dashboard.DashboardLink("Look closer").type(models.DashboardLinkType.LINK).url(url)
+    return dashboard.DashboardLink("Details").type(models.DashboardLinkType.LINK).url(url)
 
 
 def _thresholds(steps: Sequence[tuple[float | None, str]]) -> dashboard.ThresholdsConfig:
