@@ -9,7 +9,7 @@ import pytest
 from tests.kernel.compare import assert_exact, assert_exact_while_merging
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
-from tests.workload import Workload
+from tests.workload import Tenant, Workload
 
 A, B, C = 2003, 3001, 4001
 
@@ -28,6 +28,13 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
         assert daemon.stop() == 0
 
 
+def offer(tenant: Tenant, pages: int) -> None:
+    """Equal pages; 89 contents make chains of stable nodes as well as single ones."""
+    tenant.map("heap", pages)
+    tenant.fill("heap", 0, pages, seed=1, modulo=89)
+    tenant.madvise("heap", 0, pages, "mergeable")
+
+
 @pytest.mark.parametrize("ksmd", ["stopped", "running"])
 def test_every_step_is_counted_to_the_page(daemon: Daemon, ksm: Ksm, ksmd: str) -> None:
     check: Callable[[Daemon, dict[int, int]], object]
@@ -36,10 +43,7 @@ def test_every_step_is_counted_to_the_page(daemon: Daemon, ksm: Ksm, ksmd: str) 
         a, b, c = (load.spawn(name) for name in ("tenant-a", "tenant-b", "tenant-c"))
         truth = {a.pid: A, b.pid: B, c.pid: C}
         for tenant, pages in ((a, A), (b, B), (c, C)):
-            tenant.map("heap", pages)
-            # 89 different contents: chains of stable nodes as well as single ones.
-            tenant.fill("heap", 0, pages, seed=1, modulo=89)
-            tenant.madvise("heap", 0, pages, "mergeable")
+            offer(tenant, pages)
         ksm.merge_all(stop=ksmd == "stopped")
         check(daemon, truth)
 

@@ -55,6 +55,14 @@ def parser() -> argparse.ArgumentParser:
         "machine's file system (copy-on-write). The exit status is COMMAND's; "
         "125 means that the guest could not do its job.",
     )
+    _what_boots(parse)
+    _its_machine(parse)
+    _how_it_runs(parse)
+    parse.add_argument("command", nargs="*", metavar="COMMAND")
+    return parse
+
+
+def _what_boots(parse: argparse.ArgumentParser) -> None:
     parse.add_argument(
         "--kernel",
         action="append",
@@ -87,6 +95,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="WORDS",
         help="put at the end of the kernel's command line, such as preempt=full",
     )
+
+
+def _its_machine(parse: argparse.ArgumentParser) -> None:
     parse.add_argument("--cpu", metavar="MODEL", help="of QEMU's, instead of the usual one")
     parse.add_argument("--memory", default="2G", metavar="M", help="default 2G")
     parse.add_argument("--cpus", type=int, default=2, metavar="N", help="default 2")
@@ -94,6 +105,9 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--icount", action="store_true", help="one CPU whose clock counts instructions"
     )
+
+
+def _how_it_runs(parse: argparse.ArgumentParser) -> None:
     parse.add_argument(
         "--publish",
         action="append",
@@ -123,8 +137,6 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parse.add_argument("--verbose", action="store_true", help="say how long things took")
-    parse.add_argument("command", nargs="*", metavar="COMMAND")
-    return parse
 
 
 def slowness(text: str) -> float:
