@@ -7,21 +7,19 @@ hook is attached changes only the page tables.
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ksmwatch.counting.audit_schedule import Policy
+from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import NANOSECONDS_PER_TICK, Count
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.kernel import probe_switches, procfs
 from ksmwatch.kernel.page_tables import SmapsReader
-from ksmwatch.probes.attachments import AttachError, Attachments
-from ksmwatch.probes.loader import ProgramOrigin
 from ksmwatch.probes.map_records import (
     DEPARTURES,
     Account,
@@ -33,174 +31,15 @@ from ksmwatch.probes.map_records import (
     Opened,
     Total,
 )
-from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Keep
-from ksmwatch.probes.plan import Plan, Probe, Program, choose
+from ksmwatch.probes.plan import Plan, choose
+from tests.fake_maps import FakeAttachments, FakeMaps, programs_of
 from tests.fakes import Clock, Proc, Sys, capable
 
 KSMD = 33
-# Totals for which the programs raise an alarm.
-ALARMS = (
-    Total.EVENTS_LOST,
-    Total.FAMILIES_TRUNCATED,
-    Total.FAMILIES_CHANGED,
-    Total.CONVERSIONS_UNSEEN,
-)
 _FIRST_MM = 0xFFFF888000000000
-
-
-class FakeMaps(Maps):
-    """The maps, without a kernel. `looks`: how often all accounts were looked at."""
-
-    origin = ProgramOrigin.COMPILED
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self.limit = 16
-        self._reads = 0
-        self.closed = False
-        self.looks = 0
-
-    @property
-    def filled(self) -> int:
-        """How many accounts there are."""
-        return len(self._kernel.accounts)
-
-    def account(self, mm: int) -> Account | None:
-        """The account of one mm."""
-        return self._kernel.accounts.get(mm)
-
-    def accounts(self) -> dict[int, Account]:
-        self.looks += 1
-        return dict(self._kernel.accounts)
-
-    def open_account(self, mm: int, account: Account) -> bool:
-        """Open an account unless there is one."""
-        if mm in self._kernel.accounts:
-            return False
-        if len(self._kernel.accounts) >= self.limit:
-            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
-        self._kernel.accounts[mm] = account._replace(id=self._kernel.next_id())
-        return True
-
-    def close_account(self, mm: int) -> None:
-        """Forget an mm."""
-        self._kernel.accounts.pop(mm, None)
-        self._kernel.baselines.pop(mm, None)
-
-    def baseline(self, mm: int) -> Baseline | None:
-        """The last read."""
-        return self._kernel.baselines.get(mm)
-
-    def baselines(self) -> dict[int, Baseline]:
-        """All of them."""
-        return dict(self._kernel.baselines)
-
-    def put_baseline(self, mm: int, baseline: Baseline) -> None:
-        """Record an exact read."""
-        self._kernel.baselines[mm] = baseline
-
-    def totals(self) -> dict[Movement | Total, int]:
-        return {which: self.total(which) for which in (*Movement, *Total)}
-
-    def total(self, which: Movement | Total) -> int:
-        return self._kernel.totals[which]
-
-    def control(self, control: Control) -> None:
-        """What the daemon tells the programs."""
-        if control.opening_doubt != self._kernel.control.opening_doubt or not self._kernel.log:
-            self._kernel.log.append("doubt" if control.opening_doubt else "trust")
-        self._kernel.control = control
-
-    def read_control(self) -> Control:
-        """What was written last."""
-        return self._kernel.control
-
-    def alarms(self) -> int:
-        """As often as any process may be wrong."""
-        return sum(self._kernel.totals[which] for which in ALARMS)
-
-    def migrations(self) -> Migrations:
-        """KSM pages on their way."""
-        return self._kernel.migrations
-
-    def conversion(self) -> Conversion:
-        """The merge under way."""
-        return self._kernel.conversion
-
-    def end_conversion(self) -> None:
-        """None is."""
-        self._kernel.conversion = Conversion(serial=self._kernel.conversion.serial)
-
-    def begin_reading(self, mm: int) -> None:
-        """Watch this mm."""
-        self._kernel.moves.clear()
-        self._reads = mm
-
-    def moved(self) -> bool:
-        """Whether its PTEs were moved since."""
-        return self._kernel.moves[self._reads] > 0
-
-    def forget_opened(self, thread: int) -> None:
-        """An old answer is not a new one."""
-        self._kernel.opened.pop(thread, None)
-
-    def opened(self, thread: int) -> Opened | None:
-        """The mm of the file that was opened last, and its owner."""
-        return self._kernel.opened.get(thread)
-
-    def memory_bytes(self) -> int:
-        """Something."""
-        return 8192
-
-    def close(self) -> None:
-        """Remember it."""
-        self.closed = True
-
-
-class FakeAttachments(Attachments):
-    """What is attached to the fake kernel."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self.unkept = 0
-
-    def attach(self, probes: Iterable[Probe]) -> None:
-        kernel, probes = self._kernel, list(probes)
-        for probe in probes:
-            if probe.event in kernel.refused:
-                raise AttachError(probe, OSError(errno.EBUSY, os.strerror(errno.EBUSY)))
-        kernel.attached.update(_programs(probes))
-        hooks = any(not probe.asleep for probe in probes)
-        kernel.log.append("attach " + ("hooks" if hooks else "sentry"))
-
-    def detach(self, probes: Iterable[Probe]) -> None:
-        self._kernel.before_detaching()
-        self._kernel.log.append("detach")
-        probes = list(probes)
-        self._kernel.attached -= _programs(probes)
-        self._kernel.dead -= _programs(probes)
-
-    def holds(self, probes: Iterable[Probe]) -> bool:
-        """Whether all are attached."""
-        return self.first_lost(probes) is None
-
-    def first_lost(self, probes: Iterable[Probe]) -> Probe | None:
-        """The first that is not attached."""
-        lost = (p for p in probes if not _programs([p]) <= self._kernel.attached)
-        return next(lost, None)
-
-    def missed(self, program: Program) -> int:
-        """Skipped runs."""
-        return self._kernel.missed[program.name]
-
-    def close(self) -> None:
-        """Remember it."""
-        self._kernel.log.append("close programs")
-
-
-def _programs(probes: Iterable[Probe]) -> set[str]:
-    return {program.name for probe in probes for program in probe.programs}
+# Of time for a tick: it does all that is due.
+PLENTY = Budget(3600)
 
 
 class _Opened:
@@ -375,11 +214,11 @@ class Kernel:
         """Whether the programs of an event are attached and run."""
         (probe,) = (probe for probe in self.plan.probes if probe.event == event)
         running = probe_switches.read_stopped(self.proc.path, self.sys.path, kprobes=False) is None
-        return running and _programs([probe]) <= self.attached - self.dead
+        return running and programs_of([probe]) <= self.attached - self.dead
 
     def take_off(self, event: str) -> None:
         """Another tool detaches the programs of an event."""
-        self.attached -= _programs(probe for probe in self.plan.probes if probe.event == event)
+        self.attached -= programs_of(probe for probe in self.plan.probes if probe.event == event)
 
     def switch_ftrace(self, value: int) -> None:
         """kernel.ftrace_enabled: 0 stops all probes."""

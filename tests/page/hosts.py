@@ -7,6 +7,9 @@ from collections import defaultdict
 from itertools import count
 
 from ksmwatch.counting.backend_state import AuditState
+from ksmwatch.export.front.known_samples import KnownSamples
+from ksmwatch.export.metric_family import Samples
+from ksmwatch.export.samples import Series, samples
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.snapshot.model import Snapshot
@@ -89,3 +92,16 @@ def hostile() -> Snapshot:
     made = _host(processes, 0)
     # Texts from the kernel or another program may contain anything, too.
     return dataclasses.replace(made, kernel="6.12<script>1</script>")
+
+
+def changed_samples(**series: float | None) -> Samples:
+    """The invented host, with other values of series without labels; None: it has none."""
+    found = dict(samples(snapshot(), Series()))
+    for name, value in series.items():
+        found[f"ksmwatch_{name}"] = [] if value is None else [((), value)]
+    return list(found.items())
+
+
+def changed(**series: float | None) -> KnownSamples:
+    """The same, as the page reads them."""
+    return KnownSamples(changed_samples(**series))

@@ -39,3 +39,13 @@ def started(kernel: Kernel) -> Live:
     live = kernel.live()
     live.start()
     return live
+
+
+@pytest.fixture
+def idle(kernel: Kernel) -> Live:
+    """A host where nothing is merged and ksmd is stopped; the backend does not know yet."""
+    kernel.sys.write("run", 0)
+    kernel.spawn(10)
+    live = kernel.live()
+    live.start()
+    return live

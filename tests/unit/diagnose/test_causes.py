@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ksmwatch.commands import why
-from ksmwatch.diagnose import page_changes, read_evidence
 from ksmwatch.diagnose.advice import ADVISOR, TUNERS, Conditions
 from ksmwatch.diagnose.causes import Cause, Code, of_host, of_process
 from ksmwatch.diagnose.evidence import HostEvidence, Memory, Offers, PageSample, ProcessEvidence
-from ksmwatch.diagnose.read_evidence import parse_memory, read_process
-from ksmwatch.errors import Exit, NoKsmError, SourceError
-from ksmwatch.units import PAGE_SIZE
-from tests.fakes import Proc, Sys
-from tests.published import faults
-
-GOOD = {
-    "run": 1,
-    "full_scans": 5,
-    "pages_to_scan": 100,
-    "sleep_millisecs": 20,
-    "pages_shared": 100,
-    "pages_sharing": 900,
-    "pages_unshared": 50,
-    "pages_volatile": 20,
-}
+from ksmwatch.diagnose.read_evidence import parse_memory
+from tests.fakes import WELL_MERGED
 
 
 def host(mergeable: int | None = 3, **numbers: int) -> HostEvidence:
-    return HostEvidence(GOOD | numbers, mergeable)
+    return HostEvidence(WELL_MERGED | numbers, mergeable)
 
 
 def codes(causes: list[Cause]) -> list[Code]:
@@ -221,59 +200,6 @@ def test_a_sample_of_a_process_is_judged_by_its_own_pages() -> None:
     assert codes(of_process(process(offered=4000, merged=3000), judged)) == [Code.MERGED]
 
 
-# ---- a sample ----
-
-
-def put_memory(directory: Path, pages: list[bytes], absent: set[int]) -> None:
-    """Memory from address 0 on."""
-    directory.mkdir(exist_ok=True)
-    (directory / "mem").write_bytes(b"".join(page.ljust(PAGE_SIZE, b"\0") for page in pages))
-    entries = [0 if at in absent else 1 << 63 for at in range(len(pages))]
-    (directory / "pagemap").write_bytes(struct.pack(f"={len(pages)}Q", *entries))
-
-
-def test_pages_that_differ_between_two_looks_have_changed(tmp_path: Path) -> None:
-    one, other = tmp_path / "1", tmp_path / "2"
-    put_memory(one, [b"a", b"b", b"c", b"d"], absent={3})
-    put_memory(other, [b"e", b"f"], absent=set())
-
-    def meanwhile(seconds: float) -> None:
-        assert seconds == 1.5
-        put_memory(one, [b"a", b"B", b"c", b"D"], absent={2})
-        (other / "mem").write_bytes(b"")
-
-    pages = 8 * PAGE_SIZE
-    ranges = [(0, 2 * PAGE_SIZE), (2 * PAGE_SIZE, 4 * PAGE_SIZE)]
-    nobody = tmp_path / "3"
-    found = page_changes.take([(one, ranges), (nobody, [(0, pages)])], 9, 1.5, meanwhile)
-    # Of four pages one was never there, and one is not there any more.
-    assert found == PageSample(2, 1, 1.5)
-
-
-def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path) -> None:
-    put_memory(tmp_path / "1", [b"a"], absent={0})
-
-    def no_wait(_: float) -> None:
-        raise AssertionError("there is nothing to wait for")
-
-    assert page_changes.take([(tmp_path / "1", [(0, PAGE_SIZE)])], 9, 1.0, no_wait) is None
-    assert page_changes.take([(tmp_path / "2", [(0, PAGE_SIZE)])], 9, 1.0, no_wait) is None
-
-
-@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 9)), max_size=6), st.integers(0, 40))
-def test_chosen_pages_are_different_ones_of_the_ranges(
-    shapes: list[tuple[int, int]], count: int
-) -> None:
-    ranges = [
-        ((at * 1000 + s) * PAGE_SIZE, (at * 1000 + s + n) * PAGE_SIZE)
-        for at, (s, n) in enumerate(shapes)
-    ]
-    everything = {page for start, end in ranges for page in range(start, end, PAGE_SIZE)}
-    chosen = page_changes.choose(ranges, count)
-    assert len(chosen) == min(count, len(everything)) == len(set(chosen))
-    assert set(chosen) <= everything
-
-
 # ---- processes ----
 
 
@@ -363,135 +289,3 @@ def test_a_stopped_ksmd_is_not_too_slow() -> None:
 def test_ksmd_that_is_stopped_is_said_of_a_process_too() -> None:
     found = of_process(process(unasked=5000), host(run=0))
     assert codes(found) == [Code.STOPPED, Code.NOT_ASKED]
-
-
-# ---- reading ----
-
-SMAPS = """\
-1000-9000 rw-p 00000000 00:00 0
-Rss:                  40 kB
-Anonymous:            32 kB
-KSM:                  12 kB
-AnonHugePages:         0 kB
-Swap:                 21 kB
-VmFlags: rd wr mr mw me ac mg
-9000-a000 rw-p 00000000 00:00 0          [heap]
-Rss:                   7 kB
-Anonymous:             5 kB
-VmFlags: rd wr mr mw me ac
-a000-b000 rw-s 00000000 00:01 9          /dev/shm/x
-Rss:                  11 kB
-Anonymous:             0 kB
-VmFlags: rd wr sh mr mw me ms
-b000-c000 rw-s 00000000 00:01 9          /dev/mem
-Rss:                  13 kB
-VmFlags: rd wr pf io de
-c000-d000 rw-p 00000000 00:01 9          /anon_hugepage (deleted)
-Rss:                   0 kB
-Shared_Hugetlb:       17 kB
-Private_Hugetlb:      19 kB
-VmFlags: rd wr mr mw me de ht
-"""
-
-
-def test_memory_is_sorted_by_what_ksm_can_do_with_it() -> None:
-    assert parse_memory(SMAPS.encode(), "VmPin:\t      23 kB\n") == Memory(
-        offered=32,
-        merged=12,
-        cached=8,
-        swapped=21,
-        unasked=5,
-        shared=11,
-        hugetlb=36,
-        special=13,
-        pinned=23,
-    )
-    assert parse_memory(b"", "") == Memory()
-
-
-def test_what_vfio_pins_is_locked_without_an_area_that_is() -> None:
-    locked = "1000-9000 rw-p 00000000 00:00 0\nSize: 32 kB\nVmFlags: rd wr lo mg\n"
-    assert parse_memory(locked.encode(), "VmLck:\t      32 kB\n").pinned == 0
-    on_fault = locked.replace(" lo ", " lo lf ")
-    assert parse_memory(on_fault.encode(), "VmLck:\t      32 kB\n").pinned == 0
-    status = "VmLck:\t     132 kB\nVmPin:\t       7 kB\n"
-    assert parse_memory(locked.encode(), status).pinned == 107
-
-
-def test_offered_areas_are_mergeable_and_not_empty() -> None:
-    empty = "d000-e000 rw-p 00000000 00:00 0\nAnonymous: 0 kB\nVmFlags: rd mg\n"
-    assert read_evidence.offered((SMAPS + empty).encode()) == [(0x1000, 0x9000)]
-
-
-def test_the_host_is_sampled_only_when_that_tells_something(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    proc, sys = Proc(tmp_path / "proc"), Sys(tmp_path / "sys", **GOOD)
-    put(proc, 7)
-    proc.process(8, rmap_items=300)
-    proc.process(9, rmap_items=500)
-    asked: list[list[int]] = []
-
-    def sample(_: Path, pids: list[int]) -> PageSample:
-        asked.append(pids)
-        return PageSample(10, 10, 2.0)
-
-    monkeypatch.setattr(why, "_sample", sample)
-
-    def code() -> str:
-        why.run(None, as_json=True, proc=proc.path, sys=sys.path)
-        return str(json.loads(capsys.readouterr().out)["causes"][0]["code"])
-
-    assert (code(), asked) == ("merged", [])
-    sys.write("pages_unshared", 9000)
-    assert (code(), asked) == ("changing", [[9, 8]])
-
-
-def put(proc: Proc, pid: int, merging: int | None = 9) -> Path:
-    directory = proc.process(pid, comm="seven", merging=merging)
-    (directory / "smaps").write_text(SMAPS)
-    (directory / "status").write_text("VmPin:\t0 kB\n")
-    return directory
-
-
-def test_a_process_is_read(tmp_path: Path) -> None:
-    proc = Proc(tmp_path / "proc")
-    put(proc, 7)
-    found = read_process(proc.path, 7)
-    assert (found.name, found.memory.merged) == ("seven", 12)
-
-
-def test_where_smaps_does_not_tell_the_kernels_number_is_taken(tmp_path: Path) -> None:
-    proc = Proc(tmp_path / "proc")
-    directory = put(proc, 7, merging=6)
-    (directory / "smaps").write_text(SMAPS.replace("KSM:                  12 kB\n", ""))
-    assert read_process(proc.path, 7).memory.merged == 24
-
-
-def test_nobody_there(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="There is no process 99"):
-        read_process(tmp_path, 99)
-
-
-def test_a_kernel_without_ksm(tmp_path: Path) -> None:
-    with pytest.raises(NoKsmError, match="no KSM"):
-        why.run(None, as_json=False, proc=tmp_path, sys=tmp_path)
-
-
-def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    proc, sys = Proc(tmp_path / "proc"), Sys(tmp_path / "sys", run=0)
-    put(proc, 7)
-    assert why.run(7, as_json=False, proc=proc.path, sys=sys.path) is Exit.OK
-    out = capsys.readouterr().out
-    assert out.startswith("KSM and process 7 (seven):\n\n1. ksmd is stopped")
-    assert "   seen: run 0, offered_kb 61\n   next: Start it: echo 1 > /sys/k" in out
-    assert why.run(None, as_json=False, proc=proc.path, sys=sys.path) is Exit.OK
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) < 24
-    assert max(map(len, lines)) <= 80
-    assert why.run(None, as_json=True, proc=proc.path, sys=sys.path) is Exit.OK
-    document = json.loads(capsys.readouterr().out)
-    assert faults(document) == []
-    assert document["schema"] == "ksmwatch.why/1"
-    assert document["process"] is None
-    assert document["causes"][0]["code"] == "stopped"
