@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The maps; opens accounts, moves them and puts them in doubt. */
+#include "order.h"
 #include "records.h"
 #include "probes.h"
 
@@ -99,6 +100,7 @@ static __always_inline void raise_alarm(u32 which)
 
     if (at)
         *at = bpf_ktime_get_ns();
+    order();
     if (raised)
         lock_xadd(raised, 1);
     total(which, 1);

@@ -3,9 +3,7 @@
  * try_to_merge_one_page(vma, page, kpage): without a kpage, success means that `page` became a KSM
  * page in place, and no rmap function was called for it.
  *
- * Other CPUs read what is stored here in the order in which it is stored. On x86, stores and locked
- * additions keep their order. On arm64, the additions before and after the conversion would have to
- * be ones whose result is used.
+ * Other CPUs must read what is stored here in the order in which it is stored: order().
  */
 
 /*
@@ -23,12 +21,15 @@ static __always_inline void look_for_sharers(struct conversion *c)
 
     if (page)
         *page = (u64)c->page;
+    order();
 #ifdef HAS_PROTECT
     if (mapcount(c->page) <= 1)
         return;
 #endif
     c->shared = 1;
+    order();
     doubt_family(c->root);
+    order();
 }
 
 int on_merge(CONTEXT(MERGE) * ctx)
@@ -99,6 +100,8 @@ int on_merge_return(CONTEXT(MERGE) * ctx)
     u64 *page = page_in_conversion();
     bool family = false;
 
+    /* The mapping has turned before anything here says so. */
+    order();
     if (!c || !page)
         return 0;
     if (!c->page) {
@@ -121,6 +124,7 @@ int on_merge_return(CONTEXT(MERGE) * ctx)
         doubt_family(c->root);
     }
     /* It is over only when everything has been counted. */
+    order();
     *page = 0;
     c->page = NULL;
     return 0;

@@ -38,15 +38,19 @@ static __always_inline struct watch *watch(void)
 
 /*
  * Runs before a node is linked or unlinked. All changes go through the two functions below, which
- * are in a separate file (mm/interval_tree.c), so that no caller can inline them.
+ * are in a separate file (mm/interval_tree.c), so that no caller can inline them. The task has
+ * locked the tree before it looks whether that is walked, and says so before it changes the tree.
  */
 static __always_inline int tree_changes(u64 tree)
 {
     struct watch *w = watch();
 
+    order();
     /* Their argument is the anon_vma, or before about 7.3 the address of the tree in it. */
-    if (w && (tree == w->root || tree == w->tree))
+    if (w && (tree == w->root || tree == w->tree)) {
         w->changed = 1;
+        order();
+    }
     return 0;
 }
 
@@ -72,8 +76,8 @@ struct walk {
 
 /*
  * A task that changes the tree holds its lock. If it read `root` before it was set here, it still
- * has the lock, or it has finished. The locked addition between the store and the loads keeps their
- * order on x86; on arm64 it would have to be one whose result is used.
+ * has the lock, or it has finished. The locked addition between the stores and the loads keeps
+ * their order on x86.
  */
 static __always_inline void begin_walk(struct walk *walk, struct watch *w)
 {
@@ -81,6 +85,7 @@ static __always_inline void begin_walk(struct walk *walk, struct watch *w)
     w->root = (u64)walk->root;
     w->tree = (u64)PLACE(walk->root, anon_vma_rb_root);
     lock_xadd(&w->walks, 1);
+    order();
     w->unsure = is_locked_for_writing(PLACE(walk->root, anon_vma_rwsem));
     walk->from = NULL;
     walk->node = anon_vma_rb_root(walk->root);
@@ -99,6 +104,7 @@ static __always_inline void doubt_node(struct rb_node *node, struct watch *w)
 
     if (!mm_struct_mm_users(mm))
         return;
+    order();
     if (!*(volatile u64 *)&w->changed || (owner && task_struct_mm(owner) == mm))
         doubt(mm);
 }
@@ -118,6 +124,7 @@ int walk_edge(struct walk *walk)
     if (!w)
         return 1;
     if (!node) {
+        order();
         if (*(volatile u64 *)&w->changed)
             w->unsure = 1;
         if (!w->unsure || w->begun >= MOST_WALKS)

@@ -44,6 +44,8 @@ int on_migrate_return(CONTEXT(MIGRATE) * ctx)
 
     if (!taken || !m)
         return 0;
+    /* The arrivals have been counted before. */
+    order();
     if (*taken)
         lock_xadd(&m->ended, 1);
     migrating.delete(&thread);
@@ -64,6 +66,7 @@ int on_moves_away(CONTEXT(MOVES_AWAY) * ctx)
     if (!is_ksm((struct page *)ARGUMENT(MOVES_AWAY, ctx, 0)))
         return 0;
     note_migration();
+    order();
     doubt(MM_OF_ARGUMENT(MOVES_AWAY, vma));
     return 0;
 }

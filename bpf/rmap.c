@@ -73,7 +73,7 @@ static __always_inline enum movement why_gone(CONTEXT(RMAP_REMOVE) * ctx, struct
  * The page may be about to become a KSM page in place. The page in conversion is loaded first, and
  * the mapping second. If the conversion is over by the first load, the mapping is KSM by the
  * second. x86 keeps the order of loads, and volatile keeps the compiler's. On arm64 the second
- * load would have to depend on the first, or the first be an acquire.
+ * load depends on the first.
  *
  * Either bit of the mapping is enough here, because the rest looks at both. A number that is 0 if
  * nothing follows is also the result, which saves an instruction.
@@ -85,6 +85,7 @@ u64 on_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
     u64 bit;
 
     if (page != in_conversion) {
+        page = AFTER(in_conversion, page);
         bit = ARGUMENT_KSM_BIT(RMAP_REMOVE, page);
         /* In C, the compiler would write the 0, which it knows, into the result once more. */
         asm volatile goto("if %0 == 0 goto %l[nothing]" : : "r"(bit) : : nothing);
@@ -97,6 +98,7 @@ nothing:
 /*
  * If the page is in conversion and not KSM yet, its removal is not counted, although ksmd may count
  * the arrival. So the mm is put in doubt first, and only then is the mapping looked at again.
+ * If the conversion is over by now, the mapping must be looked at after that was seen.
  */
 u64 rest_of_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
 {
@@ -109,6 +111,7 @@ u64 rest_of_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
 
     if (in_conversion && *in_conversion == (u64)page)
         doubt(mm);
+    order();
     if (!is_ksm(page))
         return 0;
     account = account_of(mm, true);

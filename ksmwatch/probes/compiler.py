@@ -29,6 +29,8 @@ from ksmwatch.probes.sources import MAPS, SOURCES, bpf_directory
 # the others become calls of the kernel function whose BTF id is the difference.
 _REST_MARK = 0x7FFF0000
 _KFUNC_MARK = 0x40000000
+# An offset. Atomic additions there get a result (BPF_FETCH), and the offset 0: see bpf/order.h.
+_FETCH_MARK = 0x6B73
 # A number that becomes the address of the page in conversion, a map's value: `r = NUMBER`.
 _CONVERTING_MARK = 0x6B736D77636E7621
 _CONVERTING = "converting"
@@ -37,6 +39,8 @@ _WALK_MARK = 0x6B736D77616C6B21
 _WALK = "walk_edge"
 # include/uapi/linux/bpf.h; src_reg says what is called, or what an address is.
 _CALL = 0x85
+_ATOMIC_64 = 0xDB
+_FETCH = 1
 _PSEUDO_CALL = 1 << 4
 _PSEUDO_KFUNC_CALL = 2 << 4
 _PSEUDO_FUNCTION = 4 << 4
@@ -136,6 +140,7 @@ def _compile(request: dict[str, Any]) -> tuple[Any, Any]:
     marks = [
         f"-DREST_MARK={_REST_MARK}",
         f"-DKFUNC_MARK={_KFUNC_MARK}",
+        f"-DFETCH_MARK={_FETCH_MARK}",
         f"-DWALK_MARK={_WALK_MARK}ULL",
         f"-DCONVERTING_MARK={_CONVERTING_MARK}ULL",
     ]
@@ -152,12 +157,14 @@ def linked(
     """
     words = list(libbpf.INSTRUCTION.iter_unpack(code + rest))
     end, calls_back = len(code) // libbpf.INSTRUCTION.size, False
-    for place, (opcode, register, _, value) in enumerate(words):
+    for place, (opcode, register, offset, value) in enumerate(words):
         # Distances are counted from the next instruction.
         if opcode == _CALL and value == _REST_MARK:
             words[place] = (_CALL, _PSEUDO_CALL, 0, end - place - 1)
         elif opcode == _CALL and value > _KFUNC_MARK:
             words[place] = (_CALL, _PSEUDO_KFUNC_CALL, 0, value - _KFUNC_MARK)
+        elif opcode == _ATOMIC_64 and offset == _FETCH_MARK:
+            words[place] = (opcode, register, 0, value | _FETCH)
         elif opcode == libbpf.LOAD_64 and register & 0xF0 == libbpf.PSEUDO_MAP:
             words[place] = (opcode, register, 0, places[value])
         elif opcode == libbpf.LOAD_64 and _number(words, place) == _WALK_MARK:

@@ -27,7 +27,7 @@ SOURCES = (
     "conversion.c",
     "processes.c",
 )
-HEADERS = ("callers.h", "layout.h", "probes.h", "records.h")
+HEADERS = ("callers.h", "layout.h", "order.h", "probes.h", "records.h")
 
 
 def bpf_directory() -> Path:

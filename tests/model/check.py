@@ -63,7 +63,7 @@ VARIANTS = (
     ),
     Variant(
         "arm64",
-        "The remedies, with fences and ordered loads",
+        "The remedies, with `order()` and ordered loads",
         "-DARM64 -DZAPS=1 -DREADS=1",
         holds=True,
     ),
@@ -71,7 +71,7 @@ VARIANTS = (
     Variant("A-loads", "Mapping loaded first, page in conversion second", "-DMAPPING_FIRST"),
     Variant("A-loads-arm64", "Nothing orders the two loads", "-DARM64 -DUNORDERED_LOADS"),
     Variant("A-late", "In conversion is set after the mapping turns", "-DLATE_PAGE"),
-    Variant("A-arm64", "ksmd's atomics do not order", "-DARM64 -DRELAXED"),
+    Variant("A-arm64", "`order()` does nothing", "-DARM64 -DRELAXED"),
     Variant("B", "What was seen on entry is forgotten at the return", "-DENTRY_FORGOTTEN"),
     Variant("B-after", "The mapcount is looked at only after", "-DSIGN=0"),
     Variant(

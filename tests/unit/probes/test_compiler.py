@@ -127,6 +127,15 @@ def test_the_page_in_conversion_is_loaded_from_its_map() -> None:
     assert linked(load + EXIT, b"", NOTHING, {}, 17) == Instructions(loaded + EXIT)
 
 
+def test_an_addition_at_the_mark_has_a_result() -> None:
+    # lock *(u64 *)(r2 + MARK) += r1, and the same with another offset.
+    marked, other = bytes.fromhex("db12736b00000000"), bytes.fromhex("db12086b00000000")
+    # BPF_ADD | BPF_FETCH, and the offset is 0.
+    fetching = bytes.fromhex("db12000001000000")
+    expected = Instructions(fetching + other + EXIT)
+    assert linked(marked + other + EXIT, b"", NOTHING, {}, 0) == expected
+
+
 def test_maps_are_named_by_their_place_in_all_parts() -> None:
     found = linked(MAP_LOAD + HOT, MAP_LOAD + EXIT, NOTHING, {33: 5}, 0).words
     assert found.count(MAP_PLACE) == 2
