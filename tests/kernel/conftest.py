@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.hooks import KPROBES
 from tests.ksmctl import Ksm
 
 
@@ -20,7 +21,9 @@ def ksm() -> Iterator[Ksm]:
 
 @pytest.fixture(scope="module")
 def tracefs() -> Path:
-    """The kernel's own list of functions that anything is attached to."""
+    """The kernel's own list of functions that ftrace calls something for; see hooks.py."""
+    if not KPROBES.exists():
+        subprocess.run(["mount", "-t", "debugfs", "none", "/sys/kernel/debug"], check=True)
     path = Path("/sys/kernel/tracing")
     if not (path / "enabled_functions").exists():
         subprocess.run(["mount", "-t", "tracefs", "none", path], check=True)

@@ -13,6 +13,11 @@ HOT = {
 }
 
 
+# Kprobes that are breakpoints, as all are on arm64, are only here.
+KPROBES = Path("/sys/kernel/debug/kprobes/list")
+
+
 def attached(tracefs: Path) -> set[str]:
     """Kernel functions with a probe of anybody's."""
-    return {line.split()[0] for line in tracefs.read_text().splitlines()}
+    traced = {line.split()[0] for line in tracefs.read_text().splitlines()}
+    return traced | {line.split()[2].split("+")[0] for line in KPROBES.read_text().splitlines()}
