@@ -83,7 +83,7 @@ def main() -> int:
     """Measure, and keep the result."""
     found = {}
     for processes, merging in _CROWDS:
-        command = [sys.executable, "-m", "bench.crowds_host", str(processes), str(merging)]
+        command = [sys.executable, "-m", "bench.crowds_host", str(processes), str(merging), "1"]
         done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         print(done.stdout, end="", flush=True)
         found[f"{processes}:{merging}"] = json.loads(done.stdout.removeprefix("sample "))

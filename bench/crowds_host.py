@@ -1,9 +1,10 @@
 """On this machine itself: what a snapshot and a scrape take of a real core.
 
-`python -m bench.crowds_host PROCESSES MERGING` makes so many processes, and BPF maps with an
+`python -m bench.crowds_host PROCESSES MERGING OWNERS` makes so many processes, and BPF maps with an
 account of each that is said to merge, as the programs would have written them; no program is
-loaded, so KSM need not be on. Everything after that is the daemon's own code: maps, counts, names
-by /proc, snapshot, JSON, samples, text. Prints one line of JSON with CPU milliseconds. Needs root.
+loaded, so KSM need not be on. The processes are dealt out to so many made-up owners. Everything
+after that is the daemon's own code: maps, counts, names by /proc, snapshot, JSON, samples, the
+channel to the front, text, gzip. Prints one line of JSON with CPU milliseconds. Needs root.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -27,12 +29,14 @@ from ksmwatch.counting.ledger import NANOSECONDS_PER_TICK
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.front.exposition import Exposition
+from ksmwatch.export.front_channel import Answer
 from ksmwatch.export.fronts import SPECS
 from ksmwatch.export.samples import Series, samples
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_tables import SmapsReader
+from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.process_connector import Connector, Subscription
-from ksmwatch.owners.processes import ProcessTable
+from ksmwatch.owners.processes import Identity, ProcessTable
 from ksmwatch.probes.attachments import Attachments
 from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.map_records import Account, Baseline, Movement
@@ -96,18 +100,35 @@ def cpu_ms(work: Callable[[], object]) -> float:
     return (time.thread_time() - began) * 1000
 
 
+class Dealt(ProcessTable):
+    """Processes that are dealt out to so many owners. Everything else of them is real."""
+
+    def __init__(self, owners: int) -> None:
+        super().__init__()
+        self._units = [
+            Owner(OwnerKind.UNIT, f"tenant-{n}.service", f"/system.slice/tenant-{n}.service")
+            for n in range(owners)
+        ]
+
+    def _read(self, pid: int) -> Identity | None:
+        identity = super()._read(pid)
+        owner = self._units[pid % len(self._units)]
+        return None if identity is None else replace(identity, owner=owner)
+
+
 class Host:
     """A watcher of a crowd, and what is made of its snapshots."""
 
-    def __init__(self, pids: list[int]) -> None:
+    def __init__(self, pids: list[int], owners: int) -> None:
         gc.set_threshold(GC_OBJECTS)
         self.pids = pids
         self.live, self._maps = empty_maps(_KERNEL)
         self.move(0, 1)
-        table = ProcessTable()
+        table = Dealt(owners)
         table.follow(_connector())
         self._watcher = Watcher(self.live, recorded(_KERNEL), table)
         self.snapshot: Snapshot
+        self._exposition = Exposition((*CATALOGUE, *SPECS))
         self.size = 0
 
     def move(self, step: int, every: int) -> None:
@@ -125,10 +146,13 @@ class Host:
         self.size = len(to_json(self.snapshot))
 
     def scrape(self) -> None:
-        """What HTTP gives, the front's work included."""
+        """What HTTP gives, compressed, the front's work included."""
         self.look()
         found = samples(self.snapshot, Series(50, processes=False))
-        self.size = len(Exposition((*CATALOGUE, *SPECS), found).page().body)
+        sent = pickle.dumps(Answer(0.0, found), pickle.HIGHEST_PROTOCOL)
+        answer = pickle.loads(sent)  # noqa: S301 - our own
+        self._exposition.take(answer.samples)
+        self.size = len(self._exposition.page("", "gzip").body)
 
     def tick(self) -> None:
         """What is done every second."""
@@ -155,11 +179,16 @@ def best_of(host: Host, work: Callable[[], object], every: int | None) -> float:
     return min(found)
 
 
-def measure(pids: list[int], others: int) -> dict[str, Any]:
+def measure(pids: list[int], others: int, owners: int) -> dict[str, Any]:
     """All that is done for a document and a scrape: the fastest of some times."""
-    host = Host(pids)
+    host = Host(pids, owners)
     first = cpu_ms(host.document)
-    found: dict[str, Any] = {"processes": len(pids) + others, "merging": len(pids), "first": first}
+    found: dict[str, Any] = {
+        "processes": len(pids) + others,
+        "merging": len(pids),
+        "owners": owners,
+        "first": first,
+    }
     for what, work in (("document", host.document), ("scrape", host.scrape)):
         for name, every in (("still", None), ("some", 100), ("all", 1)):
             found[f"{what} {name}"] = best_of(host, work, every)
@@ -173,7 +202,7 @@ def measure(pids: list[int], others: int) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     """One crowd."""
-    processes, merging = map(int, argv)
+    processes, merging, owners = map(int, argv)
     with subprocess.Popen(
         [_CROWD, str(processes), str(merging), str(_PAGES)],
         stdin=subprocess.PIPE,
@@ -184,7 +213,8 @@ def main(argv: list[str]) -> int:
         assert crowd.stdout is not None
         crowd.stdout.readline()
         children = _children(crowd.pid)
-        print("sample", json.dumps(measure(children[:merging], processes - merging)), flush=True)
+        found = measure(children[:merging], processes - merging, owners)
+        print("sample", json.dumps(found), flush=True)
         crowd.stdin.close()
     return 0
 

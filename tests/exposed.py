@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
 from ksmwatch.export import catalogue
 from ksmwatch.export.front.exposition import Exposition
 from ksmwatch.export.samples import Series, samples
 from ksmwatch.snapshot.model import Snapshot
 
 
-def exposition(made: Snapshot, series: Series) -> Exposition:
-    """Its families."""
-    return Exposition(catalogue.CATALOGUE, samples(made, series))
-
-
 def exposed(made: Snapshot, series: Series) -> str:
     """Its text."""
-    return exposition(made, series).page().body.decode()
+    return Exposition(catalogue.CATALOGUE, samples(made, series)).page().body.decode()
+
+
+def families(made: Snapshot, series: Series) -> list[Metric]:
+    """Its families, as the library parses them."""
+    return list(text_string_to_metric_families(exposed(made, series)))

@@ -1,52 +1,94 @@
-"""Renders samples for Prometheus. Only fronts import this, because the library takes 5 MB."""
+"""The page of metrics, as text and compressed. Only fronts import this: the library takes 5 MB."""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder, gzip_accepted
-from prometheus_client.registry import Collector
 
+from ksmwatch.export.front.family_text import Encoder, FamilyText, end_of_page
+from ksmwatch.export.front.gzip_pieces import GzipPieces
 from ksmwatch.export.front.page import Page
-from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
+from ksmwatch.export.metric_family import Samples, Spec
 
-
-class Exposition(Collector):
-    """Samples as families of a catalogue, and as text. Each text is rendered once."""
-
-    def __init__(self, specs: Iterable[Spec], samples: Samples) -> None:
-        self._specs = {spec.name: spec for spec in specs}
-        self._samples = samples
-        self._pages: dict[tuple[str, bool], Page] = {}
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family that has a sample. Raises KeyError for a family that is in no catalogue."""
-        for name, samples in self._samples:
-            if samples:
-                yield _family(self._specs[name], samples)
-
-    def page(self, accept: str = "", accept_encoding: str = "") -> Page:
-        """The page for a client that sent these headers."""
-        encode, kind = choose_encoder(accept)
-        compressed = gzip_accepted(accept_encoding)
-        key = (kind, compressed)
-        if key not in self._pages:
-            text = encode(self)
-            # Level 1: level 6 would halve the size, but take five times the CPU time.
-            body = gzip.compress(text, 1) if compressed else text
-            headers = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}
-            self._pages[key] = Page(body, headers | _ENCODED if compressed else headers)
-        return self._pages[key]
-
-
+# A text of this size is a piece of its own when the page is compressed. Smaller ones, which are
+# mostly about the host and change with every scrape, are compressed together.
+_PIECE_BYTES = 2048
+# Clients choose among the library's formats and versions, of which there are many. The texts of so
+# many are kept.
+_MAX_FORMATS = 4
 _ENCODED = {"Content-Encoding": "gzip"}
 
 
-def _family(spec: Spec, samples: list[LabelledValue]) -> Metric:
-    make = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
-    family = make(spec.name, spec.help, labels=spec.labels)
-    for labels, value in samples:
-        family.add_metric(labels, value)
-    return family
+class _Format:
+    """The page in one of the library's formats. What has not changed is kept."""
+
+    def __init__(self, kind: str, encode: Encoder) -> None:
+        self._headers = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}
+        self._encode = encode
+        self._end = end_of_page(encode)
+        self._families: dict[str, FamilyText] = {}
+        self._gzip = GzipPieces()
+        # Of these samples.
+        self._samples: Samples | None = None
+        self._texts: list[bytes] = []
+        self._pages: dict[bool, Page] = {}
+
+    def page(self, specs: Mapping[str, Spec], samples: Samples, *, compressed: bool) -> Page:
+        """The page of these samples."""
+        if samples is not self._samples:
+            self._texts = list(self._rendered(specs, samples))
+            self._samples, self._pages = samples, {}
+        if compressed not in self._pages:
+            self._pages[compressed] = self._page(compressed=compressed)
+        return self._pages[compressed]
+
+    def _rendered(self, specs: Mapping[str, Spec], samples: Samples) -> Iterator[bytes]:
+        """The text of each family that has a sample, and the end of the page."""
+        before, self._families = self._families, {}
+        for name, found in samples:
+            if found:
+                family = before.get(name) or FamilyText(specs[name], self._encode)
+                family.update(found)
+                self._families[name] = family
+                yield family.text
+        yield self._end
+
+    def _page(self, *, compressed: bool) -> Page:
+        if not compressed:
+            return Page(b"".join(self._texts), self._headers)
+        body = self._gzip.compress(list(_pieces(self._texts)))
+        return Page(body, self._headers | _ENCODED)
+
+
+def _pieces(texts: Iterable[bytes]) -> Iterator[bytes]:
+    """The texts, with neighbours that are small joined."""
+    for small, run in groupby(texts, lambda text: len(text) < _PIECE_BYTES):
+        if small:
+            yield b"".join(run)
+        else:
+            yield from run
+
+
+class Exposition:
+    """Samples as the page of metrics."""
+
+    def __init__(self, specs: Iterable[Spec], samples: Samples | None = None) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._samples: Samples = samples or []
+        self._formats: dict[str, _Format] = {}
+
+    def take(self, samples: Samples) -> None:
+        """Show these samples from now on."""
+        self._samples = samples
+
+    def page(self, accept: str = "", accept_encoding: str = "") -> Page:
+        """The page for a client with these headers. KeyError: a family is in no catalogue."""
+        encode, kind = choose_encoder(accept)
+        form = self._formats.pop(kind, None) or _Format(kind, encode)
+        # The last one that was used is the last one here.
+        self._formats[kind] = form
+        if len(self._formats) > _MAX_FORMATS:
+            del self._formats[next(iter(self._formats))]
+        return form.page(self._specs, self._samples, compressed=gzip_accepted(accept_encoding))

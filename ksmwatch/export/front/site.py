@@ -51,12 +51,11 @@ class Site:
         complaints: Complaints,
     ) -> None:
         self._telemetry_path = telemetry_path
-        self._specs = specs
         # Samples of the front itself.
         self._own = own
         self._free = max_requests
         self._complaints = complaints
-        self._exposition = Exposition((), [])
+        self._exposition = Exposition(specs)
         self._reading = KnownSamples()
         self._history = PastHour(QUANTITIES)
         # Of this answer, each made once; by whether it refreshes itself.
@@ -66,7 +65,7 @@ class Site:
 
     def take(self, answer: Answer) -> None:
         """Serve this answer from now on."""
-        self._exposition = Exposition(self._specs, [*answer.samples, *self._own()])
+        self._exposition.take([*answer.samples, *self._own()])
         self._reading = KnownSamples(answer.samples)
         self._history.add(answer.taken, self._reading)
         self._overviews = {}

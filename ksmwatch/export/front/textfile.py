@@ -15,7 +15,6 @@ from pathlib import Path
 
 from ksmwatch.export.front.exposition import Exposition
 from ksmwatch.export.front_channel import QUESTION, Answer, Begin, TextfileTask, receive
-from ksmwatch.export.metric_family import Spec
 from ksmwatch.log import logger
 
 NAME = "ksmwatch.prom"
@@ -74,10 +73,10 @@ class File:
                 path.unlink()
 
 
-def text(specs: tuple[Spec, ...], answer: Answer) -> bytes:
+def text(exposition: Exposition, answer: Answer) -> bytes:
     """The file's text. node_exporter has its own process_*, and duplicates are an error there."""
-    ours = [each for each in answer.samples if each[0].startswith("ksmwatch_")]
-    return Exposition(specs, ours).page().body
+    exposition.take([each for each in answer.samples if each[0].startswith("ksmwatch_")])
+    return exposition.page().body
 
 
 def serve(
@@ -85,12 +84,13 @@ def serve(
 ) -> None:
     """Write until the daemon is gone."""
     file = made(Path(task.directory))
+    exposition = Exposition(begin.specs)
     # A killed front may have left it.
     file.remove()
     with suppress(EOFError, ConnectionError):
         while True:
             channel.sendall(QUESTION.pack(task.interval, file.failures))
-            file.write(text(begin.specs, receive(channel)))
+            file.write(text(exposition, receive(channel)))
             # Readable data without a request can only be the end.
             select.select([channel], [], [], task.interval)
     file.remove()

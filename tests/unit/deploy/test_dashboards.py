@@ -17,7 +17,7 @@ from grafana import build
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.samples import Series
 from tests import made_up
-from tests.exposed import exposition
+from tests.exposed import families
 from tests.panels import BOARDS, PANELS, queries
 from tests.promtool import STANDARD, metrics_of, promtool
 
@@ -179,7 +179,7 @@ def test_columns_are_answers_or_labels(where: str) -> None:
 def scraped() -> Iterator[dict[str, str]]:
     """What a live host exposes, for an hour; counters grow."""
     where = 'job="ksmwatch",instance="a"'
-    for family in exposition(made_up.snapshot(), Series(processes=True)).collect():
+    for family in families(made_up.snapshot(), Series(processes=True)):
         for sample in family.samples:
             labels = "".join(f'{key}="{value}",' for key, value in sample.labels.items())
             step = "+1" if family.type == "counter" else "+0"

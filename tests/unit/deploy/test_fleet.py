@@ -16,7 +16,7 @@ from ksmwatch.kernel.events import EVENTS
 from ksmwatch.owners.owner import OwnerKind
 from ksmwatch.snapshot.losses import LOSSES
 from tests import made_up
-from tests.exposed import exposition
+from tests.exposed import families
 from tests.panels import BOARDS
 from tests.promtool import STANDARD, metrics_of, promtool
 
@@ -54,7 +54,7 @@ def scraped() -> Iterator[dict[str, str]]:
     """Three hosts, for an hour and a half; counters grow by a page or a second a minute."""
     for instance, (cluster, tenant) in HOSTS.items():
         where = f'job="ksmwatch",instance="{instance}",cluster="{cluster}",tenant="{tenant}"'
-        for family in exposition(made_up.snapshot(), Series()).collect():
+        for family in families(made_up.snapshot(), Series()):
             for sample in family.samples:
                 labels = "".join(f'{key}="{value}",' for key, value in sample.labels.items())
                 step = "+1" if family.type == "counter" else "+0"
@@ -124,7 +124,7 @@ def test_sums_are_by_cluster_and_tenant(tmp_path: Path) -> None:
 def samples_of_a_host() -> int:
     """At most, without those by owner and by process: as if every event had its probe."""
     made = made_up.snapshot()
-    found = exposition(made, Series(owners=0)).collect()
+    found = families(made, Series(owners=0))
     each_probe = 2
     missing = len(EVENTS) + len(["fork"]) - len(made.probes)
     return sum(len(family.samples) for family in found) + each_probe * missing
@@ -166,9 +166,9 @@ def test_what_is_written_from_afar_is_the_same() -> None:
 
 def series_above() -> int:
     """Of one host, for the fleet dashboard; `up` is made by Prometheus."""
-    families = exposition(made_up.snapshot(), Series(owners=0)).collect()
-    found = (sample for family in families for sample in family.samples)
-    return 1 + sum(sample.name in federated() for sample in found)
+    found = families(made_up.snapshot(), Series(owners=0))
+    names = (sample.name for family in found for sample in family.samples)
+    return 1 + sum(name in federated() for name in names)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""The text of one metric family. What has not changed is not rendered again.
+
+prometheus_client renders every new line. Of a line whose labels are known, only the value is
+rendered again: the text before it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from ksmwatch.export.metric_family import LabelledValue, Spec
+
+# One of the library's formats.
+Encoder = Callable[[Collector], bytes]
+
+
+class _Nothing(Collector):
+    def collect(self) -> Iterator[Metric]:
+        """No family."""
+        return iter(())
+
+
+def end_of_page(encode: Encoder) -> bytes:
+    """What the library writes after the last family."""
+    return encode(_Nothing())
+
+
+class _Family(Collector):
+    """Samples of a family, as the library wants them."""
+
+    def __init__(self, spec: Spec, samples: Sequence[LabelledValue]) -> None:
+        self._spec = spec
+        self._samples = samples
+
+    def collect(self) -> Iterator[Metric]:
+        """The family."""
+        spec = self._spec
+        make = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
+        family = make(spec.name, spec.help, labels=spec.labels)
+        for labels, value in self._samples:
+            family.add_metric(labels, value)
+        yield family
+
+
+def rendered(spec: Spec, samples: Sequence[LabelledValue], encode: Encoder) -> str:
+    """What the library makes of a family, without the end of the page."""
+    return encode(_Family(spec, samples)).removesuffix(end_of_page(encode)).decode()
+
+
+class FamilyText:
+    """The current text of a family."""
+
+    def __init__(self, spec: Spec, encode: Encoder) -> None:
+        self._spec = spec
+        self._encode = encode
+        # Everything before the first sample.
+        self._head = rendered(spec, (), encode)
+        # By label values: the line up to its value.
+        self._beginnings: dict[tuple[str, ...], str] = {}
+        self._samples: Sequence[LabelledValue] = ()
+        self.text = b""
+
+    def update(self, samples: Sequence[LabelledValue]) -> bool:
+        """Take the samples; returns whether the text is another one than before."""
+        if samples is self._samples or samples == self._samples:
+            return False
+        known = self._beginnings
+        new = [(labels, 0.0) for labels, _ in samples if labels not in known]
+        if new:
+            known = known | self._render(new)
+        number = cast("Callable[[float], str]", floatToGoString)
+        lines = [f"{known[labels]}{number(value)}\n" for labels, value in samples]
+        self.text = (self._head + "".join(lines)).encode()
+        if len(known) > len(samples):
+            known = {labels: known[labels] for labels, _ in samples}
+        self._beginnings, self._samples = known, samples
+        return True
+
+    def _render(self, samples: Sequence[LabelledValue]) -> dict[tuple[str, ...], str]:
+        # A line feed in a label is escaped, so each sample is one line.
+        lines = rendered(self._spec, samples, self._encode).removeprefix(self._head).split("\n")
+        return {
+            labels: line.removesuffix("0.0")
+            for (labels, _), line in zip(samples, lines[:-1], strict=True)
+        }
