@@ -46,6 +46,11 @@ class Config(NamedTuple):
     poll_cpu_percent: float
     state_pin_path: str
     state_programs_path: str
+    history_directory: str
+    history_interval: float
+    history_hours: float
+    history_days: float
+    history_max_mb: int
     log_level: str
     log_format: str
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from ksmwatch.errors import ConfigError
 
+AUTO = "auto"
+
 
 class Address(NamedTuple):
     """Where to listen. An empty host means every address of the machine."""
@@ -84,6 +86,11 @@ def path(value: Any) -> str:
 def optional_path(value: Any) -> str:
     """An absolute path, or the empty string."""
     return "" if value == "" else path(value)
+
+
+def automatic_path(value: Any) -> str:
+    """An absolute path, or the empty string, or `auto`."""
+    return AUTO if value == AUTO else optional_path(value)
 
 
 def addresses(value: Any) -> tuple[Address, ...]:

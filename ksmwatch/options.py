@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ksmwatch.option_values import (
+    AUTO,
     Choice,
     addresses,
+    automatic_path,
     boolean,
     group,
     number,
@@ -23,6 +25,7 @@ from ksmwatch.option_values import (
 
 DEFAULT_GROUP = "ksmwatch"
 DEFAULT_SOCKET = "/run/ksmwatch/ksmwatch.sock"
+DEFAULT_HISTORY = "/var/lib/ksmwatch/history"
 # Free in the Prometheus project's list of default ports when it was chosen.
 DEFAULT_LISTEN = ":10054"
 
@@ -259,6 +262,46 @@ OPTIONS: tuple[Option, ...] = (
         value="PATH",
         more="Only root keeps programs, and only files are used that nobody else can have written. "
         "Files in /usr/lib/ksmwatch/programs are used, too.",
+    ),
+    Option(
+        "history.directory",
+        AUTO,
+        automatic_path,
+        "directory that keeps past counts; empty: none (default auto)",
+        rare=True,
+        value="PATH",
+        more=f"auto: under systemd {DEFAULT_HISTORY}, the service's state directory; otherwise "
+        "none. For ksmwatch history and ksmwatch top --at. Who may use the socket may read it.",
+    ),
+    Option(
+        "history.interval",
+        10.0,
+        number(1, 3600),
+        "seconds between moments in the history (default 10)",
+        rare=True,
+    ),
+    Option(
+        "history.hours",
+        24.0,
+        number(0, 24 * 365),
+        "hours for which each moment is kept (default 24)",
+        rare=True,
+        more="After that, one moment in ten minutes is kept.",
+    ),
+    Option(
+        "history.days",
+        30.0,
+        number(0, 3660),
+        "days for which the history is kept (default 30)",
+        rare=True,
+    ),
+    Option(
+        "history.max-mb",
+        100,
+        number(1, 1 << 20, int),
+        "size of the history in millions of bytes (default 100)",
+        rare=True,
+        more="When it is full, the oldest moments go first.",
     ),
     Option(
         "log.level",

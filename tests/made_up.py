@@ -13,6 +13,7 @@ from ksmwatch.kernel.areas import Area
 from ksmwatch.kernel.kernel_numbers import KernelNumbers
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.probes.map_records import Movement, Total
+from ksmwatch.snapshot.history_state import HistoryState, Unwritten
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.model import Reload, Snapshot
 from ksmwatch.snapshot.process import Confidence, Process
@@ -81,6 +82,13 @@ def snapshot(**changes: Any) -> Snapshot:
             last=-1,
         ),
         "reload": Reload(successful=True, taken_at=1_699_999_000.0),
+        "history": HistoryState(
+            written=360,
+            unwritten={reason: 2 * n for n, reason in enumerate(Unwritten)},
+            clock_steps=1,
+            bytes=65536,
+            oldest=1_699_990_000.0,
+        ),
     }
     return Snapshot(**{**values, **changes})
 

@@ -31,6 +31,11 @@ _ksmwatch() {
         run:--poll.cpu-percent) mapfile -t COMPREPLY < <(true); return ;;
         run:--state.pin-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         run:--state.programs-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        run:--history.directory) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        run:--history.interval) mapfile -t COMPREPLY < <(true); return ;;
+        run:--history.hours) mapfile -t COMPREPLY < <(true); return ;;
+        run:--history.days) mapfile -t COMPREPLY < <(true); return ;;
+        run:--history.max-mb) mapfile -t COMPREPLY < <(true); return ;;
         run:--log.level) mapfile -t COMPREPLY < <(compgen -W "debug info warning error" -- "$cur"); return ;;
         run:--log.format) mapfile -t COMPREPLY < <(compgen -W "logfmt json" -- "$cur"); return ;;
         run:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -89,7 +94,7 @@ _ksmwatch() {
         estimate:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     case $command:$cur in
-        run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.config.file --web.systemd-socket --web.user --web.max-requests --web.max-connections --textfile.directory --textfile.interval --socket --socket-group --backend --probes --accounts.max --audit.cpu-percent --audit.heal --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --state.programs-path --log.level --log.format --config.file" -- "$cur"); return ;;
+        run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.config.file --web.systemd-socket --web.user --web.max-requests --web.max-connections --textfile.directory --textfile.interval --socket --socket-group --backend --probes --accounts.max --audit.cpu-percent --audit.heal --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --state.programs-path --history.directory --history.interval --history.hours --history.days --history.max-mb --log.level --log.format --config.file" -- "$cur"); return ;;
         check:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --plan-only --json --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
         build:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --output --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
         snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from ksmwatch import log
 from ksmwatch.config import Config, reloaded
@@ -27,6 +28,7 @@ from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.read_facts import read_facts
 from ksmwatch.kernel.syscalls import give_memory_back
 from ksmwatch.log import logger
+from ksmwatch.option_values import AUTO
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.probes import capabilities
 from ksmwatch.probes.loader import Loaded
@@ -38,6 +40,9 @@ from ksmwatch.snapshot.desk import Desk
 from ksmwatch.snapshot.model import Reload
 from ksmwatch.snapshot.socket_server import SocketServer, group_of
 from ksmwatch.systemd import Manager
+
+if TYPE_CHECKING:
+    from ksmwatch.history.recorder import Recorder
 
 # Time between two checks for due work, without requests.
 TICK_SECONDS = 1.0
@@ -95,6 +100,7 @@ class Daemon:
         self._reload_wanted = False
         self._desk = Desk()
         self._start_again: Callable[[], None] = lambda: None
+        self._recorder: Recorder | None = None
 
     def run(self) -> Exit:
         """Serve until SIGTERM or SIGINT. Raises KsmwatchError for errors that a user can fix.
@@ -118,6 +124,7 @@ class Daemon:
         cleanup.callback(sock.close)
         losses: Counter[str] = Counter()
         fronts = self._launch_fronts(cleanup, losses)
+        self._recorder = self._make_recorder()
         facts = read_facts()
         keep = open_keep(config.state_pin_path, self._manager)
         backend, obstacle = start_backend(facts, config, keep, self._manager.beat)
@@ -137,6 +144,9 @@ class Daemon:
         if obstacle is not None and backend.mode is Mode.POLL:
             watcher.comeback.failed(time.monotonic(), passing=obstacle.passing)
         self._start_again = lambda: self._come_back(watcher, keep, cleanup)
+        recorder = self._recorder
+        if recorder is not None:
+            watcher.history = lambda: recorder.state
         watcher.follow_processes()
         # Before there are threads: each has its own capabilities.
         if not watcher.comeback.waits:
@@ -145,11 +155,24 @@ class Daemon:
         cleanup.callback(sock.stop)
         for front in fronts:
             front.start()
+        if recorder is not None:
+            recorder.start()
+            cleanup.callback(recorder.stop)
         # First: their threads may be waiting for a snapshot.
         cleanup.callback(self._desk.close)
         self._loop(watcher, obstacle.sentence if obstacle else None)
         self._manager.stopping()
         return watcher.backend.mode
+
+    def _make_recorder(self) -> Recorder | None:
+        """It sets the directory's group, which may need a capability that is given up later."""
+        wanted = self._config.history_directory
+        if not wanted or (wanted == AUTO and "STATE_DIRECTORY" not in os.environ):
+            return None
+        # Imported here: without a history, SQLite is not loaded.
+        from ksmwatch.history.recorder import recorder_of
+
+        return recorder_of(self._config, lambda: self._config.owners_top)
 
     def _launch_fronts(self, cleanup: ExitStack, losses: Counter[str]) -> list[Keeper]:
         """Before BPF, so that a front is healthy early."""
@@ -191,6 +214,7 @@ class Daemon:
                 watcher.tick(self._tick_budget(watcher))
                 if watcher.comeback.is_due(time.monotonic()):
                     self._start_again()
+                self._record(watcher)
                 self._manager.status(status_line(watcher.backend, reason))
                 self._manager.beat()
                 due = time.monotonic() + TICK_SECONDS
@@ -237,6 +261,19 @@ class Daemon:
 
     def _publish(self, watcher: Watcher) -> None:
         self._desk.publish(lambda: watcher.snapshot(SNAPSHOT_BUDGET_SECONDS))
+
+    def _record(self, watcher: Watcher) -> None:
+        """Put a snapshot into the history if one is due: one made for others, if it is new."""
+        recorder, now = self._recorder, time.monotonic()
+        if recorder is None or not recorder.is_due(now) or watcher.backend.mode is Mode.NONE:
+            return
+        snapshot, taken = self._desk.latest
+        began = time.thread_time()
+        if snapshot is None or not recorder.is_new(taken, now):
+            self._publish(watcher)
+            snapshot, _ = self._desk.latest
+        if snapshot is not None:
+            recorder.take(snapshot, time.thread_time() - began)
 
     def _reload(self, watcher: Watcher) -> None:
         """Reread the configuration, and apply what is possible. An invalid one changes nothing."""

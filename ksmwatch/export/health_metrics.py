@@ -164,6 +164,29 @@ HEALTH_METRICS: tuple[Spec, ...] = (
         "ksm_swpin_copy in /proc/vmstat: KSM pages copied at swap-in.",
     ),
     Spec(
+        "ksmwatch_history_moments",
+        "counter",
+        "Moments written into the history. Absent if no history is kept, like all of these.",
+    ),
+    Spec(
+        "ksmwatch_history_unwritten",
+        "counter",
+        "Moments that could not be written, by reason: full, read_only, denied, damaged (the file "
+        "was moved aside), busy, other. Counting goes on.",
+        ("reason",),
+    ),
+    Spec(
+        "ksmwatch_history_clock_steps",
+        "counter",
+        "How often the clock was set. The history's times jump there.",
+    ),
+    Spec("ksmwatch_history_bytes", "gauge", "What the moments in the history take."),
+    Spec(
+        "ksmwatch_history_oldest_timestamp_seconds",
+        "gauge",
+        "The time of the first moment in the history.",
+    ),
+    Spec(
         "ksmwatch_config_last_reload_successful",
         "gauge",
         "1 if the configuration was valid when it was last read, at the start or on SIGHUP. 0 "

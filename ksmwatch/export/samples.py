@@ -12,6 +12,7 @@ from ksmwatch.export.catalogue import PAGE_FILES
 from ksmwatch.export.metric_family import LabelledValue, Samples
 from ksmwatch.owners.rollup import Holding, split
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
+from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Confidence
 from ksmwatch.units import PAGE_SIZE
@@ -55,6 +56,8 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Labell
     yield "ksmwatch_losses", [((kind,), amount) for kind, amount in sorted(s.losses.items())]
     if s.mode is Mode.NONE:
         return
+    if s.history is not None:
+        yield from _history_samples(s.history)
     # There is a reason exactly if something prevents live accounting.
     fallback = s.mode is Mode.POLL and s.mode_reason is not None
     yield "ksmwatch_fallback", _one(float(fallback))
@@ -89,6 +92,15 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Labell
         yield from _process_samples(s)
     yield from _event_samples(s)
     yield from _kernel_samples(s)
+
+
+def _history_samples(h: HistoryState) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
+    yield "ksmwatch_history_moments", _one(h.written)
+    missing = sorted(h.unwritten.items())
+    yield "ksmwatch_history_unwritten", [((reason.value,), amount) for reason, amount in missing]
+    yield "ksmwatch_history_clock_steps", _one(h.clock_steps)
+    yield "ksmwatch_history_bytes", _one(h.bytes)
+    yield "ksmwatch_history_oldest_timestamp_seconds", _one(h.oldest)
 
 
 # An owner and the row of all others have the gauges. An owner also has a forecast, and a counter

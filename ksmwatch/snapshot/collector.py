@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from ksmwatch.owners.process_connector import Subscription
 from ksmwatch.owners.processes import Identity, ProcessTable
 from ksmwatch.owners.rollup import Turnover
 from ksmwatch.owners.savings import Forks
+from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.ksmd_numbers import Book, Books
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.model import Reload, Snapshot
@@ -119,6 +120,7 @@ class Watcher:
         # The start read a configuration; rereads are recorded here.
         self.reload = Reload(successful=True, taken_at=time.time())
         self.comeback = Comeback()
+        self.history: Callable[[], HistoryState | None] = lambda: None
         # Losses of everything except the backend.
         self.losses: Counter[str] = Counter() if losses is None else losses
         self._facts = facts
@@ -236,6 +238,7 @@ class Watcher:
             live_attempts=self.comeback.attempts,
             live_awaited=self.comeback.waits,
             kin=self._forks.see(tuple(merged), ticks),
+            history=self.history(),
         )
 
     def _zero_only(self, counts: list[Count], zeros: int) -> list[Count]:

@@ -60,6 +60,12 @@ class Desk:
             self._condition.notify_all()
 
     @property
+    def latest(self) -> tuple[Snapshot | None, float]:
+        """The last snapshot, and when it was begun."""
+        with self._condition:
+            return self._latest, self._taken
+
+    @property
     def ready(self) -> bool:
         """Whether the first snapshot, and with it the baseline, is done."""
         return self._latest is not None

@@ -18,6 +18,7 @@ from ksmwatch.snapshot.document_types import (
     AgesDocument,
     EventsDocument,
     HeadDocument,
+    HistoryDocument,
     HoldingDocument,
     HostDocument,
     ListedProcess,
@@ -28,6 +29,7 @@ from ksmwatch.snapshot.document_types import (
     SnapshotDocument,
     SourcesDocument,
 )
+from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Process, movements_document, process_document
 from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Verdict
@@ -185,6 +187,16 @@ def _map(state: MapState) -> MapDocument:
     }
 
 
+def _history(state: HistoryState) -> HistoryDocument:
+    return {
+        "written": state.written,
+        "unwritten": {reason.value: amount for reason, amount in state.unwritten.items()},
+        "clock_steps": state.clock_steps,
+        "bytes": state.bytes,
+        "oldest": state.oldest,
+    }
+
+
 def _head(snapshot: Snapshot) -> HeadDocument:
     """Everything except the processes."""
     state = snapshot.map_state
@@ -208,4 +220,5 @@ def _head(snapshot: Snapshot) -> HeadDocument:
         "audit": None if snapshot.audit is None else asdict(snapshot.audit),
         "reload": asdict(snapshot.reload),
         "map": None if state is None else _map(state),
+        "history": None if snapshot.history is None else _history(snapshot.history),
     }

@@ -13,6 +13,7 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.owners.owner import OwnerDocument
 from ksmwatch.probes.map_records import Movement, Total
 from ksmwatch.schema_marks import Fields, Keys
+from ksmwatch.snapshot.history_state import Unwritten
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.model import Reload
 from ksmwatch.snapshot.process import Confidence, MovementsDocument, ProcessDocument
@@ -134,6 +135,16 @@ class MapDocument(TypedDict):
     programs: str
 
 
+class HistoryDocument(TypedDict):
+    """What the daemon has put into the history."""
+
+    written: int
+    unwritten: Annotated[dict[str, int], Keys(tuple(Unwritten), all=True)]
+    clock_steps: int
+    bytes: int | None
+    oldest: float | None
+
+
 class HeadDocument(TypedDict):
     """Everything except the processes."""
 
@@ -156,6 +167,7 @@ class HeadDocument(TypedDict):
     audit: Annotated[dict[str, Any], Fields(AuditState)] | None
     reload: Annotated[dict[str, Any], Fields(Reload)]
     map: MapDocument | None
+    history: HistoryDocument | None
 
 
 class SnapshotDocument(HeadDocument):

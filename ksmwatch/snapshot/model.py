@@ -14,6 +14,7 @@ from ksmwatch.kernel.kernel_numbers import KernelNumbers
 from ksmwatch.owners import savings
 from ksmwatch.owners.rollup import Holding, Moves, OwnerKey, roll_up
 from ksmwatch.owners.savings import Bounds, Who
+from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.process import Confidence, Process
 from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Zeros, limits, need
 from ksmwatch.units import PAGE_SIZE
@@ -63,6 +64,8 @@ class Snapshot:
     # How often live accounting was tried again during polling, and whether it will be.
     live_attempts: int = 0
     live_awaited: bool = False
+    # None if no history is kept.
+    history: HistoryState | None = None
 
     @cached_property
     def mappings(self) -> int:

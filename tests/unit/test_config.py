@@ -46,6 +46,11 @@ def test_defaults() -> None:
         poll_cpu_percent=1.0,
         state_pin_path="/sys/fs/bpf/ksmwatch",
         state_programs_path="/var/lib/ksmwatch/programs",
+        history_directory="auto",
+        history_interval=10.0,
+        history_hours=24.0,
+        history_days=30.0,
+        history_max_mb=100,
         log_level="info",
         log_format="logfmt",
     )

@@ -1,0 +1,1 @@
+"""The counts of the past, in a file on the host itself."""
