@@ -140,7 +140,7 @@ accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: 
 	@$(BIN)/python -m bench.accuracy
 
 # In the order in which they run. Each writes bench/results/NAME.json.
-BENCHES := hotpath freshness daemon crowds peers scale estimate
+BENCHES := hotpath realtime freshness daemon crowds peers scale estimate
 .PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
@@ -153,6 +153,10 @@ bench-report: setup ## docs/overhead.md and its plots, from what was measured la
 bench-hotpath: setup workload kernels ## Cost of the hooks, in instructions, on every test kernel
 	@deploy/packages bpftrace
 	@$(BIN)/python -m bench.hotpath
+
+bench-realtime: setup workload ## Cost of the hooks and of the daemon on PREEMPT_RT
+	@$(VM) --fetch --kernel 6.12-rt && $(VM) --fetch --kernel 7.3-rt
+	@$(BIN)/python -m bench.realtime
 
 bench-freshness: setup workload kernels ## How soon a write or an exit shows, here and in the kernel's counters
 	@$(BIN)/python -m bench.freshness

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from bench import crowds, daemon, estimate, freshness, hotpath, peers, results, scale
+from bench import crowds, daemon, estimate, freshness, hotpath, peers, realtime, results, scale
 from bench.results import Goal, Result, table
 
 # In the order of the page. A benchmark without a result has no section.
 BENCHMARKS: tuple[ModuleType, ...] = (
     hotpath,
+    realtime,
     freshness,
     daemon,
     crowds,

@@ -6,27 +6,36 @@
 
 BPF_F_TABLE("hash", u64, struct account, accounts, MAX_ACCOUNTS, ACCOUNT_MAP_FLAGS);
 BPF_F_TABLE("hash", u64, struct baseline, baselines, MAX_ACCOUNTS, ACCOUNT_MAP_FLAGS);
-BPF_PERCPU_ARRAY(totals, u64, TOTALS);
-BPF_ARRAY(controls, struct control, 1);
-BPF_ARRAY(manifests, struct manifest, 1);
-BPF_ARRAY(migrations, struct migration, 1);
-BPF_ARRAY(conversions, struct conversion, 1);
+/*
+ * The daemon maps the following records into its memory (BPF_F_MMAPABLE), so that it reads them
+ * without a system call. A map system call would stop kprobe programs on its CPU: see access.c.
+ */
+#define MAPPED (1 << 10)
+#define MAPPED_RECORD(type, name, count) BPF_F_TABLE("array", u32, type, name, count, MAPPED)
+
+/* One part for each CPU, or for several, so that CPUs rarely add to the same cache line. */
+MAPPED_RECORD(u64, totals, TOTALS_ROOM *TOTALS_PARTS);
+MAPPED_RECORD(struct control, controls, 1);
+MAPPED_RECORD(struct migration, migrations, 1);
+MAPPED_RECORD(struct conversion, conversions, 1);
 /* The page that turns into a KSM page in place. Separate, because all CPUs read it for every page.
  */
-BPF_ARRAY(converting, u64, 1);
-BPF_ARRAY(readings, struct reading, 1);
-BPF_ARRAY(call_sites, struct call_site, 1);
+MAPPED_RECORD(u64, converting, 1);
+MAPPED_RECORD(struct reading, readings, 1);
+MAPPED_RECORD(struct call_site, call_sites, 1);
 /* RAISED grows with every event after which any process may be wrong until it is read. */
 enum alarm { RAISED, RAISED_AT, ALARMS };
-BPF_ARRAY(alarms, u64, ALARMS);
-/* By thread of the reader. */
-BPF_HASH(opened, u32, struct opened, 64);
+MAPPED_RECORD(u64, alarms, ALARMS);
+MAPPED_RECORD(struct opened, openings, 1);
+MAPPED_RECORD(struct forgetting, forgettings, 1);
+/* Used only before the hooks are attached. */
+BPF_ARRAY(manifests, struct manifest, 1);
 
-/* Atomic, although each CPU has its own: a kernel that preempts itself can also preempt a program.
- */
 static __always_inline void total(u32 which, u64 amount)
 {
-    u64 *sum = totals.lookup(&which);
+    u32 part = bpf_get_smp_processor_id() % TOTALS_PARTS;
+    u32 place = part * TOTALS_ROOM + which;
+    u64 *sum = totals.lookup(&place);
 
     if (sum)
         lock_xadd(sum, amount);
@@ -72,6 +81,20 @@ static __always_inline struct reading *reading(void)
     u32 zero = 0;
 
     return readings.lookup(&zero);
+}
+
+static __always_inline struct opened *opening(void)
+{
+    u32 zero = 0;
+
+    return openings.lookup(&zero);
+}
+
+static __always_inline struct forgetting *forgetting(void)
+{
+    u32 zero = 0;
+
+    return forgettings.lookup(&zero);
 }
 
 static __always_inline u64 *alarm(u32 which)
@@ -162,10 +185,15 @@ static __always_inline struct account *find_account(struct mm_struct *mm)
 
 static __always_inline void forget_account(struct mm_struct *mm)
 {
+    struct forgetting *f = forgetting();
     u64 key = (u64)mm;
 
+    if (!f)
+        return;
+    lock_xadd(&f->begun, 1);
     accounts.delete(&key);
     baselines.delete(&key);
+    lock_xadd(&f->ended, 1);
 }
 
 static __always_inline void doubt_account(struct account *account)

@@ -200,23 +200,24 @@ int on_move(CONTEXT(MOVE) * ctx)
  */
 int on_mm_opened_return(CONTEXT(MM_OPENED) * ctx)
 {
+    struct mm_struct *mm = (struct mm_struct *)RESULT(MM_OPENED, ctx);
     struct control *c = control();
+    struct opened *file = opening();
     u64 self = bpf_get_current_pid_tgid();
-    struct opened file = {.mm = (struct mm_struct *)RESULT(MM_OPENED, ctx)};
     struct task_struct *owner;
     struct account *account;
-    u32 thread = self;
 
-    if (!c || c->reader != self >> 32)
+    if (!c || c->reader != self >> 32 || !file || file->thread != (u32)self)
         return 0;
-    owner = mm_struct_owner(file.mm);
+    owner = mm_struct_owner(mm);
     if (owner) {
-        name_owner(&file.owner, owner);
+        name_owner(&file->owner, owner);
         /* A child whose fork ran before the tracepoint was attached has no name yet. */
-        account = find_account(file.mm);
+        account = find_account(mm);
         if (account && !account->owner.tgid)
-            account->owner = file.owner;
+            account->owner = file->owner;
     }
-    opened.update(&thread, &file);
+    file->mm = mm;
+    file->seen = 1;
     return 0;
 }

@@ -71,6 +71,10 @@ enum total {
     TOTALS,
 };
 
+/* Room for the totals of one part of the CPUs, whole cache lines. */
+#define TOTALS_ROOM 32
+#define TOTALS_PARTS 64
+
 /* Written by the daemon. */
 struct control {
     /* ksmd's process id. */
@@ -87,10 +91,25 @@ struct control {
     u64 alarms_swept;
 };
 
-/* The mm that a /proc file belongs to, and its owner. */
+/*
+ * The mm that a /proc file belongs to (NULL for a kernel thread), and its owner. The daemon writes
+ * which of its threads will open a file; a program adds the rest.
+ */
 struct opened {
+    u64 thread;
+    u64 seen;
     struct mm_struct *mm;
     struct owner owner;
+};
+
+/*
+ * How many deletions of accounts have begun, and ended. An iterator lists a hash map without a
+ * lock. If an element is deleted and reused, the iterator follows it into another bucket. So a list
+ * is complete only if no account was deleted meanwhile.
+ */
+struct forgetting {
+    u64 begun;
+    u64 ended;
 };
 
 /* What the daemon tells its successor about these maps. */

@@ -28,7 +28,7 @@ from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.loader import Loaded, ProgramRefusedError
 from ksmwatch.probes.obstacles import Obstacle
 from ksmwatch.probes.persistence import FdStore, Keep, Nowhere, Pins
-from ksmwatch.probes.plan import Plan, Probe, Wish, choose
+from ksmwatch.probes.plan import ACCESS, Plan, Probe, Wish, choose
 from ksmwatch.probes.programs import Programs
 from ksmwatch.systemd import Manager
 
@@ -159,6 +159,9 @@ def _refuse(facts: Facts, plan: Plan, program: str, why: str) -> Facts:
     for probe in plan.probes:
         if any(p.name == program for p in probe.programs):
             return _with(facts, probe, why)
+    for each in plan.access:
+        if each.name == program:
+            return facts.with_refusal(ACCESS, each.mechanism, each.name, why)
     raise NoLiveError(f"The BPF programs could not be loaded: {why}.")
 
 

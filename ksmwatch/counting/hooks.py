@@ -24,6 +24,7 @@ _COUNTING = frozenset(
     {
         "rmap_add",
         "rmap_remove",
+        "migrate",
         "moves_away",
         "merge",
         "protect",

@@ -115,8 +115,6 @@ class Live:
         self._heals = policy.heal
         self._allowance = Allowance(policy.share, self._host.clock, self._host.cpu)
 
-    # ---- what is known ----
-
     def _state(self, at: _Pass | None = None) -> State:
         """The current state, within a pass or outside of one."""
         hooks, accounting, done = self._hooks.state, self._accounting, self._steps.done
@@ -136,6 +134,7 @@ class Live:
             signs=self._steps.signs() + hooks.stops,
             signs_swept=done.signs + done.stops,
             sweep_at=done.sweep_at,
+            awaited_at=done.awaited_at,
             roomless=accounting.missing(Unread.ROOMLESS),
             denied=accounting.missing(Unread.DENIED),
             disturbed=accounting.missing(Unread.DISTURBED),

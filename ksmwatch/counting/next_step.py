@@ -65,7 +65,8 @@ class State:
     pages.
 
     Signs: how often something happened after which any process may be wrong (`signs`), and how
-    many of these a later sweep has followed (`signs_swept`).
+    many of these a later sweep has followed (`signs_swept`). The next sweep may begin at
+    `sweep_at`, or at `awaited_at` if somebody waits for it.
 
     Processes: `roomless` found no room for an account, `denied` could not be read, `disturbed`
     were not read undisturbed when every process had to be. `unsettled`: an account may be in doubt.
@@ -88,6 +89,7 @@ class State:
     signs: int = 0
     signs_swept: int = 0
     sweep_at: float = 0.0
+    awaited_at: float = 0.0
     roomless: int = 0
     denied: int = 0
     disturbed: int = 0
@@ -311,8 +313,13 @@ RULES = (
     Rule(
         Step.SWEEP,
         hooked=True,
-        when="any process may be wrong; a request waits, or the last sweep is long enough ago",
-        holds=lambda s: s.heals and s.unread is not None and (not s.patient or s.now >= s.sweep_at),
+        when="any process may be wrong; the last sweep is long enough ago, or a request waits and "
+        "recent sweeps took little",
+        holds=lambda s: (
+            s.heals
+            and s.unread is not None
+            and s.now >= (s.sweep_at if s.patient else s.awaited_at)
+        ),
         why=lambda s: s.unread or "",
     ),
     Rule(

@@ -16,8 +16,10 @@ from ksmwatch.log import logger
 from ksmwatch.probes.map_records import Total
 from ksmwatch.probes.maps import Maps
 
-# Sweeps take at most a twentieth of the time; renewals, before which nothing is known, a fifth.
-_SWEEP_PATIENCE = 19
+# Sweeps take a fortieth of a core at most, and for those who wait so many seconds in advance;
+# renewals, before which nothing is known, take a fifth of the time.
+_SWEEP_PATIENCE = 40
+_ADVANCE_SECONDS = 3
 _RENEWAL_PATIENCE = 4
 # After these, any process may be wrong.
 _SIGNS = (
@@ -32,6 +34,7 @@ _SIGNS = (
 class Done:
     """The progress of sweeps and renewals, and when the next may begin.
 
+    `sweep_at`: of one that nobody waits for; `awaited_at`: of one that somebody waits for.
     `signs`, `alarms` and `stops` of hooks that the last sweep has followed; drift and resumes that
     the last renewal has made up for. `slept_at`: the stirrings when the hooks were detached; None
     if not all counts were known to be 0 then.
@@ -41,6 +44,7 @@ class Done:
     alarms: int = 0
     stops: int = 0
     sweep_at: float = 0.0
+    awaited_at: float = 0.0
     drift: int = 0
     resumes: int = 0
     renew_at: float = 0.0
@@ -68,6 +72,8 @@ class Steps:
         self._ksmd = procfs.find_ksmd(host.proc)
         self._controls = Controls(maps, self._ksmd)
         self._done = Done()
+        # Serial of the conversion in which ksmd slept at the last look.
+        self._slept_in: int | None = None
 
     @property
     def done(self) -> Done:
@@ -184,12 +190,17 @@ class Steps:
         self._maps.end_conversion()
 
     def see_conversion(self) -> None:
-        """If ksmd sleeps, which it does not do in a conversion, the end of one was missed."""
-        before = self._maps.conversion()
-        ksmd = self._host.proc / str(self._ksmd)
-        if not before.page or not self._ksmd or not procfs.sleeps(ksmd):
-            return
-        if self._maps.conversion().serial == before.serial:
+        """If ksmd sleeps, which it does not do in a conversion, the end of one was missed.
+
+        Call it every few seconds. ksmd must sleep at two looks in the same conversion: at the first
+        it may just have ended that, and begin another before we can say so.
+        """
+        now = self._maps.conversion()
+        if not now.page or not self._ksmd or not procfs.sleeps(self._host.proc / str(self._ksmd)):
+            self._slept_in = None
+        elif self._slept_in != now.serial:
+            self._slept_in = now.serial
+        else:
             self._maps.end_conversion()
 
     def _made_good(self, resumes: int) -> None:
@@ -213,7 +224,7 @@ class Steps:
 
     def sweep(self, sweep: Sweep) -> None:
         """Read every process exactly. What happens after its beginning asks for another sweep."""
-        began = self._host.clock()
+        began, spent = self._host.clock(), self._host.cpu()
         self._done = replace(
             self._done,
             signs=self.signs(),
@@ -221,9 +232,12 @@ class Steps:
             stops=self._hooks.state.stops,
         )
         self._accounting.sweep(sweep, self._progress)
-        ended = self._host.clock()
-        # Signs may never stop coming.
-        self._done = replace(self._done, sweep_at=ended + _SWEEP_PATIENCE * (ended - began))
+        if not sweep.baseline:
+            # Signs may never cease. Then no sweep makes anything known, and would only take time.
+            pause = _SWEEP_PATIENCE * (self._host.cpu() - spent)
+            at = max(self._done.sweep_at, began) + pause
+            awaited_at = at - _SWEEP_PATIENCE * _ADVANCE_SECONDS
+            self._done = replace(self._done, sweep_at=at, awaited_at=awaited_at)
         self.tell()
 
     # ---- for a successor ----

@@ -165,6 +165,9 @@ STAND_INS: tuple[Event, ...] = (
 # A better source than any function, because the child already has its process id.
 FORK_TRACEPOINT = "sched_process_fork"
 
+# No event: what a program of an iterator over a map is for (since 5.9).
+MAP_ITERATOR = "bpf_iter_bpf_map_elem"
+
 
 def symbols() -> tuple[str, ...]:
     """Every kernel symbol that a plan may name."""

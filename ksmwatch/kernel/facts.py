@@ -57,7 +57,7 @@ class Facts:
     foreign_reads: bool
     smaps_ksm: bool
     ksm_stat: bool
-    # BTF ids of candidate functions, by which fentry programs are loaded.
+    # BTF ids of candidate functions, by which tracing programs are loaded.
     functions: Mapping[str, int] = field(default_factory=dict)
     # "caller called" -> whether the caller's code has the call; see callers.py.
     calls: Mapping[str, bool] = field(default_factory=dict)
@@ -70,6 +70,11 @@ class Facts:
         """Major and minor number of the release; (0, 0) if it has none."""
         found = re.match(r"(\d+)\.(\d+)", self.release)
         return (int(found[1]), int(found[2])) if found else (0, 0)
+
+    @property
+    def realtime(self) -> bool:
+        """PREEMPT_RT: page-table locks sleep, so what runs under one can be preempted."""
+        return "rw_semaphore_rwbase" in self.offsets
 
     def with_refusal(self, event: str, mechanism: str, symbol: str, why: str) -> Facts:
         """The same host after it refused one probe."""

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping
 from ksmwatch.kernel import callers, libbpf, new_maps
 from ksmwatch.kernel.btf import Btf
 
-# enum bpf_attach_type; ids of helpers.
-_TRACE_ITER = 28
+# Ids of helpers.
 _PROBE_READ_KERNEL, _SEQ_WRITE = 113, 127
 # What the iterator writes for each symbol: its address, and the beginning of its name.
 _RECORD = struct.Struct("<Q32s")
@@ -65,13 +64,17 @@ def _list_symbols(btf: Btf) -> bytes:
         "list_symbols",
         libbpf.PROG_TYPE_TRACING,
         program,
-        attach_type=_TRACE_ITER,
+        attach_type=libbpf.TRACE_ITER,
         function=function,
     )
     try:
-        return libbpf.read_iterator(fd, _TRACE_ITER)
+        link = libbpf.attach_iterator(fd)
     finally:
         os.close(fd)
+    try:
+        return libbpf.read_iterator(link)
+    finally:
+        os.close(link)
 
 
 def extents(records: bytes, names: Iterable[str]) -> dict[str, tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""libbpf, by ctypes: programs, maps, attachments and BTF.
+"""libbpf, by ctypes: programs, attachments and BTF.
 
 The daemon uses this instead of bcc because bcc brings LLVM, about 100 MB of it. libbpf is
 there wherever bcc is: libbcc links against it.
@@ -9,26 +9,26 @@ All functions raise ``OSError`` with the kernel's errno.
 from __future__ import annotations
 
 import ctypes as ct
-import errno
 import fcntl
 import functools
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ksmwatch.kernel.syscalls import open_kprobe
 
-BPF_ANY = 0
-BPF_NOEXIST = 1
-
 PROG_TYPE_KPROBE = 2
 PROG_TYPE_RAW_TRACEPOINT = 17
 PROG_TYPE_TRACING = 26
+PROG_TYPE_SYSCALL = 31
+# include/uapi/linux/bpf.h: programs of the type above must be loaded so.
+F_SLEEPABLE = 1 << 4
 
 # enum bpf_attach_type
 TRACE_FENTRY = 24
 TRACE_FEXIT = 25
+TRACE_ITER = 28
 
 # include/uapi/linux/perf_event.h
 _PERF_EVENT_IOC_ENABLE = 0x2400
@@ -42,7 +42,6 @@ LOAD_64 = 0x18
 PSEUDO_MAP = 1 << 4
 PSEUDO_MAP_VALUE = 2 << 4
 
-_BATCH = 1024
 _LOG_BYTES = 1 << 24
 
 
@@ -155,6 +154,7 @@ def prog_load(
     attach_type: int = 0,
     function: int = 0,
     functions: Sequence[int] = (),
+    flags: int = 0,
 ) -> int:
     """Load a program. A tracing program is for one kernel function, named by its BTF id.
 
@@ -162,7 +162,10 @@ def prog_load(
     calls one back. The error's text is the verifier's reason, if it gives one.
     """
     options = _LoadOptions(
-        sz=ct.sizeof(_LoadOptions), expected_attach_type=attach_type, attach_btf_id=function
+        sz=ct.sizeof(_LoadOptions),
+        expected_attach_type=attach_type,
+        attach_btf_id=function,
+        prog_flags=flags,
     )
     if not functions:
         return _prog_load(name, prog_type, code, options)
@@ -198,20 +201,71 @@ def verdict(log: str) -> str:
     return lines[-1] if lines else ""
 
 
-def prog_run(prog_fd: int) -> None:
-    """Run a program once, now, here (raw tracepoints: since 5.10)."""
-    options = (ct.c_size_t * 16)(0)
-    options[0] = ct.sizeof(options)
-    checked(library().bpf_prog_test_run_opts(prog_fd, ct.byref(options)), "run a program")
+class _RunOptions(ct.Structure):
+    """struct bpf_test_run_opts, as far as we use it."""
+
+    _fields_ = [
+        ("sz", ct.c_size_t),
+        ("data_in", ct.c_void_p),
+        ("data_out", ct.c_void_p),
+        ("data_size_in", ct.c_uint32),
+        ("data_size_out", ct.c_uint32),
+        ("ctx_in", ct.c_void_p),
+        ("ctx_out", ct.c_void_p),
+        ("ctx_size_in", ct.c_uint32),
+        ("ctx_size_out", ct.c_uint32),
+        ("retval", ct.c_uint32),
+        ("rest", ct.c_uint32 * 7),
+    ]
 
 
-def read_iterator(prog_fd: int, attach_type: int) -> bytes:
+def prog_run(prog_fd: int, context: ct.Array[ct.c_char] | None = None) -> int:
+    """Run a program once, here (raw tracepoints: since 5.10), and return its result.
+
+    A SYSCALL program takes the context, and may write to it (since 5.14).
+    """
+    options = _RunOptions(sz=ct.sizeof(_RunOptions))
+    if context is not None:
+        options.ctx_in, options.ctx_size_in = ct.addressof(context), ct.sizeof(context)
+    result = library().bpf_prog_test_run_opts(prog_fd, ct.byref(options))
+    checked(result, "run a program")
+    return ct.c_int32(options.retval).value
+
+
+class _IteratorInfo(ct.Structure):
+    """union bpf_iter_link_info: over which map."""
+
+    _fields_ = [("map_fd", ct.c_uint32), ("rest", ct.c_uint32 * 7)]
+
+
+class _LinkOptions(ct.Structure):
+    """struct bpf_link_create_opts, as far as an iterator needs it."""
+
+    _fields_ = [
+        ("sz", ct.c_size_t),
+        ("flags", ct.c_uint32),
+        ("iter_info", ct.c_void_p),
+        ("iter_info_len", ct.c_uint32),
+        ("rest", ct.c_uint32 * 9),
+    ]
+
+
+def attach_iterator(prog_fd: int, map_fd: int | None = None) -> int:
+    """Link an iterator's program; for one over a map, with that map."""
+    options = None
+    if map_fd is not None:
+        info = _IteratorInfo(map_fd=map_fd)
+        options = _LinkOptions(
+            sz=ct.sizeof(_LinkOptions), iter_info=ct.addressof(info), iter_info_len=4
+        )
+    pointer = None if options is None else ct.byref(options)
+    link = library().bpf_link_create(prog_fd, 0, TRACE_ITER, pointer)
+    return checked(link, "attach an iterator")
+
+
+def read_iterator(link_fd: int) -> bytes:
     """Everything that an iterator's program writes."""
-    link = checked(library().bpf_link_create(prog_fd, 0, attach_type, None), "attach an iterator")
-    try:
-        fd = checked(library().bpf_iter_create(link), "open an iterator")
-    finally:
-        os.close(link)
+    fd = checked(library().bpf_iter_create(link_fd), "open an iterator")
     with os.fdopen(fd, "rb", buffering=0) as file:
         return file.readall()
 
@@ -251,91 +305,36 @@ def obj_get(path: str) -> int:
     return checked(library().bpf_obj_get(path.encode()), f"open {path}")
 
 
-def map_value_size(map_fd: int) -> int:
-    """Bytes of one value (struct bpf_map_info: type, id, key_size, value_size)."""
-    info = (ct.c_uint32 * 32)()
-    size = ct.c_uint32(ct.sizeof(info))
-    result = library().bpf_obj_get_info_by_fd(map_fd, ct.byref(info), ct.byref(size))
-    checked(result, "map info")
-    return int(info[3])
-
-
 class _LinkInfo(ct.Structure):
-    """struct bpf_link_info, its common beginning."""
+    """struct bpf_link_info: its common beginning, and what follows for a kprobe (since 6.6)."""
 
     _fields_ = [
         ("type", ct.c_uint32),
         ("id", ct.c_uint32),
         ("prog_id", ct.c_uint32),
+        ("perf_event_type", ct.c_uint64),
+        ("place", ct.c_uint64 * 3),
+        ("missed", ct.c_uint64),
         ("rest", ct.c_uint8 * 64),
     ]
 
 
 def link_program(link_fd: int) -> int:
     """Id of the program that a link has attached."""
+    return int(_link_info(link_fd).prog_id)
+
+
+def kprobe_missed(link_fd: int) -> int:
+    """How often the kprobe of a link was hit and could not run its program (since 6.7)."""
+    return int(_link_info(link_fd).missed)
+
+
+def _link_info(link_fd: int) -> _LinkInfo:
     info = _LinkInfo()
     size = ct.c_uint32(ct.sizeof(info))
     result = library().bpf_obj_get_info_by_fd(link_fd, ct.byref(info), ct.byref(size))
     checked(result, "link info")
-    return int(info.prog_id)
-
-
-class Map:
-    """One BPF map by its descriptor. Keys and values are bytes."""
-
-    def __init__(self, fd: int, key_size: int, value_size: int) -> None:
-        self.fd = fd
-        self.key_size = key_size
-        self.value_size = value_size
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value at `key`, None if there is none."""
-        value = ct.create_string_buffer(self.value_size)
-        if library().bpf_map_lookup_elem(self.fd, key, value) < 0:
-            if ct.get_errno() == errno.ENOENT:
-                return None
-            checked(-1, "map lookup")
-        return value.raw
-
-    def put(self, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
-        """Write one value."""
-        checked(library().bpf_map_update_elem(self.fd, key, value, flags), "map update")
-
-    def delete(self, key: bytes) -> bool:
-        """Delete a key; False if it was not there."""
-        if library().bpf_map_delete_elem(self.fd, key) < 0:
-            if ct.get_errno() == errno.ENOENT:
-                return False
-            checked(-1, "map delete")
-        return True
-
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All entries of a hash map, in batches of whole buckets (since 5.6)."""
-        keys = ct.create_string_buffer(self.key_size * _BATCH)
-        values = ct.create_string_buffer(self.value_size * _BATCH)
-        cursor = ct.create_string_buffer(max(self.key_size, 8))
-        start = None
-        while True:
-            count = ct.c_uint32(_BATCH)
-            result = library().bpf_map_lookup_batch(
-                self.fd, start, cursor, keys, values, ct.byref(count), None
-            )
-            last = result < 0
-            if last and ct.get_errno() != errno.ENOENT:
-                checked(result, "map batch lookup")
-            yield from zip(
-                _slots(keys, count.value, self.key_size),
-                _slots(values, count.value, self.value_size),
-                strict=True,
-            )
-            if last:
-                return
-            start = cursor
-
-
-def _slots(buffer: ct.Array[ct.c_char], count: int, size: int) -> Iterator[bytes]:
-    data = ct.string_at(buffer, count * size)
-    return (slot for (slot,) in struct.iter_unpack(f"{size}s", data))
+    return info
 
 
 class ProgInfo(ct.Structure):

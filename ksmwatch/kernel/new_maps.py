@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as ct
 
 from ksmwatch.kernel import libbpf
+from ksmwatch.kernel.bpf_maps import Map
 
 ARRAY = 2
 
@@ -34,6 +35,6 @@ def create(
     return libbpf.checked(fd, f"create map {name}")
 
 
-def array(name: str, value_size: int) -> libbpf.Map:
+def array(name: str, value_size: int) -> Map:
     """An array map with one value."""
-    return libbpf.Map(create(name, ARRAY, 4, value_size, 1), 4, value_size)
+    return Map(create(name, ARRAY, 4, value_size, 1), 4, value_size)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.btf import Btf
-from ksmwatch.kernel.events import FORK_TRACEPOINT, symbols
+from ksmwatch.kernel.events import FORK_TRACEPOINT, MAP_ITERATOR, symbols
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
 from ksmwatch.kernel.kernel_text import read_calls
 from ksmwatch.kernel.smaps import kilobytes
@@ -101,7 +101,7 @@ def _read_prototypes(btf: Btf) -> dict[str, tuple[str, ...]]:
 
 
 def _read_functions(btf: Btf) -> dict[str, int]:
-    found = {name: btf.function(name) for name in symbols()}
+    found = {name: btf.function(name) for name in (*symbols(), MAP_ITERATOR)}
     return {name: number for name, number in found.items() if number is not None}
 
 

@@ -7,6 +7,7 @@ unless it is kept (``persistence``).
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -50,6 +51,8 @@ class Attachments:
         self._sys = sys
         self.unkept = 0
         self._ids: dict[str, int] = {}
+        # Missed by former attachments.
+        self._missed_before: Counter[str] = Counter()
 
     def attach(self, probes: Iterable[Probe]) -> None:
         """Attach all programs of the probes, or none. Raises AttachError."""
@@ -81,6 +84,8 @@ class Attachments:
                     continue
                 # Another program may have closed it, and its number may now belong to another file.
                 ours = self._is_ours(program.name)
+                if program.mechanism is Mechanism.KPROBE:
+                    self._missed_before[program.name] += self._missed_hits(program.name)
                 link = self._links.pop(program.name)
                 self._keep.drop(f"link-{program.name}")
                 if ours:
@@ -98,8 +103,22 @@ class Attachments:
         return None
 
     def missed(self, program: Program) -> int:
-        """Runs that the kernel skipped because one was under way (recursion_misses, since 5.12)."""
-        return int(libbpf.prog_info(self._programs[program.name]).recursion_misses)
+        """Runs that the kernel skipped because one was under way (recursion_misses, since 5.12).
+
+        A kprobe also misses hits inside another kprobe, and returns beyond its limit (since 6.7).
+        """
+        name = program.name
+        skipped = int(libbpf.prog_info(self._programs[name]).recursion_misses)
+        if program.mechanism is not Mechanism.KPROBE:
+            return skipped
+        return skipped + self._missed_before[name] + self._missed_hits(name)
+
+    def _missed_hits(self, name: str) -> int:
+        try:
+            return libbpf.kprobe_missed(self._links[name]) if self._is_ours(name) else 0
+        except OSError:
+            # A perf event from before there were links.
+            return 0
 
     def close(self) -> None:
         """Release the programs. Attachments keep those that are still attached."""

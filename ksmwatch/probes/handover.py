@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ksmwatch.digests import blake2b
-from ksmwatch.kernel import libbpf
+from ksmwatch.kernel import bpf_maps
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.loader import Loaded, LoadedMap, ProgramOrigin
@@ -49,7 +49,7 @@ def save(loaded: Loaded, flags: list[str], facts: Facts, keep: Keep) -> None:
     document = {"digest": digest(flags), "refused": dict(facts.refused), "maps": maps}
     manifest = loaded.maps[_MANIFEST]
     text = json.dumps(document).encode()
-    libbpf.Map(manifest.fd, 4, manifest.value_size).put(
+    bpf_maps.Map(manifest.fd, 4, manifest.value_size).put(
         _KEY, text.ljust(manifest.value_size, b"\0")
     )
     for name, each in loaded.maps.items():
@@ -85,7 +85,7 @@ def _match(
         return None
     if digest(compile_flags(plan, facts, max_accounts)) != document["digest"]:
         return None
-    programs = {p.name for probe in plan.probes for p in probe.programs}
+    programs = {program.name for program in plan.kept}
     wanted = {f"map-{name}" for name in document["maps"]} | {f"prog-{name}" for name in programs}
     if not wanted <= descriptors.keys():
         return None
@@ -111,7 +111,7 @@ def _read_manifest(fd: int | None) -> dict[str, Any] | None:
     if fd is None:
         return None
     try:
-        data = libbpf.Map(fd, 4, libbpf.map_value_size(fd)).get(_KEY)
+        data = bpf_maps.Map(fd, 4, bpf_maps.value_size(fd)).get(_KEY)
         document: dict[str, Any] = json.loads((data or b"").rstrip(b"\0"))
     except (OSError, ValueError):
         return None

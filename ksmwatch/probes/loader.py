@@ -16,13 +16,15 @@ from ksmwatch.kernel import libbpf, new_maps
 from ksmwatch.kernel.events import Mechanism
 from ksmwatch.probes.compiled import Compiled, MapShape
 from ksmwatch.probes.map_records import Field
-from ksmwatch.probes.plan import LEARNER, Program
+from ksmwatch.probes.plan import LEARNER, Access, Program
 from ksmwatch.probes.sources import MAPS
 
 _PROG_TYPES = {
     Mechanism.FENTRY: libbpf.PROG_TYPE_TRACING,
     Mechanism.KPROBE: libbpf.PROG_TYPE_KPROBE,
     Mechanism.RAW_TRACEPOINT: libbpf.PROG_TYPE_RAW_TRACEPOINT,
+    Access.SYSCALL: libbpf.PROG_TYPE_SYSCALL,
+    Access.ITERATOR: libbpf.PROG_TYPE_TRACING,
 }
 # Loads of a map's descriptor, and of the address of its only value.
 _OF_MAPS = (libbpf.PSEUDO_MAP, libbpf.PSEUDO_MAP_VALUE)
@@ -74,7 +76,7 @@ def load(
     functions: Mapping[str, int],
     origin: ProgramOrigin,
 ) -> Loaded:
-    """Load these programs. `functions`: BTF ids of those that fentry programs are for.
+    """Load these programs. `functions`: BTF ids of those that tracing programs are for.
 
     Raises ProgramRefusedError when the verifier refuses a program, OSError when a map cannot be
     created or descriptors run out. Then nothing stays.
@@ -115,13 +117,15 @@ def _load(
     compiled: Compiled, maps: Sequence[int], program: Program, functions: Mapping[str, int]
 ) -> int:
     code = compiled.programs[program.name]
+    kind = _PROG_TYPES[program.mechanism]
     return libbpf.prog_load(
         program.name,
-        _PROG_TYPES[program.mechanism],
+        kind,
         with_maps(code.words, maps),
         attach_type=_attach_type(program),
-        function=functions.get(program.symbol, 0) if program.mechanism is Mechanism.FENTRY else 0,
+        function=functions.get(program.symbol, 0) if kind == libbpf.PROG_TYPE_TRACING else 0,
         functions=code.functions,
+        flags=libbpf.F_SLEEPABLE if kind == libbpf.PROG_TYPE_SYSCALL else 0,
     )
 
 
@@ -135,6 +139,8 @@ def with_maps(instructions: bytes, maps: Sequence[int]) -> bytes:
 
 
 def _attach_type(program: Program) -> int:
+    if program.mechanism is Access.ITERATOR:
+        return libbpf.TRACE_ITER
     if program.mechanism is not Mechanism.FENTRY:
         return 0
     return libbpf.TRACE_FEXIT if program.at_return else libbpf.TRACE_FENTRY

@@ -26,6 +26,9 @@ class Movement(IntEnum):
     EXITED = 6
 
 
+# In `totals` each part of the CPUs has this room.
+TOTALS_ROOM = 32
+
 ARRIVALS = (Movement.MERGED, Movement.CONVERTED, Movement.OTHER, Movement.FORKED)
 DEPARTURES = (Movement.COPIED, Movement.UNMAPPED, Movement.EXITED)
 
@@ -100,13 +103,25 @@ class Reading(NamedTuple):
     moved: int
 
 
+class Forgetting(NamedTuple):
+    """struct forgetting: accounts that the programs have deleted, begun and ended."""
+
+    begun: int
+    ended: int
+
+
 class Opened(NamedTuple):
-    """struct opened: the mm that a /proc file pins, and its owner (tgid 0: none)."""
+    """struct opened: the mm that a /proc file pins (0 for a kernel thread), and its owner.
+
+    `tgid`: 0 if it has no owner. `thread`: who opens the file; `seen`: whether the probe saw that.
+    """
 
     mm: int
     start_boottime: int
     tgid: int
     comm: str
+    thread: int = 0
+    seen: int = 1
 
 
 class Migrations(NamedTuple):
@@ -175,7 +190,7 @@ class Record:
         self._struct = struct.Struct(self._format)
         self._count = count
 
-    def unpack(self, data: bytes) -> dict[str, Any]:
+    def unpack(self, data: bytes | memoryview[int]) -> dict[str, Any]:
         """Members by name; arrays as tuples."""
         values = self._struct.unpack(data)
         return {

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from ksmwatch.kernel import libbpf
+from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes.loader import Loaded, LoadedMap
 from ksmwatch.probes.map_records import (
+    TOTALS_ROOM,
     Account,
     Baseline,
     CallSite,
     Control,
     Conversion,
+    Forgetting,
     Migrations,
     Movement,
     Opened,
@@ -24,21 +27,27 @@ from ksmwatch.probes.map_records import (
     Record,
     Total,
 )
+from ksmwatch.probes.quiet_map import QuietMap
 
 _T = TypeVar("_T")
-_U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
-_ZERO = _U32.pack(0)
 # How often to look at an account that keeps changing.
 _COPIES = 4
 
 
-def _map(loaded: LoadedMap) -> libbpf.Map:
-    return libbpf.Map(loaded.fd, loaded.key_size, loaded.value_size)
+def _fdinfo(fd: int, name: str) -> str:
+    """One line of /proc/self/fdinfo of a map."""
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
 
 
 def _text(comm: bytes) -> str:
     return comm.split(b"\0", 1)[0].decode(errors="replace")
+
+
+def _opened(**members: Any) -> Opened:
+    del members["unused"]
+    return Opened(comm=_text(members.pop("comm")), **members)
 
 
 def _grown(before: bytes, after: bytes) -> list[int]:
@@ -54,7 +63,7 @@ class _Table(Generic[_T]):
 
     def __init__(
         self,
-        table: libbpf.Map,
+        table: bpf_maps.Map | QuietMap,
         unpack: Callable[[bytes], _T],
         steady: Callable[[bytes, bytes], _T] | None = None,
     ) -> None:
@@ -80,22 +89,44 @@ class _Table(Generic[_T]):
         return len(self._seen)
 
 
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+class _Mapped:
+    """The memory of an array map, as words."""
+
+    def __init__(self, loaded: LoadedMap, count: int = 1) -> None:
+        self._memory = mmap.mmap(loaded.fd, count * loaded.value_size)
+        self.words = memoryview(self._memory).cast("Q")
+
+    def close(self) -> None:
+        self.words.release()
+        self._memory.close()
+
+
 class _One(Generic[_T]):
-    """The only record of an array map, as a named tuple."""
+    """The only record of an array map, as a named tuple. It is read without a system call.
+
+    Each word is loaded as a whole, in the order of the members.
+    """
 
     def __init__(self, loaded: LoadedMap, make: Callable[..., _T]) -> None:
-        self._map = _map(loaded)
+        self._mapped = _Mapped(loaded)
         self._record = Record(loaded.value_size, loaded.fields)
         self._make = make
 
     def read(self) -> _T:
-        data = self._map.get(_ZERO)
-        assert data is not None
-        return self._make(**self._record.unpack(data))
+        return self._make(**self._record.unpack(self._mapped.words))
 
     def write(self, members: Mapping[str, int]) -> None:
         """Write the whole record."""
-        self._map.put(_ZERO, self._record.pack(members))
+        data = memoryview(self._record.pack(members)).cast("Q")
+        for place, word in enumerate(data):
+            self._mapped.words[place] = word
+
+    def close(self) -> None:
+        self._mapped.close()
 
 
 class Maps:
@@ -106,25 +137,36 @@ class Maps:
         self.origin = loaded.origin
         # Also of `converting`, which only the programs use.
         self._descriptors = [each.fd for each in maps.values()]
-        self._accounts = _map(maps["accounts"])
-        self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
-        self._baselines = _map(maps["baselines"])
-        self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
-        self._all_accounts = _Table(self._accounts, self._unpack, self._steady)
-        self._all_baselines = _Table(self._baselines, self._unpack_baseline)
         self._control = _One(maps["controls"], Control)
         self._migrations = _One(maps["migrations"], Migrations)
         self._conversion = _One(maps["conversions"], Conversion)
         self._reading = _One(maps["readings"], Reading)
         self._call_site = _One(maps["call_sites"], CallSite)
-        self._alarms = _map(maps["alarms"])
-        self._opened = _map(maps["opened"])
-        self._file = Record(maps["opened"].value_size, maps["opened"].fields)
-        # A per-CPU value has one eight-byte slot for every possible CPU.
-        cpus = int(libbpf.library().libbpf_num_possible_cpus())
-        self._totals = libbpf.Map(maps["totals"].fd, 4, 8 * cpus)
-        self._slots = struct.Struct(f"<{cpus}Q")
-        self.limit = int(self._fdinfo("max_entries"))
+        self._opening = _One(maps["openings"], _opened)
+        self._forgetting = _One(maps["forgettings"], Forgetting)
+        self._alarms = _Mapped(maps["alarms"])
+        self._totals = _Mapped(maps["totals"], int(_fdinfo(maps["totals"].fd, "max_entries")))
+        self._accounts = self._hash(loaded, "accounts")
+        self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
+        self._baselines = self._hash(loaded, "baselines")
+        self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
+        self._open: list[_Closes] = [
+            *(self._control, self._migrations, self._conversion, self._reading, self._call_site),
+            *(self._opening, self._forgetting, self._alarms, self._totals),
+            *(each for each in (self._accounts, self._baselines) if isinstance(each, QuietMap)),
+        ]
+        self._all_accounts = _Table(self._accounts, self._unpack, self._steady)
+        self._all_baselines = _Table(self._baselines, self._unpack_baseline)
+        self.limit = int(_fdinfo(self._accounts.fd, "max_entries"))
+
+    def _hash(self, loaded: Loaded, name: str) -> bpf_maps.Map | QuietMap:
+        """A map that is used by programs if there are any, otherwise by system calls."""
+        each = loaded.maps[name]
+        table = bpf_maps.Map(each.fd, each.key_size, each.value_size)
+        access = loaded.programs.get(f"access_{name}")
+        if access is None:
+            return table
+        return QuietMap(table, access, loaded.programs[f"list_{name}"], self._forgetting.read)
 
     def account(self, mm: int) -> Account | None:
         data = self._accounts.get(_U64.pack(mm))
@@ -168,7 +210,7 @@ class Maps:
         members = account._asdict()
         members["comm"] = account.comm.encode(errors="replace")[:15]
         try:
-            self._accounts.put(_U64.pack(mm), self._account.pack(members), libbpf.BPF_NOEXIST)
+            self._accounts.put(_U64.pack(mm), self._account.pack(members), bpf_maps.NOEXIST)
         except OSError as error:
             if error.errno == errno.EEXIST:
                 return False
@@ -199,8 +241,7 @@ class Maps:
 
     def total(self, which: Movement | Total) -> int:
         """One host-wide total."""
-        data = self._totals.get(_U32.pack(which))
-        return 0 if data is None else sum(self._slots.unpack(data))
+        return sum(self._totals.words[which::TOTALS_ROOM])
 
     def control(self, control: Control) -> None:
         """Tell the programs who ksmd is, whose file openings count, and whether to doubt."""
@@ -232,10 +273,7 @@ class Maps:
 
     def alarms(self) -> int:
         """How often something concerned unknown processes."""
-        data = self._alarms.get(_ZERO)
-        assert data is not None
-        alarms: int = _U64.unpack(data)[0]
-        return alarms
+        return int(self._alarms.words[0])
 
     def put_call_site(self, site: CallSite) -> None:
         """Begin or end learning the call site of copies, or forget it."""
@@ -247,29 +285,20 @@ class Maps:
 
     def forget_opened(self, thread: int) -> None:
         """Call before opening a /proc file, so that an old answer is not taken for new."""
-        self._opened.delete(_U32.pack(thread))
+        self._opening.write({"thread": thread})
 
     def opened(self, thread: int) -> Opened | None:
         """The mm of the /proc file that this thread opened last; None if no probe saw it."""
-        data = self._opened.get(_U32.pack(thread))
-        if data is None:
-            return None
-        members = self._file.unpack(data)
-        del members["unused"]
-        comm = _text(members.pop("comm"))
-        return Opened(comm=comm, **members)
+        found = self._opening.read()
+        return found if found.seen and found.thread == thread else None
 
     def memory_bytes(self) -> int:
         """Kernel memory of the account maps, if the kernel tells (fdinfo's memlock)."""
-        return int(self._fdinfo("memlock")) + int(self._fdinfo("memlock", self._baselines.fd))
-
-    def _fdinfo(self, name: str, fd: int | None = None) -> str:
-        """One line of /proc/self/fdinfo of a map, by default of the accounts."""
-        number = self._accounts.fd if fd is None else fd
-        lines = Path(f"/proc/self/fdinfo/{number}").read_text(encoding="ascii").splitlines()
-        return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
+        return sum(int(_fdinfo(table.fd, "memlock")) for table in (self._accounts, self._baselines))
 
     def close(self) -> None:
         """Close the descriptors; the kernel frees the maps with the last program."""
+        for each in self._open:
+            each.close()
         for fd in self._descriptors:
             os.close(fd)

@@ -6,7 +6,7 @@ the daemon attaches it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +15,7 @@ from ksmwatch.kernel import callers
 from ksmwatch.kernel.events import (
     EVENTS,
     FORK_TRACEPOINT,
+    MAP_ITERATOR,
     STAND_INS,
     VMA,
     Event,
@@ -33,12 +34,19 @@ class Wish(StrEnum):
     KPROBE = "kprobe"
 
 
+class Access(StrEnum):
+    """What runs a program without an event: the daemon, or a read of an iterator."""
+
+    SYSCALL = "syscall"
+    ITERATOR = "iterator"
+
+
 @dataclass(frozen=True)
 class Program:
     """One BPF program. `rest`: the function that it calls, compiled separately."""
 
     name: str
-    mechanism: Mechanism
+    mechanism: Mechanism | Access
     symbol: str
     at_return: bool = False
     rest: str | None = None
@@ -86,6 +94,8 @@ class Plan:
     layout: str = "btf"
     # Whether the kernel counts the program runs that it skips.
     tells_missed: bool = True
+    # Programs that read and write maps if map system calls would stop the hooks.
+    access: tuple[Program, ...] = ()
 
     @property
     def mechanisms(self) -> str:
@@ -101,12 +111,20 @@ class Plan:
     @property
     def programs(self) -> list[Program]:
         """All programs to load."""
-        return [*(program for probe in self.probes for program in probe.programs), *self.learners]
+        return [*self.kept, *self.learners]
+
+    @property
+    def kept(self) -> list[Program]:
+        """The programs that a successor adopts."""
+        return [*(program for probe in self.probes for program in probe.programs), *self.access]
 
 
 LEARNER = "learn_copy"
+# What a refusal of these programs is known by.
+ACCESS = "access"
 _ABSENT = "no such function in this kernel, or it is inlined"
 _UNWANTED = "--probes="
+_PREEMPTED = "another task can preempt it (PREEMPT_RT), whose events would be skipped"
 
 
 def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
@@ -135,14 +153,30 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
         probes.append(fork)
     layout = "btf" if facts.offsets else facts.headers or ""
     return Plan(
-        tuple(probes), tuple(rejected), layout=layout, tells_missed=_tells_missed(facts, probes)
+        tuple(probes),
+        tuple(rejected),
+        layout=layout,
+        tells_missed=_tells_missed(facts, {probe.mechanism for probe in probes}),
+        access=_choose_access(facts, probes),
     )
 
 
-def _tells_missed(facts: Facts, probes: Sequence[Probe]) -> bool:
+def _tells_missed(facts: Facts, mechanisms: Collection[Mechanism]) -> bool:
     """Whether every skipped run of a program is counted: by kprobe only since 6.7."""
-    trampolines = all(probe.mechanism is not Mechanism.KPROBE for probe in probes)
-    return trampolines or facts.version >= (6, 7)
+    return Mechanism.KPROBE not in mechanisms or facts.version >= (6, 7)
+
+
+def _choose_access(facts: Facts, probes: Sequence[Probe]) -> tuple[Program, ...]:
+    """Programs in the place of map system calls, which would stop kprobe programs (access.c)."""
+    if not any(probe.mechanism is Mechanism.KPROBE for probe in probes) or facts.btf_error:
+        return ()
+    if any(key.startswith(f"{ACCESS} ") for key in facts.refused):
+        return ()
+    maps = ("accounts", "baselines")
+    return (
+        *(Program(f"access_{name}", Access.SYSCALL, "") for name in maps),
+        *(Program(f"list_{name}", Access.ITERATOR, MAP_ITERATOR) for name in maps),
+    )
 
 
 def _stand_ins(facts: Facts, probes: Sequence[Probe]) -> list[Event]:
@@ -164,10 +198,15 @@ def _event_obstacle(event: Event, refused: list[Rejected]) -> Obstacle:
 def _choose_event(facts: Facts, event: Event, wish: Wish) -> tuple[Probe | None, list[Rejected]]:
     """The first acceptable (mechanism, symbol), and why the ones before it are not."""
     refused: list[Rejected] = []
-    for mechanism in (Mechanism.FENTRY, Mechanism.KPROBE):
+    # A handler of kprobes runs with preemption off. That the kernel skipped one must be known.
+    preempted = facts.realtime and _tells_missed(facts, (Mechanism.KPROBE,))
+    order = (Mechanism.FENTRY, Mechanism.KPROBE)
+    for mechanism in reversed(order) if preempted else order:
         for symbol in event.symbols:
             why = _objection(facts, event, mechanism, symbol, wish)
             if why is None:
+                if preempted and mechanism is Mechanism.KPROBE and wish is Wish.AUTO:
+                    refused.append(Rejected(event.name, Mechanism.FENTRY, symbol, _PREEMPTED))
                 return _probe(facts, event, mechanism, symbol), refused
             tried = _refusal(facts, event.name, mechanism, symbol) is not None
             refused.append(Rejected(event.name, mechanism, symbol, why, tried))

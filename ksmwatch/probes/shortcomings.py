@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ksmwatch.kernel import callers
+from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import choose
 
@@ -32,6 +33,11 @@ def warnings(facts: Facts) -> list[str]:
         found.append(
             f"Other processes cannot be read exactly ({why}), so what they had merged before the "
             "start is unknown."
+        )
+    if facts.realtime and choose(facts).mechanisms == Mechanism.FENTRY:
+        found.append(
+            "With PREEMPT_RT, other tasks can preempt fentry programs. The kernel then skips "
+            "events, and after each loss every process has to be read."
         )
     if "CAP_NET_ADMIN" not in facts.capabilities:
         found.append(

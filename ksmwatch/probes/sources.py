@@ -14,13 +14,15 @@ MAPS = (
     "controls",
     "converting",
     "conversions",
-    "opened",
+    "forgettings",
     "manifests",
     "migrations",
+    "openings",
     "readings",
 )
 SOURCES = (
     "accounts.c",
+    "access.c",
     "family.c",
     "migration.c",
     "rmap.c",

@@ -29,8 +29,12 @@ _KILLS = 3
 # A read that was put off, and a file that was opened again because an exec came between: counts
 # stay in doubt until they have been read.
 HARMLESS = ["mm_opened_unseen", "reads_disturbed"]
-# The consequences of runs that the kernel skipped, which the daemon reports and sweeps for.
-_CONSEQUENCES = {"conversions_unseen", "stale_accounts"}
+# Losses that follow from skipped runs, by the events that were skipped. The daemon reports them and
+# sweeps for them. A wrong count is never one of them.
+_CONSEQUENCES = {
+    "conversions_unseen": {"merge"},
+    "stale_accounts": {"mm_goes", "emptied"},
+}
 
 
 class DifferenceError(Exception):
@@ -78,8 +82,8 @@ def complaints(
     found += [f"pid {pid} is listed more than once" for pid in twice(document)]
     if document["host"]["confidence"] != "exact":
         found.append(f"{document['host']['confidence']}: {document['host']['reason']}")
-    missed = bool(missed_runs(document))
-    forgiven = {*tolerated, *(_CONSEQUENCES if missed else ())}
+    missed = missed_runs(document).keys()
+    forgiven = {*tolerated, *(loss for loss, events in _CONSEQUENCES.items() if events & missed)}
     if document["totals"]["miscounted_mms"]:
         found.append(f"miscounted: {document['totals']}")
     if document["audit"]["surplus"] or document["audit"]["missing"]:

@@ -9,7 +9,7 @@ import os
 import struct
 from pathlib import Path
 
-from ksmwatch.kernel import libbpf
+from ksmwatch.kernel import bpf_maps, libbpf
 from ksmwatch.probes.map_records import Movement
 from tests.kernel.daemon import Daemon
 from tests.kernel.intruder import close_in
@@ -22,10 +22,10 @@ DOUBTS = MERGED + len(Movement) * 8
 TGID = DOUBTS + 2 * 8
 
 
-def _map(pins: Path, name: str) -> libbpf.Map:
+def _map(pins: Path, name: str) -> bpf_maps.Map:
     """A map of a daemon, by its pin; open until this process ends."""
     fd = libbpf.obj_get(str(pins / f"map-{name}"))
-    return libbpf.Map(fd, 8, libbpf.map_value_size(fd))
+    return bpf_maps.Map(fd, 8, bpf_maps.value_size(fd))
 
 
 def _account(pins: Path, pid: int) -> tuple[bytes, bytes]:

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).with_name("everywhere.json")
 FLAVOURS = {"amd64": ("", "-rt", "-cloud"), "arm64": ("", "-16k")}
 LIVE = ("test_lifecycle", "test_leftovers", "test_callers", "test_fuzz")
+# Where the plan takes kprobes because of PREEMPT_RT.
+REALTIME = ("test_pressure",)
 POLLED = ("test_polling",)
 _SECONDS = 3600
 
@@ -60,7 +62,7 @@ def row_of(name: str, release: str, check: Mapping[str, Any], junit: str) -> Row
 
 def table(rows: Sequence[Row]) -> list[str]:
     """Lines of Markdown."""
-    files = [name for name in (*LIVE, *POLLED) if any(name in row.tests for row in rows)]
+    files = [name for name in (*LIVE, *REALTIME, *POLLED) if any(name in row.tests for row in rows)]
     heads = [name.removeprefix("test_") for name in files]
     lines = [
         f"| kernel | counts | {' | '.join(heads)} |",
@@ -116,6 +118,7 @@ def run(name: str, arch: str) -> Row:
             f"uname -r >{out}/release; {python} -m ksmwatch check --json >{out}/check;"
             f' grep -q \'"live": true\' {out}/check && files="{_paths(LIVE)}" ||'
             f' files="{_paths(POLLED)}";'
+            f' grep -q PREEMPT_RT {out}/check && files="$files {_paths(REALTIME)}";'
             f" exec {python} -m pytest -q -p no:cacheprovider --timeout=1200 --junitxml={out}/junit"
             ' -m "not once" $files'
         )

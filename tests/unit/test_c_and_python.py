@@ -75,12 +75,10 @@ def test_records_have_the_members_of_the_programs(
 
 
 def test_maps_are_those_of_the_programs() -> None:
-    declared = re.findall(r"^BPF_\w+\((.*?)\);", c_source("accounts.c"), re.MULTILINE)
-    names = set()
-    for arguments in declared:
-        words = [word.strip() for word in arguments.split(",")]
-        # BPF_F_TABLE(type, key, value, name, ...), BPF_HASH(name, ...).
-        names.add(words[3] if words[0].startswith('"') else words[0])
+    declared = re.findall(r"^((?:BPF|MAPPED)_\w+)\((.*?)\);", c_source("accounts.c"), re.MULTILINE)
+    # Where the name is among the arguments.
+    places = {"BPF_F_TABLE": 3, "MAPPED_RECORD": 1, "BPF_ARRAY": 0}
+    names = {arguments.split(",")[places[macro]].strip() for macro, arguments in declared}
     assert names == set(sources.MAPS)
 
 

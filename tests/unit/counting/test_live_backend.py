@@ -144,13 +144,14 @@ def test_a_missed_run_is_a_doubt_if_its_probe_counts(
 def test_sweeps_are_paced_unless_somebody_asks(kernel: Kernel, started: Live) -> None:
     def slow() -> None:
         kernel.clock.now += 1
+        kernel.cpu.now += 1
 
     kernel.totals[Total.EVENTS_LOST] += 1
     kernel.during_reads = [slow]
     started.tick(PLENTY)
     assert started.doubt is None
     kernel.totals[Total.EVENTS_LOST] += 1
-    kernel.clock.now += 18
+    kernel.clock.now += 38
     started.tick(PLENTY)
     assert started.doubt is not None
     kernel.clock.now += 2
@@ -162,6 +163,22 @@ def test_sweeps_are_paced_unless_somebody_asks(kernel: Kernel, started: Live) ->
     kernel.totals[Total.EVENTS_LOST] += 1
     started.refresh(PLENTY)
     assert started.doubt is None
+
+
+def test_losses_that_never_cease_cost_no_sweep_after_sweep(kernel: Kernel, started: Live) -> None:
+    def slow() -> None:
+        kernel.clock.now += 0.5
+        kernel.cpu.now += 0.5
+
+    began = kernel.clock()
+    for _ in range(1000):
+        kernel.totals[Total.EVENTS_LOST] += 1
+        kernel.during_reads = [slow]
+        started.refresh(PLENTY)
+        # What is not known is not called exact.
+        assert started.doubt is None or not any(each.exact for each in started.counts())
+        kernel.clock.now += 1
+    assert 0 < kernel.cpu() < (kernel.clock() - began) / 40 + 4
 
 
 def test_accounts_are_looked_at_only_when_one_was_put_in_doubt(

@@ -75,6 +75,12 @@ def test_who_waits_does_not_wait_for_the_pace_of_sweeps() -> None:
     assert next_step(replace(paced, patient=False)).step is Step.SWEEP
 
 
+def test_even_who_waits_gets_no_sweep_after_sweep() -> None:
+    paced = replace(ON, signs=3, sweep_at=109.0, awaited_at=101.0, patient=False)
+    assert next_step(paced).step is Step.NOTHING
+    assert next_step(replace(paced, now=101.0)).step is Step.SWEEP
+
+
 @pytest.mark.parametrize(
     ("changes", "step"),
     [

@@ -46,6 +46,8 @@ def test_the_truth_is_no_complaint() -> None:
         ({"audit": {"surplus": 1, "missing": 0}}, "audit"),
         ({"losses": {"events_lost": 1}, "probes": MISSED}, "loss: events_lost 1"),
         ({"losses": {"conversions_unseen": 1}}, "loss: conversions_unseen 1"),
+        # It follows from runs of another program.
+        ({"losses": {"conversions_unseen": 1}, "probes": MISSED}, "loss: conversions_unseen 1"),
     ],
 )
 def test_what_is_wrong_is_said(changes: dict[str, Any], word: str) -> None:
@@ -54,5 +56,6 @@ def test_what_is_wrong_is_said(changes: dict[str, Any], word: str) -> None:
 
 
 def test_what_follows_from_runs_that_the_kernel_skipped_is_no_surprise() -> None:
-    found = document(losses={"conversions_unseen": 1}, probes=MISSED)
+    missed = [{"event": "merge", "missed": 1}]
+    found = document(losses={"conversions_unseen": 1}, probes=missed)
     assert complaints(found, {10: 7}, PAUSE, ()) == []

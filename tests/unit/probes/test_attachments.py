@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,12 +23,23 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.attached: dict[int, tuple[object, ...]] = {}
         self.refuses: set[int] = set()
+        # Runs that were skipped by program, and hits that were missed by attachment.
+        self.skipped: Counter[int] = Counter()
+        self.missed: Counter[int] = Counter()
         self._next = 100
         monkeypatch.setattr(libbpf, "attach_kprobe", self._kprobe)
         monkeypatch.setattr(libbpf, "raw_tracepoint_open", self._raw_tracepoint)
         monkeypatch.setattr(libbpf, "link_program", self._link_program)
-        monkeypatch.setattr(libbpf, "prog_info", lambda fd: SimpleNamespace(id=fd + 1000))
+        monkeypatch.setattr(libbpf, "kprobe_missed", self._kprobe_missed)
+        monkeypatch.setattr(libbpf, "prog_info", self._prog_info)
         monkeypatch.setattr(module, "os", SimpleNamespace(close=self.attached.pop))
+
+    def _prog_info(self, fd: int) -> SimpleNamespace:
+        return SimpleNamespace(id=fd + 1000, recursion_misses=self.skipped[fd])
+
+    def _kprobe_missed(self, link: int) -> int:
+        self._link_program(link)
+        return self.missed[link]
 
     def _add(self, prog_fd: int, *what: object) -> int:
         if prog_fd in self.refuses:
@@ -175,3 +187,33 @@ def test_a_perf_event_without_a_link_counts_as_long_as_it_is_open(
     assert attachments.holds([merge])
     monkeypatch.setattr(Path, "readlink", lambda self: Path("socket:[1]"))
     assert not attachments.holds([merge])
+
+
+def test_what_kprobes_have_missed_stays_counted_when_they_are_attached_anew(
+    kernel: Kernel,
+) -> None:
+    attachments = Attachments(PROGRAMS, Nowhere())
+    merge = [probe for probe in PLANS[Wish.KPROBE] if probe.event == "merge"]
+    entry = merge[0].programs[0]
+    attachments.attach(merge)
+    kernel.skipped[PROGRAMS[entry.name]] = 5
+    (link,) = (n for n, what in kernel.attached.items() if what[0] == PROGRAMS[entry.name])
+    kernel.missed[link] = 2
+    assert attachments.missed(entry) == 7
+    attachments.detach(merge)
+    assert attachments.missed(entry) == 7
+    attachments.attach(merge)
+    (link,) = (n for n, what in kernel.attached.items() if what[0] == PROGRAMS[entry.name])
+    kernel.missed[link] = 1
+    assert attachments.missed(entry) == 8
+    # Somebody has closed it.
+    del kernel.attached[link]
+    assert attachments.missed(entry) == 7
+
+
+def test_a_program_by_fentry_has_no_kprobe_that_could_miss(kernel: Kernel) -> None:
+    attachments = Attachments(PROGRAMS, Nowhere())
+    merge = [probe for probe in PLANS[Wish.FENTRY] if probe.event == "merge"]
+    attachments.attach(merge)
+    kernel.missed.update(dict.fromkeys(kernel.attached, 3))
+    assert attachments.missed(merge[0].programs[0]) == 0

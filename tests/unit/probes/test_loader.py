@@ -13,16 +13,19 @@ from ksmwatch.errors import Exit
 from ksmwatch.kernel import libbpf, new_maps
 from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.libbpf import (
+    F_SLEEPABLE,
     PROG_TYPE_KPROBE,
     PROG_TYPE_RAW_TRACEPOINT,
+    PROG_TYPE_SYSCALL,
     PROG_TYPE_TRACING,
     TRACE_FENTRY,
     TRACE_FEXIT,
+    TRACE_ITER,
 )
 from ksmwatch.probes.compiled import Compiled, Instructions, MapShape
 from ksmwatch.probes.loader import LoadedMap, ProgramOrigin, ProgramRefusedError, load, with_maps
 from ksmwatch.probes.map_records import Field
-from ksmwatch.probes.plan import LEARNER, Program
+from ksmwatch.probes.plan import LEARNER, Access, Program
 from ksmwatch.probes.sources import SOURCES, bpf_directory
 
 EXIT = bytes.fromhex("9500000000000000")
@@ -96,6 +99,8 @@ COMPILED = Compiled(
         "on_f_return": Instructions(EXIT),
         "on_merge": Instructions(EXIT),
         "on_fork": Instructions(EXIT),
+        "access_accounts": Instructions(EXIT),
+        "list_accounts": Instructions(EXIT),
         LEARNER: Instructions(EXIT),
     },
 )
@@ -104,6 +109,8 @@ PLAN = [
     Program("on_f_return", Mechanism.FENTRY, "f", at_return=True),
     Program("on_merge", Mechanism.KPROBE, "merge"),
     Program("on_fork", Mechanism.RAW_TRACEPOINT, "fork"),
+    Program("access_accounts", Access.SYSCALL, ""),
+    Program("list_accounts", Access.ITERATOR, "elements"),
     Program(LEARNER, Mechanism.FENTRY, "f"),
 ]
 
@@ -115,7 +122,7 @@ def test_what_was_loaded_has_its_name(kernel: FakeKernel, origin: ProgramOrigin)
     assert accounts == LoadedMap(accounts.fd, 8, 104, (Field("id", 0, "Q"),))
     held = files()
     assert {name: held[fd] for name, fd in loaded.programs.items()} == {
-        name: name for name in ("on_f", "on_f_return", "on_merge", "on_fork")
+        program.name: program.name for program in PLAN if program.name != LEARNER
     }
     assert loaded.learner is not None
     assert (held[accounts.fd], held[loaded.learner]) == ("accounts", LEARNER)
@@ -126,16 +133,18 @@ def test_what_was_loaded_has_its_name(kernel: FakeKernel, origin: ProgramOrigin)
 
 
 def test_the_kernel_is_told_all_of_it(kernel: FakeKernel) -> None:
-    load(COMPILED, PLAN, {"f": 7, "merge": 8}, ProgramOrigin.KEPT)
+    load(COMPILED, PLAN, {"f": 7, "merge": 8, "elements": 9}, ProgramOrigin.KEPT)
     assert kernel.maps == [("accounts", 1, 8, 104, 64, 1), ("watches", 2, 4, 40, 1, 0)]
     kinds = {name: (kind, options) for name, kind, _, options in kernel.programs}
-    fentry = {"attach_type": TRACE_FENTRY, "function": 7, "functions": ()}
-    other = {"attach_type": 0, "function": 0, "functions": ()}
+    fentry = {"attach_type": TRACE_FENTRY, "function": 7, "functions": (), "flags": 0}
+    other = {"attach_type": 0, "function": 0, "functions": (), "flags": 0}
     assert kinds == {
         "on_f": (PROG_TYPE_TRACING, {**fentry, "functions": (0, 3)}),
         "on_f_return": (PROG_TYPE_TRACING, {**fentry, "attach_type": TRACE_FEXIT}),
         "on_merge": (PROG_TYPE_KPROBE, other),
         "on_fork": (PROG_TYPE_RAW_TRACEPOINT, other),
+        "access_accounts": (PROG_TYPE_SYSCALL, {**other, "flags": F_SLEEPABLE}),
+        "list_accounts": (PROG_TYPE_TRACING, {**fentry, "attach_type": TRACE_ITER, "function": 9}),
         LEARNER: (PROG_TYPE_TRACING, fentry),
     }
     numbers = [kernel.numbers["accounts"], kernel.numbers["watches"]]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from ksmwatch.kernel import libbpf
+from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes import maps
 from ksmwatch.probes.loader import Loaded, LoadedMap
 from ksmwatch.probes.map_records import (
+    TOTALS_ROOM,
     Account,
     Baseline,
     Control,
@@ -26,7 +29,7 @@ from ksmwatch.probes.map_records import (
 from ksmwatch.probes.maps import Maps
 
 MM = 0xFFFF888012345000
-CPUS = 3
+PARTS = 3
 ACCOUNT = LoadedMap(
     1,
     8,
@@ -69,18 +72,21 @@ LOADED = Loaded(
         ),
         "converting": LoadedMap(11, 4, 8, ()),
         "readings": LoadedMap(12, 4, 16, (Field("mm", 0, "Q"), Field("moved", 8, "Q"))),
-        "opened": LoadedMap(
+        "openings": LoadedMap(
             6,
             4,
-            40,
+            56,
             (
-                Field("mm", 0, "Q"),
-                Field("start_boottime", 8, "Q"),
-                Field("tgid", 16, "I"),
-                Field("unused", 20, "I"),
-                Field("comm", 24, "16s"),
+                Field("thread", 0, "Q"),
+                Field("seen", 8, "Q"),
+                Field("mm", 16, "Q"),
+                Field("start_boottime", 24, "Q"),
+                Field("tgid", 32, "I"),
+                Field("unused", 36, "I"),
+                Field("comm", 40, "16s"),
             ),
         ),
+        "forgettings": LoadedMap(13, 4, 16, (Field("begun", 0, "Q"), Field("ended", 8, "Q"))),
         "migrations": LoadedMap(
             8,
             4,
@@ -122,12 +128,12 @@ class FakeMap:
         assert value is None or len(value) == self.value_size
         return value
 
-    def put(self, key: bytes, value: bytes, flags: int = libbpf.BPF_ANY) -> None:
+    def put(self, key: bytes, value: bytes, flags: int = bpf_maps.ANY) -> None:
         """Write one value."""
         assert (len(key), len(value)) == (self.key_size, self.value_size)
         if self.failure is not None:
             raise self.failure
-        if flags == libbpf.BPF_NOEXIST and key in self.data:
+        if flags == bpf_maps.NOEXIST and key in self.data:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         self.data[key] = value
 
@@ -141,16 +147,39 @@ class FakeMap:
         yield from self.data.items()
 
 
+# What the programs see of the arrays, by name.
+memory: dict[str, mmap.mmap] = {}
+
+
 @pytest.fixture
-def shared(monkeypatch: pytest.MonkeyPatch) -> Maps:
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Maps]:
     """The maps as the programs leave them before anything happened."""
     monkeypatch.setattr(FakeMap, "contents", {}, raising=False)
-    monkeypatch.setattr(libbpf, "Map", FakeMap)
-    library = SimpleNamespace(libbpf_num_possible_cpus=lambda: CPUS)
-    monkeypatch.setattr(libbpf, "library", lambda: library)
-    fdinfo = {("max_entries", None): "64", ("memlock", None): "8192", ("memlock", 2): "4096"}
-    monkeypatch.setattr(Maps, "_fdinfo", lambda self, name, fd=None: fdinfo[name, fd])
-    return Maps(LOADED)
+    monkeypatch.setattr(bpf_maps, "Map", FakeMap)
+    numbers = {"accounts": ("64", "8192"), "baselines": ("64", "4096")}
+    found = {LOADED.maps[name].fd: pair for name, pair in numbers.items()}
+
+    def fdinfo(fd: int, name: str) -> str:
+        entries, memory = found.get(fd, (str(PARTS * TOTALS_ROOM), ""))
+        return {"max_entries": entries, "memlock": memory}[name]
+
+    monkeypatch.setattr(maps, "_fdinfo", fdinfo)
+    # In the place of arrays in the kernel's memory.
+    arrays = {
+        name: replace(each, fd=os.memfd_create(name)) if each.key_size == 4 else each
+        for name, each in LOADED.maps.items()
+    }
+    for name, each in arrays.items():
+        if each.key_size == 4:
+            count = PARTS * TOTALS_ROOM if name == "totals" else 1
+            os.truncate(each.fd, count * each.value_size)
+            memory[name] = mmap.mmap(each.fd, 0)
+    made = Maps(replace(LOADED, maps=arrays))
+    yield made
+    for name, each in arrays.items():
+        if each.key_size == 4:
+            memory.pop(name).close()
+            os.close(each.fd)
 
 
 def account(comm: str = "tenant") -> Account:
@@ -269,10 +298,11 @@ def test_closing_an_account_takes_its_baseline_with_it(shared: Maps) -> None:
 
 
 def test_totals_are_summed_over_the_cpus(shared: Maps) -> None:
-    FakeMap.contents[3] |= {
-        struct.pack("<I", Movement.FORKED): struct.pack("<3Q", 1, 2, 4),
-        struct.pack("<I", Total.SWAPIN_KSM): struct.pack("<3Q", 0, 0, 2**63),
-    }
+    for part in range(PARTS):
+        place = 8 * (part * TOTALS_ROOM + Movement.FORKED)
+        memory["totals"][place : place + 8] = struct.pack("<Q", 2**part)
+    place = 8 * (2 * TOTALS_ROOM + Total.SWAPIN_KSM)
+    memory["totals"][place : place + 8] = struct.pack("<Q", 2**63)
     assert shared.total(Movement.FORKED) == 7
     totals = shared.totals()
     assert totals[Total.SWAPIN_KSM] == 2**63
@@ -283,13 +313,13 @@ def test_totals_are_summed_over_the_cpus(shared: Maps) -> None:
 def test_the_programs_are_told_in_the_words_of_the_record(shared: Maps) -> None:
     told = Control(ksmd=33, reader=44, opening_doubt=1, asleep=0, sweep_signs=5, alarms_swept=6)
     shared.control(told)
-    assert FakeMap.contents[4] == {bytes(4): struct.pack("<IIQQQQ", 33, 44, 1, 0, 5, 6)}
+    assert memory["controls"][:] == struct.pack("<IIQQQQ", 33, 44, 1, 0, 5, 6)
     assert shared.read_control() == told
 
 
 def test_a_conversion_can_be_ended(shared: Maps) -> None:
     under_way = Conversion(3, 4, 5, 6, 7, 8, 9, 10, 11)
-    FakeMap.contents[5][bytes(4)] = struct.pack("<9Q", *under_way)
+    memory["conversions"][:] = struct.pack("<9Q", *under_way)
     assert shared.conversion() == under_way
     shared.end_conversion()
     assert shared.conversion() == Conversion(serial=3)
@@ -297,25 +327,30 @@ def test_a_conversion_can_be_ended(shared: Maps) -> None:
 
 def test_a_read_sees_whether_its_mm_moves(shared: Maps) -> None:
     shared.begin_reading(MM)
-    assert FakeMap.contents[12][bytes(4)] == struct.pack("<QQ", MM, 0)
+    assert memory["readings"][:] == struct.pack("<QQ", MM, 0)
     assert not shared.moved()
-    FakeMap.contents[12][bytes(4)] = struct.pack("<QQ", MM, 2)
+    memory["readings"][:] = struct.pack("<QQ", MM, 2)
     assert shared.moved()
 
 
 def test_alarms(shared: Maps) -> None:
-    FakeMap.contents[9][bytes(4)] = struct.pack("<Q", 2**40)
+    memory["alarms"][:] = struct.pack("<Q", 2**40)
     assert shared.alarms() == 2**40
 
 
 def test_an_old_opening_is_not_taken_for_a_new_one(shared: Maps) -> None:
+    shared.forget_opened(7)
     assert shared.opened(7) is None
-    file = struct.pack("<QQII16s", MM, 12, 7, 0, b"tenant")
-    FakeMap.contents[6][struct.pack("<I", 7)] = file
-    assert shared.opened(7) == Opened(MM, 12, 7, "tenant")
+    memory["openings"][:] = struct.pack("<4QII16s", 7, 1, MM, 12, 7, 0, b"tenant")
+    assert shared.opened(7) == Opened(MM, 12, 7, "tenant", thread=7)
     assert shared.opened(8) is None
     shared.forget_opened(7)
     assert shared.opened(7) is None
+
+
+def test_a_kernel_threads_file_was_seen_though_it_has_no_mm(shared: Maps) -> None:
+    memory["openings"][:] = struct.pack("<4QII16s", 7, 1, 0, 0, 0, 0, b"")
+    assert shared.opened(7) == Opened(0, 0, 0, "", thread=7)
 
 
 def test_size_and_memory_are_the_kernels_word(shared: Maps) -> None:
@@ -327,4 +362,6 @@ def test_closing_closes_every_map(shared: Maps, monkeypatch: pytest.MonkeyPatch)
     closed: list[int] = []
     monkeypatch.setattr(maps, "os", SimpleNamespace(close=closed.append))
     shared.close()
-    assert sorted(closed) == sorted(m.fd for m in LOADED.maps.values())
+    assert len(set(closed)) == len(LOADED.maps)
+    with pytest.raises(ValueError, match="released"):
+        shared.alarms()

@@ -99,6 +99,39 @@ def test_a_wish_rules_the_other_mechanism_out() -> None:
     assert why(plan, "merge", FENTRY, "try_to_merge_one_page") == "--probes=kprobe"
 
 
+def realtime(**changes: Any) -> Facts:
+    """A host with PREEMPT_RT that can do everything."""
+    offsets = {**capable().offsets, "rw_semaphore_rwbase": 0}
+    return without(offsets=offsets, **changes)
+
+
+def test_where_everything_can_be_preempted_kprobes_cannot() -> None:
+    plan = choose(realtime())
+    assert {p.mechanism for p in plan.probes} == {KPROBE, Mechanism.RAW_TRACEPOINT}
+    assert "can preempt it" in (why(plan, "rmap_remove", FENTRY, "folio_remove_rmap_ptes") or "")
+    # What the operator asks for is what he gets.
+    assert choose(realtime(), Wish.FENTRY).mechanisms == "fentry"
+    assert choose(realtime(kprobes=False)).mechanisms == "fentry"
+
+
+def test_a_skipped_run_that_nobody_counts_is_worse_than_many_that_are_counted() -> None:
+    assert choose(realtime(release="6.1.0-50-rt-amd64")).mechanisms == "fentry"
+
+
+def test_where_hooks_are_kprobes_maps_are_not_read_by_system_calls() -> None:
+    assert choose(capable()).access == ()
+    plan = choose(capable(), Wish.KPROBE)
+    assert [program.name for program in plan.access] == [
+        "access_accounts",
+        "access_baselines",
+        "list_accounts",
+        "list_baselines",
+    ]
+    assert set(plan.access) <= set(plan.kept) < set(plan.programs)
+    refused = capable().with_refusal("access", "iterator", "list_accounts", "no")
+    assert choose(refused, Wish.KPROBE).access == ()
+
+
 def test_without_a_plan_there_is_no_mechanism() -> None:
     assert choose(without(ksm=False)).mechanisms == "none"
 

@@ -26,6 +26,13 @@ def test_a_host_that_can_do_everything_has_no_warnings() -> None:
             "(CAP_SYS_PTRACE is missing)",
         ),
         ({"capabilities": frozenset({"CAP_SYS_ADMIN"})}, "Without CAP_NET_ADMIN"),
+        (
+            {
+                "offsets": {**capable().offsets, "rw_semaphore_rwbase": 0},
+                "release": "6.1.0-50-rt-amd64",
+            },
+            "With PREEMPT_RT",
+        ),
     ],
 )
 def test_what_will_be_missed_is_said(changes: dict[str, Any], words: str) -> None:
