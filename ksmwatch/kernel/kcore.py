@@ -20,11 +20,11 @@ _PT_LOAD = 1
 # In the ELF header: where the program headers begin, the size of one, and their number.
 _HEADER_BYTES, _PHOFF, _PHENTSIZE = 64, 32, 54
 # fs/proc/kcore.c: the physical address of what is not RAM.
-_NOWHERE = (1 << 64) - 1
+NOWHERE = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
-class _Segment:
+class Segment:
     """What is shown from `address` on, in the file at `place`."""
 
     address: int
@@ -38,10 +38,10 @@ class Kcore:
 
     def __init__(self, proc: Path) -> None:
         self.fd = os.open(proc / "kcore", os.O_RDONLY | os.O_CLOEXEC)
-        self._segments = list(self._read_segments())
-        self._ram = [each for each in self._segments if each.physical != _NOWHERE]
+        self.segments = list(self._read_segments())
+        self._ram = [each for each in self.segments if each.physical != NOWHERE]
 
-    def _read_segments(self) -> Iterator[_Segment]:
+    def _read_segments(self) -> Iterator[Segment]:
         header = os.pread(self.fd, _HEADER_BYTES, 0)
         (place,) = struct.unpack_from("<Q", header, _PHOFF)
         size, count = struct.unpack_from("<HH", header, _PHENTSIZE)
@@ -49,14 +49,14 @@ class Kcore:
             found = _HEAD.unpack(os.pread(self.fd, _HEAD.size, place + at * size))
             kind, _, offset, address, physical, length, _, _ = found
             if kind == _PT_LOAD:
-                yield _Segment(address, physical, length, offset)
+                yield Segment(address, physical, length, offset)
 
     def read(self, address: int, size: int) -> bytes:
         """What neighbouring segments show together. Raises SourceError for a gap."""
         data = b""
         while len(data) < size:
             at = address + len(data)
-            found = next((s for s in self._segments if 0 <= at - s.address < s.size), None)
+            found = next((s for s in self.segments if 0 <= at - s.address < s.size), None)
             piece = b""
             if found is not None:
                 inside = at - found.address
@@ -82,6 +82,6 @@ class Kcore:
             return None
         return segment.place + frame * PAGE_SIZE - segment.physical
 
-    def _segment_of(self, frame: int) -> _Segment | None:
+    def _segment_of(self, frame: int) -> Segment | None:
         physical = frame * PAGE_SIZE
         return next((s for s in self._ram if 0 <= physical - s.physical < s.size), None)

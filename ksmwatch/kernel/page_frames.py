@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 from ksmwatch.errors import SourceError
-from ksmwatch.kernel.kcore import Kcore
+from ksmwatch.kernel.kcore import NOWHERE, Kcore, Segment
+from ksmwatch.units import PAGE_SIZE
 
 # Documentation/admin-guide/mm/pagemap.rst
 _KPF_ANON, _KPF_KSM = 1 << 12, 1 << 21
@@ -68,8 +70,29 @@ class KpageFlags:
         return flags & (_KPF_ANON | _KPF_KSM) == _KPF_ANON
 
 
-# struct page has 64 bytes on x86-64; include/linux/mm_types.h aligns it so.
+# struct page has 64 bytes on x86-64 and arm64; include/linux/mm_types.h aligns it so.
 _PAGE_STRUCT = 64
+
+
+def page_structs(segments: Sequence[Segment]) -> int:
+    """Address of the array of struct page.
+
+    It can begin anywhere (CONFIG_DYNAMIC_MEMORY_LAYOUT on x86), and kallsyms hides the variable
+    that says where. But /proc/kcore lists each piece of RAM, and next to it its part of the array,
+    in whole pages (get_sparsemem_vmemmap_info() in fs/proc/kcore.c).
+    """
+    found = set()
+    for ram, part in pairwise(segments):
+        if ram.physical == NOWHERE or part.physical != NOWHERE:
+            continue
+        first = ram.physical // PAGE_SIZE
+        start = first * _PAGE_STRUCT // PAGE_SIZE
+        end = -((first + ram.size // PAGE_SIZE) * _PAGE_STRUCT // -PAGE_SIZE)
+        if part.size == (end - start) * PAGE_SIZE:
+            found.add(part.address - start * PAGE_SIZE)
+    if len(found) != 1:
+        raise SourceError("/proc/kcore does not show where the array of struct page is.")
+    return found.pop()
 
 
 class PageStructs:
@@ -87,8 +110,7 @@ class PageStructs:
             raise SourceError("BTF does not describe the mapping of struct page.")
         self._mapping, self._head = offsets["page_mapping"], offsets["page_compound_head"]
         self._kcore = Kcore(proc)
-        # The array can begin anywhere (CONFIG_DYNAMIC_MEMORY_LAYOUT).
-        self._base = int.from_bytes(self._kcore.read(_symbol(proc, "vmemmap_base"), 8), "little")
+        self._base = page_structs(self._kcore.segments)
 
     def _bits(self, first: int, count: int) -> Iterator[int]:
         """Low bits of `mapping` of consecutive frames; 0 for tail pages, whose word is another."""
@@ -108,16 +130,6 @@ class PageStructs:
     def private(self, frame: int) -> bool:
         """Whether the source says that the frame's page is anonymous and not KSM."""
         return next(self._bits(frame, 1), 0) == _ANON
-
-
-def _symbol(proc: Path, name: str) -> int:
-    """Address of a symbol of vmlinux; hidden addresses are 0."""
-    with (proc / "kallsyms").open() as lines:
-        for line in lines:
-            address, _, symbol = line.split()[:3]
-            if symbol == name and int(address, 16):
-                return int(address, 16)
-    raise SourceError(f"/proc/kallsyms has no address of {name}.")
 
 
 class AnyFrame:
