@@ -138,6 +138,7 @@ class Advice(StrEnum):
     NO_DEVICE = "no_device"
     WRITE_FIRST = "write_first"
     SWAP_IN = "swap_in"
+    UNTAGGED = "untagged"
     AS_ROOT = "as_root"
     WAIT = "wait"
     NOTHING = "nothing"
@@ -330,6 +331,12 @@ CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
         Sentence(
             "It can merge once it is back in memory. Give the host, or the cgroup "
             "(memory.high, memory.max), more memory, and let the process use it."
+        ),
+    ),
+    Advice.UNTAGGED: (
+        Sentence(
+            "Only memory without tags merges: the program must not map it with PROT_MTE (the heap "
+            "of glibc: GLIBC_TUNABLES=glibc.mem.tagging=0)."
         ),
     ),
     Advice.AS_ROOT: (Sentence("Run this command as root, which may read all processes."),),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ksmwatch.diagnose.evidence import HUGE_FLAGS, SHARED_FLAGS, SPECIAL_FLAGS
+from ksmwatch.diagnose.evidence import HUGE_FLAGS, SHARED_FLAGS, SPECIAL_FLAGS, TAGGED_FLAG
 from ksmwatch.kernel.smaps import MERGEABLE, SmapsArea, kilobytes, smaps_areas
 from ksmwatch.units import PAGE_SIZE
 
@@ -51,6 +51,8 @@ def _reason(flags: frozenset[str]) -> tuple[str, tuple[str, ...]]:
         return "shared", ("Rss",)
     if flags & (SPECIAL_FLAGS | _DROPPABLE_FLAGS):
         return "special", ("Rss",)
+    if TAGGED_FLAG in flags:
+        return "tagged", ("Rss",)
     return "swapped", ("Swap",)
 
 

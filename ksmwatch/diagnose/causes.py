@@ -42,6 +42,7 @@ class Code(StrEnum):
     PINNED = "pinned"
     PAGE_CACHE = "page_cache"
     SWAPPED = "swapped"
+    TAGGED = "tagged"
     YOUNG = "young"
     SLOW = "slow"
     NOT_SCANNED = "not_scanned"
@@ -282,11 +283,17 @@ _WAITING = (
         "in swap, which ksmd does not scan",
         Advice.SWAP_IN,
     ),
+    (
+        "tagged",
+        Code.TAGGED,
+        "memory with tags (arm64's MTE), which the kernel never merges",
+        Advice.UNTAGGED,
+    ),
 )
 
 
 def _of_excluded(memory: Memory, host: HostEvidence) -> Iterator[Cause]:
-    """Offered memory that ksmd cannot find."""
+    """Offered memory that ksmd cannot find, or never merges."""
     for member, code, what, advice in _WAITING:
         kilobytes = getattr(memory, member)
         if kilobytes > memory.asked * _MATTERS:
@@ -320,7 +327,7 @@ def of_process(process: ProcessEvidence, host: HostEvidence) -> list[Cause]:
     """Why little of a process merges. The last cause is MERGED if much does."""
     memory = process.memory
     causes = [*_of_ksmd(host, memory), *_of_areas(process, host)]
-    present = memory.offered + memory.zero
+    present = memory.offered + memory.zero - memory.tagged
     if not memory.asked:
         return causes
     if memory.saving >= memory.asked * _LITTLE:

@@ -12,6 +12,8 @@ from ksmwatch.diagnose.advice import Advice, Conditions, advise
 SHARED_FLAGS = frozenset({"sh", "ms"})
 HUGE_FLAGS = frozenset({"ht"})
 SPECIAL_FLAGS = frozenset({"pf", "io", "de", "mm"})
+# PROT_MTE. memcmp_pages() of arm64 calls pages with tags different, even if they are equal.
+TAGGED_FLAG = "mt"
 # mlock() is no obstacle: such pages are merged.
 LOCKED_FLAG = "lo"
 
@@ -38,7 +40,8 @@ class Memory:
     merged with the zero page, and in no other number. `cached`: page cache of a private file
     mapping, which KSM merges only after a write. `swapped`: not present. `unasked`: anonymous,
     including swap, never offered. `pinned`: held by a device or by RDMA, in any area. `huge`: the
-    part of `offered` in transparent huge pages, which ksmd splits to merge.
+    part of `offered` in transparent huge pages, which ksmd splits to merge. `tagged`: the part in
+    areas with MTE, which never merges.
     """
 
     offered: int = 0
@@ -47,6 +50,7 @@ class Memory:
     cached: int = 0
     swapped: int = 0
     huge: int = 0
+    tagged: int = 0
     unasked: int = 0
     shared: int = 0
     hugetlb: int = 0

@@ -16,6 +16,7 @@ from ksmwatch.diagnose.evidence import (
     LOCKED_FLAG,
     SHARED_FLAGS,
     SPECIAL_FLAGS,
+    TAGGED_FLAG,
     HostEvidence,
     Memory,
     Offers,
@@ -62,6 +63,7 @@ def _sort(area: SmapsArea, flags: frozenset[str]) -> dict[str, int]:
             "cached": area.kilobytes("Rss") - anonymous,
             "swapped": area.kilobytes("Swap"),
             "huge": area.kilobytes("AnonHugePages"),
+            "tagged": anonymous if TAGGED_FLAG in flags else 0,
         }
     if flags & SHARED_FLAGS:
         return {"shared": area.kilobytes("Rss")}

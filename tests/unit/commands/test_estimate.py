@@ -165,11 +165,12 @@ def test_what_cannot_be_merged_is_in_the_numbers(host: Host, asked: Asked) -> No
     more = "".join(
         f"{start}-{start}1 rw-p 00000000 00:00 0\nRss: 40 kB\nAnonymous: 0 kB\n"
         f"Private_Hugetlb: 80 kB\nVmFlags: rd {flag}\n"
-        for start, flag in ((100000, "ht"), (200000, "sh"), (300000, "pf"), (400000, "dp"))
+        for start, flag in enumerate(("ht", "sh", "pf", "dp", "mt"), 100000)
     )
     host.add(10, [1, 1], more=more)
     found = asked()
-    assert found["left_out"] == {"swapped": 2, "hugetlb": 20, "shared": 10, "special": 20}
+    left_out = {"swapped": 2, "hugetlb": 20, "shared": 10, "special": 20, "tagged": 10}
+    assert found["left_out"] == left_out
     assert found["host"]["would_save"] == 1
 
 

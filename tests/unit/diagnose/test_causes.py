@@ -274,6 +274,18 @@ def test_what_is_in_swap_cannot_merge() -> None:
     assert codes(of_process(half, host())) == [Code.SWAPPED, Code.MERGED]
 
 
+def test_memory_with_tags_never_merges() -> None:
+    """memcmp_pages() of arm64: nothing is found by looking at contents."""
+    (cause,) = of_process(process(offered=40000, tagged=39000), host())
+    assert cause.code is Code.TAGGED
+    assert cause.evidence == {"tagged_kb": 39000, "offered_kb": 40000}
+    half = process(offered=40000, tagged=20000, rmap_items=10000)
+    assert codes(of_process(half, host())) == [Code.TAGGED, Code.UNEQUAL]
+    smaps = "1000-9000 rw-p 0 00:00 0\nRss: 16 kB\nAnonymous: 16 kB\nVmFlags: rd mg{}\n"
+    assert parse_memory(smaps.format(" mt").encode(), "") == Memory(offered=16, tagged=16)
+    assert parse_memory(smaps.format("").encode(), "") == Memory(offered=16)
+
+
 def test_memory_of_its_own_that_is_in_swap_was_not_offered_either() -> None:
     smaps = "1000-9000 rw-p 00000000 00:00 0\nAnonymous: 4 kB\nSwap: 12 kB\nVmFlags: rd wr\n"
     assert parse_memory(smaps.encode(), "") == Memory(unasked=16)
