@@ -31,9 +31,8 @@ from ksmwatch.kernel.read_facts import read_facts
 from ksmwatch.probes.plan import choose
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
-from tests.workload import Workload
+from tests.workload import Workload, built
 
-_PROGRAM = Path(__file__).resolve().parents[1] / "tests/workload/build/hotpath"
 # In memory: an exec must not wait for the host's file system.
 _COPY = Path("/tmp/hotpath")  # noqa: S108 - a guest of our own
 # Since 6.8 (multi-size THP).
@@ -169,7 +168,7 @@ def measure_case(name: str, ksm: Ksm, wanted: list[Operation]) -> dict[str, floa
 
 def prepare() -> None:
     """Before anything is measured. Large folios are of one size, where they are asked for."""
-    shutil.copy(_PROGRAM, _COPY)
+    shutil.copy(built("hotpath"), _COPY)
     if _FOLIOS.exists():
         (_HUGE / "hugepages-2048kB/enabled").write_text("never")
         _FOLIOS.write_text("madvise")

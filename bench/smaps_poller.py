@@ -5,6 +5,7 @@ One round for each line on standard input; prints the pages and the CPU seconds 
 
 from __future__ import annotations
 
+import mmap
 import re
 import sys
 import time
@@ -14,7 +15,7 @@ _KSM = re.compile(rb"^KSM: +(\d+) kB$", re.MULTILINE)
 
 
 def poll() -> int:
-    """KSM PTEs of the host, in pages of 4 KiB."""
+    """KSM PTEs of the host, in pages."""
     pages = 0
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit():
@@ -22,7 +23,7 @@ def poll() -> int:
                 found = _KSM.search((directory / "smaps_rollup").read_bytes())
             except OSError:
                 continue
-            pages += int(found[1]) // 4 if found else 0
+            pages += int(found[1]) * 1024 // mmap.PAGESIZE if found else 0
     return pages
 
 

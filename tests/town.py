@@ -104,13 +104,13 @@ def exported(metrics: str) -> dict[Key, int]:
 
 _RAM_MB, _FILLED_MB = 24, 16
 # Mappings that KSM must have made at least.
-MERGEABLE = _FILLED_MB * 256 // 2
+MERGEABLE = (_FILLED_MB << 20) // oracle.PAGE // 2
 
 
 def guest_command(directory: Path, name: str) -> list[str]:
     """QEMU as started by hand: firmware runs, and most of its memory has equal pages."""
     image = directory / "pages"
-    image.write_bytes((b"ksmwatch" * (oracle.PAGE // 8)) * (_FILLED_MB << 20 >> 12))
+    image.write_bytes((b"ksmwatch" * (oracle.PAGE // 8)) * ((_FILLED_MB << 20) // oracle.PAGE))
     return [
         "qemu-system-x86_64",
         *("-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,4 +37,5 @@ def ready() -> Iterator[None]:
 def used() -> int:
     """Pages that are swapped out at the moment."""
     _, *devices = Path("/proc/swaps").read_text().splitlines()
-    return sum(int(device.split()[3]) for device in devices) // 4
+    kilobytes = sum(int(device.split()[3]) for device in devices)
+    return kilobytes * 1024 // mmap.PAGESIZE

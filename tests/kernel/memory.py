@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PAGE_KB = 4
+from tests import oracle
+
+PAGE_KB = oracle.PAGE // 1024
 
 
 def anon_kb() -> int:

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tests import oracle
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
 from tests.kernel.memory import PAGE_KB
@@ -71,7 +72,7 @@ def test_zero_pages_are_savings_of_the_host_and_of_their_owner(ksm: Ksm) -> None
     with (
         Daemon() as daemon,
         subprocess.Popen(
-            [sys.executable, "-c", ZEROES, str(4096 * PAGES)],
+            [sys.executable, "-c", ZEROES, str(oracle.PAGE * PAGES)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         ) as zeroes,
@@ -81,9 +82,11 @@ def test_zero_pages_are_savings_of_the_host_and_of_their_owner(ksm: Ksm) -> None
         ksm.merge_all()
         assert (ksm.read("pages_shared"), ksm.read("ksm_zero_pages")) == (0, PAGES)
         document = daemon.snapshot()
-        assert document["host"]["saved_bytes"] == PAGES * 4096
-        assert document["host"]["saved_at_most_bytes"] == PAGES * 4096
-        assert [o["saved_bytes"] for o in document["owners"] if o["zero_pages"]] == [PAGES * 4096]
+        assert document["host"]["saved_bytes"] == PAGES * oracle.PAGE
+        assert document["host"]["saved_at_most_bytes"] == PAGES * oracle.PAGE
+        assert [o["saved_bytes"] for o in document["owners"] if o["zero_pages"]] == [
+            PAGES * oracle.PAGE
+        ]
         assert [p["zero_pages"] for p in document["processes"] if p["pid"] == zeroes.pid] == [PAGES]
         zeroes.communicate(b"")
     ksm.write("use_zero_pages", 0)

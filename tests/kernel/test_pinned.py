@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from tests.kernel.asking import why
+from tests.kernel.memory import PAGE_KB
 from tests.ksmctl import Ksm
 from tests.workload import Workload
 
@@ -23,6 +24,6 @@ def test_pinned_memory_is_named(ksm: Ksm) -> None:
         pinned.madvise("heap", 0, PAGES, "mergeable")
         status = Path(f"/proc/{pinned.pid}/status").read_text()
         (kilobytes,) = map(int, re.findall(r"^VmPin:\s+(\d+) kB$", status, re.MULTILINE))
-        assert kilobytes == PAGES * 4
+        assert kilobytes == PAGES * PAGE_KB
         ksm.merge_all(stop=False)
         assert why(pinned.pid)[0] == "pinned"

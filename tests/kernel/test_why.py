@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import oracle
 from tests.kernel.asking import causes, why
 from tests.ksmctl import Ksm
 from tests.workload import Workload
@@ -60,7 +61,7 @@ sys.stdin.read()
 def test_page_cache_of_a_private_mapping(ksm: Ksm, load: Workload, tmp_path: Path) -> None:
     """Advised and only read: the cause is not its heap, which was never offered."""
     path = tmp_path / "snapshot"
-    path.write_bytes(b"x" * 4096 * PAGES)
+    path.write_bytes(b"x" * oracle.PAGE * PAGES)
     with subprocess.Popen(
         [sys.executable, "-c", READER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as reader:
@@ -88,7 +89,7 @@ def test_zero_pages_are_merged(ksm: Ksm, load: Workload) -> None:
     """kubevirt/enhancements#381: with use_zero_pages no other counter of the kernel has them."""
     ksm.write("use_zero_pages", 1)
     with subprocess.Popen(
-        [sys.executable, "-c", ZEROES, str(4096 * PAGES)],
+        [sys.executable, "-c", ZEROES, str(oracle.PAGE * PAGES)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as zeroes:
@@ -118,7 +119,7 @@ def test_equal_pages_on_two_nodes(ksm: Ksm, load: Workload) -> None:
     """Each page has one equal page, on the other node."""
     assert Path("/sys/devices/system/node/node1").exists(), "it wants a guest with --nodes 2"
     ksm.write("merge_across_nodes", 0)
-    command = [sys.executable, "-c", ON_NODE, str(4096 * PAGES)]
+    command = [sys.executable, "-c", ON_NODE, str(oracle.PAGE * PAGES)]
     with ExitStack() as stack:
         twins = [
             stack.enter_context(
