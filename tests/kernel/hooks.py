@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 # Run for every page that is mapped or unmapped, under their names of all test kernels.
@@ -11,10 +12,19 @@ HOT = {
     "page_add_anon_rmap",
     "page_remove_rmap",
 }
-
-
 # Kprobes that are breakpoints, as all are on arm64, are only here.
 KPROBES = Path("/sys/kernel/debug/kprobes/list")
+
+
+def mechanisms() -> list[str]:
+    """By which programs can be attached here: both, but for fentry on arm64 before 6.4.
+
+    ftrace has no direct calls there (commit 2aa6ac03516d).
+    """
+    symbols = {line.split()[2] for line in Path("/proc/kallsyms").read_text().splitlines()}
+    if os.uname().machine == "aarch64" and "register_ftrace_direct" not in symbols:
+        return ["kprobe"]
+    return ["fentry", "kprobe"]
 
 
 def attached(tracefs: Path) -> set[str]:

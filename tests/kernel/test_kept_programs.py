@@ -11,7 +11,7 @@ import pytest
 from tests.children import outcome
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
-from tests.kernel.hooks import HOT, attached
+from tests.kernel.hooks import HOT, attached, mechanisms
 from tests.ksmctl import Ksm
 from tests.workload import Workload, mergeable
 
@@ -48,7 +48,7 @@ def assert_lifecycle(daemon: Daemon, ksm: Ksm, tracefs: Path) -> None:
         assert daemon.snapshot()["asleep"] is True
 
 
-@pytest.mark.parametrize("probes", ["fentry", "kprobe"])
+@pytest.mark.parametrize("probes", mechanisms())
 def test_the_second_start_needs_no_compiler(
     probes: str, ksm: Ksm, tracefs: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
-from tests.kernel.hooks import HOT, attached
+from tests.kernel.hooks import HOT, attached, mechanisms
 from tests.ksmctl import Ksm
 from tests.waiting import wait_until
 from tests.workload import Tenant, Workload, mergeable
@@ -40,7 +40,7 @@ def assert_breaks(document: dict[str, Any], number: int) -> None:
     assert seen == {"cow_attempts": number, "copied": number, "unattributed": 0}
 
 
-@pytest.mark.parametrize("probes", ["fentry", "kprobe"])
+@pytest.mark.parametrize("probes", mechanisms())
 def test_asleep_nothing_is_on_the_hot_path_and_waking_up_loses_nothing(
     probes: str, ksm: Ksm, tracefs: Path
 ) -> None:
@@ -83,7 +83,7 @@ def test_kill_dash_nine_detaches_everything_where_nothing_is_pinned(
     wait_until(lambda: not attached(tracefs), lambda: f"attached: {attached(tracefs)}")
 
 
-@pytest.mark.parametrize("probes", ["fentry", "kprobe"])
+@pytest.mark.parametrize("probes", mechanisms())
 def test_what_was_merged_before_the_start_is_counted_under_churn(probes: str, ksm: Ksm) -> None:
     with Workload() as load, contextlib.ExitStack() as cleanup:
         tenants = [mergeable(load, f"tenant-{i}", 701 + 2 * i) for i in range(5)]

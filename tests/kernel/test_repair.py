@@ -12,6 +12,7 @@ from tests import oracle
 from tests.kernel.compare import mappings
 from tests.kernel.daemon import Daemon
 from tests.kernel.damage import MERGED, PINS, UNMAPPED, change_account, take_off
+from tests.kernel.hooks import mechanisms
 from tests.ksmctl import Ksm
 from tests.waiting import wait_until
 from tests.workload import Workload, mergeable
@@ -24,7 +25,7 @@ KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
 _REPAIR_SECONDS = 480
 
 
-@pytest.fixture(scope="module", params=["fentry", "kprobe"])
+@pytest.fixture(scope="module", params=mechanisms())
 def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     """A daemon whose audit comes round within about a second, and whose maps are accessible."""
     pins = f"--state.pin-path={PINS}"

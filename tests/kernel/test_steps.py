@@ -8,13 +8,14 @@ import pytest
 
 from tests.kernel.compare import assert_exact, assert_exact_while_merging
 from tests.kernel.daemon import Daemon
+from tests.kernel.hooks import mechanisms
 from tests.ksmctl import Ksm
 from tests.workload import Tenant, Workload
 
 A, B, C = 2003, 3001, 4001
 
 
-@pytest.fixture(scope="module", params=["fentry", "kprobe"])
+@pytest.fixture(scope="module", params=mechanisms())
 def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     """One daemon for all steps of a mechanism."""
     with Daemon(f"--probes={request.param}", http=False) as daemon:

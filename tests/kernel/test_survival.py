@@ -9,7 +9,7 @@ import pytest
 
 from tests.kernel.compare import assert_exact, mappings
 from tests.kernel.daemon import Daemon
-from tests.kernel.hooks import HOT, attached
+from tests.kernel.hooks import HOT, attached, mechanisms
 from tests.ksmctl import Ksm
 from tests.workload import Workload, mergeable
 
@@ -29,7 +29,7 @@ def kill(daemon: Daemon) -> None:
     daemon.process.wait()
 
 
-@pytest.mark.parametrize("probes", ["fentry", "kprobe"])
+@pytest.mark.parametrize("probes", mechanisms())
 def test_a_successor_goes_on_where_a_killed_daemon_was(
     probes: str, pins: str, ksm: Ksm, tracefs: Path
 ) -> None:
