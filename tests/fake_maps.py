@@ -12,6 +12,7 @@ from ksmwatch.probes.loader import ProgramOrigin
 from ksmwatch.probes.map_records import (
     Account,
     Baseline,
+    CallSite,
     Control,
     Conversion,
     Migrations,
@@ -105,6 +106,10 @@ class FakeMaps(Maps):
     def alarms(self) -> int:
         """As often as any process may be wrong."""
         return sum(self._kernel.totals[which] for which in ALARMS)
+
+    def call_site(self) -> CallSite:
+        """Learnt."""
+        return CallSite(hooked=1, copy=2, function=3, learner=0, seen=1)
 
     def migrations(self) -> Migrations:
         """KSM pages on their way."""

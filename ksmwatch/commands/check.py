@@ -43,6 +43,8 @@ class LiveVerdict:
     obstacle: Obstacle | None
     # Their origin, once they were loaded.
     programs: str | None = None
+    # Whether they tell COW breaks from unmapping, once they were loaded.
+    tells_copies: bool | None = None
 
 
 def _judge(facts: Facts, settings: Config) -> LiveVerdict:
@@ -65,9 +67,9 @@ def _try(facts: Facts, settings: Config) -> LiveVerdict:
         live, plan = start_live(facts, settings, planned=plans.append)
     except (NoLiveError, SourceError, OSError) as error:
         return LiveVerdict(plans[-1], LiveState.FAILED, obstacle_of(error))
-    programs = live.map_state().programs
+    state = live.map_state()
     live.stop()
-    return LiveVerdict(plan, LiveState.WORKS, None, programs)
+    return LiveVerdict(plan, LiveState.WORKS, None, state.programs, state.tells_copies)
 
 
 def run(settings: Config, *, as_json: bool, load: bool) -> Exit:
@@ -120,7 +122,7 @@ def _document(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None)
         "schema": "ksmwatch.check/1",
         "live": obstacle is None,
         "obstacle": obstacle.sentence if obstacle else None,
-        "warnings": warnings(facts),
+        "warnings": warnings(facts, tells_copies=verdict.tells_copies),
         "status": int(obstacle.status if obstacle else Exit.OK),
         "facts": facts.to_json(),
         "programs": verdict.programs,
@@ -185,6 +187,6 @@ def _text(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None) -> 
     if losses is not None:
         lost = ", ".join(f"{kind} {n}" for kind, n in losses.items() if n)
         parts.append(f"The running daemon has lost: {lost or 'nothing'}.")
-    parts += warnings(facts)
+    parts += warnings(facts, tells_copies=verdict.tells_copies)
     parts.append(obstacle.sentence if obstacle else "Live accounting is possible.")
     return "\n\n".join(parts)

@@ -30,7 +30,8 @@ class MapState:
     """Use of the account map at the last look at all counts, and its size. `memory` in bytes.
 
     `kept`: maps and attachments outlive the daemon. `adopted`: an earlier daemon created them.
-    `programs`: compiled, kept (in a file), or adopted.
+    `programs`: compiled, kept (in a file), or adopted. `tells_copies`: whether COW breaks are told
+    from unmapping.
     """
 
     accounts: int
@@ -39,6 +40,7 @@ class MapState:
     kept: bool
     adopted: bool
     programs: str = "compiled"
+    tells_copies: bool = True
 
 
 @dataclass(frozen=True)

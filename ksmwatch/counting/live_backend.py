@@ -291,4 +291,5 @@ class Live:
             kept=self._keep.works and self._hooks.kept,
             adopted=self._adopted,
             programs=self._maps.origin.value,
+            tells_copies=self._maps.call_site().copy != 0,
         )

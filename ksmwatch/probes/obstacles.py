@@ -51,7 +51,16 @@ def host_obstacle(facts: Facts) -> Obstacle | None:
     return _tool_obstacle(facts)
 
 
+# Where the programs know the registers, the stack and the order of memory.
+MACHINES = frozenset({"x86_64", "aarch64"})
+
+
 def _tool_obstacle(facts: Facts) -> Obstacle | None:
+    if facts.machine not in MACHINES:
+        return Obstacle(
+            f"Live accounting works on x86-64 and arm64 only; this machine is {facts.machine}.",
+            Exit.NO_LIVE,
+        )
     if facts.bpf_error is not None:
         return Obstacle(f"BPF programs cannot be loaded: {facts.bpf_error}.", Exit.NO_LIVE)
     if not any(facts.bpf_programs.values()):

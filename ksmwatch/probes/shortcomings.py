@@ -17,8 +17,11 @@ def unproven(facts: Facts) -> list[str]:
     ]
 
 
-def warnings(facts: Facts) -> list[str]:
-    """What live accounting misses on this host, in sentences."""
+def warnings(facts: Facts, *, tells_copies: bool | None = None) -> list[str]:
+    """What live accounting misses on this host, in sentences.
+
+    `tells_copies`: whether COW breaks are told from unmapping; None if it was not tried.
+    """
     found = []
     if meanings := unproven(facts):
         why = facts.calls_error or "none of the known callers is here"
@@ -43,5 +46,9 @@ def warnings(facts: Facts) -> list[str]:
         found.append(
             "Without CAP_NET_ADMIN there is no process connector, so every snapshot reads "
             "the names of all processes."
+        )
+    if tells_copies is False:
+        found.append(
+            "COW breaks are counted as unmapped: on this host the two cannot be told apart."
         )
     return found

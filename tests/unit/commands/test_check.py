@@ -38,6 +38,7 @@ class Host:
         self.unattachable: set[str] = set()
         self.stopped = 0
         self.programs = "compiled"
+        self.learnt = True
         monkeypatch.setattr(check, "read_facts", lambda: self.facts)
         monkeypatch.setattr(check, "fetch", self._fetch)
         monkeypatch.setattr(check, "start_live", self._start_live)
@@ -71,7 +72,13 @@ class Host:
 
     def map_state(self) -> MapState:
         """Of what was loaded."""
-        return MapState(1, 16, 4096, kept=False, adopted=False, programs=self.programs)
+        return MapState(
+            *(1, 16, 4096),
+            kept=False,
+            adopted=False,
+            programs=self.programs,
+            tells_copies=self.learnt,
+        )
 
     def stop(self) -> None:
         """Detach."""
@@ -166,6 +173,16 @@ def test_it_is_told_where_the_programs_come_from(
     assert ["BPF", "programs", origin] in rows
     # Nothing is loaded for the plan alone.
     assert document(capsys, load=False)["programs"] is None
+
+
+def test_that_copies_cannot_be_told_from_unmapping_is_a_warning(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = "COW breaks are counted as unmapped: on this host the two cannot be told apart."
+    assert sentence not in text(capsys, load=True)[1]
+    host.learnt = False
+    assert sentence in text(capsys, load=True)[1].splitlines()
+    assert document(capsys, load=True)["warnings"][-1] == sentence
 
 
 def test_the_plan_alone_loads_nothing(host: Host, capsys: pytest.CaptureFixture[str]) -> None:

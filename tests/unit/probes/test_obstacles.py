@@ -45,6 +45,11 @@ OBSTACLES: list[tuple[dict[str, Any], Exit, str]] = [
         ("Kernel lockdown is in confidentiality mode, so BPF programs may not read kernel memory."),
     ),
     (
+        {"machine": "s390x"},
+        Exit.NO_LIVE,
+        "Live accounting works on x86-64 and arm64 only; this machine is s390x.",
+    ),
+    (
         {"bpf_error": "libbpf cannot be loaded (why)"},
         Exit.NO_LIVE,
         "BPF programs cannot be loaded: libbpf cannot be loaded (why).",
