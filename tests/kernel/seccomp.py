@@ -11,7 +11,7 @@ import os
 import struct
 import sys
 
-_NR_BPF, _NR_PERF_EVENT_OPEN = 321, 298  # x86-64
+_NR_BPF, _NR_PERF_EVENT_OPEN = (280, 241) if os.uname().machine == "aarch64" else (321, 298)
 # enum bpf_cmd: BPF_RAW_TRACEPOINT_OPEN, BPF_LINK_CREATE
 _ATTACH = (17, 28)
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
