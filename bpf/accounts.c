@@ -191,8 +191,10 @@ static __always_inline void forget_account(struct mm_struct *mm)
     if (!f)
         return;
     lock_xadd(&f->begun, 1);
+    order();
     accounts.delete(&key);
     baselines.delete(&key);
+    order();
     lock_xadd(&f->ended, 1);
 }
 
