@@ -1,0 +1,226 @@
+"""`ksmwatch estimate` on processes whose pages the test has made, and beside what then merges."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import oracle
+from tests.children import output
+from tests.ksmctl import Ksm
+from tests.waiting import wait_until
+from tests.workload import Tenant, Workload
+
+pytestmark = pytest.mark.once
+
+CGROUPS = Path("/sys/fs/cgroup")
+# Pages, all prime: of two tenants, of one content beyond max_page_sharing, of zeros, of a child,
+# and of what changes.
+A, B, CHAIN, ZEROS, CHILD, CHANGING = 997, 499, 1009, 503, 211, 307
+A_CONTENTS, B_CONTENTS = 100, 50
+MOST = 256
+
+# Pages with one content, of which some become another one again and again.
+WRITER = """
+import mmap, sys, time
+pages, content = int(sys.argv[1]), sys.argv[2]
+area = mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.madvise(mmap.MADV_NOHUGEPAGE)
+area.madvise(mmap.MADV_MERGEABLE)
+turn = 0
+while True:
+    turn += content == "changing"
+    for page in range(pages):
+        at = page * mmap.PAGESIZE
+        area[at : at + mmap.PAGESIZE] = bytes([turn % 256]) * mmap.PAGESIZE
+    if not turn or turn == 1:
+        print("written", flush=True)
+    if not turn:
+        sys.stdin.read()
+        break
+"""
+
+
+def estimate(*words: str) -> dict[str, Any]:
+    """What it prints of these."""
+    found: dict[str, Any] = json.loads(output(["ksmwatch", "estimate", "--json", *words]))
+    return found
+
+
+def enter(name: str, pid: int) -> str:
+    """Move a process to a container of its own; the owner that it belongs to then."""
+    directory = CGROUPS / f"lxc.payload.{name}"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "cgroup.procs").write_text(str(pid))
+    return f"container:lxc/{name}"
+
+
+def tenant(load: Workload, name: str, pages: int, *, seed: int, contents: int) -> Tenant:
+    """One that offers pages with so many contents."""
+    made = load.spawn(name)
+    made.map("heap", pages)
+    made.madvise("heap", 0, pages, "nohugepage")
+    made.fill("heap", 0, pages, seed=seed, modulo=contents)
+    made.madvise("heap", 0, pages, "mergeable")
+    return made
+
+
+@contextmanager
+def writer(pages: int, content: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with pages of zeros, or with pages that are equal and change."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(pages), content],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"written\n"
+        yield child
+        child.kill()
+
+
+def parts(*owners: Counter[object]) -> list[float]:
+    """What each owner has added to what its copies of contents save."""
+    copies: Counter[object] = sum(owners, Counter())
+    saved = {content: n - -(-n // MOST) for content, n in copies.items()}
+    return [sum(saved[c] * n / copies[c] for c, n in owner.items()) for owner in owners]
+
+
+def contents(pages: int, seed: int, modulo: int) -> Counter[object]:
+    """As `fill` makes them."""
+    return Counter((seed, at % modulo) for at in range(pages))
+
+
+def faults(pid: int) -> int:
+    """Minor faults of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+def referenced(pid: int) -> int:
+    """KB of its mergeable areas that somebody has used since this was cleared."""
+    blocks = Path(f"/proc/{pid}/smaps").read_text().split("VmFlags:")
+    found = 0
+    for block, flags in itertools.pairwise(blocks):
+        if "mg" in flags.splitlines()[0].split():
+            lines = [line for line in block.splitlines() if line.startswith("Referenced:")]
+            found += int(lines[-1].split()[1])
+    return found
+
+
+def test_it_is_what_was_made_and_what_merges(ksm: Ksm) -> None:
+    """To the page, and afterwards within 1 %."""
+    assert (ksm.read("max_page_sharing"), ksm.read("use_zero_pages")) == (MOST, 0)
+    with Workload() as load, writer(ZEROS, "zeros") as zeros, writer(CHANGING, "changing") as busy:
+        a = tenant(load, "a", A, seed=1, contents=A_CONTENTS)
+        b = tenant(load, "b", B, seed=1, contents=B_CONTENTS)
+        c = tenant(load, "c", CHAIN, seed=2, contents=1)
+        # Pages that are shared by fork take no memory, and save none.
+        forked = tenant(load, "f", CHILD, seed=3, contents=CHILD)
+        forked.fork("g")
+        names = [enter(each.name, each.pid) for each in (a, b, c)]
+        enter("c", zeros.pid)
+        words = [*names, str(forked.pid), str(busy.pid)]
+
+        idle = (a, b, c, forked)
+        before = [faults(each.pid) for each in idle]
+        for each in idle:
+            Path(f"/proc/{each.pid}/clear_refs").write_text("1")
+        found = estimate(*words, "--interval", "1")
+        # Nothing was brought in, and nothing marked as accessed.
+        assert found["spent"]["read_by"] == "kcore"
+        assert [referenced(each.pid) for each in idle] == [0] * len(idle)
+        assert [faults(each.pid) for each in idle] == before
+
+        assert (found["confidence"], found["reasons"]) == ("exact", [])
+        a_copies, b_copies = contents(A, 1, A_CONTENTS), contents(B, 1, B_CONTENTS)
+        c_copies: Counter[object] = Counter({(2, 0): CHAIN, "zero": ZEROS})
+        shares = parts(a_copies, b_copies, c_copies)
+        host = found["host"]
+        assert host["saved_now"] == 0
+        assert host["would_save"] == host["would_save_low"] == host["would_save_high"]
+        assert host["would_save"] == round(sum(shares))
+        assert found["spent"]["changed"] >= CHANGING
+        owners = {f"{owner['kind']}:{owner['id']}": owner for owner in found["owners"]}
+        assert [owners[name]["would_save"] for name in names] == [pytest.approx(s) for s in shares]
+        assert owners[f"process:{forked.pid}"]["would_save"] == 0
+        assert owners[f"process:{busy.pid}"]["would_save"] == 0
+        assert "Start ksmd" in owners[names[0]]["advice"]
+        assert found["zero_pages"] >= ZEROS
+        assert found["across_tenants"] >= B_CONTENTS
+
+        busy.kill()
+        ksm.merge_all(stop=True, scans=6)
+        merged = ksm.read("pages_sharing")
+        assert merged == pytest.approx(host["would_save"], rel=0.01)
+        after = estimate(*words[:-1], "--interval", "1")
+        mappings = sum(oracle.process(p) for p in (a.pid, b.pid, c.pid, zeros.pid, forked.pid))
+        assert after["host"]["saved_now"] == mappings - ksm.read("pages_shared")
+        assert after["host"]["would_save"] == pytest.approx(merged, rel=0.01)
+
+
+def test_zero_pages_are_free_with_use_zero_pages(ksm: Ksm) -> None:
+    ksm.write("use_zero_pages", 1)
+    try:
+        with Workload(), writer(ZEROS, "zeros") as zeros:
+            found = estimate(str(zeros.pid), "--interval", "0.5")
+            assert found["host"]["would_save"] == ZEROS
+            ksm.merge_all()
+            assert ksm.read("ksm_zero_pages") == ZEROS
+            after = estimate(str(zeros.pid), "--interval", "0.5")
+            assert after["host"]["saved_now"] == after["host"]["would_save"] == ZEROS
+    finally:
+        ksm.unmerge()
+        ksm.write("use_zero_pages", 0)
+
+
+# Of clock_nanosleep(), which it calls between two readings and nowhere else.
+NANOSLEEP = {"x86_64": "230", "aarch64": "115"}[os.uname().machine]
+
+
+@contextmanager
+def waiting(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One that has read the pages, and waits before it reads them again."""
+    command = ["ksmwatch", "estimate", "--json", "--interval", "20", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as asked:
+        call = Path(f"/proc/{asked.pid}/syscall")
+        wait_until(
+            lambda: call.read_text().split()[0] == NANOSLEEP,
+            lambda: f"it is in {call.read_text()}",
+            every=0.02,
+        )
+        yield asked
+
+
+def test_a_process_that_ends_is_told(ksm: Ksm) -> None:
+    with Workload() as load:
+        a = tenant(load, "a", A, seed=1, contents=A_CONTENTS)
+        b = tenant(load, "b", B, seed=1, contents=B_CONTENTS)
+        with waiting(str(a.pid), str(b.pid)) as asked:
+            b.exit()
+            found = json.loads(asked.communicate()[0])
+        assert asked.returncode == 0
+        assert found["confidence"] == "estimated"
+        assert "1 (they ended meanwhile)" in found["reasons"][0]
+        assert found["host"]["would_save"] == A - A_CONTENTS
+
+
+def test_ctrl_c_shows_what_is_known(ksm: Ksm) -> None:
+    with Workload() as load:
+        a = tenant(load, "a", A, seed=1, contents=A_CONTENTS)
+        with waiting(str(a.pid)) as asked:
+            asked.send_signal(signal.SIGINT)
+            found = json.loads(asked.communicate()[0])
+        assert asked.returncode == 130
+        assert found["reasons"] == ["it was interrupted: pages that change may count as equal"]
+        assert found["host"]["would_save"] == A - A_CONTENTS
