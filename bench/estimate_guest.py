@@ -22,7 +22,7 @@ from tests.workload import Tenant, Workload
 
 _PROC = Path("/proc")
 # Of contents that no other page has, and of contents with five copies each.
-UNIQUE, COPIES = 30_011, 10_007
+UNIQUE, COPIES = 150_011, 50_021
 PAGES = UNIQUE + COPIES
 _SCANS = 3
 

@@ -89,10 +89,10 @@ def _tools(proc: Path, ksm: dict[str, int]) -> Tools:
             raise PrivilegeError(
                 "The kernel hides page frame numbers: estimate needs CAP_SYS_ADMIN."
             )
-    source, _ = choose_source(proc)
+    source, why = choose_source(proc)
     frames = choose_frames(proc) if ksm.get("pages_shared") else None
     known = None if isinstance(frames, AnyFrame) else frames
-    return Tools(proc, source, zero_frame(proc), known)
+    return Tools(proc, source, zero_frame(proc), known, why)
 
 
 class Estimator:
@@ -196,12 +196,7 @@ class Estimator:
     def report(self, after: dict[str, int]) -> Report:
         """What is known by now. `after`: the files of KSM after the reading."""
         survey, progress = self._survey, self.progress
-        interrupted = progress.interrupted
-        choice = self._choice
-        if choice is None:
-            progress.interrupted = False
-            choice = self._choose()
-            progress.interrupted = interrupted
+        choice = self._choice or self._choose()
         result = self._judge(choice)
         cpu = procfs.Ksmd(self._proc).cpu_seconds()
         whole, same = sum(survey.whole.values()), sum(survey.same.values())
@@ -216,6 +211,7 @@ class Estimator:
             seconds=round(progress.seconds, 3),
             cpu_seconds=round(progress.cpu_seconds, 3),
             read_by=self._tools.source.name,
+            read_by_reason=self._tools.why,
         )
         doubts = (*self._doubts, *self._more_doubts(choice, after))
         left_out = {reason: pages for reason, pages in survey.left_out.items() if pages}

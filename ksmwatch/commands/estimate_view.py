@@ -25,7 +25,8 @@ _NAME, _KIND, _NUMBER = 19, 9, 16
 class Spent:
     """What the estimate itself took. `pages`: looked at; `whole`: of these read whole, twice.
 
-    `seed`, `part`: which sample, and what part of the contents it has. `read_by`: kcore or mem.
+    `seed`, `part`: which sample, and what part of the contents it has. `read_by`: kcore or mem;
+    `read_by_reason`: why not kcore.
     """
 
     processes: int
@@ -38,6 +39,7 @@ class Spent:
     seconds: float
     cpu_seconds: float
     read_by: str
+    read_by_reason: str
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,10 @@ def text(report: Report, shown: Sequence[OwnerResult]) -> str:
 
 
 def _spent(spent: Spent) -> str:
+    why = f" ({clean(spent.read_by_reason)})" if spent.read_by_reason else ""
     return (
-        f"looked at        {spent.pages} pages of {spent.processes} processes by {spent.read_by}, "
+        f"looked at        {spent.pages} pages of {spent.processes} processes by {spent.read_by}"
+        f"{why}, "
         f"{spent.whole} of them whole ({spent.changed} changed), in {spent.seconds:.1f} s with "
         f"{spent.cpu_seconds:.1f} s of CPU"
     )

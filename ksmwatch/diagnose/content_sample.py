@@ -27,6 +27,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 # Quantiles: of the normal distribution for 99 of 100, and of nothing seen in 199 of 200 samples.
 _Z = 2.576
@@ -94,10 +95,12 @@ class ContentSample:
 def _members(sizes: array[int], certain: int) -> dict[int, array[int]]:
     """Buckets of each stratum."""
     found: dict[int, array[int]] = {}
-    for bucket, size in enumerate(sizes):
-        if size > 1 or (size and bucket == certain):
-            where = CERTAIN if bucket == certain else size.bit_length()
-            found.setdefault(where, array("I")).append(bucket)
+    # Most buckets are empty or hold one page.
+    for bucket in compress(range(len(sizes)), map((1).__lt__, sizes)):
+        if bucket != certain:
+            found.setdefault(sizes[bucket].bit_length(), array("I")).append(bucket)
+    if sizes[certain]:
+        found[CERTAIN] = array("I", [certain])
     return found
 
 
@@ -214,15 +217,17 @@ class Domain:
 def host_domain(choice: ContentSample) -> Domain:
     """Of a bucket's pages all but one can be saved."""
     totals = {at: float(s.pages - s.buckets) for at, s in choice.strata.items()}
-    chosen = {b: float(choice.sizes[b] - 1) for b, taken in enumerate(choice.taken) if taken}
-    return Domain(totals, chosen)
+    taken = compress(range(len(choice.taken)), choice.taken)
+    return Domain(totals, {bucket: float(choice.sizes[bucket] - 1) for bucket in taken})
 
 
 def zero_domain(choice: ContentSample) -> Domain:
     """Pages of zeros are in the bucket that is always taken."""
-    host = host_domain(choice)
-    totals = {at: total for at, total in host.totals.items() if at == CERTAIN}
-    return Domain(totals, {b: s for b, s in host.chosen.items() if choice.taken[b] == CERTAIN + 1})
+    bucket = choice.taken.find(CERTAIN + 1)
+    if bucket < 0:
+        return Domain({})
+    saved = float(choice.sizes[bucket] - 1)
+    return Domain({CERTAIN: saved}, {bucket: saved})
 
 
 def owner_totals(pages: Iterable[int], choice: ContentSample) -> Counter[int]:
@@ -289,3 +294,17 @@ def pieces(places: Iterator[int], step: int, most: int) -> Iterator[tuple[int, i
         size += 1
     if size:
         yield first, size
+
+
+def batches(runs: Iterable[tuple[int, int]], most: int) -> Iterator[list[tuple[int, int]]]:
+    """Some runs at once, until they have so many places or a little more."""
+    batch: list[tuple[int, int]] = []
+    size = 0
+    for run in runs:
+        batch.append(run)
+        size += run[1]
+        if size >= most:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -13,14 +13,15 @@ import errno
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import compress
+from operator import itemgetter
 from pathlib import Path
 
 from ksmwatch.diagnose.anonymous_areas import AnonymousArea, anonymous_areas
-from ksmwatch.diagnose.content_sample import ContentSample, pieces, sorted_in
+from ksmwatch.diagnose.content_sample import ContentSample, batches, pieces, sorted_in
 from ksmwatch.diagnose.equal_pages import Copies, Copy
 from ksmwatch.digests import blake2b
 from ksmwatch.errors import SourceError
@@ -30,6 +31,7 @@ from ksmwatch.kernel.page_content import (
     ContentSource,
     PageEntry,
     PageTable,
+    Run,
     ZeroPages,
     frame_of,
     is_alone,
@@ -52,12 +54,16 @@ _OFFERED, _MERGED = 1, 2
 
 @dataclass(frozen=True)
 class Tools:
-    """What reads. `frames`: tells KSM pages; None where there is none, or nobody can tell."""
+    """What reads. `frames`: tells KSM pages; None where there is none, or nobody can tell.
+
+    `why`: why it is not the source that disturbs least; empty if it is.
+    """
 
     proc: Path
     source: ContentSource
     zero_frame: int
     frames: Frames | None
+    why: str = ""
 
 
 @dataclass
@@ -78,11 +84,8 @@ class SurveyedProcess:
     # Frames of KSM pages, as often as it maps them; zero pages that KSM has put.
     merged: array[int] = field(default_factory=lambda: array("Q"))
     zero_pages: int = 0
-
-    @property
-    def offered(self) -> int:
-        """Pages that are offered to KSM."""
-        return sum(address & _OFFERED for address in self.addresses)
+    # Pages that are offered to KSM.
+    offered: int = 0
 
 
 class Survey:
@@ -136,9 +139,10 @@ class Survey:
         bits |= _MERGED if frames is not None else 0
         for start in range(area.start, area.end, _PIECE * PAGE_SIZE):
             count = min(_PIECE, (area.end - start) // PAGE_SIZE)
-            pages, parts = _read(table, reading, start, count, PART)
-            process.addresses.extend([address | bits for address, _ in pages])
+            pages, parts = _read(table, reading, [(start, count)], PART)
+            process.addresses.extend(map(bits.__or__, map(itemgetter(0), pages)))
             process.prints.extend(map(zlib.crc32, parts))
+            process.offered += len(pages) * area.offered
             if frames is not None:
                 merged = frames.ksm({frame_of(page) for page in pages})
                 process.merged.extend(f for f in map(frame_of, pages) if f in merged)
@@ -216,15 +220,17 @@ class Survey:
         addresses = process.addresses
         place = {addresses[at] & -PAGE_SIZE: at for at in chosen}
         with self._open(process) as (table, reading):
-            for start, count in pieces(iter(place), PAGE_SIZE, _WHOLE_PIECE):
-                pages, contents = _read(table, reading, start, count, PAGE_SIZE)
-                merged = self._merged(pages, addresses[place[start]] & _MERGED)
+            runs = pieces(iter(place), PAGE_SIZE, _WHOLE_PIECE)
+            for batch in batches(runs, _WHOLE_PIECE):
+                pages, contents = _read(table, reading, batch, PAGE_SIZE)
+                merged = self._merged([p for p in pages if addresses[place[p[0]]] & _MERGED])
                 for page, content in zip(pages, contents, strict=True):
                     yield place[page[0]], (page, frame_of(page) in merged), content
-                self._tick(count)
+                self._tick(sum(count for _, count in batch))
 
-    def _merged(self, pages: list[PageEntry], maybe: int) -> set[int]:
-        if not maybe or self._tools.frames is None:
+    def _merged(self, pages: list[PageEntry]) -> set[int]:
+        """Frames of KSM pages among pages that may be."""
+        if not pages or self._tools.frames is None:
             return set()
         return self._tools.frames.ksm({frame_of(page) for page in pages})
 
@@ -266,18 +272,18 @@ _Seen = tuple[PageEntry, bool]
 
 
 def _read(
-    table: PageTable, reading: ContentReading, start: int, count: int, size: int
+    table: PageTable, reading: ContentReading, runs: Sequence[Run], size: int
 ) -> tuple[list[PageEntry], list[bytes]]:
     """Pages that are there, and so many bytes of each. They were there before and after."""
-    entries = table.entries(start, count)
-    pages = table.pages(start, entries)
+    entries = table.entries(runs)
+    pages = table.pages(runs, entries)
     if not pages:
         return [], []
     contents = reading.read(pages, size)
-    again = table.entries(start, count)
+    again = table.entries(runs)
     if again == entries and all(contents):
         return pages, contents
-    frames = {page[0]: frame_of(page) for page in table.pages(start, again)}
+    frames = {page[0]: frame_of(page) for page in table.pages(runs, again)}
     kept = [
         (page, content)
         for page, content in zip(pages, contents, strict=True)

@@ -72,7 +72,7 @@ class Kcore:
         segment = self._segment_of(min(frames)) if frames else None
         if segment is not None and segment is self._segment_of(max(frames)):
             shift = segment.place - segment.physical
-            return [frame * PAGE_SIZE + shift for frame in frames]
+            return list(map(shift.__add__, map(PAGE_SIZE.__mul__, frames)))
         return list(map(self.place_of, frames))
 
     def place_of(self, frame: int) -> int | None:

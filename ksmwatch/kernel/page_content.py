@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, compress, repeat
+from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from ksmwatch.kernel.kcore import Kcore
 from ksmwatch.kernel.page_tables import (
@@ -29,12 +32,20 @@ from ksmwatch.units import PAGE_SIZE
 
 # Documentation/admin-guide/mm/pagemap.rst
 _EXCLUSIVE = 1 << 56
+# Of an entry in memory: the byte that says whether the page is there and private, which values of
+# it say so, and the bytes that hold nothing but the frame.
+_LITTLE = sys.byteorder == "little"
+_TOP, _FRAME_BYTES = (7, slice(0, 6)) if _LITTLE else (0, slice(2, 8))
+_PRIVATE, _DECIDING = PRESENT >> 56, (PRESENT | FILE_OR_SHARED) >> 56
+_IS_PRIVATE = bytes((top & _DECIDING) == _PRIVATE for top in range(256))
 _KPF_ZERO_PAGE = 1 << 24
 
 
 # A page that is there, private and anonymous: its address, and what pagemap has of it. No class:
 # there are millions.
 PageEntry = tuple[int, int]
+# The address of the first of some neighbouring pages, and how many there are.
+Run = tuple[int, int]
 
 
 def frame_of(page: PageEntry) -> int:
@@ -81,7 +92,7 @@ class KcoreSource:
 
     def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:
         """So many bytes of each page; empty for one that cannot be read."""
-        places = self._kcore.places_of([entry & FRAME for _, entry in pages])
+        places = self._kcore.places_of(list(map(FRAME.__and__, map(itemgetter(1), pages))))
         return _read_all(self._kcore.fd, places, size)
 
 
@@ -113,7 +124,10 @@ def _read_all(fd: int, places: Sequence[int | None], size: int) -> list[bytes]:
     """Empty where nothing can be read: poisoned, gone, not shown."""
     pread = os.pread
     try:
-        found = [b"" if place is None else pread(fd, size, place) for place in places]
+        if None in places:
+            found = [b"" if place is None else pread(fd, size, place) for place in places]
+        else:
+            found = list(map(pread, repeat(fd), repeat(size), cast("Sequence[int]", places)))
     except OSError:
         found = [_read(fd, size, place) for place in places]
     if all(map(size.__eq__, map(len, found))):
@@ -134,20 +148,23 @@ class PageTable:
     def __init__(self, fd: int, zero_frame: int) -> None:
         self._fd, self._zero_frame = fd, zero_frame
 
-    def entries(self, start: int, count: int) -> bytes:
-        """Of so many addresses, as the file has them."""
-        return pagemap_entries(self._fd, start, count)
+    def entries(self, runs: Sequence[Run]) -> bytes:
+        """Of the pages of these runs, one after the other, as the file has them."""
+        return b"".join([pagemap_entries(self._fd, start, count) for start, count in runs])
 
-    def pages(self, start: int, raw: bytes) -> list[PageEntry]:
+    def pages(self, runs: Sequence[Run], raw: bytes) -> list[PageEntry]:
         """Private pages that are there, by entries; not the kernel's zero page."""
         if raw.count(0) == len(raw):
             return []
+        addresses = chain.from_iterable(
+            range(start, start + count * PAGE_SIZE, PAGE_SIZE) for start, count in runs
+        )
+        private = raw[_TOP::8].translate(_IS_PRIVATE)
+        pages = list(compress(zip(addresses, array("Q", raw), strict=True), private))
         zero = self._zero_frame
-        return [
-            (start + at * PAGE_SIZE, entry)
-            for at, entry in enumerate(array("Q", raw))
-            if entry & (PRESENT | FILE_OR_SHARED) == PRESENT and entry & FRAME != zero
-        ]
+        if zero.to_bytes(8, sys.byteorder)[_FRAME_BYTES] not in raw:
+            return pages
+        return [page for page in pages if page[1] & FRAME != zero]
 
 
 @contextmanager

@@ -29,8 +29,8 @@ SECOND_SHARE_ONCE = ("test_repair.py", "test_refusals.py", "test_why.py")
 ONCE_KERNEL = "6.12"
 # Counts instructions, for which the guest needs another clock.
 COUNTING = "test_hotpath.py"
-# Two minutes of load on PREEMPT_RT, which none of the kernels here has: see everywhere.py.
-REALTIME = "test_pressure.py"
+# What needs other kernels than those of `make test` (everywhere.py), or takes too long for it.
+ELSEWHERE = ("test_pressure.py", "test_estimate.py")
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")
 _printing = threading.Lock()
 
@@ -49,7 +49,7 @@ class Job:
 def shares(second: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Arguments for these files, and for all others that run on every kernel."""
     apart = [f"tests/kernel/{name}" for name in second]
-    others = [f"tests/kernel/{name}" for name in (COUNTING, REALTIME)]
+    others = [f"tests/kernel/{name}" for name in (COUNTING, *ELSEWHERE)]
     ignored = [f"--ignore={path}" for path in (*apart, *others)]
     return apart, ["tests/kernel", *ignored]
 

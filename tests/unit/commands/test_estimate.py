@@ -217,6 +217,17 @@ def test_a_budget_that_is_too_small_is_said(host: Host, asked: Asked) -> None:
     assert "2 processes were not looked at to the end" in found["reasons"][0]
 
 
+def test_why_kcore_was_not_read_is_said(
+    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = Tools(host.proc.path, host.memory, ZERO_FRAME, None, "kcore: No such file or directory")
+    monkeypatch.setattr(estimate, "_tools", lambda proc, ksm: tools)
+    host.add(10, [1, 1])
+    assert host.ask(as_json=False) == Exit.OK
+    text = " ".join(capsys.readouterr().out.split())
+    assert "processes by mem (kcore: No such file or directory)" in text
+
+
 # ---- what goes wrong ----
 
 

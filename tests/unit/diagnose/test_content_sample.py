@@ -185,9 +185,17 @@ def test_pieces_are_runs() -> None:
     assert list(pieces(iter([]), 4, 2)) == []
 
 
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(1, 9)), max_size=20))
+def test_batches_have_all_runs_in_their_order(runs: list[tuple[int, int]]) -> None:
+    found = list(content_sample.batches(runs, 10))
+    assert [run for batch in found for run in batch] == runs
+    sizes = [sum(count for _, count in batch) for batch in found]
+    assert all(10 <= size < 20 for size in sizes[:-1])
+
+
 def test_strata_are_powers_of_two() -> None:
     sizes = array("I", [0, 1, 2, 3, 4, 7, 8])
-    assert {at: list(members) for at, members in content_sample._members(sizes, -1).items()} == {
+    assert {at: list(members) for at, members in content_sample._members(sizes, 0).items()} == {
         2: [2, 3],
         3: [4, 5],
         4: [6],

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.guests import SLOW, Guest
-from tests.kernel.run import COUNTING, ONCE_KERNEL, REALTIME, SECOND_SHARE, Job, jobs_for
+from tests.kernel.run import COUNTING, ELSEWHERE, ONCE_KERNEL, SECOND_SHARE, Job, jobs_for
 
 KERNELS = ["6.1", "6.12", "7.3"]
-FILES = {path.name for path in Path(__file__).parents[2].glob("kernel/test_*.py")} - {REALTIME}
+FILES = {path.name for path in Path(__file__).parents[2].glob("kernel/test_*.py")} - {*ELSEWHERE}
 
 
 def files_of(job: Job) -> set[str]:
     """The files that pytest looks at in a guest."""
     words = [word for word in job.arguments if "tests/kernel" in word]
-    ignored = {REALTIME} | {
+    ignored = {*ELSEWHERE} | {
         word.rpartition("/")[2] for word in words if word.startswith("--ignore=")
     }
     named = {word.rpartition("/")[2] for word in words if word.endswith(".py")} - ignored
-    return named - {REALTIME} or FILES - ignored
+    return named - {*ELSEWHERE} or FILES - ignored
 
 
 def runs(jobs: list[Job]) -> Counter[tuple[str, str, str]]:
