@@ -22,7 +22,7 @@ ROOT_PACKAGES := mmdebstrap e2fsprogs
 MODEL_PACKAGES := spin gcc libc6-dev
 SUITES := trixie bookworm
 
-.PHONY: help demo test model test-quick test-all test-unit test-coverage test-callers test-callers-some test-kernels test-arm64 workload-arm64 test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet test-page pictures soak accuracy bench bench-report bench-hotpath bench-top bench-page screenshot lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test model test-quick test-all test-unit test-coverage test-callers test-callers-some test-kernels test-arm64 workload-arm64 test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet test-stores test-page pictures soak accuracy bench bench-report bench-hotpath bench-top bench-page screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -35,7 +35,7 @@ test: lint test-unit model test-callers-some test-kernel ## Everything that CI r
 
 test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
-test-all: test test-kernel-every test-races test-alerts test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
+test-all: test test-kernel-every test-races test-alerts test-stores test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
 
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 	$(BIN)/pytest --numprocesses=auto $(UNIT_OPTIONS) tests/unit
@@ -89,7 +89,10 @@ test-alerts: setup workload kernels ## Each alert provoked on a real kernel, in 
 test-alerts-healthy: setup workload kernels ## An hour of load on a healthy host: no alert may fire
 	@$(BIN)/python -m tests.alerts.healthy
 
-test-fleet: setup workload kernels ## Three guests, a Prometheus that scrapes them, and one above
+test-stores: setup ## Remote write of made-up hosts, kill -9 of stores and sender; Performance Co-Pilot
+	$(BIN)/pytest -p no:cacheprovider tests/stores
+
+test-fleet: setup workload kernels ## Three guests, a Prometheus that scrapes them, one above, and two stores
 	@$(BIN)/python -m tests.fleet.run
 
 test-systemd: setup workload kernels deb-packages ## The Debian package under systemd: SUITES="trixie bookworm"

@@ -36,3 +36,14 @@ def queries(values: Mapping[str, str]) -> dict[str, str]:
         for where, panel in PANELS.items()
         for target in panel["targets"]
     }
+
+
+def fleet_queries(window: int) -> list[str]:
+    """The queries of the fleet dashboard, with rates over this many seconds; each once."""
+    values = {"$job": "ksmwatch", "$top": "10", "$__rate_interval": f"{window}s"}
+    targets = [
+        target
+        for panel in BOARDS["ksmwatch-fleet.json"]["panels"]
+        for target in panel.get("targets", ())
+    ]
+    return list(dict.fromkeys(filled_in(target["expr"], values) for target in targets))

@@ -21,20 +21,25 @@ from tests.kernel.daemon import free_port
 _ROOM = 10
 
 
-@contextmanager
-def prometheus(config: str, directory: Path) -> Iterator[int]:
-    """A Prometheus with a configuration; yields its port."""
+def command(config: str, directory: Path, port: int, *options: str) -> list[str]:
+    """How to start a Prometheus with a configuration, whose files are in a directory."""
     path = directory / "prometheus.yml"
     path.write_text(config)
-    port = free_port()
-    command = [
+    return [
         str(program("prometheus", "prometheus")),
         f"--config.file={path}",
         f"--storage.tsdb.path={directory}/data",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=error",
+        *options,
     ]
-    with running(command):
+
+
+@contextmanager
+def prometheus(config: str, directory: Path) -> Iterator[int]:
+    """A Prometheus with a configuration; yields its port."""
+    port = free_port()
+    with running(command(config, directory, port)):
         yield port
 
 
@@ -57,9 +62,10 @@ def complaints(port: int) -> list[str]:
     return [target["lastError"] for target in targets if target["lastError"]]
 
 
-def query(port: int, expression: str) -> list[dict[str, Any]]:
-    """An instant query; empty if the server does not answer yet."""
-    url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+def query(port: int, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+    """A query for one moment, if not for now; empty if the server does not answer yet."""
+    asked = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
+    url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode(asked)
     try:
         with urllib.request.urlopen(url) as answer:
             result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
