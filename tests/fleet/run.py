@@ -1,35 +1,42 @@
-"""`make test-fleet`: several guests, a Prometheus that scrapes them, and one above that.
+"""`make test-fleet`: several guests, a Prometheus that scrapes them, one above, and two stores.
 
 On the host: `python -m tests.fleet.run --seconds 180`. Uses the shipped rules and the shipped
-example of federation, of which only addresses and intervals are changed. With `--keep DIRECTORY`
-the first Prometheus's data stay there; `make pictures` draws them.
+examples of federation and remote write, of which only addresses and intervals are changed. With
+`--keep DIRECTORY` the first Prometheus's data stay there; `make pictures` draws them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tests.guests import ROOT, Guest, module, started
+from tests.guests import Guest, module, started
 from tests.kernel.daemon import free_port
-from tests.panels import BOARDS, filled_in
+from tests.panels import fleet_queries
 from tests.prometheus import interval, prometheus, query
+from tests.stores import metricsql
+from tests.stores.answers import PRECISION, Labels, missing, values
+from tests.stores.programs import (
+    federating,
+    receiving_prometheus,
+    sending,
+    victoria_metrics,
+    written,
+)
 from tests.waiting import wait_until
 
-DEPLOYED = ROOT / "deploy/prometheus"
 PORT = 10054
 _BOOT_SECONDS = 1200
 _SETTLE_SECONDS = 600
@@ -83,32 +90,15 @@ def scrape_seconds(ports: Iterable[int]) -> int:
     return max(5, *(interval(partial(scrape, port)) for port in ports))
 
 
-def scraping(ports: dict[Host, int], seconds: int) -> str:
-    """The configuration of the Prometheus that scrapes the hosts."""
-    targets = [
+def targets(ports: dict[Host, int]) -> list[dict[str, Any]]:
+    """The hosts, as the Prometheus that scrapes them is told."""
+    return [
         {
             "targets": [f"127.0.0.1:{port}"],
             "labels": {"instance": host.name, "cluster": "test", "tenant": host.tenant},
         }
         for host, port in ports.items()
     ]
-    rules = [str(DEPLOYED / name) for name in ("ksmwatch.rules.yml", "fleet.rules.yml")]
-    return yaml.safe_dump(
-        {
-            "global": {"scrape_interval": f"{seconds}s", "evaluation_interval": f"{seconds}s"},
-            "rule_files": rules,
-            "scrape_configs": [{"job_name": "ksmwatch", "static_configs": targets}],
-        }
-    )
-
-
-def federating(port: int, seconds: int) -> str:
-    """The shipped example, with the address of the Prometheus below."""
-    document: dict[str, Any] = yaml.safe_load((DEPLOYED / "federation.yml").read_text())
-    document["global"]["scrape_interval"] = f"{seconds}s"
-    (job,) = document["scrape_configs"]
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
-    return yaml.safe_dump(document)
 
 
 def value(port: int, expression: str) -> float:
@@ -124,14 +114,6 @@ def wait_for(what: str, done: Callable[[], bool], seconds: float) -> None:
     except AssertionError:
         raise SystemExit(f"FAILED: {what}") from None
     print(f"ok: {what}", flush=True)
-
-
-def fleet_queries(seconds: int) -> list[str]:
-    """The queries of the fleet dashboard, with this many seconds between scrapes."""
-    board = BOARDS["ksmwatch-fleet.json"]
-    values = {"$job": "ksmwatch", "$top": "10", "$__rate_interval": f"{6 * seconds}s"}
-    targets = [target for panel in board["panels"] for target in panel.get("targets", ())]
-    return [filled_in(target["expr"], values) for target in targets]
 
 
 def check(scraper: int, above: int, seconds: int) -> None:
@@ -161,8 +143,49 @@ def check(scraper: int, above: int, seconds: int) -> None:
         )
     wait_for(
         "every query of the fleet dashboard has data in the Prometheus above",
-        lambda: all(query(above, text) for text in fleet_queries(seconds)),
+        lambda: all(query(above, text) for text in fleet_queries(6 * seconds)),
         _SETTLE_SECONDS,
+    )
+
+
+def check_stores(scraper: int, stores: Mapping[str, int], seconds: int) -> None:
+    """Stores that are written to have every sample, and the same answers."""
+    # A scrape takes a while, and its samples have the time at which it began.
+    late = 2 * seconds
+    queries = fleet_queries(6 * seconds)
+    wait_for(
+        "every query of the fleet dashboard has had data for a while",
+        lambda: all(values(scraper, text, time.time() - late) for text in queries),
+        _SETTLE_SECONDS,
+    )
+    at = time.time() - late
+    for name, port in stores.items():
+        wait_for(
+            f"{name} has every sample that was sent to it",
+            partial(complete, scraper, name, port, at),
+            _SETTLE_SECONDS,
+        )
+        # What VictoriaMetrics means by a rate is a matter of tests/stores.
+        otherwise = metricsql.is_otherwise if name == "victoria-metrics" else lambda _: False
+        asked = [text for text in queries if not otherwise(text)]
+        for text in asked:
+            ours, theirs = values(scraper, text, at), values(port, text, at)
+            if not alike(ours, theirs, PRECISION[name]):
+                raise SystemExit(f"FAILED: {name}: {text}: {theirs}, not {ours}")
+        print(f"ok: {name} gives the same values for {len(asked)} queries", flush=True)
+
+
+def complete(scraper: int, name: str, port: int, at: float) -> bool:
+    """Whether a store lacks nothing."""
+    return not missing(scraper, port, written(), at, PRECISION[name])
+
+
+def alike(ours: dict[Labels, float], theirs: dict[Labels, float], precision: float) -> bool:
+    """Whether two answers are there, and the same."""
+    return (
+        bool(ours)
+        and ours.keys() == theirs.keys()
+        and all(math.isclose(ours[key], theirs[key], rel_tol=precision) for key in ours)
     )
 
 
@@ -194,7 +217,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--keep", type=Path, help="leave the data of Prometheus here")
     arguments = parser.parse_args(argv)
     with ExitStack() as stack:
-        directories = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
+        directories = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(3)]
         if arguments.keep:
             arguments.keep.mkdir(parents=True, exist_ok=True)
             directories[0] = arguments.keep
@@ -202,10 +225,17 @@ def main(argv: list[str]) -> int:
         for seed, (host, port) in enumerate(ports.items()):
             stack.enter_context(guest(host, port, 36_000, seed))
         every = scrape_seconds(ports.values())
-        scraper = stack.enter_context(prometheus(scraping(ports, every), directories[0]))
+        servers = {
+            "victoria-metrics": stack.enter_context(victoria_metrics(directories[2])),
+            "prometheus": stack.enter_context(receiving_prometheus(directories[2])),
+        }
+        stores = {name: server.port for name, server in servers.items()}
+        config = sending(targets(ports), every, stores)
+        scraper = stack.enter_context(prometheus(config, directories[0]))
         above = stack.enter_context(prometheus(federating(scraper, every), directories[1]))
         check(scraper, above, every)
         time.sleep(arguments.seconds)
+        check_stores(scraper, stores, every)
         print(json.dumps(report(scraper, above), indent=1))
         alerts = firing(scraper)
         print("alerts that fire:", alerts or "none")
