@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Annotated, Any, Final, Literal, TypedDict
 
 from ksmwatch.commands.text_tables import table
@@ -15,6 +16,10 @@ SCHEMA: Final = "ksmwatch.peers/1"
 # Widths of the matrix.
 _NUMBER, _NAME, _KIND, _COLUMN = 3, 20, 9, 9
 _MARK = "!"
+# PTEs of a page that has lost all other sharers.
+_ALONE = 1
+# Of lines of text above the table.
+_WIDTH = 80
 _LEGEND = f"{_MARK} crosses a border between tenants"
 
 
@@ -24,10 +29,24 @@ def _head(result: Result) -> list[str]:
     read = f"{cost.pages} entries of {cost.processes} processes by {result.by}"
     return [
         f"KSM pages   {result.distinct} ({result.confidence}), {mapped}",
+        *_sharers(result),
         f"cost        {cost.seconds:.1f} s, {cost.cpu_seconds:.1f} s of CPU: {read}",
         *(f"because     {clean(doubt)}" for doubt in result.doubts),
         "",
     ]
+
+
+def _sharers(result: Result) -> list[str]:
+    """How many pages have how many PTEs."""
+    parts = [
+        f"{'' if up_to <= _ALONE * 2 else 'up to '}{up_to} PTEs: {pages}"
+        if up_to > _ALONE
+        else f"1 PTE, which saves nothing: {pages}"
+        for up_to, pages in result.sharers.items()
+    ]
+    text = "; ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts) or "nobody"
+    lines = wrap(text, _WIDTH, initial_indent="mapped by   ", subsequent_indent=" " * 12)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _name(party: Party) -> str:
@@ -115,6 +134,11 @@ class _Owner(_Identity):
     pages_alone: int
 
 
+class _Sharers(TypedDict):
+    up_to: int
+    pages: int
+
+
 class _Pair(TypedDict):
     owners: list[_Identity]
     pages: int
@@ -130,6 +154,7 @@ class PeersDocument(TypedDict):
     reasons: list[str]
     told_by: str
     pages: int
+    pages_by_sharers: list[_Sharers]
     mappings: int
     counted_mappings: int
     cost: Annotated[dict[str, Any], Fields(Cost)]
@@ -147,6 +172,9 @@ def document(result: Result, subject: Party | None) -> PeersDocument:
         "reasons": list(result.doubts),
         "told_by": result.by,
         "pages": result.distinct,
+        "pages_by_sharers": [
+            {"up_to": up_to, "pages": pages} for up_to, pages in result.sharers.items()
+        ],
         "mappings": result.mappings,
         "counted_mappings": result.counted,
         "cost": dict(vars(result.cost)),

@@ -51,6 +51,8 @@ class Sharing:
         self._parties: dict[int, int] = {}
         self._known: dict[int, int] = {}
         self._mappings: Counter[int] = Counter()
+        # PTEs of each page frame, of all parties together.
+        self._ptes: Counter[int] = Counter()
 
     def add(self, party: int, frames: Mapping[int, int]) -> None:
         """A party maps these frames, this many times each."""
@@ -59,6 +61,7 @@ class Sharing:
             mask = parties.get(frame, 0) | bit
             parties[frame] = known.setdefault(mask, mask)
         self._mappings[party] += sum(frames.values())
+        self._ptes.update(frames)
 
     def mappings(self, party: int) -> int:
         """The KSM mappings found for a party."""
@@ -68,10 +71,19 @@ class Sharing:
         """KSM pages that any party maps."""
         return len(self._parties)
 
+    def sharers(self) -> dict[int, int]:
+        """KSM pages by how many PTEs map them: one, two, up to four, up to eight, and so on."""
+        return dict(sorted(Counter(map(_power_of_two, self._ptes.values())).items()))
+
     def sets(self) -> Counter[tuple[int, ...]]:
         """The number of pages of each set of parties, for the sets that have any."""
         counts = Counter(self._parties.values())
         return Counter({tuple(_members(mask)): pages for mask, pages in counts.items()})
+
+
+def _power_of_two(number: int) -> int:
+    """The lowest that is not less."""
+    return 1 << (number - 1).bit_length()
 
 
 def _members(mask: int) -> Iterator[int]:
@@ -119,6 +131,8 @@ class Cost:
 class Result:
     """Who shares with whom. `by`: the source that distinguished KSM pages from others.
 
+    `sharers`: pages by how many PTEs map them, up to a power of two. Those with one PTE have lost
+    all others, and save nothing.
     `doubts`: why the result is only estimated; empty if it is exact.
     """
 
@@ -126,6 +140,7 @@ class Result:
     shares: tuple[Share, ...]
     pairs: tuple[Pair, ...]
     distinct: int
+    sharers: Mapping[int, int]
     counted: int
     doubts: tuple[str, ...]
     cost: Cost
@@ -174,6 +189,7 @@ def judge(
         tuple(sorted(shares, key=lambda s: (-s.pages, s.party.kind, s.party.id))),
         tuple(sorted(pairs, key=lambda p: (-p.pages, p.first.party.id, p.second.party.id))),
         sharing.distinct(),
+        sharing.sharers(),
         sum(party.counted for party in parties),
         tuple(doubts),
         cost,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -84,6 +85,12 @@ def test_pages_in_common_are_those_that_page_tables_show(load: Workload, ksm: Ks
         }
         assert found["pages"] == 130 == len(frozenset().union(*frames.values()))
         assert found["mappings"] == found["counted_mappings"] == sum(merged.values())
+        ptes: Counter[int] = Counter()
+        for each, pages in merged.items():
+            ptes.update(oracle.frames(each.pid, each.address("heap"), pages))
+        assert {each["up_to"]: each["pages"] for each in found["pages_by_sharers"]} == Counter(
+            1 << (number - 1).bit_length() for number in ptes.values()
+        )
         owners = {owner["name"]: owner for owner in found["owners"]}
         assert [owners[name]["pages"] for name in "abcd"] == [100, 50, 30, 30]
         assert [owners[name]["pages_alone"] for name in "abcd"] == [50, 0, 0, 0]

@@ -76,6 +76,20 @@ def test_it_agrees_with_comparing_sets(found: list[dict[int, int]]) -> None:
     assert common(result) == expected
     assert result.distinct == len(set().union(*sets.values()))
     assert result.mappings == sum(sum(pages.values()) for pages in found)
+    ptes: Counter[int] = sum(map(Counter, found), Counter())
+    assert sum(result.sharers.values()) == len(ptes)
+    for up_to, pages in result.sharers.items():
+        assert pages == sum(up_to / 2 < number <= up_to for number in ptes.values())
+
+
+def test_pages_that_lost_their_other_sharers_are_told_apart() -> None:
+    result = judged({"a": {1: 1, 2: 1, 3: 2, 4: 3}, "b": {2: 1, 4: 1, 5: 9}})
+    assert result.sharers == {1: 1, 2: 2, 4: 1, 16: 1}
+    lines = peers_view.matrix(result).splitlines()
+    assert lines[1:3] == [
+        "mapped by   1 PTE, which saves nothing: 1; 2 PTEs: 2; up to 4 PTEs: 1;",
+        "            up to 16 PTEs: 1",
+    ]
 
 
 def test_several_processes_of_a_party_add_up() -> None:
@@ -123,6 +137,7 @@ def test_the_matrix_is_symmetric_and_marks_borders() -> None:
     result = judged({"a": {1: 1, 2: 1, 3: 1}, "b": {1: 1, 2: 1}, "c": {3: 1}}, tenants="ab")
     assert peers_view.matrix(result).splitlines() == [
         "KSM pages   3 (exact), mapped 6 times, live count 300",
+        "mapped by   2 PTEs: 3",
         "cost        0.2 s, 0.1 s of CPU: 400 entries of 3 processes by kpageflags",
         "",
         "  # OWNER                KIND          PAGES       1        2        3",
@@ -152,7 +167,7 @@ def test_doubts_are_said_and_nobody_is_said() -> None:
 def test_a_list_has_the_peers_of_one() -> None:
     result = judged({"a": {1: 1, 2: 1}, "b": {1: 1}, "c": {3: 1}}, tenants="ab")
     text = peers_view.listing(result, party("a", tenant="one"))
-    assert text.splitlines()[2:] == [
+    assert text.splitlines()[3:] == [
         "of these    2 are mapped by vm a, 1 by nobody else",
         "",
         "PEER  KIND  ID    PAGES  BORDER",
