@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.waiting import patience
+from tests.slowness import patience
 
 Word = str | Path
 

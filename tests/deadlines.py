@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from tests.waiting import patience, slowness
+from tests.slowness import patience, slowness
 
 # The deadline of what would never end, on the reference machine.
 _SECONDS = 1800

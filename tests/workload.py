@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.children import Ending
-from tests.waiting import patience
+from tests.slowness import patience
 
 _ANSWER_SECONDS = 240
 

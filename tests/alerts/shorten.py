@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from tests.waiting import slowness
+from tests.slowness import slowness
 
 _MINUTE_SECONDS = 2
 _UNITS = {"m": 60, "h": 3600}

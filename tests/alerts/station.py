@@ -17,7 +17,7 @@ from tests.children import running
 from tests.debs import program, unpacked
 from tests.kernel.daemon import free_port
 from tests.prometheus import prometheus, query
-from tests.waiting import patience
+from tests.slowness import patience
 
 # Rules wait for an hour that is two minutes here; the rest is the time of an emulated guest.
 DEADLINE_SECONDS = 600

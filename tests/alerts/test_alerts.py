@@ -26,7 +26,8 @@ from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon, free_port
 from tests.kernel.damage import MERGED, PINS, change_account, take_off
 from tests.ksmctl import Ksm
-from tests.waiting import patience, wait_until
+from tests.slowness import patience
+from tests.waiting import wait_until
 from tests.workload import Workload, mergeable
 
 pytestmark = pytest.mark.timeout(patience(1800))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.children import Ending
 from tests.fuzz import swap
-from tests.waiting import patience
+from tests.slowness import patience
 from tests.workload import built
 
 # Under emulation a pause takes seconds, and a minute where memory is short.

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.kernel.daemon import Daemon
-from tests.waiting import patience
+from tests.slowness import patience
 
 _PINS = Path("/sys/fs/bpf/ksmwatch-fuzz")
 # A life is at least such a part of a start, or nothing but starts would happen on a slow machine.

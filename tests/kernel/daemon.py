@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.waiting import patience
+from tests.slowness import patience
 
 # Of the reference machine, under emulation; nothing is measured by this.
 _START_SECONDS = 480

@@ -15,7 +15,7 @@ from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
 from tests.kernel.damage import in_doubt
 from tests.ksmctl import Ksm
-from tests.waiting import patience, slowness
+from tests.slowness import patience, slowness
 from tests.workload import Workload, mergeable
 
 PINS = Path("/sys/fs/bpf/ksmwatch-prompt")

@@ -20,7 +20,8 @@ from tests.guests import SLOW
 from tests.races import places
 from tests.races.code import Instruction, NoPlaceError, Place, Symbol, disassemble
 from tests.races.gdb import Gdb
-from tests.waiting import Deadline, patience
+from tests.slowness import patience
+from tests.waiting import Deadline
 
 ROOT = Path(__file__).resolve().parents[2]
 CPUS = 4

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ksmwatch.kernel import libbpf
-from tests.waiting import patience, wait_until
+from tests.slowness import patience
+from tests.waiting import wait_until
 
 SOCKET = Path("/run/ksmwatch/ksmwatch.sock")
 UNIT = "ksmwatch.service"

@@ -172,6 +172,19 @@ def test_every_module_is_named_where_a_reader_would_look() -> None:
     assert set(listed) == modules
 
 
+def test_files_outside_the_package_are_named_too() -> None:
+    section = DESIGN.split("## Modules")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `([\w/]+\.\w+)` \|", section, re.MULTILINE)
+    found = [
+        *(path for kind in ("c", "h") for path in (ROOT / "bpf").glob(f"*.{kind}")),
+        *(ROOT / "grafana").glob("*.py"),
+        *(ROOT / "tests/vm/vmharness").glob("*.py"),
+    ]
+    assert listed == sorted(listed)
+    names = {str(path.relative_to(ROOT)) for path in found if path.stem != "__init__"}
+    assert set(listed) == names
+
+
 def types_of(module: str) -> Iterator[str]:
     """Public names of classes, and other names of types, that a module makes."""
     for node in ast.parse(MODULES[module].read_text()).body:

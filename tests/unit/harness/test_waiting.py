@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import deadlines, waiting
+from tests import deadlines, slowness, waiting
 
 
 @pytest.fixture
@@ -13,24 +13,24 @@ def three_times_slower(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_slow_machine_gets_more_patience(three_times_slower: None) -> None:
-    assert waiting.slowness() == 3.0
-    assert waiting.patience(10) == 30
+    assert slowness.slowness() == 3.0
+    assert slowness.patience(10) == 30
 
 
 def test_it_is_measured_once_and_told_to_children(monkeypatch: pytest.MonkeyPatch) -> None:
     # So that it is gone afterwards.
     monkeypatch.setenv("KSMWATCH_TEST_SLOWNESS", "")
     monkeypatch.delenv("KSMWATCH_TEST_SLOWNESS")
-    taken = iter((2 * waiting._REFERENCE_SECONDS,))
-    monkeypatch.setattr(waiting, "_yardstick", lambda: next(taken))
-    assert waiting.slowness() == waiting.slowness() == 2.0
+    taken = iter((2 * slowness._REFERENCE_SECONDS,))
+    monkeypatch.setattr(slowness, "_yardstick", lambda: next(taken))
+    assert slowness.slowness() == slowness.slowness() == 2.0
 
 
 def test_a_quick_machine_gets_no_less(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KSMWATCH_TEST_SLOWNESS", "")
     monkeypatch.delenv("KSMWATCH_TEST_SLOWNESS")
-    monkeypatch.setattr(waiting, "_yardstick", lambda: 0.001)
-    assert waiting.slowness() == 1.0
+    monkeypatch.setattr(slowness, "_yardstick", lambda: 0.001)
+    assert slowness.slowness() == 1.0
 
 
 def test_waiting_gives_what_was_found() -> None:
