@@ -45,8 +45,9 @@ TUNERS = (
         "ksmtuned",
         "ksmtuned",
         _TUNED,
-        "/etc/ksmtuned.conf (KSM_THRES_COEF: when it starts ksmd; KSM_NPAGES_MAX: how "
-        "fast ksmd scans)",
+        # findings/ksmtuned-does-not-see-libvirt.sh
+        "/etc/ksmtuned.conf (KSM_THRES_COEF: when it starts ksmd, 100 for always, because "
+        "Debian's ksmtuned does not see guests of libvirt; KSM_NPAGES_MAX: how fast ksmd scans)",
     ),
     Holder(
         "KubeVirt's virt-handler",

@@ -137,6 +137,7 @@ def test_who_holds_a_file_is_named() -> None:
     assert "raise pages_to_scan" not in cause.advice
     (cause,) = of_host(replace(host(run=0), conditions=Conditions(holders=(TUNERS[0],))))
     assert "/etc/ksmtuned.conf" in cause.advice
+    assert "libvirt" in cause.advice
     assert "echo 1" not in cause.advice
 
 
