@@ -102,6 +102,20 @@ def _add_estimate(parser: argparse.ArgumentParser) -> None:
     add("--seed", metavar="N", help="take the same sample again (default: another one)")
 
 
+def _add_history(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("owner", nargs="?", metavar="OWNER", help="only this; an owner's name, id or KIND:ID")
+    add(
+        "--since",
+        default="-1h",
+        metavar="TIME",
+        help="begin, as 03:10, -2h or '2026-11-28 03:10' (default -1h)",
+    )
+    add("--until", default="now", metavar="TIME", help="end (default now)")
+    add("--step", metavar="TIME", help="time between two points, as 10m (default: all)")
+    add("--csv", action="store_true", help="print CSV")
+
+
 def _add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIRECTORY", help="where to write the files")
 
@@ -161,6 +175,14 @@ _FORMS: tuple[_Form, ...] = (
         ("peers.tenant",),
         operands="[PID|OWNER...]",
         add=_add_estimate,
+    ),
+    _Form(
+        "history",
+        cli_calls.history,
+        "show past counts, and what changed most",
+        ("history.directory",),
+        operands="[OWNER]",
+        add=_add_history,
     ),
     _Form(
         "record",
@@ -229,9 +251,23 @@ def build_parser(*, rare: bool = False, only: str | None = None) -> argparse.Arg
     return parser
 
 
+_TIMES = ("--at", "--since", "--until")
+
+
+def joined(argv: Sequence[str]) -> list[str]:
+    """Flags with a time and that time as one word: argparse takes `-2h` for a flag."""
+    found: list[str] = []
+    for word in argv:
+        if found and found[-1] in _TIMES and word[:1] == "-" and word[1:2].isdigit():
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    words = sys.argv[1:] if argv is None else argv
+    words = joined(sys.argv[1:] if argv is None else argv)
     called = next((word for word in words if not word.startswith("-")), "")
     try:
         args = build_parser(only=called).parse_args(words)

@@ -180,6 +180,18 @@ def estimate(args: argparse.Namespace) -> Exit:
     return estimate.run(wish, as_json=args.json)
 
 
+def history(args: argparse.Namespace) -> Exit:
+    from ksmwatch.commands import history
+
+    if args.json and args.csv:
+        raise ConfigError("--json and --csv cannot be combined.")
+    form = history.HistoryForm.JSON if args.json else history.HistoryForm.TEXT
+    form = history.HistoryForm.CSV if args.csv else form
+    settings = _settings(args)
+    wish = history.wish_of(args.owner, args.since, args.until, args.step, form)
+    return history.run(settings, wish)
+
+
 def record(args: argparse.Namespace) -> Exit:
     from pathlib import Path
 

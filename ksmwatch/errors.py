@@ -20,6 +20,7 @@ class Exit(IntEnum):
     NO_LIVE = 5
     LISTEN = 6
     NO_DAEMON = 7
+    NO_HISTORY = 8
 
 
 class KsmwatchError(Exception):
@@ -71,6 +72,12 @@ class NoDaemonError(KsmwatchError):
     """No daemon answers at the socket."""
 
     status = Exit.NO_DAEMON
+
+
+class HistoryError(KsmwatchError):
+    """There is no history, or none of that time."""
+
+    status = Exit.NO_HISTORY
 
 
 class SourceError(KsmwatchError):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ksmwatch import errors
 from ksmwatch.errors import Exit, KsmwatchError
-from ksmwatch.options import DEFAULT_SOCKET, OPTIONS
+from ksmwatch.options import DEFAULT_HISTORY, DEFAULT_SOCKET, OPTIONS
 from tools.completion import commands_of
 
 # What the help of a command does not say.
@@ -68,11 +68,20 @@ owners into one tenant.
 
 It needs root. It reads page frames out of /proc/kcore, which brings no page in and marks none as
 accessed. Where that is hidden it reads /proc/PID/mem. Ctrl-C shows what is known so far.""",
+    "history": """\
+Reads the file in which the daemon keeps past counts (--history.directory), and needs no daemon.
+Who may use the daemon's socket may read it. The first line is the largest rise or fall of one
+owner, its main reason, and when it was. A time of day is the last one that has been; -2h is two
+hours ago.
+
+There are numbers for every 10 seconds of the last 24 hours, and for every ten minutes of 30 days. A
+time without numbers is shown as such: the daemon did not run, or could not write.""",
     "record": """\
 Copies facts and kernel files of this host unchanged, for a bug report or a test fixture.""",
 }
 _FILES = (
     (DEFAULT_SOCKET, "The daemon's socket."),
+    (DEFAULT_HISTORY, "Past counts, if the service keeps them."),
     ("/sys/fs/bpf/ksmwatch", "Maps and attachments that stay when the daemon is killed."),
 )
 

@@ -27,6 +27,7 @@ from ksmwatch.commands.audit import AuditDocument
 from ksmwatch.commands.check import CheckDocument
 from ksmwatch.commands.estimate_view import EstimateDocument
 from ksmwatch.commands.forecast import ForecastDocument
+from ksmwatch.commands.history_view import HistoryFileDocument
 from ksmwatch.commands.peers_view import PeersDocument
 from ksmwatch.commands.why import WhyDocument
 from ksmwatch.schema_marks import Fields, Keys
@@ -41,6 +42,7 @@ PUBLISHED: Mapping[str, type] = {
     "top": TopDocument,
     "peers": PeersDocument,
     "estimate": EstimateDocument,
+    "history": HistoryFileDocument,
     "why": WhyDocument,
     "check": CheckDocument,
     "audit": AuditDocument,

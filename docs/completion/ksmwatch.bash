@@ -4,7 +4,7 @@ _ksmwatch() {
     local command=${COMP_WORDS[1]}
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "run check build snapshot meminfo forecast top audit why peers estimate record --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "run check build snapshot meminfo forecast top audit why peers estimate history record --help --version" -- "$cur")
         return
     fi
     case $command:$prev in
@@ -92,6 +92,11 @@ _ksmwatch() {
         estimate:--seed) mapfile -t COMPREPLY < <(true); return ;;
         estimate:--peers.tenant) mapfile -t COMPREPLY < <(true); return ;;
         estimate:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        history:--since) mapfile -t COMPREPLY < <(true); return ;;
+        history:--until) mapfile -t COMPREPLY < <(true); return ;;
+        history:--step) mapfile -t COMPREPLY < <(true); return ;;
+        history:--history.directory) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        history:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     case $command:$cur in
         run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.config.file --web.systemd-socket --web.user --web.max-requests --web.max-connections --textfile.directory --textfile.interval --socket --socket-group --backend --probes --accounts.max --audit.cpu-percent --audit.heal --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --state.programs-path --history.directory --history.interval --history.hours --history.days --history.max-mb --log.level --log.format --config.file" -- "$cur"); return ;;
@@ -109,6 +114,7 @@ _ksmwatch() {
         peers:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [1-9]*)" -- "$cur"); return ;;
         estimate:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --all --precision --budget --interval --seed --json --peers.tenant --config.file" -- "$cur"); return ;;
         estimate:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [1-9]*)" -- "$cur"); return ;;
+        history:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --since --until --step --csv --json --history.directory --config.file" -- "$cur"); return ;;
         record:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help" -- "$cur"); return ;;
         record:*) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
     esac

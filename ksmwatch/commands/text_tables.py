@@ -19,6 +19,15 @@ _RIGHT = frozenset(
         "AT MOST",
         "LEFT",
         "PAGES",
+        "MAPPED",
+        "CHANGE",
+        "CAME",
+        "WENT",
+        "SAVED MIB",
+        "FIRST",
+        "LAST",
+        "LOWEST",
+        "HIGHEST",
     }
 )
 

@@ -49,6 +49,8 @@ PURE = (
     *("owners.cgroup_tenants", "owners.cgroup_paths", "owners.judgement", "owners.rollup"),
     *("snapshot.losses", "snapshot.unmerge_forecast", "snapshot.process", "snapshot.model"),
     *("snapshot.document", "snapshot.history_state", "history.moment", "history.retention"),
+    *("history.past", "history.changes", "history.past_document", "history.times"),
+    *("commands.history_view",),
     *("export.metric_family", "export.count_metrics"),
     *("export.health_metrics", "export.catalogue", "export.samples", "export.front.page"),
     *("diagnose.advice", "diagnose.evidence", "diagnose.causes", "diagnose.sharers"),

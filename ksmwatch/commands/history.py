@@ -1,0 +1,123 @@
+"""``ksmwatch history``: what the daemon has recorded, and what changed most."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ksmwatch.commands import history_view
+from ksmwatch.commands.history_view import HistoryView
+from ksmwatch.config import Config
+from ksmwatch.errors import ConfigError, Exit, HistoryError
+from ksmwatch.history.past import PastKey
+from ksmwatch.history.reader import HistoryReader
+from ksmwatch.history.times import length_of, time_of, whole
+from ksmwatch.option_values import AUTO
+from ksmwatch.options import DEFAULT_HISTORY
+
+# Moments that are enough to see what changed.
+_ENOUGH = 2000
+
+
+class HistoryForm(StrEnum):
+    """The output format."""
+
+    TEXT = "text"
+    JSON = "json"
+    CSV = "csv"
+
+
+@dataclass(frozen=True)
+class HistoryWish:
+    """What the user asks for. `step`: seconds between two points; 0 for every moment."""
+
+    owner: str | None
+    since: float
+    until: float
+    now: float
+    step: float
+    form: HistoryForm
+
+
+def directory_of(settings: Config) -> Path:
+    """Where commands look for the history."""
+    wanted = settings.history_directory
+    return Path(DEFAULT_HISTORY if wanted in (AUTO, "") else wanted)
+
+
+def wish_of(
+    owner: str | None, since: str, until: str, step: str | None, form: HistoryForm
+) -> HistoryWish:
+    """From the flags. Raises ConfigError."""
+    now = time.time()
+    begin, end = time_of(since, "--since", now), time_of(until, "--until", now)
+    if begin >= end:
+        raise ConfigError(f"--since: {since!r} is not before --until ({until!r}).")
+    try:
+        seconds = 0.0 if step is None else length_of(step)
+    except ValueError as error:
+        raise ConfigError(
+            f"--step: {step!r} is no length of time; write 30s, 10m or 1h."
+        ) from error
+    return HistoryWish(owner, begin, end, now, seconds, form)
+
+
+def run(settings: Config, wish: HistoryWish) -> Exit:
+    """Print it. Raises KsmwatchError."""
+    reader = HistoryReader(directory_of(settings))
+    try:
+        view = _view(reader, wish)
+    finally:
+        reader.close()
+    if wish.form is HistoryForm.JSON:
+        json.dump(history_view.document(view), sys.stdout, indent=1)
+        print()
+    elif wish.form is HistoryForm.CSV:
+        history_view.write_csv(view, sys.stdout)
+    else:
+        print(history_view.text(view))
+    return Exit.OK
+
+
+def _view(reader: HistoryReader, wish: HistoryWish) -> HistoryView:
+    owner = None if wish.owner is None else _named(reader, wish.owner)
+    spans = reader.between(wish.since, wish.until)
+    step = wish.step
+    if wish.form is HistoryForm.TEXT and not step and len(spans) > _ENOUGH:
+        step = (wish.until - wish.since) / _ENOUGH
+    past = reader.past(history_view.thinned(spans, step) if step else spans, owner)
+    if not past.moments or (owner and not past.owners):
+        raise HistoryError(_nothing(reader, wish))
+    return HistoryView(past, wish.since, wish.until, wish.now, only_owner=owner is not None)
+
+
+def _nothing(reader: HistoryReader, wish: HistoryWish) -> str:
+    who = f" about {wish.owner}" if wish.owner else ""
+    first, last = reader.at(0.0), reader.last
+    known = "It is empty."
+    if first is not None and last is not None:
+        known = f"It goes from {whole(first.time)} to {whole(last.time)}."
+    return f"The history has nothing{who} from {whole(wish.since)} to {whole(wish.until)}. {known}"
+
+
+def _named(reader: HistoryReader, text: str) -> PastKey:
+    """An owner by KIND:ID, id or name. Raises ConfigError."""
+    owners = reader.owners()
+    found = [o for o in owners if f"{o['kind']}:{o['id']}" == text]
+    found = found or [o for o in owners if text in (o["id"], o["name"])]
+    if not found:
+        raise ConfigError(f"The history knows no owner {text!r}.")
+    if len(found) > 1:
+        names = ", ".join(sorted(_name(o) for o in found))
+        raise ConfigError(f"Several owners are called {text!r}; use one of {names}.")
+    return found[0]["kind"], found[0]["id"]
+
+
+def _name(owner: Mapping[str, Any]) -> str:
+    return f"{owner['kind']}:{owner['id']}"
