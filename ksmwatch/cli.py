@@ -141,7 +141,7 @@ _FORMS: tuple[_Form, ...] = (
         "top",
         cli_calls.top,
         "show owners or processes, live",
-        ("socket", "backend"),
+        ("socket", "backend", "history.directory"),
         json=False,  # a format of its own
         add=_add_top,
     ),
@@ -233,9 +233,9 @@ def build_parser(*, rare: bool = False, only: str | None = None) -> argparse.Arg
     """
     parser = _Parser(
         prog="ksmwatch",
-        description="Counts the PTEs that map KSM pages, live and exactly.",
+        description="Counts the PTEs that map KSM pages, live and exactly. Each command has "
+        "--help and a man page, as ksmwatch-run.",
         usage="ksmwatch COMMAND [FLAGS]",
-        epilog="See also ksmwatch COMMAND --help and man ksmwatch-COMMAND.",
         allow_abbrev=False,
         formatter_class=_formatter,
     )

@@ -12,6 +12,7 @@ from ksmwatch.errors import NoDaemonError
 from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.top import source
 from ksmwatch.top.app import App, Arrived
+from ksmwatch.top.timeline import Timeline
 from ksmwatch.top.view import Options
 from ksmwatch.top.widgets import Lines, Table
 from tests.made_up_host import areas, document
@@ -102,12 +103,18 @@ class Screen:
 Script = Callable[[Screen], Awaitable[None]]
 
 
-def play(script: Script, count: int = 14, size: tuple[int, int] = (80, 24), **options: Any) -> Host:
+def play(
+    script: Script,
+    count: int = 14,
+    size: tuple[int, int] = (80, 24),
+    timeline: Timeline | None = None,
+    **options: Any,
+) -> Host:
     """Run the application through a script, after its first reading."""
     host = Host(count)
 
     async def run() -> None:
-        app = App(host, Options(**options), 3600)
+        app = App(host, Options(**options), 3600, timeline)
         async with app.run_test(size=size) as pilot:
             screen = Screen(pilot, host)
             while "mapped" not in screen.lines("header"):

@@ -42,7 +42,10 @@ every page that the kernel counts as shared is freed, the upper bound if none is
     "top": """\
 The keys are those of htop; F1 lists them. The command reads the daemon's socket. As root, without
 a daemon, it measures by itself. With --url it reads the metrics of another host. With --once,
---batch, -n, --json or --csv it prints, and needs no terminal.""",
+--batch, -n, --json or --csv it prints, and needs no terminal.
+
+--at shows the past, as far as the daemon has recorded it (see ksmwatch-history). T and t step back
+and forth by a moment, J and j by ten minutes, and p returns to now.""",
     "audit": """\
 Needs root but no daemon. If a daemon runs, its counts are printed beside what was read. Stray
 mappings lie in areas that are not mergeable: the kernel left them behind.""",

@@ -69,6 +69,7 @@ _ksmwatch() {
         forecast:--state.programs-path) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         forecast:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         top:--url) mapfile -t COMPREPLY < <(true); return ;;
+        top:--at) mapfile -t COMPREPLY < <(true); return ;;
         top:-d|top:--delay) mapfile -t COMPREPLY < <(true); return ;;
         top:-g|top:--group) mapfile -t COMPREPLY < <(compgen -W "owner kind unit user process tree" -- "$cur"); return ;;
         top:-s|top:--sort) mapfile -t COMPREPLY < <(compgen -W "pid kind name owner procs mapped kernel lag saved stray state read came went merged forked copied unmapped" -- "$cur"); return ;;
@@ -77,6 +78,7 @@ _ksmwatch() {
         top:-n|top:--iterations) mapfile -t COMPREPLY < <(true); return ;;
         top:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         top:--backend) mapfile -t COMPREPLY < <(compgen -W "auto bpf poll" -- "$cur"); return ;;
+        top:--history.directory) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         top:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         audit:--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         audit:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -105,7 +107,7 @@ _ksmwatch() {
         snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
         meminfo:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
         forecast:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
-        top:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --url -d --delay -g --group -s --sort -i --invert -f --filter -u --unit -r --rates -b --batch -n --iterations --once --json --csv --socket --backend --config.file" -- "$cur"); return ;;
+        top:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --url --at -d --delay -g --group -s --sort -i --invert -f --filter -u --unit -r --rates -b --batch -n --iterations --once --json --csv --socket --backend --history.directory --config.file" -- "$cur"); return ;;
         audit:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --config.file" -- "$cur"); return ;;
         audit:*) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [1-9]*)" -- "$cur"); return ;;
         why:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json" -- "$cur"); return ;;

@@ -16,16 +16,19 @@ from textual.css.query import NoMatches
 from textual.message import Message
 from textual.widgets import Input
 
+from ksmwatch.history.times import whole
 from ksmwatch.terminal_text import clean
 from ksmwatch.top import columns, details, header, keys
 from ksmwatch.top.alerts import alerts_of
+from ksmwatch.top.columns import duration
 from ksmwatch.top.history import History
 from ksmwatch.top.host_figures import figures
 from ksmwatch.top.option_changes import CHANGES, sort_by, sort_by_head, sort_by_next
 from ksmwatch.top.rows import build
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.screens import ColumnScreen, LinesScreen
-from ksmwatch.top.source import Areas, Fetched, Source, Worker
+from ksmwatch.top.source import Areas, Fetched, Posted, Source, Unmoved, Worker
+from ksmwatch.top.timeline import TRACE_STEP, Move, Timeline
 from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.view import Options, View
 from ksmwatch.top.widgets import Lines, Table
@@ -71,11 +74,11 @@ class Arrived(Message):
 
 
 class Answered(Message):
-    """The worker has the requested areas."""
+    """The worker has the requested areas, or could not move."""
 
-    def __init__(self, areas: Areas) -> None:
+    def __init__(self, answer: Areas | Unmoved) -> None:
         super().__init__()
-        self.areas = areas
+        self.answer = answer
 
 
 class App(textual.app.App[None]):
@@ -88,15 +91,17 @@ class App(textual.app.App[None]):
         *(Binding(key, action) for key, action in keys.BINDINGS),
     ]
 
-    def __init__(self, source: Source, options: Options, seconds: float) -> None:
-        """Watch a source, and read it at this interval in seconds."""
+    def __init__(
+        self, source: Source, options: Options, seconds: float, timeline: Timeline | None = None
+    ) -> None:
+        """Watch a source, and read it at this interval in seconds. `timeline`: its history."""
         # The terminal's own colours, dark or light.
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self.options = options
         self._source = source
         self._seconds = seconds
-        self._worker = Worker(source, seconds, self._post)
+        self._worker = Worker(source, seconds, self._post, timeline)
         self._sample: Sample | None = None
         self._previous: Sample | None = None
         self._view: View | None = None
@@ -104,9 +109,10 @@ class App(textual.app.App[None]):
         self._problem: str | None = None
         self._received = 0.0
         self._paused = False
+        self._past = False
         self._with_details = True
 
-    def _post(self, what: Fetched | Areas) -> None:
+    def _post(self, what: Posted) -> None:
         """Called on the worker's thread."""
         self.post_message(Arrived(what) if isinstance(what, Fetched) else Answered(what))
 
@@ -139,8 +145,11 @@ class App(textual.app.App[None]):
         if reading.sample is None or self._paused:
             self._draw_header()
             return
-        self._previous, self._sample = self._sample, reading.sample
-        self._received = reading.at
+        before = reading.previous if reading.past or self._past else self._sample
+        self._previous, self._sample = before, reading.sample
+        self._received, self._past = reading.at, reading.past
+        if reading.traces is not None:
+            self._history.begin(reading.traces, TRACE_STEP)
         self._history.add(reading.sample, self.options.grouping)
         self._draw()
 
@@ -176,7 +185,11 @@ class App(textual.app.App[None]):
     def _draw_header(self) -> None:
         age = time.monotonic() - self._received if self._sample else None
         late = age is not None and age > _LATE * self._seconds + 1
-        status = header.Status(self._problem, age, self._paused, late)
+        past = None
+        if self._past and self._sample is not None:
+            ago = duration(time.time() - self._sample.time)
+            past = f"{whole(self._sample.time)}, {ago} ago"
+        status = header.Status(self._problem, age, self._paused, late, past)
         lines = header.status_lines(status)
         if self._sample is None:
             lines = lines or [[(Tone.LABEL, f"Waiting for {self._source.label}")]]
@@ -204,7 +217,8 @@ class App(textual.app.App[None]):
             pane.show([])
             return
         width = pane.size.width or self.size.width
-        pane.show(details.lines(row, self._view, self._history.of(row), width))
+        past = self._history
+        pane.show(details.lines(row, self._view, past.of(row), width, past.seconds_of(row)))
 
     @on(Table.Moved)
     def moved(self) -> None:
@@ -223,9 +237,12 @@ class App(textual.app.App[None]):
             self._worker.ask(row.process.pid)
 
     @on(Answered)
-    def show_areas(self, event: Answered) -> None:
-        """Show areas above everything else."""
-        areas, tones = event.areas, Tone
+    def show_answer(self, event: Answered) -> None:
+        """Show areas above everything else, or why there is no history."""
+        areas, tones = event.answer, Tone
+        if isinstance(areas, Unmoved):
+            self.push_screen(LinesScreen([[(tones.BAD, clean(areas.problem))]]))
+            return
         lines: list[Line] = [[(tones.LABEL, f"KSM pages of process {areas.pid}")], []]
         if areas.problem is not None:
             lines.append([(tones.BAD, clean(areas.problem))])
@@ -305,9 +322,17 @@ class App(textual.app.App[None]):
         self._show(sort_by_head(self.options, event.column.key))
 
     def action_pause(self) -> None:
-        """Freeze the display, or resume."""
+        """Freeze the display, or resume; in the past, return to now."""
+        if self._past:
+            self._worker.ask(Move())
+            return
         self._paused = not self._paused
         self._draw_header()
+
+    def action_go(self, moments: int, seconds: int) -> None:
+        """Step through the history."""
+        self._paused = False
+        self._worker.ask(Move(moments, seconds))
 
     def action_details(self) -> None:
         """Show or hide the details."""

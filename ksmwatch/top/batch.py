@@ -53,10 +53,13 @@ class Batch:
 
 
 def run(
-    source: Source, batch: Batch, out: TextIO, sleep: Callable[[float], None] = time.sleep
+    source: Source,
+    batch: Batch,
+    out: TextIO,
+    sleep: Callable[[float], None] = time.sleep,
+    previous: Sample | None = None,
 ) -> None:
     """Print samples. Raises SourceError if there is nothing to print."""
-    previous: Sample | None = None
     for turn in count():
         reading = read(source)
         if reading.sample is None:

@@ -7,12 +7,17 @@ import gc
 import importlib.metadata
 import os
 import sys
+import time
 from pathlib import Path
 
+from ksmwatch.commands.history import directory_of
 from ksmwatch.config import Config
 from ksmwatch.errors import ConfigError, Exit
+from ksmwatch.history.times import time_of
 from ksmwatch.option_values import flag_number
 from ksmwatch.top import batch, columns, source
+from ksmwatch.top.sample import make_sample
+from ksmwatch.top.timeline import LaterSource, PastSource, Timeline
 from ksmwatch.top.values import SORTABLE
 from ksmwatch.top.view import Grouping, Options, Unit
 
@@ -26,6 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of top to a parser."""
     add = parser.add_argument
     add("--url", metavar="URL", help="another host: http://HOST:10054/metrics")
+    add("--at", metavar="TIME", help="show the past, as 03:10, -2h or 'yesterday 03:10'")
     add("-d", "--delay", default="2", metavar="SECONDS", help="time between samples (default 2)")
     groups = [*Grouping, "tree"]
     text = ", ".join(groups)
@@ -92,13 +98,41 @@ def run(args: argparse.Namespace, settings: Config) -> Exit:
     printing = _batch(args, options, seconds)
     if printing is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError("This is not a terminal: use --once, --batch, --json or --csv.")
+    timeline = _timeline(args, settings)
+    if timeline is not None and timeline.past:
+        if printing is None:
+            later = LaterSource(lambda: source.choose(settings))
+            return _show(later, options, seconds, timeline)
+        return _print_past(timeline, printing)
     watched = source.choose(settings, args.url)
     if printing is None:
-        return _show(watched, options, seconds)
+        return _show(watched, options, seconds, timeline)
     try:
         batch.run(watched, printing, sys.stdout)
     finally:
         watched.close()
+    return Exit.OK
+
+
+def _timeline(args: argparse.Namespace, settings: Config) -> Timeline | None:
+    """The history of this host, at the wanted time. Raises KsmwatchError."""
+    if args.url is not None:
+        if args.at is not None:
+            raise ConfigError("--at: the metrics of another host have no history.")
+        return None
+    timeline = Timeline(directory_of(settings))
+    if args.at is not None:
+        timeline.go_to(time_of(args.at, "--at", time.time()))
+    return timeline
+
+
+def _print_past(timeline: Timeline, printing: batch.Batch) -> Exit:
+    past = PastSource(timeline)
+    before = None if past.previous is None else make_sample(past.previous)
+    try:
+        batch.run(past, printing, sys.stdout, lambda _: None, before)
+    finally:
+        past.close()
     return Exit.OK
 
 
@@ -124,7 +158,9 @@ def _find_textual() -> bool:
     return _textual() >= _OLDEST_TEXTUAL
 
 
-def _show(watched: source.Source, options: Options, seconds: float) -> Exit:
+def _show(
+    watched: source.Source, options: Options, seconds: float, timeline: Timeline | None
+) -> Exit:
     if not _find_textual():
         watched.close()
         raise ConfigError(
@@ -140,6 +176,6 @@ def _show(watched: source.Source, options: Options, seconds: float) -> Exit:
     # findings/textual-size-frozen-by-columns.sh.
     for variable in ("COLUMNS", "LINES"):
         os.environ.pop(variable, None)
-    app = App(watched, options, seconds)
+    app = App(watched, options, seconds, timeline)
     app.run()
     return Exit.INTERNAL if app.return_code else Exit.OK

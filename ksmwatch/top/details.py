@@ -20,19 +20,29 @@ _MAX_MEMBERS = 12
 _Fact = tuple[str, Iterable[str], Tone]
 
 
-def sparkline(values: Sequence[float], width: int) -> str:
-    """The last values as bars from the lowest to the highest; low bars if all are equal."""
+def sparkline(values: Sequence[float | None], width: int) -> str:
+    """The last values as bars from the lowest to the highest; low bars if all are equal.
+
+    There is a space for an unknown value.
+    """
     shown = values[-width:] if width > 0 else ()
-    if not shown:
-        return ""
-    low, high = min(shown), max(shown)
+    known = [value for value in shown if value is not None]
+    if not known:
+        return " " * len(shown)
+    low, high = min(known), max(known)
     step = (high - low) / (len(_BARS) - 1) or 1
-    return "".join(_BARS[round((v - low) / step)] for v in shown)
+    return "".join(" " if v is None else _BARS[round((v - low) / step)] for v in shown)
 
 
-def lines(row: Row, view: View, history: Sequence[int], width: int) -> list[Line]:
-    """The details, as many lines as needed, none wider than `width`."""
-    facts = [*_identity(row, view), _history(view, history, width), *_figures(row, view)]
+def lines(
+    row: Row, view: View, history: Sequence[int | None], width: int, seconds: float = 0.0
+) -> list[Line]:
+    """The details, as many lines as needed, none wider than `width`.
+
+    `seconds`: between two values of the history, if that is not the time between two samples.
+    """
+    past = _history(view, history, width, seconds)
+    facts = [*_identity(row, view), past, *_figures(row, view)]
     if isinstance(row.of, Group):
         facts += _holding(row.of, view) if row.of.holding else ()
         facts += _members(row.of, view)
@@ -75,13 +85,19 @@ def _identity(row: Row, view: View) -> Iterator[_Fact]:
         yield grouping, [row.of.name], Tone.TITLE
 
 
-def _history(view: View, history: Sequence[int], width: int) -> _Fact:
-    if not history:
+def _history(view: View, history: Sequence[int | None], width: int, seconds: float) -> _Fact:
+    known = [pages for pages in history if pages is not None]
+    if not known:
         return "history", (), Tone.PLAIN
     unit, size = view.options.unit, view.sample.page_size
-    low, high = (amount(pages, unit, size) for pages in (min(history), max(history)))
+    low, high = (amount(pages, unit, size) for pages in (min(known), max(known)))
     ends = f"{low} to {high} {unit}"
-    bars = sparkline(history, width - _LABEL - len(ends) - 2)
+    room = width - _LABEL - len(ends) - 2
+    if seconds and len(history) > 1:
+        # "in 59 min"
+        room -= 10
+        ends += f" in {duration(seconds * (min(len(history), max(room, 1)) - 1))}"
+    bars = sparkline(history, room)
     return "history", [bars, ends] if bars else [ends], Tone.PLAIN
 
 
@@ -101,8 +117,13 @@ def _figures(row: Row, view: View) -> Iterator[_Fact]:
     ]
     yield "counts", counts, Tone.WARN if lags(row.of) else Tone.PLAIN
     state, age = state_of(row.of), value(row.of, "read", view)
-    read = "not read yet" if age is None else f"read {duration(age)} ago"
-    yield "state", [state, read], Tone.PLAIN if state == "exact" else Tone.WARN
+    read = ["not read yet" if age is None else f"read {duration(age)} ago"]
+    # Only processes are read, and the source may list none.
+    yield (
+        "state",
+        [state, *(read if row.members else [])],
+        Tone.PLAIN if state == "exact" else Tone.WARN,
+    )
 
 
 def _process(process: SampledProcess, view: View) -> Iterator[_Fact]:

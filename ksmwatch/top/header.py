@@ -47,18 +47,22 @@ def _spread(items: Sequence[Line], width: int, place: int = _PLACE) -> Line:
 class Status:
     """The source's state. `problem`: why the last reading failed. `age`: of the data, in seconds.
 
-    `late`: an answer is overdue.
+    `late`: an answer is overdue. `past`: the shown time, in words, if it is not now.
     """
 
     problem: str | None
     age: float | None
     paused: bool
     late: bool
+    past: str | None = None
 
 
 def status_lines(status: Status) -> list[Line]:
     """The state of the source; nothing while all is well."""
     shown = "" if status.age is None else f" Shown: {duration(status.age)} old."
+    if status.past is not None:
+        keys = "t T: a moment later, earlier. j J: ten minutes. p: now."
+        return [[(Tone.WARN, f"! PAST. {status.past}. "), (Tone.LABEL, keys)]]
     if status.problem is not None:
         return [[(Tone.BAD, f"! LOST.{shown} {clean(status.problem)} Trying again.")]]
     if status.paused:

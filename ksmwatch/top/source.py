@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +19,10 @@ from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.snapshot import socket_client
 from ksmwatch.top import header
 from ksmwatch.top.alerts import alerts_of
+from ksmwatch.top.history import Traces
 from ksmwatch.top.host_figures import figures
 from ksmwatch.top.sample import Sample, make_sample
+from ksmwatch.top.timeline import Move, Timeline
 from ksmwatch.top.view import Options
 
 
@@ -82,11 +84,18 @@ def choose(settings: Config, url: str | None = None) -> Source:
 
 @dataclass(frozen=True)
 class Fetched:
-    """The result of a read: a sample, or why there is none. `at`: monotonic time, in seconds."""
+    """The result of a read: a sample, or why there is none. `at`: monotonic time, in seconds.
+
+    `past`: it is of the history, and `previous` is the sample before it, if known. `traces`: what
+    was before, for sparklines.
+    """
 
     sample: Sample | None
     problem: str | None
     at: float
+    past: bool = False
+    previous: Sample | None = None
+    traces: Traces | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,16 @@ class Areas:
     pid: int
     found: Sequence[AreaDocument] = ()
     problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Unmoved:
+    """Why a step through the history was not possible."""
+
+    problem: str
+
+
+Posted = Fetched | Areas | Unmoved
 
 
 def read_areas(source: Source, pid: int) -> Areas:
@@ -130,20 +149,33 @@ def _sample(document: dict[str, Any]) -> Sample:
     return sample
 
 
+def recorded(timeline: Timeline) -> Fetched:
+    """The moment of the history at which it is. Raises KsmwatchError."""
+    found = timeline.read()
+    before = None if found.previous is None else _sample(found.previous)
+    sample, traces = _sample(found.document), timeline.traces()
+    return Fetched(sample, None, time.monotonic(), past=True, previous=before, traces=traces)
+
+
 class Worker:
     """Reads a source at an interval, on its own thread, and posts each reading.
 
-    In between, it answers requests for areas.
+    In between, it answers requests for areas. In the past it reads only when it is asked to move.
     """
 
     def __init__(
-        self, source: Source, seconds: float, post: Callable[[Fetched | Areas], object]
+        self,
+        source: Source,
+        seconds: float,
+        post: Callable[[Posted], object],
+        timeline: Timeline | None = None,
     ) -> None:
         self._source = source
         self._seconds = seconds
         self._post = post
-        # Requested processes; None: stop.
-        self._asked: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._timeline = timeline
+        # Requested processes, and steps through the history; None: stop.
+        self._asked: queue.SimpleQueue[int | Move | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
     def start(self) -> None:
@@ -154,30 +186,78 @@ class Worker:
         self._asked.put(None)
         self._thread.join(5)
 
-    def ask(self, pid: int) -> None:
-        """Read the areas of a process once, and post them."""
-        self._asked.put(pid)
+    def ask(self, what: int | Move) -> None:
+        """Read the areas of a process once, or move, and post the result."""
+        self._asked.put(what)
+
+    @property
+    def _past(self) -> bool:
+        return self._timeline is not None and self._timeline.past
 
     def _run(self) -> None:
+        traces = self._traces()
         try:
+            if self._past:
+                self._post_recorded()
             while True:
                 began = time.monotonic()
-                self._post(read(self._source))
-                if not self._answer_until(began + pause(self._seconds, time.monotonic() - began)):
+                end: float | None = None
+                if not self._past:
+                    self._post(replace(read(self._source), traces=traces))
+                    traces = None
+                    end = began + pause(self._seconds, time.monotonic() - began)
+                request = self._next(end)
+                if request is None:
                     return
+                if isinstance(request, Move):
+                    traces = self._traces()
         finally:
             self._source.close()
+            if self._timeline is not None:
+                self._timeline.close()
 
-    def _answer_until(self, end: float) -> bool:
-        """Answer requests until it is time to read again; False: stop."""
+    def _next(self, end: float | None) -> int | Move | None:
+        """Answer requests until it is time to read, or another time is wanted; None: stop."""
         while True:
             try:
-                pid = self._asked.get(timeout=max(0.0, end - time.monotonic()))
+                wait = None if end is None else max(0.0, end - time.monotonic())
+                request = self._asked.get(timeout=wait)
             except queue.Empty:
-                return True
-            if pid is None:
-                return False
-            self._post(read_areas(self._source, pid))
+                return 0
+            if isinstance(request, Move):
+                self._move(request)
+                return request
+            if request is None:
+                return None
+            self._post(read_areas(self._source, request))
+
+    def _move(self, move: Move) -> None:
+        if self._timeline is None:
+            self._post(Unmoved("The metrics of another host have no history."))
+            return
+        try:
+            self._timeline.move(move)
+        except KsmwatchError as error:
+            self._post(Unmoved(str(error)))
+            return
+        if self._past:
+            self._post_recorded()
+
+    def _post_recorded(self) -> None:
+        assert self._timeline is not None
+        try:
+            self._post(recorded(self._timeline))
+        except KsmwatchError as error:
+            self._post(Unmoved(str(error)))
+
+    def _traces(self) -> Traces | None:
+        """For sparklines, as far as there is a history."""
+        if self._timeline is None or self._past:
+            return None
+        try:
+            return self._timeline.traces()
+        except KsmwatchError:
+            return None
 
 
 def pause(seconds: float, took: float) -> float:

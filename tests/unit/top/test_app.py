@@ -124,7 +124,7 @@ def test_folding_and_trees() -> None:
         assert len(screen.names) == 7 + 2
         await screen.press("minus")
         assert len(screen.names) == 7
-        await screen.press("t")
+        await screen.press("f5")
         assert len(screen.names) == 7 + 14
         await screen.press("f5")
         assert len(screen.names) == 7
@@ -264,7 +264,7 @@ def test_without_any_answer_there_is_a_reason() -> None:
             while "Nobody." not in screen.below:
                 await pilot.pause(0.01)
             # No key has anything to work on, and none crashes.
-            for key in ("enter", "a", "down", "N", "g", "r", "t", "end", "f6", "escape"):
+            for key in ("enter", "a", "down", "N", "g", "r", "f5", "t", "end", "f6", "escape"):
                 await screen.press(key)
 
     asyncio.run(run())

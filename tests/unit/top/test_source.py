@@ -15,7 +15,7 @@ from ksmwatch.errors import ConfigError, NoDaemonError, SourceError
 from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.snapshot import socket_client
 from ksmwatch.top import source
-from ksmwatch.top.source import Areas, DaemonSource, Fetched, Worker, choose, read
+from ksmwatch.top.source import Areas, DaemonSource, Fetched, Posted, Worker, choose, read
 from tests.made_up_host import areas, document
 
 
@@ -146,7 +146,7 @@ def test_an_address_wins(tmp_path: Path) -> None:
 
 
 def test_the_worker_goes_on_after_a_failure_and_closes() -> None:
-    posted: queue.Queue[Fetched | Areas] = queue.Queue()
+    posted: queue.Queue[Posted] = queue.Queue()
     fake = Fake(document(1), NoDaemonError("Gone."), SourceError("Odd."), document(2))
     worker = Worker(fake, 0.001, posted.put)
     worker.start()
@@ -157,7 +157,7 @@ def test_the_worker_goes_on_after_a_failure_and_closes() -> None:
 
 
 def test_the_worker_stops_in_the_middle_of_a_long_wait() -> None:
-    posted: queue.Queue[Fetched | Areas] = queue.Queue()
+    posted: queue.Queue[Posted] = queue.Queue()
     fake = Fake(document(1))
     worker = Worker(fake, 3600.0, posted.put)
     worker.start()
@@ -168,7 +168,7 @@ def test_the_worker_stops_in_the_middle_of_a_long_wait() -> None:
 
 
 def test_the_worker_answers_questions_between_readings() -> None:
-    posted: queue.Queue[Fetched | Areas] = queue.Queue()
+    posted: queue.Queue[Posted] = queue.Queue()
     worker = Worker(Fake(document(1)), 3600.0, posted.put)
     worker.start()
     worker.ask(7)

@@ -75,7 +75,7 @@ def test_a_session(tmp_path: Path, daemon: Server, terminals: list[Terminal]) ->
 
     terminal.press("F5")
     terminal.wait(lambda screen: re.search(r"^ +1007 kvm", screen, re.MULTILINE))
-    terminal.press("t", "g", "g", "g", "g", "F1")
+    terminal.press("F5", "g", "g", "g", "g", "F1")
     terminal.wait(lambda screen: "how long ago the page tables were read" in screen)
     terminal.press("q")
     terminal.wait(
@@ -118,7 +118,7 @@ def test_five_thousand_processes(tmp_path: Path, terminals: list[Terminal]) -> N
             terminal.tmux("resize-window", "-x", "160", "-y", "50")
             wide = terminal.wait(lambda screen: re.search(r"│ process +5999 ", screen))
             assert len(wide.splitlines()) == 50
-            terminal.press("t", "g")
+            terminal.press("F5", "g")
             terminal.wait(lambda screen: re.search(r"^vm +- web ", screen, re.MULTILINE))
             terminal.press("q")
             terminal.wait(lambda screen: "ended with 0" in screen)
