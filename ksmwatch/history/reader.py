@@ -15,7 +15,7 @@ from ksmwatch.errors import HistoryError, PrivilegeError
 from ksmwatch.history.moment import OTHERS, HostNumbers, OwnerNumbers
 from ksmwatch.history.past import Past, PastKey, PastMoment, PastOwner, owner_past
 from ksmwatch.history.retention import Span
-from ksmwatch.history.store import FILE_NAME, FORMAT
+from ksmwatch.history.store import CAUTION, FILE_NAME, FORMAT
 
 _WAIT_SECONDS = 10.0
 _HOST = ", ".join(HostNumbers._fields)
@@ -39,6 +39,8 @@ class HistoryReader:
                 # One thread at a time.
                 check_same_thread=False,
             )
+            for pragma in CAUTION:
+                self._db.execute(pragma)
             found = self._db.execute("PRAGMA user_version").fetchone()[0]
         if found != FORMAT:
             raise HistoryError(f"{self.path} has another format than this version of ksmwatch.")

@@ -39,8 +39,8 @@ _RESTART_INTERVALS = 2.5
 _SWEEP_SECONDS = 24 * 3600.0
 # The wall clock was set if it moved that much more, or less, than time has passed.
 _STEP_SECONDS = 1.0
-# Snapshots that are made for the history alone get this part of a core; see Recorder.take.
-_CPU_SHARE = 0.001
+# CPU time that a snapshot for the history alone may take; the interval grows with more.
+_CHEAP_SECONDS = 0.01
 _STOP_SECONDS = 5.0
 
 
@@ -129,7 +129,7 @@ class Recorder:
 
         On a host with many thousand processes, the interval becomes longer instead.
         """
-        pause = max(self._interval / 2, seconds / _CPU_SHARE)
+        pause = self._interval * max(0.5, seconds / _CHEAP_SECONDS)
         # In step with the interval, although the daemon looks only once a second.
         self._due = max(self._due + self._interval, snapshot.clock + pause)
         begin = snapshot.time - snapshot.duration - snapshot.clock

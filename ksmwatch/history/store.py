@@ -29,7 +29,9 @@ _LOG_PAGES = 128
 _LOG_BYTES = 1 << 20
 # The log grows while somebody reads the same moment for long. From then on nothing is recorded.
 _MAX_LOG_BYTES = 4 << 20
-_CACHE_KIB = 256
+_CACHE_KIB = 64
+# For a file that another process of the daemon's user may have changed.
+CAUTION = ("PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON")
 # The part of the limit that is for the database; the rest is for the log.
 _DATABASE_SHARE = 0.95
 # The part of all moments that makes room when there is none.
@@ -93,6 +95,8 @@ class Store:
 
     def _prepare(self, *, torn: bool) -> None:
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        for pragma in CAUTION:
+            self._db.execute(pragma)
         self._db.execute("PRAGMA journal_mode = WAL")
         # Sync every transaction.
         self._db.execute("PRAGMA synchronous = FULL")

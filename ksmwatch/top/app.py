@@ -81,6 +81,21 @@ class Answered(Message):
         self.answer = answer
 
 
+def _answer_lines(answer: Areas | Unmoved, view: View | None, rows: int) -> list[Line]:
+    if isinstance(answer, Unmoved):
+        return [[(Tone.BAD, clean(answer.problem))]]
+    lines: list[Line] = [[(Tone.LABEL, f"KSM pages of process {answer.pid}")], []]
+    if answer.problem is not None:
+        lines.append([(Tone.BAD, clean(answer.problem))])
+    elif view is not None:
+        lines += details.areas(answer.found, view, rows)
+    return lines
+
+
+def _past_words(sample: Sample) -> str:
+    return f"{whole(sample.time)}, {duration(time.time() - sample.time)} ago"
+
+
 class App(textual.app.App[None]):
     """The application."""
 
@@ -185,10 +200,7 @@ class App(textual.app.App[None]):
     def _draw_header(self) -> None:
         age = time.monotonic() - self._received if self._sample else None
         late = age is not None and age > _LATE * self._seconds + 1
-        past = None
-        if self._past and self._sample is not None:
-            ago = duration(time.time() - self._sample.time)
-            past = f"{whole(self._sample.time)}, {ago} ago"
+        past = _past_words(self._sample) if self._past and self._sample else None
         status = header.Status(self._problem, age, self._paused, late, past)
         lines = header.status_lines(status)
         if self._sample is None:
@@ -239,16 +251,8 @@ class App(textual.app.App[None]):
     @on(Answered)
     def show_answer(self, event: Answered) -> None:
         """Show areas above everything else, or why there is no history."""
-        areas, tones = event.answer, Tone
-        if isinstance(areas, Unmoved):
-            self.push_screen(LinesScreen([[(tones.BAD, clean(areas.problem))]]))
-            return
-        lines: list[Line] = [[(tones.LABEL, f"KSM pages of process {areas.pid}")], []]
-        if areas.problem is not None:
-            lines.append([(tones.BAD, clean(areas.problem))])
-        elif self._view is not None:
-            lines += details.areas(areas.found, self._view, max(1, self.size.height - _FRAME))
-        self.push_screen(LinesScreen(lines))
+        rows = max(1, self.size.height - _FRAME)
+        self.push_screen(LinesScreen(_answer_lines(event.answer, self._view, rows)))
 
     def action_alerts(self) -> None:
         """Show all alerts."""

@@ -140,8 +140,8 @@ def test_the_application_says_how_it_ended(
     class App:
         return_code = code
 
-        def __init__(self, source: Any, options: Options, seconds: float) -> None:
-            assert (options.unit, seconds) == (Unit.GIB, 5.0)
+        def __init__(self, source: Any, options: Options, seconds: float, past: Any) -> None:
+            assert (options.unit, seconds, past.past) == (Unit.GIB, 5.0, False)
 
         def run(self) -> None:
             """Done at once."""
