@@ -144,7 +144,7 @@ accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: 
 	@$(BIN)/python -m bench.accuracy
 
 # In the order in which they run. Each writes bench/results/NAME.json.
-BENCHES := hotpath realtime freshness daemon crowds peers scale estimate
+BENCHES := hotpath realtime freshness daemon crowds peers scale estimate history
 .PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
@@ -179,6 +179,9 @@ bench-scale: setup workload kernels ## How the daemon's cost grows, up to ten mi
 
 bench-estimate: setup workload kernels ## What an estimate costs per page, beside a hash and ksmd's scan
 	@$(BIN)/python -m bench.estimate
+
+bench-history: setup workload ## What keeping past counts costs the daemon; as root
+	@$(BIN)/python -m bench.history
 
 bench-top: setup ## CPU time of ksmwatch top per refresh, with 5,000 processes: docs/top.md
 	@$(BIN)/python -m bench.top

@@ -16,7 +16,8 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ _TICKS = 100
 _MM = 0xFFFF888000000000
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
@@ -200,22 +201,28 @@ def measure(pids: list[int], others: int, owners: int) -> dict[str, Any]:
     return found
 
 
-def main(argv: list[str]) -> int:
-    """One crowd."""
-    processes, merging, owners = map(int, argv)
+@contextmanager
+def crowd(processes: int, merging: int) -> Iterator[subprocess.Popen[str]]:
+    """So many processes, until the end of the block."""
     with subprocess.Popen(
         [_CROWD, str(processes), str(merging), str(_PAGES)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    ) as crowd:
-        assert crowd.stdin is not None
-        assert crowd.stdout is not None
-        crowd.stdout.readline()
-        children = _children(crowd.pid)
-        found = measure(children[:merging], processes - merging, owners)
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.stdin.close()
+
+
+def main(argv: list[str]) -> int:
+    """One crowd."""
+    processes, merging, owners = map(int, argv)
+    with crowd(processes, merging) as process:
+        found = measure(children(process.pid)[:merging], processes - merging, owners)
         print("sample", json.dumps(found), flush=True)
-        crowd.stdin.close()
     return 0
 
 

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from bench import crowds, daemon, estimate, freshness, hotpath, peers, realtime, results, scale
+from bench import (
+    crowds,
+    daemon,
+    estimate,
+    freshness,
+    history,
+    hotpath,
+    peers,
+    realtime,
+    results,
+    scale,
+)
 from bench.results import Goal, Result, table
 
 # In the order of the page. A benchmark without a result has no section.
@@ -21,6 +32,7 @@ BENCHMARKS: tuple[ModuleType, ...] = (
     peers,
     scale,
     estimate,
+    history,
 )
 PAGE = results.ROOT / "docs/overhead.md"
 

@@ -1,0 +1,156 @@
+"""`make bench-history`: what keeping the history costs the daemon, and how large the file gets.
+
+On the machine itself, as root: real processes and real BPF maps as in bench/crowds_host.py, and a
+file on a real disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.crowds_host import Host, children, crowd
+from bench.results import Goal, Result, save, table
+from ksmwatch.kernel.procfs import read_file
+from ksmwatch.kernel.syscalls import give_memory_back
+
+if TYPE_CHECKING:
+    from ksmwatch.history.recorder import Writer
+
+NAME = "history"
+_PROCESSES, _OWNERS = 100, 50
+_ROUNDS, _MOMENTS = 20, 25
+_INTERVAL = 10.0
+# Moments of the default settings: a day of ten seconds, a month of ten minutes.
+_DAY, _MONTH = 8640, 4320
+# The goals.
+_SHARE, _MIB, _SIZE = 0.0002, 2.0, 100e6
+_PSS = re.compile(rb"^(?:Private_Dirty|Private_Clean): +(\d+) kB$", re.MULTILINE)
+_INTRODUCTION = """`make bench-history`, {date}, Python {python}, on the machine itself: {processes}
+processes with KSM pages of {owners} owners, of which every tenth moves before each moment. CPU time
+is that of all work for one moment, the fastest of {rounds} times {moments} moments. The file is on
+a disk, and every moment is synced. Memory is what the process has of its own after {written}
+moments, minus that before SQLite was loaded."""
+
+_SIZES = """Memory: {private_mib:.1f} MiB. One owner takes {bytes_per_owner:.0f} bytes in each
+moment, so a day of ten seconds and 30 days of ten minutes take {megabytes:.0f} MB with {owners}
+owners."""
+
+
+def section(result: Result) -> str:
+    """The part of the page."""
+    share = 100 / _INTERVAL / 1000
+    rows = [
+        (name, f"{result[key]:.2f} ms", f"{result[key] * share:.4f} %")
+        for name, key in (
+            ("writing a moment of a snapshot that was made for others", "write_ms"),
+            ("making the snapshot, if nobody else asked for one", "snapshot_ms"),
+        )
+    ]
+    head = ("each 10 seconds", "CPU time", "share of a core")
+    size = _SIZES.format(**result, megabytes=_bytes(result) / 1e6)
+    return "\n\n".join(["## History", _INTRODUCTION.format(**result), table(head, rows), size])
+
+
+def _bytes(result: Result) -> float:
+    return float((_DAY + _MONTH) * result["bytes_per_owner"] * (result["owners"] + 2))
+
+
+def goals(result: Result) -> list[Goal]:
+    """Each goal, as reached."""
+    alone = result["write_ms"] / 1000 / _INTERVAL
+    both = alone + result["snapshot_ms"] / 1000 / _INTERVAL
+    return [
+        Goal(
+            "history: at most 0.02 % of a core, with 50 owners",
+            f"{alone:.3%}; {both:.3%} if nobody else asks for snapshots",
+            met=both <= _SHARE,
+            why="the snapshot of 100 processes, for which a scrape pays otherwise",
+        ),
+        Goal(
+            "history: at most 2 MiB of memory",
+            f"{result['private_mib']:.1f} MiB",
+            met=result["private_mib"] <= _MIB,
+        ),
+        Goal(
+            "history: at most 100 MB on disk, with 50 owners",
+            f"{_bytes(result) / 1e6:.0f} MB",
+            met=_bytes(result) <= _SIZE,
+        ),
+    ]
+
+
+def _private() -> int:
+    give_memory_back()
+    return sum(map(int, _PSS.findall(read_file("/proc/self/smaps_rollup")))) * 1024
+
+
+def _cpu_ms(work: Callable[[], object]) -> float:
+    began = time.thread_time()
+    work()
+    return (time.thread_time() - began) * 1000
+
+
+def _writer(directory: Path) -> Writer:
+    from ksmwatch.history.recorder import HistorySettings, Writer
+    from ksmwatch.history.retention import Retention
+
+    settings = HistorySettings(directory, Retention(), 10**8, None)
+    return Writer(settings, lambda: _OWNERS)
+
+
+def _look(host: Host) -> None:
+    """A snapshot, with what every reader of it needs."""
+    host.look()
+    assert len(host.snapshot.owners) == _OWNERS
+    assert host.snapshot.saved is not None or host.snapshot.numbers.ksm is None
+
+
+def measure(host: Host, directory: Path) -> dict[str, Any]:
+    """CPU time of a moment, and memory."""
+    for _ in range(_MOMENTS):
+        _look(host)
+    before = _private()
+    writer = _writer(directory)
+    best = {"snapshot_ms": float("inf"), "write_ms": float("inf")}
+    for turn in range(_ROUNDS):
+        spent = dict.fromkeys(best, 0.0)
+        for moment in range(_MOMENTS):
+            host.move(turn * _MOMENTS + moment, 10)
+            spent["snapshot_ms"] += _cpu_ms(lambda: _look(host))
+            spent["write_ms"] += _cpu_ms(lambda: writer.write(host.snapshot))
+        best = {what: min(best[what], spent[what] / _MOMENTS) for what in best}
+    state = writer.state(0, 0)
+    assert state.written == _ROUNDS * _MOMENTS
+    assert state.bytes is not None
+    private = _private() - before
+    writer.close()
+    return {
+        **best,
+        "private_mib": private / (1 << 20),
+        "bytes_per_owner": state.bytes / state.written / (_OWNERS + 2),
+        "written": state.written,
+        "rounds": _ROUNDS,
+        "moments": _MOMENTS,
+    }
+
+
+def main() -> int:
+    """Measure, and keep the result."""
+    with crowd(_PROCESSES, _PROCESSES) as process, tempfile.TemporaryDirectory() as path:
+        found = measure(Host(children(process.pid), _OWNERS), Path(path))
+    python, cores = sys.version.split()[0], os.cpu_count()
+    common = {"python": python, "cores": cores, "processes": _PROCESSES, "owners": _OWNERS}
+    print(found)
+    save(NAME, {**common, **found})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
