@@ -90,7 +90,7 @@ def test_of_mappings_without_a_process() -> None:
     made = to_document(snapshot(processes=(), unnamed=5))
     found = shown(made)
     assert found["owner"] == "unknown unknown  id unknown"
-    assert found["state"] == "estimated  not read yet"
+    assert found["state"] == "estimated"
     assert found["0 proc."] == "-"
 
 

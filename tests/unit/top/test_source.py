@@ -82,7 +82,7 @@ def test_a_document_without_a_key_that_is_needed_is_none(key: str) -> None:
     made = document(1)
     del made[key]
     reading = read(Fake(made))
-    needed = key not in ("duration_seconds", "live_awaited", "map", "reload")
+    needed = key not in ("duration_seconds", "history", "live_awaited", "map", "reload")
     assert (reading.problem is not None) is needed
 
 
