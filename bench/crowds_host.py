@@ -141,6 +141,10 @@ class Host:
         """A snapshot."""
         self.snapshot = self._watcher.snapshot(2.0)
 
+    def compare(self) -> None:
+        """Whether anything has moved since; nothing has."""
+        assert not self._watcher.moved_since(self.snapshot)
+
     def document(self) -> None:
         """What the socket gives."""
         self.look()

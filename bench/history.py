@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAME = "history"
 _PROCESSES, _OWNERS = 100, 50
 _ROUNDS, _MOMENTS = 20, 25
-_INTERVAL = 10.0
+_INTERVAL, _STILL_INTERVAL = 10.0, 60.0
 # Moments of the default settings: a day of ten seconds, a month of ten minutes.
 _DAY, _MONTH = 8640, 4320
 # The goals.
@@ -51,6 +51,7 @@ def section(result: Result) -> str:
         for name, key in (
             ("writing a moment of a snapshot that was made for others", "write_ms"),
             ("making the snapshot, if nobody else asked for one", "snapshot_ms"),
+            ("seeing that nothing has moved, so that neither is needed for a minute", "still_ms"),
         )
     ]
     head = ("each 10 seconds", "CPU time", "share of a core")
@@ -64,14 +65,18 @@ def _bytes(result: Result) -> float:
 
 def goals(result: Result) -> list[Goal]:
     """Each goal, as reached."""
-    alone = result["write_ms"] / 1000 / _INTERVAL
-    both = alone + result["snapshot_ms"] / 1000 / _INTERVAL
+    write, snapshot, still = (
+        result[f"{what}_ms"] / 1000 for what in ("write", "snapshot", "still")
+    )
+    scraped, alone = write / _INTERVAL, (write + snapshot) / _INTERVAL
+    at_rest = still / _INTERVAL + (write + snapshot) / _STILL_INTERVAL
     return [
         Goal(
             "history: at most 0.02 % of a core, with 50 owners",
-            f"{alone:.3%}; {both:.3%} if nobody else asks for snapshots",
-            met=both <= _SHARE,
-            why="the snapshot of 100 processes, for which a scrape pays otherwise",
+            f"{scraped:.3%} beside a scrape; without one {at_rest:.3%} while nothing moves, and "
+            f"{alone:.3%} while pages move",
+            met=max(scraped, at_rest, alone) <= _SHARE,
+            why="the snapshot of 100 processes, which a scrape needs anyway",
         ),
         Goal(
             "history: at most 2 MiB of memory",
@@ -118,13 +123,14 @@ def measure(host: Host, directory: Path) -> dict[str, Any]:
         _look(host)
     before = _private()
     writer = _writer(directory)
-    best = {"snapshot_ms": float("inf"), "write_ms": float("inf")}
+    best = dict.fromkeys(("snapshot_ms", "write_ms", "still_ms"), float("inf"))
     for turn in range(_ROUNDS):
         spent = dict.fromkeys(best, 0.0)
         for moment in range(_MOMENTS):
             host.move(turn * _MOMENTS + moment, 10)
             spent["snapshot_ms"] += _cpu_ms(lambda: _look(host))
             spent["write_ms"] += _cpu_ms(lambda: writer.write(host.snapshot))
+            spent["still_ms"] += _cpu_ms(host.compare)
         best = {what: min(best[what], spent[what] / _MOMENTS) for what in best}
     state = writer.state(0, 0)
     assert state.written == _ROUNDS * _MOMENTS

@@ -17,6 +17,7 @@ from ksmwatch.config import Config
 from ksmwatch.errors import ConfigError, Exit, HistoryError
 from ksmwatch.history.past import PastKey
 from ksmwatch.history.reader import HistoryReader
+from ksmwatch.history.retention import thinned
 from ksmwatch.history.times import length_of, time_of, whole
 from ksmwatch.option_values import AUTO
 from ksmwatch.options import DEFAULT_HISTORY
@@ -91,7 +92,7 @@ def _view(reader: HistoryReader, wish: HistoryWish) -> HistoryView:
     step = wish.step
     if wish.form is HistoryForm.TEXT and not step and len(spans) > _ENOUGH:
         step = (wish.until - wish.since) / _ENOUGH
-    past = reader.past(history_view.thinned(spans, step) if step else spans, owner)
+    past = reader.past(thinned(spans, step) if step else spans, owner)
     if not past.moments or (owner and not past.owners):
         raise HistoryError(_nothing(reader, wish))
     return HistoryView(past, wish.since, wish.until, wish.now, only_owner=owner is not None)

@@ -46,12 +46,6 @@ class HistoryView:
     only_owner: bool
 
 
-def thinned(spans: Sequence[Span], step: float) -> list[Span]:
-    """One span for each step, and for each piece between gaps."""
-    by_id = {span.id: span for span in spans}
-    return [by_id[m.id]._replace(since=m.since) for m in merged(spans, step)]
-
-
 def fitting_step(seconds: float) -> float:
     """The shortest step by which a time fits a screen."""
     return next((step for step in _STEPS if seconds / step <= _LINES), seconds / _LINES)

@@ -162,6 +162,7 @@ class Daemon:
         cleanup.callback(self._desk.close)
         self._loop(watcher, obstacle.sentence if obstacle else None)
         self._manager.stopping()
+        self._record(watcher, last=True)
         return watcher.backend.mode
 
     def _make_recorder(self) -> Recorder | None:
@@ -262,14 +263,21 @@ class Daemon:
     def _publish(self, watcher: Watcher) -> None:
         self._desk.publish(lambda: watcher.snapshot(SNAPSHOT_BUDGET_SECONDS))
 
-    def _record(self, watcher: Watcher) -> None:
-        """Put a snapshot into the history if one is due: one made for others, if it is new."""
+    def _record(self, watcher: Watcher, *, last: bool = False) -> None:
+        """Put a snapshot into the history if one is due: one made for others, if it is new.
+
+        While nothing moves, that is seldom. `last`: the daemon ends.
+        """
         recorder, now = self._recorder, time.monotonic()
-        if recorder is None or not recorder.is_due(now) or watcher.backend.mode is Mode.NONE:
+        if recorder is None or watcher.backend.mode is Mode.NONE:
+            return
+        if not (last or recorder.is_due(now)):
             return
         snapshot, taken = self._desk.latest
         began = time.thread_time()
         if snapshot is None or not recorder.is_new(taken, now):
+            if not last and recorder.may_wait(now, watcher.moved_since):
+                return
             self._publish(watcher)
             snapshot, _ = self._desk.latest
         if snapshot is not None:

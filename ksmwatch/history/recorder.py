@@ -36,6 +36,8 @@ from ksmwatch.snapshot.socket_server import group_of
 
 # A daemon that follows within so many intervals continues its predecessor's time.
 _RESTART_INTERVALS = 2.5
+# While nothing moves, one moment in so many intervals.
+_STILL_INTERVALS = 6
 _SWEEP_SECONDS = 24 * 3600.0
 # The wall clock was set if it moved that much more, or less, than time has passed.
 _STEP_SECONDS = 1.0
@@ -91,6 +93,7 @@ class Recorder:
     ) -> None:
         self._interval = settings.keep.interval
         self._due = 0.0
+        self._last: Snapshot | None = None
         self._suspended = suspended
         # The wall clock at boot, as it seemed at the last snapshot.
         self._boot: float | None = None
@@ -124,14 +127,25 @@ class Recorder:
         """Whether a snapshot begun at this time will do, so that none is made for the history."""
         return taken > now - self._interval / 2
 
+    def may_wait(self, now: float, moved_since: Callable[[Snapshot], bool]) -> bool:
+        """Whether no moment is needed yet, because nothing has moved since the last one."""
+        last = self._last
+        if last is None or now - last.clock >= _STILL_INTERVALS * self._interval:
+            return False
+        if moved_since(last):
+            return False
+        self._due += self._interval
+        return True
+
     def take(self, snapshot: Snapshot, seconds: float = 0.0) -> None:
         """Record a snapshot. `seconds`: CPU time of making it for the history alone.
 
         On a host with many thousand processes, the interval becomes longer instead.
         """
+        self._last = snapshot
         pause = self._interval * max(0.5, seconds / _CHEAP_SECONDS)
         # In step with the interval, although the daemon looks only once a second.
-        self._due = max(self._due + self._interval, snapshot.clock + pause)
+        self._due = max((self._due or snapshot.clock) + self._interval, snapshot.clock + pause)
         begin = snapshot.time - snapshot.duration - snapshot.clock
         self._watch_clock(begin - self._suspended())
         try:

@@ -82,6 +82,12 @@ def merged(spans: Sequence[Span], step: float) -> list[Merge]:
     return [*found, _merge(group)] if group else found
 
 
+def thinned(spans: Sequence[Span], step: float) -> list[Span]:
+    """One span for each step, and for each piece between gaps."""
+    by_id = {span.id: span for span in spans}
+    return [by_id[m.id]._replace(since=m.since) for m in merged(spans, step)]
+
+
 def _together(before: Span, after: Span, step: float) -> bool:
     # The moment at 12:10:00 is the last one of its step.
     same = -(-before.time // step) == -(-after.time // step)

@@ -24,6 +24,7 @@ from ksmwatch.owners.process_connector import Subscription
 from ksmwatch.owners.processes import Identity, ProcessTable
 from ksmwatch.owners.rollup import Turnover
 from ksmwatch.owners.savings import Forks
+from ksmwatch.probes.map_records import Movement
 from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.ksmd_numbers import Book, Books
 from ksmwatch.snapshot.losses import LOSSES
@@ -240,6 +241,16 @@ class Watcher:
             kin=self._forks.see(tuple(merged), ticks),
             history=self.history(),
         )
+
+    def moved_since(self, snapshot: Snapshot) -> bool:
+        """Whether a count may differ from a snapshot's. It costs far less than a snapshot."""
+        backend = self.backend
+        known = snapshot.confidence is Confidence.EXACT and backend.doubt is None
+        if not known or backend.mode is not Mode.BPF or backend.run.state.run != snapshot.run.run:
+            return True
+        totals = backend.totals()
+        names = (which.name.lower() for which in Movement)
+        return any(totals.get(name) != snapshot.totals.get(name) for name in names)
 
     def _zero_only(self, counts: list[Count], zeros: int) -> list[Count]:
         """Processes with zero pages and nothing else, if the host has zero pages."""

@@ -12,7 +12,7 @@ from ksmwatch.errors import HistoryError, SourceError
 from ksmwatch.history.past import Past, continues
 from ksmwatch.history.past_document import past_document
 from ksmwatch.history.reader import HistoryReader
-from ksmwatch.history.retention import Span, merged
+from ksmwatch.history.retention import Span, thinned
 from ksmwatch.history.times import whole
 from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.top.history import Traces
@@ -105,8 +105,7 @@ class Timeline:
         """Mappings of each owner in the hour before this place."""
         until = self._clock() if self._span is None else self._span.time
         spans = self._open.between(until - _TRACE_SECONDS, until)
-        ids = {merge.id for merge in merged(spans, TRACE_STEP)}
-        return _traces(self._open.past([span for span in spans if span.id in ids]))
+        return _traces(self._open.past(thinned(spans, TRACE_STEP)))
 
     def close(self) -> None:
         if self._reader is not None:
@@ -114,17 +113,18 @@ class Timeline:
 
 
 def _traces(past: Past) -> Traces:
-    """With an unknown value in each gap."""
+    """One value for each step, unknown in a gap. While nothing moves, moments are rare."""
     found: dict[tuple[str, str], list[tuple[float, int | None]]] = {}
     for owner in past.owners:
         points = found[owner.key] = []
-        last: float | None = None
-        for moment, numbers in zip(past.moments, owner.numbers, strict=True):
-            if last is not None and moment.time - last > 2 * TRACE_STEP:
-                missing = int((moment.time - last) / TRACE_STEP) - 1
-                points += [(last + TRACE_STEP * (n + 1), None) for n in range(missing)]
+        for place, (moment, numbers) in enumerate(zip(past.moments, owner.numbers, strict=True)):
+            if points:
+                last, value = points[-1]
+                gap = not continues(past.moments[place - 1], moment)
+                missing = round((moment.time - last) / TRACE_STEP) - 1
+                between = None if gap else value
+                points += [(last + TRACE_STEP * (n + 1), between) for n in range(missing)]
             points.append((moment.time, None if numbers is None else numbers.mappings))
-            last = moment.time
     return found
 
 

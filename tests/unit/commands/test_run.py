@@ -243,3 +243,74 @@ def test_who_waits_for_the_loader_does_what_is_due_meanwhile() -> None:
     assert len(turns) >= 3
     with pytest.raises(NoLiveError):
         run.apart(lambda: (_ for _ in ()).throw(NoLiveError("No.")), meanwhile)
+
+
+# ---- the history ----
+
+
+class Recorder:
+    """Notes what it is given, and is due when it is told."""
+
+    def __init__(self) -> None:
+        self.due = True
+        self.new = False
+        self.still = False
+        self.taken: list[object] = []
+
+    def is_due(self, now: float) -> bool:
+        return self.due
+
+    def is_new(self, taken: float, now: float) -> bool:
+        return self.new
+
+    def may_wait(self, now: float, moved_since: object) -> bool:
+        return self.still
+
+    def take(self, snapshot: object, seconds: float) -> None:
+        self.taken.append(snapshot)
+
+
+def recording(monkeypatch: pytest.MonkeyPatch) -> tuple[Daemon, Recorder, Any]:
+    """A daemon with a history, whose snapshots are numbers."""
+    tested, recorder = made(), Recorder()
+    tested._recorder = recorder  # type: ignore[assignment]
+    numbers = iter(range(100))
+    publish = lambda _: tested._desk.publish(lambda: next(numbers))  # type: ignore[arg-type,return-value]  # noqa: E731
+    monkeypatch.setattr(tested, "_publish", publish)
+    watcher = SimpleNamespace(backend=Backend(), moved_since=lambda _: True)
+    return tested, recorder, watcher
+
+
+def test_a_new_snapshot_of_others_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    tested, recorder, watcher = recording(monkeypatch)
+    tested._record(watcher)
+    tested._record(watcher)
+    assert recorder.taken == [0, 1]
+    recorder.new = True
+    tested._record(watcher)
+    assert recorder.taken == [0, 1, 1]
+
+
+def test_nothing_is_recorded_before_it_is_due_or_while_nothing_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tested, recorder, watcher = recording(monkeypatch)
+    tested._record(watcher)
+    recorder.still = True
+    tested._record(watcher)
+    recorder.still, recorder.due = False, False
+    tested._record(watcher)
+    assert recorder.taken == [0]
+    # The end is recorded.
+    tested._record(watcher, last=True)
+    assert recorder.taken == [0, 1]
+
+
+def test_a_kernel_without_ksm_has_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    tested, recorder, watcher = recording(monkeypatch)
+    watcher.backend.mode = Mode.NONE
+    tested._record(watcher)
+    tested._recorder = None
+    watcher.backend.mode = Mode.BPF
+    tested._record(watcher)
+    assert recorder.taken == []

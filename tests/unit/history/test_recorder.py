@@ -256,7 +256,7 @@ def test_snapshots_are_taken_in_step(tmp_path: Path) -> None:
             taken.append(now - CLOCK)
         while not tested._waiting.empty():
             tested._waiting.get()
-    assert len(taken) == 11
+    assert len(taken) == 11, taken
     assert not tested.is_new(CLOCK, CLOCK + 5)
     assert tested.is_new(CLOCK, CLOCK + 4)
 
@@ -266,6 +266,19 @@ def test_a_snapshot_that_costs_much_is_taken_seldom(tmp_path: Path) -> None:
     tested.take(at(0), seconds=0.1)
     assert not tested.is_due(CLOCK + 99)
     assert tested.is_due(CLOCK + 100)
+
+
+def test_while_nothing_moves_moments_are_rare(tmp_path: Path) -> None:
+    tested = Recorder(settings(tmp_path), lambda: 50, lambda: 0.0)
+    still, moving = (lambda _: False), (lambda _: True)
+    assert not tested.may_wait(CLOCK, still)
+    tested.take(at(0))
+    assert not tested.may_wait(CLOCK + 10, moving)
+    assert tested.is_due(CLOCK + 10)
+    waited = [now for now in range(10, 100, 10) if tested.may_wait(CLOCK + now, still)]
+    assert waited == [10, 20, 30, 40, 50]
+    assert not tested.is_due(CLOCK + 59)
+    assert tested.is_due(CLOCK + 60)
 
 
 def test_a_disk_that_is_too_slow_costs_moments(tmp_path: Path) -> None:

@@ -243,3 +243,31 @@ def test_a_process_is_exact_if_all_its_accounts_are(host: Host) -> None:
     for counts in ((doubtful, count(7, 12)), (count(7, 12), doubtful)):
         (process,) = host.watch(FakeBackend(*counts)).snapshot(0).processes
         assert (process.mappings, process.confidence) == (13, Confidence.ESTIMATED)
+
+
+def test_what_tells_that_a_count_may_have_changed(host: Host) -> None:
+    host.proc.process(7)
+    backend = FakeBackend(count(7, 10))
+    watcher = host.watch(backend)
+    taken = watcher.snapshot(0.1)
+    assert not watcher.moved_since(taken)
+    for change in ("totals", "doubt", "run", "mode", "estimated"):
+        other, before = FakeBackend(count(7, 10)), taken
+        match change:
+            case "totals":
+                other.totals = lambda: {"merged": 6, "events_lost": 3}  # type: ignore[method-assign]
+            case "doubt":
+                other.doubt = "events were lost"  # type: ignore[assignment]
+            case "run":
+                other.run.see(2)
+            case "mode":
+                other.mode = Mode.POLL
+            case "estimated":
+                before = host.watch(FakeBackend(count(7, 10, exact=False))).snapshot(0.1)
+        watcher.backend = other
+        assert watcher.moved_since(before), change
+    # A loss is no movement; the next snapshot shows it.
+    quiet = FakeBackend(count(7, 10))
+    quiet.totals = lambda: {"merged": 5, "events_lost": 4}  # type: ignore[method-assign]
+    watcher.backend = quiet
+    assert not watcher.moved_since(taken)

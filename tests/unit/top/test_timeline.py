@@ -132,6 +132,17 @@ def test_sparklines_begin_with_the_last_hour(timeline: Timeline) -> None:
     timeline.close()
 
 
+def test_a_sparkline_goes_on_while_nothing_moves(tmp_path: Path) -> None:
+    store = Store(tmp_path / FILE_NAME, 10**7)
+    for seconds, count in ((0, 100), (60, 100), (120, 160)):
+        store.add(past_moment(float(seconds), {"web": count}, since=max(0.0, seconds - 60.0)))
+    store.close()
+    timeline = Timeline(tmp_path, lambda: BEGIN + 130)
+    values = [value for _, value in timeline.traces()["vm", "libvirt/web"]]
+    assert values == [100, 100, 100, 100, 160]
+    timeline.close()
+
+
 def test_without_a_history_there_is_a_sentence(tmp_path: Path) -> None:
     timeline = Timeline(tmp_path)
     with pytest.raises(HistoryError, match="There is no history in"):
