@@ -61,7 +61,8 @@ def status_lines(status: Status) -> list[Line]:
     """The state of the source; nothing while all is well."""
     shown = "" if status.age is None else f" Shown: {duration(status.age)} old."
     if status.past is not None:
-        keys = "t T: a moment later, earlier. j J: ten minutes. p: now."
+        # Short enough for 80 columns, with any time.
+        keys = "t T: a moment. j J: 10 min. p: now"
         return [[(Tone.WARN, f"! PAST. {status.past}. "), (Tone.LABEL, keys)]]
     if status.problem is not None:
         return [[(Tone.BAD, f"! LOST.{shown} {clean(status.problem)} Trying again.")]]

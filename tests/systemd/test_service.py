@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import ssl
+import subprocess
 import threading
 import urllib.request
 from collections import Counter
@@ -90,6 +91,20 @@ def test_it_is_scraped() -> None:
     with urllib.request.urlopen("http://127.0.0.1:10054/metrics") as answer:
         text = answer.read().decode()
     assert 'ksmwatch_mode{mode="bpf"} 1.0' in text
+
+
+def test_the_history_is_for_the_group_of_the_socket() -> None:
+    path = Path("/var/lib/ksmwatch/history/history.db")
+    wait_for("nothing is recorded", lambda: Service().snapshot()["history"]["written"])
+    assert set(Service().snapshot()["history"]["unwritten"].values()) == {0}
+    found = path.stat()
+    assert (pwd.getpwuid(found.st_uid).pw_name, found.st_mode & 0o777) == ("ksmwatch", 0o640)
+    assert "to " in run("ksmwatch", "history", "--since", "-1d")
+    stranger = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+    done = subprocess.run(
+        (*stranger, "ksmwatch", "history"), check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (3, "")
 
 
 def test_top_shows_the_host_in_a_terminal(tmp_path: Path) -> None:

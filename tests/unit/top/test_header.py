@@ -229,3 +229,10 @@ def test_title(document: dict[str, Any], expected: str) -> None:
     assert plain(header.title(sample, "here")) == expected
     # And every kind of host has lines.
     assert len(shown(sample).splitlines()) == 3
+
+
+def test_the_past_fits_a_screen() -> None:
+    past = "2026-11-28 20:49:44, 23 h 59 min ago"
+    (line,) = header.status_lines(header.Status("Gone.", 1.0, paused=False, late=True, past=past))
+    assert plain(line).startswith(f"! PAST. {past}. ")
+    assert len(plain(line)) <= 80
