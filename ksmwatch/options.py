@@ -267,11 +267,12 @@ OPTIONS: tuple[Option, ...] = (
         "history.directory",
         AUTO,
         automatic_path,
-        "directory that keeps past counts; empty: none (default auto)",
+        "directory of past counts (default auto)",
         rare=True,
         value="PATH",
         more=f"auto: under systemd {DEFAULT_HISTORY}, the service's state directory; otherwise "
-        "none. For ksmwatch history and ksmwatch top --at. Who may use the socket may read it.",
+        "none. An empty value: none. For ksmwatch history and ksmwatch top --at. Who may use the "
+        "socket may read it.",
     ),
     Option(
         "history.interval",

@@ -49,8 +49,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     text = f"{', '.join(Unit)} (default MiB)"
     add("-u", "--unit", choices=list(Unit), metavar="WORD", default=Unit.MIB, help=text)
     add("-r", "--rates", action="store_true", help="show movements per second, not totals")
-    scripts = parser.add_argument_group("for scripts")
-    add = scripts.add_argument
     add("-b", "--batch", action="store_true", help="print text until stopped")
     add("-n", "--iterations", metavar="N", help="print N samples, then exit")
     add("--once", action="store_true", help="same as -n 1")

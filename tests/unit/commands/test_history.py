@@ -88,7 +88,8 @@ def test_one_owner(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[0] == [
         *("TIME", "MAPPED", "CHANGE", "CAME", "WENT", "KERNEL", "SAVED", "MIB", "STATE")
     ]
-    assert sum(int(row[-4]) for row in rows[1:]) == 300
+    # Nobody knows what happened before the first moment, if it has a line of its own.
+    assert sum(int(row[-4]) for row in rows[1:] if row[-4] != "-") == 300
     assert run(capsys, directory, "vm:libvirt/web", "--since", "-2h", "--until=-1h") == text
 
 
