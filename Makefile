@@ -144,7 +144,7 @@ accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: 
 	@$(BIN)/python -m bench.accuracy
 
 # In the order in which they run. Each writes bench/results/NAME.json.
-BENCHES := hotpath realtime freshness daemon crowds peers scale estimate history
+BENCHES := hotpath realtime freshness daemon crowds peers scale estimate history stores
 .PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
@@ -182,6 +182,9 @@ bench-estimate: setup workload kernels ## What an estimate costs per page, besid
 
 bench-history: setup workload ## What keeping past counts costs the daemon; as root
 	@$(BIN)/python -m bench.history
+
+bench-stores: setup ## What a store of a fleet costs, fed with up to 2,000 made-up hosts
+	@$(BIN)/python -m bench.stores
 
 bench-top: setup ## CPU time of ksmwatch top per refresh, with 5,000 processes: docs/top.md
 	@$(BIN)/python -m bench.top

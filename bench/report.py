@@ -19,6 +19,7 @@ from bench import (
     realtime,
     results,
     scale,
+    stores,
 )
 from bench.results import Goal, Result, table
 
@@ -33,6 +34,7 @@ BENCHMARKS: tuple[ModuleType, ...] = (
     scale,
     estimate,
     history,
+    stores,
 )
 PAGE = results.ROOT / "docs/overhead.md"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import hotpath, peers, report
+from bench import hotpath, peers, report, stores
 from bench.results import ROOT, Goal, table
 
 
@@ -15,6 +15,11 @@ def test_the_tables_of_the_readme_are_those_of_the_page() -> None:
     text, found = (ROOT / "README.md").read_text(encoding="utf-8"), report.measured()
     assert hotpath.unmap_table(found["hotpath"]) in text
     assert peers.peers_table(found["peers"]) in text
+
+
+def test_the_table_of_the_fleet_is_that_of_the_page() -> None:
+    text = (ROOT / "docs/fleet.md").read_text(encoding="utf-8")
+    assert stores.large_table(report.measured()["stores"]) in text
 
 
 def test_a_benchmark_without_a_result_has_no_section() -> None:
