@@ -35,7 +35,7 @@ test: lint test-unit model test-callers-some test-kernel ## Everything that CI r
 
 test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
-test-all: test test-kernel-every test-races test-alerts test-stores test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
+test-all: test test-kernel-every test-realtime test-races test-alerts test-stores test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
 
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 	$(BIN)/pytest --numprocesses=auto $(UNIT_OPTIONS) tests/unit
@@ -74,6 +74,11 @@ test-kernel-every: setup workload kernels
 model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 	@deploy/packages $(MODEL_PACKAGES)
 	@$(BIN)/python -m tests.model.check
+
+.PHONY: test-realtime
+test-realtime: setup workload ## Load under which hooks are preempted, on PREEMPT_RT
+	@$(VM) --fetch --kernel 6.12-rt && $(VM) --fetch --kernel 7.3-rt
+	$(BIN)/python -m tests.kernel.run 6.12-rt 7.3-rt -- tests/kernel/test_pressure.py
 
 test-callers: setup ## Who calls the hooked functions, by the code of every kernel in the cache
 	$(BIN)/python -m tests.callers

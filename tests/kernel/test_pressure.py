@@ -7,7 +7,6 @@ hooks that run under no lock can.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from tests import oracle
@@ -16,7 +15,6 @@ from tests.kernel.daemon import Daemon
 from tests.kernel.pressure import PROCESSES, SETTINGS, held, missed, pressure
 from tests.ksmctl import Ksm
 from tests.waiting import wait_until
-from tests.workload import Workload, mergeable
 
 SNAPSHOTS = 100
 AT_LEAST_EXACT = 95
@@ -58,28 +56,3 @@ def test_counts_stay_exact_while_events_never_cease() -> None:
             assert_exact(daemon, oracle.host())
     assert document["audit"]["surplus"] == document["audit"]["missing"] == 0
     assert document["totals"]["miscounted_mms"] == 0
-
-
-def _moved() -> int:
-    lines = Path("/proc/vmstat").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("pgmigrate_success ")).split()[1])
-
-
-def test_pages_that_compaction_moves_stay_counted(ksm: Ksm) -> None:
-    """Where the compiler has inlined the hooked function into try_to_migrate_one() too."""
-    with Daemon("--audit.cpu-percent=0", http=False) as daemon, Workload() as load:
-        # Each second page of these is given back, so that there is room to move to.
-        holes = load.spawn("holes")
-        tenant = mergeable(load, "tenant", 1200)
-        holes.map("heap", 8192)
-        holes.fill("heap", 0, 8192, seed=5, modulo=0)
-        ksm.merge_all()
-        before = _moved()
-        for page in range(0, 8192, 2):
-            holes.madvise("heap", page, 1, "dontneed")
-        for _ in range(6):
-            Path("/proc/sys/vm/compact_memory").write_text("1")
-            document = assert_exact(daemon, {tenant.pid: 1200})
-        assert _moved() > before, "nothing was moved"
-        arrived = document["totals"]["other"]
-        assert arrived > 0, f"no KSM page was moved: {document['totals']}"
