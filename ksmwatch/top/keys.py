@@ -65,8 +65,7 @@ _HELP = (
     ("u", "pages, KiB, MiB, GiB"),
     ("T t J j", "back, forward, by a moment or ten minutes (history)"),
     ("p Space", "pause; return to now"),
-    ("d m", "details of the row; areas of the process with KSM pages"),
-    ("a", "all alerts"),
+    ("d m a", "details of the row; areas of the process; all alerts"),
     ("q F10", "quit"),
 )
 _COLUMNS = (

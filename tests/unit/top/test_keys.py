@@ -41,6 +41,11 @@ def test_the_page_of_help_names_every_key() -> None:
         assert written & words or {name.capitalize() for name in written} & words, names
 
 
+def test_the_page_of_help_fits_a_screen() -> None:
+    # With its frame.
+    assert len(keys.help_page()) + 2 <= 24
+
+
 @pytest.mark.parametrize(("width", "shown"), [(8, "F1 Help "), (15, "F1 Help "), (7, "")])
 def test_the_footer_has_the_keys_that_fit(width: int, shown: str) -> None:
     assert "".join(text for _, text in keys.footer(None, width)) == shown
