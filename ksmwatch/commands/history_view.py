@@ -33,6 +33,7 @@ _CAME, _WENT = REASONS[:4], REASONS[4:]
 _LINES = 20
 _STEPS = (10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
 _MAX_OWNERS = 20
+_MINUTE = 60.0
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def sentence(change: Change, now: float) -> str:
         who = "All other owners together"
     verb = "gained" if change.mappings > 0 else "lost"
     about = "" if change.exact else "about "
-    begin, end = (shown_to_the_minute(t, now) for t in (change.since, change.until))
-    if begin == end:
-        begin, end = shown(change.since, now), shown(change.until, now)
+    write = shown_to_the_minute if change.until - change.since >= _MINUTE else shown
+    # The date of the end is that of the beginning, if it has none.
+    begin, end = write(change.since, now), write(change.until, change.since)
     words = [clean(who), verb, f"{about}{abs(change.mappings):,} mappings", because(change)]
     return " ".join(filter(None, [*words, f"from {begin} to {end}."]))
 
@@ -113,7 +114,8 @@ def _gap(before: PastMoment, since: float, now: float) -> tuple[object, ...] | N
     """The line of a time of which nothing is known; None if there is none."""
     if abs(since - before.time) <= SEAM_SECONDS:
         return None
-    return (shown(before.time, now), *["-"] * 6, f"no record until {shown(since, now)}")
+    until = shown(since, before.time)
+    return (shown(before.time, now), *["-"] * 6, f"no record until {until}")
 
 
 def _row(
