@@ -39,6 +39,8 @@ class Accounting:
         self._findings = Findings(losses, explain, host)
         self._host = host
         self._ledger = Ledger()
+        # The result of the last look, as the ledger gave it.
+        self._counted: list[Count] | None = None
         self._audit = Schedule(evidence=tells_missed)
         # Counts that the audit has not looked at yet, and when it looks without receiving any.
         self._news: list[Count] | None = None
@@ -55,7 +57,9 @@ class Accounting:
         # missed here leaves a count in doubt, never wrongly exact.
         baselines = self._maps.baselines()
         found = self._ledger.counts(self._maps.accounts(), baselines)
-        self._findings.forget_others({(each.mm, each.account) for each in found})
+        if found is not self._counted:
+            self._findings.forget_others({(each.mm, each.account) for each in found})
+            self._counted = found
         self._news = self._findings.judge(found)
         return self._news
 

@@ -69,7 +69,8 @@ class Backend(Protocol):
     def counts(self) -> list[Count]:
         """Counts of all address spaces that have or had KSM mappings.
 
-        Unchanged counts are the same objects as in the last call.
+        A count is the same object as in the last call if neither it nor its evidence has changed,
+        and the list is, if no count has. Unchanged counts are in the same order.
         """
 
     def evidence(self, count: Count) -> Evidence:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ksmwatch import differences
 from ksmwatch.probes.map_records import Account, Baseline, Conversion, Migrations
 
 # USER_HZ: /proc/PID/stat gives start times in ticks of this size on every architecture.
@@ -52,21 +53,35 @@ class Ledger:
     """Counts of all accounts. Unchanged accounts are not counted again."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Account, Baseline | None, Count]] = {}
+        self._accounts: Mapping[int, Account] = {}
+        self._baselines: Mapping[int, Baseline] = {}
+        self._known: dict[int, Count] = {}
+        self._counts: list[Count] = []
 
     def counts(
         self, accounts: Mapping[int, Account], baselines: Mapping[int, Baseline]
     ) -> list[Count]:
-        """The counts of all accounts; the same account and baseline objects give the same count."""
-        before, known = self._known, {}
-        for mm, account in accounts.items():
-            baseline = baselines.get(mm)
-            entry = before.get(mm)
-            if entry is None or entry[0] is not account or entry[1] is not baseline:
-                entry = account, baseline, count(mm, account, baseline)
-            known[mm] = entry
-        self._known = known
-        return [each for _, _, each in known.values()]
+        """The counts of all accounts.
+
+        The same account and baseline objects give the same count, and if all are the same, the
+        same list.
+        """
+        changed = {
+            *differences.came(self._accounts, accounts),
+            *differences.came(self._baselines, baselines),
+            *differences.gone(self._baselines, baselines),
+        }
+        gone = differences.gone(self._accounts, accounts)
+        self._accounts, self._baselines = accounts, baselines
+        if changed or gone:
+            before = self._known
+            # In the order of the accounts.
+            self._known = {
+                mm: count(mm, account, baselines.get(mm)) if mm in changed else before[mm]
+                for mm, account in accounts.items()
+            }
+            self._counts = list(self._known.values())
+        return self._counts
 
 
 def settle(account: Account, mappings: int) -> Baseline:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import errno
-import struct
-from collections.abc import Iterator
+import functools
 
 from ksmwatch.kernel.libbpf import checked, library
 
@@ -56,11 +55,13 @@ class Map:
             checked(-1, "map delete")
         return True
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All entries of a hash map, in batches of whole buckets (since 5.6)."""
-        keys = ct.create_string_buffer(self.key_size * _BATCH)
-        values = ct.create_string_buffer(self.value_size * _BATCH)
-        cursor = ct.create_string_buffer(max(self.key_size, 8))
+    def dump(self) -> tuple[bytes, bytes]:
+        """All keys and all values of a hash map, in batches of whole buckets (since 5.6).
+
+        While no key comes or goes, their order stays.
+        """
+        keys, values, cursor = self._buffers
+        found: list[tuple[bytes, bytes]] = []
         start = None
         while True:
             count = ct.c_uint32(_BATCH)
@@ -70,16 +71,18 @@ class Map:
             last = result < 0
             if last and ct.get_errno() != errno.ENOENT:
                 checked(result, "map batch lookup")
-            yield from zip(
-                _slots(keys, count.value, self.key_size),
-                _slots(values, count.value, self.value_size),
-                strict=True,
+            size = count.value
+            found.append(
+                (
+                    ct.string_at(keys, size * self.key_size),
+                    ct.string_at(values, size * self.value_size),
+                )
             )
             if last:
-                return
+                return b"".join(k for k, _ in found), b"".join(v for _, v in found)
             start = cursor
 
-
-def _slots(buffer: ct.Array[ct.c_char], count: int, size: int) -> Iterator[bytes]:
-    data = ct.string_at(buffer, count * size)
-    return (slot for (slot,) in struct.iter_unpack(f"{size}s", data))
+    @functools.cached_property
+    def _buffers(self) -> tuple[ct.Array[ct.c_char], ...]:
+        sizes = (self.key_size * _BATCH, self.value_size * _BATCH, max(self.key_size, 8))
+        return tuple(map(ct.create_string_buffer, sizes))

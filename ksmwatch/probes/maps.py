@@ -28,6 +28,7 @@ from ksmwatch.probes.map_records import (
     Total,
 )
 from ksmwatch.probes.quiet_map import QuietMap
+from ksmwatch.probes.record_table import RecordTable
 
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
@@ -53,40 +54,6 @@ def _opened(**members: Any) -> Opened:
 def _grown(before: bytes, after: bytes) -> list[int]:
     """Which words of eight bytes differ."""
     return [at for at in range(0, len(after), 8) if before[at : at + 8] != after[at : at + 8]]
-
-
-class _Table(Generic[_T]):
-    """All records of a hash map by mm. An unchanged record is the same object as before.
-
-    `steady` turns a changed record into one whose members were all true at one moment.
-    """
-
-    def __init__(
-        self,
-        table: bpf_maps.Map | QuietMap,
-        unpack: Callable[[bytes], _T],
-        steady: Callable[[bytes, bytes], _T] | None = None,
-    ) -> None:
-        self._map = table
-        self._unpack = unpack
-        self._steady = steady
-        self._seen: dict[bytes, tuple[bytes, int, _T]] = {}
-
-    def read(self) -> dict[int, _T]:
-        """The current records."""
-        before, seen = self._seen, {}
-        for key, data in self._map.items():
-            known = before.get(key)
-            if known is None or known[0] != data:
-                record = self._steady(key, data) if self._steady else self._unpack(data)
-                known = data, _U64.unpack(key)[0], record
-            seen[key] = known
-        self._seen = seen
-        return {mm: record for _, mm, record in seen.values()}
-
-    def __len__(self) -> int:
-        """Their number at the last reading."""
-        return len(self._seen)
 
 
 class _Closes(Protocol):
@@ -155,8 +122,11 @@ class Maps:
             *(self._opening, self._forgetting, self._alarms, self._totals),
             *(each for each in (self._accounts, self._baselines) if isinstance(each, QuietMap)),
         ]
-        self._all_accounts = _Table(self._accounts, self._unpack, self._steady)
-        self._all_baselines = _Table(self._baselines, self._unpack_baseline)
+        self._all_accounts = RecordTable(self._accounts, self._unpack, self._steady)
+        # Only the daemon writes baselines. A program deletes one together with its account, whose
+        # id no other account has. So what the daemon has written need not be read again.
+        self._written: dict[int, Baseline] | None = None
+        self._shown_baselines: Mapping[int, Baseline] | None = None
         self.limit = int(_fdinfo(self._accounts.fd, "max_entries"))
 
     def _hash(self, loaded: Loaded, name: str) -> bpf_maps.Map | QuietMap:
@@ -172,9 +142,13 @@ class Maps:
         data = self._accounts.get(_U64.pack(mm))
         return None if data is None else self._unpack(data)
 
-    def accounts(self) -> dict[int, Account]:
-        """All accounts by mm; unchanged accounts are the same objects as before."""
-        return self._all_accounts.read()
+    def accounts(self) -> Mapping[int, Account]:
+        """All accounts by mm. What has not changed is the same object as before, also the whole."""
+        accounts = self._all_accounts.read()
+        if self._written is not None and len(self._written) > len(accounts):
+            for gone in self._written.keys() - accounts.keys():
+                self._forget_baseline(gone)
+        return accounts
 
     @property
     def filled(self) -> int:
@@ -221,19 +195,40 @@ class Maps:
         """Forget an mm."""
         self._accounts.delete(_U64.pack(mm))
         self._baselines.delete(_U64.pack(mm))
+        self._forget_baseline(mm)
+
+    def _forget_baseline(self, mm: int) -> None:
+        if self._written is not None and self._written.pop(mm, None) is not None:
+            self._shown_baselines = None
 
     def baseline(self, mm: int) -> Baseline | None:
         """The last exact read of this mm."""
         data = self._baselines.get(_U64.pack(mm))
         return None if data is None else self._unpack_baseline(data)
 
-    def baselines(self) -> dict[int, Baseline]:
-        """All baselines by mm; unchanged ones are the same objects as before."""
-        return self._all_baselines.read()
+    def baselines(self) -> Mapping[int, Baseline]:
+        """All baselines by mm; the same object as before if none was written or deleted."""
+        if self._shown_baselines is None:
+            self._shown_baselines = dict(self._all_written())
+        return self._shown_baselines
+
+    def _all_written(self) -> dict[int, Baseline]:
+        """What this daemon and its predecessors have written."""
+        if self._written is None:
+            keys, values = self._baselines.dump()
+            size = self._baselines.value_size
+            records = (values[at : at + size] for at in range(0, len(values), size))
+            self._written = {
+                mm: self._unpack_baseline(record)
+                for (mm,), record in zip(_U64.iter_unpack(keys), records, strict=True)
+            }
+        return self._written
 
     def put_baseline(self, mm: int, baseline: Baseline) -> None:
         """Record an exact read."""
         self._baselines.put(_U64.pack(mm), self._baseline.pack(baseline._asdict()))
+        self._all_written()[mm] = baseline
+        self._shown_baselines = None
 
     def totals(self) -> dict[Movement | Total, int]:
         """Host-wide totals, summed over CPUs."""

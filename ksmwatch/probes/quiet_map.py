@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from errno import ENOENT
 
 from ksmwatch.kernel import bpf_maps, libbpf
@@ -42,6 +42,7 @@ class QuietMap:
     ) -> None:
         self._table = table
         self.fd = table.fd
+        self.value_size = table.value_size
         self._access = access
         self._link = libbpf.attach_iterator(lister, table.fd)
         self._forgetting = forgetting
@@ -76,8 +77,8 @@ class QuietMap:
         ct.memmove(ct.addressof(self._request) + _REQUEST.size, value, len(value))
         return -libbpf.prog_run(self._access, self._request)
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All entries.
+    def dump(self) -> tuple[bytes, bytes]:
+        """All keys and all values.
 
         An iterator goes through a bucket without a lock. If an element is deleted and used again
         for another key meanwhile, it leads into another bucket, and the rest is missed.
@@ -86,8 +87,9 @@ class QuietMap:
             before = self._forgetting()
             found = libbpf.read_iterator(self._link)
             if before.begun == before.ended == self._forgetting().begun:
-                return self._element.iter_unpack(found)
-        return self._table.items()
+                elements = list(self._element.iter_unpack(found))
+                return b"".join(key for key, _ in elements), b"".join(v for _, v in elements)
+        return self._table.dump()
 
     def close(self) -> None:
         """Close what this has opened: the iterator."""

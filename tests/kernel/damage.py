@@ -31,9 +31,15 @@ def _map(pins: Path, name: str) -> bpf_maps.Map:
 def _account(pins: Path, pid: int) -> tuple[bytes, bytes]:
     """Address of the mm and account of a process."""
     tgid = struct.pack("<I", pid)
-    items = _map(pins, "accounts").items()
-    (found,) = ((key, value) for key, value in items if value[TGID : TGID + 4] == tgid)
-    return found
+    accounts = _map(pins, "accounts")
+    keys, values = accounts.dump()
+    size = accounts.value_size
+    (at,) = (
+        at
+        for at in range(len(keys) // 8)
+        if values[at * size + TGID : at * size + TGID + 4] == tgid
+    )
+    return keys[at * 8 : (at + 1) * 8], values[at * size : (at + 1) * size]
 
 
 def change_account(pid: int, offset: int, pages: int) -> None:

@@ -142,13 +142,19 @@ class FakeMap:
         assert len(key) == self.key_size
         return self.data.pop(key, None) is not None
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
+    def dump(self) -> tuple[bytes, bytes]:
         """All of them."""
-        yield from self.data.items()
+        return b"".join(self.data), b"".join(self.data.values())
 
 
 # What the programs see of the arrays, by name.
 memory: dict[str, mmap.mmap] = {}
+present: dict[str, LoadedMap] = {}
+
+
+def again() -> Maps:
+    """Another view of the same maps, as a successor has it."""
+    return Maps(replace(LOADED, maps=dict(present)))
 
 
 @pytest.fixture
@@ -174,8 +180,8 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Maps]:
             count = PARTS * TOTALS_ROOM if name == "totals" else 1
             os.truncate(each.fd, count * each.value_size)
             memory[name] = mmap.mmap(each.fd, 0)
-    made = Maps(replace(LOADED, maps=arrays))
-    yield made
+    present.update(arrays)
+    yield again()
     for name, each in arrays.items():
         if each.key_size == 4:
             memory.pop(name).close()
@@ -295,6 +301,31 @@ def test_closing_an_account_takes_its_baseline_with_it(shared: Maps) -> None:
     shared.close_account(MM)
     assert (shared.account(MM), shared.baseline(MM)) == (None, None)
     shared.close_account(MM)
+
+
+def test_a_successor_reads_the_baselines_that_it_finds(shared: Maps) -> None:
+    shared.open_account(MM, account())
+    shared.put_baseline(MM, Baseline(5, 1, 0))
+    successor = again()
+    assert successor.baselines() == {MM: Baseline(5, 1, 0)}
+    successor.put_baseline(MM, Baseline(5, 2, 0))
+    assert successor.baselines() == {MM: Baseline(5, 2, 0)}
+
+
+def test_a_baseline_goes_with_its_account(shared: Maps) -> None:
+    for mm in (MM, MM + 1):
+        shared.open_account(mm, account())
+        shared.put_baseline(mm, Baseline(5, 1, 0))
+    both = shared.baselines()
+    assert shared.baselines() is both
+    # A program closes one.
+    for fd in (1, 2):
+        del FakeMap.contents[fd][struct.pack("<Q", MM)]
+    shared.accounts()
+    assert shared.baselines() == {MM + 1: Baseline(5, 1, 0)}
+    shared.close_account(MM + 1)
+    assert shared.baselines() == {}
+    assert len(both) == 2
 
 
 def test_totals_are_summed_over_the_cpus(shared: Maps) -> None:

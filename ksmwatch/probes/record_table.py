@@ -1,0 +1,91 @@
+"""All records of a BPF hash map by mm. What has not changed is the same object as before."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar
+
+_T = TypeVar("_T")
+_U64 = struct.Struct("<Q")
+# Records that are compared in one piece before each is compared.
+_BLOCK = 64
+
+
+def _changed(before: bytes, after: bytes, size: int) -> Iterator[int]:
+    """Which of the records of this size differ, by number."""
+    block = size * _BLOCK
+    for start in range(0, len(after), block):
+        if before[start : start + block] != after[start : start + block]:
+            for at in range(start, min(start + block, len(after)), size):
+                if before[at : at + size] != after[at : at + size]:
+                    yield at // size
+
+
+class Dumps(Protocol):
+    """A map that gives everything at once."""
+
+    value_size: int
+
+    def dump(self) -> tuple[bytes, bytes]:
+        """All keys, and their values. The order stays while no key comes or goes."""
+
+
+class RecordTable(Generic[_T]):
+    """All records of a hash map by mm. An unchanged record is the same object as before.
+
+    So is the dictionary, if no record has changed. `steady` turns a changed record into one whose
+    members were all true at one moment.
+    """
+
+    def __init__(
+        self,
+        table: Dumps,
+        unpack: Callable[[bytes], _T],
+        steady: Callable[[bytes, bytes], _T] | None = None,
+    ) -> None:
+        self._map = table
+        self._unpack = unpack
+        self._steady = steady
+        self._keys = self._values = b""
+        self._records: dict[int, _T] = {}
+
+    def read(self) -> Mapping[int, _T]:
+        """The current records."""
+        keys, values = self._map.dump()
+        if keys == self._keys:
+            if values != self._values:
+                self._records = self._with_changes(values)
+        else:
+            self._records = self._looked_up(keys, values)
+        self._keys, self._values = keys, values
+        return self._records
+
+    def _with_changes(self, values: bytes) -> dict[int, _T]:
+        """The records if no key has come or gone."""
+        size, records = self._map.value_size, dict(self._records)
+        for number in _changed(self._values, values, size):
+            key = self._keys[number * _U64.size : (number + 1) * _U64.size]
+            value = values[number * size : (number + 1) * size]
+            records[_U64.unpack(key)[0]] = self._record(key, value)
+        return records
+
+    def _looked_up(self, keys: bytes, values: bytes) -> dict[int, _T]:
+        """The records if keys have come or gone."""
+        slot = struct.Struct(f"{self._map.value_size}s")
+        before = dict(
+            zip(_U64.iter_unpack(self._keys), slot.iter_unpack(self._values), strict=True)
+        )
+        records = {}
+        for key, value in zip(_U64.iter_unpack(keys), slot.iter_unpack(values), strict=True):
+            same = before.get(key) == value
+            record = self._records[key[0]] if same else self._record(_U64.pack(*key), *value)
+            records[key[0]] = record
+        return records
+
+    def _record(self, key: bytes, value: bytes) -> _T:
+        return self._steady(key, value) if self._steady else self._unpack(value)
+
+    def __len__(self) -> int:
+        """Their number at the last reading."""
+        return len(self._records)

@@ -1,0 +1,95 @@
+"""All records of a map, read again and again while they change."""
+
+from __future__ import annotations
+
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ksmwatch.probes.record_table import RecordTable
+
+SIZE = 24
+ACTS = st.lists(
+    st.tuples(st.sampled_from(["put", "put", "delete", "read"]), st.integers(0, 300)),
+    max_size=80,
+)
+
+
+class Dictionary:
+    """A map of records."""
+
+    value_size = SIZE
+
+    def __init__(self, records: int = 0) -> None:
+        self.data = {struct.pack("<Q", mm): self.value(mm) for mm in range(records)}
+
+    @staticmethod
+    def value(number: int) -> bytes:
+        """A record."""
+        return struct.pack("<3Q", 1, 2, number)
+
+    def put(self, mm: int, number: int) -> None:
+        """Change a record in its place, or add one."""
+        self.data[struct.pack("<Q", mm)] = self.value(number)
+
+    def dump(self) -> tuple[bytes, bytes]:
+        """Everything."""
+        return b"".join(self.data), b"".join(self.data.values())
+
+
+def unpack(data: bytes) -> list[int]:
+    """A record as an object of its own."""
+    return list(struct.unpack("<3Q", data))
+
+
+@given(st.sampled_from([0, 1, 63, 64, 65, 200]), ACTS)
+def test_what_is_read_is_what_is_in_the_map(records: int, acts: list[tuple[str, int]]) -> None:
+    there = Dictionary(records)
+    table = RecordTable(there, unpack)
+    shown, before = table.read(), dict(table.read())
+    for number, (act, mm) in enumerate([*acts, ("read", 0)]):
+        if act == "put":
+            there.put(mm, 1000 + number // 2)
+        elif act == "delete":
+            there.data.pop(struct.pack("<Q", mm), None)
+        else:
+            now = table.read()
+            truth = {struct.unpack("<Q", k)[0]: unpack(v) for k, v in there.data.items()}
+            assert now == truth
+            assert list(now) == list(truth)
+            assert len(table) == len(truth)
+            assert all(now[mm] is before[mm] for mm in now if before.get(mm) == now[mm])
+            assert (now is shown) == (now == before and list(now) == list(before))
+            shown, before = now, dict(now)
+
+
+def test_what_was_given_away_does_not_change() -> None:
+    there = Dictionary(3)
+    table = RecordTable(there, unpack)
+    before = table.read()
+    there.put(1, 99)
+    assert table.read()[1] == [1, 2, 99]
+    assert before[1] == [1, 2, 1]
+
+
+def test_only_a_record_that_differs_is_read_steadily() -> None:
+    there = Dictionary(100)
+    asked: list[int] = []
+
+    def steady(key: bytes, data: bytes) -> list[int]:
+        asked.append(struct.unpack("<Q", key)[0])
+        return unpack(data)
+
+    table = RecordTable(there, unpack, steady)
+    table.read()
+    assert asked == list(range(100))
+    asked.clear()
+    there.put(70, 7)
+    table.read()
+    assert asked == [70]
+    asked.clear()
+    # Another comes, and the order changes.
+    there.data = {struct.pack("<Q", 500): there.value(5), **there.data}
+    table.read()
+    assert asked == [500]
