@@ -266,8 +266,9 @@ COUNT_METRICS: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_kernel_process_age_seconds",
         "gauge",
-        "Age of the oldest of the kernel's numbers by process and owner. Each snapshot spends "
-        "at most 10 ms on numbers that have probably changed, and at most 2 ms on others.",
+        "Age of the oldest of the kernel's numbers by process and owner; 0 if ksmd has done "
+        "nothing since they were read. Each snapshot spends at most 10 ms on numbers that have "
+        "probably changed, and at most 2 ms on others.",
     ),
     Spec(
         "ksmwatch_kernel_run_age_seconds",

@@ -107,4 +107,8 @@ def best_known(members: Iterable[Owner]) -> Owner:
 
     The helpers of a VM (swtpm, virtiofsd) share its key, but do not know its name and uuid.
     """
-    return max(members, key=lambda o: (o.uuid is not None, o.claimed, o.name))
+    return max(
+        members,
+        # The rest makes the choice the same in whatever order they come.
+        key=lambda o: (o.uuid is not None, o.claimed, o.name, o.uuid or "", o.manager or ""),
+    )

@@ -88,6 +88,8 @@ class ProcessTable:
         # number.
         self._users = procfs.read_users(passwd)
         self._connector: Connector | None = None
+        # Those whose identity may be another one than at the last `take_forgotten`; None: any.
+        self._forgotten: set[int] | None = None
         self._known: dict[int, _Known] = {}
         # Identities of the known processes.
         self._children: dict[int, set[int]] = {}
@@ -109,6 +111,7 @@ class ProcessTable:
                 whole = False
                 self._known.clear()
                 self._children.clear()
+                self._forgotten = None
             else:
                 self._forget(pid)
         return whole
@@ -123,8 +126,17 @@ class ProcessTable:
         if not siblings:
             del self._children[known.identity.ppid]
         # If it has ended, its children have another parent.
-        for child in self._children.pop(pid, ()):
+        children = self._children.pop(pid, set())
+        for child in children:
             del self._known[child]
+        if self._forgotten is not None:
+            self._forgotten |= {pid, *children}
+
+    def take_forgotten(self) -> set[int] | None:
+        """Processes that have to be identified again since the last call; None: all."""
+        forgotten = self._forgotten
+        self._forgotten = None if self._connector is None else set()
+        return forgotten
 
     def _remember(self, pid: int, identity: Identity, at: float) -> None:
         self._known[pid] = _Known(identity, at)

@@ -6,19 +6,22 @@ without a known process.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ksmwatch.counting.residue import Residue
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind, best_known
-from ksmwatch.owners.savings import Bounds, Relative, Who
+from ksmwatch.owners.savings import Bounds, Relative
 from ksmwatch.units import PAGE_SIZE
 
 # Two owners with this in common are the same, see Owner.key.
 OwnerKey = tuple[OwnerKind, str]
 Moves = tuple[int, ...]
+# What is charged together: an owner's processes in one cgroup.
+OwnerCgroup = tuple[OwnerKey, str | None]
 # An account: address and id. Two accounts opened in the same nanosecond have the same id.
 AccountKey = tuple[int, int]
 # An owner has one of these only if all of its processes agree.
@@ -47,6 +50,31 @@ class Addend(Relative, Protocol):
     @property
     def stray_mappings(self) -> int | None:
         """Mappings in areas that are not mergeable; None if unknown."""
+
+    @property
+    def cgroup(self) -> str | None:
+        """Its path in the unified hierarchy; None if there is none."""
+
+    @property
+    def residue(self) -> Residue:
+        """What its mappings are, given KSM's state."""
+
+
+@dataclass(frozen=True)
+class OwnerSums:
+    """Sums over one owner's processes, in pages; None if the value of any process is unknown.
+
+    `need`: the pages that their mappings would need without KSM.
+    """
+
+    owner: Owner
+    processes: int
+    estimated: int
+    mappings: int
+    need: Bounds
+    kernel_merging_pages: int | None
+    stray_mappings: int | None
+    zero_pages: int | None
 
 
 class BothCounts:
@@ -106,34 +134,39 @@ def common(owners: Sequence[Owner]) -> Owner:
 
 
 def roll_up(
-    members: Iterable[Addend],
+    sums: Mapping[OwnerKey, OwnerSums],
+    host: Bounds,
     unnamed: int,
     pages_shared: int | None,
     moved: Mapping[OwnerKey, Moves],
-    kin: Mapping[Who, int],
 ) -> tuple[Holding, ...]:
     """Every owner with its totals, the largest first.
 
-    `unnamed`: mappings without a known process. `moved`: movements by owner. `kin`: see
-    savings.Forks. The host's saving is divided in proportion to the pages that each owner would
-    need without KSM. That is an apportionment: how often each owner's pages are shared is unknown
-    without reading page frame numbers.
+    `host`: the pages that all mappings would need without KSM, but for `unnamed`, mappings without
+    a known process. `moved`: movements by owner. The host's saving is divided in proportion to the
+    pages that each owner would need without KSM. That is an apportionment: how often each owner's
+    pages are shared is unknown without reading page frame numbers.
     """
-    groups: dict[OwnerKey, list[Addend]] = defaultdict(list)
-    for member in members:
-        groups[member.owner.key].append(member)
-    mappings = {key: sum(m.mappings for m in group) for key, group in groups.items()}
-    needs = {key: savings.pages_without_ksm(group, kin) for key, group in groups.items()}
-    if unnamed:
-        mappings[UNKNOWN.key] = unnamed
-        needs[UNKNOWN.key] = savings.pages_without_ksm((), kin, unnamed)
-    everybody = [member for group in groups.values() for member in group]
-    host = savings.saved_pages(savings.pages_without_ksm(everybody, kin, unnamed), pages_shared)
-    whole = sum(needs.values(), savings.NONE)
+    nobodys = savings.pages_without_ksm((), {}, unnamed)
+    saved = savings.saved_pages(host + nobodys, pages_shared)
+    whole = sum((each.need for each in sums.values()), nobodys)
     holdings = [
-        _holding(groups[key], amount, _part(host, needs[key], whole), moved.get(key, ()))
-        for key, amount in mappings.items()
+        Holding(
+            owner=each.owner,
+            processes=each.processes,
+            estimated=each.estimated,
+            mappings=each.mappings,
+            saved=_part(saved, each.need, whole),
+            movements=moved.get(key, ()),
+            kernel_merging_pages=each.kernel_merging_pages,
+            stray_mappings=each.stray_mappings,
+            zero_pages=each.zero_pages,
+        )
+        for key, each in sums.items()
     ]
+    if unnamed:
+        mine = moved.get(UNKNOWN.key, ())
+        holdings.append(_unknown(unnamed, _part(saved, nobodys, whole), mine))
     return tuple(sorted(holdings, key=lambda h: (-h.mappings, h.owner.key)))
 
 
@@ -148,19 +181,18 @@ def _part(host: Bounds | None, need: Bounds, whole: Bounds) -> Bounds | None:
     return Bounds(min(least, most), most)
 
 
-def _holding(group: list[Addend], mappings: int, saved: Bounds | None, moves: Moves) -> Holding:
-    """Totals of an owner. UNKNOWN has no process, so nothing but its mappings is known."""
-    known = bool(group)
+def _unknown(mappings: int, saved: Bounds | None, moves: Moves) -> Holding:
+    """The owner UNKNOWN has no process, so nothing but its mappings is known."""
     return Holding(
-        owner=common([m.owner for m in group]) if known else UNKNOWN,
-        processes=len(group),
-        estimated=sum(not m.exact for m in group),
+        owner=UNKNOWN,
+        processes=0,
+        estimated=0,
         mappings=mappings,
         saved=saved,
         movements=moves,
-        kernel_merging_pages=total(m.kernel_merging_pages for m in group) if known else None,
-        stray_mappings=total(m.stray_mappings for m in group) if known else None,
-        zero_pages=total(m.zero_pages for m in group) if known else None,
+        kernel_merging_pages=None,
+        stray_mappings=None,
+        zero_pages=None,
     )
 
 
@@ -200,26 +232,40 @@ class Turnover:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[AccountKey, Moves] = {}
+        self._seen: dict[AccountKey, tuple[OwnerKey, Moves]] = {}
+        self._earlier: dict[AccountKey, Moves] = {}
+        # How many accounts an owner has, and their movements.
+        self._accounts = Counter[OwnerKey]()
         self._totals: dict[OwnerKey, Moves] = {}
 
     def begin_after(self, accounts: Iterable[tuple[AccountKey, Moves]]) -> None:
         """Ignore the movements of these accounts so far: an earlier daemon reported them."""
-        self._seen.update(accounts)
+        self._earlier.update(accounts)
 
     def see(
-        self, accounts: Iterable[tuple[AccountKey, OwnerKey, Moves]]
+        self, changed: Iterable[tuple[AccountKey, OwnerKey, Moves]], gone: Iterable[AccountKey] = ()
     ) -> Mapping[OwnerKey, Moves]:
-        """Look at all accounts, with their owners and movements. Returns totals by owner."""
-        seen: dict[AccountKey, Moves] = {}
-        totals: dict[OwnerKey, Moves] = {}
-        for account, key, moves in accounts:
-            before = self._seen.get(account, (0,) * len(moves))
-            sums = totals.get(key) or self._totals.get(key) or (0,) * len(moves)
-            # Most accounts have not moved, and then it is the same tuple.
-            if moves is not before:
-                sums = tuple(s + now - old for s, now, old in zip(sums, moves, before, strict=True))
-            totals[key] = sums
-            seen[account] = moves
-        self._seen, self._totals = seen, totals
-        return totals
+        """Look at accounts that are new or have changed, with their owners and movements.
+
+        Returns totals by owner; the same object if nothing has changed.
+        """
+        totals = dict(self._totals)
+        for account, key, moves in changed:
+            before = self._earlier.pop(account, None) or (0,) * len(moves)
+            if account in self._seen:
+                owner, before = self._seen[account]
+                self._accounts[owner] -= 1
+            self._accounts[key] += 1
+            sums = totals.get(key) or (0,) * len(moves)
+            totals[key] = tuple(
+                s + now - old for s, now, old in zip(sums, moves, before, strict=True)
+            )
+            self._seen[account] = key, moves
+        for account in gone:
+            if account in self._seen:
+                self._accounts[self._seen.pop(account)[0]] -= 1
+        for key in [key for key in totals if not self._accounts[key]]:
+            del self._accounts[key], totals[key]
+        if totals != self._totals:
+            self._totals = totals
+        return self._totals

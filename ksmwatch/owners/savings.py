@@ -50,6 +50,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from ksmwatch import differences
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 
 # Addresses where the first stack and the code of a program begin; None if they are hidden.
@@ -109,7 +110,7 @@ def merged(process: Relative) -> int:
     return process.mappings + (process.zero_pages or 0)
 
 
-def gone(process: Relative) -> int:
+def lost_by(process: Relative) -> int:
     """Mappings that have gone since the account was opened, seen or found missing."""
     moves = process.movements
     if not moves:
@@ -122,44 +123,90 @@ def gone(process: Relative) -> int:
 def forked(process: Relative) -> int:
     """Mappings that came by fork and certainly still exist: f."""
     moves = process.movements
-    return max(0, moves[Movement.FORKED] - gone(process)) if moves else 0
+    return max(0, moves[Movement.FORKED] - lost_by(process)) if moves else 0
 
 
 class Forks:
-    """Mappings that a parent has too: f - d. Remembers d as it was before each child."""
+    """Mappings that a parent has too: f - d. Remembers d as it was before each child.
+
+    Looks only at processes that have changed, and at their children.
+    """
 
     def __init__(self) -> None:
+        self._processes: Mapping[Who, Relative] = {}
         # Losses of each process at the last look, and the time of that look.
         self._gone: dict[Who, int] = {}
         self._at = 0
         # The parent of each child, and what the parent had lost before.
         self._before: dict[Who, tuple[Who, int]] = {}
+        self._kin: dict[Who, int] = {}
+        # Processes by pid, and children by the pid of their parent.
+        self._pids: dict[int, Who] = {}
+        self._children: dict[int, set[Who]] = {}
 
-    def see(self, processes: Sequence[Relative], now: int) -> Mapping[Who, int]:
+    def see(self, processes: Mapping[Who, Relative], now: int) -> Mapping[Who, int]:
         """All current processes; returns mappings that are certainly kin of the parent's.
 
+        Unchanged processes are the same objects as in the last call, and then so is the result.
         `now`: a time before they were looked at, in clock ticks since boot, like start times.
         """
-        parents = {p.pid: p for p in processes}
-        lost = {(p.pid, p.start_time): gone(p) for p in processes}
-        before: dict[Who, tuple[Who, int]] = {}
-        kin: dict[Who, int] = {}
-        for child in processes:
-            parent = parents.get(child.ppid)
-            if parent is None or parent is child or not _related(parent, child):
-                continue
-            who, whose = (child.pid, child.start_time), (parent.pid, parent.start_time)
-            known = self._before.get(who)
-            if known is None or known[0] != whose:
-                began = self._gone.get(whose, 0) if child.start_time > self._at else 0
-                # A child with another parent than before was not forked by it.
-                known = whose, began if known is None else -1
-            before[who] = known
-            since = lost[whose] - known[1]
-            if known[1] >= 0 and since >= 0 and (sure := forked(child) - since) > 0:
-                kin[who] = min(sure, parent.mappings)
-        self._gone, self._before, self._at = lost, before, now
-        return kin
+        changed = differences.came(self._processes, processes)
+        gone = differences.gone(self._processes, processes)
+        # A child that has another parent now has changed, too.
+        parents = {pid for pid, _ in (*changed, *gone)}
+        for who in gone:
+            self._forget(who)
+        for who in changed:
+            if who in self._processes:
+                self._unlink(who)
+            self._pids[who[0]] = who
+            self._children.setdefault(processes[who].ppid, set()).add(who)
+        lost = {who: lost_by(processes[who]) for who in changed}
+        self._processes = processes
+        kin = dict(self._kin) if changed or gone else self._kin
+        for who in {*changed, *(c for pid in parents for c in self._children.get(pid, ()))}:
+            kin.pop(who, None)
+            if (sure := self._certain(who, lost)) > 0:
+                kin[who] = sure
+        self._gone.update(lost)
+        for who in gone:
+            kin.pop(who, None)
+        self._at = now
+        if kin != self._kin:
+            self._kin = kin
+        return self._kin
+
+    def _forget(self, who: Who) -> None:
+        self._unlink(who)
+        del self._gone[who]
+        self._before.pop(who, None)
+
+    def _unlink(self, who: Who) -> None:
+        if self._pids.get(who[0]) == who:
+            del self._pids[who[0]]
+        siblings = self._children[self._processes[who].ppid]
+        siblings.discard(who)
+        if not siblings:
+            del self._children[self._processes[who].ppid]
+
+    def _certain(self, who: Who, lost: Mapping[Who, int]) -> int:
+        """The number f - d of a process; 0 without a parent. `lost`: of those that have changed."""
+        child = self._processes[who]
+        whose = self._pids.get(child.ppid)
+        parent = None if whose is None else self._processes[whose]
+        if parent is None or whose is None or parent is child or not _related(parent, child):
+            self._before.pop(who, None)
+            return 0
+        known = self._before.get(who)
+        if known is None or known[0] != whose:
+            began = self._gone.get(whose, 0) if child.start_time > self._at else 0
+            # A child with another parent than before was not forked by it.
+            known = whose, began if known is None else -1
+        self._before[who] = known
+        since = lost.get(whose, self._gone.get(whose, 0)) - known[1]
+        if known[1] < 0 or since < 0:
+            return 0
+        return min(forked(child) - since, parent.mappings)
 
 
 def _related(parent: Relative, child: Relative) -> bool:

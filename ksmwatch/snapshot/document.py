@@ -43,14 +43,17 @@ def _saved(saved: Bounds | None) -> SavedDocument:
     return {"saved_bytes": least, "saved_at_most_bytes": most}
 
 
-def _ages(process: Process, now: float) -> AgesDocument:
+def _ages(process: Process, snapshot: Snapshot) -> AgesDocument:
     """Ages in seconds, to the millisecond."""
+    read = process.read_at
     return {
-        "kernel_age_seconds": round(_age(process.kernel_at, now), 3),
-        "last_read_seconds": None
-        if process.read_at is None
-        else round(_age(process.read_at, now), 3),
+        "kernel_age_seconds": round(_kernel_age(process, snapshot), 3),
+        "last_read_seconds": None if read is None else round(_age(read, snapshot.clock), 3),
     }
+
+
+def _kernel_age(process: Process, snapshot: Snapshot) -> float:
+    return 0.0 if snapshot.ksmd_stood_still else _age(process.kernel_at, snapshot.clock)
 
 
 def _age(at: float, now: float) -> float:
@@ -112,14 +115,14 @@ def _events(happened: Events) -> EventsDocument:
 def to_json(snapshot: Snapshot) -> bytes:
     """`to_document` as JSON. A process that has not changed is not serialised again."""
     head = json.dumps(_head(snapshot))
-    processes = ", ".join([_process_json(p, snapshot.clock) for p in snapshot.processes])
+    processes = ", ".join([_process_json(p, snapshot) for p in snapshot.largest_first])
     return f'{head[:-1]}, "processes": [{processes}]}}'.encode()
 
 
-def _process_json(process: Process, now: float) -> str:
+def _process_json(process: Process, snapshot: Snapshot) -> str:
     """With `_ages`, in a hundredth of the time of json.dumps()."""
-    read = "null" if process.read_at is None else f"{_age(process.read_at, now):.3f}"
-    kernel = f"{_age(process.kernel_at, now):.3f}"
+    read = "null" if process.read_at is None else f"{_age(process.read_at, snapshot.clock):.3f}"
+    kernel = f"{_kernel_age(process, snapshot):.3f}"
     return f'{process.json}, "kernel_age_seconds": {kernel}, "last_read_seconds": {read}}}'
 
 
@@ -127,14 +130,14 @@ def to_document(snapshot: Snapshot) -> dict[str, Any]:
     """The JSON document. Within one schema version, keys are only added."""
     document: SnapshotDocument = {
         **_head(snapshot),
-        "processes": [_process(p, snapshot.clock) for p in snapshot.processes],
+        "processes": [_process(p, snapshot) for p in snapshot.largest_first],
     }
     # Most readers get it as JSON.
     return cast("dict[str, Any]", document)
 
 
-def _process(process: Process, now: float) -> ListedProcess:
-    return {**process_document(process), **_ages(process, now)}
+def _process(process: Process, snapshot: Snapshot) -> ListedProcess:
+    return {**process_document(process), **_ages(process, snapshot)}
 
 
 def _host(snapshot: Snapshot) -> HostDocument:

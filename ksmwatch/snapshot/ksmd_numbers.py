@@ -2,13 +2,16 @@
 
 Each process has its own file, so a snapshot does not read all of them. ksmd changes its number
 when it visits a page that came or went. So those are read first whose count has moved since they
-were read or, if ksmd has scanned since, whose number differed from ours; then all others in turn.
+were read or, if ksmd has worked since, whose number differed from ours; then all others in turn.
+
+If none of the numbers below /sys/kernel/mm/ksm has changed since all were read, ksmd has completed
+no batch of pages and nobody has unmerged any or lost a zero page. Then nothing is read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +38,19 @@ class _Entry:
     # The count at that moment.
     count: Count
     book: Book
-    # The number of pages that ksmd had scanned by then.
-    scanned: int | None
+    # The host's numbers before that; None if they do not show whether ksmd works.
+    work: Work | None
 
 
-_Key = tuple[int, int, int]
+CountKey = tuple[int, int, int]
+# The numbers below /sys/kernel/mm/ksm.
+Work = Mapping[str, int]
+# ksmd adds to the first after a batch of pages, and to the other instead if that batch ends a scan
+# of everything.
+_PROGRESS = ("pages_scanned", "full_scans")
 
 
-def _key(count: Count) -> _Key:
+def key_of(count: Count) -> CountKey:
     """An mm is named after one process at a time. Polling knows no mm."""
     return count.mm, count.pid, count.start_ticks
 
@@ -56,50 +64,76 @@ class Books:
         self._proc = proc
         self._clock = clock
         # In the order in which they were read.
-        self._entries: dict[_Key, _Entry] = {}
-        self._scanned: int | None = None
+        self._entries: dict[CountKey, _Entry] = {}
+        self._counts: Sequence[Count] = ()
+        self._wanted: dict[CountKey, Count] = {}
+        self._work: Work | None = None
+        # Whether every entry was read since the host's numbers last changed.
+        self.stood_still = False
 
-    def update(self, counts: Iterable[Count], scanned: int | None) -> None:
-        """Read the new ones, and as many others as time allows.
+    def update(self, counts: Sequence[Count], ksm: Work | None) -> set[CountKey]:
+        """Read the new ones, and as many others as time allows; returns those that were read.
 
-        `scanned`: pages_scanned, which shows whether ksmd has worked; None if the kernel does not
-        count them.
+        `ksm`: the host's numbers. The same list of counts has not changed.
         """
-        self._scanned = scanned
-        wanted = {_key(count): count for count in counts}
-        for gone in self._entries.keys() - wanted.keys():
-            del self._entries[gone]
-        read = wanted.keys() - self._entries.keys()
+        if ksm is None or any(name not in ksm for name in _PROGRESS):
+            self._work = None
+        elif ksm != self._work:
+            self._work = ksm
+        elif self.stood_still and counts is self._counts:
+            return set()
+        if counts is not self._counts:
+            self._counts = counts
+            self._wanted = {key_of(count): count for count in counts}
+            for gone in self._entries.keys() - self._wanted.keys():
+                del self._entries[gone]
+        read = self._wanted.keys() - self._entries.keys()
         for key in read:
-            self._read(key, wanted[key])
-        likely = [key for key in self._likely(wanted) if key not in read]
-        read |= self._read_some(wanted, likely, _LIKELY_SECONDS)
-        self._read_some(wanted, [k for k in self._entries if k not in read], _OTHERS_SECONDS)
+            self._read(key)
+        likely = [key for key in self._likely() if key not in read]
+        read |= self._read_some(likely, _LIKELY_SECONDS)
+        others = (key for key in list(self._entries) if key not in read and self._may_differ(key))
+        read |= self._read_some(others, _OTHERS_SECONDS)
+        # The one that was read first of all.
+        oldest = next(iter(self._entries), None)
+        self.stood_still = self._work is not None and (
+            oldest is None or not self._may_differ(oldest)
+        )
+        return read
 
-    def _likely(self, wanted: dict[_Key, Count]) -> list[_Key]:
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest book was read."""
+        return next((entry.book.at for entry in self._entries.values()), None)
+
+    def _may_differ(self, key: CountKey) -> bool:
+        """Whether the process's number may have changed since it was read."""
+        return self._work is None or self._entries[key].work is not self._work
+
+    def _likely(self) -> list[CountKey]:
         """Processes whose number has probably changed, the oldest first."""
         return [
             key
             for key, entry in self._entries.items()
-            if wanted[key] is not entry.count or self._differs(entry)
+            if self._may_differ(key)
+            and (
+                self._wanted[key] is not entry.count
+                or entry.count.mappings != entry.book.merging_pages
+            )
         ]
 
-    def _differs(self, entry: _Entry) -> bool:
-        """Whether ksmd's number differed from ours and ksmd has worked since."""
-        idle = self._scanned is not None and self._scanned == entry.scanned
-        return not idle and entry.count.mappings != entry.book.merging_pages
-
-    def _read_some(self, wanted: dict[_Key, Count], keys: list[_Key], seconds: float) -> set[_Key]:
+    def _read_some(self, keys: Iterable[CountKey], seconds: float) -> set[CountKey]:
         budget = Budget(seconds, self._clock)
         read = set()
         for key in keys:
             if not budget.left():
                 break
-            self._read(key, wanted[key])
+            self._read(key)
             read.add(key)
         return read
 
-    def _read(self, key: _Key, count: Count) -> None:
+    def _read(self, key: CountKey) -> None:
+        count = self._wanted[key]
         now = self._clock()
         try:
             stat = procfs.read_ksm_stat(self._proc / str(count.pid))
@@ -107,8 +141,8 @@ class Books:
         except (OSError, ValueError):
             book = Book(None, None, now)
         self._entries.pop(key, None)
-        self._entries[key] = _Entry(count, book, self._scanned)
+        self._entries[key] = _Entry(count, book, self._work)
 
     def of(self, count: Count) -> Book:
         """What ksmd knows about a process that was among the last counts."""
-        return self._entries[_key(count)].book
+        return self._entries[key_of(count)].book

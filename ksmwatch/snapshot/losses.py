@@ -19,6 +19,7 @@ LOSSES = (
     "run_unreadable",
     "sources_unreadable",
     "stale_accounts",
+    "sums_wrong",
     "textfile_unwritten",
     "unattributed",
 )

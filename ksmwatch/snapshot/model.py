@@ -14,6 +14,7 @@ from ksmwatch.kernel.kernel_numbers import KernelNumbers
 from ksmwatch.owners import savings
 from ksmwatch.owners.rollup import Holding, Moves, OwnerKey, roll_up
 from ksmwatch.owners.savings import Bounds, Who
+from ksmwatch.owners.sums import ProcessSums, full
 from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.process import Confidence, Process
 from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Zeros, limits, need
@@ -32,9 +33,9 @@ class Reload:
 class Snapshot:
     """Everything known at `time` (seconds since the epoch). `clock`: the same moment, monotonic.
 
-    `unnamed`: mappings in address spaces without a known process. `moved`: movements by owner,
-    see rollup.Turnover. `rooms`: bytes left in the cgroups that have a limit. `events`: since the
-    daemon started. `reload`: of the configuration.
+    `processes`: in no order. `unnamed`: mappings in address spaces without a known process.
+    `moved`: movements by owner, see rollup.Turnover. `rooms`: bytes left in the cgroups that have
+    a limit. `events`: since the daemon started. `reload`: of the configuration.
     """
 
     time: float
@@ -61,6 +62,11 @@ class Snapshot:
     reload: Reload
     # Mappings of processes that their parents have too by fork, see savings.Forks.
     kin: Mapping[Who, int] = field(default_factory=dict)
+    # What the processes add up to. Without it, they are added up here.
+    given_sums: ProcessSums | None = None
+    # Whether ksmd's numbers of processes are as it has them now, and else when the oldest was read.
+    ksmd_stood_still: bool = False
+    ksmd_read_at: float | None = None
     # How often live accounting was tried again during polling, and whether it will be.
     live_attempts: int = 0
     live_awaited: bool = False
@@ -68,14 +74,26 @@ class Snapshot:
     history: HistoryState | None = None
 
     @cached_property
+    def largest_first(self) -> tuple[Process, ...]:
+        """The processes in order."""
+        return tuple(sorted(self.processes, key=lambda p: (-p.mappings, p.pid)))
+
+    @cached_property
+    def sums(self) -> ProcessSums:
+        """What the processes add up to."""
+        return self.given_sums or full(self.processes, self.kin)
+
+    @property
     def mappings(self) -> int:
         """PTEs on the host that map a KSM page, of known and unknown processes."""
-        return sum(process.mappings for process in self.processes) + self.unnamed
+        return self.sums.mappings + self.unnamed
 
     @cached_property
     def owners(self) -> tuple[Holding, ...]:
         """The totals of each owner, the largest first. Their mappings add up to the host's."""
-        return roll_up(self.processes, self.unnamed, self._pages_shared, self.moved, self.kin)
+        return roll_up(
+            self.sums.owners, self.sums.need, self.unnamed, self._pages_shared, self.moved
+        )
 
     @property
     def unmerge(self) -> Need:
@@ -85,7 +103,7 @@ class Snapshot:
     @cached_property
     def forecasts(self) -> dict[OwnerKey, Forecast]:
         """What unmerging each owner would need, by the owner's key."""
-        limited = limits(self.processes, self.rooms)
+        limited = limits(self.sums.charges, self.rooms)
         return {
             h.owner.key: Forecast(self._need(h.mappings, h), limited.get(h.owner.key))
             for h in self.owners
@@ -119,10 +137,9 @@ class Snapshot:
     def saved(self) -> Bounds | None:
         """Bytes that merging saves, including zero pages, see savings; None if unknown."""
         # Zero pages of unknown processes may be kin of others.
-        zeros = self._zeros(None).most - sum(p.zero_pages or 0 for p in self.processes)
-        unnamed = self.unnamed + max(0, zeros)
-        need = savings.pages_without_ksm(self.processes, self.kin, unnamed)
-        pages = savings.saved_pages(need, self._pages_shared)
+        zeros = self._zeros(None).most - self.sums.zero_pages
+        unnamed = savings.pages_without_ksm((), {}, self.unnamed + max(0, zeros))
+        pages = savings.saved_pages(self.sums.need + unnamed, self._pages_shared)
         return None if pages is None else Bounds(*(each * PAGE_SIZE for each in pages))
 
     @property
@@ -135,10 +152,10 @@ class Snapshot:
         claimed = ksm["pages_sharing"] + max(0, ksm.get("ksm_zero_pages", 0))
         return max(0, claimed * PAGE_SIZE - ksm["general_profit"])
 
-    @cached_property
+    @property
     def estimated(self) -> int:
         """Number of processes whose count is not known to be exact."""
-        return sum(not p.exact for p in self.processes)
+        return self.sums.estimated
 
     @property
     def confidence(self) -> Confidence:
@@ -166,20 +183,19 @@ class Snapshot:
 
     def residue(self, which: Residue) -> int:
         """Mappings, in pages, of the processes with this kind of residue."""
-        return self._residues[which]
-
-    @cached_property
-    def _residues(self) -> Mapping[Residue, int]:
-        found = dict.fromkeys(Residue, 0)
-        for process in self.processes:
-            found[process.residue] += process.mappings
-        return found
+        return self.sums.residues[which]
 
     @property
     def kernel_age(self) -> float | None:
-        """Seconds since the kernel's numbers of all processes were read; None without processes."""
-        oldest = min((p.kernel_at for p in self.processes), default=None)
-        return None if oldest is None else max(0.0, self.clock - oldest)
+        """Age of the oldest of the kernel's numbers by process; None without processes."""
+        if not self.processes:
+            return None
+        if self.ksmd_stood_still:
+            return 0.0
+        oldest = self.ksmd_read_at
+        if oldest is None:
+            oldest = min(p.kernel_at for p in self.processes)
+        return max(0.0, self.clock - oldest)
 
     @property
     def kernel_lag(self) -> int | None:

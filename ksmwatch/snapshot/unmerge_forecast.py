@@ -15,13 +15,12 @@ Both hold if the counts are exact. If the host's sum is unknown there is no verd
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
-from ksmwatch.owners.owner import Owner
-from ksmwatch.owners.rollup import OwnerKey
+from ksmwatch.owners.rollup import OwnerCgroup, OwnerKey
+from ksmwatch.owners.sums import Charge
 from ksmwatch.units import PAGE_SIZE
 
 
@@ -114,26 +113,6 @@ class Forecast:
         return self.memory.verdict
 
 
-class Consumer(Protocol):
-    """What a process may be charged for, and where."""
-
-    @property
-    def owner(self) -> Owner:
-        """Whose it is."""
-
-    @property
-    def mappings(self) -> int:
-        """PTEs that map a KSM page."""
-
-    @property
-    def zero_pages(self) -> int | None:
-        """PTEs in which KSM placed the zero page; None if unknown."""
-
-    @property
-    def cgroup(self) -> str | None:
-        """Its path in the unified hierarchy; None if there is none."""
-
-
 def levels(cgroup: str | None) -> list[str]:
     """A path and those above it, without the root: `/a/b` and `/a`."""
     found = []
@@ -144,25 +123,17 @@ def levels(cgroup: str | None) -> list[str]:
     return found
 
 
-def _by_cgroup(processes: Iterable[Consumer]) -> dict[tuple[OwnerKey, str | None], int]:
-    pages: dict[tuple[OwnerKey, str | None], int] = defaultdict(int)
-    for process in processes:
-        amount = process.mappings + (process.zero_pages or 0)
-        pages[process.owner.key, process.cgroup] += amount
-    return pages
-
-
-def limits(processes: Iterable[Consumer], left: Mapping[str, int]) -> dict[OwnerKey, Limit]:
+def limits(charges: Mapping[OwnerCgroup, Charge], left: Mapping[str, int]) -> dict[OwnerKey, Limit]:
     """For each owner, the limit that would be exceeded by most, or left with least.
 
     `left`: bytes left, by path of the cgroups with a limit. Unknown zero pages are not
-    included.
+    included in the charges.
     """
     pages: dict[tuple[OwnerKey, str], int] = defaultdict(int)
-    for (key, cgroup), amount in _by_cgroup(processes if left else ()).items():
+    for (key, cgroup), charge in (charges if left else {}).items():
         for level in levels(cgroup):
             if level in left:
-                pages[key, level] += amount
+                pages[key, level] += charge.pages
     found: dict[OwnerKey, Limit] = {}
     for (key, level), amount in sorted(pages.items()):
         limit = Limit(level, amount * PAGE_SIZE, left[level])

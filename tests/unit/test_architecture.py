@@ -34,7 +34,7 @@ MODULES = {
 LAST_MODULES = {"cli", "cli_calls", "__main__"}
 # Judgement: no file, no clock, no kernel, also at second hand.
 PURE = (
-    *("units", "backoff", "digests", "option_values", "options"),
+    *("units", "backoff", "differences", "digests", "option_values", "options"),
     *("kernel.struct_layout", "kernel.events", "kernel.facts", "kernel.areas", "kernel.smaps"),
     *("kernel.kernel_numbers", "probes.plan", "probes.map_records", "probes.compiled"),
     *("probes.obstacles", "probes.shortcomings", "probes.compile_flags"),
@@ -46,7 +46,13 @@ PURE = (
         "owners.owner",
         "owners.command_lines",
     ),
-    *("owners.cgroup_tenants", "owners.cgroup_paths", "owners.judgement", "owners.rollup"),
+    *(
+        "owners.cgroup_tenants",
+        "owners.cgroup_paths",
+        "owners.judgement",
+        "owners.rollup",
+        "owners.sums",
+    ),
     *("snapshot.losses", "snapshot.unmerge_forecast", "snapshot.process", "snapshot.model"),
     *("snapshot.document", "snapshot.history_state", "history.moment", "history.retention"),
     *("history.past", "history.changes", "history.past_document", "history.times"),

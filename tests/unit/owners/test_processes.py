@@ -297,3 +297,26 @@ def test_a_guest_is_told_by_its_program_and_from_a_name_space(tmp_path: Path) ->
         ("pod", pod, "burstable"),
         ("vm", "a.service/qemu/web", None),
     ]
+
+
+def test_who_must_be_identified_again_is_told_once(tmp_path: Path) -> None:
+    for pid, parent in ((7, 1), (8, 7), (9, 1)):
+        put(tmp_path, pid, b"x", 1, parent=parent)
+    table = Table(tmp_path)
+    # Before anything is remembered, all must be.
+    assert table.take_forgotten() is None
+    for pid in (7, 8, 9):
+        table.identify(pid)
+    assert table.take_forgotten() == set()
+    table.hear(7, 99)
+    # A child has another parent, if this one has ended.
+    assert table.take_forgotten() == {7, 8}
+    assert table.take_forgotten() == set()
+    table.hear(9, None)
+    assert table.take_forgotten() is None
+    assert table.take_forgotten() == set()
+
+
+def test_without_events_all_must_be_identified_each_time(tmp_path: Path) -> None:
+    table = ProcessTable(tmp_path)
+    assert table.take_forgotten() is table.take_forgotten() is None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksmwatch.owners.savings import Bounds, Forks, pages_without_ksm, saved_pages
+from ksmwatch.owners.savings import Bounds, Forks, Who, pages_without_ksm, saved_pages
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.snapshot.process import Process
 from tests.made_up import process
@@ -126,8 +126,12 @@ def test_the_truth_is_between_the_bounds(steps: list[tuple[str, int, int, str, b
             getattr(world, step)(mm)
         if look:
             seen = [each.seen() for each in world.mms.values()]
-            found = pages_without_ksm(seen, forks.see(seen, world.now))
+            found = pages_without_ksm(seen, forks.see(by_who(seen), world.now))
             assert found.least <= world.needed() <= found.most
+
+
+def by_who(seen: list[Process]) -> dict[Who, Process]:
+    return {(each.pid, each.start_time): each for each in seen}
 
 
 def test_without_forks_both_bounds_are_the_truth() -> None:
@@ -139,7 +143,7 @@ def test_without_forks_both_bounds_are_the_truth() -> None:
             world.write(mm, address)
             world.merge(mm, address, "a")
     seen = [mm.seen() for mm in world.mms.values()]
-    assert pages_without_ksm(seen, Forks().see(seen, 0)) == Bounds(12, 12)
+    assert pages_without_ksm(seen, Forks().see(by_who(seen), 0)) == Bounds(12, 12)
 
 
 def prefork() -> list[Process]:
@@ -169,13 +173,13 @@ def prefork() -> list[Process]:
 
 def test_a_prefork_server_saves_what_it_saved_before() -> None:
     seen = prefork()
-    need = pages_without_ksm(seen, Forks().see(seen, 0))
+    need = pages_without_ksm(seen, Forks().see(by_who(seen), 0))
     assert saved_pages(need, 5003) == Bounds(5003, 5003)
 
 
 def test_without_events_it_is_known_between_bounds() -> None:
     seen = [process(**{**vars(p), "movements": ()}) for p in prefork()]
-    need = pages_without_ksm(seen, Forks().see(seen, 0))
+    need = pages_without_ksm(seen, Forks().see(by_who(seen), 0))
     assert saved_pages(need, 5003) == Bounds(5003, 10 * 5003)
 
 
@@ -184,20 +188,20 @@ def test_what_the_parent_lost_before_the_fork_does_not_matter() -> None:
     parent, _, *children = prefork()
     busy = process(**{**vars(parent), "movements": (9003, 0, 0, 0, 4000, 0, 0)})
     forks = Forks()
-    forks.see([busy], now=9050)
+    forks.see(by_who([busy]), now=9050)
     seen = [busy, *children]
-    assert pages_without_ksm(seen, forks.see(seen, 9200)) == Bounds(5003, 5003)
+    assert pages_without_ksm(seen, forks.see(by_who(seen), 9200)) == Bounds(5003, 5003)
     # One that came later does not.
-    assert pages_without_ksm(seen, Forks().see(seen, 9200)) == Bounds(5003, 5003 + 9 * 4000)
+    assert pages_without_ksm(seen, Forks().see(by_who(seen), 9200)) == Bounds(5003, 5003 + 9 * 4000)
 
 
 def test_a_child_that_was_handed_on_is_nobodys() -> None:
     parent, _, child, *_ = prefork()
     forks = Forks()
-    assert forks.see([parent, child], 9200)
+    assert forks.see(by_who([parent, child]), 9200)
     other = process(**{**vars(parent), "pid": 11})
     moved = process(**{**vars(child), "ppid": 11})
-    assert forks.see([other, moved], 9300) == {}
+    assert forks.see(by_who([other, moved]), 9300) == {}
 
 
 def test_relatives_that_are_not_known_may_be_of_one_family() -> None:

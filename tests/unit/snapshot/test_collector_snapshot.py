@@ -19,6 +19,7 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.owners.owner import UNKNOWN, OwnerKind
 from ksmwatch.owners.processes import ProcessTable
+from ksmwatch.snapshot import collector
 from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.process import Confidence
@@ -90,11 +91,11 @@ def test_a_snapshot_joins_counts_names_and_the_kernels_numbers(host: Host) -> No
     host.proc.process(7, comm="small", merging=9)
     host.proc.process(8, comm="large", merging=None)
     made = host.watch(FakeBackend(count(7, 3), count(8, 30, exact=False))).snapshot(0.5)
-    assert [(p.pid, p.comm, p.name, p.mappings) for p in made.processes] == [
+    assert [(p.pid, p.comm, p.name, p.mappings) for p in made.largest_first] == [
         (8, "large", "large", 30),
         (7, "small", "small", 3),
     ]
-    large, small = made.processes
+    large, small = made.largest_first
     assert (large.confidence, small.confidence) == (Confidence.ESTIMATED, Confidence.EXACT)
     assert (large.kernel_merging_pages, small.kernel_merging_pages) == (None, 9)
     assert (large.read_at, small.read_at) == (80.0, 70.0)
@@ -110,7 +111,7 @@ def test_equal_counts_are_in_order_of_pid(host: Host) -> None:
     for pid in (9, 7, 8):
         host.proc.process(pid)
     made = host.watch(FakeBackend(count(9, 1), count(7, 1), count(8, 1))).snapshot(0)
-    assert [p.pid for p in made.processes] == [7, 8, 9]
+    assert [p.pid for p in made.largest_first] == [7, 8, 9]
 
 
 def test_a_pid_that_was_given_away_is_not_the_owner(host: Host) -> None:
@@ -210,7 +211,7 @@ def test_zero_pages_are_the_kernels(host: Host) -> None:
     host.proc.process(8, merging=None)
     (directory / "ksm_stat").write_text("ksm_rmap_items 1\nksm_zero_pages 6\nksm_merging_pages 2\n")
     made = host.watch(FakeBackend(count(7, 3), count(8, 2))).snapshot(0)
-    assert [p.zero_pages for p in made.processes] == [6, None]
+    assert [p.zero_pages for p in made.largest_first] == [6, None]
 
 
 def test_rooms_are_of_cgroups_with_a_limit_that_share_pages(host: Host) -> None:
@@ -223,7 +224,7 @@ def test_rooms_are_of_cgroups_with_a_limit_that_share_pages(host: Host) -> None:
         (directory / "memory.current").write_text("1000\n")
     made = host.watch(FakeBackend(count(7, 3), count(8, 1), count(9, 0))).snapshot(0)
     assert made.rooms == {"/a/b": 8000, "/a/c": 4000}
-    assert [p.cgroup for p in made.processes] == ["/a/b", "/a/c", "/d"]
+    assert [p.cgroup for p in made.largest_first] == ["/a/b", "/a/c", "/d"]
 
 
 def test_the_mm_before_an_exec_and_the_one_after_it_are_one_process(host: Host) -> None:
@@ -271,3 +272,19 @@ def test_what_tells_that_a_count_may_have_changed(host: Host) -> None:
     quiet.totals = lambda: {"merged": 5, "events_lost": 4}  # type: ignore[method-assign]
     watcher.backend = quiet
     assert not watcher.moved_since(taken)
+
+
+def test_wrong_sums_are_found_and_corrected(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "_CHECKED_LOOKS", 3)
+    for pid in (7, 8):
+        host.proc.process(pid)
+    backend = FakeBackend(count(7, 3), count(8, 30))
+    watch = host.watch(backend)
+    watch.snapshot(0)
+    (owner,) = watch._sums._owners.values()
+    owner.amounts[2] += 5
+    for mappings, wrong in ((31, 5), (32, 0), (33, 0)):
+        backend._counts = [count(7, 3), count(8, mappings)]
+        made = watch.snapshot(0)
+        assert made.mappings == 3 + mappings + wrong
+    assert made.losses["sums_wrong"] == 1

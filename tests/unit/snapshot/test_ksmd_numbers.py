@@ -28,7 +28,7 @@ class Host:
         self.clock = Clock()
         self.read: list[int] = []
         self.books = Books(path, self.clock)
-        self.scanned, self.scanning = 1000, 1
+        self.scanned, self.scanning, self.sharing = 1000, 1, 50
         self._really = procfs.read_ksm_stat
         monkeypatch.setattr(procfs, "read_ksm_stat", self._read_slowly)
 
@@ -42,7 +42,8 @@ class Host:
         self.clock.now += 1
         self.scanned += self.scanning
         self.read.clear()
-        self.books.update(counts, self.scanned)
+        ksm = {"pages_scanned": self.scanned, "full_scans": 3, "pages_sharing": self.sharing}
+        self.books.update(list(counts), ksm)
         return self.read
 
 
@@ -80,22 +81,50 @@ def test_of_many_those_go_first_that_have_moved_or_differ(host: Host) -> None:
     assert set(host.look(*counts.values())[:2]) == {150, 170}
 
 
-def test_while_ksmd_does_nothing_only_what_has_moved_goes_first(host: Host) -> None:
-    counts = {pid: count(pid) for pid in range(100, 200)}
+def test_while_ksmd_does_nothing_all_are_read_once(host: Host) -> None:
+    counts = {pid: count(pid) for pid in range(100, 120)}
     for pid in counts:
         host.proc.process(pid, merging=1)
     host.look(*counts.values())
+    assert host.books.stood_still
     host.scanning = 0
-    counts[170] = replace(counts[170], mappings=6)
     # Since the first look it has scanned a page.
     host.scanned += 1
-    assert len(host.look(*counts.values())) > 10
-    for _ in range(12):
-        host.look(*counts.values())
-    counts[170] = replace(counts[170], mappings=7)
-    found = host.look(*counts.values())
-    assert found[0] == 170
-    assert len(found) < 5
+    turns = [list(host.look(*counts.values())) for _ in range(3)]
+    assert sorted(pid for turn in (turns[0], turns[1]) for pid in turn) == list(counts)
+    assert turns[2] == []
+    assert host.books.stood_still
+    # Our count moves, but ksmd's number cannot.
+    counts[107] = replace(counts[107], mappings=6)
+    assert host.look(*counts.values()) == []
+    counts[200] = count(200)
+    host.proc.process(200, merging=1)
+    assert host.look(*counts.values()) == [200]
+    assert host.books.stood_still
+
+
+def test_who_unmerges_while_ksmd_does_nothing_is_seen(host: Host) -> None:
+    host.proc.process(7, merging=5)
+    counts = [count(7)]
+    host.look(*counts)
+    host.scanning = 0
+    assert host.look(*counts) == []
+    host.proc.process(7, merging=4)
+    host.sharing -= 1
+    assert host.look(*counts) == [7]
+    assert host.books.of(counts[0]).merging_pages == 4
+
+
+@pytest.mark.parametrize("missing", ["pages_scanned", "full_scans"])
+def test_a_kernel_that_does_not_tell_is_read_each_time(host: Host, missing: str) -> None:
+    host.proc.process(7, merging=5)
+    counts, ksm = [count(7)], {"pages_scanned": 1, "full_scans": 1}
+    del ksm[missing]
+    for known in (ksm, ksm, None, None):
+        host.read.clear()
+        host.books.update(counts, known)
+        assert host.read == [7]
+        assert not host.books.stood_still
 
 
 def test_all_others_are_read_in_turn(host: Host) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind
+from ksmwatch.owners.sums import full
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.snapshot.unmerge_forecast import (
     Forecast,
@@ -115,16 +116,16 @@ def test_the_tightest_limit_counts() -> None:
         # Not below /a.
         process(owner=UNIT, cgroup="/ab", mappings=7, zero_pages=0),
     ]
-    page = PAGE_SIZE
-    found = limits(members, {"/a": 100 * page, "/a/b": 96 * page, "/other": 0})
+    page, charges = PAGE_SIZE, full(members, {}).charges
+    found = limits(charges, {"/a": 100 * page, "/a/b": 96 * page, "/other": 0})
     assert found == {
         # 84 pages to spare below /a, 85 below /a/b.
         UNIT.key: Limit("/a", 16 * page, 100 * page),
         VM.key: Limit("/a", 1000 * page, 100 * page),
     }
-    found = limits(members, {"/a": 100 * page, "/a/b": 94 * page})
+    found = limits(charges, {"/a": 100 * page, "/a/b": 94 * page})
     assert found[UNIT.key] == Limit("/a/b", 11 * page, 94 * page)
-    assert limits(members, {}) == {}
+    assert limits(charges, {}) == {}
 
 
 def test_of_zero_pages_that_are_not_known_the_hosts_are_the_bound() -> None:

@@ -1,0 +1,219 @@
+"""Which process each count belongs to. Nothing is made again that has not changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from ksmwatch import differences
+from ksmwatch.counting.backend import Evidence
+from ksmwatch.counting.ledger import Count
+from ksmwatch.counting.residue import Residue, residue
+from ksmwatch.counting.run_state import UNMERGED, RunState
+from ksmwatch.kernel import procfs
+from ksmwatch.owners.owner import UNKNOWN
+from ksmwatch.owners.processes import Identity
+from ksmwatch.owners.rollup import AccountKey, Moves, OwnerKey
+from ksmwatch.owners.savings import Who
+from ksmwatch.snapshot.ksmd_numbers import Book, CountKey, key_of
+from ksmwatch.snapshot.process import Confidence, Process
+
+
+class Sources(NamedTuple):
+    """The inputs of a process in a snapshot."""
+
+    counted: Count
+    identity: Identity
+    book: Book
+    evidence: Evidence
+    residue: Residue
+
+    def process(self) -> Process:
+        """Build the process."""
+        identity = self.identity
+        return Process(
+            pid=self.counted.pid,
+            start_time=identity.start_ticks,
+            ppid=identity.ppid,
+            comm=identity.comm,
+            name=identity.name,
+            owner=identity.owner,
+            cgroup=procfs.unified_path(identity.cgroup),
+            mappings=self.counted.mappings,
+            confidence=Confidence.EXACT if self.counted.exact else Confidence.ESTIMATED,
+            movements=self.counted.moves,
+            kernel_merging_pages=self.book.merging_pages,
+            zero_pages=self.book.zero_pages,
+            kernel_at=self.book.at,
+            read_at=self.evidence.read_at,
+            stray=self.evidence.stray,
+            residue=self.residue,
+            family=identity.family,
+        )
+
+
+def joined(processes: Iterable[Process]) -> Process:
+    """The accounts of one process as one.
+
+    After exec ksmd can keep the old mm, and with it an account of the same process, until it
+    scans again.
+    """
+    first, *others = processes
+    for other in others:
+        first = _together(first, other)
+    return first
+
+
+def _together(a: Process, b: Process) -> Process:
+    main, other = (a, b) if a.mappings >= b.mappings else (b, a)
+    stray = None if a.stray is None or b.stray is None else (*a.stray, *b.stray)
+    return replace(
+        main,
+        mappings=a.mappings + b.mappings,
+        confidence=main.confidence if other.confidence is Confidence.EXACT else other.confidence,
+        movements=tuple(map(sum, zip(a.movements, b.movements, strict=True))),
+        stray=stray,
+    )
+
+
+class Inputs(NamedTuple):
+    """What a snapshot knows of processes before it names them.
+
+    `counts`: the same objects as before if neither a count nor its evidence has changed.
+    `read`: whose numbers of ksmd were read. `forgotten`: who may be another process than before;
+    None: all.
+    """
+
+    counts: Sequence[Count]
+    read: Collection[CountKey]
+    forgotten: set[int] | None
+    run: RunState
+    pages_shared: int | None
+
+    @property
+    def residue_state(self) -> tuple[object, ...]:
+        """What the residue of a process depends on, besides its last read."""
+        if self.run.run != UNMERGED:
+            return (self.run.run,)
+        return self.run.run, self.run.since, self.pages_shared == 0
+
+
+# An account, whose it is, and its movements.
+Moved = tuple[AccountKey, OwnerKey, Moves]
+
+
+class _Named(NamedTuple):
+    """A count with its process; None if no process has that mm any more."""
+
+    counted: Count
+    process: Process | None
+
+    @property
+    def account(self) -> AccountKey:
+        """Which account it is."""
+        return self.counted.mm, self.counted.account
+
+
+class Roster:
+    """All counts with their processes. Only one thread may use it."""
+
+    def __init__(
+        self,
+        identify: Callable[[int], Identity | None],
+        book: Callable[[Count], Book],
+        evidence: Callable[[Count], Evidence],
+    ) -> None:
+        self._identify = identify
+        self._book = book
+        self._evidence = evidence
+        self._before: Inputs | None = None
+        self._counts: dict[CountKey, Count] = {}
+        self._named: dict[CountKey, _Named] = {}
+        self._unnamed: set[CountKey] = set()
+        # By process id: counts, and the process that they are joined to.
+        self._keys: dict[int, set[CountKey]] = {}
+        self._whos: dict[int, Who] = {}
+        self.processes: Mapping[Who, Process] = {}
+        # In the last update: accounts that are new or may have moved, and those that have gone.
+        self.moved: list[Moved] = []
+        self.gone: set[AccountKey] = set()
+
+    @property
+    def unnamed(self) -> list[int]:
+        """Mappings of counts without a process."""
+        return [self._counts[key].mappings for key in self._unnamed]
+
+    def update(self, inputs: Inputs) -> None:
+        """Bring everything up to date."""
+        gone, changed = self._differences(inputs)
+        self._before = inputs
+        before = [self._named.pop(key) for key in gone | changed if key in self._named]
+        for key in gone:
+            self._keys[key[1]].discard(key)
+            self._unnamed.discard(key)
+        named = [self._name(key, inputs) for key in changed]
+        self.moved = [
+            (each.account, _owner_key(each.process), each.counted.moves)
+            for each in named
+            if each.counted.moves
+        ]
+        self.gone = {each.account for each in before} - {each.account for each in named}
+        pids = {key[1] for key in gone | changed}
+        if pids:
+            self._join(pids)
+
+    def _differences(self, inputs: Inputs) -> tuple[set[CountKey], set[CountKey]]:
+        """Counts that have gone, and those that must be looked at."""
+        gone, changed = set[CountKey](), set[CountKey]()
+        before = self._before
+        if before is None or inputs.counts is not before.counts:
+            counts = {key_of(count): count for count in inputs.counts}
+            gone = differences.gone(self._counts, counts)
+            changed = set(differences.came(self._counts, counts))
+            self._counts = counts
+        if before is None or before.residue_state != inputs.residue_state:
+            return gone, set(self._counts)
+        if inputs.forgotten is None:
+            return gone, set(self._counts)
+        # Who has no process may get one without an event.
+        changed.update(inputs.read, self._unnamed - gone)
+        for pid in inputs.forgotten:
+            changed |= self._keys.get(pid, set()) - gone
+        return gone, changed
+
+    def _name(self, key: CountKey, inputs: Inputs) -> _Named:
+        count = self._counts[key]
+        identity = self._identify(count.pid)
+        process = None
+        if identity is not None and identity.start_ticks == count.start_ticks:
+            evidence = self._evidence(count)
+            kind = residue(inputs.run, inputs.pages_shared, evidence.read_at)
+            process = Sources(count, identity, self._book(count), evidence, kind).process()
+            self._unnamed.discard(key)
+        else:
+            self._unnamed.add(key)
+        self._named[key] = _Named(count, process)
+        self._keys.setdefault(count.pid, set()).add(key)
+        return self._named[key]
+
+    def _join(self, pids: set[int]) -> None:
+        """Make the processes with these numbers again."""
+        processes = dict(self.processes)
+        for pid in pids:
+            if pid in self._whos:
+                del processes[self._whos.pop(pid)]
+            keys = self._keys[pid]
+            if not keys:
+                del self._keys[pid]
+            members = [self._named[key].process for key in sorted(keys)]
+            known = [each for each in members if each is not None]
+            if known:
+                process = joined(known)
+                self._whos[pid] = process.pid, process.start_time
+                processes[self._whos[pid]] = process
+        self.processes = processes
+
+
+def _owner_key(process: Process | None) -> OwnerKey:
+    return UNKNOWN.key if process is None else process.owner.key
