@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ksmwatch.kernel.kernel_numbers import KernelNumbers
-
-VMSTAT = ("cow_ksm", "ksm_swpin_copy")
+from ksmwatch.kernel.kept_file import KeptFile
 
 # Files of /sys/kernel/mm/ksm whose value is a word.
 _WORDS = frozenset({"advisor_mode"})
@@ -32,37 +30,28 @@ def parse_pairs(text: str) -> dict[str, int]:
     return pairs
 
 
-def read_ksm(sys: Path) -> tuple[dict[str, int] | None, list[str]]:
-    """Numbers of /sys/kernel/mm/ksm by file name, and the files that could not be read."""
+def ksm_files(sys: Path) -> list[Path] | None:
+    """The files of /sys/kernel/mm/ksm with a number; None on a kernel without KSM."""
     directory = sys / "kernel/mm/ksm"
     if not (directory / "run").exists():
+        return None
+    return [path for path in sorted(directory.iterdir()) if path.name not in _WORDS]
+
+
+def read_ksm(sys: Path) -> tuple[dict[str, int] | None, list[str]]:
+    """Numbers of /sys/kernel/mm/ksm by file name, and the files that could not be read."""
+    paths = ksm_files(sys)
+    if paths is None:
         return None, []
     numbers: dict[str, int] = {}
     failures = []
-    for path in sorted(directory.iterdir()):
-        if path.name in _WORDS:
-            continue
+    for path in paths:
         try:
             # general_profit is signed; int() takes both.
             numbers[path.name] = int(path.read_text())
         except (OSError, ValueError):
             failures.append(str(path))
     return numbers, failures
-
-
-def read_numbers(proc: Path, sys: Path, ksmd: Ksmd | None = None) -> KernelNumbers:
-    """Read every host source once, and ksmd's CPU time if ksmd is given."""
-    ksm, failures = read_ksm(sys)
-    texts = {}
-    for name in ("meminfo", "vmstat"):
-        try:
-            texts[name] = parse_pairs((proc / name).read_text())
-        except (OSError, UnicodeDecodeError):
-            failures.append(str(proc / name))
-            texts[name] = {}
-    vmstat = {k: v for k, v in texts["vmstat"].items() if k in VMSTAT}
-    cpu = None if ksmd is None else ksmd.cpu_seconds()
-    return KernelNumbers(ksm, texts["meminfo"], vmstat, tuple(failures), cpu)
 
 
 def _read_ksm_file(sys: Path, name: str) -> int | None:
@@ -127,23 +116,27 @@ def _offers(stat: dict[bytes, bytes]) -> bool | None:
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
-def _ksmd_stat(directory: Path) -> list[str] | None:
+def _ksmd_stat(stat: KeptFile) -> list[str] | None:
     """Fields of /proc/PID/stat after the name, if the process is ksmd.
 
     A kernel thread is a child of kthreadd, which is process 2.
     """
     try:
-        stat = (directory / "stat").read_text(errors="replace")
+        text = stat.read().decode(errors="replace")
     except OSError:
         return None
-    comm, _, rest = stat.partition("(")[2].rpartition(")")
+    comm, _, rest = text.partition("(")[2].rpartition(")")
     fields = rest.split()
     return fields if comm == "ksmd" and fields[1] == "2" else None
 
 
+def _stat(proc: Path, pid: int) -> KeptFile:
+    return KeptFile(f"{proc}/{pid}/stat")
+
+
 def find_ksmd(proc: Path) -> int:
     """Ksmd's process id, 0 if there is none (then merges count as other arrivals)."""
-    return next((pid for pid in pids(proc) if _ksmd_stat(proc / str(pid))), 0)
+    return next((pid for pid in pids(proc) if _ksmd_stat(_stat(proc, pid))), 0)
 
 
 class Ksmd:
@@ -153,17 +146,17 @@ class Ksmd:
     """
 
     def __init__(self, proc: Path) -> None:
-        self._proc = proc
-        self._pid = find_ksmd(proc)
+        pid = find_ksmd(proc)
+        self._stat = _stat(proc, pid) if pid else None
 
     def cpu_seconds(self) -> float | None:
         """CPU time since boot in steps of a clock tick; None if ksmd is not visible."""
-        if not self._pid:
+        if self._stat is None:
             return None
-        fields = _ksmd_stat(self._proc / str(self._pid))
+        fields = _ksmd_stat(self._stat)
         if fields is None:
             # The number belongs to another process by now.
-            self._pid = 0
+            self._stat = None
             return None
         # utime and stime, fields 14 and 15 of proc(5).
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
@@ -270,21 +263,6 @@ def unified_path(cgroup: bytes) -> str | None:
             outside = "/../" in f"{path}/" or path.endswith(" (deleted)")
             return None if outside else path
     return None
-
-
-def read_room(sys: Path, path: str) -> int | None:
-    """Bytes left in a cgroup: memory.max minus memory.current; negative if it is over its limit.
-
-    None if it has no limit (also: the root, no memory controller), or cannot be read.
-    """
-    directory = sys / "fs/cgroup" / path.lstrip("/")
-    try:
-        limit = (directory / "memory.max").read_text()
-        if limit.strip() == "max":
-            return None
-        return int(limit) - int((directory / "memory.current").read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def read_uid(directory: Path) -> int:

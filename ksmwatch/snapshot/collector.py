@@ -14,7 +14,9 @@ from ksmwatch.counting.comeback import Comeback
 from ksmwatch.counting.cow_breaks import events
 from ksmwatch.counting.ledger import Count
 from ksmwatch.kernel import procfs
+from ksmwatch.kernel.cgroup_rooms import CgroupRooms
 from ksmwatch.kernel.facts import Facts
+from ksmwatch.kernel.host_sources import HostSources
 from ksmwatch.kernel.kernel_numbers import KernelNumbers
 from ksmwatch.log import logger
 from ksmwatch.owners.process_connector import Subscription
@@ -44,6 +46,12 @@ def _doubt_about(unnamed: int) -> str | None:
     return f"{unnamed} pages are mapped by processes that could not be named"
 
 
+def _shared_cgroups(sums: ProcessSums) -> set[str]:
+    """The cgroups of processes with KSM pages, and all above them."""
+    cgroups = {cgroup for (_, cgroup), charge in sums.charges.items() if charge.sharers}
+    return {path for cgroup in cgroups for path in levels(cgroup)}
+
+
 class Watcher:
     """Makes snapshots. Only one thread may use it."""
 
@@ -71,13 +79,14 @@ class Watcher:
         self._reason = reason
         self._proc = proc
         self._sys = sys
-        self._ksmd = procfs.Ksmd(proc)
+        self._host = HostSources(proc, sys, procfs.Ksmd(proc))
+        self._rooms = CgroupRooms(sys)
         self._zero_holders = ZeroHolders(proc)
         self._begin_anew()
         # Here our count is read before the kernel's, in a snapshot after it, so that an event in
         # between does not look like an unanswered attempt.
         totals = backend.totals()
-        vmstat = procfs.read_numbers(proc, sys, self._ksmd).vmstat
+        vmstat = self._host.read().vmstat
         self._begin = events(vmstat, totals)
         state = backend.map_state()
         if state is not None and state.adopted:
@@ -96,7 +105,7 @@ class Watcher:
         self.backend.stop()
         self.backend, self._reason = backend, None
         self._begin_anew()
-        vmstat = procfs.read_numbers(self._proc, self._sys, self._ksmd).vmstat
+        vmstat = self._host.read().vmstat
         self._begin = events(vmstat, backend.totals())
         self.comeback.succeeded()
 
@@ -137,7 +146,7 @@ class Watcher:
         self.backend.refresh(Budget(seconds))
         self._catch_up()
         self._table.look_again(Budget(_CGROUP_BUDGET_SECONDS))
-        numbers = procfs.read_numbers(self._proc, self._sys, self._ksmd)
+        numbers = self._host.read()
         self.losses["sources_unreadable"] += len(numbers.failures)
         ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * procfs.TICKS_PER_SECOND)
         kin, sums = self._add_up(numbers, ticks)
@@ -157,7 +166,7 @@ class Watcher:
             processes=tuple(self._roster.processes.values()),
             unnamed=sum(unnamed),
             moved=self._turnover.see(self._roster.moved, self._roster.gone),
-            rooms=self._rooms(sums),
+            rooms=self._rooms.read(_shared_cgroups(sums)),
             numbers=numbers,
             totals=totals,
             events=happened.since(self._begin) if happened and self._begin else None,
@@ -217,13 +226,6 @@ class Watcher:
         exact = self.backend.mode is Mode.BPF and self.backend.doubt is None
         counted = {count.pid for count in counts} if zeros > 0 else set[int]()
         return self._zero_holders.others(counted, zeros, exact=exact)
-
-    def _rooms(self, sums: ProcessSums) -> dict[str, int]:
-        """Memory left in the cgroups of processes with KSM pages, where there is a limit."""
-        cgroups = {cgroup for (_, cgroup), charge in sums.charges.items() if charge.sharers}
-        paths = {path for cgroup in cgroups for path in levels(cgroup)}
-        rooms = {path: procfs.read_room(self._sys, path) for path in paths}
-        return {path: room for path, room in rooms.items() if room is not None}
 
     def _all_losses(self, totals: dict[str, int]) -> dict[str, int]:
         """Losses seen by the daemon and by the programs, with every known kind present."""

@@ -90,21 +90,23 @@ class Books:
         read = self._wanted.keys() - self._entries.keys()
         for key in read:
             self._read(key)
-        likely = [key for key in self._likely() if key not in read]
-        read |= self._read_some(likely, _LIKELY_SECONDS)
-        others = (key for key in list(self._entries) if key not in read and self._may_differ(key))
-        read |= self._read_some(others, _OTHERS_SECONDS)
-        # The one that was read first of all.
-        oldest = next(iter(self._entries), None)
-        self.stood_still = self._work is not None and (
-            oldest is None or not self._may_differ(oldest)
-        )
+        if not self._all_hold():
+            read |= self._read_some([k for k in self._likely() if k not in read], _LIKELY_SECONDS)
+            others = (k for k in list(self._entries) if k not in read and self._may_differ(k))
+            read |= self._read_some(others, _OTHERS_SECONDS)
+        self.stood_still = self._all_hold()
         return read
 
     @property
     def oldest(self) -> float | None:
         """When the oldest book was read."""
         return next((entry.book.at for entry in self._entries.values()), None)
+
+    def _all_hold(self) -> bool:
+        """Whether no number can have changed since it was read."""
+        # If the one that was read first holds, so do all others.
+        first = next(iter(self._entries), None)
+        return self._work is not None and (first is None or not self._may_differ(first))
 
     def _may_differ(self, key: CountKey) -> bool:
         """Whether the process's number may have changed since it was read."""

@@ -14,6 +14,7 @@ from ksmwatch.commands.meminfo import with_ksm
 from ksmwatch.kernel import procfs, struct_layout
 from ksmwatch.kernel.events import EVENTS
 from ksmwatch.kernel.facts import Facts
+from ksmwatch.kernel.host_sources import HostSources
 from ksmwatch.kernel.page_tables import SmapsReader
 from ksmwatch.kernel.procfs import KsmStat
 from ksmwatch.kernel.read_facts import read_capabilities
@@ -118,7 +119,7 @@ def test_flags_for_the_compiler(kernel: str) -> None:
 
 @each_kernel
 def test_numbers_of_the_host(kernel: str) -> None:
-    numbers = procfs.read_numbers(root(kernel) / "proc", root(kernel) / "sys")
+    numbers = HostSources(root(kernel) / "proc", root(kernel) / "sys").read()
     assert numbers.failures == ()
     assert numbers.ksm is not None
     # 61 + 13 mappings of one page: ksmd has not heard of the fork.
@@ -133,7 +134,7 @@ def test_numbers_of_the_host(kernel: str) -> None:
 
 def test_files_that_came_later_are_absent_and_not_zero() -> None:
     found = {
-        kernel: procfs.read_numbers(root(kernel) / "proc", root(kernel) / "sys").ksm or {}
+        kernel: HostSources(root(kernel) / "proc", root(kernel) / "sys").read().ksm or {}
         for kernel in KERNELS
     }
     later = ("general_profit", "pages_scanned", "ksm_zero_pages")

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.kernel import procfs
+from ksmwatch.kernel.cgroup_rooms import CgroupRooms
+from ksmwatch.kernel.host_sources import HostSources
 from ksmwatch.kernel.procfs import KsmStat
 from tests.fakes import Proc, Sys
 
@@ -65,7 +67,7 @@ def test_a_file_that_is_not_understood_is_named_and_left_out(tmp_path: Path) -> 
 def test_missing_host_files_are_failures_not_zeros(tmp_path: Path) -> None:
     Sys(tmp_path)
     (tmp_path / "vmstat").write_text("cow_ksm 1\nnr_free_pages 9\nksm_swpin_copy 2\n")
-    numbers = procfs.read_numbers(tmp_path, tmp_path)
+    numbers = HostSources(tmp_path, tmp_path).read()
     assert numbers.vmstat == {"cow_ksm": 1, "ksm_swpin_copy": 2}
     assert numbers.meminfo == {}
     assert numbers.failures == (str(tmp_path / "meminfo"),)
@@ -185,9 +187,9 @@ def test_where_ksmd_is_not_seen_its_cpu_time_is_unknown(tmp_path: Path) -> None:
 def test_numbers_have_the_cpu_time_of_ksmd(tmp_path: Path) -> None:
     Proc(tmp_path).process(32, comm="ksmd", parent=2, cpu=(0, 7))
     ksmd = procfs.Ksmd(tmp_path)
-    cpu = procfs.read_numbers(tmp_path, tmp_path, ksmd).ksmd_cpu
+    cpu = HostSources(tmp_path, tmp_path, ksmd).read().ksmd_cpu
     assert cpu == 7 / os.sysconf("SC_CLK_TCK")
-    assert procfs.read_numbers(tmp_path, tmp_path).ksmd_cpu is None
+    assert HostSources(tmp_path, tmp_path).read().ksmd_cpu is None
 
 
 # ---- the owner of a process ----
@@ -261,5 +263,23 @@ def test_room(tmp_path: Path, limit: str | None, current: str | None, room: int 
     for name, text in (("memory.max", limit), ("memory.current", current)):
         if text is not None:
             (directory / name).write_text(text)
-    assert procfs.read_room(tmp_path, "/a/b") == room
-    assert procfs.read_room(tmp_path, "/none") is None
+    rooms = CgroupRooms(tmp_path)
+    for _ in range(2):
+        assert rooms.read(["/a/b", "/none"]) == ({} if room is None else {"/a/b": room})
+
+
+def test_rooms_follow_changes_and_keep_few_files_open(tmp_path: Path) -> None:
+    paths = [f"/c{n}" for n in range(150)]
+    for path in paths:
+        directory = tmp_path / f"fs/cgroup{path}"
+        directory.mkdir(parents=True)
+        (directory / "memory.max").write_text("9000\n")
+        (directory / "memory.current").write_text("1000\n")
+    rooms = CgroupRooms(tmp_path)
+    assert rooms.read(paths) == dict.fromkeys(paths, 8000)
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    (tmp_path / "fs/cgroup/c0/memory.current").write_text("2000\n")
+    (tmp_path / "fs/cgroup/c1/memory.max").write_text("max\n")
+    found = rooms.read(paths[:2])
+    assert found == {"/c0": 7000}
+    assert opened - len(list(Path("/proc/self/fd").iterdir())) > 100
