@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from ksmwatch.export.metric_family import Samples, Spec
+from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
 from ksmwatch.export.web_config import WebConfig
 
 # The age that an answer may have, in seconds; how often the front has failed to pass one on.
@@ -63,7 +63,44 @@ class Answer:
     samples: Samples
 
 
-def send(sock: socket.socket, message: Begin | Answer | WebConfig) -> None:
+@dataclass(frozen=True)
+class SentAnswer:
+    """An answer on the channel. None: the samples of the family are those of the last answer."""
+
+    taken: float
+    families: list[tuple[str, list[LabelledValue] | None]]
+
+
+class SampleSender:
+    """The daemon's end for answers: a family that has not changed is not sent again."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, list[LabelledValue]] = {}
+
+    def send(self, sock: socket.socket, answer: Answer) -> None:
+        """Send an answer. Raises OSError if the front is gone."""
+        before, self._sent = self._sent, dict(answer.samples)
+        # Lists that are made anew differ mostly, and are not compared.
+        families = [(name, None if before.get(name) is s else s) for name, s in answer.samples]
+        send(sock, SentAnswer(answer.taken, families))
+
+
+class SampleReceiver:
+    """The front's end."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[LabelledValue]] = {}
+
+    def whole(self, message: Any) -> Any:
+        """The answer that was sent. Other messages are not changed."""
+        if not isinstance(message, SentAnswer):
+            return message
+        samples = [(name, self._known[name] if s is None else s) for name, s in message.families]
+        self._known = dict(samples)
+        return Answer(message.taken, samples)
+
+
+def send(sock: socket.socket, message: Begin | SentAnswer | WebConfig) -> None:
     """For the daemon. Raises OSError if the front is gone."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     sock.sendall(LENGTH.pack(len(data)))

@@ -20,7 +20,7 @@ from ksmwatch.backoff import Backoff
 from ksmwatch.child_process import Child, Errors
 from ksmwatch.errors import NoDaemonError
 from ksmwatch.export import front_channel
-from ksmwatch.export.front_channel import Answer, Begin
+from ksmwatch.export.front_channel import Answer, Begin, SampleSender
 from ksmwatch.export.web_config import WebConfig
 from ksmwatch.log import logger
 
@@ -168,7 +168,7 @@ class Keeper:
 
     def _converse(self, ours: socket.socket) -> None:
         """Answer until either side has ended."""
-        failed = 0
+        failed, answers = 0, SampleSender()
         try:
             while True:
                 self._wait(ours)
@@ -177,7 +177,7 @@ class Keeper:
                     self._losses["textfile_unwritten"] += failures - failed
                     failed = failures
                 # A NaN becomes the lowest age too.
-                front_channel.send(ours, self._answer(max(_YOUNGEST_ANSWER_SECONDS, age)))
+                answers.send(ours, self._answer(max(_YOUNGEST_ANSWER_SECONDS, age)))
         except (EOFError, OSError, NoDaemonError):
             return
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end HTTP for ever

@@ -40,12 +40,45 @@ def _reasons(
     return [((*labels, m.name.lower()), moves[m]) for m in which]
 
 
-def samples(snapshot: Snapshot, series: Series) -> Samples:
-    """All samples of a snapshot. Absent facts have no sample."""
-    return [(name, list(found)) for name, found in _samples(snapshot, series)]
+def samples(snapshot: Snapshot, series: Series, owners: OwnerSeries | None = None) -> Samples:
+    """All samples of a snapshot. Absent facts have no sample.
+
+    `owners` remembers those by owner of the last snapshot.
+    """
+    found = _samples(snapshot, series, owners or OwnerSeries())
+    return [(name, each if isinstance(each, list) else list(each)) for name, each in found]
 
 
-def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
+class OwnerSeries:
+    """Samples by owner. They are the same objects if nothing that they show has changed."""
+
+    def __init__(self) -> None:
+        self._shown: Snapshot | None = None
+        self._top = 0
+        self._samples: Samples = []
+
+    def of(self, s: Snapshot, top: int) -> Samples:
+        """Those of the largest owners, and of all others together."""
+        if self._shown is None or top != self._top or not _same_owners(self._shown, s):
+            found = _owner_samples(s, top)
+            self._samples = [(name, list(each)) for name, each in found]
+        self._shown, self._top = s, top
+        return self._samples
+
+
+def _same_owners(before: Snapshot, now: Snapshot) -> bool:
+    """Whether the owners of two snapshots have the same samples."""
+    return (
+        before.sums is now.sums
+        and before.moved is now.moved
+        and before.rooms == now.rooms
+        and before.host_sources == now.host_sources
+    )
+
+
+def _samples(
+    s: Snapshot, series: Series, owners: OwnerSeries
+) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     yield "ksmwatch_build_info", [((s.version, s.kernel), 1)]
     yield "ksmwatch_ksm_supported", _one(float(s.mode is not Mode.NONE))
     yield "ksmwatch_mode", _states((m.value for m in Mode), s.mode.value)
@@ -87,7 +120,7 @@ def _samples(s: Snapshot, series: Series) -> Iterator[tuple[str, Iterable[Labell
     yield "ksmwatch_kernel_process_age_seconds", _one(s.kernel_age)
     yield "ksmwatch_kernel_run_age_seconds", _one(s.run.age)
     if series.owners:
-        yield from _owner_samples(s, series.owners)
+        yield from owners.of(s, series.owners)
     if series.processes:
         yield from _process_samples(s)
     yield from _event_samples(s)

@@ -96,6 +96,11 @@ class Snapshot:
         )
 
     @property
+    def host_sources(self) -> tuple[int | None, ...]:
+        """The numbers of the host with which those of owners are made from their sums."""
+        return self.unnamed, self._pages_shared, self._zeros(None).most
+
+    @property
     def unmerge(self) -> Need:
         """What `run=2` would need, against MemAvailable."""
         return self._need(self.mappings, None)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ksmwatch.export.front_channel import LENGTH, QUESTION, Answer
+from ksmwatch.export.front_channel import LENGTH, QUESTION, Answer, SampleReceiver
 
 _BUFFER_BYTES = 1 << 20
 
@@ -20,6 +20,7 @@ class Link:
     def __init__(self, take: Callable[[Any], None]) -> None:
         # Called with every message, before those who wait for it.
         self._take = take
+        self._answers = SampleReceiver()
         self._taken: float | None = None
         self._answer: asyncio.Future[None] | None = None
         self._reader: asyncio.StreamReader
@@ -43,7 +44,8 @@ class Link:
 
     async def _message(self) -> Any:
         (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
-        return pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - our daemon's
+        message = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - our daemon's
+        return self._answers.whole(message)
 
     def _receive(self, message: Any) -> None:
         self._take(message)

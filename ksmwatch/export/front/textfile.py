@@ -14,7 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from ksmwatch.export.front.exposition import Exposition
-from ksmwatch.export.front_channel import QUESTION, Answer, Begin, TextfileTask, receive
+from ksmwatch.export.front_channel import (
+    QUESTION,
+    Answer,
+    Begin,
+    SampleReceiver,
+    TextfileTask,
+    receive,
+)
 from ksmwatch.log import logger
 
 NAME = "ksmwatch.prom"
@@ -84,13 +91,13 @@ def serve(
 ) -> None:
     """Write until the daemon is gone."""
     file = made(Path(task.directory))
-    exposition = Exposition(begin.specs)
+    exposition, answers = Exposition(begin.specs), SampleReceiver()
     # A killed front may have left it.
     file.remove()
     with suppress(EOFError, ConnectionError):
         while True:
             channel.sendall(QUESTION.pack(task.interval, file.failures))
-            file.write(text(exposition, receive(channel)))
+            file.write(text(exposition, answers.whole(receive(channel))))
             # Readable data without a request can only be the end.
             select.select([channel], [], [], task.interval)
     file.remove()

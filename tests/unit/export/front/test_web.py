@@ -18,7 +18,7 @@ from ksmwatch import backoff, config, systemd
 from ksmwatch.errors import ConfigError, ListenError
 from ksmwatch.export import front_keeper
 from ksmwatch.export.front import web
-from ksmwatch.export.front_channel import LENGTH, QUESTION
+from ksmwatch.export.front_channel import LENGTH, QUESTION, Answer
 from ksmwatch.export.fronts import listen, sockets, user_of
 from ksmwatch.log import logger
 from ksmwatch.option_values import Address
@@ -165,11 +165,11 @@ def test_nobody_can_make_the_daemon_hurry() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, Served() as served:
 
-        def answer(age: float) -> Any:
+        def answer(age: float) -> Answer:
             asked.append(age)
             if len(asked) == 4:
                 raise EOFError
-            return object()
+            return Answer(0.0, [])
 
         monkey = front_keeper.Keeper(served.keeper._begin, answer, served.losses)
         for age in (0.0, -1e9, float("nan"), 7.0):

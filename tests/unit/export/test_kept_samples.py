@@ -1,0 +1,110 @@
+"""Samples that have not changed are neither made nor sent again, and are right all the same."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ksmwatch.export import front_channel
+from ksmwatch.export.front_channel import Answer, SampleReceiver, SampleSender
+from ksmwatch.export.samples import OwnerSeries, Series, samples
+from ksmwatch.owners.owner import Owner, OwnerKind
+from ksmwatch.owners.rollup import OwnerKey
+from ksmwatch.owners.savings import Who
+from ksmwatch.owners.sums import RunningSums
+from ksmwatch.snapshot.process import Process
+from tests.made_up import UNIT, nothing, numbers, process, snapshot
+
+VM = Owner(OwnerKind.VM, "web", "proxmox/100", manager="proxmox")
+MOVED: dict[OwnerKey, tuple[int, ...]] = {UNIT.key: (1,) * 7, VM.key: (2,) * 7}
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("process"),
+            st.tuples(st.integers(1, 4), st.sampled_from([UNIT, VM]), st.integers(0, 9)),
+        ),
+        st.tuples(st.just("moved"), st.integers(0, 3)),
+        st.tuples(st.just("rooms"), st.sampled_from([{}, {"/a": 7}, {"/a": 8}])),
+        st.tuples(st.just("unnamed"), st.integers(0, 2)),
+        st.tuples(st.just("shared"), st.integers(0, 2)),
+        st.tuples(st.just("zeros"), st.integers(0, 2)),
+        st.tuples(st.just("available"), st.integers(0, 2)),
+        st.tuples(st.just("top"), st.integers(0, 2)),
+        st.tuples(st.just("look"), st.none()),
+    ),
+    max_size=30,
+)
+
+
+@settings(deadline=None)
+@given(STEPS)
+def test_kept_samples_are_those_that_are_made_anew(steps: list[tuple[str, Any]]) -> None:
+    running, owners, top = RunningSums(), OwnerSeries(), 50
+    processes: dict[Who, Process] = {}
+    moved: dict[OwnerKey, tuple[int, ...]] = MOVED
+    given_: dict[str, Any] = {"rooms": {}, "unnamed": 0}
+    ksm = {"pages_shared": 1, "pages_sharing": 2, "ksm_zero_pages": 0}
+    meminfo = {"MemAvailable": 100}
+    for what, how in [*steps, ("look", None)]:
+        match what:
+            case "process":
+                pid, owner, mappings = how
+                made = process(pid=pid, owner=owner, mappings=mappings, cgroup="/a/b")
+                processes[pid, made.start_time] = made
+            case "moved":
+                moved = {**moved, UNIT.key: (how,) * 7}
+            case "rooms" | "unnamed":
+                given_[what] = how
+            case "shared":
+                ksm = {**ksm, "pages_shared": how}
+            case "zeros":
+                ksm = {**ksm, "ksm_zero_pages": how}
+            case "available":
+                meminfo = {"MemAvailable": how}
+            case "top":
+                top = how
+            case "look":
+                seen = snapshot(
+                    processes=tuple(processes.values()),
+                    given_sums=running.update(dict(processes), {}),
+                    moved=moved,
+                    numbers=numbers(ksm=ksm, meminfo=meminfo),
+                    **given_,
+                )
+                series = Series(top)
+                kept = samples(seen, series, owners)
+                assert kept == samples(seen, series)
+                again = samples(seen, series, owners)
+                same = [name for (name, a), (_, b) in zip(kept, again, strict=True) if a is b]
+                assert (top == 0) == ("ksmwatch_owner_mappings" not in same)
+
+
+def test_what_has_not_changed_is_not_sent_again() -> None:
+    ours, theirs = socket.socketpair()
+    owners, sender, receiver = OwnerSeries(), SampleSender(), SampleReceiver()
+    sums = RunningSums().update({(42, 9000): process()}, {})
+    sizes = []
+    with ours, theirs:
+        for time in (1.0, 2.0, 3.0):
+            seen = snapshot(time=time, moved=MOVED, given_sums=sums)
+            answer = Answer(time, samples(seen, Series(), owners))
+            sender.send(ours, answer)
+            message = front_channel.receive(theirs)
+            sizes.append(sum(len(each or ()) for _, each in message.families))
+            assert receiver.whole(message) == answer
+        # A kernel without KSM has no owners, and one that has it again sends them again.
+        for seen in (nothing(), snapshot(moved=MOVED, given_sums=sums)):
+            answer = Answer(4.0, samples(seen, Series(), owners))
+            sender.send(ours, answer)
+            assert receiver.whole(front_channel.receive(theirs)) == answer
+    assert sizes[0] - sizes[1] >= 15
+    assert sizes[1] == sizes[2]
+
+
+def test_other_messages_pass() -> None:
+    message = object()
+    assert SampleReceiver().whole(message) is message
