@@ -22,13 +22,17 @@ LENGTH = struct.Struct("!Q")
 
 @dataclass(frozen=True)
 class WebTask:
-    """The task of serving HTTP. `sockets`: listening descriptors."""
+    """The task of serving HTTP. `sockets`: listening descriptors.
+
+    `configured`: there is a web configuration, which may come to require passwords.
+    """
 
     sockets: tuple[int, ...]
     telemetry_path: str
     max_requests: int
     max_connections: int
     config: WebConfig
+    configured: bool
 
     name = "web"
 

@@ -114,6 +114,7 @@ class Outputs:
             max_requests=config.web_max_requests,
             max_connections=config.web_max_connections,
             config=WebConfig() if files is None else files.current,
+            configured=files is not None,
         )
         return self._keeper(task, user_of(config.web_user), files)
 

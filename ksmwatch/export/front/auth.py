@@ -12,13 +12,16 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
-import bcrypt
-
 from ksmwatch.export.front.limits import MAX_WAITING_CHECKS
 
 # bcrypt ignores further bytes; newer versions of the library raise an exception.
 _MAX_PASSWORD_BYTES = 72
 _MAX_REMEMBERED = 100
+
+
+def prepare() -> None:
+    """Load the library. Call it while its files can be read, if there may be users."""
+    import bcrypt  # noqa: F401 - without passwords, nobody needs its half a megabyte
 
 
 class Admission(Enum):
@@ -90,6 +93,8 @@ def _credentials(header: str) -> tuple[str, bytes] | None:
 
 
 def _matches(password: bytes, against: str) -> bool:
+    import bcrypt
+
     began = time.monotonic()
     try:
         if bcrypt.checkpw(password[:_MAX_PASSWORD_BYTES], against.encode()):

@@ -36,8 +36,10 @@ def _prepared(begin: Begin, task: WebTask | TextfileTask) -> Callable[[socket.so
     if isinstance(task, WebTask):
         # tornado.log would load it for the colours of a terminal: half a megabyte.
         sys.modules["curses"] = None  # type: ignore[assignment]
-        from ksmwatch.export.front import web
+        from ksmwatch.export.front import auth, web
 
+        if task.configured:
+            auth.prepare()
         serve = partial(web.serve, begin, task)
     else:
         from ksmwatch.export.front import textfile
