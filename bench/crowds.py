@@ -1,4 +1,8 @@
-"""`make bench-crowds`: a snapshot and a scrape, with up to 10,000 processes that have KSM pages."""
+"""`make bench-crowds`: a snapshot and a scrape, with up to 10,000 processes that have KSM pages.
+
+`python -m bench.crowds [DIRECTORY]`: side by side with another checkout, whose
+`bench/crowds_host.py` takes the same arguments.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +10,50 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from bench.results import ROOT, Goal, Result, save, table
 
 NAME = "crowds"
-_CROWDS = [
-    (processes, processes * percent // 100)
-    for processes in (100, 1_000, 10_000)
-    for percent in (10, 50, 100)
-]
-_LARGEST = "10000:10000"
+# Processes, all of them with KSM pages, and owners.
+_CROWDS = [(processes, owners) for processes in (100, 1_000, 10_000) for owners in (1, 50)]
+_LARGEST = "10000:50"
+_MOVED = ("still", "some", "all")
+_ROUNDS = 2
 _MIB = 1 << 20
 _ANSWER_MS = 150
 _METHOD = """`make bench-crowds`, {date}, Python {python}, on the machine itself: CPU time in
-milliseconds of the daemon's code and of the front's, the fastest of 7. The processes are real, and
-so are the BPF maps. They hold an account for each process with KSM pages, filled as the programs
-would have done (`bench/crowds_host.py`). *Snapshot* is the whole document on the Unix socket, with
-every process. *Scrape* has series by owner. Before each measurement nothing has moved, or pages of
-1 % of the processes, or pages of all. *Tick* is the work of every second, except for checking
-attachments. PSS is that of one process that did all this, with more of Python than the daemon has.
-The kernel's own number for a process can be from an earlier snapshot (`kernel_age_seconds`); ours
-cannot."""
+milliseconds of the daemon's code and of the front's, the fastest of 14. The processes are real, and
+so are the BPF maps. They hold an account for each process, which has KSM pages, filled as the
+programs would have done (`bench/crowds_host.py`). Only the owners are made up. *Snapshot* is the
+whole document on the Unix socket, with every process. *Scrape* has series by owner, crosses the
+channel to the front, and is compressed. Before each measurement nothing has moved, or pages of 1 %
+of the processes, or pages of all; ksmd is stopped. *Tick* is the work of every second, except for
+checking attachments. PSS is that of one process that did all this, with more of Python than the
+daemon has. ksmd's own number for a process can be from an earlier snapshot (`kernel_age_seconds`);
+ours cannot."""
+_BESIDE = """The same with {before_commit}, in turns with it, in the same run; *x* is how many times
+more it takes."""
 
 
-def _row(result: Result, processes: int, merging: int) -> tuple[object, ...]:
-    head = (f"{processes:,}", f"{merging:,}")
-    found = result["crowds"].get(f"{processes}:{merging}")
+def _found(result: Result, processes: int, owners: int, when: str = "crowds") -> Any:
+    return result.get(when, {}).get(f"{processes}:{owners}")
+
+
+def _times(found: Any, what: str) -> str:
+    return ", ".join(f"{found[f'{what} {moved}']:.1f}" for moved in _MOVED)
+
+
+def _row(result: Result, processes: int, owners: int) -> tuple[object, ...]:
+    head = (f"{processes:,}", owners)
+    found = _found(result, processes, owners)
     if found is None:
         return (*head, *["not measured"] * 6)
     return (
         *head,
-        *(
-            ", ".join(f"{found[f'{what} {moved}']:.1f}" for moved in ("still", "some", "all"))
-            for what in ("document", "scrape")
-        ),
+        *(_times(found, what) for what in ("document", "scrape")),
         f"{found['document bytes']:,}",
         f"{found['scrape bytes']:,}",
         f"{found['tick']:.2f}",
@@ -47,14 +61,32 @@ def _row(result: Result, processes: int, merging: int) -> tuple[object, ...]:
     )
 
 
+def _beside(result: Result) -> Iterator[tuple[object, ...]]:
+    for processes, owners in _CROWDS:
+        now = _found(result, processes, owners)
+        before = _found(result, processes, owners, "before")
+        if now is None or before is None:
+            continue
+        ratios = (
+            ", ".join(f"{before[f'{what} {m}'] / now[f'{what} {m}']:.1f}" for m in _MOVED)
+            for what in ("document", "scrape")
+        )
+        texts = zip((_times(before, what) for what in ("document", "scrape")), ratios, strict=True)
+        yield (f"{processes:,}", owners, *(text for pair in texts for text in pair))
+
+
 def section(result: Result) -> str:
-    """Method and table, with one row per crowd."""
+    """Method and table, with one row per crowd; and beside it another commit."""
     head = (
-        *("processes", "with KSM pages", "snapshot: none, 1 %, all moved", "scrape: the same"),
+        *("processes", "owners", "snapshot: none, 1 %, all moved", "scrape: the same"),
         *("snapshot, bytes", "scrape, bytes", "tick", "PSS, MiB"),
     )
     rows = (_row(result, *crowd) for crowd in _CROWDS)
-    return "\n\n".join(["## Crowds", _METHOD.format(**result), table(head, rows)])
+    parts = ["## Crowds", _METHOD.format(**result), table(head, rows)]
+    if "before" in result:
+        head = ("processes", "owners", "snapshot", "x", "scrape", "x")
+        parts += [_BESIDE.format(**result), table(head, _beside(result))]
+    return "\n\n".join(parts)
 
 
 def goals(result: Result) -> list[Goal]:
@@ -74,22 +106,48 @@ def _goal(goal: str, what: str, result: Result) -> Goal:
     return Goal(goal, reached, some < _ANSWER_MS, _WHY)
 
 
-_WHY = (
-    "for each process, Python needs about 6 µs to see that nothing has changed and to join its JSON"
-)
+_WHY = "see the table in *Crowds*"
 
 
-def main() -> int:
+def _measure(root: Path, processes: int, owners: int) -> dict[str, Any]:
+    arguments = (str(processes), str(processes), str(owners))
+    command = [root / ".venv/bin/python", "-m", "bench.crowds_host", *arguments]
+    done = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True)
+    print(root.name, done.stdout, end="", flush=True)
+    found: dict[str, Any] = json.loads(done.stdout.removeprefix("sample "))
+    return found
+
+
+def best(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """The shortest time of each kind. All else hardly differs between samples."""
+    times = {
+        name: min(each[name] for each in samples)
+        for name, value in samples[0].items()
+        if isinstance(value, float)
+    }
+    return {**samples[0], **times}
+
+
+def main(argv: list[str]) -> int:
     """Measure, and keep the result."""
-    found = {}
-    for processes, merging in _CROWDS:
-        command = [sys.executable, "-m", "bench.crowds_host", str(processes), str(merging), "1"]
-        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-        print(done.stdout, end="", flush=True)
-        found[f"{processes}:{merging}"] = json.loads(done.stdout.removeprefix("sample "))
-    save(NAME, {"python": sys.version.split()[0], "cores": os.cpu_count(), "crowds": found})
+    roots = {"crowds": ROOT}
+    if argv:
+        roots["before"] = Path(argv[0]).resolve()
+    result: dict[str, Any] = {name: {} for name in roots}
+    for crowd in _CROWDS:
+        samples: dict[str, list[dict[str, Any]]] = {name: [] for name in roots}
+        for _ in range(_ROUNDS):
+            for name, root in roots.items():
+                samples[name].append(_measure(root, *crowd))
+        for name, found in samples.items():
+            result[name]["{}:{}".format(*crowd)] = best(found)
+    if argv:
+        command = ["git", "-C", argv[0], "rev-parse", "--short", "HEAD"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        result["before_commit"] = done.stdout.strip()
+    save(NAME, {"python": sys.version.split()[0], "cores": os.cpu_count(), **result})
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -60,7 +60,7 @@ def of_crowds(some: float = 110.0) -> dict[str, Any]:
         "tick": 0.1,
         "pss": 80 << 20,
     }
-    return {**RULER, "crowds": {"10000:10000": largest}}
+    return {**RULER, "crowds": {"10000:50": largest}}
 
 
 def met(found: list[Any]) -> list[bool]:
@@ -88,12 +88,22 @@ def test_goals_of_crowds_are_judged_when_something_has_moved() -> None:
     assert met(crowds.goals(of_crowds(some=150.0))) == [False, True]
 
 
+def test_crowds_are_compared_with_what_was_before() -> None:
+    found = of_crowds()
+    before = {name: 3 * amount for name, amount in found["crowds"]["10000:50"].items()}
+    text = crowds.section({**found, "before": {"10000:50": before}, "before_commit": "abc1234"})
+    assert "with abc1234, in turns" in text
+    cells = ("300.0, 330.0, 900.0", "3.0, 3.0, 3.0", "150.0, 180.0, 510.0", "3.0, 3.0, 3.0")
+    assert "| ".join(["| 10,000 ", "50 ", *(f"{cell} " for cell in cells), ""]).rstrip() in text
+    assert crowds.best([{"a": 2.0, "n": 1}, {"a": 1.5, "n": 2}]) == {"a": 1.5, "n": 1}
+
+
 def test_what_was_not_measured_is_said() -> None:
     assert "Not measured yet: `make bench-hotpath`" in report.document({})
     assert [g.reached for g in crowds.goals({**RULER, "crowds": {}})] == ["not measured"] * 2
     text = crowds.section(of_crowds())
-    assert "| 100 | 10 | not measured |" in text
-    assert "| 10,000 | 10,000 | 100.0, 110.0, 300.0 | 50.0, 60.0, 170.0 | 7,000,000 |" in text
+    assert "| 100 | 1 | not measured |" in text
+    assert "| 10,000 | 50 | 100.0, 110.0, 300.0 | 50.0, 60.0, 170.0 | 7,000,000 |" in text
     missing = {**RULER, "cases": {}}
     assert scale.section(missing).count("| not measured |") >= 5
 
