@@ -84,8 +84,8 @@ def section(result: Result) -> str:
     rows = (_row(result, *crowd) for crowd in _CROWDS)
     parts = ["## Crowds", _METHOD.format(**result), table(head, rows)]
     if "before" in result:
-        head = ("processes", "owners", "snapshot", "x", "scrape", "x")
-        parts += [_BESIDE.format(**result), table(head, _beside(result))]
+        titles = ("processes", "owners", "snapshot", "x", "scrape", "x")
+        parts += [_BESIDE.format(**result), table(titles, _beside(result))]
     return "\n\n".join(parts)
 
 
@@ -111,7 +111,7 @@ _WHY = "see the table in *Crowds*"
 
 def _measure(root: Path, processes: int, owners: int) -> dict[str, Any]:
     arguments = (str(processes), str(processes), str(owners))
-    command = [root / ".venv/bin/python", "-m", "bench.crowds_host", *arguments]
+    command = [str(root / ".venv/bin/python"), "-m", "bench.crowds_host", *arguments]
     done = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True)
     print(root.name, done.stdout, end="", flush=True)
     found: dict[str, Any] = json.loads(done.stdout.removeprefix("sample "))

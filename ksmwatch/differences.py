@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Set as AbstractSet
+from typing import Any, Generic, NamedTuple, TypeVar
 
 _K = TypeVar("_K")
 
 
-def came(before: Mapping[_K, Any], now: Mapping[_K, Any]) -> list[_K]:
-    """Keys that are new, or whose value is another object."""
+class Differences(NamedTuple, Generic[_K]):
+    """Keys that are new or whose value is another object; the new ones of these; keys that went."""
+
+    changed: AbstractSet[_K]
+    new: AbstractSet[_K]
+    gone: AbstractSet[_K]
+
+
+def differences(before: Mapping[_K, Any], now: Mapping[_K, Any]) -> Differences[_K]:
+    """How `now` differs from `before`."""
     if now is before:
-        return []
+        return Differences(set(), set(), set())
     known = before.get
-    return [key for key, value in now.items() if known(key) is not value]
-
-
-def gone(before: Mapping[_K, Any], now: Mapping[_K, Any]) -> set[_K]:
-    """Keys that there are no longer."""
-    return set() if now is before else set(before.keys() - now.keys())
+    changed = {key for key, value in now.items() if known(key) is not value}
+    new = {key for key in changed if key not in before}
+    # Sets of all keys would cost more than everything else.
+    same_keys = len(before) == len(now) - len(new)
+    return Differences(changed, new, set() if same_keys else before.keys() - now.keys())

@@ -58,7 +58,7 @@ class Accounting:
         baselines = self._maps.baselines()
         found = self._ledger.counts(self._maps.accounts(), baselines)
         if found is not self._counted:
-            self._findings.forget_others({(each.mm, each.account) for each in found})
+            self._findings.forget_others(found)
             self._counted = found
         self._news = self._findings.judge(found)
         return self._news

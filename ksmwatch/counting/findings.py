@@ -6,7 +6,7 @@ A count is trusted only if nothing here contradicts it, however exact its accoun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -20,6 +20,8 @@ from ksmwatch.kernel.areas import Area
 from ksmwatch.log import logger
 
 _NONE = Evidence()
+# Evidence about so many accounts that no longer exist may be kept in any case.
+_SPARE = 1000
 # An account: the address of its mm, and its id.
 Key = tuple[int, int]
 
@@ -206,8 +208,11 @@ class Findings:
         """What exact reads have found in the mm."""
         return self._evidence.get((count.mm, count.account), _NONE)
 
-    def forget_others(self, accounts: set[Key]) -> None:
-        """Forget accounts that no longer exist."""
+    def forget_others(self, counts: Sequence[Count]) -> None:
+        """Forget accounts that no longer exist. Evidence about them is harmless, and may wait."""
+        if not self._unverified and len(self._evidence) <= 2 * len(counts) + _SPARE:
+            return
+        accounts = {(each.mm, each.account) for each in counts}
         for gone in self._evidence.keys() - accounts:
             del self._evidence[gone]
         for gone in self._unverified.keys() - accounts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ksmwatch import differences
+from ksmwatch.differences import differences
 from ksmwatch.probes.map_records import Account, Baseline, Conversion, Migrations
 
 # USER_HZ: /proc/PID/stat gives start times in ticks of this size on every architecture.
@@ -66,20 +66,22 @@ class Ledger:
         The same account and baseline objects give the same count, and if all are the same, the
         same list.
         """
-        changed = {
-            *differences.came(self._accounts, accounts),
-            *differences.came(self._baselines, baselines),
-            *differences.gone(self._baselines, baselines),
-        }
-        gone = differences.gone(self._accounts, accounts)
+        of_accounts = differences(self._accounts, accounts)
+        of_baselines = differences(self._baselines, baselines)
         self._accounts, self._baselines = accounts, baselines
-        if changed or gone:
-            before = self._known
+        changed = of_accounts.changed | of_baselines.changed | of_baselines.gone
+        if of_accounts.new or of_accounts.gone:
             # In the order of the accounts.
+            before = self._known
             self._known = {
                 mm: count(mm, account, baselines.get(mm)) if mm in changed else before[mm]
                 for mm, account in accounts.items()
             }
+        elif changed:
+            self._known = dict(self._known)
+            for mm in changed & accounts.keys():
+                self._known[mm] = count(mm, accounts[mm], baselines.get(mm))
+        if changed or of_accounts.gone:
             self._counts = list(self._known.values())
         return self._counts
 

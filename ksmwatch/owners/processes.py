@@ -156,13 +156,14 @@ class ProcessTable:
     def look_again(self, budget: Budget) -> None:
         """Check which processes have moved to another cgroup, the longest unchecked first."""
         now = self._clock()
-        # In the order in which they were last checked.
-        for pid, known in list(self._known.items()):
-            if now < known.at + CGROUP_SECONDS or not budget.left():
+        while self._known and budget.left():
+            # They are in the order in which they were last checked.
+            pid, known = next(iter(self._known.items()))
+            if now < known.at + CGROUP_SECONDS:
                 return
             if self._has_moved(pid, known.identity):
                 self._forget(pid)
-            elif pid in self._known:
+            else:
                 known.at = now
                 self._known[pid] = self._known.pop(pid)
 

@@ -50,7 +50,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from ksmwatch import differences
+from ksmwatch.differences import differences
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 
 # Addresses where the first stack and the code of a program begin; None if they are hidden.
@@ -150,8 +150,7 @@ class Forks:
         Unchanged processes are the same objects as in the last call, and then so is the result.
         `now`: a time before they were looked at, in clock ticks since boot, like start times.
         """
-        changed = differences.came(self._processes, processes)
-        gone = differences.gone(self._processes, processes)
+        changed, _, gone = differences(self._processes, processes)
         # A child that has another parent now has changed, too.
         parents = {pid for pid, _ in (*changed, *gone)}
         for who in gone:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ksmwatch import differences
 from ksmwatch.counting.residue import Residue
+from ksmwatch.differences import differences
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.rollup import Addend, OwnerCgroup, OwnerKey, OwnerSums, common, total
@@ -285,10 +285,11 @@ class RunningSums:
 
         Unchanged processes are the same objects as in the last call.
         """
-        gone = differences.gone(self._processes, processes)
-        changed = set(differences.came(self._processes, processes))
+        changed, _, gone = differences(self._processes, processes)
         if kin is not self._kin:
-            changed |= {who for who, _ in kin.items() ^ self._kin.items()} & processes.keys()
+            changed = (
+                changed | {who for who, _ in kin.items() ^ self._kin.items()} & processes.keys()
+            )
         self._processes, self._kin = processes, kin
         for who in gone:
             self._take(who, self._parts.pop(who))

@@ -26,7 +26,7 @@ from ksmwatch.owners.savings import Forks, Who
 from ksmwatch.owners.sums import ProcessSums, RunningSums, full
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.snapshot.history_state import HistoryState
-from ksmwatch.snapshot.ksmd_numbers import Books
+from ksmwatch.snapshot.ksmd_numbers import Books, CountKey, key_of
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.model import Reload, Snapshot
 from ksmwatch.snapshot.process import Confidence
@@ -97,6 +97,9 @@ class Watcher:
         self._turnover, self._forks, self._sums = Turnover(), Forks(), RunningSums()
         self._books = Books(self._proc)
         self._roster = Roster(self._table.identify, self._books.of, self.backend.evidence)
+        # The last counts, as the backend listed them.
+        self._listed: list[Count] | None = None
+        self._counts: Mapping[CountKey, Count] = {}
         self._looks = 0
 
     def take(self, backend: Backend) -> None:
@@ -202,9 +205,11 @@ class Watcher:
         # A list that is not the same says that something has changed.
         if others := self._zero_only(counts, ksm.get("ksm_zero_pages", 0)):
             counts = [*counts, *others]
+        if counts is not self._listed:
+            self._listed, self._counts = counts, {key_of(count): count for count in counts}
         inputs = Inputs(
-            counts,
-            self._books.update(counts, numbers.ksm),
+            self._counts,
+            self._books.update(self._counts, numbers.ksm),
             self._table.take_forgotten(),
             self.backend.run.state,
             ksm.get("pages_shared"),

@@ -11,12 +11,13 @@ no batch of pages and nobody has unmerged any or lost a zero page. Then nothing 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.ledger import Count
+from ksmwatch.differences import differences
 from ksmwatch.kernel import procfs
 
 # Time in a snapshot to read numbers that have probably changed, and others in turn.
@@ -65,31 +66,27 @@ class Books:
         self._clock = clock
         # In the order in which they were read.
         self._entries: dict[CountKey, _Entry] = {}
-        self._counts: Sequence[Count] = ()
-        self._wanted: dict[CountKey, Count] = {}
+        self._wanted: Mapping[CountKey, Count] = {}
         self._work: Work | None = None
         # Whether every entry was read since the host's numbers last changed.
         self.stood_still = False
 
-    def update(self, counts: Sequence[Count], ksm: Work | None) -> set[CountKey]:
+    def update(self, counts: Mapping[CountKey, Count], ksm: Work | None) -> set[CountKey]:
         """Read the new ones, and as many others as time allows; returns those that were read.
 
-        `ksm`: the host's numbers. The same list of counts has not changed.
+        `ksm`: the host's numbers. Counts that have not changed are the same object, also together.
         """
         if ksm is None or any(name not in ksm for name in _PROGRESS):
             self._work = None
         elif ksm != self._work:
             self._work = ksm
-        elif self.stood_still and counts is self._counts:
-            return set()
-        if counts is not self._counts:
-            self._counts = counts
-            self._wanted = {key_of(count): count for count in counts}
-            for gone in self._entries.keys() - self._wanted.keys():
-                del self._entries[gone]
-        read = self._wanted.keys() - self._entries.keys()
+        _, read, gone = differences(self._wanted, counts)
+        self._wanted = counts
+        for key in gone:
+            del self._entries[key]
         for key in read:
             self._read(key)
+        read = set(read)
         if not self._all_hold():
             read |= self._read_some([k for k in self._likely() if k not in read], _LIKELY_SECONDS)
             others = (k for k in list(self._entries) if k not in read and self._may_differ(k))

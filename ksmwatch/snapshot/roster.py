@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import NamedTuple
 
-from ksmwatch import differences
 from ksmwatch.counting.backend import Evidence
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.residue import Residue, residue
 from ksmwatch.counting.run_state import UNMERGED, RunState
+from ksmwatch.differences import differences
 from ksmwatch.kernel import procfs
 from ksmwatch.owners.owner import UNKNOWN
 from ksmwatch.owners.processes import Identity
 from ksmwatch.owners.rollup import AccountKey, Moves, OwnerKey
 from ksmwatch.owners.savings import Who
-from ksmwatch.snapshot.ksmd_numbers import Book, CountKey, key_of
+from ksmwatch.snapshot.ksmd_numbers import Book, CountKey
 from ksmwatch.snapshot.process import Confidence, Process
 
 
@@ -85,7 +86,7 @@ class Inputs(NamedTuple):
     None: all.
     """
 
-    counts: Sequence[Count]
+    counts: Mapping[CountKey, Count]
     read: Collection[CountKey]
     forgotten: set[int] | None
     run: RunState
@@ -100,7 +101,7 @@ class Inputs(NamedTuple):
 
 
 # An account, whose it is, and its movements.
-Moved = tuple[AccountKey, OwnerKey, Moves]
+AccountMoves = tuple[AccountKey, OwnerKey, Moves]
 
 
 class _Named(NamedTuple):
@@ -128,7 +129,7 @@ class Roster:
         self._book = book
         self._evidence = evidence
         self._before: Inputs | None = None
-        self._counts: dict[CountKey, Count] = {}
+        self._counts: Mapping[CountKey, Count] = {}
         self._named: dict[CountKey, _Named] = {}
         self._unnamed: set[CountKey] = set()
         # By process id: counts, and the process that they are joined to.
@@ -136,7 +137,7 @@ class Roster:
         self._whos: dict[int, Who] = {}
         self.processes: Mapping[Who, Process] = {}
         # In the last update: accounts that are new or may have moved, and those that have gone.
-        self.moved: list[Moved] = []
+        self.moved: list[AccountMoves] = []
         self.gone: set[AccountKey] = set()
 
     @property
@@ -163,21 +164,17 @@ class Roster:
         if pids:
             self._join(pids)
 
-    def _differences(self, inputs: Inputs) -> tuple[set[CountKey], set[CountKey]]:
+    def _differences(self, inputs: Inputs) -> tuple[AbstractSet[CountKey], AbstractSet[CountKey]]:
         """Counts that have gone, and those that must be looked at."""
-        gone, changed = set[CountKey](), set[CountKey]()
         before = self._before
-        if before is None or inputs.counts is not before.counts:
-            counts = {key_of(count): count for count in inputs.counts}
-            gone = differences.gone(self._counts, counts)
-            changed = set(differences.came(self._counts, counts))
-            self._counts = counts
+        moved, _, gone = differences(self._counts, inputs.counts)
+        self._counts = inputs.counts
         if before is None or before.residue_state != inputs.residue_state:
             return gone, set(self._counts)
         if inputs.forgotten is None:
             return gone, set(self._counts)
         # Who has no process may get one without an event.
-        changed.update(inputs.read, self._unnamed - gone)
+        changed = {*moved, *inputs.read, *(self._unnamed - gone)}
         for pid in inputs.forgotten:
             changed |= self._keys.get(pid, set()) - gone
         return gone, changed

@@ -10,7 +10,7 @@ import pytest
 from ksmwatch.counting.ledger import Count
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.procfs import KsmStat
-from ksmwatch.snapshot.ksmd_numbers import Book, Books
+from ksmwatch.snapshot.ksmd_numbers import Book, Books, key_of
 from tests.fakes import Clock, Proc
 
 
@@ -43,7 +43,7 @@ class Host:
         self.scanned += self.scanning
         self.read.clear()
         ksm = {"pages_scanned": self.scanned, "full_scans": 3, "pages_sharing": self.sharing}
-        self.books.update(list(counts), ksm)
+        self.books.update({key_of(each): each for each in counts}, ksm)
         return self.read
 
 
@@ -122,7 +122,7 @@ def test_a_kernel_that_does_not_tell_is_read_each_time(host: Host, missing: str)
     del ksm[missing]
     for known in (ksm, ksm, None, None):
         host.read.clear()
-        host.books.update(counts, known)
+        host.books.update({key_of(each): each for each in counts}, known)
         assert host.read == [7]
         assert not host.books.stood_still
 

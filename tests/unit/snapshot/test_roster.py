@@ -32,7 +32,7 @@ class World:
         self.identities: dict[int, Identity] = {}
         # By mm: an mm has one account at a time.
         self.counts: dict[int, Count] = {}
-        self.listed: list[Count] = []
+        self.listed: dict[CountKey, Count] = {}
         self.books: dict[CountKey, Book] = {}
         self.read: set[CountKey] = set()
         self.evidence: dict[tuple[int, int], Evidence] = {}
@@ -84,11 +84,11 @@ class World:
 
     def look(self, *, scans: bool) -> Inputs:
         """What the next snapshot is told."""
-        listed = list(self.counts.values())
+        listed = {key_of(count): count for count in self.counts.values()}
         # As the ledger does it.
-        if [*map(id, listed)] != [*map(id, self.listed)]:
+        if [*map(id, listed.values())] != [*map(id, self.listed.values())]:
             self.listed = listed
-        wanted = {key_of(count) for count in listed}
+        wanted = listed.keys()
         self.books = {key: book for key, book in self.books.items() if key in wanted}
         read = {key for key in wanted if key not in self.books or scans}
         for key in read:
