@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.slowness import patience
 from tests.stores.refill import refill
 from tests.stores.station import Station
 
 # docs/fleet.md: how much of what it has taken VictoriaMetrics has not written to its disk.
-UNWRITTEN_SECONDS = 15
+UNWRITTEN_SECONDS = patience(15)
 # The Prometheus sends what it has scraped at least every second, and within another.
-UNSENT_SECONDS = 3
+UNSENT_SECONDS = patience(3)
 SCRAPES = 12
 
 
