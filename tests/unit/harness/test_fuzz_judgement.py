@@ -55,6 +55,14 @@ def test_what_is_wrong_is_said(changes: dict[str, Any], word: str) -> None:
     assert word in said
 
 
+def test_disturbed_walks_are_no_surprise_where_each_conversion_walks() -> None:
+    disturbed = {"families_changed": 2, "events_lost": 0}
+    assert complaints(document(losses=disturbed), {10: 7}, PAUSE, ()) == []
+    probes = [{"event": "protect", "missed": 0}]
+    found = complaints(document(losses=disturbed, probes=probes), {10: 7}, PAUSE, ())
+    assert found == ["loss: families_changed 2"]
+
+
 def test_what_follows_from_runs_that_the_kernel_skipped_is_no_surprise() -> None:
     missed = [{"event": "merge", "missed": 1}]
     found = document(losses={"conversions_unseen": 1}, probes=missed)
