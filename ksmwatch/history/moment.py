@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.residue import Residue
 from ksmwatch.owners.owner import Owner, owner_document
 from ksmwatch.owners.rollup import Holding, Moves, split
@@ -102,9 +103,11 @@ class Moment:
 def moment_of(snapshot: Snapshot, top: int, began: float, since: float) -> Moment:
     """What is kept of a snapshot, with this many owners of their own."""
     shown, rest = split(snapshot.owners, top)
-    owners = [(_owner_facts(h.owner), _owner(h)) for h in shown]
+    # Live, who has no movements has moved nothing yet.
+    still = (0,) * len(Movement) if snapshot.mode is Mode.BPF else ()
+    owners = [(_owner_facts(h.owner), _owner(h, h.movements or still)) for h in shown]
     if rest is not None:
-        owners.append((_compact(OTHERS), _owner(rest)))
+        owners.append((_compact(OTHERS), _owner(rest, ())))
     facts = _compact(_facts(snapshot))
     return Moment(snapshot.time, since, began, facts, _host(snapshot), tuple(owners))
 
@@ -119,7 +122,7 @@ def _owner_facts(owner: Owner) -> str:
     return _compact({key: value for key, value in facts.items() if value not in (None, False)})
 
 
-def _owner(h: Holding) -> OwnerNumbers:
+def _owner(h: Holding, moves: Moves) -> OwnerNumbers:
     return OwnerNumbers(
         h.processes,
         h.estimated,
@@ -128,7 +131,7 @@ def _owner(h: Holding) -> OwnerNumbers:
         h.stray_mappings,
         h.zero_pages,
         *_bounds(h.saved),
-        *_moves(h.movements),
+        *_moves(moves),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ksmwatch.commands.history_view import sentence
+from ksmwatch.counting.backend_state import Mode
 from ksmwatch.history.changes import Change, because, changes
 from ksmwatch.history.past import Past
 from ksmwatch.history.reader import HistoryReader
@@ -111,9 +112,17 @@ def test_movements_are_counted_across_a_restart(tmp_path: Any) -> None:
 
 
 def test_polled_counts_have_no_reason(tmp_path: Any) -> None:
-    rows: list[Row] = [(s, {"web": n}, {"moved": {}}) for s, n in ((0, 1000), (10, 600))]
+    polled = {"moved": {}, "mode": Mode.POLL}
+    rows: list[Row] = [(s, {"web": n}, polled) for s, n in ((0, 1000), (10, 600))]
     found = first(tmp_path, rows)
     assert (found.mappings, because(found)) == (-400, "")
+
+
+def test_who_has_not_moved_yet_has_moved_nothing(tmp_path: Any) -> None:
+    # Known by an exact read, before the first event.
+    rows: list[Row] = [(0, {"web": 0}, {"moved": {}}), falling(10, 1000, 0)]
+    found = first(tmp_path, rows)
+    assert (found.mappings, because(found)) == (1000, "by merging")
 
 
 def test_an_estimated_count_is_called_so(tmp_path: Any) -> None:
