@@ -21,11 +21,11 @@ NAME = "crowds"
 _CROWDS = [(processes, owners) for processes in (100, 1_000, 10_000) for owners in (1, 50)]
 _LARGEST = "10000:50"
 _MOVED = ("still", "some", "all")
-_ROUNDS = 2
+_ROUNDS = 1
 _MIB = 1 << 20
 _ANSWER_MS = 150
 _METHOD = """`make bench-crowds`, {date}, Python {python}, on the machine itself: CPU time in
-milliseconds of the daemon's code and of the front's, the fastest of 14. The processes are real, and
+milliseconds of the daemon's code and of the front's, the fastest of 7. The processes are real, and
 so are the BPF maps. They hold an account for each process, which has KSM pages, filled as the
 programs would have done (`bench/crowds_host.py`). Only the owners are made up. *Snapshot* is the
 whole document on the Unix socket, with every process. *Scrape* has series by owner, crosses the
@@ -35,7 +35,8 @@ checking attachments. PSS is that of one process that did all this, with more of
 daemon has. ksmd's own number for a process can be from an earlier snapshot (`kernel_age_seconds`);
 ours cannot."""
 _BESIDE = """The same with {before_commit}, in turns with it, in the same run; *x* is how many times
-more it takes."""
+more it takes. Only the ratios are to be compared with other runs: other work on the machine makes
+both slower."""
 
 
 def _found(result: Result, processes: int, owners: int, when: str = "crowds") -> Any:
