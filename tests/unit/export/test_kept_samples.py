@@ -49,7 +49,8 @@ def test_kept_samples_are_those_that_are_made_anew(steps: list[tuple[str, Any]])
     ksm = {"pages_shared": 1, "pages_sharing": 2, "ksm_zero_pages": 0}
     meminfo = {"MemAvailable": 100}
     # After each step, so that each change is seen alone.
-    for what, how in (each for step in steps for each in (step, ("look", None))):
+    look: tuple[str, Any] = ("look", None)
+    for what, how in (each for step in steps for each in (step, look)):
         match what:
             case "process":
                 pid, owner, mappings = how
