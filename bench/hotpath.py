@@ -100,7 +100,9 @@ def _cell(costs: Mapping[str, Mapping[str, float]], case: str, operation: str) -
     if case == "nothing":
         return f"{costs[case][operation]:,.0f}"
     more = extra(costs, case, operation)
-    return f"{more:+,.0f} ({100 * more / costs['nothing'][operation]:+.1f} %)"
+    share = 100 * more / costs["nothing"][operation]
+    # Without the sign of a zero that was a little less.
+    return f"{round(more):+,} ({round(share, 1) + 0.0:+.1f} %)"
 
 
 def unmap_table(result: Result) -> str:
