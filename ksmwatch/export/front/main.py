@@ -36,11 +36,12 @@ def _prepared(begin: Begin, task: WebTask | TextfileTask) -> Callable[[socket.so
     if isinstance(task, WebTask):
         # tornado.log would load it for the colours of a terminal: half a megabyte.
         sys.modules["curses"] = None  # type: ignore[assignment]
-        from ksmwatch.export.front import auth, web
+        from ksmwatch.export.front import auth, runbook, web
 
         if task.configured:
             auth.prepare()
-        serve = partial(web.serve, begin, task)
+        # Like the modules: the later user may not be able to read it.
+        serve = partial(web.serve, begin, task, runbook.read(runbook.runbook_directory()))
     else:
         from ksmwatch.export.front import textfile
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Protocol
 
@@ -49,6 +49,7 @@ class Site:
         own: Callable[[], Samples],
         max_requests: int,
         complaints: Complaints,
+        pages: Mapping[str, str],
     ) -> None:
         self._telemetry_path = telemetry_path
         # Samples of the front itself.
@@ -61,7 +62,7 @@ class Site:
         # Of this answer, each made once; by whether it refreshes itself.
         self._overviews: dict[bool, Page] = {}
         self._host = os.uname().nodename
-        self._runbook = runbook.read(runbook.runbook_directory())
+        self._runbook = pages
 
     def take(self, answer: Answer) -> None:
         """Serve this answer from now on."""

@@ -8,7 +8,7 @@ import resource
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, cast
@@ -133,7 +133,7 @@ class Server(HTTPServer):
 class WebFront:
     """A front that serves HTTP."""
 
-    def __init__(self, begin: Begin, task: front_channel.WebTask) -> None:
+    def __init__(self, begin: Begin, task: front_channel.WebTask, pages: Mapping[str, str]) -> None:
         self._task = task
         self._requests: Counter[str] = Counter()
         self._answering: set[asyncio.Task[None]] = set()
@@ -144,6 +144,7 @@ class WebFront:
             self._samples,
             task.max_requests,
             self.complaints,
+            pages,
         )
         self._link = Link(self._take)
         self._auth = Auth()
@@ -287,9 +288,11 @@ class _Log(logging.Handler):
             self._complaints.add("failed", why=text, error=repr(error))
 
 
-def serve(begin: Begin, task: front_channel.WebTask, sock: socket.socket) -> None:
-    """Serve HTTP until the daemon is gone."""
-    web = WebFront(begin, task)
+def serve(
+    begin: Begin, task: front_channel.WebTask, pages: Mapping[str, str], sock: socket.socket
+) -> None:
+    """Serve HTTP until the daemon is gone. `pages`: of the runbook, by name."""
+    web = WebFront(begin, task, pages)
     for name in ("tornado", "asyncio"):
         library = logging.getLogger(name)
         library.handlers[:] = [_Log(web.complaints)]

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from ksmwatch.export.catalogue import CATALOGUE
-from ksmwatch.export.front import site
+from ksmwatch.export.front import runbook, site
 from ksmwatch.export.front.complaints import Complaints
 from ksmwatch.export.front.page import Page
 from ksmwatch.export.front.site import Site
@@ -46,7 +46,9 @@ def complaints() -> Complaints:
 
 
 def make(complaints: Complaints, path: str = "/metrics", max_requests: int = 2) -> Site:
-    return Site(path, (*CATALOGUE, OWN), lambda: [(OWN.name, [((), 5)])], max_requests, complaints)
+    pages = runbook.read(runbook.runbook_directory())
+    specs = (*CATALOGUE, OWN)
+    return Site(path, specs, lambda: [(OWN.name, [((), 5)])], max_requests, complaints, pages)
 
 
 @pytest.fixture
