@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +26,8 @@ from ksmwatch.export.fronts import listen, sockets, user_of
 from ksmwatch.log import logger
 from ksmwatch.option_values import Address
 from tests.fake_front import Served
+from tests.guests import ROOT
+from tests.slowness import patience
 from tests.waiting import Deadline
 
 
@@ -247,3 +252,32 @@ def test_a_low_limit_of_descriptors_leaves_room_for_one_connection(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     assert web._room(256) == room
+
+
+ASK = """
+from tests.fake_front import Served
+from tests.guests import ROOT
+from tests.slowness import patience
+with Served() as served:
+    print(served.get("/runbook/KsmwatchPolling")[0], served.get("/")[0], served.get()[0])
+"""
+
+
+def test_it_serves_although_its_user_cannot_read_the_package(tmp_path: Path) -> None:
+    # As in a checkout below /root. The front changes its user only if root starts it.
+    for name in ("ksmwatch", "docs/runbook"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "tests").mkdir()
+    for path in (ROOT / "tests").glob("*.py"):
+        shutil.copy(path, tmp_path / "tests")
+    tmp_path.chmod(0o700)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        timeout=patience(300),
+        check=True,
+    )
+    assert done.stdout.split() == [b"200", b"200", b"200"]
