@@ -7,6 +7,7 @@ memory; both need only the capabilities that accounting needs anyway.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterable, Mapping
@@ -157,3 +158,6 @@ def read_calls(machine: str) -> tuple[dict[str, bool], str | None]:
         return _found(extents(records, names), machine), None
     except OSError as error:
         return {}, error.strerror or str(error)
+    except MemoryError:
+        # The list of symbols takes megabytes; the daemon may be short of them for a while.
+        return {}, os.strerror(errno.ENOMEM)

@@ -13,6 +13,8 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, cast
 
+# tornado loads it at its first use, when the front's user may have no access to its files.
+import tornado.platform.asyncio  # noqa: F401
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.httputil import (
