@@ -69,7 +69,8 @@ test-kernel-quick: setup workload kernels
 .PHONY: test-kernel-every
 test-kernel-every: setup workload kernels
 	$(BIN)/python -m tests.kernel.run --quick $(KERNELS)
-	$(BIN)/python -m tests.kernel.run $(QUICK_KERNEL) -- tests/kernel/test_estimate.py tests/kernel/test_history.py
+	$(BIN)/python -m tests.kernel.run $(QUICK_KERNEL) -- \
+	  tests/kernel/test_estimate.py tests/kernel/test_history.py tests/kernel/test_fuzz_killed.py
 
 model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 	@deploy/packages $(MODEL_PACKAGES)

@@ -30,7 +30,12 @@ ONCE_KERNEL = "6.12"
 # Counts instructions, for which the guest needs another clock.
 COUNTING = "test_hotpath.py"
 # What needs other kernels than those of `make test` (everywhere.py), or takes too long for it.
-ELSEWHERE = ("test_pressure.py", "test_estimate.py", "test_history.py")
+ELSEWHERE = (
+    "test_pressure.py",
+    "test_estimate.py",
+    "test_history.py",
+    "test_fuzz_killed.py",
+)
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")
 _printing = threading.Lock()
 

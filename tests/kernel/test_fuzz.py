@@ -19,11 +19,6 @@ def test_a_random_program_is_counted_to_the_page() -> None:
 
 
 @pytest.mark.once
-def test_it_is_when_the_daemon_is_killed_every_three_seconds() -> None:
-    assert fuzz_shortly("--seed=102", "--restart=3") == 0
-
-
-@pytest.mark.once
 def test_it_is_where_ksmd_merges_each_node_apart() -> None:
     assert Path("/sys/devices/system/node/node1").exists(), "it wants a guest with --nodes 2"
     assert fuzz_shortly("--seed=103") == 0
