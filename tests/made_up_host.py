@@ -64,6 +64,8 @@ def document(count: int = 40, step: int = 0, **changes: Any) -> dict[str, Any]:
     found = to_document(made)
     found["audit"] |= {"surplus": 0, "missing": 0, "last": 0}
     found["totals"] |= {"miscounted_mms": 0, "miscounted_pages": 0}
+    # By number, so that tests find process 1000 + n at place n; a daemon lists the largest first.
+    found["processes"].sort(key=lambda each: each["pid"])
     return found | changes
 
 

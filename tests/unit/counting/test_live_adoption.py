@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
+from ksmwatch.counting import findings
 from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.probes.map_records import Total
@@ -77,7 +80,11 @@ def test_hooks_that_cannot_be_attached_any_more_are_a_loss_and_a_doubt(
 # ---- evidence ----
 
 
-def test_when_it_was_read_is_forgotten_with_the_account(kernel: Kernel, started: Live) -> None:
+def test_when_it_was_read_is_forgotten_with_the_account(
+    kernel: Kernel, started: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Evidence may wait while there is little of it.
+    monkeypatch.setattr(findings, "_SPARE", -100)
     kernel.move(kernel.users[20], 1)
     assert started.evidence(of(started, 20)).read_at is None
     read = kernel.clock.now
