@@ -323,10 +323,14 @@ inline move(cpu, mm)
 inline rotate(cpu)
 {
     atomic { !root -> root = 1 };
-    add_fenced(cpu, TREE, 1);
+    order(cpu);
+    add(cpu, TREE, 1);
+    order(cpu);
     changing = 1;
     atomic { changing = 0; changed++ };
-    add_fenced(cpu, TREE, 1);
+    order(cpu);
+    add(cpu, TREE, 1);
+    order(cpu);
     root = 0
 }
 
