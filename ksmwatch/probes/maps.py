@@ -122,7 +122,7 @@ class Maps:
             *(self._opening, self._forgetting, self._alarms, self._totals),
             *(each for each in (self._accounts, self._baselines) if isinstance(each, QuietMap)),
         ]
-        self._all_accounts = RecordTable(self._accounts, self._unpack, self._steady)
+        self._all_accounts = RecordTable(self._accounts, self._steady)
         # Only the daemon writes baselines. A program deletes one together with its account, whose
         # id no other account has. So what the daemon has written need not be read again.
         self._written: dict[int, Baseline] | None = None
@@ -215,13 +215,8 @@ class Maps:
     def _all_written(self) -> dict[int, Baseline]:
         """What this daemon and its predecessors have written."""
         if self._written is None:
-            keys, values = self._baselines.dump()
-            size = self._baselines.value_size
-            records = (values[at : at + size] for at in range(0, len(values), size))
-            self._written = {
-                mm: self._unpack_baseline(record)
-                for (mm,), record in zip(_U64.iter_unpack(keys), records, strict=True)
-            }
+            table = RecordTable(self._baselines, lambda _, data: self._unpack_baseline(data))
+            self._written = dict(table.read())
         return self._written
 
     def put_baseline(self, mm: int, baseline: Baseline) -> None:

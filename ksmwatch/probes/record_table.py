@@ -34,19 +34,13 @@ class Dumps(Protocol):
 class RecordTable(Generic[_T]):
     """All records of a hash map by mm. An unchanged record is the same object as before.
 
-    So is the dictionary, if no record has changed. `steady` turns a changed record into one whose
-    members were all true at one moment.
+    So is the dictionary, if no record has changed. `make` turns a key and the bytes of a changed
+    record into the object.
     """
 
-    def __init__(
-        self,
-        table: Dumps,
-        unpack: Callable[[bytes], _T],
-        steady: Callable[[bytes, bytes], _T] | None = None,
-    ) -> None:
+    def __init__(self, table: Dumps, make: Callable[[bytes, bytes], _T]) -> None:
         self._map = table
-        self._unpack = unpack
-        self._steady = steady
+        self._make = make
         self._keys = self._values = b""
         self._records: dict[int, _T] = {}
 
@@ -67,7 +61,7 @@ class RecordTable(Generic[_T]):
         for number in _changed(self._values, values, size):
             key = self._keys[number * _U64.size : (number + 1) * _U64.size]
             value = values[number * size : (number + 1) * size]
-            records[_U64.unpack(key)[0]] = self._record(key, value)
+            records[_U64.unpack(key)[0]] = self._make(key, value)
         return records
 
     def _looked_up(self, keys: bytes, values: bytes) -> dict[int, _T]:
@@ -79,12 +73,9 @@ class RecordTable(Generic[_T]):
         records = {}
         for key, value in zip(_U64.iter_unpack(keys), slot.iter_unpack(values), strict=True):
             same = before.get(key) == value
-            record = self._records[key[0]] if same else self._record(_U64.pack(*key), *value)
+            record = self._records[key[0]] if same else self._make(_U64.pack(*key), *value)
             records[key[0]] = record
         return records
-
-    def _record(self, key: bytes, value: bytes) -> _T:
-        return self._steady(key, value) if self._steady else self._unpack(value)
 
     def __len__(self) -> int:
         """Their number at the last reading."""

@@ -46,7 +46,7 @@ def unpack(data: bytes) -> list[int]:
 @given(st.sampled_from([0, 1, 63, 64, 65, 200]), ACTS)
 def test_what_is_read_is_what_is_in_the_map(records: int, acts: list[tuple[str, int]]) -> None:
     there = Dictionary(records)
-    table = RecordTable(there, unpack)
+    table = RecordTable(there, lambda _, data: unpack(data))
     shown, before = table.read(), dict(table.read())
     for number, (act, mm) in enumerate([*acts, ("read", 0)]):
         if act == "put":
@@ -66,7 +66,7 @@ def test_what_is_read_is_what_is_in_the_map(records: int, acts: list[tuple[str, 
 
 def test_what_was_given_away_does_not_change() -> None:
     there = Dictionary(3)
-    table = RecordTable(there, unpack)
+    table = RecordTable(there, lambda _, data: unpack(data))
     before = table.read()
     there.put(1, 99)
     assert table.read()[1] == [1, 2, 99]
@@ -81,7 +81,7 @@ def test_only_a_record_that_differs_is_read_steadily() -> None:
         asked.append(struct.unpack("<Q", key)[0])
         return unpack(data)
 
-    table = RecordTable(there, unpack, steady)
+    table = RecordTable(there, steady)
     table.read()
     assert asked == list(range(100))
     asked.clear()
