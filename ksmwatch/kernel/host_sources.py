@@ -38,18 +38,12 @@ class HostSources:
     def _read_ksm(self, failures: list[str]) -> dict[str, int] | None:
         """Numbers of /sys/kernel/mm/ksm by file name; None on a kernel without KSM."""
         if self._ksm is None:
-            paths = procfs.ksm_files(self._sys)
-            if paths is None:
-                return None
             # The kernel makes them all at once.
-            self._ksm = {path.name: KeptFile(str(path)) for path in paths}
-        numbers = {}
-        for name, file in self._ksm.items():
-            try:
-                # general_profit is signed; int() takes both.
-                numbers[name] = int(file.read())
-            except (OSError, ValueError):
-                failures.append(file.path)
+            self._ksm = procfs.ksm_files(self._sys)
+        if self._ksm is None:
+            return None
+        numbers, unreadable = procfs.read_ksm_files(self._ksm)
+        failures += unreadable
         return numbers
 
     @staticmethod

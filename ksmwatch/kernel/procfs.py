@@ -7,6 +7,7 @@ Values keep the kernel's units. A file or line that a kernel lacks is absent fro
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,28 +31,32 @@ def parse_pairs(text: str) -> dict[str, int]:
     return pairs
 
 
-def ksm_files(sys: Path) -> list[Path] | None:
-    """The files of /sys/kernel/mm/ksm with a number; None on a kernel without KSM."""
+def ksm_files(sys: Path) -> dict[str, KeptFile] | None:
+    """The files of /sys/kernel/mm/ksm with a number, by name; None on a kernel without KSM."""
     directory = sys / "kernel/mm/ksm"
     if not (directory / "run").exists():
         return None
-    return [path for path in sorted(directory.iterdir()) if path.name not in _WORDS]
+    paths = sorted(directory.iterdir())
+    return {path.name: KeptFile(str(path)) for path in paths if path.name not in _WORDS}
+
+
+def read_ksm_files(files: Mapping[str, KeptFile]) -> tuple[dict[str, int], list[str]]:
+    """Their numbers by name, and the files that could not be read."""
+    numbers: dict[str, int] = {}
+    failures = []
+    for name, file in files.items():
+        try:
+            # general_profit is signed; int() takes both.
+            numbers[name] = int(file.read())
+        except (OSError, ValueError):
+            failures.append(file.path)
+    return numbers, failures
 
 
 def read_ksm(sys: Path) -> tuple[dict[str, int] | None, list[str]]:
     """Numbers of /sys/kernel/mm/ksm by file name, and the files that could not be read."""
-    paths = ksm_files(sys)
-    if paths is None:
-        return None, []
-    numbers: dict[str, int] = {}
-    failures = []
-    for path in paths:
-        try:
-            # general_profit is signed; int() takes both.
-            numbers[path.name] = int(path.read_text())
-        except (OSError, ValueError):
-            failures.append(str(path))
-    return numbers, failures
+    files = ksm_files(sys)
+    return (None, []) if files is None else read_ksm_files(files)
 
 
 def _read_ksm_file(sys: Path, name: str) -> int | None:
