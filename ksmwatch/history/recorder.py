@@ -198,8 +198,6 @@ class Writer:
         """Write it, or count why not."""
         try:
             self._write(snapshot)
-        except (OSError, sqlite3.Error) as error:
-            self._failed(error)
         except Exception as error:  # noqa: BLE001 - the history must not end for ever
             self._failed(error)
         else:

@@ -127,13 +127,15 @@ class Store:
     @property
     def last_time(self) -> float | None:
         """Of the moment that was recorded last."""
-        found = self._one("SELECT time FROM moment ORDER BY id DESC LIMIT 1")
-        return found if isinstance(found, float) else None
+        return self._first_time("id DESC")
 
     @property
     def oldest_time(self) -> float | None:
         """Of the moment that was recorded first."""
-        found = self._one("SELECT time FROM moment ORDER BY id LIMIT 1")
+        return self._first_time("id")
+
+    def _first_time(self, order: str) -> float | None:
+        found = self._one(f"SELECT time FROM moment ORDER BY {order} LIMIT 1")  # noqa: S608
         return found if isinstance(found, float) else None
 
     @property
