@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.btf import Btf
 from ksmwatch.kernel.events import Mechanism
+from tests.children import Ending
 
 # r0 = 0; exit (include/uapi/linux/bpf.h, struct bpf_insn)
 _NOTHING = bytes.fromhex("b7000000000000009500000000000000")
@@ -33,7 +33,7 @@ def _load(mechanism: Mechanism, symbol: str) -> int:
         )
 
 
-class Empty:
+class Empty(Ending):
     """Empty programs on some functions, inside the context."""
 
     def __init__(self, mechanism: Mechanism, symbols: Iterable[str]) -> None:
@@ -52,11 +52,6 @@ class Empty:
             return libbpf.raw_tracepoint_open(program)
         return libbpf.attach_kprobe(program, symbol, at_return=False, sys=Path("/sys"))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         for fd in reversed(self._descriptors):
             os.close(fd)

@@ -7,18 +7,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
 from ksmwatch import config
 from ksmwatch.export.fronts import Outputs, listen
 from ksmwatch.option_values import Address
 from ksmwatch.snapshot.desk import Desk
 from ksmwatch.snapshot.model import Snapshot
+from tests.children import Ending
 from tests.made_up import snapshot
 
 
-class Served:
+class Served(Ending):
     """The front of an invented host, at its own port. `ready`: whether there are snapshots."""
 
     def __init__(
@@ -51,15 +50,7 @@ class Served:
             if self.desk.wait_for_request(1):
                 self.desk.publish(self._make)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self._ending = True
         self.desk.close()
         self.keeper.stop()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from tests.children import Ending
 from tests.waiting import wait_until
 
 _DIRECTORY = Path("/sys/kernel/mm/ksm")
@@ -13,7 +13,7 @@ _SCAN_SECONDS = 480
 _QUICK = {"pages_to_scan": 5000, "sleep_millisecs": 2}
 
 
-class Ksm:
+class Ksm(Ending):
     """Quick, stopped and with nothing merged, inside and after the context."""
 
     def __init__(self, **settings: int) -> None:
@@ -28,12 +28,7 @@ class Ksm:
             self.write(name, value)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self.unmerge()
         self.write("run", 0)
         for name, value in self._saved.items():
