@@ -182,11 +182,9 @@ def estimate(args: argparse.Namespace) -> Exit:
 
 def history(args: argparse.Namespace) -> Exit:
     from ksmwatch.commands import history
+    from ksmwatch.option_values import output_form
 
-    if args.json and args.csv:
-        raise ConfigError("--json and --csv cannot be combined.")
-    form = history.HistoryForm.JSON if args.json else history.HistoryForm.TEXT
-    form = history.HistoryForm.CSV if args.csv else form
+    form = output_form(json=args.json, csv=args.csv)
     settings = _settings(args)
     wish = history.wish_of(args.owner, args.since, args.until, args.step, form)
     return history.run(settings, wish)

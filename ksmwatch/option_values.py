@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from ksmwatch.errors import ConfigError
@@ -133,3 +134,20 @@ def user(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("must be the name of a user")
     return value
+
+
+class OutputForm(StrEnum):
+    """How a command prints."""
+
+    TEXT = "text"
+    JSON = "json"
+    CSV = "csv"
+
+
+def output_form(*, json: bool, csv: bool) -> OutputForm:
+    """The form that --json and --csv ask for. Raises ConfigError."""
+    if json and csv:
+        raise ConfigError("--json and --csv cannot be combined.")
+    if json:
+        return OutputForm.JSON
+    return OutputForm.CSV if csv else OutputForm.TEXT

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,11 @@ from ksmwatch.history.past import PastKey
 from ksmwatch.history.reader import HistoryReader
 from ksmwatch.history.retention import thinned
 from ksmwatch.history.times import length_of, time_of, whole
-from ksmwatch.option_values import AUTO
+from ksmwatch.option_values import AUTO, OutputForm
 from ksmwatch.options import DEFAULT_HISTORY
 
 # Moments that are enough to see what changed.
 _ENOUGH = 2000
-
-
-class HistoryForm(StrEnum):
-    """The output format."""
-
-    TEXT = "text"
-    JSON = "json"
-    CSV = "csv"
 
 
 @dataclass(frozen=True)
@@ -43,7 +34,7 @@ class HistoryWish:
     until: float
     now: float
     step: float
-    form: HistoryForm
+    form: OutputForm
 
 
 def directory_of(settings: Config) -> Path:
@@ -53,7 +44,7 @@ def directory_of(settings: Config) -> Path:
 
 
 def wish_of(
-    owner: str | None, since: str, until: str, step: str | None, form: HistoryForm
+    owner: str | None, since: str, until: str, step: str | None, form: OutputForm
 ) -> HistoryWish:
     """From the flags. Raises ConfigError."""
     now = time.time()
@@ -76,10 +67,10 @@ def run(settings: Config, wish: HistoryWish) -> Exit:
         view = _view(reader, wish)
     finally:
         reader.close()
-    if wish.form is HistoryForm.JSON:
+    if wish.form is OutputForm.JSON:
         json.dump(history_view.document(view), sys.stdout, indent=1)
         print()
-    elif wish.form is HistoryForm.CSV:
+    elif wish.form is OutputForm.CSV:
         history_view.write_csv(view, sys.stdout)
     else:
         print(history_view.text(view))
@@ -90,7 +81,7 @@ def _view(reader: HistoryReader, wish: HistoryWish) -> HistoryView:
     owner = None if wish.owner is None else _named(reader, wish.owner)
     spans = reader.between(wish.since, wish.until)
     step = wish.step
-    if wish.form is HistoryForm.TEXT and not step and len(spans) > _ENOUGH:
+    if wish.form is OutputForm.TEXT and not step and len(spans) > _ENOUGH:
         step = (wish.until - wish.since) / _ENOUGH
     past = reader.past(thinned(spans, step) if step else spans, owner)
     if not past.moments or (owner and not past.owners):

@@ -7,11 +7,11 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from itertools import count
 from typing import Annotated, Any, Final, Literal, NotRequired, TextIO, TypedDict, cast
 
 from ksmwatch.errors import SourceError
+from ksmwatch.option_values import OutputForm
 from ksmwatch.schema_marks import Fields
 from ksmwatch.top import columns, header, rows
 from ksmwatch.top.alerts import alerts_of
@@ -34,20 +34,12 @@ SCHEMA: Final = "ksmwatch.top/1"
 _WIDTH = 10_000
 
 
-class Format(StrEnum):
-    """The output format."""
-
-    TEXT = "text"
-    JSON = "json"
-    CSV = "csv"
-
-
 @dataclass(frozen=True)
 class Batch:
     """How many samples to print, and how. `times`: None means until stopped."""
 
     options: Options
-    format: Format = Format.TEXT
+    format: OutputForm = OutputForm.TEXT
     times: int | None = 1
     seconds: float = 2.0
 
@@ -73,11 +65,11 @@ def run(
         sleep(batch.seconds)
 
 
-def _print(view: View, form: Format, label: str, out: TextIO, *, first: bool) -> None:
-    if form is Format.JSON:
+def _print(view: View, form: OutputForm, label: str, out: TextIO, *, first: bool) -> None:
+    if form is OutputForm.JSON:
         # One line per sample, in ASCII: it stays one line whatever a name contains.
         print(json.dumps(to_document(view, label)), file=out)
-    elif form is Format.CSV:
+    elif form is OutputForm.CSV:
         _csv(view, out, head=first)
     else:
         _text(view, label, out, gap=not first)

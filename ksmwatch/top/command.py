@@ -14,7 +14,7 @@ from ksmwatch.commands.history import directory_of
 from ksmwatch.config import Config
 from ksmwatch.errors import ConfigError, Exit
 from ksmwatch.history.times import time_of
-from ksmwatch.option_values import flag_number
+from ksmwatch.option_values import flag_number, output_form
 from ksmwatch.top import batch, columns, source
 from ksmwatch.top.sample import make_sample
 from ksmwatch.top.timeline import LaterSource, PastSource, Timeline
@@ -74,8 +74,7 @@ def _options(args: argparse.Namespace) -> Options:
 
 def _batch(args: argparse.Namespace, options: Options, seconds: float) -> batch.Batch | None:
     """None if the user wants the terminal application."""
-    if args.json and args.csv:
-        raise ConfigError("--json and --csv cannot be combined.")
+    form = output_form(json=args.json, csv=args.csv)
     if not (args.batch or args.once or args.json or args.csv or args.iterations):
         return None
     if args.once:
@@ -85,8 +84,7 @@ def _batch(args: argparse.Namespace, options: Options, seconds: float) -> batch.
     else:
         # Without --batch, JSON or CSV is one document; with it, output goes on until stopped.
         times = None if args.batch else 1
-    form = batch.Format.JSON if args.json else batch.Format.TEXT
-    return batch.Batch(options, batch.Format.CSV if args.csv else form, times, seconds)
+    return batch.Batch(options, form, times, seconds)
 
 
 def run(args: argparse.Namespace, settings: Config) -> Exit:

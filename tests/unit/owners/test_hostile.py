@@ -21,12 +21,13 @@ from ksmwatch.diagnose import sharers
 from ksmwatch.diagnose.sharers import Party, Sharing
 from ksmwatch.export.samples import Series
 from ksmwatch.kernel.procfs import unified_path
+from ksmwatch.option_values import OutputForm
 from ksmwatch.owners.judgement import owner_of
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Process
 from ksmwatch.top import columns, details, header
-from ksmwatch.top.batch import Batch, Format, run
+from ksmwatch.top.batch import Batch, run
 from ksmwatch.top.host_figures import figures
 from ksmwatch.top.rows import build
 from ksmwatch.top.sample import make_sample
@@ -92,13 +93,13 @@ def assert_metrics(made: Snapshot) -> None:
 
 def assert_top(document: dict[str, Any], grouping: Grouping) -> None:
     options = Options(grouping=grouping, tree=True)
-    for form in Format:
+    for form in OutputForm:
         out = io.StringIO(newline="")
         run(Documents(document), Batch(options, form), out)
         text = out.getvalue()
-        if form is Format.TEXT:
+        if form is OutputForm.TEXT:
             assert_lines(text)
-        elif form is Format.JSON:
+        elif form is OutputForm.JSON:
             assert len(json.loads(text)["rows"]) == len(build_rows(document, options))
             assert_lines(text, 1)
         else:

@@ -13,11 +13,12 @@ from jsonschema import Draft202012Validator
 
 from ksmwatch.commands.forecast import document_of
 from ksmwatch.export.samples import Series
+from ksmwatch.option_values import OutputForm
 from ksmwatch.snapshot.document import to_document, to_json
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Confidence
 from ksmwatch.top import batch, scrape
-from ksmwatch.top.batch import Batch, Format
+from ksmwatch.top.batch import Batch
 from ksmwatch.top.view import Grouping, Options
 from tests.exposed import exposed
 from tests.fakes import KERNELS, recorded
@@ -58,7 +59,7 @@ def test_facts_of_real_kernels(kernel: str) -> None:
 def printed(options: Options, *documents: dict[str, Any]) -> list[dict[str, Any]]:
     """What `top --json` prints of these."""
     out = io.StringIO()
-    how = Batch(options, Format.JSON, times=len(documents))
+    how = Batch(options, OutputForm.JSON, times=len(documents))
     batch.run(Documents(*documents), how, out, sleep=lambda seconds: None)
     return [json.loads(line) for line in out.getvalue().splitlines()]
 

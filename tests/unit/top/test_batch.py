@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.errors import SourceError
-from ksmwatch.top.batch import Batch, Format, run
+from ksmwatch.option_values import OutputForm
+from ksmwatch.top.batch import Batch, run
 from ksmwatch.top.view import Grouping, Options
 from tests.made_up_host import Documents, document
 
@@ -52,7 +53,7 @@ def test_repetition() -> None:
 
 
 def test_json_lines() -> None:
-    text = output(document(7), document(7, 1), format=Format.JSON, rates=True)
+    text = output(document(7), document(7, 1), format=OutputForm.JSON, rates=True)
     first, second = map(json.loads, text.splitlines())
     assert first["schema"] == "ksmwatch.top/1"
     assert first["rows"][0]["merged"] is None
@@ -64,14 +65,14 @@ def test_json_lines() -> None:
 
 
 def test_json_of_processes_names_them_for_ever() -> None:
-    (line,) = output(document(1), format=Format.JSON, grouping=Grouping.PROCESS).splitlines()
+    (line,) = output(document(1), format=OutputForm.JSON, grouping=Grouping.PROCESS).splitlines()
     (row,) = json.loads(line)["rows"]
     assert (row["pid"], row["start_time"], row["owner"], row["name"]) == (1000, 7000, "web", "kvm")
 
 
 def test_csv() -> None:
     made = document(3), document(3, 1)
-    rows = list(csv.DictReader(io.StringIO(output(*made, format=Format.CSV))))
+    rows = list(csv.DictReader(io.StringIO(output(*made, format=OutputForm.CSV))))
     assert len(rows) == 6
     assert {row["time"] for row in rows} == {"1700000000.5", "1700000002.5"}
     (row,) = [r for r in rows[:3] if r["name"] == "web"]
@@ -80,21 +81,21 @@ def test_csv() -> None:
     assert "pid" not in row
     made[0]["owners"][0]["kernel_lag"] = None
     name = made[0]["owners"][0]["name"]
-    rows = list(csv.DictReader(io.StringIO(output(made[0], format=Format.CSV))))
+    rows = list(csv.DictReader(io.StringIO(output(made[0], format=OutputForm.CSV))))
     assert [r["lag"] for r in rows if r["name"] == name] == [""]
 
 
-@given(st.text(max_size=40), st.sampled_from(Format))
-def test_a_hostile_name_breaks_nothing(name: str, form: Format) -> None:
+@given(st.text(max_size=40), st.sampled_from(OutputForm))
+def test_a_hostile_name_breaks_nothing(name: str, form: OutputForm) -> None:
     made = document(2)
     made["processes"][0] |= {"name": name, "comm": name}
     made["processes"][0]["owner"] |= {"name": name, "id": name}
     text = output(made, format=form, grouping=Grouping.PROCESS)
     assert not any(c in text for c in "\x1b\r\x9b\u2028")
-    if form is Format.JSON:
+    if form is OutputForm.JSON:
         assert json.loads(text)["rows"]
         assert text.isascii()
-    elif form is Format.CSV:
+    elif form is OutputForm.CSV:
         assert len(list(csv.reader(io.StringIO(text)))) == 3
     else:
         assert len(text.splitlines()) == 8

@@ -13,8 +13,9 @@ import pytest
 from ksmwatch import cli
 from ksmwatch.errors import Exit, HistoryError, SourceError
 from ksmwatch.history.store import FILE_NAME, Store
+from ksmwatch.option_values import OutputForm
 from ksmwatch.top import batch
-from ksmwatch.top.batch import Batch, Format
+from ksmwatch.top.batch import Batch
 from ksmwatch.top.host_figures import figures
 from ksmwatch.top.sample import make_sample
 from ksmwatch.top.timeline import Move, PastSource, Timeline
@@ -159,7 +160,7 @@ def test_without_a_history_there_is_a_sentence(tmp_path: Path) -> None:
 def test_moments_one_after_the_other(timeline: Timeline) -> None:
     timeline.go_to(BEGIN + LAST - 10)
     past, out = PastSource(timeline), io.StringIO()
-    printing = Batch(Options(rates=True), Format.JSON, times=None)
+    printing = Batch(Options(rates=True), OutputForm.JSON, times=None)
     assert past.previous is not None
     with pytest.raises(SourceError, match="The history ends here"):
         batch.run(past, printing, out, lambda _: None, make_sample(past.previous))
