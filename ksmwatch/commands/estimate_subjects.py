@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ksmwatch.commands.named_owner import named_owner
 from ksmwatch.diagnose.estimate import EstimateParty
 from ksmwatch.diagnose.page_survey import SurveyedProcess
 from ksmwatch.diagnose.sharers import Label, tenant_of
-from ksmwatch.errors import ConfigError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.syscalls import same_memory
 from ksmwatch.owners.owner import Owner, best_known
@@ -69,14 +69,10 @@ def _named(
     if subject.isdecimal() and int(subject) in known:
         pid = int(subject)
         return {pid: EstimateParty("process", subject, known[pid].name, parties[pid].tenant)}
-    found = {p for p in parties.values() if f"{p.kind}:{p.id}" == subject}
-    found = found or {p for p in parties.values() if subject in (p.id, p.name)}
-    if not found:
-        raise ConfigError(f"No process or owner {subject!r} has private memory.")
-    if len(found) > 1:
-        names = ", ".join(sorted(f"{party.kind}:{party.id}" for party in found))
-        raise ConfigError(f"Several owners are called {subject!r}; use one of {names}.")
-    return {pid: party for pid, party in parties.items() if party in found}
+    known_parties = sorted(set(parties.values()), key=lambda party: f"{party.kind}:{party.id}")
+    nobody = f"No process or owner {subject!r} has private memory."
+    found = named_owner(known_parties, subject, nobody)
+    return {pid: party for pid, party in parties.items() if party == found}
 
 
 def _anonymous(directory: Path) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ksmwatch.commands import history_view
 from ksmwatch.commands.history_view import HistoryView
+from ksmwatch.commands.named_owner import OwnerName, named_owner
 from ksmwatch.config import Config
 from ksmwatch.errors import ConfigError, Exit, HistoryError
 from ksmwatch.history.past import PastKey
@@ -100,16 +99,7 @@ def _nothing(reader: HistoryReader, wish: HistoryWish) -> str:
 
 def _named(reader: HistoryReader, text: str) -> PastKey:
     """An owner by KIND:ID, id or name. Raises ConfigError."""
-    owners = reader.owners()
-    found = [o for o in owners if f"{o['kind']}:{o['id']}" == text]
-    found = found or [o for o in owners if text in (o["id"], o["name"])]
-    if not found:
-        raise ConfigError(f"The history knows no owner {text!r}.")
-    if len(found) > 1:
-        names = ", ".join(sorted(_name(o) for o in found))
-        raise ConfigError(f"Several owners are called {text!r}; use one of {names}.")
-    return found[0]["kind"], found[0]["id"]
-
-
-def _name(owner: Mapping[str, Any]) -> str:
-    return f"{owner['kind']}:{owner['id']}"
+    owners = [OwnerName(each["kind"], each["id"], each["name"]) for each in reader.owners()]
+    owners.sort(key=lambda owner: f"{owner.kind}:{owner.id}")
+    found = named_owner(owners, text, f"The history knows no owner {text!r}.")
+    return found.kind, found.id

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ksmwatch.commands import peers_view
+from ksmwatch.commands.named_owner import named_owner
 from ksmwatch.commands.progress import StatusLine, gauge
 from ksmwatch.diagnose import sharers
 from ksmwatch.diagnose.sharers import Cost, Label, Party, Result, Sharing
-from ksmwatch.errors import ConfigError, Exit, NoKsmError, PrivilegeError, SourceError
+from ksmwatch.errors import Exit, NoKsmError, PrivilegeError, SourceError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.areas import parse
 from ksmwatch.kernel.btf import Btf
@@ -176,13 +177,8 @@ class _Scan:
         process = self._process_of(wanted)
         if process is not None:
             return self.parties[self._place[*_key(process), process["pid"]]]
-        found = sharers.find(self.parties, wanted)
-        if not found:
-            raise ConfigError(f"No process or owner {wanted!r} has KSM pages.")
-        if len(found) > 1:
-            keys = ", ".join(f"{party.kind}:{party.id}" for party in found)
-            raise ConfigError(f"Several owners are called {wanted!r}; use one of {keys}.")
-        return found[0]
+        nobody = f"No process or owner {wanted!r} has KSM pages."
+        return named_owner(self.parties, wanted, nobody)
 
     def read_all(self) -> None:
         """Read all processes, those with most mappings first, as far as the limits allow."""

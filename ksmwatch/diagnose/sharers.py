@@ -194,9 +194,3 @@ def judge(
         tuple(doubts),
         cost,
     )
-
-
-def find(parties: Sequence[Party], wanted: str) -> list[Party]:
-    """Owners with this id or name, or with this `KIND:ID`, which is unambiguous."""
-    exact = [p for p in parties if f"{p.kind}:{p.id}" == wanted]
-    return exact or [p for p in parties if wanted in (p.id, p.name)]
