@@ -9,16 +9,11 @@ import pytest
 from tests.fuzz import fuzz
 
 
-def fuzz_shortly(*options: str) -> int:
-    """2,000 operations, compared four times and once more when all is unmerged."""
-    return fuzz.main(["--ops", "2000", "--pause", "500", *options, "--", "--audit.cpu-percent=0"])
-
-
 def test_a_random_program_is_counted_to_the_page() -> None:
-    assert fuzz_shortly("--seed=101") == 0
+    assert fuzz.shortly("--seed=101") == 0
 
 
 @pytest.mark.once
 def test_it_is_where_ksmd_merges_each_node_apart() -> None:
     assert Path("/sys/devices/system/node/node1").exists(), "it wants a guest with --nodes 2"
-    assert fuzz_shortly("--seed=103") == 0
+    assert fuzz.shortly("--seed=103") == 0
