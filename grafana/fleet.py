@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.host import CONFIDENCE, JOB, MODE, confidence, mode, profit
 from grafana.host import UID as HOST_UID
-from grafana.parts import BLUE, GREEN, YELLOW, Board, Column, Kind, Panel, drill
+from grafana.parts import BLUE, GREEN, YELLOW, Board, Column, Kind, Panel, cell, drill
 from grafana.processes import TOP
 
 UID = "ksmwatch-fleet"
@@ -24,29 +24,23 @@ def _sum(
     more: str,
     *steps: tuple[float | None, str],
 ) -> Panel:
-    return Panel(
-        Kind.CELL,
+    return cell(
         title,
         description,
         unit,
         {title: expression},
         more,
-        width=4,
-        height=4,
         steps=steps,
     )
 
 
 def _bad(title: str, description: str, expression: str) -> Panel:
-    return Panel(
-        Kind.CELL,
+    return cell(
         title,
         description,
         "short",
         {title: expression},
         HEALTH,
-        width=4,
-        height=4,
         steps=((None, GREEN), (1, YELLOW)),
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grafana.host import CONFIDENCE, HERE, HOST, JOB, MODE, confidence, mode
+from grafana.host import HERE, HOST, JOB, MODE, confidence_cell, mode
 from grafana.host import UID as HOST_UID
-from grafana.parts import GREEN, GREY, RED, YELLOW, Board, Column, Kind, Panel
+from grafana.parts import GREEN, GREY, RED, YELLOW, Board, Column, Kind, Panel, cell
 
 UID = "ksmwatch-health"
 OWNERS = "ksmwatch-owners"
@@ -18,73 +18,47 @@ def _drift(expression: str) -> str:
 
 
 NOW: tuple[Panel, ...] = (
-    Panel(
-        Kind.CELL,
+    cell(
         "Counting method",
         "bpf: live. poll: by reading smaps_rollup, so nothing is exact. none: no KSM.",
         "none",
         {"mode": mode(HERE)},
         HOST_UID,
-        width=4,
-        height=4,
         states=MODE,
     ),
-    Panel(
-        Kind.CELL,
-        "Confidence",
-        "Exact: equal to the page tables. Estimated: a process is in doubt until it is read. "
-        "Unknown: events were lost, or processes cannot be read.",
-        "none",
-        {"confidence": confidence(HERE)},
-        HOST_UID,
-        width=4,
-        height=4,
-        states=CONFIDENCE,
-    ),
-    Panel(
-        Kind.CELL,
+    confidence_cell(HOST_UID),
+    cell(
         "Drift in the selected range (pages)",
         "Pages by which counts called exact were wrong when read, summed over both "
         "signs. Should be 0.",
         "short",
         {"drift": _drift("ksmwatch_drift_pages_total")},
         HOST_UID,
-        width=4,
-        height=4,
         steps=((None, GREEN), (1, RED)),
     ),
-    Panel(
-        Kind.CELL,
+    cell(
         "Miscounted (pages)",
         "Pages of counts that were called exact but were not 0 when the kernel freed "
         "the address space. Should be 0.",
         "short",
         {"miscounted": f"increase(ksmwatch_miscounted_pages_total{{{HERE}}}[$__range])"},
         HOST_UID,
-        width=4,
-        height=4,
         steps=((None, GREEN), (1, RED)),
     ),
-    Panel(
-        Kind.CELL,
+    cell(
         "Survives the daemon",
         "Whether counts and attachments would survive if the daemon were killed.",
         "none",
         {"kept": f"ksmwatch_kept{{{HERE}}}"},
         HOST_UID,
-        width=4,
-        height=4,
         states=YES,
     ),
-    Panel(
-        Kind.CELL,
+    cell(
         "Asleep",
         "While no KSM page exists and ksmd is stopped, no hot hook is attached.",
         "none",
         {"asleep": f"ksmwatch_asleep{{{HERE}}}"},
         HOST_UID,
-        width=4,
-        height=4,
         states={"0": ("no", GREEN), "1": ("yes", GREY)},
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.parts import BLUE, GREEN, GREY, RED, YELLOW, Board, Kind, Panel, Variable
+from grafana.parts import BLUE, GREEN, GREY, RED, YELLOW, Board, Kind, Panel, Variable, cell
 
 UID = "ksmwatch-host"
 OWNERS = "ksmwatch-owners"
@@ -40,6 +40,19 @@ def confidence(labels: str) -> str:
     )
 
 
+def confidence_cell(more: str) -> Panel:
+    """How far the counts of this host are known."""
+    return cell(
+        "Confidence",
+        "Exact: equal to the page tables. Estimated: a process is in doubt until it is read. "
+        "Unknown: events were lost, or processes cannot be read.",
+        "none",
+        {"confidence": confidence(HERE)},
+        more,
+        states=CONFIDENCE,
+    )
+
+
 def mode(labels: str) -> str:
     """0 none, 1 poll, 2 bpf."""
     return (
@@ -54,20 +67,16 @@ def profit(labels: str, saved: str = "saved") -> str:
 
 
 NOW: tuple[Panel, ...] = (
-    Panel(
-        Kind.CELL,
+    cell(
         "Memory mapped by KSM",
         "What the PTEs that map KSM pages span, counted live. This is not a saving: "
         "the first mapping of each page saves nothing.",
         "bytes",
         {"mapped": f"ksmwatch_mapped_bytes{{{HERE}}}"},
         OWNERS,
-        width=4,
-        height=4,
         steps=((None, BLUE),),
     ),
-    Panel(
-        Kind.CELL,
+    cell(
         "Memory saved",
         "Lower bound: what the mappings would need without KSM (fork shares pages "
         "too), minus one page for each set of equal pages; including zero pages. Too "
@@ -75,12 +84,9 @@ NOW: tuple[Panel, ...] = (
         "bytes",
         {"saved": f"ksmwatch_saved_bytes{{{HERE}}}"},
         OWNERS,
-        width=4,
-        height=4,
         steps=((None, YELLOW), (0, GREEN)),
     ),
-    Panel(
-        Kind.CELL,
+    cell(
         "Error of the kernel's count",
         "Counted mappings minus pages_shared + pages_sharing, as memory. Negative: "
         "the kernel claims mappings that are gone, because ksmd has not visited the "
@@ -88,43 +94,24 @@ NOW: tuple[Panel, ...] = (
         "bytes",
         {"off by": f"ksmwatch_kernel_lag_pages{{{HERE}}} * ksmwatch_page_size_bytes{{{HERE}}}"},
         HEALTH,
-        width=4,
-        height=4,
         steps=((None, YELLOW), (-(2**24), GREEN), (2**24, YELLOW)),
     ),
-    Panel(
-        Kind.CELL,
-        "Confidence",
-        "Exact: equal to the page tables. Estimated: a process is in doubt until it is read. "
-        "Unknown: events were lost, or processes cannot be read.",
-        "none",
-        {"confidence": confidence(HERE)},
-        HEALTH,
-        width=4,
-        height=4,
-        states=CONFIDENCE,
-    ),
-    Panel(
-        Kind.CELL,
+    confidence_cell(HEALTH),
+    cell(
         "KSM",
         "/sys/kernel/mm/ksm/run. 0 stops ksmd and keeps merged pages; 2 unmerges them.",
         "none",
         {"run": f"ksmwatch_kernel_run{{{HERE}}}"},
         HEALTH,
-        width=4,
-        height=4,
         states=RUN,
     ),
-    Panel(
-        Kind.CELL,
+    cell(
         "Profit",
         "Lower bound of the memory saved, minus ksmd's own records. Negative: KSM may "
         "cost more than it saves.",
         "bytes",
         {"profit": profit(HERE)},
         UID,
-        width=4,
-        height=4,
         steps=((None, RED), (0, GREEN)),
     ),
 )
@@ -189,15 +176,14 @@ RECONCILIATION: tuple[Panel, ...] = (
         HEALTH,
         colors=RESIDUE,
     ),
-    Panel(
-        Kind.CELL,
+    cell(
         "Time since run changed",
         "The age of the value of /sys/kernel/mm/ksm/run, at least. It begins anew with the daemon.",
         "s",
         {"age": f"ksmwatch_kernel_run_age_seconds{{{HERE}}}"},
         HEALTH,
-        width=4,
         steps=((None, BLUE),),
+        height=8,
     ),
     Panel(
         Kind.STACK,

@@ -69,6 +69,32 @@ class Panel:
     colors: Mapping[str, str] = field(default_factory=dict)
 
 
+def cell(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Mapping[str, str],
+    more: str,
+    *,
+    height: int = 4,
+    steps: Sequence[tuple[float | None, str]] = ((None, GREEN),),
+    states: Mapping[str, tuple[str, str]] | None = None,
+) -> Panel:
+    """One value, now: six of them make a row."""
+    return Panel(
+        Kind.CELL,
+        title,
+        description,
+        unit,
+        queries,
+        more,
+        width=4,
+        height=height,
+        steps=steps,
+        states=states or {},
+    )
+
+
 @dataclass(frozen=True)
 class Variable:
     """A choice that the reader has. `query`: of values; `choices`: if they are fixed."""
