@@ -25,6 +25,7 @@ enum operation {
 #define COPY(to, from, record)                                                                     \
     _Pragma("unroll") for (int i = 0; i < WORDS(record); i++)(to)[i] = (from)[i]
 
+/* Written out for each map: bcc takes no call of a map inside a macro. */
 int access_accounts(u64 *request)
 {
     u64 operation = request[0], key = request[1];
