@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ksmwatch.counting.backend import Budget
@@ -53,6 +53,11 @@ class Identity:
     cgroup: bytes
     owner: Owner
     family: tuple[int, int] | None = None
+    # Its path in the unified hierarchy, None if there is none. Derived.
+    cgroup_path: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cgroup_path", procfs.unified_path(self.cgroup))
 
 
 @functools.lru_cache(maxsize=4096)

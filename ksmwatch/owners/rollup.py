@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import add, sub
 from typing import Any, Protocol
 
 from ksmwatch.counting.residue import Residue
@@ -257,9 +258,7 @@ class Turnover:
                 self._accounts[owner] -= 1
             self._accounts[key] += 1
             sums = totals.get(key) or (0,) * len(moves)
-            totals[key] = tuple(
-                s + now - old for s, now, old in zip(sums, moves, before, strict=True)
-            )
+            totals[key] = tuple(map(add, sums, map(sub, moves, before)))
             self._seen[account] = key, moves
         for account in gone:
             if account in self._seen:

@@ -80,6 +80,9 @@ def _owner_sums(group: list[Addend], kin: Mapping[Who, int]) -> OwnerSums:
     )
 
 
+# If more than one in so many processes has changed, adding all up is cheaper than differences.
+_FEW = 4
+
 # The numbers of a process: 1, estimated, mappings, zero pages that are known, whether it shares
 # pages; then the amounts that may be unknown, and whether each is unknown.
 _AMOUNTS = 10
@@ -271,6 +274,11 @@ class RunningSums:
     def __init__(self) -> None:
         self._processes: Mapping[Who, Addend] = {}
         self._kin: Mapping[Who, int] = {}
+        self._sums = full((), {})
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is added up by difference yet."""
         self._parts: dict[Who, _Part] = {}
         self._owners: dict[OwnerKey, _Owner] = {}
         # Processes, pages and sharers.
@@ -278,7 +286,6 @@ class RunningSums:
         self._residues = Counter[Residue]()
         self._families = _Families()
         self._touched: set[OwnerKey] = set()
-        self._sums = full((), {})
 
     def update(self, processes: Mapping[Who, Addend], kin: Mapping[Who, int]) -> ProcessSums:
         """The sums over these processes; the same object if nothing has changed.
@@ -291,19 +298,29 @@ class RunningSums:
                 changed | {who for who, _ in kin.items() ^ self._kin.items()} & processes.keys()
             )
         self._processes, self._kin = processes, kin
+        if not changed and not gone:
+            return self._sums
+        if (len(changed) + len(gone)) * _FEW > len(processes):
+            self._begin()
+            self._sums = full(processes.values(), kin)
+        else:
+            self._differ(changed if self._parts else processes.keys(), gone)
+            self._sums = self._settled()
+        return self._sums
+
+    def _differ(self, changed: Iterable[Who], gone: Iterable[Who]) -> None:
         for who in gone:
-            self._take(who, self._parts.pop(who))
+            if who in self._parts:
+                self._take(who, self._parts.pop(who))
         for who in changed:
-            part, before = _part(processes[who], kin.get(who, 0)), self._parts.get(who)
+            part = _part(self._processes[who], self._kin.get(who, 0))
+            before = self._parts.get(who)
             if before is not None and before.where == part.where:
                 self._change(who, before, part)
                 continue
             if before is not None:
                 self._take(who, before)
             self._put(who, part)
-        if gone or changed:
-            self._sums = self._settled()
-        return self._sums
 
     def _put(self, who: Who, part: _Part) -> None:
         self._parts[who] = part
@@ -344,7 +361,7 @@ class RunningSums:
 
     def _settled(self) -> ProcessSums:
         self._families.settle()
-        owners = dict(self._sums.owners)
+        owners = {k: v for k, v in self._sums.owners.items() if k in self._owners}
         for key in self._touched:
             if self._owners[key].amounts[0]:
                 owners[key] = self._owners[key].sums(self._families.owners[key])

@@ -8,9 +8,10 @@ twice, and a test compares them with the C source.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 
@@ -206,6 +207,9 @@ class Record:
             values[part] = list(value) if part.stop - part.start > 1 else [value]
         return self._struct.pack(*values)
 
-    def getter(self, names: Sequence[str]) -> tuple[struct.Struct, tuple[slice, ...]]:
-        """For loops over many records: the compiled format and each name's slice."""
-        return self._struct, tuple(self._slices[name] for name in names)
+    def members(self, names: Sequence[str]) -> Callable[[bytes], tuple[Any, ...]]:
+        """What unpacks two or more members in this order, quicker than `unpack`."""
+        parts = [self._slices[name] for name in names]
+        pick = itemgetter(*(p if p.stop - p.start > 1 else p.start for p in parts))
+        unpack = self._struct.unpack
+        return lambda data: pick(unpack(data))

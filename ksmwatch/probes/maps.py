@@ -115,6 +115,7 @@ class Maps:
         self._totals = _Mapped(maps["totals"], int(_fdinfo(maps["totals"].fd, "max_entries")))
         self._accounts = self._hash(loaded, "accounts")
         self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
+        self._account_members = self._account.members(Account._fields)
         self._baselines = self._hash(loaded, "baselines")
         self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
         self._open: list[_Closes] = [
@@ -155,26 +156,26 @@ class Maps:
         """The number of accounts at the last call of `accounts`."""
         return len(self._all_accounts)
 
-    def _steady(self, key: bytes, data: bytes) -> Account:
+    def _steady(self, key: bytes, data: bytes, again: bytes | None = None) -> Account:
         """An account whose numbers belong together.
 
         The kernel copies a record word by word while programs add to it, so a copy may have a
         departure but lack an earlier arrival. No word ever falls, so if two copies agree, all words
         were so between the two. If a record does not stand still, at most one more word may have
-        grown. Otherwise it is in doubt.
+        grown. Otherwise it is in doubt. `again`: a later copy, if there is one already.
         """
         for _ in range(_COPIES):
-            again = self._accounts.get(key)
-            if again is None or len(_grown(data, again)) <= 1:
+            if again is None:
+                again = self._accounts.get(key)
+            if again is None or again == data or len(_grown(data, again)) <= 1:
                 return self._unpack(data)
-            data = again
+            data, again = again, None
         torn = self._unpack(data)
         return torn._replace(doubts=torn.doubts + 1)
 
     def _unpack(self, data: bytes) -> Account:
-        members = self._account.unpack(data)
-        del members["unused"]
-        return Account(comm=_text(members.pop("comm")), **members)
+        *numbers, comm = self._account_members(data)
+        return Account._make((*numbers, _text(comm)))
 
     def _unpack_baseline(self, data: bytes) -> Baseline:
         return Baseline(**self._baseline.unpack(data))
@@ -215,7 +216,7 @@ class Maps:
     def _all_written(self) -> dict[int, Baseline]:
         """What this daemon and its predecessors have written."""
         if self._written is None:
-            table = RecordTable(self._baselines, lambda _, data: self._unpack_baseline(data))
+            table = RecordTable(self._baselines, lambda _, data, __: self._unpack_baseline(data))
             self._written = dict(table.read())
         return self._written
 

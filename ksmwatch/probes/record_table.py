@@ -10,6 +10,8 @@ _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
 # Records that are compared in one piece before each is compared.
 _BLOCK = 64
+# With so many changed records, one more dump costs less than a look-up of each.
+_MANY = 64
 
 
 def _changed(before: bytes, after: bytes, size: int) -> Iterator[int]:
@@ -35,10 +37,11 @@ class RecordTable(Generic[_T]):
     """All records of a hash map by mm. An unchanged record is the same object as before.
 
     So is the dictionary, if no record has changed. `make` turns a key and the bytes of a changed
-    record into the object.
+    record into the object. Its third argument is a later copy of the record, if many have changed,
+    so that `make` need not ask for one.
     """
 
-    def __init__(self, table: Dumps, make: Callable[[bytes, bytes], _T]) -> None:
+    def __init__(self, table: Dumps, make: Callable[[bytes, bytes, bytes | None], _T]) -> None:
         self._map = table
         self._make = make
         self._keys = self._values = b""
@@ -58,11 +61,19 @@ class RecordTable(Generic[_T]):
     def _with_changes(self, values: bytes) -> dict[int, _T]:
         """The records if no key has come or gone."""
         size, records = self._map.value_size, dict(self._records)
-        for number in _changed(self._values, values, size):
+        changed = list(_changed(self._values, values, size))
+        later = self._later() if len(changed) > _MANY else None
+        for number in changed:
             key = self._keys[number * _U64.size : (number + 1) * _U64.size]
-            value = values[number * size : (number + 1) * size]
-            records[_U64.unpack(key)[0]] = self._make(key, value)
+            part = slice(number * size, (number + 1) * size)
+            again = None if later is None else later[part]
+            records[_U64.unpack(key)[0]] = self._make(key, values[part], again)
         return records
+
+    def _later(self) -> bytes | None:
+        """All values once more; None if keys have come or gone."""
+        keys, values = self._map.dump()
+        return values if keys == self._keys else None
 
     def _looked_up(self, keys: bytes, values: bytes) -> dict[int, _T]:
         """The records if keys have come or gone."""
@@ -73,7 +84,7 @@ class RecordTable(Generic[_T]):
         records = {}
         for key, value in zip(_U64.iter_unpack(keys), slot.iter_unpack(values), strict=True):
             same = before.get(key) == value
-            record = self._records[key[0]] if same else self._make(_U64.pack(*key), *value)
+            record = self._records[key[0]] if same else self._make(_U64.pack(*key), value[0], None)
             records[key[0]] = record
         return records
 

@@ -12,7 +12,6 @@ from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.residue import Residue, residue
 from ksmwatch.counting.run_state import UNMERGED, RunState
 from ksmwatch.differences import differences
-from ksmwatch.kernel import procfs
 from ksmwatch.owners.owner import UNKNOWN
 from ksmwatch.owners.processes import Identity
 from ksmwatch.owners.rollup import AccountKey, Moves, OwnerKey
@@ -40,7 +39,7 @@ class Sources(NamedTuple):
             comm=identity.comm,
             name=identity.name,
             owner=identity.owner,
-            cgroup=procfs.unified_path(identity.cgroup),
+            cgroup=identity.cgroup_path,
             mappings=self.counted.mappings,
             confidence=Confidence.EXACT if self.counted.exact else Confidence.ESTIMATED,
             movements=self.counted.moves,

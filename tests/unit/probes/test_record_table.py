@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +25,8 @@ class Dictionary:
 
     def __init__(self, records: int = 0) -> None:
         self.data = {struct.pack("<Q", mm): self.value(mm) for mm in range(records)}
+        # What happens after a dump.
+        self.then: Callable[[], None] = lambda: None
 
     @staticmethod
     def value(number: int) -> bytes:
@@ -35,7 +39,9 @@ class Dictionary:
 
     def dump(self) -> tuple[bytes, bytes]:
         """Everything."""
-        return b"".join(self.data), b"".join(self.data.values())
+        found = b"".join(self.data), b"".join(self.data.values())
+        self.then()
+        return found
 
 
 def unpack(data: bytes) -> list[int]:
@@ -46,7 +52,7 @@ def unpack(data: bytes) -> list[int]:
 @given(st.sampled_from([0, 1, 63, 64, 65, 200]), ACTS)
 def test_what_is_read_is_what_is_in_the_map(records: int, acts: list[tuple[str, int]]) -> None:
     there = Dictionary(records)
-    table = RecordTable(there, lambda _, data: unpack(data))
+    table = RecordTable(there, lambda _, data, __: unpack(data))
     shown, before = table.read(), dict(table.read())
     for number, (act, mm) in enumerate([*acts, ("read", 0)]):
         if act == "put":
@@ -66,7 +72,7 @@ def test_what_is_read_is_what_is_in_the_map(records: int, acts: list[tuple[str, 
 
 def test_what_was_given_away_does_not_change() -> None:
     there = Dictionary(3)
-    table = RecordTable(there, lambda _, data: unpack(data))
+    table = RecordTable(there, lambda _, data, __: unpack(data))
     before = table.read()
     there.put(1, 99)
     assert table.read()[1] == [1, 2, 99]
@@ -77,7 +83,8 @@ def test_only_a_record_that_differs_is_read_steadily() -> None:
     there = Dictionary(100)
     asked: list[int] = []
 
-    def steady(key: bytes, data: bytes) -> list[int]:
+    def steady(key: bytes, data: bytes, later: bytes | None) -> list[int]:
+        assert later is None
         asked.append(struct.unpack("<Q", key)[0])
         return unpack(data)
 
@@ -93,3 +100,25 @@ def test_only_a_record_that_differs_is_read_steadily() -> None:
     there.data = {struct.pack("<Q", 500): there.value(5), **there.data}
     table.read()
     assert asked == [500]
+
+
+@pytest.mark.parametrize("keys_stay", [True, False])
+def test_when_many_have_changed_all_are_read_once_more(*, keys_stay: bool) -> None:
+    there = Dictionary(200)
+    copies: list[tuple[list[int], list[int] | None]] = []
+
+    def steady(key: bytes, data: bytes, later: bytes | None) -> list[int]:
+        copies.append((unpack(data), None if later is None else unpack(later)))
+        return unpack(data)
+
+    table = RecordTable(there, steady)
+    table.read()
+    copies.clear()
+    for mm in range(100, 200):
+        there.put(mm, 1000 + mm)
+    there.then = lambda: there.put(150 if keys_stay else 500, 9)
+    table.read()
+    later = {mm: [1, 2, 9 if mm == 150 else 1000 + mm] for mm in range(100, 200)}
+    assert copies == [
+        ([1, 2, 1000 + mm], later[mm] if keys_stay else None) for mm in range(100, 200)
+    ]

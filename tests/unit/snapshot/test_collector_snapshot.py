@@ -17,6 +17,7 @@ from ksmwatch.counting.cow_breaks import Events
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.residue import Residue
 from ksmwatch.counting.run_state import RunWatch
+from ksmwatch.owners import sums
 from ksmwatch.owners.owner import UNKNOWN, OwnerKind
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.snapshot import collector
@@ -276,6 +277,8 @@ def test_what_tells_that_a_count_may_have_changed(host: Host) -> None:
 
 def test_wrong_sums_are_found_and_corrected(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "_CHECKED_LOOKS", 3)
+    # By difference, however many have changed.
+    monkeypatch.setattr(sums, "_FEW", 0)
     for pid in (7, 8):
         host.proc.process(pid)
     backend = FakeBackend(count(7, 3), count(8, 30))
