@@ -26,6 +26,7 @@ class Btf:
 
     def __init__(self) -> None:
         self._lib = libbpf.library()
+        self._found: dict[tuple[str, int], int | None] = {}
         self._btf = self._lib.btf__load_vmlinux_btf()
         if not self._btf and os.access(_VMLINUX, os.R_OK):
             # libbpf searches many places, and reports ESRCH for any failure, even for a lack of
@@ -58,8 +59,11 @@ class Btf:
         return self._find(name, _FUNC)
 
     def _find(self, name: str, kind: int) -> int | None:
-        found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))
-        return None if found < 0 else found
+        """Remembered, because libbpf looks at one type after the other."""
+        if (name, kind) not in self._found:
+            found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))
+            self._found[name, kind] = None if found < 0 else found
+        return self._found[name, kind]
 
     def offset(self, struct: str, member: str) -> int | None:
         """Byte offset of `member` in ``struct <struct>``, also inside anonymous members.

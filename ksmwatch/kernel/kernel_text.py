@@ -7,95 +7,149 @@ memory; both need only the capabilities that accounting needs anyway.
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
 
-from ksmwatch.kernel import callers, libbpf, new_maps
+from ksmwatch.kernel import bpf_maps, callers, libbpf, new_maps
 from ksmwatch.kernel.btf import Btf
 
 # Ids of helpers.
-_PROBE_READ_KERNEL, _SEQ_WRITE = 113, 127
-# What the iterator writes for each symbol: its address, and the beginning of its name.
-_RECORD = struct.Struct("<Q32s")
+_MAP_LOOKUP, _PROBE_READ_KERNEL, _PROBE_READ_KERNEL_STR, _SEQ_WRITE = 1, 113, 115, 127
+_NO_ITERATOR = "the kernel has no iterator over its symbols (since 6.0)"
+# What the iterator writes for a symbol: address, beginning of the name, beginning of its module's.
+_RECORD = struct.Struct("<Q32s8s")
+_NAME_BYTES = 32
 # Longer than any function of interest.
 _CODE_BYTES = 1 << 15
+
+
+class Symbol(NamedTuple):
+    """One that was asked for, or the first at another address after it."""
+
+    address: int
+    name: str
+    module: str
 
 
 def _assemble(*words: tuple[int, int, int, int]) -> bytes:
     return b"".join(libbpf.INSTRUCTION.pack(*word) for word in words)
 
 
-def _list_symbols(btf: Btf) -> bytes:
-    """A record for each symbol of the kernel, by address."""
-    function = btf.function("bpf_iter_ksym")
+def _map_load(register: int, kind: int, fd: int) -> tuple[tuple[int, int, int, int], ...]:
+    return (libbpf.LOAD_64, kind | register, 0, fd), (0, 0, 0, 0)
+
+
+def _iterator(btf: Btf, names: int, last: int) -> bytes:
+    """The program that runs for each symbol of the kernel, by address.
+
+    `names`: a map that has the names as keys; `last`: of a map for the address of the last one that
+    was found, until the next address, where that function ends.
+    """
     places = (
         btf.offset("bpf_iter__ksym", "ksym"),
         btf.offset("bpf_iter__ksym", "meta"),
         btf.offset("bpf_iter_meta", "seq"),
         btf.offset("kallsym_iter", "value"),
         btf.offset("kallsym_iter", "name"),
+        btf.offset("kallsym_iter", "module_name"),
     )
-    if function is None or None in places:
-        raise OSError(0, "the kernel has no iterator over its symbols (since 6.0)")
-    ksym, meta, seq, value, name = (place or 0 for place in places)
-    program = _assemble(
+    if None in places:
+        raise OSError(0, _NO_ITERATOR)
+    ksym, meta, seq, value, name, module = (place or 0 for place in places)
+    return _assemble(
         (0x79, 0x17, ksym, 0),  # r7 = ctx->ksym
         (0x79, 0x18, meta, 0),  # r8 = ctx->meta
-        (0x15, 0x07, 14, 0),  # after the last one there is none
+        (0x15, 0x07, 38, 0),  # after the last one there is none
         (0x79, 0x88, seq, 0),  # r8 = r8->seq
-        (0x79, 0x71, value, 0),  # r1 = r7->value
-        (0x7B, 0x1A, -40, 0),
-        (0xBF, 0xA1, 0, 0),  # bpf_probe_read_kernel(name on the stack, 32, r7->name)
-        (0x07, 0x01, 0, -32),
-        (0xB7, 0x02, 0, 32),
+        *_map_load(9, libbpf.PSEUDO_MAP_VALUE, last),  # r9 = the last one's address
+        (0x7A, 0x0A, -40, 0),  # 32 zeros on the stack, and the name over them
+        (0x7A, 0x0A, -32, 0),
+        (0x7A, 0x0A, -24, 0),
+        (0x7A, 0x0A, -16, 0),
+        (0xBF, 0xA1, 0, 0),
+        (0x07, 0x01, 0, -40),
+        (0xB7, 0x02, 0, _NAME_BYTES),
         (0xBF, 0x73, 0, 0),
         (0x07, 0x03, 0, name),
-        (0x85, 0x00, 0, _PROBE_READ_KERNEL),
-        (0xBF, 0x81, 0, 0),  # bpf_seq_write(seq, both, 40)
+        (0x85, 0x00, 0, _PROBE_READ_KERNEL_STR),
+        *_map_load(1, libbpf.PSEUDO_MAP, names),  # r0 = bpf_map_lookup_elem(names, the name)
         (0xBF, 0xA2, 0, 0),
         (0x07, 0x02, 0, -40),
+        (0x85, 0x00, 0, _MAP_LOOKUP),
+        (0x79, 0x76, value, 0),  # r6 = r7->value
+        (0x79, 0x91, 0, 0),  # r1 = the last one's address
+        (0x55, 0x00, 4, 0),  # if it is one of them: write it
+        (0x15, 0x01, 16, 0),  # if there is no last one, or this is another name of it: nothing
+        (0x1D, 0x61, 15, 0),
+        (0x7A, 0x09, 0, 0),  # it ends here
+        (0x05, 0x00, 1, 0),
+        (0x7B, 0x69, 0, 0),  # it begins here
+        (0x7B, 0x6A, -48, 0),
+        (0xBF, 0xA1, 0, 0),  # bpf_probe_read_kernel(beside, 8, r7->module_name)
+        (0x07, 0x01, 0, -8),
+        (0xB7, 0x02, 0, 8),
+        (0xBF, 0x73, 0, 0),
+        (0x07, 0x03, 0, module),
+        (0x85, 0x00, 0, _PROBE_READ_KERNEL),
+        (0xBF, 0x81, 0, 0),  # bpf_seq_write(seq, all of it)
+        (0xBF, 0xA2, 0, 0),
+        (0x07, 0x02, 0, -48),
         (0xB7, 0x03, 0, _RECORD.size),
         (0x85, 0x00, 0, _SEQ_WRITE),
         (0xB7, 0x00, 0, 0),
         (0x95, 0x00, 0, 0),
     )
-    fd = libbpf.prog_load(
-        "list_symbols",
-        libbpf.PROG_TYPE_TRACING,
-        program,
-        attach_type=libbpf.TRACE_ITER,
-        function=function,
-    )
-    try:
-        link = libbpf.attach_iterator(fd)
-    finally:
-        os.close(fd)
-    try:
-        return libbpf.read_iterator(link)
-    finally:
-        os.close(link)
 
 
-def extents(records: bytes, names: Iterable[str]) -> dict[str, tuple[int, int]]:
+def read_symbols(btf: Btf, wanted: Collection[str]) -> list[Symbol]:
+    """All symbols with these names, and where functions end, by address. Raises OSError."""
+    function = btf.function("bpf_iter_ksym")
+    if function is None:
+        raise OSError(0, _NO_ITERATOR)
+    # A longer one would be cut off, and never be found.
+    assert max(map(len, wanted)) < _NAME_BYTES
+    with ExitStack() as opened:
+
+        def kept(fd: int) -> int:
+            opened.callback(os.close, fd)
+            return fd
+
+        fd = kept(new_maps.create("names", new_maps.HASH, _NAME_BYTES, 4, len(wanted)))
+        names = bpf_maps.Map(fd, _NAME_BYTES, 4)
+        last = kept(new_maps.array("last", 8).fd)
+        for name in wanted:
+            names.put(name.encode().ljust(_NAME_BYTES, b"\0"), bytes(4))
+        program = kept(
+            libbpf.prog_load(
+                "find_symbols",
+                libbpf.PROG_TYPE_TRACING,
+                _iterator(btf, names.fd, last),
+                attach_type=libbpf.TRACE_ITER,
+                function=function,
+            )
+        )
+        return records(libbpf.read_iterator(kept(libbpf.attach_iterator(program))))
+
+
+def records(data: bytes) -> list[Symbol]:
+    """What the iterator has written."""
+    return [
+        Symbol(address, *(text.split(b"\0")[0].decode(errors="replace") for text in texts))
+        for address, *texts in _RECORD.iter_unpack(data)
+    ]
+
+
+def extents(symbols: Sequence[Symbol], names: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Begin and end of the functions whose name is unique."""
     found = {}
-    size = _RECORD.size
     for name in names:
-        sought = name.encode() + b"\0"
-        places = []
-        at = records.find(sought)
-        while at >= 0:
-            if at % size == size - 32:
-                places.append(at // size)
-            at = records.find(sought, at + 1)
+        places = [at for at, symbol in enumerate(symbols) if symbol.name == name]
         if len(places) == 1:
-            begin = _RECORD.unpack_from(records, places[0] * size)[0]
-            following = (
-                _RECORD.unpack_from(records, place * size)[0]
-                for place in range(places[0] + 1, len(records) // size)
-            )
+            begin = symbols[places[0]].address
+            following = (symbol.address for symbol in symbols[places[0] :])
             end = next((address for address in following if address != begin), 0)
             if begin < end <= begin + _CODE_BYTES:
                 found[name] = begin, end
@@ -149,15 +203,11 @@ def _found(where: Mapping[str, tuple[int, int]], machine: str) -> dict[str, bool
     return found
 
 
-def read_calls(machine: str) -> tuple[dict[str, bool], str | None]:
-    """Whether each existing caller calls each existing function; or why that is unknown."""
-    names = {name for pair in callers.pairs() for name in pair}
-    try:
-        with Btf() as btf:
-            records = _list_symbols(btf)
-        return _found(extents(records, names), machine), None
-    except OSError as error:
-        return {}, error.strerror or str(error)
-    except MemoryError:
-        # The list of symbols takes megabytes; the daemon may be short of them for a while.
-        return {}, os.strerror(errno.ENOMEM)
+def callers_and_called() -> frozenset[str]:
+    """Names of all functions of which it matters who calls them, or whom they call."""
+    return frozenset(name for pair in callers.pairs() for name in pair)
+
+
+def read_calls(symbols: Sequence[Symbol], machine: str) -> dict[str, bool]:
+    """Whether each existing caller calls each existing function. Raises OSError."""
+    return _found(extents(symbols, callers_and_called()), machine)

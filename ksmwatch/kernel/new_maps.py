@@ -7,7 +7,7 @@ import ctypes as ct
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.bpf_maps import Map
 
-ARRAY = 2
+HASH, ARRAY = 1, 2
 
 
 class _Options(ct.Structure):

@@ -7,12 +7,14 @@ What is not a file (BTF, BPF's answers, bcc) is recorded in
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import platform
 import re
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +22,7 @@ from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.btf import Btf
 from ksmwatch.kernel.events import FORK_TRACEPOINT, MAP_ITERATOR, symbols
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
-from ksmwatch.kernel.kernel_text import read_calls
+from ksmwatch.kernel.kernel_text import callers_and_called, read_calls, read_symbols
 from ksmwatch.kernel.smaps import kilobytes
 from ksmwatch.kernel.struct_layout import MEMBERS
 
@@ -50,6 +52,36 @@ def read_capabilities(root: Path = Path("/")) -> frozenset[str]:
             mask = int(line.split()[1], 16)
             return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
     return frozenset()
+
+
+class _FromText(NamedTuple):
+    """What the kernel's own symbols and code say. `symbols`: how often each wanted name occurs."""
+
+    symbols: Mapping[str, int]
+    error: str | None
+    calls: dict[str, bool]
+    calls_error: str | None
+
+
+def _read_text(
+    root: Path, btf: Btf | None, no_btf: str | None, wanted: frozenset[str]
+) -> _FromText:
+    """By one walk of a BPF program over all symbols, if possible; otherwise from /proc/kallsyms.
+
+    The kernel makes a text of each symbol for that file, which takes several times as long.
+    """
+    if btf is None or root != Path("/"):
+        why = no_btf or "it is not the running kernel's"
+        return _FromText(*_read_symbols(root, wanted), {}, why)
+    try:
+        found = read_symbols(btf, wanted | callers_and_called())
+        counts = Counter(each.name for each in found if not each.module and each.name in wanted)
+        return _FromText(counts, None, read_calls(found, platform.machine()), None)
+    except OSError as error:
+        return _FromText(*_read_symbols(root, wanted), {}, error.strerror or str(error))
+    except MemoryError:
+        # The daemon may be short of memory for a while.
+        return _FromText(*_read_symbols(root, wanted), {}, os.strerror(errno.ENOMEM))
 
 
 def _read_symbols(root: Path, wanted: frozenset[str]) -> tuple[dict[str, int], str | None]:
@@ -85,14 +117,24 @@ class _FromBtf(NamedTuple):
     error: str | None
 
 
-def _read_btf() -> _FromBtf:
+def _read_btf(btf: Btf | None, error: str | None) -> _FromBtf:
+    if btf is None:
+        return _FromBtf({}, {}, {}, {}, error)
+    return _FromBtf(
+        _read_prototypes(btf), member_offsets(btf), _read_casts(btf), _read_functions(btf), None
+    )
+
+
+@contextmanager
+def _kernel_btf() -> Iterator[tuple[Btf | None, str | None]]:
+    """The kernel's BTF, or why there is none."""
     try:
-        with Btf() as btf:
-            casts = _read_casts(btf)
-            functions = _read_functions(btf)
-            return _FromBtf(_read_prototypes(btf), member_offsets(btf), casts, functions, None)
+        opened = Btf()
     except OSError as error:
-        return _FromBtf({}, {}, {}, {}, error.strerror or str(error))
+        yield None, error.strerror or str(error)
+        return
+    with opened as btf:
+        yield btf, None
 
 
 def _read_prototypes(btf: Btf) -> dict[str, tuple[str, ...]]:
@@ -167,17 +209,18 @@ def _trampolines(symbols_found: Container[str], machine: str) -> bool:
 
 
 def read_facts(root: Path = Path("/")) -> Facts:
-    """Examine the running host. Takes about 50 ms, mostly for /proc/kallsyms."""
+    """Examine the running host."""
     release = platform.release()
     extra = (
         *("bpf_trampoline_link_prog", "register_ftrace_direct", "bpf_mem_alloc_init"),
         f"__traceiter_{FORK_TRACEPOINT}",
     )
-    found, kallsyms_error = _read_symbols(root, frozenset((*symbols(), *extra)))
-    btf = _read_btf()
+    with _kernel_btf() as (opened, btf_error):
+        btf = _read_btf(opened, btf_error)
+        text = _read_text(root, opened, btf_error, frozenset((*symbols(), *extra)))
+    found = text.symbols
     programs, bpf_error = _read_bpf()
     bcc, bcc_error = _read_bcc()
-    found_calls, calls_error = read_calls(platform.machine())
     tracepoint = f"__traceiter_{FORK_TRACEPOINT}" in found
     rollup = _text(root / "proc/self/smaps_rollup") or ""
     return Facts(
@@ -188,7 +231,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         lockdown=_read_lockdown(root),
         ksm=(root / "sys/kernel/mm/ksm/run").exists(),
         symbols={name: found[name] for name in symbols() if name in found},
-        kallsyms_error=kallsyms_error,
+        kallsyms_error=text.error,
         prototypes=btf.prototypes,
         offsets=btf.offsets,
         btf_error=btf.error,
@@ -207,6 +250,6 @@ def read_facts(root: Path = Path("/")) -> Facts:
         foreign_reads=_readable(root / "proc/1/smaps_rollup"),
         smaps_ksm=kilobytes(rollup.encode(), "KSM") is not None,
         ksm_stat=(root / "proc/self/ksm_stat").exists(),
-        calls=found_calls,
-        calls_error=calls_error,
+        calls=text.calls,
+        calls_error=text.calls_error,
     )

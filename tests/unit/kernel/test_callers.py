@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.kernel import callers
-from ksmwatch.kernel.events import EVENTS
+from ksmwatch.kernel.events import EVENTS, FORK_TRACEPOINT, symbols
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.kernel.kernel_text import extents
+from ksmwatch.kernel.kernel_text import Symbol, callers_and_called, extents, records
 from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.plan import choose
 from ksmwatch.probes.shortcomings import warnings
@@ -132,11 +132,22 @@ def test_roles_are_of_events_that_there_are() -> None:
     assert {role.event for role in callers.ROLES} <= {event.name for event in EVENTS}
 
 
+def test_what_the_iterator_writes_is_names_with_their_module() -> None:
+    record = struct.Struct("<Q32s8s")
+    data = record.pack(16, b"f\0left over", b"") + record.pack(64, b"g", b"kvm\0left")
+    assert records(data) == [Symbol(16, "f", ""), Symbol(64, "g", "kvm")]
+
+
+def test_every_name_that_is_looked_for_is_found_whole() -> None:
+    # One that fills its field would have no end.
+    names = {*symbols(), f"__traceiter_{FORK_TRACEPOINT}", *callers_and_called()}
+    assert max(map(len, names)) < 32
+
+
 def test_a_function_ends_where_the_next_address_begins() -> None:
-    record = struct.Struct("<Q32s")
-    names = ((16, b"a"), (64, b"f"), (64, b"f_alias"), (96, b"g"), (128, b"f2"), (200, b"g"))
-    records = b"".join(record.pack(*each) for each in names)
-    assert extents(records, ["f", "g", "a", "none", "f2"]) == {
+    names = ((16, "a"), (64, "f"), (64, "f_alias"), (96, "g"), (128, "f2"), (200, "g"))
+    found = [Symbol(address, name, "") for address, name in names]
+    assert extents(found, ["f", "g", "a", "none", "f2"]) == {
         "f": (64, 96),
         "a": (16, 64),
         "f2": (128, 200),

@@ -1,25 +1,21 @@
-"""Facts of a host that is files below a directory, and facts that travel as JSON."""
+"""Facts of a host that is files below a directory."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
-import json
 import platform
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel import read_facts as facts
-from ksmwatch.kernel.facts import CAPABILITIES, Facts
+from ksmwatch.kernel.facts import CAPABILITIES
+from ksmwatch.kernel.kernel_text import Symbol
 from ksmwatch.kernel.read_facts import read_capabilities, read_facts
 from ksmwatch.kernel.struct_layout import MEMBERS, missing
-from tests.fakes import KERNELS, recorded
 
 
 class FakeBtf:
@@ -201,6 +197,59 @@ def test_unreadable_kallsyms_is_told_from_a_kernel_without_the_functions(root: P
     assert (found.symbols, found.kallsyms_error) == ({}, "Is a directory")
 
 
+RUNNING = Path("/")
+
+
+@pytest.fixture
+def walked(btf: type[FakeBtf], monkeypatch: pytest.MonkeyPatch) -> list[Symbol]:
+    """What a walk over the running kernel's symbols finds; its code has no call."""
+    found: list[Symbol] = []
+    monkeypatch.setattr(libbpf, "prog_type_supported", lambda number: True)
+    monkeypatch.setattr(libbpf, "cast_supported", lambda function, kind: False)
+    monkeypatch.setattr(facts, "read_symbols", lambda btf, wanted: found)
+    monkeypatch.setattr(facts, "read_calls", lambda found, machine: {"a b": False})
+    return found
+
+
+def test_a_walk_over_the_symbols_is_all_that_is_needed(
+    walked: list[Symbol], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked += [
+        Symbol(16, "__mmdrop", ""),
+        Symbol(32, "break_cow", ""),
+        Symbol(48, "break_cow", ""),
+        Symbol(64, "mm_access", "kvm"),
+        Symbol(80, "where_it_ends", ""),
+    ]
+    monkeypatch.setattr(facts, "_read_symbols", None)
+    found = read_facts(RUNNING)
+    assert (found.symbols, found.kallsyms_error) == ({"__mmdrop": 1, "break_cow": 2}, None)
+    assert (found.calls, found.calls_error) == ({"a b": False}, None)
+
+
+@pytest.mark.parametrize("name", ["read_symbols", "read_calls"])
+def test_where_no_program_can_walk_kallsyms_is_read(
+    walked: list[Symbol], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(facts, name, refuse)
+    monkeypatch.setattr(facts, "_read_symbols", lambda root, wanted: ({"__mmdrop": 1}, None))
+    found = read_facts(RUNNING)
+    assert (found.symbols, found.kallsyms_error) == ({"__mmdrop": 1}, None)
+    assert (found.calls, found.calls_error) == ({}, "Operation not permitted")
+
+
+def test_without_btf_nobody_can_walk(
+    walked: list[Symbol], btf: type[FakeBtf], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    btf.error = OSError(3, "there is none")
+    monkeypatch.setattr(facts, "_read_symbols", lambda root, wanted: ({"__mmdrop": 1}, None))
+    found = read_facts(RUNNING)
+    assert (found.symbols, found.calls_error) == ({"__mmdrop": 1}, "there is none")
+
+
 def test_headers_count_only_when_they_are_there(root: Path) -> None:
     build = root / "lib/modules" / platform.release() / "build"
     build.mkdir(parents=True)
@@ -316,51 +365,6 @@ def test_what_an_uninstalled_bcc_left_behind_is_none(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=None))
     assert read_facts(root).bcc is None
-
-
-# ---- JSON ----
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_facts_survive_json(kernel: str) -> None:
-    original = recorded(kernel).with_refusal("merge", "fentry", "try_to_merge_one_page", "no")
-    assert Facts.from_json(json.loads(json.dumps(original.to_json()))) == original
-
-
-@given(
-    symbols=st.dictionaries(st.text(), st.integers(0, 9)),
-    prototypes=st.dictionaries(st.text(), st.lists(st.text()).map(tuple)),
-    capabilities=st.frozensets(st.sampled_from(sorted(CAPABILITIES))),
-    error=st.none() | st.text(),
-)
-def test_any_facts_survive_json(
-    symbols: dict[str, int],
-    prototypes: dict[str, tuple[str, ...]],
-    capabilities: frozenset[str],
-    error: str | None,
-) -> None:
-    original = dataclasses.replace(
-        recorded("6.1"),
-        symbols=symbols,
-        prototypes=prototypes,
-        capabilities=capabilities,
-        kallsyms_error=error,
-    )
-    assert Facts.from_json(json.loads(json.dumps(original.to_json()))) == original
-
-
-def test_json_is_the_same_for_equal_facts() -> None:
-    document = recorded("7.3").to_json()
-    assert document["capabilities"] == sorted(CAPABILITIES)
-
-
-def test_a_refusal_leaves_the_host_as_it_was() -> None:
-    before = recorded("7.3")
-    after = before.with_refusal("merge", "fentry", "f", "a").with_refusal(
-        "enter", "kprobe", "g", "b"
-    )
-    assert before.refused == {}
-    assert after.refused == {"merge fentry f": "a", "enter kprobe g": "b"}
 
 
 # ---- layout ----
