@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -19,9 +20,15 @@ from ksmwatch import log
 from ksmwatch.config import Config, reloaded
 from ksmwatch.counting.backend import Backend, Budget
 from ksmwatch.counting.backend_state import Mode
-from ksmwatch.counting.choose_backend import obstacle_of, open_keep, start_backend, start_live
+from ksmwatch.counting.choose_backend import (
+    OBSTACLES,
+    obstacle_of,
+    open_keep,
+    start_backend,
+    start_live,
+)
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.errors import ConfigError, Exit, NoLiveError, SourceError
+from ksmwatch.errors import ConfigError, Exit
 from ksmwatch.export.front_keeper import Keeper
 from ksmwatch.export.fronts import Outputs, sockets
 from ksmwatch.kernel.facts import Facts
@@ -80,7 +87,11 @@ def _give_up_privileges(facts: Facts, backend: Backend) -> None:
 def apart(work: Callable[[], Loaded], meanwhile: Callable[[], None]) -> Loaded:
     """Do work that only waits in a separate thread. Raises what it raises."""
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
+        try:
+            future = pool.submit(work)
+        except RuntimeError as error:
+            # A thread that cannot be started, for lack of memory or of processes.
+            raise OSError(errno.EAGAIN, str(error)) from error
         while not wait([future], timeout=_TURN_SECONDS).done:
             meanwhile()
         return future.result()
@@ -143,7 +154,7 @@ class Daemon:
         )
         if obstacle is not None and backend.mode is Mode.POLL:
             watcher.comeback.failed(time.monotonic(), passing=obstacle.passing)
-        self._start_again = lambda: self._come_back(watcher, keep, cleanup)
+        self._start_again = lambda: self._come_back(watcher, facts, keep, cleanup)
         recorder = self._recorder
         if recorder is not None:
             watcher.history = lambda: recorder.state
@@ -220,12 +231,10 @@ class Daemon:
                 self._manager.beat()
                 due = time.monotonic() + TICK_SECONDS
 
-    def _come_back(self, watcher: Watcher, keep: Keep, cleanup: ExitStack) -> None:
+    def _come_back(self, watcher: Watcher, facts: Facts, keep: Keep, cleanup: ExitStack) -> None:
         """Try again to count live. Meanwhile polling answers requests."""
         comeback = watcher.comeback
         comeback.attempts += 1
-        # Read the facts again: a shortage may have prevented it before.
-        facts = read_facts()
 
         def meanwhile() -> None:
             self._manager.beat()
@@ -233,8 +242,10 @@ class Daemon:
             if watcher.backend.mode is not Mode.BPF and self._desk.wait_for_request(0.0):
                 self._publish(watcher)
 
-        programs = Programs(facts, self._config.state_programs_path)
         try:
+            # Again: a shortage may have prevented it before.
+            facts = read_facts()
+            programs = Programs(facts, self._config.state_programs_path)
             live, _ = start_live(
                 facts,
                 self._config,
@@ -242,7 +253,7 @@ class Daemon:
                 meanwhile,
                 lambda *what: apart(lambda: programs.load(*what), meanwhile),
             )
-        except (NoLiveError, SourceError, OSError) as error:
+        except OBSTACLES as error:
             obstacle = obstacle_of(error)
             comeback.failed(time.monotonic(), passing=obstacle.passing)
             logger.warning(

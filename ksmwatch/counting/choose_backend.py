@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -200,15 +202,21 @@ def start_backend(
     else:
         try:
             return start_live(facts, settings, keep, progress)[0], None
-        except (NoLiveError, SourceError, OSError) as error:
+        except OBSTACLES as error:
             obstacle = obstacle_of(error)
     if backend == "bpf":
         raise obstacle.error()
     return start_poll(facts, settings.poll_interval), obstacle
 
 
-def obstacle_of(error: NoLiveError | SourceError | OSError) -> Obstacle:
+# Errors of a start that do not end the daemon.
+OBSTACLES = (NoLiveError, SourceError, OSError, MemoryError)
+
+
+def obstacle_of(error: NoLiveError | SourceError | OSError | MemoryError) -> Obstacle:
     """The obstacle, and whether it may pass."""
+    if isinstance(error, MemoryError):
+        return obstacle_of(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
     if isinstance(error, OSError):
         sentence = f"Live accounting could not be started: {error.strerror or error}."
         return Obstacle(sentence, NoLiveError.status, may_pass(error))

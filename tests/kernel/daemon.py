@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,7 @@ from tests.slowness import patience
 _START_SECONDS = 480
 _ANSWER_SECONDS = 240
 _STOP_SECONDS = 240
+_LAST_WORDS_SECONDS = 10
 
 
 def free_port() -> int:
@@ -66,6 +67,10 @@ class Daemon:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is not None:
+            # Perhaps it is ending by itself, and has more to say.
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_LAST_WORDS_SECONDS)
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

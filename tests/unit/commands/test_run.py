@@ -15,6 +15,7 @@ from ksmwatch.commands import run
 from ksmwatch.commands.run import Daemon, status_line
 from ksmwatch.config import Config
 from ksmwatch.counting.backend_state import Mode
+from ksmwatch.counting.choose_backend import obstacle_of
 from ksmwatch.counting.comeback import Comeback
 from ksmwatch.errors import ConfigError, NoLiveError
 from ksmwatch.log import logger
@@ -196,7 +197,7 @@ def come_back(
     monkeypatch.setattr(run, "start_live", start_live)
     monkeypatch.setattr(run, "_give_up_privileges", lambda _, backend: given_up.append(backend))
     while answers and watcher.comeback.waits:
-        made()._come_back(watcher, None, ExitStack())  # type: ignore[arg-type]
+        made()._come_back(watcher, None, None, ExitStack())  # type: ignore[arg-type]
     return watcher, given_up
 
 
@@ -205,9 +206,10 @@ def test_it_goes_live_when_what_stood_in_the_way_has_passed(
 ) -> None:
     timeout = NoLiveError("The BPF compiler failed: timed out.").but_it_may_pass()
     live = Backend()
-    watcher, given_up = come_back([timeout, OSError(12, "No memory"), live], monkeypatch)
+    short: list[Exception | Backend] = [timeout, OSError(12, "No memory"), MemoryError()]
+    watcher, given_up = come_back([*short, live], monkeypatch)
     assert watcher.backend is live
-    assert (watcher.comeback.attempts, watcher.comeback.waits) == (3, False)
+    assert (watcher.comeback.attempts, watcher.comeback.waits) == (4, False)
     # Not before: loading needs them.
     assert given_up == [live]
 
@@ -243,6 +245,16 @@ def test_who_waits_for_the_loader_does_what_is_due_meanwhile() -> None:
     assert len(turns) >= 3
     with pytest.raises(NoLiveError):
         run.apart(lambda: (_ for _ in ()).throw(NoLiveError("No.")), meanwhile)
+
+
+def test_a_thread_that_cannot_be_started_is_a_shortage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(OSError, match="can't start new thread") as error:
+        run.apart(lambda: pytest.fail("it ran"), lambda: None)
+    assert obstacle_of(error.value).passing
 
 
 # ---- the history ----
