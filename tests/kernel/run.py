@@ -35,6 +35,7 @@ ELSEWHERE = (
     "test_estimate.py",
     "test_history.py",
     "test_fuzz_killed.py",
+    "test_kept_programs.py",
 )
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")
 _printing = threading.Lock()
