@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ksmwatch.export.front.history import PastHour
 from ksmwatch.export.front.known_samples import KnownSamples
-from ksmwatch.export.front.overview import QUANTITIES, OverviewState, overview
+from ksmwatch.export.front.overview import OverviewState, overview
 from ksmwatch.export.metric_family import Samples
 from ksmwatch.export.samples import Series, samples
 from tests.fake_front import Served
@@ -40,9 +40,9 @@ def crowded() -> Samples:
 
 def make_milliseconds(host: Samples) -> tuple[float, int]:
     """To make the page once; its bytes."""
-    history = PastHour(QUANTITIES)
+    history = PastHour()
     for at in range(0, _HOUR, 10):
-        history.add(float(at), KnownSamples(host))
+        history.add(float(at), KnownSamples(host), None)
     began, size = time.process_time(), 0
     for _ in range(_ROUNDS):
         view = OverviewState(

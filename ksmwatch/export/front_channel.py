@@ -6,6 +6,7 @@ front. Answers are pickled: a front must trust the daemon anyway.
 
 from __future__ import annotations
 
+import math
 import pickle
 import socket
 import struct
@@ -14,6 +15,7 @@ from typing import Any
 
 from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
 from ksmwatch.export.web_config import WebConfig
+from ksmwatch.snapshot.last_hour import HourPoint
 
 # The age that an answer may have, in seconds; how often the front has failed to pass one on.
 QUESTION = struct.Struct("!dI")
@@ -61,10 +63,14 @@ class Begin:
 
 @dataclass(frozen=True)
 class Answer:
-    """Samples, and when they were taken (CLOCK_MONOTONIC, which both processes share)."""
+    """Samples, and when they were taken (CLOCK_MONOTONIC, which both processes share).
+
+    `hour`: points of the last hour, for a front only the new ones; None if no history is kept.
+    """
 
     taken: float
     samples: Samples
+    hour: tuple[HourPoint, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,20 +79,29 @@ class SentAnswer:
 
     taken: float
     families: list[tuple[str, list[LabelledValue] | None]]
+    hour: tuple[HourPoint, ...] | None
 
 
 class SampleSender:
-    """The daemon's end for answers: a family that has not changed is not sent again."""
+    """The daemon's end for answers: what has not changed is not sent again."""
 
     def __init__(self) -> None:
         self._sent: dict[str, list[LabelledValue]] = {}
+        self._sent_until = -math.inf
 
     def send(self, sock: socket.socket, answer: Answer) -> None:
         """Send an answer. Raises OSError if the front is gone."""
         before, self._sent = self._sent, dict(answer.samples)
         # Lists that are made anew differ mostly, and are not compared.
         families = [(name, None if before.get(name) is s else s) for name, s in answer.samples]
-        send(sock, SentAnswer(answer.taken, families))
+        send(sock, SentAnswer(answer.taken, families, self._new(answer.hour)))
+
+    def _new(self, hour: tuple[HourPoint, ...] | None) -> tuple[HourPoint, ...] | None:
+        if not hour:
+            return hour
+        new = tuple(point for point in hour if point.at > self._sent_until)
+        self._sent_until = hour[-1].at
+        return new
 
 
 class SampleReceiver:
@@ -101,7 +116,7 @@ class SampleReceiver:
             return message
         samples = [(name, self._known[name] if s is None else s) for name, s in message.families]
         self._known = dict(samples)
-        return Answer(message.taken, samples)
+        return Answer(message.taken, samples, message.hour)
 
 
 def send(sock: socket.socket, message: Begin | SentAnswer | WebConfig) -> None:

@@ -140,7 +140,8 @@ class Outputs:
             made = [*samples(snapshot, series, owners), *process_metrics.samples(_PROCESS)]
             if files is not None:
                 made.append((_CONFIG_VALID.name, [((), float(files.valid))]))
-            return Answer(taken, made)
+            history = snapshot.history
+            return Answer(taken, made, None if history is None else history.hour)
 
         begin = Begin(
             task,

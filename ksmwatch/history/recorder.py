@@ -26,11 +26,13 @@ from ksmwatch.history.file_errors import (
     state_directory,
 )
 from ksmwatch.history.moment import moment_of
+from ksmwatch.history.past_hour import point_of, recorded_points
 from ksmwatch.history.retention import Retention
 from ksmwatch.history.store import FILE_NAME, Store
 from ksmwatch.log import logger
 from ksmwatch.option_values import AUTO
 from ksmwatch.snapshot.history_state import HistoryState, Unwritten
+from ksmwatch.snapshot.last_hour import SECONDS, HourPoint, LastHour
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.socket_server import group_of
 
@@ -187,12 +189,15 @@ class Writer:
         self._written = 0
         self._bytes: int | None = None
         self._oldest: float | None = None
+        # None before the first moment.
+        self._hour: LastHour | None = None
 
     def state(self, dropped: int, steps: int) -> HistoryState:
         """What happened so far. `dropped`: moments that came while another was being written."""
         missed = dict(self._unwritten)
         missed[Unwritten.BUSY] += dropped
-        return HistoryState(self._written, missed, steps, self._bytes, self._oldest)
+        hour = () if self._hour is None else self._hour.points
+        return HistoryState(self._written, missed, steps, self._bytes, self._oldest, hour)
 
     def write(self, snapshot: Snapshot) -> None:
         """Write it, or count why not."""
@@ -205,6 +210,26 @@ class Writer:
             if self._failing is not None:
                 logger.info("the history is written again")
                 self._failing = None
+        self._remember(snapshot)
+
+    def _remember(self, snapshot: Snapshot) -> None:
+        """Keep a point in memory, also of a moment that could not be written."""
+        joined = self._hour is not None
+        if self._hour is None:
+            self._hour = LastHour()
+            for point in self._recorded(snapshot):
+                self._hour.add(point)
+        self._hour.add(point_of(snapshot, joined=joined))
+
+    def _recorded(self, snapshot: Snapshot) -> list[HourPoint]:
+        """What earlier daemons have recorded, or nothing if the file cannot be read."""
+        if self._store is None or self._before is None:
+            return []
+        boot = snapshot.time - snapshot.duration - snapshot.clock
+        with suppress(sqlite3.Error, TypeError):
+            moments = self._store.host_between(snapshot.time - SECONDS, snapshot.time)
+            return recorded_points(moments, boot)
+        return []
 
     def _write(self, snapshot: Snapshot) -> None:
         if self._store is not None and not self._store.in_place:

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from ksmwatch.history.moment import HostNumbers, Moment, OwnerNumbers
 from ksmwatch.history.retention import (
@@ -64,6 +65,21 @@ def _insert(table: str, columns: int) -> str:
 
 _ADD_MOMENT = _insert("moment", 5 + len(HostNumbers._fields))
 _ADD_HOLDING = _insert("holding", 2 + len(OwnerNumbers._fields))
+
+
+class HostMoment(NamedTuple):
+    """A few numbers of the host at a moment, see history.moment."""
+
+    time: float
+    since: float
+    began: float
+    mappings: int
+    saved_bytes: int | None
+    copied: int | None
+    ksmd_cpu: float | None
+
+
+_HOST_MOMENT = ", ".join(HostMoment._fields)
 
 
 class DamagedError(sqlite3.DatabaseError):
@@ -137,6 +153,11 @@ class Store:
     def _first_time(self, order: str) -> float | None:
         found = self._one(f"SELECT time FROM moment ORDER BY {order} LIMIT 1")  # noqa: S608
         return found if isinstance(found, float) else None
+
+    def host_between(self, begin: float, end: float) -> list[HostMoment]:
+        """The host at the moments from `begin` to before `end`, in the order of recording."""
+        sql = f"SELECT {_HOST_MOMENT} FROM moment WHERE time >= ? AND time < ? ORDER BY id"  # noqa: S608
+        return [HostMoment(*row) for row in self._db.execute(sql, (begin, end))]
 
     @property
     def used_bytes(self) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ksmwatch.snapshot.last_hour import HourPoint
+
 
 class Unwritten(StrEnum):
     """Why a moment is missing in the history.
@@ -27,6 +29,7 @@ class HistoryState:
     """Moments written, and those that were not, by reason, since the daemon began.
 
     `bytes`: of the database; `oldest`: the time of the first moment in it; None if unknown.
+    `hour`: points of the last hour.
     """
 
     written: int = 0
@@ -34,3 +37,4 @@ class HistoryState:
     clock_steps: int = 0
     bytes: int | None = None
     oldest: float | None = None
+    hour: tuple[HourPoint, ...] = ()

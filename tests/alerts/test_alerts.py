@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -281,6 +281,21 @@ def test_a_configuration_that_is_wrong(station: Station, ksm: Ksm, tmp_path: Pat
             reload("[log]\nlevel = 'info'\n")
             seen.resolves("KsmwatchConfigRefused")
         station.forget("refused")
+
+
+def test_a_history_on_a_full_disk(station: Station, ksm: Ksm, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], check=True)
+    history = (f"--history.directory={tmp_path}/history", "--history.interval=1")
+    try:
+        with another(station, "forgetful", *history) as seen:
+            with suppress(OSError), (tmp_path / "something else").open("wb", 0) as file:
+                while file.write(bytes(4096)):
+                    pass
+            seen.fires("KsmwatchHistoryUnwritten")
+            (tmp_path / "something else").unlink()
+            seen.resolves("KsmwatchHistoryUnwritten")
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_a_probe_that_cannot_be_attached_any_more(host: Daemon, seen: Watched, ksm: Ksm) -> None:

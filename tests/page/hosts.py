@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections import defaultdict
 from itertools import count
 
@@ -12,6 +14,8 @@ from ksmwatch.export.metric_family import Samples
 from ksmwatch.export.samples import Series, samples
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.probes.map_records import Movement
+from ksmwatch.snapshot.history_state import HistoryState
+from ksmwatch.snapshot.last_hour import HourPoint
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Process
 from tests.made_up import numbers, process, snapshot
@@ -49,6 +53,7 @@ def _host(processes: tuple[Process, ...], step: int) -> Snapshot:
         moved=defaultdict(lambda: (0,) * len(Movement)),
         rooms={},
         audit=_WELL,
+        history=None,
         numbers=numbers(
             ksm=ksm,
             meminfo={"MemAvailable": 900_000_000, "SwapFree": 0},
@@ -73,6 +78,28 @@ class Ordinary:
         processes = crowd(self._processes, step * 40)
         alone = (dataclasses.replace(p, family=(p.pid, p.pid)) for p in processes)
         return _host(tuple(alone), step)
+
+
+class Remembered:
+    """The same host with a history, which has the hour before the test."""
+
+    def __init__(self) -> None:
+        self._host = Ordinary()
+        begin = time.monotonic()
+        ages = (age for age in range(3590, 0, -10) if not 1500 < age < 1900)
+        self._hour = tuple(_past(begin - age, age) for age in ages)
+
+    def __call__(self) -> Snapshot:
+        """The host some time later."""
+        return dataclasses.replace(self._host(), history=HistoryState(hour=self._hour))
+
+
+def _past(at: float, age: int) -> HourPoint:
+    """A point of that age. Nobody counted for a while, and the counts rose and fell."""
+    mapped = (40 + 8 * math.sin(age / 400)) * 2.0**30
+    return HourPoint(
+        at, age != 1500, mapped, 0.8 * mapped, 500.0 * (3600 - age), 0.3 * (3600 - age)
+    )
 
 
 def hostile() -> Snapshot:

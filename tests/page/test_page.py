@@ -15,7 +15,7 @@ from tests.fake_front import Served
 from tests.guests import ROOT
 from tests.made_up import poll, snapshot
 from tests.page.browser import Browser
-from tests.page.hosts import HOSTILE_NAMES, Ordinary, hostile
+from tests.page.hosts import HOSTILE_NAMES, Ordinary, Remembered, hostile
 
 PICTURES = ROOT / "build/page"
 DESK, PHONE = 1100, 360
@@ -184,6 +184,16 @@ def test_it_refreshes_itself_draws_lines_and_can_be_stopped(browser: Browser) ->
         browser.wait_for("Page.loadEventFired")
         assert browser.evaluate("location.search") == "?refresh=off"
         assert browser.evaluate("document.querySelector('meta[http-equiv=refresh]')") is None
+
+
+def test_a_history_is_drawn_at_the_first_view(browser: Browser) -> None:
+    with Served(make=Remembered()) as served:
+        browser.look(width=DESK)
+        go(browser, served)
+        browser.picture(PICTURES / "history.png")
+        # Each line has a gap where nobody counted.
+        assert browser.evaluate("document.querySelectorAll('polyline').length") == 8
+        assert "The points are those of the history." in browser.evaluate("document.body.innerText")
 
 
 def test_with_a_password_it_is_nobody_elses(browser: Browser, tmp_path: Path) -> None:

@@ -1,20 +1,19 @@
-"""The last hour of a few numbers, in memory: what the lines of the page at `/` are drawn from.
+"""The last hour of a few numbers: what the lines of the page at `/` are drawn from.
 
-A point is taken when the daemon answers somebody: a scrape, or this page. Nobody is asked for
-history's sake, so there are gaps where nobody has asked, and nothing is older than the front.
+The daemon passes on what its history has. If it keeps none, a point is taken when the daemon
+answers somebody: a scrape, or this page. Nobody is asked for the lines' sake, so there are gaps
+then where nobody has asked, and nothing is older than the front.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from ksmwatch.export.front.known_samples import KnownSamples
+from ksmwatch.snapshot.last_hour import SECONDS, SPACING_SECONDS, HourPoint, LastHour
 
-SECONDS = 3600.0
-_SPACING_SECONDS = 10.0
 # Prometheus asks once a minute, or more often.
 _GAP_SECONDS = 150.0
 # Time and value.
@@ -26,52 +25,76 @@ class Quantity:
     """One line. `rate`: what is shown is how much it grows in a second."""
 
     title: str
-    metric: str
+    of: Callable[[HourPoint], float | None]
     rate: bool
     show: Callable[[float], str]
 
 
 class PastHour:
-    """Points of each quantity, of the last hour."""
+    """Points of the last hour."""
 
-    def __init__(self, quantities: tuple[Quantity, ...]) -> None:
-        self.quantities = quantities
-        room = int(SECONDS / _SPACING_SECONDS) + 1
-        self._rows: deque[tuple[float, tuple[float | None, ...]]] = deque(maxlen=room)
+    def __init__(self) -> None:
+        # Whether the points are the history's.
+        self.recorded = False
+        self._hour = LastHour()
+        self._latest: HourPoint | None = None
 
-    def add(self, at: float, reading: KnownSamples) -> None:
-        """What was known at a time of the monotonic clock."""
-        if self._rows and at - self._rows[-1][0] < _SPACING_SECONDS:
-            return
-        self._rows.append((at, tuple(reading.one(q.metric) for q in self.quantities)))
+    def add(self, at: float, reading: KnownSamples, recorded: Sequence[HourPoint] | None) -> None:
+        """What was known at a time of the monotonic clock, and new points of the history."""
+        self.recorded = recorded is not None
+        for point in recorded or ():
+            self._hour.add(point)
+        points = self._hour.points
+        near = bool(points) and at - points[-1].at <= _GAP_SECONDS
+        self._latest = _point(at, reading, joined=near)
+        if not self.recorded:
+            self._hour.add(self._latest)
+
+    def _points(self, now: float) -> list[HourPoint]:
+        points, latest = self._hour.points, self._latest
+        if points and latest is not None and latest.at - points[-1].at >= SPACING_SECONDS:
+            points = (*points, latest)
+        return [point for point in points if point.at >= now - SECONDS]
 
     def begin(self, now: float) -> float:
         """When the first point of the last hour was taken."""
-        return next((at for at, _ in self._rows if at >= now - SECONDS), now)
+        return next((point.at for point in self._points(now)), now)
 
-    def pieces(self, place: int, now: float) -> list[list[Point]]:
-        """The line of a quantity, in pieces: where nobody has asked there is none."""
-        rows = [(at, values[place]) for at, values in self._rows if at >= now - SECONDS]
-        points = _rates(rows) if self.quantities[place].rate else rows
+    def pieces(self, quantity: Quantity, now: float) -> list[list[Point]]:
+        """The line of a quantity, in pieces: where nothing is known there is none."""
+        points = self._points(now)
+        rows = [(point.joined, point.at, quantity.of(point)) for point in points]
         found: list[list[Point]] = []
-        last: float | None = None
-        for at, value in points:
+        broken = True
+        for joined, at, value in _rates(rows) if quantity.rate else rows:
+            broken = broken or not joined
             if value is not None:
-                if last is None or at - last > _GAP_SECONDS:
+                if broken:
                     found.append([])
                 found[-1].append((at, value))
-                last = at
-            else:
-                last = None
+            broken = value is None
         return found
 
 
-def _rates(rows: list[tuple[float, float | None]]) -> list[tuple[float, float | None]]:
-    found: list[tuple[float, float | None]] = []
-    for (before, less), (after, more) in pairwise(rows):
-        known = less is not None and more is not None and more >= less
-        near = after - before <= _GAP_SECONDS
+def _point(at: float, reading: KnownSamples, *, joined: bool) -> HourPoint:
+    return HourPoint(
+        at,
+        joined,
+        reading.one("ksmwatch_mapped_bytes"),
+        reading.one("ksmwatch_saved_bytes"),
+        reading.one("ksmwatch_departures", "copied"),
+        reading.one("ksmwatch_ksmd_cpu_seconds"),
+    )
+
+
+_Row = tuple[bool, float, float | None]
+
+
+def _rates(rows: list[_Row]) -> list[_Row]:
+    found: list[_Row] = []
+    for (_, before, less), (joined, after, more) in pairwise(rows):
+        known = joined and less is not None and more is not None and more >= less
         assert after > before
-        rate = (more - less) / (after - before) if known and near else None  # type: ignore[operator]
-        found.append((after, rate))
+        rate = (more - less) / (after - before) if known else None  # type: ignore[operator]
+        found.append((joined, after, rate))
     return found

@@ -27,18 +27,18 @@ _WIDTH, _HEIGHT = 300.0, 60.0
 _POINTS = 2
 _SHORTEST_SECONDS = 600.0
 
-QUANTITIES = (
-    Quantity("Memory with KSM mappings", "ksmwatch_mapped_bytes", rate=False, show=size),
-    Quantity("Saved, at least", "ksmwatch_saved_bytes", rate=False, show=size),
+_QUANTITIES = (
+    Quantity("Memory with KSM mappings", lambda p: p.mapped_bytes, rate=False, show=size),
+    Quantity("Saved, at least", lambda p: p.saved_bytes, rate=False, show=size),
     Quantity(
         "Merged pages copied by writes",
-        "ksmwatch_kernel_cow_breaks",
+        lambda p: p.copied,
         rate=True,
         show=lambda n: f"{n:,.1f} a second",
     ),
     Quantity(
         "CPU time of ksmd",
-        "ksmwatch_ksmd_cpu_seconds",
+        lambda p: p.ksmd_cpu,
         rate=True,
         show=lambda n: f"{n:.1%} of a core",
     ),
@@ -217,21 +217,22 @@ def _counting(r: KnownSamples) -> _Fact:
 
 
 def _lines(view: OverviewState) -> str:
-    figures = "".join(_figure(view, place) for place in range(len(QUANTITIES)))
+    figures = "".join(_figure(view, quantity) for quantity in _QUANTITIES)
     first = view.history.begin(view.now)
-    note = (
-        f"From {duration(view.now - first)} ago to now, upwards from 0. A scrape or a "
-        "view of this page adds a point."
-    )
+    note = f"From {duration(view.now - first)} ago to now, upwards from 0."
     if not figures:
-        note = "No lines yet. A scrape or a view of this page adds a point."
+        note = "No lines yet."
+    note += (
+        " The points are those of the history."
+        if view.history.recorded
+        else " A scrape or a view of this page adds a point."
+    )
     lines = f'<div class="lines">{figures}</div><p class="soft">{note}</p>'
     return f'<h2 id="hour">The last hour</h2>{lines}'
 
 
-def _figure(view: OverviewState, place: int) -> str:
-    quantity = QUANTITIES[place]
-    pieces = view.history.pieces(place, view.now)
+def _figure(view: OverviewState, quantity: Quantity) -> str:
+    pieces = view.history.pieces(quantity, view.now)
     points = [point for piece in pieces for point in piece]
     if len(points) < _POINTS:
         return ""

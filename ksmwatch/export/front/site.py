@@ -16,7 +16,7 @@ from ksmwatch.export.front.exposition import Exposition
 from ksmwatch.export.front.history import PastHour
 from ksmwatch.export.front.known_samples import KnownSamples
 from ksmwatch.export.front.limits import ANSWER_SECONDS
-from ksmwatch.export.front.overview import QUANTITIES, STILL, OverviewState, overview
+from ksmwatch.export.front.overview import STILL, OverviewState, overview
 from ksmwatch.export.front.page import Page, sentence
 from ksmwatch.export.front_channel import Answer
 from ksmwatch.export.metric_family import Samples, Spec
@@ -58,7 +58,7 @@ class Site:
         self._complaints = complaints
         self._exposition = Exposition(specs)
         self._reading = KnownSamples()
-        self._history = PastHour(QUANTITIES)
+        self._history = PastHour()
         # Of this answer, each made once; by whether it refreshes itself.
         self._overviews: dict[bool, Page] = {}
         self._host = os.uname().nodename
@@ -68,7 +68,7 @@ class Site:
         """Serve this answer from now on."""
         self._exposition.take([*answer.samples, *self._own()])
         self._reading = KnownSamples(answer.samples)
-        self._history.add(answer.taken, self._reading)
+        self._history.add(answer.taken, self._reading, answer.hour)
         self._overviews = {}
 
     async def page(

@@ -139,6 +139,14 @@ def _lost(r: KnownSamples) -> str | None:
     return f"Since the daemon started, reads have made up for these losses: {kinds}."
 
 
+def _forgetful(r: KnownSamples) -> str | None:
+    missing = {reason: n for (reason,), n in r.all("ksmwatch_history_unwritten").items() if n}
+    if not missing:
+        return None
+    reasons = ", ".join(f"{reason} {n:,.0f}" for reason, n in sorted(missing.items()))
+    return f"Since the daemon started, moments could not be written into the history: {reasons}."
+
+
 def _nearly_full(r: KnownSamples) -> str | None:
     used, limit = r.one("ksmwatch_accounts"), r.one("ksmwatch_accounts_limit")
     if not used or not limit or used / limit <= _NEARLY_FULL:
@@ -165,6 +173,7 @@ _CHECKS: tuple[tuple[str, bool, Callable[[KnownSamples], str | None]], ...] = (
     ("KsmwatchConfigRefused", True, _refused),
     ("KsmwatchDrift", False, _drift),
     ("KsmwatchEventsLost", False, _lost),
+    ("KsmwatchHistoryUnwritten", False, _forgetful),
     ("KsmMaxPageSharingReached", False, _copies),
     ("KsmPagesKept", False, _kept),
 )

@@ -15,6 +15,7 @@ from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.rollup import OwnerKey
 from ksmwatch.owners.savings import Who
 from ksmwatch.owners.sums import RunningSums
+from ksmwatch.snapshot.last_hour import HourPoint
 from ksmwatch.snapshot.process import Process
 from tests.made_up import UNIT, nothing, numbers, process, snapshot
 
@@ -109,3 +110,18 @@ def test_what_has_not_changed_is_not_sent_again() -> None:
 def test_other_messages_pass() -> None:
     message = object()
     assert SampleReceiver().whole(message) is message
+
+
+def test_points_of_the_last_hour_are_sent_once() -> None:
+    ours, theirs = socket.socketpair()
+    sender, receiver = SampleSender(), SampleReceiver()
+    points = [
+        HourPoint(at, joined=True, mapped_bytes=1, saved_bytes=None, copied=at, ksmd_cpu=0.1)
+        for at in (0.0, 10.0, 20.0, 30.0, 40.0)
+    ]
+    seen = []
+    with ours, theirs:
+        for hour in (None, (), points[:2], points[:2], points[1:5]):
+            sender.send(ours, Answer(1.0, [], None if hour is None else tuple(hour)))
+            seen.append(receiver.whole(front_channel.receive(theirs)).hour)
+    assert seen == [None, (), tuple(points[:2]), (), tuple(points[2:5])]

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.export.front import overview
-from ksmwatch.export.front.history import PastHour
+from ksmwatch.export.front.history import PastHour, Quantity
 from ksmwatch.export.front.known_samples import KnownSamples
-from ksmwatch.export.front.overview import QUANTITIES, OverviewState
+from ksmwatch.export.front.overview import OverviewState
 from ksmwatch.export.metric_family import Samples
 from ksmwatch.export.samples import Series, samples
+from ksmwatch.snapshot.last_hour import HourPoint
 from ksmwatch.snapshot.model import Snapshot
 from tests.hostile import HOSTILE, examples
 from tests.made_up import poll, snapshot
@@ -80,7 +81,7 @@ def shown(
         "host": "kvm-01",
         "telemetry_path": "/metrics",
         "reading": KnownSamples(found),
-        "history": history or PastHour(QUANTITIES),
+        "history": history or PastHour(),
         "now": 5000.0,
         "runbook": frozenset({"KsmwatchPolling", "KsmwatchDrift"}),
         "refresh": True,
@@ -199,9 +200,7 @@ def test_no_text_becomes_markup(words: list[str]) -> None:
 
 def test_no_script_and_no_style_but_its_own_may_run() -> None:
     page = overview.overview(
-        OverviewState(
-            "h", "/m", KnownSamples(), PastHour(QUANTITIES), 0.0, frozenset(), refresh=True
-        )
+        OverviewState("h", "/m", KnownSamples(), PastHour(), 0.0, frozenset(), refresh=True)
     )
     policy = page.headers["Content-Security-Policy"]
     text = page.body.decode()
@@ -221,21 +220,31 @@ def test_no_script_and_no_style_but_its_own_may_run() -> None:
 
 # ---- the last hour ----
 
+MAPPED = Quantity("mapped", lambda point: point.mapped_bytes, rate=False, show=str)
+SAVED = Quantity("saved", lambda point: point.saved_bytes, rate=False, show=str)
+COPIED = Quantity("copied", lambda point: point.copied, rate=True, show=str)
 
-def reading(mapped: float, breaks: float) -> KnownSamples:
+
+def reading(mapped: float, copied: float) -> KnownSamples:
     return KnownSamples(
         [
             ("ksmwatch_mapped_bytes", [((), mapped)]),
-            ("ksmwatch_kernel_cow_breaks", [((), breaks)]),
+            ("ksmwatch_departures", [(("unmapped",), 7.0), (("copied",), copied)]),
         ]
     )
 
 
 def filled(times: Iterator[float] | range) -> PastHour:
-    history = PastHour(QUANTITIES)
+    """What was answered at these times, without a history."""
+    past = PastHour()
     for at in times:
-        history.add(float(at), reading(1024.0 * at, 10.0 * at))
-    return history
+        past.add(float(at), reading(1024.0 * at, 10.0 * at), None)
+    return past
+
+
+def recorded(*times: float, joined: bool = True) -> list[HourPoint]:
+    """What a history has of these times."""
+    return [HourPoint(at, joined, 1024.0 * at, None, 10.0 * at, None) for at in times]
 
 
 def test_lines_are_drawn_from_what_was_answered() -> None:
@@ -253,6 +262,7 @@ def test_lines_are_drawn_from_what_was_answered() -> None:
     # From the first point to now.
     assert 0 <= places[0] < 5
     assert 290 < places[-1] <= 300
+    assert "A scrape or a view of this page adds a point." in page.text
 
 
 def test_a_short_history_is_not_drawn_as_a_long_one() -> None:
@@ -263,27 +273,68 @@ def test_a_short_history_is_not_drawn_as_a_long_one() -> None:
 
 
 def test_nothing_is_drawn_where_nobody_has_asked() -> None:
-    history = filled(iter([*range(2000, 3000, 60), *range(4000, 4900, 60)]))
-    assert [len(piece) for piece in history.pieces(0, 5000.0)] == [17, 15]
+    past = filled(iter([*range(2000, 3000, 60), *range(4000, 4900, 60)]))
+    assert [len(piece) for piece in past.pieces(MAPPED, 5000.0)] == [17, 15]
     # Of a rate the first after a gap is not known.
-    assert [len(piece) for piece in history.pieces(2, 5000.0)] == [16, 14]
-    assert history.pieces(1, 5000.0) == []
+    assert [len(piece) for piece in past.pieces(COPIED, 5000.0)] == [16, 14]
+    assert past.pieces(SAVED, 5000.0) == []
 
 
 def test_a_counter_that_begins_anew_is_no_rate() -> None:
-    history = PastHour(QUANTITIES)
-    for at, breaks in ((0, 100), (20, 300), (40, 5), (60, 45)):
-        history.add(float(at), reading(0, breaks))
-    assert history.pieces(2, 60.0) == [[(20.0, 10.0)], [(60.0, 2.0)]]
+    past = PastHour()
+    for at, copied in ((0, 100), (20, 300), (40, 5), (60, 45)):
+        past.add(float(at), reading(0, copied), None)
+    assert past.pieces(COPIED, 60.0) == [[(20.0, 10.0)], [(60.0, 2.0)]]
 
 
-def test_the_history_is_bounded_however_often_somebody_asks() -> None:
-    history = filled(iter(n / 10 for n in range(100_000)))
-    (piece,) = history.pieces(0, 10_000.0)
-    assert 300 < len(piece) <= 361
+def test_the_lines_are_bounded_however_often_somebody_asks() -> None:
+    past = filled(iter(n / 10 for n in range(100_000)))
+    (piece,) = past.pieces(MAPPED, 10_000.0)
+    assert 300 < len(piece) <= 451
     assert piece[0][0] >= 10_000.0 - 3600
 
 
 def test_without_points_there_is_no_line() -> None:
     assert "No lines yet." in shown(snapshot()).text
     assert "No lines yet." in shown(snapshot(), history=filled(range(4990, 4991))).text
+
+
+def test_a_history_fills_the_lines_although_nobody_has_asked() -> None:
+    past = PastHour()
+    past.add(5000.0, reading(1024.0 * 5000, 50_000), recorded(*range(1500, 4991, 10)))
+    (piece,) = past.pieces(MAPPED, 5000.0)
+    assert [at for at, _ in piece] == [*range(1500, 5001, 10)]
+    assert set(past.pieces(COPIED, 5000.0)[0]) == {
+        (float(at), 10.0) for at in range(1510, 5001, 10)
+    }
+    page = shown(snapshot(), history=past, now=5000.0)
+    assert "From 58 minutes ago to now, upwards from 0. The points are those of the" in page.text
+    assert "A scrape" not in page.text
+
+
+def test_what_was_answered_is_not_mixed_into_the_history() -> None:
+    past = PastHour()
+    past.add(4990.0, reading(0, 0), recorded(4980.0))
+    past.add(4995.0, reading(0, 0), recorded(4990.0))
+    past.add(4999.0, reading(7, 0), [])
+    assert past.pieces(MAPPED, 5000.0) == [
+        [(4980.0, 1024.0 * 4980), (4990.0, 1024.0 * 4990), (4999.0, 7.0)]
+    ]
+
+
+def test_a_history_that_stands_still_is_not_continued_by_a_line() -> None:
+    past = PastHour()
+    past.add(4700.0, reading(0, 0), recorded(4600.0, 4700.0))
+    past.add(4900.0, reading(9, 0), [])
+    assert past.pieces(MAPPED, 4900.0)[-1] == [(4900.0, 9.0)]
+
+
+def test_a_break_in_the_history_is_a_gap_in_the_lines() -> None:
+    past = PastHour()
+    points = [*recorded(4000, 4010), *recorded(4030, joined=False), *recorded(4040)]
+    past.add(4040.0, reading(0, 0), points)
+    assert [[at for at, _ in piece] for piece in past.pieces(MAPPED, 4040.0)] == [
+        [4000, 4010],
+        [4030, 4040],
+    ]
+    assert [[at for at, _ in piece] for piece in past.pieces(COPIED, 4040.0)] == [[4010], [4040]]

@@ -86,6 +86,19 @@ def test_what_one_look_at_a_family_tells(
     assert alert not in {f.alert for f in symptoms(changed())}
 
 
+@pytest.mark.parametrize(("missing", "told"), [((0.0, 0.0), False), ((3.0, 1200.0), True)])
+def test_moments_that_are_missing_in_the_history(
+    missing: tuple[float, float], *, told: bool
+) -> None:
+    found = dict(samples(snapshot(), Series()))
+    rows = zip(("busy", "full"), missing, strict=True)
+    found["ksmwatch_history_unwritten"] = [((reason,), n) for reason, n in rows]
+    notes = {f.alert: f.text for f in symptoms(KnownSamples(list(found.items())))}
+    text = "Since the daemon started, moments could not be written into the history: {}."
+    expected = text.format("busy 3, full 1,200") if told else None
+    assert notes.get("KsmwatchHistoryUnwritten") == expected
+
+
 def test_unmerging_has_its_time() -> None:
     found = dict(samples(snapshot(), Series()))
     found["ksmwatch_residue_mappings"] = [(("unmerging",), 5.0)]

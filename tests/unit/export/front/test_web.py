@@ -27,6 +27,7 @@ from ksmwatch.log import logger
 from ksmwatch.option_values import Address
 from tests.fake_front import Served
 from tests.guests import ROOT
+from tests.page.hosts import Remembered
 from tests.slowness import patience
 from tests.waiting import Deadline
 
@@ -139,6 +140,21 @@ def test_a_front_that_dies_is_counted_and_another_one_serves(
         assert errors == [{"task": "web", "how": "signal 9", "next_in_seconds": 0.01}]
     assert served.keeper.pid is None
     assert not Path(f"/proc/{second}").exists()
+
+
+def test_a_front_that_was_restarted_has_the_whole_last_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backoff, "_FIRST_SECONDS", 0.01)
+    with Served(make=Remembered()) as served:
+        pages = []
+        for _ in range(2):
+            assert served.get()[0] == 200
+            pages.append(served.get("/?refresh=off")[1])
+            os.kill(served.pid, signal.SIGKILL)
+        for page in pages:
+            assert page.count("line of the last 59 minutes") == 4
+            assert "The points are those of the history." in page
 
 
 def test_a_front_ends_with_the_daemon_and_not_by_signals_to_all() -> None:
