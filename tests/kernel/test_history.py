@@ -57,6 +57,11 @@ def test_what_happened_is_in_the_history_also_after_a_kill(tmp_path: Path, ksm: 
     options = (f"--history.directory={path}", f"--history.interval={INTERVAL}")
     with Workload() as load:
         with Daemon(*options, http=False) as daemon:
+            # What merged before the daemon woke up would be found by reads, and have no reason.
+            ksm.start()
+            wait_until(lambda: not daemon.snapshot()["asleep"], daemon.log_path.read_text)
+            # A rise is one from a moment before it.
+            written(daemon, 1)
             a, b = mergeable(load, "a", 1009), mergeable(load, "b", 1511)
             ksm.merge_all()
             assert_exact(daemon, {a.pid: 1009, b.pid: 1511})
