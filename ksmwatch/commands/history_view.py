@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TextIO, TypedDict
 
 from ksmwatch.commands.text_tables import mib_or_dash, or_dash, table
 from ksmwatch.history.changes import Change, because, changes
-from ksmwatch.history.moment import SEAM_SECONDS, HostNumbers, OwnerNumbers
+from ksmwatch.history.moment import HostNumbers, OwnerNumbers, seamless
 from ksmwatch.history.past import (
     REASONS,
     Moved,
@@ -112,7 +112,7 @@ def _times(view: HistoryView) -> str:
 
 def _gap(before: PastMoment, since: float, now: float) -> tuple[object, ...] | None:
     """The line of a time of which nothing is known; None if there is none."""
-    if abs(since - before.time) <= SEAM_SECONDS:
+    if seamless(before.time, since):
         return None
     until = shown(since, before.time)
     return (shown(before.time, now), *["-"] * 6, f"no record until {until}")

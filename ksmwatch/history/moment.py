@@ -24,7 +24,12 @@ from ksmwatch.units import PAGE_SIZE
 # The row of the owners that are too small to have their own, as in the metrics.
 OTHERS = {"kind": "other", "name": "other", "id": "other"}
 # Seconds between two moments that follow each other.
-SEAM_SECONDS = 1.0
+_SEAM_SECONDS = 1.0
+
+
+def seamless(time: float, since: float) -> bool:
+    """Whether nothing is missing between a moment and a later one that begins at `since`."""
+    return abs(since - time) <= _SEAM_SECONDS
 
 
 class OwnerNumbers(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ksmwatch.history.moment import SEAM_SECONDS, HostNumbers, OwnerNumbers
+from ksmwatch.history.moment import HostNumbers, OwnerNumbers, seamless
 
 PastKey = tuple[str, str]
 Numbers = OwnerNumbers | HostNumbers
@@ -64,7 +64,7 @@ class Past:
 
 def continues(before: PastMoment, after: PastMoment) -> bool:
     """Whether nothing is missing between two moments."""
-    return abs(after.since - before.time) <= SEAM_SECONDS
+    return seamless(before.time, after.since)
 
 
 def owner_past(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ksmwatch.history.moment import SEAM_SECONDS
+from ksmwatch.history.moment import seamless
 from ksmwatch.history.store import HostMoment
 from ksmwatch.snapshot.last_hour import HourPoint
 from ksmwatch.snapshot.model import Snapshot
@@ -35,7 +35,7 @@ def recorded_points(moments: Sequence[HostMoment], boot: float) -> list[HourPoin
 
 def _continues(before: HostMoment, after: HostMoment) -> bool:
     """Whether one daemon saw both without a break. Another one's totals may begin anew."""
-    return before.began == after.began and abs(after.since - before.time) <= SEAM_SECONDS
+    return before.began == after.began and seamless(before.time, after.since)
 
 
 def point_of(snapshot: Snapshot, *, joined: bool) -> HourPoint:

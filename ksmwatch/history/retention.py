@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ksmwatch.history.moment import SEAM_SECONDS
+from ksmwatch.history.moment import seamless
 
 # Moments that one pass forgets because of their age. A clock that is wrong for an hour costs no
 # more than a day of the oldest ones.
@@ -60,7 +60,7 @@ def ripe(oldest: Sequence[Span], now: float, age: float) -> int:
 
 def follows(before: Span, after: Span) -> bool:
     """Whether nothing is missing between the two."""
-    return abs(after.since - before.time) <= SEAM_SECONDS
+    return seamless(before.time, after.since)
 
 
 def due_merges(oldest: Sequence[Span], now: float, keep: Retention) -> list[Merge]:
