@@ -131,19 +131,23 @@ def _drift(r: KnownSamples) -> str | None:
     )
 
 
+def _listed(r: KnownSamples, metric: str) -> str:
+    """Values of a metric that are not 0, each after its only label; empty if there are none."""
+    found = sorted((label, n) for (label,), n in r.all(metric).items() if n)
+    return ", ".join(f"{label} {n:,.0f}" for label, n in found)
+
+
 def _lost(r: KnownSamples) -> str | None:
-    lost = {kind: n for (kind,), n in r.all("ksmwatch_losses").items() if n}
-    if not lost:
+    kinds = _listed(r, "ksmwatch_losses")
+    if not kinds:
         return None
-    kinds = ", ".join(f"{kind} {n:,.0f}" for kind, n in sorted(lost.items()))
     return f"Since the daemon started, reads have made up for these losses: {kinds}."
 
 
 def _forgetful(r: KnownSamples) -> str | None:
-    missing = {reason: n for (reason,), n in r.all("ksmwatch_history_unwritten").items() if n}
-    if not missing:
+    reasons = _listed(r, "ksmwatch_history_unwritten")
+    if not reasons:
         return None
-    reasons = ", ".join(f"{reason} {n:,.0f}" for reason, n in sorted(missing.items()))
     return f"Since the daemon started, moments could not be written into the history: {reasons}."
 
 
