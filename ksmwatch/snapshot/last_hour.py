@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 SECONDS = 3600.0
@@ -29,9 +28,9 @@ class HourPoint(NamedTuple):
 class LastHour:
     """Points in the order of time."""
 
-    def __init__(self, points: Sequence[HourPoint] = ()) -> None:
+    def __init__(self) -> None:
         # Replaced and never changed, so another thread may read it.
-        self.points = tuple(points)
+        self.points: tuple[HourPoint, ...] = ()
         self._joined = True
 
     def add(self, point: HourPoint) -> None:
