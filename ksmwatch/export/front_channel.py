@@ -10,7 +10,9 @@ import math
 import pickle
 import socket
 import struct
+from bisect import bisect_right
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
@@ -99,7 +101,7 @@ class SampleSender:
     def _new(self, hour: tuple[HourPoint, ...] | None) -> tuple[HourPoint, ...] | None:
         if not hour:
             return hour
-        new = tuple(point for point in hour if point.at > self._sent_until)
+        new = hour[bisect_right(hour, self._sent_until, key=attrgetter("at")) :]
         self._sent_until = hour[-1].at
         return new
 
