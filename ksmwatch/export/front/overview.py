@@ -217,9 +217,10 @@ def _counting(r: KnownSamples) -> _Fact:
 
 
 def _lines(view: OverviewState) -> str:
-    figures = "".join(_figure(view, quantity) for quantity in _QUANTITIES)
-    first = view.history.begin(view.now)
-    note = f"From {duration(view.now - first)} ago to now, upwards from 0."
+    age = view.now - view.history.begin(view.now)
+    span = max(_SHORTEST_SECONDS, age)
+    figures = "".join(_figure(view, quantity, span) for quantity in _QUANTITIES)
+    note = f"From {duration(age)} ago to now, upwards from 0."
     if not figures:
         note = "No lines yet."
     note += (
@@ -231,7 +232,7 @@ def _lines(view: OverviewState) -> str:
     return f'<h2 id="hour">The last hour</h2>{lines}'
 
 
-def _figure(view: OverviewState, quantity: Quantity) -> str:
+def _figure(view: OverviewState, quantity: Quantity, span: float) -> str:
     pieces = view.history.pieces(quantity, view.now)
     points = [point for piece in pieces for point in piece]
     if len(points) < _POINTS:
@@ -239,7 +240,6 @@ def _figure(view: OverviewState, quantity: Quantity) -> str:
     values = [value for _, value in points]
     low, high = quantity.show(min(values)), quantity.show(max(values))
     words = f"now {quantity.show(values[-1])}; {low} to {high}"
-    span = max(_SHORTEST_SECONDS, view.now - view.history.begin(view.now))
     drawn = "".join(_drawn(piece, view.now, span, max(values)) for piece in pieces)
     label = f"{quantity.title}, line of the last {duration(points[-1][0] - points[0][0])}: {words}"
     return (
