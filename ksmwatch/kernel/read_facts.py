@@ -70,18 +70,18 @@ def _read_text(
 
     The kernel makes a text of each symbol for that file, which takes several times as long.
     """
-    if btf is None or root != Path("/"):
-        why = no_btf or "it is not the running kernel's"
-        return _FromText(*_read_symbols(root, wanted), {}, why)
-    try:
-        found = read_symbols(btf, wanted | callers_and_called())
-        counts = Counter(each.name for each in found if not each.module and each.name in wanted)
-        return _FromText(counts, None, read_calls(found, platform.machine()), None)
-    except OSError as error:
-        return _FromText(*_read_symbols(root, wanted), {}, error.strerror or str(error))
-    except MemoryError:
-        # The daemon may be short of memory for a while.
-        return _FromText(*_read_symbols(root, wanted), {}, os.strerror(errno.ENOMEM))
+    why = no_btf or "it is not the running kernel's"
+    if btf is not None and root == Path("/"):
+        try:
+            found = read_symbols(btf, wanted | callers_and_called())
+            counts = Counter(each.name for each in found if not each.module and each.name in wanted)
+            return _FromText(counts, None, read_calls(found, platform.machine()), None)
+        except OSError as error:
+            why = error.strerror or str(error)
+        except MemoryError:
+            # The daemon may be short of memory for a while.
+            why = os.strerror(errno.ENOMEM)
+    return _FromText(*_read_symbols(root, wanted), {}, why)
 
 
 def _read_symbols(root: Path, wanted: frozenset[str]) -> tuple[dict[str, int], str | None]:
