@@ -36,6 +36,8 @@ from ksmwatch.systemd import Manager
 
 # There cannot be more refusals than there are probes to choose from.
 _ATTEMPTS = 12
+# Errors of a start that do not end the daemon.
+OBSTACLES = (NoLiveError, SourceError, OSError, MemoryError)
 
 
 class Nothing(Eventless):
@@ -207,10 +209,6 @@ def start_backend(
     if backend == "bpf":
         raise obstacle.error()
     return start_poll(facts, settings.poll_interval), obstacle
-
-
-# Errors of a start that do not end the daemon.
-OBSTACLES = (NoLiveError, SourceError, OSError, MemoryError)
 
 
 def obstacle_of(error: NoLiveError | SourceError | OSError | MemoryError) -> Obstacle:
