@@ -34,10 +34,6 @@ class Symbol(NamedTuple):
     module: str
 
 
-def _assemble(*words: tuple[int, int, int, int]) -> bytes:
-    return b"".join(libbpf.INSTRUCTION.pack(*word) for word in words)
-
-
 def _map_load(register: int, kind: int, fd: int) -> tuple[tuple[int, int, int, int], ...]:
     return (libbpf.LOAD_64, kind | register, 0, fd), (0, 0, 0, 0)
 
@@ -59,7 +55,7 @@ def _iterator(btf: Btf, names: int, last: int) -> bytes:
     if None in places:
         raise OSError(0, _NO_ITERATOR)
     ksym, meta, seq, value, name, module = (place or 0 for place in places)
-    return _assemble(
+    return libbpf.assemble(
         (0x79, 0x17, ksym, 0),  # r7 = ctx->ksym
         (0x79, 0x18, meta, 0),  # r8 = ctx->meta
         (0x15, 0x07, 38, 0),  # after the last one there is none
@@ -161,9 +157,8 @@ class _Memory:
 
     def __init__(self) -> None:
         self._map = new_maps.array("kernel_code", 8 + _CODE_BYTES)
-        program = _assemble(
-            (0x18, 0x21, 0, self._map.fd),  # r1 = the map's value
-            (0x00, 0x00, 0, 0),
+        program = libbpf.assemble(
+            *_map_load(1, libbpf.PSEUDO_MAP_VALUE, self._map.fd),  # r1 = the map's value
             (0x79, 0x13, 0, 0),  # r3 = the address in it
             (0x07, 0x01, 0, 8),
             (0xB7, 0x02, 0, _CODE_BYTES),

@@ -74,6 +74,11 @@ def checked(result: int, what: str) -> int:
     return result
 
 
+def assemble(*words: tuple[int, ...]) -> bytes:
+    """Instructions: opcode, registers, offset and immediate number of each."""
+    return b"".join(INSTRUCTION.pack(*word) for word in words)
+
+
 def prog_type_supported(prog_type: int) -> bool:
     """Whether the kernel loads a trivial program of this type for us."""
     return int(library().libbpf_probe_bpf_prog_type(prog_type, None)) == 1
@@ -85,7 +90,7 @@ def cast_supported(function: int, kind: int) -> bool:
     `function` and `kind` are the BTF ids of that function and of a struct that begins with a
     number.
     """
-    code = (
+    code = assemble(
         (0x79, 0x11, 0, 0),  # r1 = *(u64 *)(r1 + 0)
         (0xB7, 0x02, 0, kind),  # r2 = kind
         (0x85, 0x20, 0, function),  # call function, by BPF_PSEUDO_KFUNC_CALL
@@ -94,7 +99,7 @@ def cast_supported(function: int, kind: int) -> bool:
         (0x95, 0x00, 0, 0),  # exit
     )
     try:
-        fd = prog_load("cast", PROG_TYPE_KPROBE, b"".join(INSTRUCTION.pack(*word) for word in code))
+        fd = prog_load("cast", PROG_TYPE_KPROBE, code)
     except OSError:
         return False
     os.close(fd)

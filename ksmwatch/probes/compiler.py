@@ -174,7 +174,7 @@ def linked(
         elif opcode == libbpf.LOAD_64 and _number(words, place) == _CONVERTING_MARK:
             words[place] = (opcode, register | libbpf.PSEUDO_MAP_VALUE, 0, page)
             words[place + 1] = (0, 0, 0, 0)
-    whole = b"".join(libbpf.INSTRUCTION.pack(*word) for word in words)
+    whole = libbpf.assemble(*words)
     if calls_back:
         assert not rest, "no program has both"
         called = linked(walk, b"", b"", places, page).words

@@ -135,7 +135,7 @@ def with_maps(instructions: bytes, maps: Sequence[int]) -> bytes:
     for at, (opcode, register, offset, number) in enumerate(words):
         if opcode == libbpf.LOAD_64 and register & 0xF0 in _OF_MAPS:
             words[at] = (opcode, register, offset, maps[number])
-    return b"".join(libbpf.INSTRUCTION.pack(*word) for word in words)
+    return libbpf.assemble(*words)
 
 
 def _attach_type(program: Program) -> int:
