@@ -39,8 +39,8 @@ from tests.made_up import process, snapshot
 from tests.made_up_host import Documents
 
 HARMFUL = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-# Each example has this many processes.
-EXAMPLES, CROWD = 150, 25
+# Each example has this many processes: 10,000 in all.
+EXAMPLES, CROWD = 400, 25
 
 # What /proc shows: a comm has 15 bytes and is decoded with replacements; psutil's name is longer,
 # and has surrogates for bytes that are not UTF-8.
