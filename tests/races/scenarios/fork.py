@@ -15,6 +15,8 @@ def _never_registered(race: Race) -> tuple[Tenant, Tenant]:
     y.does("madvise", "heap", 0, 2, "mergeable")
     race.ksmd.merges_all()
     y.is_killed()
+    # So that nobody is in doubt, which a child would inherit.
+    race.guest.ask("snapshot")
     return s, s.shares("t", cpu=SECOND)
 
 
