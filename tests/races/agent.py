@@ -84,10 +84,15 @@ class Agent:
         self._whole.enter_context(swap.ready())
         self._whole.enter_context(self._ksm)
 
-    def count(self, program: str, cpu: int) -> None:
-        """Start the daemon on a CPU."""
-        self._daemon = Daemon("--audit.cpu-percent=0", http=False, program=program)
+    def count(self, checkout: str, cpu: int) -> None:
+        """Start the daemon of a checkout on a CPU."""
+        # Neither from the current directory nor by PYTHONPATH may it, or what it starts, import
+        # another checkout's code.
+        prefix = ("env", "--chdir=/", "--unset=PYTHONPATH", f"{checkout}/.venv/bin/python", "-m")
+        self._daemon = Daemon("--audit.cpu-percent=0", prefix=prefix, http=False)
         self._daemon.wait_until_ready()
+        mode = self._daemon.snapshot()["mode"]
+        assert mode == "bpf", f"it counts by {mode}:\n{self.log()}"
         _pin(self._daemon.process.pid, cpu)
 
     def ksm(self, name: str, value: int) -> None:

@@ -78,10 +78,10 @@ class Guest(Ending):
     """One guest, in which CPUs can be held."""
 
     def __init__(
-        self, kernel: str, program: str = "ksmwatch", tell: Callable[[str], None] = lambda _: None
+        self, kernel: str, daemon: Path = ROOT, tell: Callable[[str], None] = lambda _: None
     ) -> None:
-        """`program` is the daemon's, and `tell` is told of each step."""
-        self.program = program
+        """`daemon` is the checkout of the daemon, and `tell` is told of each step."""
+        self.daemon = daemon
         self._directory = tempfile.mkdtemp(prefix="ksmwatch-races-")
         path = Path(self._directory) / "gdb"
         self._process = subprocess.Popen(

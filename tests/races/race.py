@@ -249,7 +249,7 @@ def prepare(guest: Guest) -> None:
     """Ksmd, the daemon and its CPUs."""
     guest.ask("pin", "ksmd", KSMD)
     guest.ask("begin")
-    guest.wait(guest.send("count", guest.program, THIRD), START_SECONDS)
+    guest.wait(guest.send("count", str(guest.daemon), THIRD), START_SECONDS)
 
 
 def _awake(guest: Guest) -> None:

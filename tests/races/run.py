@@ -11,11 +11,12 @@ import inspect
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from tests.races import race
 from tests.races.code import NoPlaceError
 from tests.races.gdb import GdbError
-from tests.races.guest import Guest, StuckError
+from tests.races.guest import ROOT, Guest, StuckError
 from tests.races.race import Scenario
 from tests.races.scenarios import (
     conversion,
@@ -49,7 +50,7 @@ def scenarios() -> dict[str, Scenario]:
     }
 
 
-def play_on(kernel: str, chosen: Sequence[str], program: str, *, verbose: bool) -> list[str]:
+def play_on(kernel: str, chosen: Sequence[str], daemon: Path, *, verbose: bool) -> list[str]:
     """Play on one kernel; what failed, as lines."""
     began = time.monotonic()
 
@@ -64,7 +65,7 @@ def play_on(kernel: str, chosen: Sequence[str], program: str, *, verbose: bool) 
             began = time.monotonic()
             try:
                 if guest is None:
-                    guest = Guest(kernel, program, tell)
+                    guest = Guest(kernel, daemon, tell)
                     race.prepare(guest)
                 wrong = race.play(guest, scenarios()[name])
             except (StuckError, NoPlaceError, GdbError) as error:
@@ -94,9 +95,11 @@ def main(argv: Sequence[str]) -> int:
     parse.add_argument("kernels", nargs="*", metavar="KERNEL")
     parse.add_argument("--quick", action="store_true", help="only those that `make test` plays")
     parse.add_argument(
-        "--program",
-        default="ksmwatch",
-        help="another ksmwatch, of an earlier commit or with a fault: then scenarios must fail",
+        "--daemon",
+        type=Path,
+        default=ROOT,
+        metavar="CHECKOUT",
+        help="the daemon of an earlier commit or with a fault: then scenarios must fail",
     )
     parse.add_argument("--verbose", action="store_true", help="say each step")
     parse.add_argument("--list", action="store_true", help="only say which there are")
@@ -111,7 +114,7 @@ def main(argv: Sequence[str]) -> int:
     for kernel in options.kernels:
         failed += [
             f"{kernel}: {line}"
-            for line in play_on(kernel, chosen, options.program, verbose=options.verbose)
+            for line in play_on(kernel, chosen, options.daemon.resolve(), verbose=options.verbose)
         ]
     for line in failed:
         print(line)
