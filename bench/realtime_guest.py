@@ -1,13 +1,15 @@
 """Inside a PREEMPT_RT test kernel whose clock counts instructions: the hooks, and the daemon.
 
-`python -m bench.realtime_guest` prints the samples of `bench.hotpath_guest`, and one line
-`pressure JSON`: how many of some snapshots, one second apart, were exact while processes map, touch
-and unmap without end, what the kernel has skipped, and the daemon's CPU time.
+`python -m bench.realtime_guest [--pressure]` prints one line `pressure JSON`: how many of some
+snapshots, one second apart, were exact while processes map, touch and unmap without end, what the
+kernel has skipped, and the daemon's CPU time. Without --pressure, it then prints the samples of
+`bench.hotpath_guest`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -51,12 +53,12 @@ def under_pressure() -> dict[str, Any]:
         }
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """Measure."""
-    status = hotpath_guest.main(list(_CASES))
+    print("kernel", os.uname().release, flush=True)
     print("pressure", json.dumps(under_pressure()), flush=True)
-    return status
+    return 0 if argv == ["--pressure"] else hotpath_guest.main(list(_CASES))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
