@@ -1,0 +1,86 @@
+"""The maps that programs share with the daemon, as the loader describes them."""
+
+from __future__ import annotations
+
+from ksmwatch.probes.loader import Loaded, LoadedMap
+from ksmwatch.probes.map_records import Conversion, Field
+
+ACCOUNT = LoadedMap(
+    1,
+    8,
+    104,
+    (
+        Field("id", 0, "Q"),
+        Field("moves", 8, "7Q"),
+        Field("doubts", 64, "Q"),
+        Field("start_boottime", 72, "Q"),
+        Field("tgid", 80, "I"),
+        Field("unused", 84, "I"),
+        Field("comm", 88, "16s"),
+    ),
+)
+LOADED = Loaded(
+    {
+        "accounts": ACCOUNT,
+        "baselines": LoadedMap(
+            2, 8, 24, (Field("id", 0, "Q"), Field("mappings", 8, "q"), Field("doubts", 16, "Q"))
+        ),
+        "totals": LoadedMap(3, 4, 8, ()),
+        "controls": LoadedMap(
+            4,
+            4,
+            40,
+            (
+                Field("ksmd", 0, "I"),
+                Field("reader", 4, "I"),
+                Field("opening_doubt", 8, "Q"),
+                Field("asleep", 16, "Q"),
+                Field("sweep_signs", 24, "Q"),
+                Field("alarms_swept", 32, "Q"),
+            ),
+        ),
+        "conversions": LoadedMap(
+            5,
+            4,
+            72,
+            tuple(Field(name, 8 * at, "Q") for at, name in enumerate(Conversion._fields)),
+        ),
+        "converting": LoadedMap(11, 4, 8, ()),
+        "readings": LoadedMap(12, 4, 16, (Field("mm", 0, "Q"), Field("moved", 8, "Q"))),
+        "openings": LoadedMap(
+            6,
+            4,
+            56,
+            (
+                Field("thread", 0, "Q"),
+                Field("seen", 8, "Q"),
+                Field("mm", 16, "Q"),
+                Field("start_boottime", 24, "Q"),
+                Field("tgid", 32, "I"),
+                Field("unused", 36, "I"),
+                Field("comm", 40, "16s"),
+            ),
+        ),
+        "forgettings": LoadedMap(13, 4, 16, (Field("begun", 0, "Q"), Field("ended", 8, "Q"))),
+        "migrations": LoadedMap(
+            8,
+            4,
+            24,
+            (Field("begun", 0, "Q"), Field("ended", 8, "Q"), Field("underway", 16, "Q")),
+        ),
+        "alarms": LoadedMap(9, 4, 8, ()),
+        "call_sites": LoadedMap(
+            10,
+            4,
+            24,
+            (
+                Field("hooked", 0, "Q"),
+                Field("copy", 8, "Q"),
+                Field("learner", 16, "I"),
+                Field("seen", 20, "I"),
+            ),
+        ),
+        "manifests": LoadedMap(7, 4, 16384, (Field("text", 0, "16384s"),)),
+    },
+    {},
+)
