@@ -10,6 +10,7 @@ from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
 from ksmwatch.probes import cow_call_site
 from ksmwatch.probes.attachments import Attachments
 from ksmwatch.probes.handover import Kept
+from ksmwatch.probes.loader import ProgramRefusedError
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Keep
 
@@ -22,8 +23,15 @@ def make_live(
     policy: Policy,
     progress: Callable[[], None] = lambda: None,
 ) -> Live:
-    """The backend, not started, with programs and maps that some daemon has loaded."""
-    maps = Maps(kept.loaded)
+    """The backend, not started, with programs and maps that some daemon has loaded.
+
+    Raises ProgramRefusedError, and then releases them, if the kernel does not let maps be listed.
+    """
+    try:
+        maps = Maps(kept.loaded)
+    except (OSError, ProgramRefusedError):
+        kept.loaded.close_programs()
+        raise
     if kept.loaded.learner is not None:
         (program,) = kept.plan.learners
         cow_call_site.teach(maps, kept.loaded.learner, program)

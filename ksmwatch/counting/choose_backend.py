@@ -109,11 +109,11 @@ def start_live(
         try:
             flags = compile_flags(plan, facts, settings.accounts_max)
             loaded = loader(plan, flags)
+            live = make(handover.Kept(loaded, {}, plan))
         except ProgramRefusedError as error:
             passing |= may_pass(error.why)
             facts = _refuse(facts, plan, error.program, error.why)
             continue
-        live = make(handover.Kept(loaded, {}, plan))
         try:
             handover.save(loaded, flags, facts, keep)
             live.start()
@@ -132,7 +132,12 @@ def _adopt(
     kept = handover.load(facts, Wish(settings.probes), settings.accounts_max, keep)
     if kept is None:
         return None
-    live = make(kept)
+    try:
+        live = make(kept)
+    except ProgramRefusedError:
+        # What was kept is of no use to this daemon. The next plan does without.
+        keep.clear()
+        return None
     if live.adopt():
         return live
     live.discard()

@@ -26,6 +26,8 @@ _PROG_TYPES = {
     Access.SYSCALL: libbpf.PROG_TYPE_SYSCALL,
     Access.ITERATOR: libbpf.PROG_TYPE_TRACING,
 }
+# No other program would get a descriptor either.
+NO_ROOM = (errno.EMFILE, errno.ENFILE)
 # Loads of a map's descriptor, and of the address of its only value.
 _OF_MAPS = (libbpf.PSEUDO_MAP, libbpf.PSEUDO_MAP_VALUE)
 
@@ -60,6 +62,11 @@ class Loaded:
     learner: int | None = None
     origin: ProgramOrigin = ProgramOrigin.COMPILED
 
+    def close_programs(self) -> None:
+        """Release them; what is attached or kept stays."""
+        for fd in (*self.programs.values(), *([] if self.learner is None else [self.learner])):
+            os.close(fd)
+
 
 class ProgramRefusedError(NoLiveError):
     """The kernel's verifier refused one program; another mechanism may work."""
@@ -89,8 +96,7 @@ def load(
             try:
                 loaded[program.name] = _load(compiled, maps, program, functions)
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    # Of no other program would there be room for the descriptor.
+                if error.errno in NO_ROOM:
                     raise
                 raise ProgramRefusedError(program.name, error.strerror or str(error)) from error
     except (OSError, ProgramRefusedError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from ksmwatch.kernel import bpf_maps
-from ksmwatch.probes.loader import Loaded, LoadedMap
+from ksmwatch.probes.loader import NO_ROOM, Loaded, LoadedMap, ProgramRefusedError
 from ksmwatch.probes.map_records import (
     TOTALS_ROOM,
     Account,
@@ -100,6 +100,7 @@ class Maps:
     """The maps shared by the programs and the daemon."""
 
     def __init__(self, loaded: Loaded) -> None:
+        """Raises ProgramRefusedError, and then closes the maps, if one cannot be listed."""
         maps = loaded.maps
         self.origin = loaded.origin
         # Also of `converting`, which only the programs use.
@@ -113,16 +114,19 @@ class Maps:
         self._forgetting = _One(maps["forgettings"], Forgetting)
         self._alarms = _Mapped(maps["alarms"])
         self._totals = _Mapped(maps["totals"], int(_fdinfo(maps["totals"].fd, "max_entries")))
-        self._accounts = self._hash(loaded, "accounts")
-        self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
-        self._account_members = self._account.members(Account._fields)
-        self._baselines = self._hash(loaded, "baselines")
-        self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
         self._open: list[_Closes] = [
             *(self._control, self._migrations, self._conversion, self._reading, self._call_site),
             *(self._opening, self._forgetting, self._alarms, self._totals),
-            *(each for each in (self._accounts, self._baselines) if isinstance(each, QuietMap)),
         ]
+        try:
+            self._accounts = self._hash(loaded, "accounts")
+            self._baselines = self._hash(loaded, "baselines")
+        except (OSError, ProgramRefusedError):
+            self.close()
+            raise
+        self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
+        self._account_members = self._account.members(Account._fields)
+        self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
         self._all_accounts = RecordTable(self._accounts, self._steady)
         # Only the daemon writes baselines. A program deletes one together with its account, whose
         # id no other account has. So what the daemon has written need not be read again.
@@ -137,7 +141,15 @@ class Maps:
         access = loaded.programs.get(f"access_{name}")
         if access is None:
             return table
-        return QuietMap(table, access, loaded.programs[f"list_{name}"], self._forgetting.read)
+        lister = f"list_{name}"
+        try:
+            quiet = QuietMap(table, access, loaded.programs[lister], self._forgetting.read)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
+            raise ProgramRefusedError(lister, error.strerror or str(error)) from error
+        self._open.append(quiet)
+        return quiet
 
     def account(self, mm: int) -> Account | None:
         data = self._accounts.get(_U64.pack(mm))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,7 +20,8 @@ from ksmwatch.errors import NoKsmError, NoLiveError, PrivilegeError, SourceError
 from ksmwatch.probes import handover
 from ksmwatch.probes.attachments import AttachError
 from ksmwatch.probes.loader import ProgramRefusedError
-from ksmwatch.probes.plan import Plan
+from ksmwatch.probes.persistence import Nowhere
+from ksmwatch.probes.plan import Plan, Wish, choose
 from ksmwatch.probes.programs import Programs
 from tests.fakes import capable
 
@@ -31,9 +32,12 @@ class FakeLive:
     """What start_live makes of a loaded plan; some probes cannot be attached."""
 
     unattachable: tuple[str, ...] = ()
+    unlistable: bool = False
     stopped: list[Plan]
 
     def __init__(self, kept: handover.Kept, reader: object, **options: Any) -> None:
+        if type(self).unlistable and kept.plan.access:
+            raise ProgramRefusedError("list_accounts", "Operation not permitted")
         self.plan, self.policy = kept.plan, options["policy"]
 
     def start(self) -> None:
@@ -58,6 +62,7 @@ class Kernel:
         monkeypatch.setattr(handover, "load", lambda *_: None)
         monkeypatch.setattr(handover, "save", lambda *_: None)
         monkeypatch.setattr(FakeLive, "unattachable", ())
+        monkeypatch.setattr(FakeLive, "unlistable", False)
         monkeypatch.setattr(FakeLive, "stopped", [], raising=False)
 
     def _load(self, plan: Plan, flags: Sequence[str]) -> object:
@@ -102,6 +107,45 @@ def test_a_refused_program_is_planned_around(kernel: Kernel) -> None:
     assert [r.why for r in plan.rejected if r.event == "mm_opened"] == [
         "the kernel refused it: Permission denied"
     ]
+
+
+def test_a_map_that_cannot_be_listed_is_planned_around(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeLive, "unlistable", True)
+    _, plan = start_live(capable(), settings(probes="kprobe"))
+    assert [bool(each.access) for each in kernel.loads] == [True, False]
+    assert mechanisms(plan)["rmap_add"] == "kprobe"
+
+
+def test_where_nothing_can_be_linked_the_last_plan_says_why(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeLive, "unlistable", True)
+    monkeypatch.setattr(FakeLive, "unattachable", ("mm_goes fentry", "mm_goes kprobe"))
+    plans: list[Plan] = []
+    with pytest.raises(NoLiveError, match="No probe is possible"):
+        start_live(capable(), settings(), planned=plans.append)
+    assert {r.mechanism.value for r in plans[-1].rejected if r.tried} == {"fentry", "kprobe"}
+
+
+def test_a_kept_map_that_cannot_be_listed_is_dropped(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Keep(Nowhere):
+        cleared = False
+
+        def clear(self) -> None:
+            self.cleared = True
+
+    monkeypatch.setattr(FakeLive, "unlistable", True)
+    wish = settings(probes="kprobe")
+    old = handover.Kept(cast(Any, None), {}, choose(capable(), Wish.KPROBE))
+    monkeypatch.setattr(handover, "load", lambda *_: old)
+    keep = Keep()
+    _, plan = start_live(capable(), wish, keep)
+    assert keep.cleared
+    assert not plan.access
 
 
 def test_each_plan_is_told_before_it_is_tried(kernel: Kernel) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes import maps
-from ksmwatch.probes.loader import LoadedMap
+from ksmwatch.probes.loader import LoadedMap, ProgramRefusedError
 from ksmwatch.probes.map_records import (
     TOTALS_ROOM,
     Account,
@@ -111,6 +111,41 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Maps]:
 
 def account(comm: str = "tenant") -> Account:
     return Account(5, (1, 2, 3, 4, 5, 6, 7), 7, 123456789, 42, comm)
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(errno.EPERM, ProgramRefusedError), (errno.EMFILE, OSError)],
+    ids=["refused", "no-room"],
+)
+def test_maps_of_which_one_cannot_be_listed_are_closed(
+    shared: Maps, monkeypatch: pytest.MonkeyPatch, number: int, raised: type[Exception]
+) -> None:
+    del shared
+    closed: list[int] = []
+
+    class Listed:
+        def __init__(self, table: object, access: int, lister: int, forgetting: object) -> None:
+            if lister == 71:
+                raise OSError(number, os.strerror(number))
+            self.lister = lister
+
+        def close(self) -> None:
+            closed.append(self.lister)
+
+    monkeypatch.setattr(maps, "QuietMap", Listed)
+    fresh = {
+        name: replace(each, fd=os.dup(each.fd) if each.key_size == 4 else os.memfd_create(name))
+        for name, each in present.items()
+    }
+    programs = {"access_accounts": 60, "list_accounts": 70}
+    programs |= {"access_baselines": 61, "list_baselines": 71}
+    with pytest.raises(raised, match=os.strerror(number)):
+        Maps(replace(LOADED, maps=fresh, programs=programs))
+    assert closed == [70]
+    for each in fresh.values():
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(each.fd)
 
 
 def test_an_account_is_read_as_it_was_opened(shared: Maps) -> None:
