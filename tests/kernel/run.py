@@ -36,6 +36,7 @@ ELSEWHERE = (
     "test_history.py",
     "test_fuzz_killed.py",
     "test_kept_programs.py",
+    "test_userfault.py",
 )
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")
 _printing = threading.Lock()

@@ -36,6 +36,7 @@
 #include <unistd.h>
 
 #include "memory.h"
+#include "userfault.h"
 
 #define MAX_REGIONS 32
 #define MAX_WORDS 8
@@ -442,6 +443,58 @@ static int do_pin(struct command *c)
     return (int)syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1);
 }
 
+/* userfault REGION SEED MODULO: from now on a thread fills its pages, as `fill` would. */
+static int do_userfault(struct command *c)
+{
+    struct region *r = region(c);
+
+    return r ? userfault_begin(r->base, r->pages * PAGE, number(c, 2), number(c, 3)) : -1;
+}
+
+/* faults missing|protected: how many that thread has answered. */
+static int do_faults(struct command *c)
+{
+    c->value = strcmp(word(c, 1), "missing") ? userfault.protected : userfault.missing;
+    return 0;
+}
+
+/* copyin REGION FIRST COUNT: filled before anybody wants them. */
+static int do_copyin(struct command *c)
+{
+    char *page = first_page(c);
+
+    if (!page)
+        return -1;
+    for (unsigned long i = 0; i < number(c, 3); i++)
+        if (userfault_copy(page + i * PAGE))
+            return -1;
+    return 0;
+}
+
+/* zeroin REGION FIRST COUNT */
+static int do_zeroin(struct command *c)
+{
+    char *page = first_page(c);
+
+    return page ? userfault_zero(page, bytes(c)) : -1;
+}
+
+/* protect REGION FIRST COUNT 0|1 */
+static int do_protect(struct command *c)
+{
+    char *page = first_page(c);
+
+    return page ? userfault_protect(page, bytes(c), (int)number(c, 4)) : -1;
+}
+
+/* movein REGION FIRST COUNT TO: moves pages to a page of the region that is missing. */
+static int do_movein(struct command *c)
+{
+    struct region *r = region(c);
+
+    return r ? userfault_move(page_at(r, number(c, 4)), first_page(c), bytes(c)) : -1;
+}
+
 /* vmwrite PID ADDRESS COUNT: into the pages of another process. */
 static int do_vmwrite(struct command *c)
 {
@@ -500,6 +553,12 @@ static const struct verb {
     {"comm", do_comm},
     {"memorymerge", do_memorymerge},
     {"vmsplice", do_vmsplice},
+    {"userfault", do_userfault},
+    {"faults", do_faults},
+    {"copyin", do_copyin},
+    {"zeroin", do_zeroin},
+    {"protect", do_protect},
+    {"movein", do_movein},
     {"vmwrite", do_vmwrite},
     {"poke", do_poke},
     {"procmadvise", do_procmadvise},
