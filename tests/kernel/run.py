@@ -37,6 +37,7 @@ ELSEWHERE = (
     "test_fuzz_killed.py",
     "test_kept_programs.py",
     "test_userfault.py",
+    "test_reclaim.py",
 )
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")
 _printing = threading.Lock()

@@ -1,0 +1,113 @@
+"""Others that reclaim merged pages: zswap under the pressure of a cgroup, and DAMON's schemes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests import oracle
+from tests.fuzz import swap
+from tests.kernel.asking import why
+from tests.kernel.compare import assert_exact, mappings, seen_in_peace, settled_snapshot
+from tests.kernel.daemon import Daemon
+from tests.kernel.damon import pageout
+from tests.ksmctl import Ksm
+from tests.waiting import wait_until
+from tests.workload import Tenant, Workload
+
+pytestmark = pytest.mark.once
+
+ZSWAP = Path("/sys/module/zswap/parameters/enabled")
+PAGES, CONTENTS = 3001, 211
+
+
+@pytest.fixture(scope="module")
+def swapping() -> Iterator[None]:
+    """There is swap, with zswap in front of it."""
+    with swap.ready():
+        before = ZSWAP.read_text()
+        ZSWAP.write_text("Y")
+        assert ZSWAP.read_text() == "Y\n"
+        yield
+        ZSWAP.write_text(before)
+
+
+@pytest.fixture
+def tenants(ksm: Ksm, swapping: None) -> Iterator[list[Tenant]]:
+    """Two in a cgroup, with equal memory."""
+    with Workload() as load:
+        both = [load.spawn(name) for name in ("a", "b")]
+        for tenant in both:
+            (swap.GROUP / "cgroup.procs").write_text(str(tenant.pid))
+            tenant.map("heap", PAGES)
+            tenant.fill("heap", 0, PAGES, seed=3, modulo=CONTENTS)
+            tenant.madvise("heap", 0, PAGES, "mergeable")
+        yield both
+
+
+def vmstat(name: str) -> int:
+    """A line of /proc/vmstat."""
+    lines = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    return int(lines[name])
+
+
+def counted(daemon: Daemon) -> int:
+    """Compare with the page tables, whatever happened to them; all mappings that are left."""
+    truth, document = seen_in_peace(oracle.host, lambda: settled_snapshot(daemon))
+    assert mappings(document) == truth
+    assert document["host"]["confidence"] == "exact", document["host"]["reason"]
+    assert document["audit"]["missing"] == document["audit"]["surplus"] == 0
+    assert document["totals"]["miscounted_mms"] == 0
+    return sum(truth.values())
+
+
+def reclaimed(tenant: Tenant) -> bool:
+    """Squeeze the cgroup; whether little of a tenant is left."""
+    # The kernel complains if it could not reclaim as much.
+    with suppress(BlockingIOError):
+        (swap.GROUP / "memory.reclaim").write_text(f"{CONTENTS * 8}K")
+    return oracle.process(tenant.pid) < PAGES // 8
+
+
+def test_zswap_takes_merged_pages_and_gives_them_back(ksm: Ksm, tenants: list[Tenant]) -> None:
+    a, b = tenants
+    with Daemon() as daemon:
+        ksm.merge_all()
+        assert_exact(daemon, {a.pid: PAGES, b.pid: PAGES})
+        before = vmstat("zswpout")
+        # Not at the first time, as they have just been used.
+        wait_until(partial(reclaimed, a), lambda: f"{oracle.host()} are still mapped")
+        assert vmstat("zswpout") > before
+        assert counted(daemon) < PAGES // 2
+        ksm.start()
+        assert "swapped" in why(a.pid)
+        ksm.stop()
+        for tenant in tenants:
+            tenant.tell("read", "heap", 0, PAGES)
+        counted(daemon)
+        ksm.merge_all()
+        assert_exact(daemon, {a.pid: PAGES, b.pid: PAGES})
+
+
+def test_damon_pages_out_merged_frames(ksm: Ksm, tenants: list[Tenant]) -> None:
+    a, b = tenants
+    with Daemon() as daemon:
+        ksm.merge_all()
+        assert_exact(daemon, {a.pid: PAGES, b.pid: PAGES})
+        frames = set(oracle.frames(a.pid, a.address("heap"), PAGES))
+        assert len(frames) == CONTENTS
+        with pageout(sorted(frames)):
+            wait_until(
+                lambda: oracle.process(a.pid) < PAGES // 2,
+                lambda: f"{oracle.host()} are still mapped",
+            )
+            counted(daemon)
+        assert counted(daemon) < PAGES
+        for tenant in tenants:
+            tenant.tell("read", "heap", 0, PAGES)
+        ksm.merge_all()
+        assert_exact(daemon, {a.pid: PAGES, b.pid: PAGES})
