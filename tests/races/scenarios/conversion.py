@@ -96,6 +96,20 @@ def sibling_exits_while_a_shared_page_turns(race: Race) -> None:
     y.goes_on()
 
 
+def sibling_is_exiting_before_a_shared_page_turns(race: Race) -> None:
+    """It has no user any more when ksmd looks for sharers, and still has all its PTEs."""
+    x = race.merged("x")
+    # Without a KSM page the sibling would have no account, and would be in doubt from its first.
+    x.does("map", "more", 2, "apart")
+    x.does("fill", "more", 0, 2, race.seed + 1000, 1)
+    x.does("madvise", "more", 0, 2, "mergeable")
+    y = x.forks("y", cpu=SECOND)
+    race.guest.ask("snapshot")
+    y.begins("exit", to=places.EMPTYING)
+    race.ksmd.runs(to=places.MERGED)
+    y.goes_on()
+
+
 def sibling_execs_while_a_shared_page_turns(race: Race) -> None:
     """Its old address space is emptied while ksmd stands behind the store, and counted later."""
     x = race.mergeable("x")
