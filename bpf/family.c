@@ -93,17 +93,16 @@ static __always_inline void begin_walk(struct walk *walk, struct watch *w)
 }
 
 /*
- * As long as the tree has not changed, the node is part of it and its mm exists. If it has changed,
- * an mm counts only if its own owner still uses it. The owner may be exiting while other threads
- * use the mm, and in fork it does not have it yet, so any user is enough.
+ * As long as the tree has not changed, the node is part of it and its mm exists, even if exit_mmap()
+ * is at work there and has not come to this PTE yet. If it has changed, an mm counts only if its
+ * own owner still uses it. The owner may be exiting while other threads use the mm, and in fork it
+ * does not have it yet, so nothing is asked about users.
  */
 static __always_inline void doubt_node(struct rb_node *node, struct watch *w)
 {
     struct mm_struct *mm = vm_area_struct_vm_mm(anon_vma_chain_vma(anon_vma_chain_of(node)));
     struct task_struct *owner = mm_struct_owner(mm);
 
-    if (!mm_struct_mm_users(mm))
-        return;
     order();
     if (!*(volatile u64 *)&w->changed || (owner && task_struct_mm(owner) == mm))
         doubt(mm);
