@@ -149,10 +149,13 @@ class Workload(Ending):
         self._listener.close()
         self._directory.cleanup()
 
-    def spawn(self, name: str, prefix: Sequence[str] = ()) -> Tenant:
-        """A new process that has nothing; `prefix`: what becomes it, as `unshare` does."""
+    def spawn(self, name: str, prefix: Sequence[str] = (), program: Path | None = None) -> Tenant:
+        """A new process that has nothing; `prefix`: what becomes it, as `unshare` does.
+
+        `program`: a copy of ksmload.
+        """
         child = subprocess.Popen(
-            [*prefix, built("ksmload"), self.path, name], stdin=subprocess.DEVNULL
+            [*prefix, program or built("ksmload"), self.path, name], stdin=subprocess.DEVNULL
         )
         self._children[child.pid] = child
         return self.accept(name, child.pid)

@@ -38,6 +38,7 @@ ELSEWHERE = (
     "test_kept_programs.py",
     "test_userfault.py",
     "test_reclaim.py",
+    "test_idmapped.py",
 )
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")
 _printing = threading.Lock()
