@@ -54,6 +54,6 @@ def broken_in_one_process_only(load: Workload, ksm: Ksm) -> Leftover:
     child.madvise("heap", 0, 2, "unmergeable")
     # The same content again: now page 0 is the parent's own, which ksmd finds first.
     parent.fill("heap", 0, 1, seed=11, modulo=1)
-    parent.tell("vmsplice", "heap", 0)
+    parent.tell("vmsplice", "heap", 0, 1)
     ksm.merge_all(scans=_SCANS)
     return Leftover(parent, child, 0, child.address("heap"))

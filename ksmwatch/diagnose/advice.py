@@ -137,6 +137,7 @@ class Advice(StrEnum):
     ORDINARY_PAGES = "ordinary_pages"
     NOTHING_SPECIAL = "nothing_special"
     NO_DEVICE = "no_device"
+    LET_GO = "let_go"
     WRITE_FIRST = "write_first"
     SWAP_IN = "swap_in"
     UNTAGGED = "untagged"
@@ -319,7 +320,16 @@ CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
     ),
     Advice.NOTHING_SPECIAL: (Sentence("Nothing can be done: such memory cannot be merged."),),
     Advice.NO_DEVICE: (
-        Sentence("Do not pass a device through to a guest whose memory should be merged."),
+        Sentence(
+            "Do not pass a device through to a guest whose memory should be merged. Of other "
+            "programs, offer only memory that they do not register with RDMA or io_uring."
+        ),
+    ),
+    Advice.LET_GO: (
+        Sentence(
+            "If that changes nothing, find out whether the program registers this memory with "
+            "io_uring or a device, or hands it to a pipe. Such memory merges when it is let go."
+        ),
     ),
     Advice.WRITE_FIRST: (
         Sentence(

@@ -50,6 +50,7 @@ class Code(StrEnum):
     ACROSS_NODES = "across_nodes"
     PAGE_SHARING = "page_sharing"
     SKIPPING = "skipping"
+    HELD = "held"
     UNIQUE = "unique"
     UNEQUAL = "unequal"
     MERGED = "merged"
@@ -166,7 +167,7 @@ def _of_contents(host: HostEvidence, known: int, merged: int) -> Iterator[Cause]
         )
         return
     evidence |= {"sampled_pages": sample.pages, "changed": sample.changed}
-    evidence |= {"within_seconds": round(sample.seconds, 1)}
+    evidence |= {"equal": sample.equal, "within_seconds": round(sample.seconds, 1)}
     if sample.changing(host.scan_seconds or 0) * known > (known - merged) * _LITTLE:
         yield Cause(
             Code.CHANGING,
@@ -177,6 +178,17 @@ def _of_contents(host: HostEvidence, known: int, merged: int) -> Iterator[Cause]
         return
     switches = list(_of_switches(host))
     yield from switches
+    # The sample includes merged pages.
+    if sample.equal / sample.pages - merged / known > _LITTLE:
+        yield Cause(
+            Code.HELD,
+            "Most pages do not change and equal others, but ksmd has not merged them. Perhaps they "
+            "are held where the kernel's numbers do not show it: by io_uring of root, by a pipe "
+            "(vmsplice), or by a device.",
+            evidence,
+            host.advise(Advice.WAIT, Advice.LET_GO),
+        )
+        return
     yield Cause(
         Code.UNIQUE,
         "Most pages do not change, but ksmd finds no equal pages to merge them with.",

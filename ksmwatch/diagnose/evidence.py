@@ -20,11 +20,15 @@ LOCKED_FLAG = "lo"
 
 @dataclass(frozen=True)
 class PageSample:
-    """Pages in mergeable areas that were read twice, and how many of them `changed` in between."""
+    """Pages in mergeable areas that were read twice, and how many of them `changed` in between.
+
+    `equal`: of those that did not change, how many are equal to another one.
+    """
 
     pages: int
     changed: int
     seconds: float
+    equal: int = 0
 
     def changing(self, seconds: float) -> float:
         """The share that changes within this many seconds, at the same rate."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +110,7 @@ def _note(reader: _Reader, address: int) -> None:
 
 def _compare(readers: list[_Reader], seconds: float) -> PageSample | None:
     pages = changed = 0
+    copies: Counter[bytes] = Counter()
     for reader in readers:
         for address, before in reader.digests.items():
             try:
@@ -118,4 +120,6 @@ def _compare(readers: list[_Reader], seconds: float) -> PageSample | None:
             if now is not None:
                 pages += 1
                 changed += now != before
-    return PageSample(pages, changed, seconds) if pages else None
+                copies[now] += now == before
+    equal = sum(count for count in copies.values() if count > 1)
+    return PageSample(pages, changed, seconds, equal) if pages else None

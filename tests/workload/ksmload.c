@@ -420,15 +420,15 @@ static int do_memorymerge(struct command *c)
     return prctl(PR_SET_MEMORY_MERGE, number(c, 1), 0, 0, 0);
 }
 
-/* vmsplice REGION PAGE: an extra reference, by a pipe that nobody reads. */
+/* vmsplice REGION FIRST COUNT: an extra reference to each, by a pipe that nobody reads. */
 static int do_vmsplice(struct command *c)
 {
-    struct iovec page = {first_page(c), PAGE};
+    struct iovec pages = {first_page(c), bytes(c)};
     int ends[2];
 
-    if (!page.iov_base || pipe(ends))
+    if (!pages.iov_base || pipe(ends) || fcntl(ends[1], F_SETPIPE_SZ, bytes(c)) < 0)
         return -1;
-    return vmsplice(ends[1], &page, 1, 0) == (ssize_t)PAGE ? 0 : -1;
+    return vmsplice(ends[1], &pages, 1, 0) == (ssize_t)bytes(c) ? 0 : -1;
 }
 
 /* pin REGION FIRST COUNT: as a buffer of io_uring, which stays where it is. */

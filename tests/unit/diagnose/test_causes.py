@@ -195,6 +195,20 @@ def test_a_sample_tells_what_changes_from_what_is_unique(
     assert cause.evidence["pages_unshared"] == 5000
 
 
+@pytest.mark.parametrize(
+    ("equal", "merged", "code"),
+    [(100, 400, Code.HELD), (50, 0, Code.UNIQUE), (90, 1600, Code.UNIQUE)],
+)
+def test_equal_pages_that_do_not_merge_are_not_called_unique(
+    equal: int, merged: int, code: Code
+) -> None:
+    """What is pinned by a pipe, or by io_uring of root since 7.3, is in no number."""
+    judged = with_sample(PageSample(100, 0, 2.0, equal))
+    (cause,) = of_process(process(offered=4000, merged=merged), judged)
+    assert cause.code is code
+    assert cause.evidence["equal"] == equal
+
+
 def test_a_sample_of_a_process_is_judged_by_its_own_pages() -> None:
     judged = with_sample(PageSample(100, 70, 2.0))
     assert codes(of_process(process(offered=4000, merged=400), judged)) == [Code.CHANGING]

@@ -51,6 +51,19 @@ def test_where_nothing_can_be_read_nothing_is_said(tmp_path: Path) -> None:
     assert page_changes.take([(tmp_path / "2", [(0, PAGE_SIZE)])], 9, 1.0, no_wait) is None
 
 
+def test_pages_that_stay_equal_to_others_are_counted(tmp_path: Path) -> None:
+    """Also across processes, and only if they have not changed."""
+    one, other = tmp_path / "1", tmp_path / "2"
+    put_memory(one, [b"a", b"b", b"a", b"c"], absent=set())
+    put_memory(other, [b"b", b"x"], absent=set())
+
+    def meanwhile(_: float) -> None:
+        put_memory(other, [b"b", b"c"], absent=set())
+
+    areas = [(one, [(0, 4 * PAGE_SIZE)]), (other, [(0, 2 * PAGE_SIZE)])]
+    assert page_changes.take(areas, 9, 1.0, meanwhile) == PageSample(6, 1, 1.0, equal=4)
+
+
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 9)), max_size=6), st.integers(0, 40))
 def test_chosen_pages_are_different_ones_of_the_ranges(
     shapes: list[tuple[int, int]], count: int
