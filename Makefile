@@ -72,7 +72,8 @@ test-kernel-every: setup workload kernels
 	$(BIN)/python -m tests.kernel.run $(QUICK_KERNEL) -- \
 	  tests/kernel/test_estimate.py tests/kernel/test_history.py tests/kernel/test_fuzz_killed.py \
 	  tests/kernel/test_kept_programs.py tests/kernel/test_userfault.py \
-	  tests/kernel/test_reclaim.py tests/kernel/test_idmapped.py
+	  tests/kernel/test_reclaim.py tests/kernel/test_idmapped.py \
+	  tests/kernel/test_memory_blocks.py
 
 model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 	@deploy/packages $(MODEL_PACKAGES)

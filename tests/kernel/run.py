@@ -39,6 +39,7 @@ ELSEWHERE = (
     "test_userfault.py",
     "test_reclaim.py",
     "test_idmapped.py",
+    "test_memory_blocks.py",
 )
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")
 _printing = threading.Lock()
