@@ -78,13 +78,17 @@ class Daemon:
             print("the daemon's log:\n" + self.log_path.read_text())
         self._directory.cleanup()
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """The daemon and the processes that it has started do nothing meanwhile."""
+    def family(self) -> list[int]:
+        """Its pid, and those of the processes that it has started."""
         pid = self.process.pid
         # Of each thread, because another one may have restarted the process that serves HTTP.
         found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-        family = [pid, *(int(child) for children in found for child in children)]
+        return [pid, *(int(child) for children in found for child in children)]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The daemon and the processes that it has started do nothing meanwhile."""
+        family = self.family()
         for each in family:
             os.kill(each, signal.SIGSTOP)
         yield

@@ -11,5 +11,16 @@ PAGE_KB = oracle.PAGE // 1024
 
 def anon_kb() -> int:
     """AnonPages of /proc/meminfo, in which KSM pages are counted."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("AnonPages:")).split()[1])
+    # CPUs keep what they have counted to themselves, up to some hundred pages.
+    Path("/proc/sys/vm/stat_refresh").write_text("1")
+    return _kilobytes(Path("/proc/meminfo"), "AnonPages")
+
+
+def anon_of_kb(*pids: int) -> int:
+    """Anonymous memory of these processes, of which none shares any with another."""
+    return sum(_kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Anonymous") for pid in pids)
+
+
+def _kilobytes(path: Path, name: str) -> int:
+    lines = path.read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])

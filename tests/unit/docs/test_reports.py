@@ -34,7 +34,7 @@ TESTS: dict[int, tuple[tuple[str, str], ...]] = {
     2: (
         (CAUSES, "test_zero_pages_are_merged_pages"),
         (
-            "tests/kernel/savings_unproven.py",
+            "tests/kernel/test_savings.py",
             "test_zero_pages_are_savings_of_the_host_and_of_their_owner",
         ),
     ),
@@ -64,7 +64,7 @@ TESTS: dict[int, tuple[tuple[str, str], ...]] = {
     12: (
         (f"{OWNERS}/test_savings.py", "test_a_prefork_server_saves_what_it_saved_before"),
         (
-            "tests/kernel/savings_unproven.py",
+            "tests/kernel/test_savings.py",
             "test_a_prefork_server_saves_what_it_saved_before_it_forked",
         ),
     ),

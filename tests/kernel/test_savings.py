@@ -1,10 +1,8 @@
-"""What merging saves on a real kernel (uksm#23). Not in `make test`: it has not passed yet.
-
-To play it: `python -m tests.kernel.run 6.12 -- tests/kernel/savings_unproven.py`.
-"""
+"""What merging saves, beside what the same processes use with and without KSM (uksm#23)."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -13,7 +11,7 @@ import pytest
 from tests import oracle
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
-from tests.kernel.memory import PAGE_KB
+from tests.kernel.memory import PAGE_KB, anon_kb, anon_of_kb
 from tests.ksmctl import Ksm
 from tests.workload import Tenant, Workload
 
@@ -41,8 +39,33 @@ def prefork(server: Tenant) -> list[Tenant]:
     return children
 
 
+def frames_of(*tenants: Tenant) -> int:
+    """How many page frames their memory takes, each of them once."""
+    frames: set[int] = set()
+    for tenant in tenants:
+        frames.update(oracle.frames(tenant.pid, tenant.address("heap"), PAGES))
+    return len(frames)
+
+
+def others_anon_kb(daemon: Daemon) -> int:
+    """AnonPages without those of the daemon and of this process, which grow as they work."""
+    with daemon.frozen():
+        return anon_kb() - anon_of_kb(os.getpid(), *daemon.family())
+
+
+def without_ksm(daemon: Daemon) -> tuple[int, int]:
+    """Page frames of the same processes, and by how much they raise AnonPages."""
+    with Workload() as load:
+        before = others_anon_kb(daemon)
+        server, twin = begin(load)
+        children = prefork(server)
+        return frames_of(server, twin, *children), others_anon_kb(daemon) - before
+
+
 def test_a_prefork_server_saves_what_it_saved_before_it_forked(ksm: Ksm) -> None:
     with Daemon() as daemon, Workload() as load:
+        frames, risen_kb = without_ksm(daemon)
+        before = others_anon_kb(daemon)
         server, twin = begin(load)
         ksm.merge_all()
         twins = daemon.snapshot()["host"]
@@ -50,7 +73,11 @@ def test_a_prefork_server_saves_what_it_saved_before_it_forked(ksm: Ksm) -> None
         children = prefork(server)
         pids = [server.pid, twin.pid, *(child.pid for child in children)]
         host = assert_exact(daemon, dict.fromkeys(pids, PAGES))["host"]
-        assert host["saved_bytes"] == host["saved_at_most_bytes"] == PAGES * PAGE_KB * 1024
+        saved = host["saved_bytes"]
+        assert saved == host["saved_at_most_bytes"] == PAGES * PAGE_KB * 1024
+        assert frames - frames_of(server, twin, *children) == saved // oracle.PAGE
+        less_kb = risen_kb - (others_anon_kb(daemon) - before)
+        assert abs(less_kb - saved // 1024) < saved // 1024 / 100
         # Unmerging is another question.
         assert host["unmerge"]["at_most_bytes"] == len(pids) * PAGES * PAGE_KB * 1024
 
