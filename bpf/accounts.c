@@ -219,6 +219,8 @@ static __always_inline struct account *open_account(struct mm_struct *mm, struct
     fresh.id = bpf_ktime_get_ns();
     fresh.moves[IN_FORKED] = forked;
     fresh.doubts = doubts;
+    if (forked || doubts)
+        fresh.unseen_until = fresh.id;
     /* on_fork() names the account of a child that is not complete yet. */
     if (born(owner, mm))
         name_owner(&fresh.owner, owner);
@@ -229,8 +231,10 @@ static __always_inline struct account *open_account(struct mm_struct *mm, struct
         return NULL;
     }
     if (!ours) {
-        if (forked || doubts)
+        if (forked || doubts) {
+            account->unseen_until = fresh.id;
             doubt_account(account);
+        }
         return account;
     }
     if (forked)

@@ -43,6 +43,7 @@ int on_merge(CONTEXT(MERGE) * ctx)
         return 0;
     c->seen = 0;
     c->shared = 0;
+    c->gone = 0;
     c->mm = vm_area_struct_vm_mm(vma);
     c->root = anon_vma_root(vm_area_struct_anon_vma(vma));
     c->kpage = kpage;
@@ -84,8 +85,10 @@ static __always_inline bool converted(struct conversion *c)
     if (!c->seen)
         return !asleep();
     account = account_of(c->mm, true);
-    if (account)
+    if (account) {
         move(account, IN_CONVERTED);
+        note_conversion(c, account);
+    }
     if (c->shared)
         total(T_SHARED_CONVERSIONS, 1);
     return c->shared;

@@ -7,20 +7,21 @@
 /* By thread: it is in migrate_pages(). 1 once it has taken a KSM page away. */
 BPF_HASH(migrating, u32, u32, 4096);
 
-/* A KSM page has gone, perhaps to another place. */
-static __always_inline void note_migration(void)
+/* A KSM page has gone; returns whether to another place. */
+static __always_inline bool note_migration(void)
 {
     struct migration *m = migration();
     u32 *taken, thread;
 
     if (!m || !m->underway)
-        return;
+        return false;
     thread = bpf_get_current_pid_tgid();
     taken = migrating.lookup(&thread);
     if (taken && !*taken) {
         *taken = 1;
         lock_xadd(&m->begun, 1);
     }
+    return taken;
 }
 
 int on_migrate(CONTEXT(MIGRATE) * ctx)

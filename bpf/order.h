@@ -8,20 +8,27 @@
  */
 #pragma once
 
-#ifdef MACHINE_AARCH64
 /*
- * A full barrier: an atomic addition whose result is used (BPF_FETCH; arm64's JIT has it since
- * 5.18). LLVM emits that only with -mcpu=v3, which bcc does not pass. So the offset is a mark, and
- * the compiler process makes the instruction one with a result.
+ * An atomic addition; the value before it (BPF_FETCH; arm64's JIT has it since 5.18). LLVM emits
+ * that only with -mcpu=v3, which bcc does not pass. So the offset is a mark, and the compiler
+ * process makes the instruction one with a result.
  */
+static __always_inline u64 fetch_add(u64 *at, u64 amount)
+{
+    asm volatile("lock *(u64 *)(%1 + %2) += %0"
+                 : "+r"(amount)
+                 : "r"(at), "i"(FETCH_MARK)
+                 : "memory");
+    return amount;
+}
+
+#ifdef MACHINE_AARCH64
+/* A full barrier: an atomic addition whose result is used. */
 static __always_inline void order(void)
 {
-    u64 own = 0, added = 0;
+    u64 own = 0;
 
-    asm volatile("lock *(u64 *)(%1 + %2) += %0"
-                 : "+r"(added)
-                 : "r"(&own), "i"(FETCH_MARK)
-                 : "memory");
+    fetch_add(&own, 0);
 }
 
 /*

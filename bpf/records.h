@@ -32,6 +32,12 @@ struct owner {
     char comm[16];
 };
 
+/*
+ * Ages of mappings are counted in classes: less than a second, less than 2, 4, 8 ..., and all that
+ * are older. See ages.c.
+ */
+#define AGE_CLASSES 18
+
 struct account {
     /* Distinguishes this account from an earlier one at the same address. */
     u64 id;
@@ -40,6 +46,16 @@ struct account {
     u64 doubts;
     /* By mm->owner. */
     struct owner owner;
+    /* PTEs without an event, such as those that fork copies, can only have come before. */
+    u64 unseen_until;
+    /*
+     * Of sampled pages: merges whose time is known, those undone within one full scan, and copies
+     * on write by the age of the mapping. An account is built on the stack, so these are small;
+     * they stop at their largest value.
+     */
+    u32 noted;
+    u32 wasted;
+    u32 ages[AGE_CLASSES];
 };
 
 /* What the daemon read exactly for an account, and which doubts that read settled. */
@@ -68,12 +84,22 @@ enum total {
     T_DOUBTS,             /* an account was put in doubt, or given a name while it may be */
     T_UNATTRIBUTED,       /* counted as unmapped, though it may have been copied */
     T_FAMILIES_CHANGED,   /* shared conversions whose fork family changed in each of the walks */
+    T_AGES_NOTED,         /* merges of sampled pages whose time is known */
+    T_AGES_WASTED,        /* those undone by a write within one full scan */
+    T_AGES_UNSEEN,        /* departures from sampled pages whose arrival was not seen */
+    T_AGES_AMBIGUOUS,     /* it is not known which of several arrivals belongs to it */
+    T_AGES_MOVED,         /* the page was migrated */
+    T_AGES_LOST,          /* arrivals that were not noted: map full or busy */
     TOTALS,
 };
 
 /* Room for the totals of one part of the CPUs, whole cache lines. */
 #define TOTALS_ROOM 32
 #define TOTALS_PARTS 64
+
+/* The same for ages. Only sampled pages have any, so fewer parts will do. */
+#define AGES_ROOM 64
+#define AGES_PARTS 16
 
 /* Written by the daemon. */
 struct control {
@@ -89,6 +115,12 @@ struct control {
     u64 sweep_signs;
     /* How many alarms had been raised when every process was last read. */
     u64 alarms_swept;
+    /* Ages are kept of one page of this number and one, which is a power of two. */
+    u64 age_mask;
+    /* When the hooks came on, by the clock of the programs. What is older is not known. */
+    u64 ages_since;
+    /* How long ksmd takes for one full scan; 0: not known. */
+    u64 scan_ns;
 };
 
 /*
@@ -130,6 +162,7 @@ struct conversion {
     u64 already;           /* not 0: the page was KSM before */
     u64 seen;              /* not 0: the hooks were on when it began */
     u64 shared;            /* not 0: other PTEs map the page too */
+    u64 gone;              /* not 0: a PTE that mapped the page has gone meanwhile */
     struct page *last;     /* the page that was converted last */
 };
 

@@ -25,13 +25,21 @@ u64 on_rmap_add(CONTEXT(RMAP_ADD) * ctx)
 u64 rest_of_rmap_add(CONTEXT(RMAP_ADD) * ctx)
 {
     struct vm_area_struct *vma = (struct vm_area_struct *)ARGUMENT(RMAP_ADD, ctx, RMAP_ADD_VMA);
+    struct page *page = (struct page *)ARGUMENT(RMAP_ADD, ctx, 0);
+    struct mm_struct *mm = MM_OF_ARGUMENT(RMAP_ADD, vma);
     struct account *account;
 
-    if (is_tail((struct page *)ARGUMENT(RMAP_ADD, ctx, 0)))
+    if (is_tail(page))
         return 0;
-    account = account_of(MM_OF_ARGUMENT(RMAP_ADD, vma), false);
+    account = account_of(mm, false);
+    if (account && current_is_ksmd()) {
+        move(account, IN_MERGED);
+        note_merge(page, mm, account);
+        return 0;
+    }
     if (account)
-        move(account, current_is_ksmd() ? IN_MERGED : IN_OTHER);
+        move(account, IN_OTHER);
+    note_other(page);
     return 0;
 }
 
@@ -107,17 +115,24 @@ u64 rest_of_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
         (struct vm_area_struct *)ARGUMENT(RMAP_REMOVE, ctx, RMAP_REMOVE_VMA);
     struct mm_struct *mm = MM_OF_ARGUMENT(RMAP_REMOVE, vma);
     struct account *account;
+    enum movement why;
     u64 *in_conversion = page_in_conversion();
+    bool moves;
 
-    if (in_conversion && *in_conversion == (u64)page)
+    if (in_conversion && *in_conversion == (u64)page) {
         doubt(mm);
+        note_gone_in_conversion();
+    }
     order();
     if (!is_ksm(page))
         return 0;
     account = account_of(mm, true);
-    note_migration();
-    if (account)
-        move(account, why_gone(ctx, mm));
+    moves = note_migration();
+    if (!account)
+        return 0;
+    why = why_gone(ctx, mm);
+    move(account, why);
+    note_departure(page, mm, account, why, moves);
     return 0;
 }
 

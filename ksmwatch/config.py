@@ -39,6 +39,7 @@ class Config(NamedTuple):
     accounts_max: int
     audit_cpu_percent: float
     audit_heal: bool
+    ages_one_in: int
     owners_top: int
     metrics_processes: bool
     peers_tenant: tuple[tuple[str, str], ...]

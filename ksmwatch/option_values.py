@@ -59,6 +59,19 @@ def number(low: float, high: float, kind: type = float) -> Callable[[Any], Any]:
     return check
 
 
+def zero_or_power_of_two(high: int) -> Callable[[Any], int]:
+    """A check for 0 or a power of two, up to this one."""
+    within = number(0, high, int)
+
+    def check(value: Any) -> int:
+        found: int = within(value)
+        if found & found - 1:
+            raise ValueError("must be 0 or a power of two")
+        return found
+
+    return check
+
+
 def flag_number(text: str, flag: str, kind: type, low: float, high: float) -> Any:
     """The number given to a flag that is not a setting. Raises ConfigError."""
     try:

@@ -21,6 +21,7 @@ from ksmwatch.option_values import (
     telemetry_path,
     tenants,
     user,
+    zero_or_power_of_two,
 )
 
 DEFAULT_GROUP = "ksmwatch"
@@ -198,6 +199,14 @@ OPTIONS: tuple[Option, ...] = (
         check=boolean,
         help="false: read no page tables after the start, so counts in doubt stay estimated",
         reloads=True,
+        rare=True,
+    ),
+    Option(
+        "ages.one-in",
+        16,
+        zero_or_power_of_two(1 << 16),
+        "keep the age of mappings of one page of N (default 16; 0: of none)",
+        more="A power of two. If the pages are too many for the maps, fewer are looked at.",
         rare=True,
     ),
     Option(

@@ -40,6 +40,7 @@ class FakeMaps(Maps):
     """The maps, without a kernel. `looks`: how often all accounts were looked at."""
 
     origin = ProgramOrigin.COMPILED
+    ages = None
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel

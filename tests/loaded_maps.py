@@ -8,7 +8,7 @@ from ksmwatch.probes.map_records import Conversion, Field
 ACCOUNT = LoadedMap(
     1,
     8,
-    104,
+    192,
     (
         Field("id", 0, "Q"),
         Field("moves", 8, "7Q"),
@@ -17,6 +17,10 @@ ACCOUNT = LoadedMap(
         Field("tgid", 80, "I"),
         Field("unused", 84, "I"),
         Field("comm", 88, "16s"),
+        Field("unseen_until", 104, "Q"),
+        Field("noted", 112, "I"),
+        Field("wasted", 116, "I"),
+        Field("ages", 120, "18I"),
     ),
 )
 LOADED = Loaded(
@@ -29,7 +33,7 @@ LOADED = Loaded(
         "controls": LoadedMap(
             4,
             4,
-            40,
+            64,
             (
                 Field("ksmd", 0, "I"),
                 Field("reader", 4, "I"),
@@ -37,12 +41,15 @@ LOADED = Loaded(
                 Field("asleep", 16, "Q"),
                 Field("sweep_signs", 24, "Q"),
                 Field("alarms_swept", 32, "Q"),
+                Field("age_mask", 40, "Q"),
+                Field("ages_since", 48, "Q"),
+                Field("scan_ns", 56, "Q"),
             ),
         ),
         "conversions": LoadedMap(
             5,
             4,
-            72,
+            80,
             tuple(Field(name, 8 * at, "Q") for at, name in enumerate(Conversion._fields)),
         ),
         "converting": LoadedMap(11, 4, 8, ()),

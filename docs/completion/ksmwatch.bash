@@ -24,6 +24,7 @@ _ksmwatch() {
         run:--accounts.max) mapfile -t COMPREPLY < <(true); return ;;
         run:--audit.cpu-percent) mapfile -t COMPREPLY < <(true); return ;;
         run:--audit.heal) mapfile -t COMPREPLY < <(compgen -W "true false" -- "$cur"); return ;;
+        run:--ages.one-in) mapfile -t COMPREPLY < <(true); return ;;
         run:--owners.top) mapfile -t COMPREPLY < <(true); return ;;
         run:--metrics.processes) mapfile -t COMPREPLY < <(compgen -W "true false" -- "$cur"); return ;;
         run:--peers.tenant) mapfile -t COMPREPLY < <(true); return ;;
@@ -72,7 +73,7 @@ _ksmwatch() {
         top:--at) mapfile -t COMPREPLY < <(true); return ;;
         top:-d|top:--delay) mapfile -t COMPREPLY < <(true); return ;;
         top:-g|top:--group) mapfile -t COMPREPLY < <(compgen -W "owner kind unit user process tree" -- "$cur"); return ;;
-        top:-s|top:--sort) mapfile -t COMPREPLY < <(compgen -W "pid kind name owner procs mapped kernel lag saved stray state read came went merged forked copied unmapped" -- "$cur"); return ;;
+        top:-s|top:--sort) mapfile -t COMPREPLY < <(compgen -W "pid kind name owner procs mapped kernel lag saved wasted age stray state read came went merged forked copied unmapped" -- "$cur"); return ;;
         top:-f|top:--filter) mapfile -t COMPREPLY < <(true); return ;;
         top:-u|top:--unit) mapfile -t COMPREPLY < <(compgen -W "pages KiB MiB GiB" -- "$cur"); return ;;
         top:-n|top:--iterations) mapfile -t COMPREPLY < <(true); return ;;
@@ -101,7 +102,7 @@ _ksmwatch() {
         history:--config.file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     case $command:$cur in
-        run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.config.file --web.systemd-socket --web.user --web.max-requests --web.max-connections --textfile.directory --textfile.interval --socket --socket-group --backend --probes --accounts.max --audit.cpu-percent --audit.heal --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --state.programs-path --history.directory --history.interval --history.hours --history.days --history.max-mb --log.level --log.format --config.file" -- "$cur"); return ;;
+        run:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --config.check --web.listen-address --web.telemetry-path --web.config.file --web.systemd-socket --web.user --web.max-requests --web.max-connections --textfile.directory --textfile.interval --socket --socket-group --backend --probes --accounts.max --audit.cpu-percent --audit.heal --ages.one-in --owners.top --metrics.processes --peers.tenant --poll.interval --poll.cpu-percent --state.pin-path --state.programs-path --history.directory --history.interval --history.hours --history.days --history.max-mb --log.level --log.format --config.file" -- "$cur"); return ;;
         check:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --plan-only --json --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
         build:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --output --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;
         snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "-h --help --json --socket --backend --probes --accounts.max --state.programs-path --config.file" -- "$cur"); return ;;

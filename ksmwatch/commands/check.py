@@ -49,7 +49,7 @@ class LiveVerdict:
 
 def _judge(facts: Facts, settings: Config) -> LiveVerdict:
     """By the facts and the kept programs alone."""
-    plan = choose(facts, Wish(settings.probes))
+    plan = choose(facts, Wish(settings.probes), ages=bool(settings.ages_one_in))
     obstacle = plan.obstacle
     if obstacle is None:
         flags = compile_flags(plan, facts, settings.accounts_max)
@@ -175,6 +175,8 @@ def _text(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None) -> 
     rows = _fact_rows(facts)
     if verdict.programs is not None:
         rows.append(("BPF programs", verdict.programs))
+    if plan.probes:
+        rows.append(("age of mappings", f"unknown: {plan.ageless}" if plan.ageless else "kept"))
     parts = [text_tables.table(("FACT", "VALUE"), rows)]
     capabilities = [(name, _yes(name in facts.capabilities)) for name in CAPABILITIES]
     parts.append(text_tables.table(("CAPABILITY", "HELD"), capabilities))

@@ -25,18 +25,20 @@ _NET_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Policy:
-    """Whose page tables are read after the start.
+    """What is looked at after the start.
 
     `share`: of one core, for the audit. Without `heal` no page tables are read, and doubts stay.
+    Ages are kept of one page of `one_in` at most.
     """
 
     share: float = 0.001
     heal: bool = True
+    one_in: int = 16
 
     @classmethod
     def of(cls, settings: Config) -> Policy:
         """The configured policy."""
-        return cls(settings.audit_cpu_percent / 100, settings.audit_heal)
+        return cls(settings.audit_cpu_percent / 100, settings.audit_heal, settings.ages_one_in)
 
 
 DEFAULT_POLICY = Policy()

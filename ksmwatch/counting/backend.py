@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ksmwatch.config import Config
+from ksmwatch.counting.ages import AgeState
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.run_state import RunWatch
@@ -79,6 +80,9 @@ class Backend(Protocol):
     def totals(self) -> dict[str, int]:
         """Totals of the host by name; empty if events are not seen."""
 
+    def ages(self) -> AgeState | None:
+        """How long mappings last; None if that is not known."""
+
     def probes(self) -> list[ProbeState]:
         """The state of every probe; empty if there are none."""
 
@@ -98,6 +102,10 @@ class Eventless:
     def totals(self) -> dict[str, int]:
         """None: events are not seen."""
         return {}
+
+    def ages(self) -> AgeState | None:
+        """None: it is unknown when mappings come and go."""
+        return None
 
     def probes(self) -> list[ProbeState]:
         """None."""

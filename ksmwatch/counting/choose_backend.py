@@ -102,7 +102,7 @@ def start_live(
     # A refused attachment, or too little memory, may pass.
     passing = False
     for _ in range(_ATTEMPTS):
-        plan = choose(facts, Wish(settings.probes))
+        plan = choose(facts, Wish(settings.probes), ages=bool(settings.ages_one_in))
         planned(plan)
         if plan.obstacle is not None:
             raise NoLiveError(plan.obstacle.sentence).but_it_may_pass(passing)
@@ -129,7 +129,10 @@ def start_live(
 def _adopt(
     facts: Facts, settings: Config, keep: Keep, make: Callable[[handover.Kept], Live]
 ) -> Live | None:
-    kept = handover.load(facts, Wish(settings.probes), settings.accounts_max, keep)
+    kept = handover.load(
+        *(facts, Wish(settings.probes), settings.accounts_max, keep),
+        ages=bool(settings.ages_one_in),
+    )
     if kept is None:
         return None
     try:

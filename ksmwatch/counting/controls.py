@@ -31,6 +31,28 @@ class Controls:
         )
         self._written: Control | None = None
 
+    @property
+    def one_in(self) -> int:
+        """Ages are kept of one page of so many."""
+        return self._told.age_mask + 1
+
+    @property
+    def scan_ns(self) -> int:
+        """How long ksmd takes for a full scan; 0 if that is not known."""
+        return self._told.scan_ns
+
+    def sample(self, one_in: int) -> None:
+        """Keep ages of one page of so many, which is a power of two."""
+        self._tell(self._told._replace(age_mask=one_in - 1))
+
+    def age_from(self, nanoseconds: int) -> None:
+        """What arrived before this moment has no known age."""
+        self._tell(self._told._replace(ages_since=nanoseconds))
+
+    def scan_takes(self, nanoseconds: int) -> None:
+        """Say how long a full scan takes."""
+        self._tell(self._told._replace(scan_ns=nanoseconds))
+
     def asleep(self) -> None:
         """No hook counts: nothing opens an account, and an account that opens is in doubt."""
         self._tell(self._told._replace(opening_doubt=1, asleep=1))
@@ -54,6 +76,9 @@ class Controls:
                 asleep=0,
                 sweep_signs=left.sweep_signs,
                 alarms_swept=left.alarms_swept,
+                age_mask=left.age_mask,
+                ages_since=left.ages_since,
+                scan_ns=left.scan_ns,
             )
         )
         return -1 if left.sweep_signs == _INCOMPLETE else left.sweep_signs

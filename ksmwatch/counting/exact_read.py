@@ -212,13 +212,15 @@ class ExactReader:
 
     def _open(self, file: Opened) -> Opening:
         """Open an account, in doubt, for an mm without one."""
+        now = self._host.nanoseconds()
         account = Account(
-            id=self._host.nanoseconds(),
+            id=now,
             moves=(0,) * len(Movement),
             doubts=1,
             start_boottime=file.start_boottime,
             tgid=file.tgid,
             comm=file.comm,
+            unseen_until=now,
         )
         try:
             ours = self._maps.open_account(file.mm, account)

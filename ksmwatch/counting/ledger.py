@@ -16,7 +16,8 @@ NANOSECONDS_PER_TICK = 10_000_000
 class Count:
     """The number of KSM mappings of one mm, in pages, and whether it is certainly right.
 
-    `account` distinguishes two mms that used the same address one after the other.
+    `account` distinguishes two mms that used the same address one after the other. `wear`: see
+    ages.Wear, as numbers in a row.
     """
 
     mm: int
@@ -26,6 +27,12 @@ class Count:
     mappings: int
     exact: bool
     moves: tuple[int, ...]
+    wear: tuple[int, ...] = ()
+
+    @property
+    def turnover(self) -> tuple[int, ...]:
+        """What only grows, and is added up by owner."""
+        return self.moves + self.wear
 
 
 def base_of(account: Account, baseline: Baseline | None) -> tuple[int, int]:
@@ -46,6 +53,7 @@ def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
         mappings=base + account.net,
         exact=settled == account.doubts,
         moves=account.moves,
+        wear=(account.noted, account.wasted, *account.ages),
     )
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ksmwatch.config import Config
 from ksmwatch.counting.accounting import Accounting
+from ksmwatch.counting.ages import AgeState
 from ksmwatch.counting.audit_schedule import DEFAULT_POLICY, Allowance, Policy
 from ksmwatch.counting.backend import Budget, Evidence
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
@@ -90,10 +92,8 @@ class Live:
 
     def adopt(self) -> bool:
         """Continue where an earlier daemon stopped; False if that is impossible."""
-        try:
+        with suppress(AttachError):
             self._adopted = self._steps.adopt()
-        except AttachError:
-            return False
         return self._adopted
 
     def stop(self) -> None:
@@ -113,6 +113,7 @@ class Live:
 
     def _take(self, policy: Policy) -> None:
         self._heals = policy.heal
+        self._steps.sample_ages(policy.one_in)
         self._allowance = Allowance(policy.share, self._host.clock, self._host.cpu)
 
     def _state(self, at: _Pass | None = None) -> State:
@@ -193,6 +194,7 @@ class Live:
         """Due work without requests: settle doubts, and audit within its CPU allowance."""
         self._allowance.accrue()
         run = self._see_run()
+        self._steps.tick_ages(run)
         happened = (run, *self._steps.happened())
         if self._calm.lasts(happened) and not self._audits():
             return
@@ -240,7 +242,8 @@ class Live:
             case Step.SWEEP:
                 self._steps.sweep(Sweep(why))
             case Step.SETTLE:
-                self._settle(at)
+                residue = at.run == UNMERGED and self._pages_shared(at.run) == 0
+                self._accounting.settle(at.budget, self.run.state.since if residue else None)
             case Step.LOOK:
                 stirrings = self._steps.stirrings()
                 return replace(at, zero=self._accounting.all_zero(), stirrings=stirrings)
@@ -249,11 +252,6 @@ class Live:
             case Step.AUDIT:
                 self._audit()
         return at
-
-    def _settle(self, at: _Pass) -> None:
-        """Read whatever is in doubt or unknown, within the budget."""
-        residue = at.run == UNMERGED and self._pages_shared(at.run) == 0
-        self._accounting.settle(at.budget, self.run.state.since if residue else None)
 
     def _audit(self) -> None:
         """Read the next processes, as far as the allowance goes."""
@@ -273,6 +271,10 @@ class Live:
     def totals(self) -> dict[str, int]:
         """Totals of the host since the maps were created, by the names in `map_records`."""
         return {which.name.lower(): amount for which, amount in self._maps.totals().items()}
+
+    def ages(self) -> AgeState | None:
+        """How long mappings last; None if that is not known here."""
+        return self._steps.age_state()
 
     def probes(self) -> list[ProbeState]:
         """The state of every probe of the plan."""

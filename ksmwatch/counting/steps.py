@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ksmwatch.counting.accounting import Accounting
+from ksmwatch.counting.age_sampling import AgeSampling
+from ksmwatch.counting.ages import AgeState
 from ksmwatch.counting.controls import Controls
 from ksmwatch.counting.findings import Sweep
 from ksmwatch.counting.hooks import Hooks
@@ -71,6 +73,10 @@ class Steps:
         self._host = host
         self._ksmd = procfs.find_ksmd(host.proc)
         self._controls = Controls(maps, self._ksmd)
+        # None if the programs do not keep ages.
+        self._ages: AgeSampling | None = None
+        if maps.ages is not None:
+            self._ages = AgeSampling(maps.ages, maps.total, self._controls, host)
         self._done = Done()
         # Serial of the conversion in which ksmd slept at the last look.
         self._slept_in: int | None = None
@@ -142,7 +148,9 @@ class Steps:
         If nothing stirred while asleep, no KSM page exists and all counts are 0, so nothing needs
         to be read. The hooks count what comes since then.
         """
+        self._clear_ages()
         self._hooks.put_on()
+        self._begin_ages()
         with self._controls.doubting():
             if self.has_stirred():
                 self.sweep(Sweep(baseline=True))
@@ -171,7 +179,9 @@ class Steps:
         logger.warning("reattaching all probes and reading every process", extra={"why": why})
         resumes = self._hooks.state.resumes
         self._take_all_off()
+        self._clear_ages()
         if self._hooks.attempt(self._hooks.put_all_on):
+            self._begin_ages()
             self.sweep(Sweep(why))
             with self._controls.doubting():
                 self._accounting.forget()
@@ -183,6 +193,14 @@ class Steps:
         ended = self._host.clock()
         renew_at = ended + _RENEWAL_PATIENCE * (ended - began)
         self._done = replace(self._done, renew_at=renew_at)
+
+    def _clear_ages(self) -> None:
+        if self._ages is not None:
+            self._ages.clear()
+
+    def _begin_ages(self) -> None:
+        if self._ages is not None:
+            self._ages.begin()
 
     def _take_all_off(self) -> None:
         """Detach everything. Nothing sees the end of a conversion that is under way now."""
@@ -239,6 +257,22 @@ class Steps:
             awaited_at = at - _SWEEP_PATIENCE * _ADVANCE_SECONDS
             self._done = replace(self._done, sweep_at=at, awaited_at=awaited_at)
         self.tell()
+
+    # ---- ages of mappings, if the programs keep them ----
+
+    def sample_ages(self, one_in: int) -> None:
+        """Keep ages of one page of so many at most."""
+        if self._ages is not None:
+            self._ages.least = one_in
+
+    def tick_ages(self, run: int | None) -> None:
+        """Call it about every second."""
+        if self._ages is not None:
+            self._ages.tick(run)
+
+    def age_state(self) -> AgeState | None:
+        """How long mappings last; None if that is not known here."""
+        return None if self._ages is None else self._ages.state()
 
     # ---- for a successor ----
 

@@ -76,6 +76,11 @@ def read_pages_shared(sys: Path) -> int | None:
     return _read_ksm_file(sys, "pages_shared")
 
 
+def read_full_scans(sys: Path) -> int | None:
+    """/sys/kernel/mm/ksm/full_scans: how often ksmd has scanned everything; None if unreadable."""
+    return _read_ksm_file(sys, "full_scans")
+
+
 @dataclass(frozen=True, slots=True)
 class KsmStat:
     """/proc/PID/ksm_stat and ksm_merging_pages: ksmd's records, None if absent."""

@@ -6,6 +6,10 @@ from ksmwatch.kernel.events import EVENTS, STAND_INS, Mechanism
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import Plan
 
+# Of sampled pages: with the bookkeeping of the kernel about a hundred bytes each. A map that cannot
+# allocate as it grows takes all of its memory at once.
+_MAX_AGES, _MAX_AGES_AT_ONCE = 1 << 16, 1 << 13
+
 
 def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
     """The -D flags that select the programs and tell them the layout."""
@@ -13,6 +17,9 @@ def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
     # BPF_F_NO_PREALLOC: memory per KSM process, not for the whole map. Allocating in a
     # tracing program is safe since 6.1 (bpf_mem_alloc); before, the map is preallocated.
     flags.append(f"-DACCOUNT_MAP_FLAGS={1 if facts.bpf_mem_alloc else 0}")
+    if plan.ageless is None:
+        largest = _MAX_AGES if facts.bpf_mem_alloc else _MAX_AGES_AT_ONCE
+        flags += ["-DAGES", f"-DMAX_AGES={largest}"]
     if plan.layout == "btf":
         flags += [f"-DOFF_{name}={offset}" for name, offset in facts.offsets.items()]
     else:

@@ -58,12 +58,14 @@ def save(loaded: Loaded, flags: list[str], facts: Facts, keep: Keep) -> None:
         keep.store(f"prog-{name}", fd)
 
 
-def load(facts: Facts, wish: Wish, max_accounts: int, keep: Keep) -> Kept | None:
+def load(
+    facts: Facts, wish: Wish, max_accounts: int, keep: Keep, *, ages: bool = True
+) -> Kept | None:
     """What was kept, if this daemon would make the same; otherwise it is dropped."""
     descriptors = keep.load()
     if not descriptors:
         return None
-    kept = _match(descriptors, facts, wish, max_accounts)
+    kept = _match(descriptors, facts, wish, max_accounts, ages=ages)
     if kept is None:
         for fd in descriptors.values():
             os.close(fd)
@@ -72,7 +74,7 @@ def load(facts: Facts, wish: Wish, max_accounts: int, keep: Keep) -> Kept | None
 
 
 def _match(
-    descriptors: Mapping[str, int], facts: Facts, wish: Wish, max_accounts: int
+    descriptors: Mapping[str, int], facts: Facts, wish: Wish, max_accounts: int, *, ages: bool
 ) -> Kept | None:
     document = _read_manifest(descriptors.get(f"map-{_MANIFEST}"))
     if document is None:
@@ -80,7 +82,7 @@ def _match(
     for key, why in document["refused"].items():
         event, mechanism, symbol = key.split(" ")
         facts = facts.with_refusal(event, mechanism, symbol, why)
-    plan = choose(facts, wish)
+    plan = choose(facts, wish, ages=ages)
     if plan.obstacle is not None:
         return None
     if digest(compile_flags(plan, facts, max_accounts)) != document["digest"]:

@@ -54,6 +54,18 @@ class Total(IntEnum):
     DOUBTS = 21
     UNATTRIBUTED = 22
     FAMILIES_CHANGED = 23
+    AGES_NOTED = 24
+    AGES_WASTED = 25
+    AGES_UNSEEN = 26
+    AGES_AMBIGUOUS = 27
+    AGES_MOVED = 28
+    AGES_LOST = 29
+
+
+# Classes of ages: see bpf/records.h.
+AGE_CLASSES = 18
+# In `ages` each part of the CPUs has this room.
+AGES_ROOM = 64
 
 
 class Account(NamedTuple):
@@ -65,6 +77,10 @@ class Account(NamedTuple):
     start_boottime: int
     tgid: int
     comm: str
+    unseen_until: int = 0
+    noted: int = 0
+    wasted: int = 0
+    ages: tuple[int, ...] = (0,) * AGE_CLASSES
 
     @property
     def net(self) -> int:
@@ -89,6 +105,7 @@ class Conversion(NamedTuple):
     already: int = 0
     seen: int = 0
     shared: int = 0
+    gone: int = 0
     last: int = 0
 
     @property
@@ -152,6 +169,9 @@ class Control(NamedTuple):
     asleep: int
     sweep_signs: int
     alarms_swept: int
+    age_mask: int = 0
+    ages_since: int = 0
+    scan_ns: int = 0
 
 
 class Baseline(NamedTuple):

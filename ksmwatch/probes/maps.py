@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import struct
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from ksmwatch.kernel import bpf_maps
+from ksmwatch.probes.age_maps import AgeMaps
 from ksmwatch.probes.loader import NO_ROOM, Loaded, LoadedMap, ProgramRefusedError
 from ksmwatch.probes.map_records import (
     TOTALS_ROOM,
@@ -27,6 +26,7 @@ from ksmwatch.probes.map_records import (
     Record,
     Total,
 )
+from ksmwatch.probes.mapped_memory import Mapped, fdinfo
 from ksmwatch.probes.quiet_map import QuietMap
 from ksmwatch.probes.record_table import RecordTable
 
@@ -34,12 +34,9 @@ _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
 # How often to look at an account that keeps changing.
 _COPIES = 4
-
-
-def _fdinfo(fd: int, name: str) -> str:
-    """One line of /proc/self/fdinfo of a map."""
-    lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
-    return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
+# The name, which is no number, comes last where an account is unpacked.
+_COMM = Account._fields.index("comm")
+_IN_ORDER = (*Account._fields[:_COMM], *Account._fields[_COMM + 1 :], "comm")
 
 
 def _text(comm: bytes) -> str:
@@ -51,25 +48,13 @@ def _opened(**members: Any) -> Opened:
     return Opened(comm=_text(members.pop("comm")), **members)
 
 
-def _grown(before: bytes, after: bytes) -> list[int]:
+def _grown(before: bytes, after: bytes, end: int) -> list[int]:
     """Which words of eight bytes differ."""
-    return [at for at in range(0, len(after), 8) if before[at : at + 8] != after[at : at + 8]]
+    return [at for at in range(0, end, 8) if before[at : at + 8] != after[at : at + 8]]
 
 
 class _Closes(Protocol):
     def close(self) -> None: ...
-
-
-class _Mapped:
-    """The memory of an array map, as words."""
-
-    def __init__(self, loaded: LoadedMap, count: int = 1) -> None:
-        self._memory = mmap.mmap(loaded.fd, count * loaded.value_size)
-        self.words = memoryview(self._memory).cast("Q")
-
-    def close(self) -> None:
-        self.words.release()
-        self._memory.close()
 
 
 class _One(Generic[_T]):
@@ -79,7 +64,7 @@ class _One(Generic[_T]):
     """
 
     def __init__(self, loaded: LoadedMap, make: Callable[..., _T]) -> None:
-        self._mapped = _Mapped(loaded)
+        self._mapped = Mapped(loaded)
         self._record = Record(loaded.value_size, loaded.fields)
         self._make = make
 
@@ -112,8 +97,8 @@ class Maps:
         self._call_site = _One(maps["call_sites"], CallSite)
         self._opening = _One(maps["openings"], _opened)
         self._forgetting = _One(maps["forgettings"], Forgetting)
-        self._alarms = _Mapped(maps["alarms"])
-        self._totals = _Mapped(maps["totals"], int(_fdinfo(maps["totals"].fd, "max_entries")))
+        self._alarms = Mapped(maps["alarms"])
+        self._totals = Mapped(maps["totals"], int(fdinfo(maps["totals"].fd, "max_entries")))
         self._open: list[_Closes] = [
             *(self._control, self._migrations, self._conversion, self._reading, self._call_site),
             *(self._opening, self._forgetting, self._alarms, self._totals),
@@ -125,14 +110,18 @@ class Maps:
             self.close()
             raise
         self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
-        self._account_members = self._account.members(Account._fields)
+        self._account_members = self._account.members(_IN_ORDER)
+        # The part of an account by which it is counted.
+        self._counted = next(f.offset for f in maps["accounts"].fields if f.name == "doubts") + 8
         self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
+        # None if the programs do not keep ages.
+        self.ages = self._age_maps(loaded) if "ages" in maps else None
         self._all_accounts = RecordTable(self._accounts, self._steady)
         # Only the daemon writes baselines. A program deletes one together with its account, whose
         # id no other account has. So what the daemon has written need not be read again.
         self._written: dict[int, Baseline] | None = None
         self._shown_baselines: Mapping[int, Baseline] | None = None
-        self.limit = int(_fdinfo(self._accounts.fd, "max_entries"))
+        self.limit = int(fdinfo(self._accounts.fd, "max_entries"))
 
     def _hash(self, loaded: Loaded, name: str) -> bpf_maps.Map | QuietMap:
         """A map that is used by programs if there are any, otherwise by system calls."""
@@ -150,6 +139,16 @@ class Maps:
             raise ProgramRefusedError(lister, error.strerror or str(error)) from error
         self._open.append(quiet)
         return quiet
+
+    def _age_maps(self, loaded: Loaded) -> AgeMaps:
+        ages = loaded.maps["ages"]
+        memory = Mapped(ages, int(fdinfo(ages.fd, "max_entries")))
+        self._open.append(memory)
+        frames, holds = (
+            bpf_maps.Map(each.fd, each.key_size, each.value_size)
+            for each in (loaded.maps["frames"], loaded.maps["holds"])
+        )
+        return AgeMaps(frames, holds, memory, quiet="access_accounts" in loaded.programs)
 
     def account(self, mm: int) -> Account | None:
         data = self._accounts.get(_U64.pack(mm))
@@ -179,7 +178,7 @@ class Maps:
         for _ in range(_COPIES):
             if again is None:
                 again = self._accounts.get(key)
-            if again is None or again == data or len(_grown(data, again)) <= 1:
+            if again is None or again == data or len(_grown(data, again, self._counted)) <= 1:
                 return self._unpack(data)
             data, again = again, None
         torn = self._unpack(data)
@@ -187,7 +186,7 @@ class Maps:
 
     def _unpack(self, data: bytes) -> Account:
         *numbers, comm = self._account_members(data)
-        return Account._make((*numbers, _text(comm)))
+        return Account._make((*numbers[:_COMM], _text(comm), *numbers[_COMM:]))
 
     def _unpack_baseline(self, data: bytes) -> Baseline:
         return Baseline(**self._baseline.unpack(data))
@@ -297,7 +296,7 @@ class Maps:
 
     def memory_bytes(self) -> int:
         """Kernel memory of the account maps, if the kernel tells (fdinfo's memlock)."""
-        return sum(int(_fdinfo(table.fd, "memlock")) for table in (self._accounts, self._baselines))
+        return sum(int(fdinfo(table.fd, "memlock")) for table in (self._accounts, self._baselines))
 
     def close(self) -> None:
         """Close the descriptors; the kernel frees the maps with the last program."""

@@ -96,6 +96,8 @@ class Plan:
     tells_missed: bool = True
     # Programs that read and write maps if map system calls would stop the hooks.
     access: tuple[Program, ...] = ()
+    # Why it is not known how old mappings are when they end; None if it is.
+    ageless: str | None = "nothing is hooked"
 
     @property
     def mechanisms(self) -> str:
@@ -124,11 +126,12 @@ LEARNER = "learn_copy"
 ACCESS = "access"
 _ABSENT = "no such function in this kernel, or it is inlined"
 _UNWANTED = "--probes="
+_UNWANTED_AGES = "--ages.one-in=0"
 _PREEMPTED = "another task can preempt it (PREEMPT_RT), whose events would be skipped"
 
 
-def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
-    """The plan for this host."""
+def choose(facts: Facts, wish: Wish = Wish.AUTO, *, ages: bool = True) -> Plan:
+    """The plan for this host. `ages`: whether the age of mappings is wanted."""
     obstacle = host_obstacle(facts)
     if obstacle is not None:
         return Plan(obstacle=obstacle)
@@ -158,7 +161,25 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO) -> Plan:
         layout=layout,
         tells_missed=_tells_missed(facts, {probe.mechanism for probe in probes}),
         access=_choose_access(facts, probes),
+        ageless=_ageless(facts, probes) if ages else _UNWANTED_AGES,
     )
+
+
+# Where an arrival or a departure of a mapping is seen, and what says that a page is one of its own.
+_AGING = ("rmap_add", "rmap_remove", "merge", "protect", "migrate")
+
+
+def _ageless(facts: Facts, probes: Sequence[Probe]) -> str | None:
+    """Why the programs cannot tell the age of mappings (ages.c); None if they can."""
+    if facts.realtime:
+        return "with PREEMPT_RT, an arrival or a departure can be skipped"
+    mechanisms = {probe.event: probe.mechanism for probe in probes}
+    for event in EVENTS:
+        if event.name in _AGING and event.name not in mechanisms:
+            return f"no probe is possible where {event.meaning}"
+    if any(mechanisms[name] is Mechanism.KPROBE for name in ("rmap_add", "rmap_remove", "merge")):
+        return "its hooks are kprobes, and the kernel skips some of their runs"
+    return None
 
 
 def _tells_missed(facts: Facts, mechanisms: Collection[Mechanism]) -> bool:

@@ -42,6 +42,9 @@ def warnings(facts: Facts, *, tells_copies: bool | None = None) -> list[str]:
             "With PREEMPT_RT, other tasks can preempt fentry programs. The kernel then skips "
             "events, and after each loss every process has to be read."
         )
+    plan = choose(facts)
+    if plan.obstacle is None and plan.ageless is not None:
+        found.append(f"It is unknown how long mappings last: {plan.ageless}.")
     if "CAP_NET_ADMIN" not in facts.capabilities:
         found.append(
             "Without CAP_NET_ADMIN there is no process connector, so every snapshot reads "

@@ -7,6 +7,7 @@ from pathlib import Path
 # Maps that the programs and the daemon share.
 MAPS = (
     "accounts",
+    "ages",
     "alarms",
     "baselines",
     "call_sites",
@@ -15,6 +16,8 @@ MAPS = (
     "converting",
     "conversions",
     "forgettings",
+    "frames",
+    "holds",
     "manifests",
     "migrations",
     "openings",
@@ -23,6 +26,7 @@ MAPS = (
 SOURCES = (
     "accounts.c",
     "access.c",
+    "ages.c",
     "family.c",
     "migration.c",
     "rmap.c",

@@ -3,6 +3,7 @@
 # All exist from the start, so that a rate() has a first point.
 LOSSES = (
     "accounts_full",
+    "ages_lost",
     "attach_failed",
     "connector_lost",
     "conversions_unseen",

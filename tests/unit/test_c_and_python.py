@@ -9,9 +9,18 @@ import pytest
 
 from ksmwatch.kernel import struct_layout
 from ksmwatch.kernel.events import EVENTS, STAND_INS
-from ksmwatch.probes import sources
+from ksmwatch.probes import age_maps, sources
 from ksmwatch.probes.compile_flags import compile_flags
-from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Account, Baseline, Movement, Total
+from ksmwatch.probes.map_records import (
+    AGE_CLASSES,
+    AGES_ROOM,
+    ARRIVALS,
+    DEPARTURES,
+    Account,
+    Baseline,
+    Movement,
+    Total,
+)
 from ksmwatch.probes.plan import Wish, choose
 from tests.fakes import KERNELS, recorded
 
@@ -75,11 +84,22 @@ def test_records_have_the_members_of_the_programs(
 
 
 def test_maps_are_those_of_the_programs() -> None:
-    declared = re.findall(r"^((?:BPF|MAPPED)_\w+)\((.*?)\);", c_source("accounts.c"), re.MULTILINE)
+    text = c_source("accounts.c", "ages.c")
+    declared = re.findall(r"^((?:BPF|MAPPED)_\w+)\((.*?)\);", text, re.MULTILINE)
     # Where the name is among the arguments.
     places = {"BPF_F_TABLE": 3, "MAPPED_RECORD": 1, "BPF_ARRAY": 0}
     names = {arguments.split(",")[places[macro]].strip() for macro, arguments in declared}
     assert names == set(sources.MAPS)
+
+
+def test_ages_have_the_classes_and_the_room_of_the_programs() -> None:
+    found = dict(re.findall(r"^#define (AGE\w+) (\d+)", c_source("records.h"), re.MULTILINE))
+    assert int(found["AGE_CLASSES"]) == AGE_CLASSES
+    assert int(found["AGES_ROOM"]) == AGES_ROOM
+    # The classes and the sum for each reason; then what is held, and what was dropped.
+    assert (AGE_CLASSES + 1) * len(DEPARTURES) + 2 <= AGES_ROOM
+    (ratio,) = re.findall(r"GOLDEN_RATIO (0x\w+?)ULL", c_source("ages.c"))
+    assert int(ratio, 16) == age_maps.GOLDEN_RATIO
 
 
 def test_all_sources_are_compiled() -> None:

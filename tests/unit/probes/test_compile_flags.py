@@ -55,3 +55,13 @@ def test_layout_flags_come_from_one_source() -> None:
 
 def test_before_bpf_mem_alloc_the_maps_are_preallocated() -> None:
     assert "-DACCOUNT_MAP_FLAGS=0" in flags(without(bpf_mem_alloc=False))
+
+
+def test_ages_are_compiled_in_only_where_they_are_wanted_and_can_be_told() -> None:
+    facts = capable()
+    ages = {"-DAGES", "-DMAX_AGES=65536"}
+    assert ages <= flags(facts)
+    assert {"-DAGES", "-DMAX_AGES=8192"} <= flags(without(bpf_mem_alloc=False))
+    unwanted = compile_flags(choose(facts, ages=False), facts, 4096)
+    assert flags(facts) - set(unwanted) == ages
+    assert not flags(facts, Wish.KPROBE) & ages

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from ksmwatch.kernel import bpf_maps
-from ksmwatch.probes import maps
+from ksmwatch.probes import age_maps, maps
 from ksmwatch.probes.loader import LoadedMap, ProgramRefusedError
 from ksmwatch.probes.map_records import (
+    AGE_CLASSES,
     TOTALS_ROOM,
-    Account,
     Baseline,
     Control,
     Conversion,
@@ -26,91 +23,8 @@ from ksmwatch.probes.map_records import (
     Total,
 )
 from ksmwatch.probes.maps import Maps
-from tests.loaded_maps import LOADED
-
-MM = 0xFFFF888012345000
-PARTS = 3
-
-
-class FakeMap:
-    """A BPF map by its descriptor; keys and values have the sizes that they should."""
-
-    contents: dict[int, dict[bytes, bytes]]
-    failure: OSError | None = None
-
-    def __init__(self, fd: int, key_size: int, value_size: int) -> None:
-        self.fd, self.key_size, self.value_size = fd, key_size, value_size
-        self.data = self.contents.setdefault(fd, {})
-
-    def get(self, key: bytes) -> bytes | None:
-        """One value."""
-        assert len(key) == self.key_size
-        value = self.data.get(key)
-        assert value is None or len(value) == self.value_size
-        return value
-
-    def put(self, key: bytes, value: bytes, flags: int = bpf_maps.ANY) -> None:
-        """Write one value."""
-        assert (len(key), len(value)) == (self.key_size, self.value_size)
-        if self.failure is not None:
-            raise self.failure
-        if flags == bpf_maps.NOEXIST and key in self.data:
-            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
-        self.data[key] = value
-
-    def delete(self, key: bytes) -> bool:
-        """Delete one value."""
-        assert len(key) == self.key_size
-        return self.data.pop(key, None) is not None
-
-    def dump(self) -> tuple[bytes, bytes]:
-        """All of them."""
-        return b"".join(self.data), b"".join(self.data.values())
-
-
-# What the programs see of the arrays, by name.
-memory: dict[str, mmap.mmap] = {}
-present: dict[str, LoadedMap] = {}
-
-
-def again() -> Maps:
-    """Another view of the same maps, as a successor has it."""
-    return Maps(replace(LOADED, maps=dict(present)))
-
-
-@pytest.fixture
-def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Maps]:
-    """The maps as the programs leave them before anything happened."""
-    monkeypatch.setattr(FakeMap, "contents", {}, raising=False)
-    monkeypatch.setattr(bpf_maps, "Map", FakeMap)
-    numbers = {"accounts": ("64", "8192"), "baselines": ("64", "4096")}
-    found = {LOADED.maps[name].fd: pair for name, pair in numbers.items()}
-
-    def fdinfo(fd: int, name: str) -> str:
-        entries, memory = found.get(fd, (str(PARTS * TOTALS_ROOM), ""))
-        return {"max_entries": entries, "memlock": memory}[name]
-
-    monkeypatch.setattr(maps, "_fdinfo", fdinfo)
-    # In the place of arrays in the kernel's memory.
-    arrays = {
-        name: replace(each, fd=os.memfd_create(name)) if each.key_size == 4 else each
-        for name, each in LOADED.maps.items()
-    }
-    for name, each in arrays.items():
-        if each.key_size == 4:
-            count = PARTS * TOTALS_ROOM if name == "totals" else 1
-            os.truncate(each.fd, count * each.value_size)
-            memory[name] = mmap.mmap(each.fd, 0)
-    present.update(arrays)
-    yield again()
-    for name, each in arrays.items():
-        if each.key_size == 4:
-            memory.pop(name).close()
-            os.close(each.fd)
-
-
-def account(comm: str = "tenant") -> Account:
-    return Account(5, (1, 2, 3, 4, 5, 6, 7), 7, 123456789, 42, comm)
+from tests.loaded_maps import ACCOUNT, LOADED
+from tests.map_memory import MM, PARTS, FakeMap, account, again, memory, present
 
 
 @pytest.mark.parametrize(
@@ -200,6 +114,7 @@ def test_other_failures_are_not_hidden(
 )
 def test_names_end_at_the_first_zero_and_may_be_broken(shared: Maps, raw: bytes, comm: str) -> None:
     value = struct.pack("<Q7QQQII16s", 5, *range(1, 8), 7, 123456789, 42, 0, raw)
+    value += bytes(ACCOUNT.value_size - len(value))
     FakeMap.contents[1][struct.pack("<Q", MM)] = value
     assert shared.account(MM) == account(comm)
 
@@ -300,15 +215,15 @@ def test_totals_are_summed_over_the_cpus(shared: Maps) -> None:
 
 
 def test_the_programs_are_told_in_the_words_of_the_record(shared: Maps) -> None:
-    told = Control(ksmd=33, reader=44, opening_doubt=1, asleep=0, sweep_signs=5, alarms_swept=6)
+    told = Control(33, 44, 1, 0, sweep_signs=5, alarms_swept=6, age_mask=7, ages_since=8, scan_ns=9)
     shared.control(told)
-    assert memory["controls"][:] == struct.pack("<IIQQQQ", 33, 44, 1, 0, 5, 6)
+    assert memory["controls"][:] == struct.pack("<II7Q", 33, 44, 1, 0, 5, 6, 7, 8, 9)
     assert shared.read_control() == told
 
 
 def test_a_conversion_can_be_ended(shared: Maps) -> None:
-    under_way = Conversion(3, 4, 5, 6, 7, 8, 9, 10, 11)
-    memory["conversions"][:] = struct.pack("<9Q", *under_way)
+    under_way = Conversion(3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
+    memory["conversions"][:] = struct.pack("<10Q", *under_way)
     assert shared.conversion() == under_way
     shared.end_conversion()
     assert shared.conversion() == Conversion(serial=3)
@@ -325,6 +240,38 @@ def test_a_read_sees_whether_its_mm_moves(shared: Maps) -> None:
 def test_alarms(shared: Maps) -> None:
     memory["alarms"][:] = struct.pack("<Q", 2**40)
     assert shared.alarms() == 2**40
+
+
+def test_ages_are_only_there_if_the_programs_keep_them(
+    shared: Maps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shared.ages is None
+    monkeypatch.setattr(age_maps, "fdinfo", lambda _, __: "64")
+    fd = os.memfd_create("ages")
+    os.truncate(fd, PARTS * TOTALS_ROOM * 8)
+    more = {
+        "frames": LoadedMap(21, 8, 24, ()),
+        "holds": LoadedMap(22, 16, 24, ()),
+        "ages": LoadedMap(fd, 4, 8, ()),
+    }
+    found = Maps(replace(LOADED, maps=present | more))
+    assert found.ages is not None
+    assert found.ages.ages()["copied"] == ((0,) * AGE_CLASSES, 0.0)
+    os.close(fd)
+
+
+def test_an_age_that_grows_does_not_make_an_account_unsteady(
+    shared: Maps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared.open_account(MM, account())
+    (key,) = FakeMap.contents[1]
+    before = FakeMap.contents[1][key]
+    later = account()._replace(noted=9, wasted=3, ages=(5,) * AGE_CLASSES)
+    shared.close_account(MM)
+    shared.open_account(MM, later)
+    after = FakeMap.contents[1][key]
+    monkeypatch.setattr(shared._accounts, "get", lambda key: after)
+    assert shared._steady(key, before) == account()
 
 
 def test_an_old_opening_is_not_taken_for_a_new_one(shared: Maps) -> None:

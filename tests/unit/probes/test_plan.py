@@ -118,6 +118,22 @@ def test_a_skipped_run_that_nobody_counts_is_worse_than_many_that_are_counted() 
     assert choose(realtime(release="6.1.0-50-rt-amd64")).mechanisms == "fentry"
 
 
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (choose(capable()), None),
+        (choose(recorded("6.1")), None),
+        (choose(capable(), ages=False), "--ages.one-in=0"),
+        (choose(capable(), Wish.KPROBE), "its hooks are kprobes"),
+        (choose(realtime(), Wish.FENTRY), "PREEMPT_RT"),
+        (choose(without(symbols={**capable().symbols, "migrate_pages": 2})), "pages are migrated"),
+    ],
+)
+def test_ages_are_kept_where_every_coming_and_going_is_seen(plan: Plan, words: str | None) -> None:
+    assert plan.probes
+    assert (plan.ageless is None) if words is None else words in (plan.ageless or "")
+
+
 def test_where_hooks_are_kprobes_maps_are_not_read_by_system_calls() -> None:
     assert choose(capable()).access == ()
     plan = choose(capable(), Wish.KPROBE)
