@@ -251,6 +251,33 @@ ECONOMICS: tuple[Panel, ...] = (
     ),
     Panel(
         Kind.GRAPH,
+        "Merges wasted",
+        "The part of merges that a write undid within one full scan, over the last hour: a scan, a "
+        "merge and a copy for nothing. Of a sample of pages. Absent where hooks are kprobes.",
+        "percentunit",
+        {
+            "wasted": f"increase(ksmwatch_wasted_merges_total{{{HERE}}}[1h])"
+            f" / (increase(ksmwatch_noted_merges_total{{{HERE}}}[1h]) > 0)"
+        },
+        OWNERS,
+        width=8,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "Age of mappings when they end",
+        "The median by reason over the last hour, to a factor of two, and how long ksmd takes for "
+        "a full scan. Of a sample of pages.",
+        "s",
+        {
+            "{{reason}}": "histogram_quantile(0.5, sum by (reason, le) (increase("
+            f"ksmwatch_mapping_age_seconds_bucket{{{HERE}}}[1h])))",
+            "a full scan": f"ksmwatch_full_scan_seconds{{{HERE}}}",
+        },
+        OWNERS,
+        width=8,
+    ),
+    Panel(
+        Kind.GRAPH,
         "Copies on write (pages/s)",
         "cow_ksm of /proc/vmstat: writes to merged pages, each a fault and a copy.",
         "short",

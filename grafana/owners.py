@@ -75,7 +75,8 @@ ALL: tuple[Panel, ...] = (
         Kind.TABLE,
         "Owners",
         "Counted mappings and the kernel's number. Stray: in areas that are not "
-        "mergeable. Click on an id for details.",
+        "mergeable. Wasted: the part of merges that a write undid within one full scan. "
+        "Lasts: the median age of mappings that a write ended. Click on an id for details.",
         "short",
         {
             "mappings": FIRST,
@@ -89,6 +90,8 @@ ALL: tuple[Panel, ...] = (
                 f'sum without (confidence) (ksmwatch_owner_processes{{confidence="estimated",'
                 f" {HERE}}})"
             ),
+            "wasted": _of_first(f"ksmwatch_owner_wasted_ratio{{{HERE}}}"),
+            "age": _of_first(f"ksmwatch_owner_median_age_seconds{{{HERE}}}"),
         },
         HEALTH,
         width=24,
@@ -103,6 +106,8 @@ ALL: tuple[Panel, ...] = (
             Column("Value #D", "Stray (pages)"),
             Column("Value #E", "Processes"),
             Column("Value #F", "Estimated"),
+            Column("Value #G", "Wasted", "percentunit"),
+            Column("Value #H", "Lasts", "s"),
         ),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from ksmwatch.counting.ages import Ages, AgeState
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
 from ksmwatch.counting.cow_breaks import Events
 from ksmwatch.counting.residue import Residue
@@ -12,7 +13,7 @@ from ksmwatch.counting.run_state import RunState
 from ksmwatch.kernel.areas import Area
 from ksmwatch.kernel.kernel_numbers import KernelNumbers
 from ksmwatch.owners.owner import Owner, OwnerKind
-from ksmwatch.probes.map_records import Movement, Total
+from ksmwatch.probes.map_records import AGE_CLASSES, Movement, Total
 from ksmwatch.snapshot.history_state import HistoryState, Unwritten
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.model import Reload, Snapshot
@@ -21,6 +22,28 @@ from ksmwatch.snapshot.process import Confidence, Process
 STRAY = Area(0x7F0000000000, 0x7F0000010000, 3, mergeable=False, name="[heap]")
 
 UNIT = Owner(OwnerKind.UNIT, "tenant.service", "tenant.service", manager="systemd")
+
+# Of merges whose time is known, and of copies on write by age: five of less than four seconds, and
+# three of less than 16.
+WEAR = (40, 10, *(0, 0, 5, 0, 3), *(0,) * 13)
+
+
+def ages(**changes: Any) -> AgeState:
+    """Of the host: the owner's, and seven more of another reason."""
+    none = (0,) * AGE_CLASSES
+    values: dict[str, Any] = {
+        "one_in": 16,
+        "scan_seconds": 90.5,
+        "reasons": {
+            "copied": Ages(WEAR[2:], 42.5),
+            "unmapped": Ages((7, *none[1:]), 1.75),
+            "exited": Ages(none, 0.0),
+        },
+        "noted": WEAR[0],
+        "wasted": WEAR[1],
+        "unknown": {"unseen": 6, "ambiguous": 2, "moved": 1},
+    }
+    return AgeState(**{**values, **changes})
 
 
 def process(**changes: Any) -> Process:
@@ -61,7 +84,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "doubt": None,
         "processes": (process(),),
         "unnamed": 0,
-        "moved": {UNIT.key: (81, 12, 7, 26, 13, 8, 9)},
+        "moved": {UNIT.key: (81, 12, 7, 26, 13, 8, 9, *WEAR)},
         "rooms": {"/system.slice/tenant.service": 1 << 20},
         "numbers": numbers(),
         "events": Events(31, 27, 1, 3, 4),
@@ -70,6 +93,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "probes": (
             ProbeState("merge", "fentry", "try_to_merge_one_page", attached=True, missed=7),
         ),
+        "ages": ages(),
         "map_state": MapState(accounts=1, limit=65536, memory=8388608, kept=True, adopted=False),
         "run": RunState(1, 30.0, 4970.0),
         "audit": AuditState(
@@ -133,6 +157,7 @@ def poll(**changes: Any) -> Snapshot:
         "totals": {},
         "probes": (),
         "map_state": None,
+        "ages": None,
         "audit": None,
     }
     return dataclasses.replace(snapshot(), **{**values, **changes})

@@ -216,6 +216,21 @@ COUNT_METRICS: tuple[Spec, ...] = (
         (*_OWNER, "reason"),
     ),
     Spec(
+        "ksmwatch_owner_median_age_seconds",
+        "gauge",
+        "The median age of the owner's mappings when a write ended them. It is exact to a factor "
+        "of two, see ksmwatch_mapping_age_seconds. Absent until there is one, and for the row of "
+        "kind other.",
+        _OWNER,
+    ),
+    Spec(
+        "ksmwatch_owner_wasted_ratio",
+        "gauge",
+        "The part of the owner's merges that a write undid within one full scan, so that their "
+        "cost was wasted; see ksmwatch_wasted_merges_total. Absent for the row of kind other.",
+        _OWNER,
+    ),
+    Spec(
         "ksmwatch_process_mappings",
         "gauge",
         "Number of PTEs of the process that map a KSM page.",

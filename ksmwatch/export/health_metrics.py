@@ -13,6 +13,44 @@ HEALTH_METRICS: tuple[Spec, ...] = (
         ("reason",),
     ),
     Spec(
+        "ksmwatch_mapping_age_seconds",
+        "histogram",
+        "How old KSM mappings were when they ended, by reason (see ksmwatch_departures_total), of "
+        "a sample of pages. Only ages that are known count. Absent where hooks are kprobes, with "
+        "PREEMPT_RT, and while counts are polled.",
+        ("reason",),
+    ),
+    Spec(
+        "ksmwatch_mapping_ages_unknown",
+        "counter",
+        "Departures from pages of the sample whose age is unknown. unseen: nobody saw the mapping "
+        "come (fork, before the start, swap-in, a full map). ambiguous: the process had several "
+        "mappings of the page. moved: the page was migrated.",
+        ("why",),
+    ),
+    Spec(
+        "ksmwatch_mapping_ages_one_in",
+        "gauge",
+        "Ages are kept of one page in so many (ages.one-in, or more if the maps would fill up).",
+    ),
+    Spec(
+        "ksmwatch_noted_merges",
+        "counter",
+        "Merges of pages of the sample whose time was noted, since the length of a full scan has "
+        "been known.",
+    ),
+    Spec(
+        "ksmwatch_wasted_merges",
+        "counter",
+        "The part of ksmwatch_noted_merges_total that a write undid within one full scan "
+        "(ksmwatch_full_scan_seconds). Those scanned, merged and copied for nothing.",
+    ),
+    Spec(
+        "ksmwatch_full_scan_seconds",
+        "gauge",
+        "How long ksmd took for the last full scan. Absent until one was seen from its beginning.",
+    ),
+    Spec(
         "ksmwatch_merge_attempts",
         "counter",
         "Calls of try_to_merge_one_page() by outcome: converted (in place), replaced, already "

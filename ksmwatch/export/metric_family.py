@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# The last label of a histogram is a bucket's end. In its place: the other two series, and the
+# bucket of everything.
+COUNT, SUM, INFINITE = "_count", "_sum", "+Inf"
 # Label values and the value.
 LabelledValue = tuple[tuple[str, ...], float]
 # Samples by family name, in the order of a scrape.
@@ -12,7 +15,11 @@ Samples = list[tuple[str, list[LabelledValue]]]
 
 @dataclass(frozen=True)
 class Spec:
-    """One metric family. A counter's `name` has no `_total`, because the library adds it."""
+    """One metric family. A counter's `name` has no `_total`, because the library adds it.
+
+    Of a histogram, samples have the end of a bucket behind the labels, or COUNT or SUM. They are in
+    the order in which the library writes them: buckets, count, sum.
+    """
 
     name: str
     kind: str
@@ -23,3 +30,10 @@ class Spec:
     def exposed(self) -> str:
         """The name that a scrape shows."""
         return f"{self.name}_total" if self.kind == "counter" else self.name
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names of its series in a scrape."""
+        if self.kind != "histogram":
+            return (self.exposed,)
+        return tuple(f"{self.name}{part}" for part in ("_bucket", COUNT, SUM))

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ksmwatch.counting.ages import BOUNDS, AgeState, cumulative
 from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.residue import Residue
 from ksmwatch.export.catalogue import PAGE_FILES
-from ksmwatch.export.metric_family import LabelledValue, Samples
+from ksmwatch.export.metric_family import COUNT, INFINITE, SUM, LabelledValue, Samples
 from ksmwatch.owners.rollup import Holding, split
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 from ksmwatch.snapshot.history_state import HistoryState
@@ -124,6 +125,8 @@ def _samples(
     if series.processes:
         yield from _process_samples(s)
     yield from _event_samples(s)
+    if s.ages is not None:
+        yield from _age_samples(s.ages)
     yield from _kernel_samples(s)
 
 
@@ -136,10 +139,10 @@ def _history_samples(h: HistoryState) -> Iterator[tuple[str, Iterable[LabelledVa
     yield "ksmwatch_history_oldest_timestamp_seconds", _one(h.oldest)
 
 
-# An owner and the row of all others have the gauges. An owner also has a forecast, and a counter
-# for each movement.
+# An owner and the row of all others have the gauges. An owner also has a forecast, the age of its
+# mappings, and a counter for each movement.
 OWNER_GAUGES = 9
-OWNER_SERIES = OWNER_GAUGES + 3 + len(Movement)
+OWNER_SERIES = OWNER_GAUGES + 5 + len(Movement)
 
 
 def owner_series(top: int) -> int:
@@ -179,7 +182,7 @@ def _owner_samples(s: Snapshot, top: int) -> Iterator[tuple[str, Iterable[Labell
     yield "ksmwatch_owner_departures", [x for k, m in moved for x in _reasons(m, DEPARTURES, k)]
 
 
-_OWNER_VALUES: dict[str, Callable[[Holding], int | None]] = {
+_OWNER_VALUES: dict[str, Callable[[Holding], float | None]] = {
     "ksmwatch_owner_mappings": lambda h: h.mappings,
     "ksmwatch_owner_mapped_bytes": lambda h: h.bytes,
     "ksmwatch_owner_saved_bytes": lambda h: None if h.saved is None else h.saved.least,
@@ -187,6 +190,8 @@ _OWNER_VALUES: dict[str, Callable[[Holding], int | None]] = {
     "ksmwatch_owner_kernel_merging_pages": lambda h: h.kernel_merging_pages,
     "ksmwatch_owner_stray_mappings": lambda h: h.stray_mappings,
     "ksmwatch_owner_zero_pages": lambda h: h.zero_pages,
+    "ksmwatch_owner_median_age_seconds": lambda h: h.wear and h.wear.median,
+    "ksmwatch_owner_wasted_ratio": lambda h: h.wear and h.wear.wasted_share,
 }
 
 
@@ -252,6 +257,23 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]
         yield "ksmwatch_adopted", _one(float(s.map_state.adopted))
         yield "ksmwatch_programs", [((s.map_state.programs,), 1.0)]
         yield "ksmwatch_map_memory_bytes", _one(s.map_state.memory)
+
+
+_BUCKETS = (*(str(bound) for bound in BOUNDS), INFINITE)
+
+
+def _age_samples(a: AgeState) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
+    found: list[LabelledValue] = []
+    for reason, ages in a.reasons.items():
+        buckets = cumulative(ages.counts)
+        found += [((reason, le), n) for le, n in zip(_BUCKETS, buckets, strict=True)]
+        found += [((reason, COUNT), buckets[-1]), ((reason, SUM), ages.seconds)]
+    yield "ksmwatch_mapping_age_seconds", found
+    yield "ksmwatch_mapping_ages_unknown", [((why,), n) for why, n in a.unknown.items()]
+    yield "ksmwatch_mapping_ages_one_in", _one(a.one_in)
+    yield "ksmwatch_noted_merges", _one(a.noted)
+    yield "ksmwatch_wasted_merges", _one(a.wasted)
+    yield "ksmwatch_full_scan_seconds", _one(a.scan_seconds)
 
 
 def _kernel_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:

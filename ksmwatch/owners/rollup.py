@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from operator import add, sub
 from typing import Any, Protocol
 
+from ksmwatch.counting.ages import Wear
 from ksmwatch.counting.residue import Residue
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind, best_known
 from ksmwatch.owners.savings import Bounds, Relative
+from ksmwatch.probes.map_records import Movement
 from ksmwatch.units import PAGE_SIZE
 
 # Two owners with this in common are the same, see Owner.key.
@@ -25,6 +27,8 @@ Moves = tuple[int, ...]
 OwnerCgroup = tuple[OwnerKey, str | None]
 # An account: address and id. Two accounts opened in the same nanosecond have the same id.
 AccountKey = tuple[int, int]
+# In a row of movements and wear, the movements come first.
+_MOVEMENTS = len(Movement)
 # An owner has one of these only if all of its processes agree.
 _PLACES = ("pod", "qos", "container", "unit", "slice", "uid")
 
@@ -101,8 +105,8 @@ class BothCounts:
 class Holding(BothCounts):
     """Totals of one owner's processes, in pages; `saved` in bytes, between bounds.
 
-    `movements`: see Turnover; empty if events are not seen. A sum is None if the value of any
-    process is unknown.
+    `movements`: see Turnover; empty if events are not seen. `wear`: None if that is not known. A
+    sum is None if the value of any process is unknown.
     """
 
     owner: Owner
@@ -114,6 +118,7 @@ class Holding(BothCounts):
     kernel_merging_pages: int | None
     stray_mappings: int | None
     zero_pages: int | None
+    wear: Wear | None = None
 
 
 def total(amounts: Iterable[int | None]) -> int | None:
@@ -144,9 +149,9 @@ def roll_up(
     """Every owner with its totals, the largest first.
 
     `host`: the pages that all mappings would need without KSM, but for `unnamed`, mappings without
-    a known process. `moved`: movements by owner. The host's saving is divided in proportion to the
-    pages that each owner would need without KSM. That is an apportionment: how often each owner's
-    pages are shared is unknown without reading page frame numbers.
+    a known process. `moved`: movements and wear by owner. The host's saving is divided in
+    proportion to the pages that each owner would need without KSM. That is an apportionment: how
+    often each owner's pages are shared is unknown without reading page frame numbers.
     """
     nobodys = savings.pages_without_ksm((), {}, unnamed)
     saved = savings.saved_pages(host + nobodys, pages_shared)
@@ -158,15 +163,16 @@ def roll_up(
             estimated=each.estimated,
             mappings=each.mappings,
             saved=_part(saved, each.need, whole),
-            movements=moved.get(key, ()),
+            movements=moved.get(key, ())[:_MOVEMENTS],
             kernel_merging_pages=each.kernel_merging_pages,
             stray_mappings=each.stray_mappings,
             zero_pages=each.zero_pages,
+            wear=Wear.of(moved.get(key, ())[_MOVEMENTS:]),
         )
         for key, each in sums.items()
     ]
     if unnamed:
-        mine = moved.get(UNKNOWN.key, ())
+        mine = moved.get(UNKNOWN.key, ())[:_MOVEMENTS]
         holdings.append(_unknown(unnamed, _part(saved, nobodys, whole), mine))
     return tuple(sorted(holdings, key=lambda h: (-h.mappings, h.owner.key)))
 

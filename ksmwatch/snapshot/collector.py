@@ -90,7 +90,7 @@ class Watcher:
         self._begin = events(vmstat, totals)
         state = backend.map_state()
         if state is not None and state.adopted:
-            self._turnover.begin_after(((c.mm, c.account), c.moves) for c in backend.counts())
+            self._turnover.begin_after(((c.mm, c.account), c.turnover) for c in backend.counts())
 
     def _begin_anew(self) -> None:
         """Forget what was derived from the counts of another backend."""
@@ -176,6 +176,7 @@ class Watcher:
             losses=self._all_losses(totals),
             probes=tuple(self.backend.probes()),
             map_state=self.backend.map_state(),
+            ages=self.backend.ages(),
             run=self.backend.run.state,
             audit=self.backend.audit_state(),
             reload=self.reload,

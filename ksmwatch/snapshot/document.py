@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Final, cast
 
+from ksmwatch.counting.ages import BOUNDS, AgeState, Wear
 from ksmwatch.counting.backend_state import MapState
 from ksmwatch.counting.cow_breaks import Events
 from ksmwatch.counting.residue import Residue
@@ -20,6 +21,7 @@ from ksmwatch.snapshot.document_types import (
     HeadDocument,
     HistoryDocument,
     HoldingDocument,
+    HostAgesDocument,
     HostDocument,
     ListedProcess,
     MapDocument,
@@ -28,6 +30,7 @@ from ksmwatch.snapshot.document_types import (
     SavedDocument,
     SnapshotDocument,
     SourcesDocument,
+    WearDocument,
 )
 from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.model import Snapshot
@@ -97,7 +100,29 @@ def _holding(holding: Holding, forecast: Forecast) -> HoldingDocument:
         "kernel_lag": holding.kernel_lag,
         "stray_mappings": holding.stray_mappings,
         "zero_pages": holding.zero_pages,
+        **_wear(holding.wear),
         "unmerge": _forecast(forecast),
+    }
+
+
+def _wear(wear: Wear | None) -> WearDocument:
+    median, wasted = (None, None) if wear is None else (wear.median, wear.wasted_share)
+    return {"median_age_seconds": median, "wasted_share": wasted}
+
+
+def _host_ages(ages: AgeState) -> HostAgesDocument:
+    return {
+        **_wear(ages.copied),
+        "one_in": ages.one_in,
+        "scan_seconds": ages.scan_seconds,
+        "bounds": list(BOUNDS),
+        "reasons": {
+            why: {"counts": list(each.counts), "seconds": each.seconds}
+            for why, each in ages.reasons.items()
+        },
+        "noted_merges": ages.noted,
+        "wasted_merges": ages.wasted,
+        "unknown": dict(ages.unknown),
     }
 
 
@@ -163,6 +188,7 @@ def _host(snapshot: Snapshot) -> HostDocument:
             for name, amount in snapshot.ksm_lines.items()
         ],
         "events": None if snapshot.events is None else _events(snapshot.events),
+        "ages": None if snapshot.ages is None else _host_ages(snapshot.ages),
         "run": snapshot.run.run,
         "run_age_seconds": snapshot.run.age,
         "residue": {kind.value: snapshot.residue(kind) for kind in Residue},

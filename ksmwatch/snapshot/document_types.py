@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from ksmwatch.counting.backend_state import AuditState, Mode, ProbeState
 from ksmwatch.counting.residue import Residue
 from ksmwatch.owners.owner import OwnerDocument
-from ksmwatch.probes.map_records import Movement, Total
+from ksmwatch.probes.map_records import DEPARTURES, Movement, Total
 from ksmwatch.schema_marks import Fields, Keys
 from ksmwatch.snapshot.history_state import Unwritten
 from ksmwatch.snapshot.losses import LOSSES
@@ -19,6 +19,7 @@ from ksmwatch.snapshot.model import Reload
 from ksmwatch.snapshot.process import Confidence, MovementsDocument, ProcessDocument
 from ksmwatch.snapshot.unmerge_forecast import Verdict
 
+_DEPARTURES = tuple(kind.name.lower() for kind in DEPARTURES)
 _TOTALS = tuple(kind.name.lower() for kind in (*Movement, *Total))
 
 
@@ -52,7 +53,14 @@ class OwnerNeedDocument(NeedDocument):
     limit: LimitDocument | None
 
 
-class HoldingDocument(OwnerDocument, SavedDocument):
+class WearDocument(TypedDict):
+    """How long mappings last until a write."""
+
+    median_age_seconds: float | None
+    wasted_share: float | None
+
+
+class HoldingDocument(OwnerDocument, SavedDocument, WearDocument):
     """One of `owners`."""
 
     processes: int
@@ -97,6 +105,25 @@ class EventsDocument(TypedDict):
     swapins: int
 
 
+class AgeCountsDocument(TypedDict):
+    """Ages of mappings that ended for one reason. `counts`: how many are in each class."""
+
+    counts: list[int]
+    seconds: float
+
+
+class HostAgesDocument(WearDocument):
+    """How long mappings last, of a sample."""
+
+    one_in: int
+    scan_seconds: float | None
+    bounds: list[float]
+    reasons: Annotated[dict[str, AgeCountsDocument], Keys(_DEPARTURES, all=True)]
+    noted_merges: int
+    wasted_merges: int
+    unknown: Annotated[dict[str, int], Keys(("unseen", "ambiguous", "moved"), all=True)]
+
+
 class HostDocument(SavedDocument):
     mappings: int
     bytes: int
@@ -111,6 +138,7 @@ class HostDocument(SavedDocument):
     kernel_age_seconds: float | None
     meminfo_ksm: list[MeminfoLine]
     events: EventsDocument | None
+    ages: HostAgesDocument | None
     run: int | None
     run_age_seconds: float
     residue: Annotated[dict[str, int], Keys(tuple(Residue), all=True)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from ksmwatch.counting.ages import AgeState
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
 from ksmwatch.counting.cow_breaks import Events
 from ksmwatch.counting.residue import Residue
@@ -70,6 +71,8 @@ class Snapshot:
     # How often live accounting was tried again during polling, and whether it will be.
     live_attempts: int = 0
     live_awaited: bool = False
+    # How long mappings last; None if that is not known.
+    ages: AgeState | None = None
     # None if no history is kept.
     history: HistoryState | None = None
 

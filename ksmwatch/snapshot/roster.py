@@ -99,7 +99,7 @@ class Inputs(NamedTuple):
         return self.run.run, self.run.since, self.pages_shared == 0
 
 
-# An account, whose it is, and its movements.
+# An account, whose it is, and its movements and wear.
 AccountMoves = tuple[AccountKey, OwnerKey, Moves]
 
 
@@ -154,7 +154,7 @@ class Roster:
             self._unnamed.discard(key)
         named = [self._name(key, inputs) for key in changed]
         self.moved = [
-            (each.account, _owner_key(each.process), each.counted.moves)
+            (each.account, _owner_key(each.process), each.counted.turnover)
             for each in named
             if each.counted.moves
         ]

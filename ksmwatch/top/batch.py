@@ -21,11 +21,13 @@ from ksmwatch.top.source import Source, read
 from ksmwatch.top.toned_text import plain
 from ksmwatch.top.values import (
     MOVEMENTS,
+    age_of,
     movement,
     processes_of,
     read_age_of,
     saved_of,
     state_of,
+    wasted_of,
 )
 from ksmwatch.top.view import Grouping, Options, Row, View
 
@@ -115,6 +117,8 @@ class RowDocument(TypedDict):
     procs: NotRequired[int]
     # Owners, and their members.
     saved: NotRequired[int | None]
+    wasted: NotRequired[float | None]
+    age: NotRequired[float | None]
     # Of processes.
     pid: NotRequired[int]
     start_time: NotRequired[int]
@@ -159,6 +163,7 @@ def values(row: Row, view: View) -> RowDocument:
         found["procs"] = processes_of(of)
     if grouping is Grouping.OWNER:
         found["saved"] = saved_of(of)
+        found["wasted"], found["age"] = wasted_of(of), age_of(of)
     process = row.process
     if process is not None:
         found["pid"], found["start_time"] = process.pid, process.start_time

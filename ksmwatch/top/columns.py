@@ -105,18 +105,22 @@ _FIGURES = (
     Column("forked", "FORKED", 9, 10),
     Column("copied", "COPIED", 9, 8),
     Column("unmapped", "UNMAP", 9, 12),
+    Column("wasted", "WASTED", 6, 7),
+    Column("age", "AGE", 10, 14),
     Column("stray", "STRAY", 8, 11),
     Column("read", "READ", 8, 13),
     Column("state", "STATE", 10, 6, right=False),
 )
 _AMOUNTS = frozenset({"mapped", "kernel", "lag", "stray", *MOVEMENTS})
+# Only owners have these.
+_OF_OWNERS = frozenset({"saved", "wasted", "age"})
 _MAX_NAME = 48
 _ROOMY, _LONGER = 100, 12
 
 
 def possible(grouping: Grouping) -> tuple[Column, ...]:
     """Every column of a grouping, in order. `share` cannot be sorted by: it equals `mapped`."""
-    figures = tuple(c for c in _FIGURES if c.key != "saved" or grouping is Grouping.OWNER)
+    figures = tuple(c for c in _FIGURES if c.key not in _OF_OWNERS or grouping is Grouping.OWNER)
     if grouping is Grouping.PROCESS:
         return (_PID, _KIND, NAME, _OWNER, *figures)
     return (_KIND, NAME, _PROCS, *figures)
@@ -157,6 +161,15 @@ def _read(row: Row, view: View) -> str:
     return duration(value(row.of, "read", view))
 
 
+def _wasted(row: Row, view: View) -> str:
+    part = value(row.of, "wasted", view)
+    return UNKNOWN if part is None else f"{part:.0%}"
+
+
+def _age(row: Row, view: View) -> str:
+    return duration(value(row.of, "age", view))
+
+
 def _name(row: Row, view: View) -> str:
     # A row that can be folded is marked; other rows of a tree are indented.
     mark = f"{row.fold} " if row.fold else "  " if row.depth or view.options.tree else ""
@@ -183,6 +196,8 @@ _TEXTS: dict[str, Callable[[Row, View], str]] = {
     "share": _share,
     "read": _read,
     "saved": _saved,
+    "wasted": _wasted,
+    "age": _age,
     "name": _name,
 }
 

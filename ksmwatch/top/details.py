@@ -170,6 +170,11 @@ def _holding(group: Group, view: View) -> Iterator[_Fact]:
         saved = between(*shown)
         zeros = amounts(holding.zeros, view.options, view.sample)
         yield "saved", [f"{saved}, its part of the host's", f"zero pages {zeros}"], Tone.PLAIN
+    if holding.median_age is not None:
+        lasts = [f"half of the copied mappings at most {duration(holding.median_age)}"]
+        if holding.wasted is not None:
+            lasts.append(f"{holding.wasted:.0%} of merges undone within a scan")
+        yield "lasts", lasts, Tone.PLAIN
     if holding.unmerge is not None:
         verdict = holding.unmerge["verdict"]
         need = needs(holding.unmerge, view.options, size)

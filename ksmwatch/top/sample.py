@@ -98,6 +98,9 @@ class SampledHolding(NamedTuple):
     zeros: int | None
     movements: Mapping[str, int]
     unmerge: OwnerUnmergeNeed | None
+    # How long mappings last until a write; the part of merges that a write undid within one scan.
+    median_age: float | None
+    wasted: float | None
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,9 @@ def _holding(h: Mapping[str, Any]) -> SampledHolding:
         h["zero_pages"],
         h["movements"],
         h["unmerge"],
+        # Earlier daemons, and documents of the past, do not know them.
+        h.get("median_age_seconds"),
+        h.get("wasted_share"),
     )
 
 

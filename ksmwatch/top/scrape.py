@@ -193,12 +193,16 @@ def _owners(series: _Series) -> list[dict[str, Any]]:
             if wanted.items() <= labels.items()
         }
 
+    def part(what: str) -> dict[_OwnerLabels, float]:
+        return {_owner_labels(k): v for k, v in series.all(f"ksmwatch_owner_{what}")}
+
     moves: dict[_OwnerLabels, dict[str, int]] = defaultdict(dict)
     for what in ("arrivals_total", "departures_total"):
         for labels, value in series.all(f"ksmwatch_owner_{what}"):
             moves[_owner_labels(labels)][labels["reason"]] = int(value)
     kernel, stray, zeros = of("kernel_merging_pages"), of("stray_mappings"), of("zero_pages")
     saved, at_most = of("saved_bytes"), of("saved_at_most_bytes")
+    median, wasted = part("median_age_seconds"), part("wasted_ratio")
     exact, estimated = (of("processes", confidence=c) for c in ("exact", "estimated"))
     return [
         {
@@ -216,6 +220,8 @@ def _owners(series: _Series) -> list[dict[str, Any]]:
             "stray_mappings": stray.get(key),
             "zero_pages": zeros.get(key),
             "unmerge": None,
+            "median_age_seconds": median.get(key),
+            "wasted_share": wasted.get(key),
         }
         for key, mappings in of("mappings").items()
     ]

@@ -81,6 +81,16 @@ def saved_of(of: SampledProcess | Group) -> int | None:
     return of.holding.saved_bytes if isinstance(of, Group) and of.holding else None
 
 
+def wasted_of(of: SampledProcess | Group) -> float | None:
+    """The part of merges that a write undid within one scan; only owners have it."""
+    return of.holding.wasted if isinstance(of, Group) and of.holding else None
+
+
+def age_of(of: SampledProcess | Group) -> float | None:
+    """The median age of mappings that a write ended; only owners have it."""
+    return of.holding.median_age if isinstance(of, Group) and of.holding else None
+
+
 def lags(of: SampledProcess | Group) -> bool:
     """Whether the kernel's count lags behind by more than a hundredth."""
     return of.lag is not None and abs(of.lag) * 100 > of.mappings
@@ -109,6 +119,8 @@ _VALUES: Mapping[str, Callable[[SampledProcess | Group], Any]] = {
     "kernel": attrgetter("kernel"),
     "lag": attrgetter("lag"),
     "saved": saved_of,
+    "wasted": wasted_of,
+    "age": age_of,
     "stray": attrgetter("stray"),
     "state": state_of,
     "read": read_age_of,

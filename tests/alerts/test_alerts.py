@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import provoke
+from tests import oracle, provoke
 from tests.alerts.conftest import RULES
 from tests.alerts.crowd import Crowd
 from tests.alerts.shorten import shortened, whole_slowness
@@ -174,6 +174,33 @@ def test_a_storm_of_copies_on_write(seen: Watched, ksm: Ksm) -> None:
             time.sleep(0.4 * whole_slowness())
         seen.fires("KsmCowBreakStorm")
         seen.resolves("KsmCowBreakStorm")
+
+
+def test_merges_that_do_not_last(station: Station) -> None:
+    # A full scan takes as long as the pause after it. Pages merge and are written to within it.
+    pause = 3 * whole_slowness()
+    with (
+        another(station, "worn", "--ages.one-in=1") as seen,
+        Ksm(pages_to_scan=100_000, sleep_millisecs=pause * 1000) as ksm,
+        Workload() as load,
+    ):
+        tenant = load.spawn("a")
+        tenant.map("heap", 2003)
+        tenant.madvise("heap", 0, 2003, "mergeable")
+        ksm.start()
+        # Twice as long as the rule waits and looks back.
+        end = time.monotonic() + shortened(2 * 90 * 60, whole_slowness())
+        while time.monotonic() < end:
+            tenant.fill("heap", 0, 2003, seed=2, modulo=7)
+            wait_until(
+                lambda: oracle.process(tenant.pid) > 1900,
+                "nothing merges",
+                seconds=DEADLINE_SECONDS,
+                every=0.1,
+            )
+        seen.fires("KsmMergesDoNotLast")
+        ksm.stop()
+        seen.resolves("KsmMergesDoNotLast")
 
 
 def test_merging_that_stands_still(seen: Watched, ksm: Ksm) -> None:

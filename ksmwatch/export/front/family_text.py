@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from ksmwatch.export.metric_family import LabelledValue, Spec
+from ksmwatch.export.metric_family import COUNT, SUM, LabelledValue, Spec
 
 # One of the library's formats.
 Encoder = Callable[[Collector], bytes]
@@ -40,11 +45,27 @@ class _Family(Collector):
     def collect(self) -> Iterator[Metric]:
         """The family."""
         spec = self._spec
+        if spec.kind == "histogram":
+            yield self._histogram()
+            return
         make = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
         family = make(spec.name, spec.help, labels=spec.labels)
         for labels, value in self._samples:
             family.add_metric(labels, value)
         yield family
+
+    def _histogram(self) -> Metric:
+        spec = self._spec
+        family = HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
+        by_labels: dict[tuple[str, ...], dict[str, float]] = {}
+        for (*names, end), value in self._samples:
+            by_labels.setdefault(tuple(names), {})[end] = value
+        for labels, values in by_labels.items():
+            # The library makes the count from the last bucket.
+            sums = values.pop(SUM)
+            values.pop(COUNT)
+            family.add_metric(labels, list(values.items()), sums)
+        return family
 
 
 def rendered(spec: Spec, samples: Sequence[LabelledValue], encode: Encoder) -> str:

@@ -30,7 +30,7 @@ PEERS = set(
         r'^    "(ksmwatch_peers_\w+)":', (DEPLOYED / "peers-textfile").read_text(), re.MULTILINE
     )
 )
-KNOWN = {spec.exposed for spec in CATALOGUE} | STANDARD | RECORDED | PEERS
+KNOWN = {name for spec in CATALOGUE for name in spec.series} | STANDARD | RECORDED | PEERS
 
 
 # ---- promtool ----

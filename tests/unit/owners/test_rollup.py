@@ -130,6 +130,8 @@ def test_an_owner_in_the_document() -> None:
         "kernel_lag": -10,
         "stray_mappings": 3,
         "zero_pages": 8,
+        "median_age_seconds": 3.6,
+        "wasted_share": 0.25,
         "unmerge": {
             "at_least_bytes": 88 * PAGE_SIZE,
             "at_most_bytes": 108 * PAGE_SIZE,

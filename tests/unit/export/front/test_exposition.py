@@ -8,14 +8,19 @@ from collections.abc import Iterator, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ksmwatch.export.front import exposition, family_text, gzip_pieces
 from ksmwatch.export.front.exposition import Exposition
 from ksmwatch.export.front.gzip_pieces import GzipPieces
-from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
+from ksmwatch.export.metric_family import COUNT, INFINITE, SUM, LabelledValue, Samples, Spec
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 SPECS = (
@@ -75,6 +80,42 @@ def test_each_page_is_what_the_library_makes_of_its_samples(
                 packed = shown.page(accept, "gzip")
                 assert packed.headers["Content-Encoding"] == "gzip"
                 assert unpacked(packed.body) == plain.body
+
+
+AGES = Spec("ksmwatch_age_seconds", "histogram", "How old.", ("reason",))
+
+
+class Histogram(Collector):
+    """A histogram as the library wants it: counts up to 1, 2 and any number, and the sum."""
+
+    def __init__(self, found: Sequence[tuple[str, tuple[int, int, int], float]]) -> None:
+        self._found = found
+
+    def collect(self) -> Iterator[Metric]:
+        """It."""
+        family = HistogramMetricFamily(AGES.name, AGES.help, labels=AGES.labels)
+        for reason, counts, total in self._found:
+            buckets = list(zip(("1.0", "2.0", "+Inf"), map(float, counts), strict=True))
+            family.add_metric([reason], buckets, total)
+        yield family
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_a_histogram_is_what_the_library_makes_of_it(accept: str) -> None:
+    shown = Exposition([AGES])
+    encode, _ = choose_encoder(accept)
+    for found in (
+        [("copied", (0, 0, 0), 0.0)],
+        [("copied", (0, 3, 4), 12.5), ("exited", (1, 1, 1), 0.25)],
+        [("copied", (0, 3, 5), 1e6), ("exited", (1, 1, 1), 0.25)],
+    ):
+        samples: list[LabelledValue] = []
+        for reason, counts, total in found:
+            ends = zip(("1.0", "2.0", INFINITE), counts, strict=True)
+            samples += [((reason, end), n) for end, n in ends]
+            samples += [((reason, COUNT), counts[-1]), ((reason, SUM), total)]
+        shown.take([(AGES.name, samples)])
+        assert shown.page(accept).body == encode(Histogram(found))
 
 
 def unpacked(data: bytes) -> bytes:

@@ -31,7 +31,7 @@ def alerts() -> dict[str, str]:
 OF_PROMETHEUS = {
     *("KsmdCpuPerByteHigh", "KsmCowBreakStorm", "KsmMergingStalled", "KsmSharedAcrossTenants"),
     *("KsmwatchDown", "KsmwatchStale", "KsmwatchAttachFailed", "KsmwatchRepairsOften"),
-    "KsmwatchEstimatedTooLong",
+    *("KsmwatchEstimatedTooLong", "KsmMergesDoNotLast"),
 }
 
 
