@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.waiting import wait_until
@@ -13,12 +14,16 @@ _NOT_PASSED_ON = {"TMUX", "NO_COLOR"}
 
 
 class Terminal:
-    """A tmux of its own, with a command of the shell in its only window."""
+    """A tmux of its own, with a command in its only window."""
 
-    def __init__(self, directory: Path, command: str) -> None:
+    def __init__(
+        self, directory: Path, words: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """The command runs in the current directory. `environment` is added to its own."""
         self._socket = str(directory / "tmux")
+        added = [f"{name}={value}" for name, value in (environment or {}).items()]
         # So that the status can be seen.
-        command = f"{command}; echo ended with $?; cat"
+        command = f"{shlex.join(['env', *added, *words])}; echo ended with $?; cat"
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command)
 
     def tmux(self, *words: str) -> str:

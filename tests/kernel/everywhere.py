@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.guests import ROOT, Guest, watched
+
 RECORD = Path(__file__).with_name("everywhere.json")
 FLAVOURS = {"amd64": ("", "-rt", "-cloud"), "arm64": ("", "-16k")}
 LIVE = ("test_lifecycle", "test_leftovers", "test_callers", "test_fuzz")
 # Where the plan takes kprobes because of PREEMPT_RT.
 REALTIME = ("test_pressure",)
 POLLED = ("test_polling",)
-_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -113,21 +113,25 @@ def _number(part: str) -> tuple[tuple[int, ...], str]:
 def run(name: str, arch: str) -> Row:
     """One guest."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as out:
-        python = str(ROOT / ".venv/bin/python")
-        script = (
-            f"uname -r >{out}/release; {python} -m ksmwatch check --json >{out}/check;"
-            f' grep -q \'"live": true\' {out}/check && files="{_paths(LIVE)}" ||'
-            f' files="{_paths(POLLED)}";'
-            f' grep -q PREEMPT_RT {out}/check && files="$files {_paths(REALTIME)}";'
-            f" exec {python} -m pytest -q -p no:cacheprovider --timeout=1200 --junitxml={out}/junit"
-            ' -m "not once" $files'
-        )
-        guest = [str(ROOT / "tests/vm/run"), "--arch", arch, "--kernel", name, "--memory", "3G"]
-        guest += ["--timeout", str(_SECONDS), "--writable", out, "--", "sh", "-c", script]
-        subprocess.run(guest, cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+        guest = Guest(name, memory="3G", options=("--arch", arch, "--writable", out))
+        watched(guest, command(ROOT / ".venv/bin/python", out), partial(print, flush=True))
         texts = [(Path(out) / each).read_text() for each in ("release", "check", "junit")]
     label = name if arch == "amd64" else f"{name}-{arch}"
     return row_of(label, texts[0].strip(), json.loads(texts[1]), texts[2])
+
+
+def command(python: Path, out: str) -> list[str]:
+    """What the guest runs. It leaves release, check and junit in the directory `out`."""
+    # The checkout's path may contain spaces.
+    script = (
+        'uname -r >"$2/release"; "$1" -m ksmwatch check --json >"$2/check";'
+        f' grep -q \'"live": true\' "$2/check" && files="{_paths(LIVE)}" ||'
+        f' files="{_paths(POLLED)}";'
+        f' grep -q PREEMPT_RT "$2/check" && files="$files {_paths(REALTIME)}";'
+        ' exec "$1" -m pytest -v -p no:cacheprovider -p tests.deadlines --junitxml="$2/junit"'
+        ' -m "not once" $files'
+    )
+    return ["sh", "-c", script, "sh", str(python), out]
 
 
 def _paths(files: Sequence[str]) -> str:

@@ -109,7 +109,7 @@ def test_the_history_is_for_the_group_of_the_socket() -> None:
 
 def test_top_shows_the_host_in_a_terminal(tmp_path: Path) -> None:
     """Debian's own Textual is too old, or not there: the package brings what it needs."""
-    terminal = Terminal(tmp_path, "ksmwatch top -d 0.5")
+    terminal = Terminal(tmp_path, ["ksmwatch", "top", "-d", "0.5"])
     try:
         first = terminal.wait(lambda screen: "F10 Quit" in screen and "kernel says" in screen)
         assert first.startswith("ksmwatch live")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,20 @@ def test_a_row_is_of_what_the_kernel_had() -> None:
     assert (row.hooks, row.stand_ins) == ("kprobe", ("moves_away",))
     polled = everywhere.row_of("5.10", "5.10", {"live": False, "probes": []}, JUNIT)
     assert (polled.hooks, polled.stand_ins) == ("poll", ())
+
+
+def test_the_path_of_the_checkout_may_contain_spaces(tmp_path: Path) -> None:
+    out = tmp_path / "left here"
+    out.mkdir()
+    python = tmp_path / "a checkout" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "{\\"live\\": true}"\nprintf "<%s>" "$@" >"$OUT/words"\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "OUT": str(out)}
+    subprocess.run(everywhere.command(python, str(out)), check=True, env=environment)
+    assert (out / "release").read_text() == os.uname().release + "\n"
+    assert f"<--junitxml={out}/junit>" in (out / "words").read_text()
+    assert "<tests/kernel/test_lifecycle.py>" in (out / "words").read_text()
 
 
 def test_rows_are_replaced_and_stand_by_version(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,20 +14,25 @@ from tests.fake_daemon import Server
 from tests.terminal import Terminal
 
 _ROOT = Path(__file__).resolve().parents[3]
+# With a space, which a checkout's path may have too.
+SOCKET = "a daemon"
 
 
-def top(directory: Path, flags: str, environment: str = "") -> Terminal:
+def top(directory: Path, flags: str, environment: Mapping[str, str] | None = None) -> Terminal:
     """`ksmwatch top` of this checkout, on the daemon in this directory."""
     return Terminal(
         directory,
-        f"cd {_ROOT} && env PYTHONPATH={_ROOT} {environment} {sys.executable} -m ksmwatch top"
-        f" --socket {directory / 'daemon'} -d 0.2 {flags}",
+        [
+            *(sys.executable, "-m", "ksmwatch", "top", "--socket", str(directory / SOCKET)),
+            *("-d", "0.2", *flags.split()),
+        ],
+        {"PYTHONPATH": str(_ROOT), **(environment or {})},
     )
 
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path / "daemon", 40) as server:
+    with Server(tmp_path / SOCKET, 40) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
@@ -96,7 +101,7 @@ def test_a_session(tmp_path: Path, daemon: Server, terminals: list[Terminal]) ->
 
 
 def test_five_thousand_processes(tmp_path: Path, terminals: list[Terminal]) -> None:
-    with Server(tmp_path / "daemon", 5000) as server:
+    with Server(tmp_path / SOCKET, 5000) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -130,7 +135,7 @@ def test_five_thousand_processes(tmp_path: Path, terminals: list[Terminal]) -> N
 def test_a_daemon_that_goes_and_comes_back(
     tmp_path: Path, daemon: Server, terminals: list[Terminal]
 ) -> None:
-    path = tmp_path / "daemon"
+    path = tmp_path / SOCKET
     terminal = top(tmp_path, "-g process")
     terminals.append(terminal)
     terminal.wait(lambda screen: "1038" in screen)
@@ -149,12 +154,12 @@ def colours(screen: str) -> set[str]:
     return {code for code in codes if re.fullmatch(r"[34][0-8]|9[0-7]|10[0-7]", code)}
 
 
-@pytest.mark.parametrize(("environment", "coloured"), [("", True), ("NO_COLOR=1", False)])
+@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_colours_are_the_terminals_own_or_none(
     tmp_path: Path,
     daemon: Server,
     terminals: list[Terminal],
-    environment: str,
+    environment: dict[str, str],
     *,
     coloured: bool,
 ) -> None:
