@@ -117,7 +117,9 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_record(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIRECTORY", help="where to write the files")
+    parser.add_argument(
+        "directory", metavar="DIRECTORY", help="where to write the files; a new directory"
+    )
 
 
 _PROBING = ("socket", "backend", "probes", "accounts.max", "state.programs-path")

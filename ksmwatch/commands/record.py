@@ -1,12 +1,13 @@
 """``ksmwatch record``: a host's facts and source files in the format of the test fixtures.
 
-It creates a directory with ``facts.json`` and, below ``root/``, the files at their own paths.
+It creates a new directory with ``facts.json`` and, below ``root/``, the files at their own paths.
 Fixture tests read it with the code that reads a live host, so a bug report becomes a test.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from ksmwatch.errors import SourceError
@@ -43,17 +44,27 @@ def record(directory: Path, root: Path = Path("/")) -> int:
     It records only processes that ksmd knows, because command lines can hold secrets.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        facts = json.dumps(read_facts(root).to_json(), indent=1, sort_keys=True)
-        (directory / "facts.json").write_text(facts + "\n")
-        target = directory / "root"
-        copied = sum(_copy(root / name, target / name) for name in _FILES)
-        for path in sorted((root / "sys/kernel/mm/ksm").glob("*")):
-            copied += _copy(path, target / path.relative_to(root))
-        for pid in procfs.pids(root / "proc"):
-            copied += _record_process(root, target, pid)
+        # In a directory of somebody else's, links could lead us anywhere (CWE-59).
+        directory.mkdir(mode=0o700, parents=True)
+        # By its descriptor: whoever may write to its parent can rename it meanwhile.
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return _record(Path(f"/proc/self/fd/{opened}"), root)
+        finally:
+            os.close(opened)
     except OSError as error:
         raise SourceError(f"{directory} cannot be written: {error.strerror}.") from error
+
+
+def _record(directory: Path, root: Path) -> int:
+    facts = json.dumps(read_facts(root).to_json(), indent=1, sort_keys=True)
+    (directory / "facts.json").write_text(facts + "\n")
+    target = directory / "root"
+    copied = sum(_copy(root / name, target / name) for name in _FILES)
+    for path in sorted((root / "sys/kernel/mm/ksm").glob("*")):
+        copied += _copy(path, target / path.relative_to(root))
+    for pid in procfs.pids(root / "proc"):
+        copied += _record_process(root, target, pid)
     return copied + 1
 
 

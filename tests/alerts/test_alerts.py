@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(patience(1800))
 KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
 HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 HUGE = 2 << 20
-PEERS = RULES.with_name("peers-textfile")
+TEXTFILE = RULES.with_name("ksmwatch-textfile")
 PINNED = f"--state.pin-path={PINS}"
 # The daemon must be this old before its losses count: 18 minutes by the rules.
 GROWN_UP_SECONDS = shortened(18 * 60, whole_slowness())
@@ -228,7 +228,7 @@ def test_pages_that_two_tenants_have_in_common(
 ) -> None:
     def read() -> None:
         file = str(tmp_path / "peers.prom")
-        subprocess.run([PEERS, file, f"--socket={host.socket}"], check=True)
+        subprocess.run([TEXTFILE, "peers", file, f"--socket={host.socket}"], check=True)
 
     with Workload() as load, node_exporter(tmp_path) as port:
         for name in ("web", "db"):

@@ -64,7 +64,8 @@ class File:
         self._failing = False
 
     def _replace(self, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        # Somebody else's file or link of that name is an error, after which it is removed.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(self._temporary, flags, 0o644), "wb") as file:
             # node_exporter, which is another user, must be able to read it, whatever our umask is.
             os.fchmod(file.fileno(), 0o644)

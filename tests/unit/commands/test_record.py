@@ -58,7 +58,6 @@ def test_files_stand_at_their_own_paths_as_they_were(root: Path, tmp_path: Path)
 
 
 def test_facts_are_read_back_as_they_were(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
     record(tmp_path / "out", root)
     found = Facts.from_json(json.loads((tmp_path / "out/facts.json").read_text()))
     assert found == capable()
@@ -75,3 +74,37 @@ def test_a_place_that_cannot_be_written_is_one_sentence(root: Path, tmp_path: Pa
     with pytest.raises(SourceError) as caught:
         record(tmp_path / "file/out", root)
     assert str(caught.value) == f"{tmp_path}/file/out cannot be written: Not a directory."
+
+
+def test_a_directory_that_exists_is_left_alone(root: Path, tmp_path: Path) -> None:
+    """CWE-59: links that somebody has planted there would be followed by root."""
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    victim.write_text("precious")
+    out.mkdir()
+    (out / "facts.json").symlink_to(victim)
+    for place in (out, tmp_path / "link"):
+        if place != out:
+            place.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(SourceError) as caught:
+            record(place, root)
+        assert str(caught.value) == f"{place} cannot be written: File exists."
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_directory_that_is_replaced_meanwhile_is_not_written_to(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def replaced(_: Path) -> Facts:
+        out.rename(tmp_path / "moved")
+        out.symlink_to(elsewhere)
+        return capable()
+
+    monkeypatch.setattr(module, "read_facts", replaced)
+    record(out, root)
+    assert files(elsewhere) == set()
+    assert "facts.json" in files(tmp_path / "moved")
+    assert (tmp_path / "moved").stat().st_mode & 0o777 == 0o700

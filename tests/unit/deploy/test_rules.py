@@ -27,7 +27,9 @@ RECORDED = {rule["record"] for rule in ALL if "record" in rule}
 # Made by a timer, not by the daemon.
 PEERS = set(
     re.findall(
-        r'^    "(ksmwatch_peers_\w+)":', (DEPLOYED / "peers-textfile").read_text(), re.MULTILINE
+        r'^    "(ksmwatch_peers_\w+)":',
+        (DEPLOYED / "ksmwatch-textfile").read_text(),
+        re.MULTILINE,
     )
 )
 KNOWN = {name for spec in CATALOGUE for name in spec.series} | STANDARD | RECORDED | PEERS

@@ -77,8 +77,23 @@ def test_a_directory_that_vanishes_and_comes_back(tmp_path: Path, told: list[str
 def test_no_link_is_followed(tmp_path: Path, told: list[str]) -> None:
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "ksmwatch.prom.new").symlink_to(tmp_path / "victim")
-    File(tmp_path).write(b"one\n")
+    file = File(tmp_path)
+    file.write(b"one\n")
     assert (tmp_path / "victim").read_text() == "precious"
+    assert (tmp_path / "ksmwatch.prom").read_bytes() == b"one\n"
+    assert (file.failures, told) == (0, [])
+
+
+def test_a_file_of_somebody_else_does_not_become_ours(tmp_path: Path, told: list[str]) -> None:
+    planted = tmp_path / "ksmwatch.prom.new"
+    # A fifo would let the front wait for a reader.
+    os.mkfifo(planted)
+    File(tmp_path).write(b"one\n")
+    planted.write_text("")
+    with planted.open("a") as theirs:
+        File(tmp_path).write(b"two\n")
+        theirs.write("three\n")
+    assert (tmp_path / "ksmwatch.prom").read_bytes() == b"two\n"
 
 
 def wait_for(condition: Callable[[], Any]) -> None:
