@@ -60,8 +60,8 @@ def peers_table(result: Result) -> str:
             )
         )
     head = (
-        *("", "KSM mappings of", "error, pages", "right again"),
-        *("CPU an answer, ms", "CPU a minute, ms", "memory, MiB"),
+        *("", "KSM mappings by", "errors, pages", "right again"),
+        *("CPU per answer, ms", "CPU per minute, ms", "memory, MiB"),
     )
     return table(head, rows)
 

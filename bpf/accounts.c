@@ -139,9 +139,9 @@ static __always_inline bool alarmed(void)
 }
 
 /*
- * Whether an alarm has been raised since a fork began that ends now. Everybody may have been read
- * meanwhile, but the child could not be: it had no process id. No fork takes so long from the
- * moment that it has copied PTEs.
+ * Whether an alarm may have been raised during the fork that ends now. All other processes may have
+ * been read for that alarm, but the child could not be read: it had no process id. No fork takes as
+ * long as this once it has copied its PTEs.
  */
 #define LONGEST_FORK_NS (60ULL * 1000 * 1000 * 1000)
 

@@ -57,8 +57,8 @@ int on_migrate_return(CONTEXT(MIGRATE) * ctx)
 /*
  * try_to_migrate_one(page, vma, ...): PTEs of a page are about to become migration entries. Hooked
  * only if the compiler inlined the function in which departures are seen into this one, so that
- * none is seen. The arrivals will be, so the mm is put in doubt. Before that, a migration is said
- * to be under way, lest a read settles the doubt in between.
+ * none is seen. The arrivals will be seen, so the mm is put in doubt. Before that, a migration is
+ * said to be under way, so that no read settles the doubt in between.
  */
 int on_moves_away(CONTEXT(MOVES_AWAY) * ctx)
 {

@@ -77,9 +77,14 @@ def _add_peers(parser: argparse.ArgumentParser) -> None:
         "--max-pages",
         default=str(1 << 26),
         metavar="N",
-        help="most page-table entries to read (default 2^26)",
+        help="maximum number of page-table entries to read (default 2^26)",
     )
-    add("--max-seconds", default="60", metavar="N", help="most seconds to read (default 60)")
+    add(
+        "--max-seconds",
+        default="60",
+        metavar="N",
+        help="maximum number of seconds to read (default 60)",
+    )
 
 
 def _add_estimate(parser: argparse.ArgumentParser) -> None:
@@ -91,28 +96,28 @@ def _add_estimate(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="1",
         metavar="PERCENT",
-        help="error wanted, of the memory looked at (default 1; 0: exact)",
+        help="error wanted, in percent of the memory (default 1; 0: exact)",
     )
-    add("--budget", default="60", metavar="N", help="most seconds of CPU to use (default 60)")
+    add("--budget", default="60", metavar="N", help="maximum seconds of CPU time (default 60)")
     add(
         "--interval",
         metavar="N",
         help="seconds between two readings (default: a scan of ksmd, 1 to 20)",
     )
-    add("--seed", metavar="N", help="take the same sample again (default: another one)")
+    add("--seed", metavar="N", help="repeat the sample with this seed (default: a new sample)")
 
 
 def _add_history(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("owner", nargs="?", metavar="OWNER", help="only this; an owner's name, id or KIND:ID")
+    add("owner", nargs="?", metavar="OWNER", help="show only this owner; its name, id or KIND:ID")
     add(
         "--since",
         default="-1h",
         metavar="TIME",
-        help="begin, as 03:10, -2h or '2026-11-28 03:10' (default -1h)",
+        help="begin, such as 03:10, -2h or '2026-11-28 03:10' (default -1h)",
     )
     add("--until", default="now", metavar="TIME", help="end (default now)")
-    add("--step", metavar="TIME", help="time between two points, as 10m (default: all)")
+    add("--step", metavar="TIME", help="time between two points, such as 10m (default: all points)")
     add("--csv", action="store_true", help="print CSV")
 
 
@@ -236,7 +241,7 @@ def build_parser(*, rare: bool = False, only: str | None = None) -> argparse.Arg
     parser = _Parser(
         prog="ksmwatch",
         description="Counts the PTEs that map KSM pages, live and exactly. Each command has "
-        "--help and a man page, as ksmwatch-run.",
+        "--help and a man page, such as ksmwatch-run.",
         usage="ksmwatch COMMAND [FLAGS]",
         allow_abbrev=False,
         formatter_class=_formatter,

@@ -213,8 +213,8 @@ OPTIONS: tuple[Option, ...] = (
         "owners.top",
         50,
         number(0, 10000, int),
-        "largest owners with own series (default 50)",
-        more="The other owners are added up in one row. 0: no series by owner.",
+        "how many owners have series (default 50)",
+        more="The largest owners have them; the others are added up. 0: no series by owner.",
         reloads=True,
     ),
     Option(
@@ -280,8 +280,8 @@ OPTIONS: tuple[Option, ...] = (
         rare=True,
         value="PATH",
         more=f"auto: under systemd {DEFAULT_HISTORY}, the service's state directory; otherwise "
-        "none. An empty value: none. For ksmwatch history and ksmwatch top --at. Who may use the "
-        "socket may read it.",
+        "none. An empty value: none. For ksmwatch history and ksmwatch top --at. Users who may use "
+        "the socket may read it.",
     ),
     Option(
         "history.interval",

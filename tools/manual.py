@@ -27,12 +27,12 @@ Prints facts about the kernel, the probe chosen for each event, the rejected pro
 the capabilities, and what a running daemon has lost. The exit status is 0 if live accounting is
 possible.""",
     "build": """\
-Needs root, bcc, and a running kernel like that of the hosts for which the file is. In
-/usr/lib/ksmwatch/programs there, it serves a daemon of the same version with the same --probes and
---accounts.max, which then needs no bcc. Any file name that ends with .programs will do.""",
+Needs root, bcc, and the same running kernel as the hosts that are to use the file. Copy the file to
+/usr/lib/ksmwatch/programs on these hosts. A daemon of the same version with the same --probes and
+--accounts.max then needs no bcc. The name of the file must end with .programs.""",
     "snapshot": """\
-Asks the daemon over its socket. As root, without a daemon, it measures by itself. The counts
-include every event that happened before the call.""",
+Asks the daemon over its socket. As root, without a daemon, it measures itself. The counts include
+every event that happened before the call.""",
     "meminfo": """\
 A patch of 2011 proposed this line; no kernel has it.""",
     "forecast": """\
@@ -41,8 +41,8 @@ and compares them with MemAvailable and with the memory limits of cgroups. The l
 every page that the kernel counts as shared is freed, the upper bound if none is.""",
     "top": """\
 The keys are those of htop; F1 lists them. The command reads the daemon's socket. As root, without
-a daemon, it measures by itself. With --url it reads the metrics of another host. With --once,
---batch, -n, --json or --csv it prints, and needs no terminal.
+a daemon, it measures itself. With --url it reads the metrics of another host. With --once, --batch,
+-n, --json or --csv it prints, and needs no terminal.
 
 --at shows the past, as far as the daemon has recorded it (see ksmwatch-history). T and t step back
 and forth by a moment, J and j by ten minutes, and p returns to now.""",
@@ -57,25 +57,25 @@ that change, a slow scan, content that no other page has.""",
 Reads the page frame numbers of all processes that have KSM pages, and prints how many KSM pages
 each pair of owners has in common. It marks pairs that cross a border between tenants: an owner can
 learn by timing that another owner has the same content in a page. Each owner is a tenant of its
-own, unless --peers.tenant puts several into one.
+own, unless --peers.tenant joins several into one.
 
 It needs root. It prints what it cost, and never runs by itself.""",
     "estimate": """\
 Reads private anonymous pages of processes and says what KSM would save, without merging a page.
-Pages are compared whole where there are few, and otherwise a sample of the contents is, with an
-interval that holds in 99 of 100 samples. Pages that change between two readings do not count.
+If there are few pages, all are compared. Otherwise a sample is compared, and the result has a 99 %
+interval. Pages that change between two readings do not count.
 
-The first number is what is offered to KSM now; the second is all memory that could be offered.
-Processes and owners that are named are compared with each other only. --peers.tenant puts several
-owners into one tenant.
+The first number is for the memory that is offered to KSM now, the second for all memory that could
+be offered. Processes and owners that are named are compared only with each other. --peers.tenant
+joins several owners into one tenant.
 
 It needs root. It reads page frames out of /proc/kcore, which brings no page in and marks none as
 accessed. Where that is hidden it reads /proc/PID/mem. Ctrl-C shows what is known so far.""",
     "history": """\
 Reads the file in which the daemon keeps past counts (--history.directory), and needs no daemon.
-Who may use the daemon's socket may read it. The first line is the largest rise or fall of one
-owner, its main reason, and when it was. A time of day is the last one that has been; -2h is two
-hours ago.
+Users who may use the daemon's socket may read it. The first line reports the largest rise or fall
+of one owner, its main reason, and when it happened. A time of day means the most recent one; -2h
+means two hours ago.
 
 There are numbers for every 10 seconds of the last 24 hours, and for every ten minutes of 30 days. A
 time without numbers is shown as such: the daemon did not run, or could not write.""",

@@ -76,17 +76,17 @@ class Progress:
 
     @property
     def left(self) -> float:
-        """Of the budget."""
+        """The CPU seconds that are left of the budget."""
         return max(0.0, self._budget - self.cpu_seconds)
 
     def begin(self, what: str, total: int, part: float | None = None) -> None:
-        """A stage with so many steps, which may use so much of the budget; None: all it needs."""
+        """Begin a stage of `total` steps. `part`: of the budget that it may use; None: all."""
         self._what, self._done, self._total = what, 0, total
         self._limit = None if part is None else part * self._budget
         self._stage = _now()
 
     def tick(self, steps: int) -> None:
-        """So many steps more. Raises StoppedError."""
+        """Count these steps as done. Raises StoppedError."""
         self._done += steps
         if self.interrupted:
             raise StoppedError("it was interrupted")

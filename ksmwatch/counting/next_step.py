@@ -66,7 +66,7 @@ class State:
 
     Signs: how often something happened after which any process may be wrong (`signs`), and how
     many of these a later sweep has followed (`signs_swept`). The next sweep may begin at
-    `sweep_at`, or at `awaited_at` if somebody waits for it.
+    `sweep_at`, or at `awaited_at` if a request waits for it.
 
     Processes: `roomless` found no room for an account, `denied` could not be read, `disturbed`
     were not read undisturbed when every process had to be. `unsettled`: an account may be in doubt.

@@ -18,8 +18,8 @@ from ksmwatch.log import logger
 from ksmwatch.probes.map_records import Total
 from ksmwatch.probes.maps import Maps
 
-# Sweeps take a fortieth of a core at most, and for those who wait so many seconds in advance;
-# renewals, before which nothing is known, take a fifth of the time.
+# Sweeps take at most a fortieth of a core, plus these seconds in advance while a request waits.
+# Renewals, before which nothing is known, take a fifth of the time.
 _SWEEP_PATIENCE = 40
 _ADVANCE_SECONDS = 3
 _RENEWAL_PATIENCE = 4
@@ -36,7 +36,7 @@ _SIGNS = (
 class Done:
     """The progress of sweeps and renewals, and when the next may begin.
 
-    `sweep_at`: of one that nobody waits for; `awaited_at`: of one that somebody waits for.
+    `sweep_at`: of a sweep if no request waits for it; `awaited_at`: of one if a request waits.
     `signs`, `alarms` and `stops` of hooks that the last sweep has followed; drift and resumes that
     the last renewal has made up for. `slept_at`: the stirrings when the hooks were detached; None
     if not all counts were known to be 0 then.

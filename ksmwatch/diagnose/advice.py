@@ -156,7 +156,7 @@ _HELD_RUN = Sentence(
     held=("run",),
 )
 _BY_MADVISE = "A program offers memory by madvise(MADV_MERGEABLE) (QEMU: mem-merge=on)"
-_ITS_OWN = "The program must call madvise(MADV_MERGEABLE) (QEMU: mem-merge=on)"
+_ITS_OWN = "The program must offer its memory by madvise(MADV_MERGEABLE) (QEMU: mem-merge=on)"
 _TAKEN_BACK = " An area that was withdrawn stays withdrawn."
 
 
@@ -171,21 +171,21 @@ def _offers(by_madvise: str, after: str) -> tuple[Sentence, ...]:
         ),
         Sentence(
             f"{by_madvise}. MemoryKSM=yes in a unit offers all memory of a service. "
-            f"systemd {{systemd}} fails the service without the fix of its issue 31683, so "
+            f"Without the fix for its issue 31683, systemd {{systemd}} makes the service fail, so "
             f"try it first on a service that may fail.{after}",
             kernel,
             systemd=(254, 256),
         ),
         Sentence(
-            f"{by_madvise}, or offer all of its memory by prctl(PR_SET_MEMORY_MERGE). "
+            f"{by_madvise}, or all of its memory by prctl(PR_SET_MEMORY_MERGE). "
             f"MemoryKSM=yes needs systemd 254; systemd {{systemd}} ignores it.{after}",
             kernel,
             systemd=(0, 254),
         ),
         Sentence(
-            f"{by_madvise}, or offer all of its memory by prctl(PR_SET_MEMORY_MERGE). "
-            "systemd does so for a service with MemoryKSM=yes since 254 (254 and 255 need "
-            f"the fix of systemd's issue 31683).{after}",
+            f"{by_madvise}, or all of its memory by prctl(PR_SET_MEMORY_MERGE). "
+            "Since 254, systemd does so for a service with MemoryKSM=yes (254 and 255 need "
+            f"the fix for systemd's issue 31683).{after}",
             kernel,
         ),
         Sentence(
@@ -262,7 +262,7 @@ CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
     ),
     Advice.OFFER: _offers(_BY_MADVISE, ""),
     Advice.OFFER_ITS_OWN: _offers(_ITS_OWN, _TAKEN_BACK),
-    Advice.ESTIMATE: (Sentence("`ksmwatch estimate` says before that what it would save."),),
+    Advice.ESTIMATE: (Sentence("Before that, run `ksmwatch estimate` to see what it would save."),),
     Advice.WITHDRAW: (
         Sentence(
             "Take it out of KSM: QEMU mem-merge=off, libvirt <nosharepages/>, "
@@ -295,7 +295,7 @@ CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
     Advice.SHARE_MORE: (
         _HELD_RUN,
         Sentence(
-            _UNMERGE_FIRST + "a larger number into max_page_sharing, and echo 1 > "
+            _UNMERGE_FIRST + "write a larger number to max_page_sharing, and echo 1 > "
             "/sys/kernel/mm/ksm/run. Reclaim and migration of such pages get slower.",
             writes=("run", "max_page_sharing"),
         ),

@@ -1,22 +1,23 @@
-"""Which pages are read whole, and what these say of all: sampling by content. Pure.
+"""Which pages are read whole, and what these say about all: sampling by content. Pure.
 
-Every page has a *print*, a checksum of its first bytes. Prints fall into *buckets*; pages that are
-equal fall into one. So a bucket with one page holds no copy, and a sample of buckets has all copies
-of a content or none: what it says of them is unbiased.
+Every page has a *print*, a checksum of its first bytes. Prints fall into *buckets*; equal pages
+fall into the same one. So a bucket with one page holds no copy, and a sample of buckets has either
+all copies of a page or none. Therefore the estimate is unbiased.
 
-The buckets that have at least two pages are put in *strata* by their size, in powers of two. Of
-each stratum some are chosen at random: the part of the buckets grows with the square root of their
-size, which gives the least error for what is read. Strata of few buckets, in which are the contents
+The buckets that have at least two pages are divided into *strata* by their size, in powers of two.
+Some buckets of each stratum are chosen at random: their part grows with the square root of their
+size, which gives the least error for the pages read. Strata of few buckets, which hold the contents
 with very many copies, are taken whole, and so is the bucket of pages that begin with zeros.
 
-What is estimated is a sum over pages, t(bucket) of at most s(bucket), which is the bucket's number
-of pages less one (or an owner's number of pages in it). S, the sum of s in a stratum, is known of
-all buckets, T only of those chosen. The estimate is the ratio estimator S * T / S(chosen).
+The estimated quantity is a sum over pages, t(bucket) of at most s(bucket), which is the bucket's
+number of pages minus one (or an owner's number of pages in it). S, the sum of s in a stratum, is
+known for all buckets, T only for those chosen. The estimate is the ratio estimator
+S * T / S(chosen).
 
-Its interval is made for 99 of 100 samples. It has 2.58 standard errors by the residuals
-t - s * T / S(chosen), and apart from them what no sample shows: where n buckets of N are chosen,
-5.3 N / n of them can be otherwise without one being chosen in one sample of 200. Strata are added
-as independent errors are. The interval never leaves what was seen for sure.
+Its interval is a 99 % interval: 2.58 standard errors, computed from the residuals
+t - s * T / S(chosen), plus the largest error that the sample can miss: where n buckets of N are
+chosen, 5.3 N / n of them can differ without one being chosen in one sample of 200. Strata are added
+as independent errors are. The interval never leaves the range that was seen for certain.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from itertools import compress
 # Quantiles: of the normal distribution for 99 of 100, and of nothing seen in 199 of 200 samples.
 _Z = 2.576
 _UNSEEN = 5.3
-# A stratum with at most so many buckets is read whole, and so many are taken of each at least.
+# A stratum with at most this many buckets is read whole; of a larger one, at least this many are.
 _FEW = 64
 _MIN_BITS, _MAX_BITS = 12, 22
 # The stratum of the bucket that is always taken.
@@ -118,7 +119,7 @@ class Strata:
         return sum(self._pages.values())
 
     def part_for(self, error: float) -> float:
-        """The part of the smallest buckets by which the sum is off by so many pages, or fewer.
+        """The part of the smallest buckets that keeps the error of the sum within `error` pages.
 
         By the worst case: half of the buckets are all copies, and half have none.
         """

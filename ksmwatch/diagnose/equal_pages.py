@@ -113,7 +113,7 @@ class Copies:
         return {party: (frames[party], entries[party]) for party in entries}
 
     def _saved_now(self) -> int:
-        """By KSM: what is merged less the frames that it is in."""
+        """What KSM saves: merged pages minus the frames that hold them."""
         merged = (
             sum(amount for copy, amount in copies.items() if copy.merged)
             for copies in self._frames.values()

@@ -288,7 +288,7 @@ COUNT_METRICS: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_kernel_run_age_seconds",
         "gauge",
-        "Time for which /sys/kernel/mm/ksm/run has had its value, at least.",
+        "Lower bound of the time for which /sys/kernel/mm/ksm/run has had its value.",
     ),
     Spec(
         "ksmwatch_process_arrivals",

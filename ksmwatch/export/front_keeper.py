@@ -105,7 +105,7 @@ class Keeper:
             wait = backoff.next()
             self._losses["front_lost"] += 1
             logger.error(
-                "a front ended; it serves nobody until it has been restarted",
+                "a front ended; clients wait until it has been restarted",
                 extra={"task": self._begin.task.name, "how": how, "next_in_seconds": wait},
             )
             self._stopping.wait(wait)

@@ -204,7 +204,7 @@ HEALTH_METRICS: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_history_moments",
         "counter",
-        "Moments written into the history. Absent if no history is kept, like all of these.",
+        "Moments written to the history. Like all metrics of the history, absent if none is kept.",
     ),
     Spec(
         "ksmwatch_history_unwritten",
@@ -216,9 +216,9 @@ HEALTH_METRICS: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_history_clock_steps",
         "counter",
-        "How often the clock was set. The history's times jump there.",
+        "How often the clock was set. Each time, the times in the history jump.",
     ),
-    Spec("ksmwatch_history_bytes", "gauge", "What the moments in the history take."),
+    Spec("ksmwatch_history_bytes", "gauge", "Size of the moments in the history."),
     Spec(
         "ksmwatch_history_oldest_timestamp_seconds",
         "gauge",

@@ -159,7 +159,7 @@ class Recorder:
         if self._boot is not None and abs(boot - self._boot) > _STEP_SECONDS:
             self._steps += 1
             logger.warning(
-                "the clock was set, so the history's times jump",
+                "the clock was set, so the times in the history jump",
                 extra={"by_seconds": round(boot - self._boot, 1)},
             )
         self._boot = boot

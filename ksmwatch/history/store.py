@@ -25,10 +25,10 @@ from ksmwatch.history.retention import (
 FILE_NAME = "history.db"
 # Stored in the file. Another number is another format.
 FORMAT = 1
-# A copy of a page is in the log until that many have gathered.
+# The log is written back when it has this many pages.
 _LOG_PAGES = 128
 _LOG_BYTES = 1 << 20
-# The log grows while somebody reads the same moment for long. From then on nothing is recorded.
+# The log grows while a reader holds the same moment for long. Beyond this size nothing is recorded.
 _MAX_LOG_BYTES = 4 << 20
 _CACHE_KIB = 64
 # For a file that another process of the daemon's user may have changed.
@@ -272,10 +272,10 @@ class Store:
         self._ids.clear()
 
     def close(self) -> None:
-        """Leave one file, which anybody who may read it can open. Otherwise the log is left too."""
+        """Leave one file, which all its readers can open, unless the log must stay for a reader."""
         with closing(self._db):
             try:
                 self._db.execute("PRAGMA journal_mode = DELETE")
             except sqlite3.Error:
-                # Somebody is reading.
+                # Another process is reading.
                 return

@@ -66,7 +66,7 @@ class ContentSource(Protocol):
 
     @contextmanager
     def open(self, directory: Path) -> Iterator[ContentReading]:
-        """What reads the process at /proc/PID. Raises OSError."""
+        """A reading of the process at /proc/PID. Raises OSError."""
 
 
 class ContentReading(Protocol):
@@ -77,7 +77,7 @@ class ContentReading(Protocol):
 
 
 class KcoreSource:
-    """Reads page frames. Only whoever looks at pagemap again knows whose they were."""
+    """Reads page frames. The caller reads pagemap again to see whose they were."""
 
     name = "kcore"
     faults = False

@@ -77,7 +77,7 @@ def teach(maps: CallSites, learner: int, program: Program, sys: Path = Path("/sy
             os.close(link)
     except OSError as error:
         logger.warning(
-            "the call site of COW breaks cannot be learnt", extra={"why": error.strerror}
+            "the call site of COW breaks could not be found", extra={"why": error.strerror}
         )
     if not learnt:
         logger.warning(

@@ -1,4 +1,4 @@
-"""Keeps compiled programs in files: whoever starts with the same on the same kernel needs no LLVM.
+"""Keeps compiled programs in files: a later start with the same inputs and kernel needs no LLVM.
 
 What is loaded from a file runs in the kernel. So a file counts only if nobody but root can have
 written it: both it and its directory belong to root, and nobody else may write them.
@@ -33,7 +33,7 @@ _MAKERS = ("compiled.py", "compiler.py")
 
 
 class UntrustedError(OSError):
-    """Somebody else may have written it."""
+    """The file may have been written by a user other than root."""
 
 
 def key(plan: Plan, flags: Sequence[str], root: Path = Path("/")) -> str:
@@ -169,7 +169,7 @@ def _names(directory: int) -> list[str]:
 
 
 def _write(directory: int, name: str, data: bytes) -> None:
-    """Beside, and renamed: whoever reads sees the whole file or none. Raises OSError."""
+    """Write beside it and rename, so that readers see the whole file or none. Raises OSError."""
     # Several machines may share a directory, so the process id would not do.
     beside = f".{name}.{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
