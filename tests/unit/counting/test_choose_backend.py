@@ -59,7 +59,7 @@ class Kernel:
         self.loads: list[Plan] = []
         monkeypatch.setattr(Programs, "load", lambda _, *what: self._load(*what))
         monkeypatch.setattr(choose_backend, "make_live", FakeLive)
-        monkeypatch.setattr(handover, "load", lambda *_: None)
+        monkeypatch.setattr(handover, "load", lambda *_, **__: None)
         monkeypatch.setattr(handover, "save", lambda *_: None)
         monkeypatch.setattr(FakeLive, "unattachable", ())
         monkeypatch.setattr(FakeLive, "unlistable", False)
@@ -141,7 +141,7 @@ def test_a_kept_map_that_cannot_be_listed_is_dropped(
     monkeypatch.setattr(FakeLive, "unlistable", True)
     wish = settings(probes="kprobe")
     old = handover.Kept(cast(Any, None), {}, choose(capable(), Wish.KPROBE))
-    monkeypatch.setattr(handover, "load", lambda *_: old)
+    monkeypatch.setattr(handover, "load", lambda *_, **__: old)
     keep = Keep()
     _, plan = start_live(capable(), wish, keep)
     assert keep.cleared
