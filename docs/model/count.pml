@@ -54,6 +54,8 @@ bit merging; /* ksmd holds M's mmap lock for reading */
 bit huge; /* the page is part of a huge one: no mapcount of its own */
 bit in_tree[MMS];
 bit in_proc; /* T has a process id */
+bit exiting; /* S has lost its last user: nobody can read it, and it still has its PTE */
+bit pinned;  /* a read of S keeps it from that */
 bit root; /* the tree's lock: one change at a time */
 bit changing;
 byte changed;
@@ -93,6 +95,9 @@ inline visit(cpu, mm)
     :: true
 #else
     :: !in_tree[mm] || MAY_HIDE
+#ifdef USERS_ONLY
+    :: mm == S && exiting
+#endif
 #endif
     fi
 }
@@ -348,7 +353,10 @@ proctype mutator()
         :: zap(MUTATOR, S)
         fi
 #endif
-    :: pte[S] == swapped -> swap_in(MUTATOR, S)
+    :: pte[S] == swapped && !exiting -> swap_in(MUTATOR, S)
+#ifdef EXITS
+    :: atomic { !exiting && !pinned -> exiting = 1 }
+#endif
 #ifdef MOVES
     :: moves < MOVES -> moves++; move(MUTATOR, S)
 #endif
@@ -493,13 +501,14 @@ proctype daemon()
 #ifndef FORK
         :: mm = M
 #endif
-        :: mm = S
+        :: atomic { !exiting -> mm = S; pinned = 1 }
 #ifdef FORK
         :: in_proc -> mm = T
 #endif
         fi;
         read(mm);
-        mm = 0
+        mm = 0;
+        pinned = 0
 #ifdef SWEEPS
     :: sweeps < SWEEPS && swept != memory[ALARMS] ->
         sweeps++;

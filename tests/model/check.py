@@ -54,6 +54,7 @@ VARIANTS = (
         "-DROTATIONS=1 -DSWEEPS=2 -DREADS=0",
         holds=True,
     ),
+    Variant("x86-exit", "The process that shares the page exits", "-DEXITS -DREADS=1", holds=True),
     Variant("x86-fork", "A child is forked off meanwhile", "-DFORK -DREADS=1", holds=True),
     Variant(
         "x86-fork-swept",
@@ -84,6 +85,7 @@ VARIANTS = (
     Variant("B'-order", "Doubt first, shared second", "-DDOUBT_BEFORE_SHARED"),
     Variant("C", "The walk does not notice a change", "-DROTATIONS=1 -DNO_TREE_SEQUENCE"),
     Variant("C-leader", "An mm whose leader is exiting is skipped", "-DOWNER_MUST_LIVE"),
+    Variant("C-users", "An mm that has lost its last user is skipped", "-DEXITS -DUSERS_ONLY"),
     Variant("C'", "No account for a child of a count of 0", "-DFORK -DREADS=1 -DEARLY_RETURN"),
     Variant("D", "PTEs move while areas are walked", "-DMOVES=1 -DNO_MOVE_HOOK"),
     Variant("read", "A read ignores its mm's conversion under way", "-DNO_UNDER_WAY"),
