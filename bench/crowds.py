@@ -27,7 +27,7 @@ _ANSWER_MS = 150
 _METHOD = """`make bench-crowds`, {date}, Python {python}, on the machine itself: CPU time in
 milliseconds of the daemon's code and of the front's, the fastest of 7. The processes are real, and
 so are the BPF maps. They hold an account for each process, which has KSM pages, filled as the
-programs would have done (`bench/crowds_host.py`). Only the owners are made up. *Snapshot* is the
+programs would have done (`bench/crowds_host.py`). Only the owners are invented. *Snapshot* is the
 whole document on the Unix socket, with every process. *Scrape* has series by owner, crosses the
 channel to the front, and is compressed. Before each measurement nothing has moved, or pages of 1 %
 of the processes, or pages of all; ksmd is stopped. *Tick* is the work of every second, except for

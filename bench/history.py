@@ -50,7 +50,7 @@ def section(result: Result) -> str:
         (name, f"{result[key]:.2f} ms", f"{result[key] * share:.4f} %")
         for name, key in (
             ("writing a moment of a snapshot that was made for others", "write_ms"),
-            ("making the snapshot, if nobody else asked for one", "snapshot_ms"),
+            ("making the snapshot, if it was not made for another request", "snapshot_ms"),
             ("seeing that nothing has moved, so that neither is needed for a minute", "still_ms"),
         )
     ]

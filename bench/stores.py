@@ -34,7 +34,7 @@ STORES = {"victoria-metrics": "VictoriaMetrics", "prometheus": "Prometheus"}
 Found = Mapping[str, float]
 
 _METHOD = """`make bench-stores`, {date}, on the machine itself, with Debian's packages
-({versions}). Made-up hosts are scraped every {interval} s in made-up
+({versions}). Invented hosts are scraped every {interval} s of simulated
 time, and sent by remote write as fast as the store takes them: {fleet.hosts:,} hosts and
 {fleet.scrapes} scrapes with the series of the fleet dashboard, and {everything.hosts:,} hosts and
 {everything.scrapes} scrapes with all series. Gauges wander, counters grow, states stay. CPU time is
@@ -43,7 +43,7 @@ block, without the write-ahead log. *Memory* is resident, at the end. *Dashboard
 the fleet dashboard, with a point each {interval} s, over the whole time. The machine had other
 work to do, which makes CPU times longer and not shorter."""
 _EXTRAPOLATED = """For {large:,} hosts, extrapolated: CPU time, memory, disk and the dashboard are
-taken to grow with the number of hosts. Nobody has run that many. In the short run with all series
+assumed to grow with the number of hosts. No run had that many. In the short run with all series
 most of the disk is index, so neither its disk nor its dashboard is extrapolated."""
 
 

@@ -42,8 +42,8 @@ ALL: tuple[Panel, ...] = (
         Kind.BARS,
         "Saved memory, apportioned",
         "The lower bound of the host's saving, divided in proportion to what each "
-        "owner would need without KSM. Nobody knows how often each owner's pages are "
-        "shared, so this is an apportionment and not a measurement.",
+        "owner would need without KSM. It is unknown how often each owner's pages "
+        "are shared, so this is not a measurement.",
         "bytes",
         {LEGEND: f"topk($top, ksmwatch_owner_saved_bytes{{{NAMED}}})"},
         HOST_UID,

@@ -205,8 +205,8 @@ OPTIONS: tuple[Option, ...] = (
         "ages.one-in",
         16,
         zero_or_power_of_two(1 << 16),
-        "keep the age of mappings of one page of N (default 16; 0: of none)",
-        more="A power of two. If the pages are too many for the maps, fewer are looked at.",
+        "keep ages of mappings for one page in N (default 16; 0: for no page)",
+        more="A power of two. If there are too many pages for the maps, fewer are followed.",
         rare=True,
     ),
     Option(
@@ -269,8 +269,8 @@ OPTIONS: tuple[Option, ...] = (
         "(default /var/lib/ksmwatch/programs)",
         rare=True,
         value="PATH",
-        more="Only root keeps programs, and only files are used that nobody else can have written. "
-        "Files in /usr/lib/ksmwatch/programs are used, too.",
+        more="Only root keeps programs, and only files that no other user can have written are "
+        "used. Files in /usr/lib/ksmwatch/programs are used, too.",
     ),
     Option(
         "history.directory",

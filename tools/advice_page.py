@@ -15,7 +15,7 @@ def document() -> str:
         "# Advice, and when it is right",
         "",
         "`make docs` generates this page from `ksmwatch/diagnose/advice.py`. A test compares the",
-        "two, and tries all advice on each recorded host. Of each kind of advice, `ksmwatch why`",
+        "two, and tries all advice on each recorded host. For each kind of advice, `ksmwatch why`",
         "prints the first that is right on its host.",
         "",
         "## What else sets KSM's files",

@@ -31,7 +31,7 @@ complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l probes -x -a 'auto 
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l accounts.max -x -d 'number of address spaces to make room for (default 65536)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l audit.cpu-percent -x -d 'CPU share of the audit (default 0.1; 0: off)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l audit.heal -x -a 'true false' -d 'false: read no page tables after the start, so counts in doubt stay estimated'
-complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l ages.one-in -x -d 'keep the age of mappings of one page of N (default 16; 0: of none)'
+complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l ages.one-in -x -d 'keep ages of mappings for one page in N (default 16; 0: for no page)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l owners.top -x -d 'how many owners have series (default 50)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l metrics.processes -x -a 'true false' -d 'series for each process (default false)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from run' -l peers.tenant -x -d 'owners of one tenant, by KIND:ID (repeatable)'

@@ -96,7 +96,7 @@ def _tools(proc: Path, ksm: dict[str, int]) -> Tools:
 
 
 class Estimator:
-    """From the first look to the report."""
+    """Reads processes in three steps, and makes the report."""
 
     def __init__(self, wish: EstimateWish, ksm: dict[str, int], proc: Path) -> None:
         self._wish, self._ksm, self._proc = wish, ksm, proc
@@ -133,7 +133,7 @@ class Estimator:
                 if self.progress.interrupted:
                     raise
                 left = len(self._processes) - at
-                self._doubts.append(f"{stopped}: {left} processes were not looked at to the end")
+                self._doubts.append(f"{stopped}: {left} processes were not fully examined")
                 return
 
     def _read_twice(self) -> None:
@@ -156,7 +156,7 @@ class Estimator:
         return min(max(scan, _LEAST_WAIT), _MOST_WAIT)
 
     def _wait(self, until: float) -> None:
-        """Ctrl-C ends the waiting, and a second one what comes after."""
+        """Wait. Ctrl-C ends the waiting, and a second one ends the steps after it."""
         self.progress.begin("waiting, to see what changes", int(self._interval() / _STEP))
         try:
             while (left := until - time.monotonic()) > 0:
@@ -225,7 +225,7 @@ class Estimator:
         if moved := sum(after.get(name, 0) - self._ksm.get(name, 0) for name in _MERGED):
             yield f"the number of merged pages changed by {moved} meanwhile"
         if self._tools.frames is None and self._ksm.get("pages_shared"):
-            yield "KSM pages cannot be told from others here, so what is saved now is not known"
+            yield "KSM pages cannot be distinguished here, so what is saved now is not known"
 
     def _judge(self, choice: ContentSample) -> EstimateResult:
         survey, ksm = self._survey, self._ksm
@@ -281,5 +281,5 @@ class Estimator:
 
 
 def _without(seen: Seen) -> Seen:
-    """Where it is not known what is saved now."""
+    """The same, with the current saving unknown."""
     return Seen(seen.pages, seen.offered, None, seen.whole, seen.same, seen.domain)

@@ -23,9 +23,9 @@ _NAME, _KIND, _NUMBER = 19, 9, 16
 
 @dataclass(frozen=True)
 class Spent:
-    """What the estimate itself took. `pages`: looked at; `whole`: of these read whole, twice.
+    """The cost of the estimate. `pages`: examined; `whole`: the part that was read whole, twice.
 
-    `seed`, `part`: which sample, and what part of the contents it has. `read_by`: kcore or mem;
+    `seed`, `part`: the sample, and the part of the contents that it has. `read_by`: kcore or mem;
     `read_by_reason`: why not kcore.
     """
 
@@ -44,7 +44,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Report:
-    """A result, and how it came about. `doubts`: why it is not exact."""
+    """A result, with its cost and origin. `doubts`: why it is not exact."""
 
     result: EstimateResult
     cost: MergeCost
@@ -91,14 +91,14 @@ def text(report: Report, shown: Sequence[OwnerResult]) -> str:
         cells = _mib(found.now), _amount(found.offered), _amount(found.everything)
         lines += [_row(owner.party.name, owner.party.kind, *cells), f"    {owner.advice}"]
     if len(shown) > _OWNERS:
-        lines += ["", f"{len(shown) - _OWNERS} more owners have less; --json lists all."]
+        lines += ["", f"{len(shown) - _OWNERS} more owners have fewer pages; --json lists all."]
     return "\n".join(lines)
 
 
 def _spent(spent: Spent) -> str:
     why = f" ({clean(spent.read_by_reason)})" if spent.read_by_reason else ""
     return (
-        f"looked at        {spent.pages} pages of {spent.processes} processes by {spent.read_by}"
+        f"examined         {spent.pages} pages of {spent.processes} processes by {spent.read_by}"
         f"{why}, "
         f"{spent.whole} of them whole ({spent.changed} changed), in {spent.seconds:.1f} s with "
         f"{spent.cpu_seconds:.1f} s of CPU"
@@ -219,7 +219,7 @@ def document(report: Report, shown: Sequence[OwnerResult]) -> EstimateDocument:
 
 
 def _number(pages: float) -> float:
-    """Whole where it is whole; an owner's part of a content may not be."""
+    """An integer where it is whole. An owner's part of a saving need not be."""
     near = round(pages)
     return near if abs(pages - near) < 1e-6 else round(pages, 3)
 

@@ -101,5 +101,5 @@ def _named(reader: HistoryReader, text: str) -> PastKey:
     """An owner by KIND:ID, id or name. Raises ConfigError."""
     owners = [OwnerName(each["kind"], each["id"], each["name"]) for each in reader.owners()]
     owners.sort(key=lambda owner: f"{owner.kind}:{owner.id}")
-    found = named_owner(owners, text, f"The history knows no owner {text!r}.")
+    found = named_owner(owners, text, f"The history has no owner {text!r}.")
     return found.kind, found.id

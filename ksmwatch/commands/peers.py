@@ -227,7 +227,7 @@ class _Scan:
         host = after["host"]
         if isinstance(self._frames, AnyFrame):
             yield (
-                f"KSM pages cannot be told from others ({self._frames.why}): pages that "
+                f"KSM pages cannot be distinguished from others ({self._frames.why}): pages that "
                 "processes share by fork count too, if they lie in areas that have KSM "
                 "pages"
             )

@@ -219,7 +219,7 @@ EFFECTS = {
         (Phase.OUTDATED,),
         stays=True,
     ),
-    Step.LOOK: Effect("every count is looked at", stays=True),
+    Step.LOOK: Effect("every count is compared with 0", stays=True),
     Step.SLEEP: Effect("hooks off, accounts closed", (Phase.ASLEEP,)),
     Step.AUDIT: Effect(
         "processes are read in turn, within the allowance", (Phase.OUTDATED,), stays=True

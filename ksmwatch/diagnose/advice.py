@@ -321,14 +321,14 @@ CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
     Advice.NOTHING_SPECIAL: (Sentence("Nothing can be done: such memory cannot be merged."),),
     Advice.NO_DEVICE: (
         Sentence(
-            "Do not pass a device through to a guest whose memory should be merged. Of other "
+            "Do not pass a device through to a guest whose memory should be merged. For other "
             "programs, offer only memory that they do not register with RDMA or io_uring."
         ),
     ),
     Advice.LET_GO: (
         Sentence(
             "If that changes nothing, find out whether the program registers this memory with "
-            "io_uring or a device, or hands it to a pipe. Such memory merges when it is let go."
+            "io_uring or a device, or passes it to a pipe. Such memory merges when it is released."
         ),
     ),
     Advice.WRITE_FIRST: (

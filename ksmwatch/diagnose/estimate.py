@@ -43,9 +43,9 @@ class EstimateParty:
 
 @dataclass(frozen=True)
 class Seen:
-    """Of a party: pages that were read, those `offered`, and of those read whole the `same` ones.
+    """The pages of a party that were read. `same`: those of `whole` that did not change.
 
-    `saved_now`: None where KSM pages cannot be told. `totals`, `chosen`: see `Domain`.
+    `saved_now`: None where KSM pages cannot be distinguished.
     """
 
     pages: int
@@ -57,13 +57,13 @@ class Seen:
 
     @property
     def changing(self) -> float:
-        """The part of what was read twice that changed."""
+        """The part of the pages read twice that changed."""
         return 1 - self.same / self.whole if self.whole else 0.0
 
 
 @dataclass(frozen=True)
 class Saving:
-    """In pages. None: not known."""
+    """What merging saves, in pages. None: not known."""
 
     now: float | None
     offered: Interval | None
@@ -72,7 +72,7 @@ class Saving:
 
 @dataclass(frozen=True)
 class OwnerResult:
-    """What is said of an owner, and one sentence of advice."""
+    """The result for an owner, and one sentence of advice."""
 
     party: EstimateParty
     seen: Seen
@@ -82,7 +82,7 @@ class OwnerResult:
 
 @dataclass(frozen=True)
 class EstimateResult:
-    """What is said of the host."""
+    """The result for the host."""
 
     saving: Saving
     zero: Interval
@@ -96,7 +96,7 @@ class EstimateResult:
 class Material:
     """What was read. `choice`: None where nothing was read whole; `saved_now`: of the host.
 
-    `zero_now`: zero pages that KSM has put. `merging`: whether ksmd scans.
+    `zero_now`: zero pages that KSM has placed. `merging`: whether ksmd scans.
     """
 
     parties: Sequence[EstimateParty]

@@ -147,8 +147,8 @@ COUNT_METRICS: tuple[Spec, ...] = (
         "ksmwatch_owner_saved_bytes",
         "gauge",
         "The owner's part of ksmwatch_saved_bytes, divided in proportion to what each owner "
-        "would need without KSM. This is an apportionment: without reading page frame numbers "
-        "nobody knows how often each owner's pages are shared.",
+        "would need without KSM. It is not measured: without reading page frame numbers it is "
+        "unknown how often each owner's pages are shared.",
         _OWNER,
     ),
     Spec(

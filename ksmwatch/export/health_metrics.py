@@ -23,15 +23,15 @@ HEALTH_METRICS: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_mapping_ages_unknown",
         "counter",
-        "Departures from pages of the sample whose age is unknown. unseen: nobody saw the mapping "
-        "come (fork, before the start, swap-in, a full map). ambiguous: the process had several "
-        "mappings of the page. moved: the page was migrated.",
+        "Departures from pages of the sample whose age is unknown. unseen: ksmwatch did not see "
+        "the mapping come (fork, before the start, swap-in, a full map). ambiguous: the process "
+        "had several mappings of the page. moved: the page was migrated.",
         ("why",),
     ),
     Spec(
         "ksmwatch_mapping_ages_one_in",
         "gauge",
-        "Ages are kept of one page in so many (ages.one-in, or more if the maps would fill up).",
+        "Ages are kept for one page in this many (ages.one-in, or more if the maps would fill up).",
     ),
     Spec(
         "ksmwatch_noted_merges",
@@ -43,7 +43,7 @@ HEALTH_METRICS: tuple[Spec, ...] = (
         "ksmwatch_wasted_merges",
         "counter",
         "The part of ksmwatch_noted_merges_total that a write undid within one full scan "
-        "(ksmwatch_full_scan_seconds). Those scanned, merged and copied for nothing.",
+        "(ksmwatch_full_scan_seconds). Their scan, merge and copy were wasted.",
     ),
     Spec(
         "ksmwatch_full_scan_seconds",

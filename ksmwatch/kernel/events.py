@@ -62,7 +62,7 @@ EVENTS: tuple[Event, ...] = (
     ),
     Event(
         "emptied",
-        "an mm has lost its last PTE (ksmd may keep the mm for long)",
+        "an mm has lost its last PTE (ksmd may keep the mm for a long time)",
         ("exit_mmap",),
         side=Side.RETURN_WITH_ARGUMENTS,
         required=False,

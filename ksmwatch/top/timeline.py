@@ -65,7 +65,7 @@ class Timeline:
             raise HistoryError(f"The history in {self._directory} is empty.")
 
     def move(self, move: Move) -> None:
-        """Go elsewhere. Later than the newest moment is now; earlier than the first, the first."""
+        """Take a step. After the newest moment it leads to now; before the first it stays."""
         if move.seconds:
             self._jump(move.seconds)
         elif move.moments and self._span is not None:
@@ -173,7 +173,7 @@ class LaterSource:
         return found
 
     def areas(self, pid: int) -> list[AreaDocument]:
-        """As the chosen source has them. Raises KsmwatchError."""
+        """The areas of the chosen source. Raises KsmwatchError."""
         if self._chosen is None:
             raise SourceError("The history has no areas.")
         found: list[AreaDocument] = self._chosen.areas(pid)

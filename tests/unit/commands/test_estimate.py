@@ -214,7 +214,7 @@ def test_a_budget_that_is_too_small_is_said(host: Host, asked: Asked) -> None:
     found = asked(budget=1e-9)
     assert found["confidence"] == "estimated"
     assert "the budget of 1e-09 s of CPU was too small" in found["reasons"][0]
-    assert "2 processes were not looked at to the end" in found["reasons"][0]
+    assert "2 processes were not fully examined" in found["reasons"][0]
 
 
 def test_why_kcore_was_not_read_is_said(

@@ -142,7 +142,7 @@ def test_nothing_is_a_sentence(directory: Path, capsys: pytest.CaptureFixture[st
     assert "The history has nothing from" in text
     assert "It goes from" in text
     status, text = refused(capsys, directory, "alice")
-    assert (status, text) == (Exit.USAGE, "ksmwatch: The history knows no owner 'alice'.\n")
+    assert (status, text) == (Exit.USAGE, "ksmwatch: The history has no owner 'alice'.\n")
     (directory / FILE_NAME).write_bytes(b"no database at all" * 100)
     status, text = refused(capsys, directory)
     assert (status, "cannot be read: file is not a database" in text) == (Exit.NO_HISTORY, True)
