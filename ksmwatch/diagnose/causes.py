@@ -87,7 +87,7 @@ def _of_ksmd(
     what = (
         "ksmd is stopped; merged pages stay merged."
         if run == 0
-        else "KSM was told to unmerge everything, and ksmd is stopped."
+        else "KSM was asked to unmerge everything (run=2), and ksmd is stopped."
     )
     code = Code.STOPPED if run == 0 else Code.UNMERGED
     yield Cause(code, what + waiting, evidence, host.advise(Advice.START))
@@ -161,7 +161,7 @@ def _of_contents(host: HostEvidence, known: int, merged: int) -> Iterator[Cause]
         yield Cause(
             Code.UNEQUAL,
             "Most pages that ksmd has scanned equal no other page, or change between two "
-            "visits; the kernel does not tell which.",
+            "visits; the kernel does not show which.",
             evidence,
             host.advise(Advice.READ_TWICE),
         )

@@ -138,7 +138,7 @@ def test_where_ksm_pages_cannot_be_told_what_is_saved_is_unknown(
     found = asked()
     assert found["host"]["saved_now"] is None
     assert found["host"]["would_save"] is None
-    assert "cannot be told" in found["reasons"][0]
+    assert "cannot be distinguished" in found["reasons"][0]
     host.ask(as_json=False)
 
 

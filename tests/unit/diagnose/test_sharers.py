@@ -364,8 +364,7 @@ def test_where_nothing_tells_pages_apart_it_is_an_estimate(
     assert pairs(found) == {(("db", 0), ("web", 0)): 2}
     assert found["confidence"] == "estimated"
     assert found["reasons"][0].startswith(
-        "KSM pages cannot be distinguished from others "
-        "(kpageflags is wrong about ksmwatch's own pages; "
+        "KSM pages cannot be distinguished from others (kpageflags is wrong about ksmwatch's own "
     )
 
 
