@@ -30,7 +30,7 @@ from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.loader import Loaded, ProgramRefusedError
 from ksmwatch.probes.obstacles import Obstacle
 from ksmwatch.probes.persistence import FdStore, Keep, Nowhere, Pins
-from ksmwatch.probes.plan import ACCESS, Plan, Probe, Wish, choose
+from ksmwatch.probes.plan import ACCESS, AGES, Plan, Probe, Wish, choose
 from ksmwatch.probes.programs import Programs
 from ksmwatch.systemd import Manager
 
@@ -170,6 +170,9 @@ def _with(facts: Facts, probe: Probe, why: str) -> Facts:
 def _refuse(facts: Facts, plan: Plan, program: str, why: str) -> Facts:
     for probe in plan.probes:
         if any(p.name == program for p in probe.programs):
+            # The verifier has to follow more ways if they tell ages. Counts do not need these.
+            if plan.tells_ages(probe):
+                return facts.with_refusal(AGES, probe.mechanism, probe.symbol, why)
             return _with(facts, probe, why)
     for each in plan.access:
         if each.name == program:

@@ -104,6 +104,10 @@ class Plan:
         """The mechanism of the hot hooks, for display: fentry, kprobe or none."""
         return next((p.mechanism.value for p in self.probes if p.event == "rmap_remove"), "none")
 
+    def tells_ages(self, probe: Probe) -> bool:
+        """Whether programs of this probe have code for ages."""
+        return self.ageless is None and probe.event in _AGED
+
     @property
     def learners(self) -> list[Program]:
         """Attached for a moment to the function that counts departures: see cow_call_site.py."""
@@ -124,6 +128,8 @@ class Plan:
 LEARNER = "learn_copy"
 # What a refusal of these programs is known by.
 ACCESS = "access"
+# Likewise of a program because of the code for ages in it.
+AGES = "ages"
 _ABSENT = "no such function in this kernel, or it is inlined"
 _UNWANTED = "--probes="
 _UNWANTED_AGES = "--ages.one-in=0"
@@ -165,19 +171,24 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO, *, ages: bool = True) -> Plan:
     )
 
 
-# Where an arrival or a departure of a mapping is seen, and what says that a page is one of its own.
-_AGING = ("rmap_add", "rmap_remove", "merge", "protect", "migrate")
+# Where arrivals and departures of mappings are seen: the programs with code for ages.
+_AGED = ("rmap_add", "rmap_remove", "merge")
+# And what says that a page is one of its own, or has moved.
+_AGING = (*_AGED, "protect", "migrate")
 
 
 def _ageless(facts: Facts, probes: Sequence[Probe]) -> str | None:
     """Why the programs cannot tell the age of mappings (ages.c); None if they can."""
+    refused = (why for key, why in facts.refused.items() if key.startswith(f"{AGES} "))
+    if why := next(refused, None):
+        return f"the kernel refused the programs that would tell: {why}"
     if facts.realtime:
         return "with PREEMPT_RT, an arrival or a departure can be skipped"
     mechanisms = {probe.event: probe.mechanism for probe in probes}
     for event in EVENTS:
         if event.name in _AGING and event.name not in mechanisms:
             return f"no probe is possible where {event.meaning}"
-    if any(mechanisms[name] is Mechanism.KPROBE for name in ("rmap_add", "rmap_remove", "merge")):
+    if any(mechanisms[name] is Mechanism.KPROBE for name in _AGED):
         return "its hooks are kprobes, and the kernel skips some of their runs"
     return None
 

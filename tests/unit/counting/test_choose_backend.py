@@ -101,12 +101,31 @@ def test_a_refused_program_is_planned_around(kernel: Kernel) -> None:
     kernel.refuses = {"on_rmap_add by fentry", "on_mm_opened_return by fentry"}
     _, plan = start_live(capable(), settings())
     chosen = mechanisms(plan)
-    assert len(kernel.loads) == 3
+    # With the age of mappings, and without.
+    assert len(kernel.loads) == 4
     assert (chosen["rmap_add"], chosen["mm_opened"]) == ("kprobe", "kprobe")
     assert chosen["rmap_remove"] == "fentry"
     assert [r.why for r in plan.rejected if r.event == "mm_opened"] == [
         "the kernel refused it: Permission denied"
     ]
+
+
+def test_programs_that_tell_ages_and_are_refused_are_loaded_without(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_: Programs, plan: Plan, flags: Sequence[str]) -> object:
+        kernel.loads.append(plan)
+        if "-DAGES" in flags:
+            raise ProgramRefusedError("on_rmap_remove", "Argument list too long")
+        return object()
+
+    monkeypatch.setattr(Programs, "load", load)
+    _, plan = start_live(capable(), settings())
+    assert len(kernel.loads) == 2
+    assert set(mechanisms(plan).values()) == {"fentry", "raw_tracepoint"}
+    assert plan.ageless == (
+        "the kernel refused the programs that would tell: Argument list too long"
+    )
 
 
 def test_a_map_that_cannot_be_listed_is_planned_around(
