@@ -234,6 +234,10 @@ class Watched:
         for alert in alerts:
             self._wait("resolved", alert)
 
+    def quiet(self, alert: str) -> bool:
+        """Whether an alert has not arrived so far."""
+        return all(notice.alert != alert for notice in self.notices())
+
     def notices(self) -> list[Notice]:
         """Notices about this instance since the test began."""
         told = self._station.receiver.notices[self._begin :]
