@@ -153,7 +153,7 @@ accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: 
 	@$(BIN)/python -m bench.accuracy
 
 # In the order in which they run. Each writes bench/results/NAME.json.
-BENCHES := hotpath realtime freshness daemon crowds peers scale estimate history stores
+BENCHES := hotpath ages realtime freshness daemon crowds peers scale estimate history stores
 .PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
@@ -166,6 +166,9 @@ bench-report: setup ## docs/overhead.md and its plots, from what was measured la
 bench-hotpath: setup workload kernels ## Cost of the hooks, in instructions, on every test kernel
 	@deploy/packages bpftrace
 	@$(BIN)/python -m bench.hotpath
+
+bench-ages: setup workload kernels ## Cost of keeping the age of mappings, in instructions
+	@$(BIN)/python -m bench.ages
 
 bench-realtime: setup workload ## Cost of the hooks and of the daemon on PREEMPT_RT
 	@$(VM) --fetch --kernel 6.12-rt && $(VM) --fetch --kernel 7.3-rt

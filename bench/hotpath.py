@@ -245,10 +245,10 @@ def _shown(kernel: str, lines: Iterable[str]) -> Iterator[str]:
         yield line
 
 
-def measure(kernel: str) -> Result:
-    """All cases on one kernel, in a guest of its own."""
+def measure(kernel: str, *cases: str) -> Result:
+    """Cases on one kernel, in a guest of its own."""
     guest = Guest(kernel, memory="3G", icount=True, environment={"PYTHONPATH": str(ROOT)})
-    return collect(_shown(kernel, printed(guest, "bench.hotpath_guest")))
+    return collect(_shown(kernel, printed(guest, "bench.hotpath_guest", *cases)))
 
 
 def main(argv: list[str]) -> int:
@@ -257,7 +257,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="guests at a time")
     arguments = parser.parse_args(argv)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        found = list(pool.map(measure, KERNELS))
+        found = list(pool.map(lambda kernel: measure(kernel, *CASES), KERNELS))
     save(NAME, {"kernels": dict(zip(KERNELS, found, strict=True))})
     return 0
 

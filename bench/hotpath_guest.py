@@ -138,6 +138,9 @@ CASES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "nothing": contextlib.nullcontext,
     "asleep": lambda: _stopped(asleep=True),
     "fentry": lambda: _stopped("--probes=fentry", asleep=False),
+    # Of bench/ages.py.
+    "no age": lambda: _stopped("--probes=fentry", "--ages.one-in=0", asleep=False),
+    "every age": lambda: _stopped("--probes=fentry", "--ages.one-in=1", asleep=False),
     "kprobe": lambda: _stopped("--probes=kprobe", asleep=False),
     "empty fentry": lambda: Empty(Mechanism.FENTRY, _hooked()),
     "empty kprobe": lambda: Empty(Mechanism.KPROBE, _hooked()),
@@ -182,15 +185,15 @@ def check_ruler() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Measure the cases that are named, all without any."""
+    """Measure the cases that are named."""
     parser = argparse.ArgumentParser(prog="python -m bench.hotpath_guest")
-    parser.add_argument("cases", nargs="*", metavar="CASE")
+    parser.add_argument("cases", nargs="+", metavar="CASE")
     arguments = parser.parse_args(argv)
     prepare()
     check_ruler()
     print("kernel", os.uname().release, flush=True)
     with Ksm(pages_to_scan=100_000, sleep_millisecs=20) as ksm:
-        for name in arguments.cases or CASES:
+        for name in arguments.cases:
             for operation, cost in measure_case(
                 name, ksm, operations(merging=name != "asleep")
             ).items():

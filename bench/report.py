@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from bench import (
+    ages,
     crowds,
     daemon,
     estimate,
@@ -26,6 +27,7 @@ from bench.results import Goal, Result, table
 # In the order of the page. A benchmark without a result has no section.
 BENCHMARKS: tuple[ModuleType, ...] = (
     hotpath,
+    ages,
     realtime,
     freshness,
     daemon,
