@@ -26,7 +26,7 @@ _TURNS = 2_000
 def ruler(times: int = 5) -> float:
     """CPU seconds of a piece of work like the daemon's, the best of some times.
 
-    Measured in a guest and on the machine itself, it tells how long so many instructions take.
+    Measured in a guest and on the machine itself, it shows how long instructions take.
     """
     return min(_work() for _ in range(times))
 
@@ -65,7 +65,7 @@ def _helps_to_start(pid: int) -> bool:
         line = Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return False
-    # One that is about to be collected has no command line any more.
+    # One that is about to be collected no longer has a command line.
     return state == "Z" or any(
         word in line for word in (b"ksmwatch.probes.compiler", b"ksmwatch.owners.process_connector")
     )
@@ -120,7 +120,7 @@ class Crowd(Ending):
         return self
 
     def _merge(self, processes: int) -> None:
-        """All pages of so many processes, by ksmd as quick as it can be; then it is stopped."""
+        """Merge all pages of this many processes, with ksmd at full speed; then stop it."""
         wanted = processes * self.pages
         self._ksm.start()
         deadline = time.monotonic() + _MERGE_SECONDS

@@ -1,8 +1,8 @@
 """On this machine itself: what a snapshot and a scrape take of a real core.
 
-`python -m bench.crowds_host PROCESSES MERGING OWNERS` makes so many processes, and BPF maps with an
+`python -m bench.crowds_host PROCESSES MERGING OWNERS` makes processes, and BPF maps with an
 account of each that is said to merge, as the programs would have written them; no program is
-loaded, so KSM need not be on. The processes are dealt out to so many made-up owners. Everything
+loaded, so KSM need not be on. The processes are divided among invented owners. Everything
 after that is the daemon's own code: maps, counts, names by /proc, snapshot, JSON, samples, the
 channel to the front, text, gzip. Prints one line of JSON with CPU milliseconds. Needs root.
 """
@@ -108,7 +108,7 @@ def cpu_ms(work: Callable[[], object]) -> float:
 
 
 class Dealt(ProcessTable):
-    """Processes that are dealt out to so many owners. Everything else of them is real."""
+    """Processes that are divided among invented owners. Everything else about them is real."""
 
     def __init__(self, owners: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Host:
         self.size = 0
 
     def move(self, step: int, every: int) -> None:
-        """Pages come to one in so many processes."""
+        """Pages come to one in `every` processes."""
         for number in range(0, len(self.pids), every):
             fill(self._maps, number, self.pids[number], _PAGES + step)
 
@@ -185,7 +185,7 @@ def _connector() -> Connector:
 
 
 def best_of(host: Host, work: Callable[[], object], every: int | None) -> float:
-    """CPU milliseconds; before each time pages come to one in so many processes."""
+    """CPU milliseconds; before each time pages come to one in `every` processes."""
     found = []
     for step in range(_ROUNDS):
         if every is not None:

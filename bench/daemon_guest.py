@@ -52,7 +52,7 @@ def used(daemon: Daemon, action: Callable[[], object]) -> float:
 
 
 def at_rest(daemon: Daemon) -> float:
-    """The share of a core that it uses when nobody asks."""
+    """The share of a core that it uses without requests."""
     pids = lasting_family(daemon.process.pid)
     before, began = cpu_seconds(pids), time.monotonic()
     time.sleep(_QUIET_SECONDS)

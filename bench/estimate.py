@@ -31,7 +31,7 @@ def section(result: Result) -> str:
     rows = [(text, f"{ways[way]['page']:,.0f}") for way, text in _WAYS.items() if way in ways]
     method = (
         f"`make bench-estimate`, {result['date']}, Linux {result['kernel']}. Counted, not timed, "
-        f"with `-icount shift=0`. One process has {PAGES:,} pages, of which {COPIES:,} have "
+        f"with `-icount shift=0`. One process has {PAGES:,} pages; {COPIES:,} of them have "
         "contents with five copies each. The estimate reads page frames out of `/proc/kcore`. "
         f"For the sample {ways['sampled']['whole']:,} pages were read whole."
     )

@@ -33,7 +33,7 @@ _DAY, _MONTH = 8640, 4320
 _SHARE, _MIB, _SIZE = 0.0002, 2.0, 100e6
 _PSS = re.compile(rb"^(?:Private_Dirty|Private_Clean): +(\d+) kB$", re.MULTILINE)
 _INTRODUCTION = """`make bench-history`, {date}, Python {python}, on the machine itself: {processes}
-processes with KSM pages of {owners} owners, of which every tenth moves before each moment. CPU time
+processes with KSM pages of {owners} owners. Every tenth moves before each moment. CPU time
 is that of all work for one moment, the fastest of {rounds} times {moments} moments. The file is on
 a disk, and every moment is synced. Memory is what the process has of its own after {written}
 moments, minus that before SQLite was loaded."""

@@ -4,7 +4,7 @@
 case: the least of some repetitions, per page or per operation, in instructions. What comes
 between, such as the timer's interrupt, only adds.
 
-The daemon is stopped by SIGSTOP while something is measured, as the hooks need nobody: what is
+The daemon is stopped by SIGSTOP while something is measured, as the hooks do not need it: what is
 left is their cost alone. Two merged pages keep it from falling asleep.
 """
 
@@ -178,7 +178,7 @@ def prepare() -> None:
 
 
 def check_ruler() -> None:
-    """A loop of a known number of instructions must cost so many."""
+    """A loop of a known number of instructions must cost exactly that number."""
     ((found,),) = _run(("ruler", _RULER))
     if not _RULER <= found <= _RULER * 1.05:
         raise SystemExit(f"{_RULER} instructions measured as {found}: is this QEMU with -icount?")

@@ -1,7 +1,7 @@
 """Inside a test kernel whose clock counts instructions: ksmwatch and its peers, asked in turn.
 
 `python -m bench.peers_guest PROCESSES PAGES` prints lines `sample JSON`: for each tool CPU seconds
-for an answer (billions of instructions), CPU share when nobody asks, resident memory, and the
+for an answer (billions of instructions), CPU share without requests, resident memory, and the
 number that it gives before and after some pages were written to and some processes ended.
 """
 

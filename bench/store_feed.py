@@ -1,4 +1,4 @@
-"""Samples of made-up hosts, as requests of remote write that are prepared once and only filled in.
+"""Samples of invented hosts, as requests of remote write that are prepared once and only filled in.
 
 What a store is fed must not cost more than what the store does with it. So a request is a template:
 its labels stay, and numpy writes values and times into it.
@@ -129,7 +129,7 @@ class Request:
 
 
 def requests(hosts: int, *, everything: bool) -> Iterator[Request]:
-    """Of so many hosts."""
+    """The series of `hosts` hosts."""
     variants = [rows(number, everything=everything) for number in range(_VARIANTS)]
     batch: list[Row] = []
     for host in range(hosts):

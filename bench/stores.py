@@ -1,4 +1,4 @@
-"""`make bench-stores`: what a store of a fleet costs, fed with 2,000 made-up hosts."""
+"""`make bench-stores`: what a store of a fleet costs, fed with 2,000 invented hosts."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _size(directory: Path) -> int:
 
 
 def _disk(server: Server, name: str, directory: Path) -> int:
-    """What the samples take on disk, for long."""
+    """The space of the samples on disk, in the long run."""
     if name == "victoria-metrics":
         server.stop()
         return _size(directory)

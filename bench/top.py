@@ -49,7 +49,7 @@ class Host(socketserver.UnixStreamServer):
         self.changed = threading.Condition()
 
     def wait_for(self, asked: int) -> None:
-        """Until so many questions have come."""
+        """Wait until that many questions have come."""
         with self.changed:
             if not self.changed.wait_for(lambda: self.asked >= asked, 120):
                 raise TimeoutError("top does not ask")

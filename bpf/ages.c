@@ -14,8 +14,8 @@
  * Everything else is counted as unknown, with the reason.
  *
  * Only some pages are looked at, chosen by their address: see sampled(). Only ksmd adds to these
- * maps. A departure that has found its mm's births is one of them, so nobody deletes them before it
- * has subtracted itself. The addition with a result says who is the last.
+ * maps. A departure that has found its mm's births is one of them, so they are not deleted before
+ * it has subtracted itself. The addition with a result says which departure is the last.
  */
 #ifdef AGES
 struct frame {
@@ -98,7 +98,7 @@ static __always_inline void drop_hold(struct holder *key)
         add_to_ages(HELD, -1);
 }
 
-/* Whoever is the last takes the page out. */
+/* The last departure takes the page out. */
 static __always_inline void let_go(struct frame *frame, u64 page)
 {
     if (fetch_add(&frame->held, -1) == 1)
@@ -175,7 +175,7 @@ static __always_inline void note_merge(struct page *merged, struct mm_struct *mm
     frame = frames.lookup(&page);
     if (!frame || !is_clear(frame, c) || frame->converted_at <= account->unseen_until)
         return;
-    /* Somebody is about to take the page out. */
+    /* The page is about to be taken out. */
     if (!fetch_add(&frame->held, 1))
         return;
     fresh.first = fresh.last = bpf_ktime_get_ns();

@@ -15,9 +15,9 @@ static __always_inline void forget_stale(struct mm_struct *mm)
 
 /*
  * A child starts with its parent's PTEs, and in doubt: areas with MADV_DONTFORK or MADV_WIPEONFORK
- * were not copied; since they were copied another thread of the parent may have unmapped the last
- * of its own; and a page that both map may be in conversion, of which the parent was told when the
- * child was not there yet. A parent without an account never had any of that.
+ * were not copied; since the copying another thread of the parent may have unmapped the parent's
+ * last KSM page; and a page that both map may be in conversion, which put the parent in doubt before
+ * the child existed. None of this applies to a parent without an account.
  */
 static __always_inline void inherit(struct mm_struct *parent, struct mm_struct *child,
                                     struct task_struct *owner)
@@ -164,8 +164,8 @@ int on_emptied(CONTEXT(EMPTIED) * ctx)
 
 /*
  * exit_mmap(mm) returns: no PTE is left, whatever has been counted. This also ends what was
- * counted for a fork that failed half-way. The mm itself may stay for long: ksmd keeps an mm that
- * it knows until it scans again.
+ * counted for a fork that failed half-way. The mm itself may stay for a long time: ksmd keeps an
+ * mm that it knows until it scans again.
  */
 int on_emptied_return(CONTEXT(EMPTIED) * ctx)
 {

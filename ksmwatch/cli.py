@@ -236,7 +236,7 @@ def _add(commands: Any, form: _Form, *, rare: bool) -> None:
 def build_parser(*, rare: bool = False, only: str | None = None) -> argparse.ArgumentParser:
     """The parser of all commands. `rare`: with the help of rarely needed flags.
 
-    `only`: the command that is called. The others then have no flags, because nobody asks.
+    `only`: the command that is called. The others then have no flags, because they are not used.
     """
     parser = _Parser(
         prog="ksmwatch",

@@ -35,7 +35,7 @@ _PART = 1 / 64
 _LEAST_PART = 1 / 4096
 # Of the budget, for looking at the beginning of each page.
 _LOOKING = 0.5
-# To read a whole page costs so many times what its beginning costs, at most; and it is read twice.
+# Reading a whole page costs at most this many times what its beginning costs. It is read twice.
 _WHOLE_COST = 10 * 2
 # How long between two readings, where ksmd's own pace is not in between.
 _LEAST_WAIT, _MOST_WAIT = 1.0, 20.0

@@ -56,7 +56,7 @@ def fitting_step(seconds: float) -> float:
 
 
 def text(view: HistoryView) -> str:
-    """What changed most, the numbers over time, and every owner if nobody asked for one."""
+    """What changed most, the numbers over time, and all owners unless one was requested."""
     found = changes(view.past)
     lines = [sentence(found[0], view.now) if found else "No owner's mappings changed.", ""]
     lines.append(_title(view))
@@ -111,7 +111,7 @@ def _times(view: HistoryView) -> str:
 
 
 def _gap(before: PastMoment, since: float, now: float) -> tuple[object, ...] | None:
-    """The line of a time of which nothing is known; None if there is none."""
+    """The line for a time about which nothing is known; None if there is none."""
     if seamless(before.time, since):
         return None
     until = shown(since, before.time)

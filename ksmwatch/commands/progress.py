@@ -61,7 +61,7 @@ class Progress:
         self._limit: float | None = None
         self._what, self._done, self._total = "", 0, 0
         self._stage = self._began
-        # Whether it is to end; and whether anybody ever wanted that.
+        # Whether it is to end now, and whether that was ever requested.
         self.interrupted = self.was_interrupted = False
 
     @property

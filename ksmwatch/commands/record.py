@@ -44,9 +44,9 @@ def record(directory: Path, root: Path = Path("/")) -> int:
     It records only processes that ksmd knows, because command lines can hold secrets.
     """
     try:
-        # In a directory of somebody else's, links could lead us anywhere (CWE-59).
+        # In another user's directory, links could lead us anywhere (CWE-59).
         directory.mkdir(mode=0o700, parents=True)
-        # By its descriptor: whoever may write to its parent can rename it meanwhile.
+        # By its descriptor: a user who may write to its parent can rename it meanwhile.
         opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             return _record(Path(f"/proc/self/fd/{opened}"), root)

@@ -37,7 +37,7 @@ def _sample(proc: Path, pids: Iterable[int]) -> PageSample | None:
 
 
 def _largest(proc: Path) -> list[int]:
-    """The processes of which ksmd knows most pages."""
+    """The processes with the most pages that ksmd knows."""
     known = {}
     for pid in procfs.pids(proc):
         try:

@@ -13,7 +13,7 @@ from ksmwatch.probes.map_records import Total
 
 # How often the maps are looked at, which takes some milliseconds.
 _LOOK_SECONDS = 60.0
-# One page of so many at most, for the programs compare 16 bits.
+# At most one page in this many, because the programs compare 16 bits.
 MOST = 1 << 16
 _UNKNOWN = (Total.AGES_UNSEEN, Total.AGES_AMBIGUOUS, Total.AGES_MOVED)
 
@@ -61,7 +61,7 @@ class AgeSampling:
     def __init__(
         self, maps: AgeMaps, total: Callable[[Total], int], controls: Controls, host: Host
     ) -> None:
-        # One page of so many at most, as configured.
+        # At most one page in this many, as configured.
         self.least = 1
         self._maps = maps
         self._total = total
@@ -103,7 +103,7 @@ class AgeSampling:
         before = self._controls.one_in
         wanted = next_one_in(before, self.least, self._maps.used(), lost=lost > self._lost)
         self._controls.sample(wanted)
-        # A program that runs now may still note a page that is not looked at any more.
+        # A program that runs now may still note a page that is no longer followed.
         if self._again or wanted > before:
             self._maps.drop_unsampled(wanted)
         self._noted, self._lost, self._again = noted, lost, wanted != before

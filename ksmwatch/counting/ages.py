@@ -23,7 +23,7 @@ class Ages(NamedTuple):
 class AgeState:
     """What is known of all mappings on the host.
 
-    `one_in`: one page of so many is looked at. `scan_seconds`: how long ksmd takes for a full scan,
+    `one_in`: one page in this many counts. `scan_seconds`: how long ksmd takes for a full scan,
     None if it is not known. `reasons`: ages by the reason why the mapping ended. `noted`: merges
     whose time is known; `wasted`: those of them that a write undid within one full scan.
     `unknown`: departures without an age, by the reason why.

@@ -33,7 +33,7 @@ class Controls:
 
     @property
     def one_in(self) -> int:
-        """Ages are kept of one page of so many."""
+        """Ages are kept for one page in this many."""
         return self._told.age_mask + 1
 
     @property
@@ -42,7 +42,7 @@ class Controls:
         return self._told.scan_ns
 
     def sample(self, one_in: int) -> None:
-        """Keep ages of one page of so many, which is a power of two."""
+        """Keep ages for one page in this many, which is a power of two."""
         self._tell(self._told._replace(age_mask=one_in - 1))
 
     def age_from(self, nanoseconds: int) -> None:

@@ -80,7 +80,7 @@ class ExactReading:
 
 
 class MissedEnds:
-    """The number of migrations whose end was missed: nothing has changed for long."""
+    """The number of migrations whose end was missed: nothing has changed for a long time."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -20,7 +20,7 @@ from ksmwatch.kernel.areas import Area
 from ksmwatch.log import logger
 
 _NONE = Evidence()
-# Evidence about so many accounts that no longer exist may be kept in any case.
+# Evidence about this many accounts that no longer exist may be kept in any case.
 _SPARE = 1000
 # An account: the address of its mm, and its id.
 Key = tuple[int, int]

@@ -3,7 +3,7 @@
 A count is right when it is read, and then grows stale until the next read. So this backend calls
 nothing exact. It misses forked children about which ksmd has no records.
 
-Before 6.1 (commit cb4df4cae4f2) there is no /proc/PID/ksm_stat, which tells whom ksmd knows. There
+Before 6.1 (commit cb4df4cae4f2) there is no /proc/PID/ksm_stat, which shows what ksmd knows. There
 it reads processes that have a mergeable area, or had KSM pages at the last reading.
 """
 
@@ -28,7 +28,7 @@ from ksmwatch.kernel.smaps import any_mergeable
 
 
 class _UnknownError(Exception):
-    """Nothing here tells how many KSM pages a process has."""
+    """Nothing here shows how many KSM pages a process has."""
 
 
 @dataclass(frozen=True, slots=True)

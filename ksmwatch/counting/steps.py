@@ -222,7 +222,7 @@ class Steps:
             self._maps.end_conversion()
 
     def _made_good(self, resumes: int) -> None:
-        """No count that was wrong is used any more."""
+        """From now on, no count that was wrong is used."""
         drift = self._accounting.audited().drift
         self._done = replace(self._done, drift=drift, resumes=resumes, slept_at=None)
 
@@ -238,7 +238,7 @@ class Steps:
         self._accounting.forget()
         self._done = replace(self._done, slept_at=stirrings)
 
-    # ---- everybody ----
+    # ---- all processes ----
 
     def sweep(self, sweep: Sweep) -> None:
         """Read every process exactly. What happens after its beginning asks for another sweep."""
@@ -261,7 +261,7 @@ class Steps:
     # ---- ages of mappings, if the programs keep them ----
 
     def sample_ages(self, one_in: int) -> None:
-        """Keep ages of one page of so many at most."""
+        """Keep ages for at most one page in this many."""
         if self._ages is not None:
             self._ages.least = one_in
 

@@ -248,7 +248,7 @@ def owner_totals(pages: Iterable[int], choice: ContentSample) -> Counter[int]:
 
 
 def estimate(found: Mapping[int, float], domain: Domain, choice: ContentSample) -> Interval:
-    """The sum over all buckets, of which `found` has what was found in those chosen."""
+    """The sum over all buckets. `found`: the result for the chosen ones."""
     sums: dict[int, Sums] = {}
     for bucket, s in domain.chosen.items():
         sums.setdefault(choice.taken[bucket] - 1, Sums()).add(s, found.get(bucket, 0.0))
@@ -284,7 +284,7 @@ def unread(domain: Domain) -> Interval:
 
 
 def pieces(places: Iterator[int], step: int, most: int) -> Iterator[tuple[int, int]]:
-    """(first, count) of runs of places that are `step` apart, of at most so many."""
+    """(first, count) of runs of places that are `step` apart, each of at most `most` places."""
     first, size = -1, 0
     for place in places:
         if size and (place != first + size * step or size == most):
@@ -298,7 +298,7 @@ def pieces(places: Iterator[int], step: int, most: int) -> Iterator[tuple[int, i
 
 
 def batches(runs: Iterable[tuple[int, int]], most: int) -> Iterator[list[tuple[int, int]]]:
-    """Some runs at once, until they have so many places or a little more."""
+    """Some runs at once, with the wanted number of places or a little more."""
     batch: list[tuple[int, int]] = []
     size = 0
     for run in runs:

@@ -18,7 +18,7 @@ class Gain(StrEnum):
 
     MORE: saved in addition to now if all pages could merge; OFFERED: if those that are offered
     could. ZERO: page frames that are nothing but zeros. The others say what would be saved in all:
-    OWNERS if nobody shared with another owner, TENANTS if nobody did with another tenant, ACROSS
+    OWNERS if no owner shared with another, TENANTS if no tenant shared with another, ACROSS
     what is saved only by sharing across tenants.
     """
 

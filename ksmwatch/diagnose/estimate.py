@@ -23,11 +23,11 @@ from ksmwatch.diagnose.equal_pages import BY_OWNER, Copies, Gain, Rules
 from ksmwatch.units import PAGE_SIZE
 
 _MIB = 1 << 20
-# Less is not worth a word: of an owner's pages, and in any case.
+# A smaller saving is not worth advice: a part of an owner's pages, and pages in any case.
 _WORTH_PART, _WORTH_PAGES = 0.01, 256
 # Of the pages that were read twice.
 _FAST = 0.5
-# So many MiB are written without a fraction.
+# From this many MiB on, no fraction is written.
 _MANY = 100
 
 

@@ -21,7 +21,7 @@ class MergeCost:
 
     `seconds_until_merged`: by pages_to_scan and sleep_millisecs as they are now.
     `pages_to_scan_for_an_hour`: the pages_to_scan with which it takes an hour. `ksmd_cpu_seconds`:
-    until then, by what ksmd has taken for each page since this host was booted.
+    until then, from the time that ksmd has used for each page since this host was booted.
     """
 
     pages: int

@@ -54,7 +54,7 @@ _OFFERED, _MERGED = 1, 2
 
 @dataclass(frozen=True)
 class Tools:
-    """What reads. `frames`: tells KSM pages; None where there is none, or nobody can tell.
+    """What reads. `frames`: recognises KSM pages; None if there are none, or nothing can do so.
 
     `why`: why it is not the source that disturbs least; empty if it is.
     """
@@ -150,7 +150,7 @@ class Survey:
             self._tick(len(pages))
 
     def sort(self, buckets: int) -> None:
-        """Sort all pages into so many buckets."""
+        """Sort all pages into this many buckets."""
         for process in self.processes:
             process.buckets = sorted_in(process.prints or process.buckets, buckets)
             process.prints = array("I")
@@ -274,7 +274,7 @@ _Seen = tuple[PageEntry, bool]
 def _read(
     table: PageTable, reading: ContentReading, runs: Sequence[Run], size: int
 ) -> tuple[list[PageEntry], list[bytes]]:
-    """Pages that are there, and so many bytes of each. They were there before and after."""
+    """Pages in memory, and `size` bytes of each. They were in memory before and after."""
     entries = table.entries(runs)
     pages = table.pages(runs, entries)
     if not pages:

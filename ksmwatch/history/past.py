@@ -56,7 +56,7 @@ class Past:
     owners: tuple[PastOwner, ...]
 
     def gaps(self) -> Iterator[tuple[float, float]]:
-        """Times between two moments for which there is nothing. Nobody counted, or wrote."""
+        """Times between two moments for which there is nothing. Nothing was counted, or written."""
         for before, after in zip(self.moments, self.moments[1:], strict=False):
             if not continues(before, after):
                 yield before.time, after.since

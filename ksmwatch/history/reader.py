@@ -82,7 +82,7 @@ class HistoryReader:
         return found[0] if found else None
 
     def next_to(self, number: int, by: int) -> Span | None:
-        """The moment so many places later, or earlier; None if there are not so many."""
+        """The moment that many places later, or earlier; None if there is none."""
         order = "> ? ORDER BY id" if by > 0 else "< ? ORDER BY id DESC"
         found = self._spans(f"WHERE id {order} LIMIT 1 OFFSET ?", number, abs(by) - 1)
         return found[0] if found else None

@@ -36,9 +36,9 @@ from ksmwatch.snapshot.last_hour import SECONDS, HourPoint, LastHour
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.socket_server import group_of
 
-# A daemon that follows within so many intervals continues its predecessor's time.
+# A daemon that follows within this many intervals continues its predecessor's time.
 _RESTART_INTERVALS = 2.5
-# While nothing moves, one moment in so many intervals.
+# While nothing moves, one moment in this many intervals.
 _STILL_INTERVALS = 6
 _SWEEP_SECONDS = 24 * 3600.0
 # The wall clock was set if it moved that much more, or less, than time has passed.
@@ -233,7 +233,7 @@ class Writer:
 
     def _write(self, snapshot: Snapshot) -> None:
         if self._store is not None and not self._store.in_place:
-            # Somebody has removed the file.
+            # The file has been removed.
             self.close()
         store = self._store or self._open()
         self._began = self._began or snapshot.time

@@ -1,7 +1,7 @@
 """The file of the history, for its one writer: adds moments, merges and forgets old ones.
 
 It is a SQLite database with a write-ahead log. Each moment is one transaction, and is synced: the
-loss of power costs at most the last moment. Nobody else writes.
+loss of power costs at most the last moment. There is no other writer.
 """
 
 from __future__ import annotations

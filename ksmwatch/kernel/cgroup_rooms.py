@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ksmwatch.kernel.kept_file import KeptFile
 
-# Files of so many cgroups stay open. A process has 1,024 descriptors by default.
+# Files of at most this many cgroups stay open. A process has 1,024 descriptors by default.
 _KEPT = 100
 
 

@@ -199,7 +199,7 @@ def _found(where: Mapping[str, tuple[int, int]], machine: str) -> dict[str, bool
 
 
 def callers_and_called() -> frozenset[str]:
-    """Names of all functions of which it matters who calls them, or whom they call."""
+    """Names of all functions whose callers, or whose calls, matter."""
     return frozenset(name for pair in callers.pairs() for name in pair)
 
 

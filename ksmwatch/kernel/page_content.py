@@ -49,7 +49,7 @@ Run = tuple[int, int]
 
 
 def frame_of(page: PageEntry) -> int:
-    """The frame that it is in."""
+    """The page frame of an entry."""
     return page[1] & FRAME
 
 
@@ -87,7 +87,7 @@ class KcoreSource:
 
     @contextmanager
     def open(self, directory: Path) -> Iterator[KcoreSource]:
-        """The same for every process."""
+        """Yield this source, which is the same for every process."""
         yield self
 
     def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:

@@ -46,7 +46,7 @@ class _Smaps:
     def read(self) -> int:
         data = _slurp(self._fd)
         if not data:
-            # The mm has no user any more: all its PTEs are gone or going.
+            # The mm no longer has a user: all its PTEs are gone or going.
             raise ProcessLookupError(errno.ESRCH, "the address space is gone")
         size = kilobytes(data, "KSM")
         if size is None:

@@ -96,7 +96,7 @@ class KsmStat:
     def user(self) -> bool:
         """Whether ksmd has records about this process.
 
-        A process with zero pages only has no rmap_item any more.
+        A process that has only zero pages no longer has an rmap_item.
         """
         return bool(self.rmap_items or self.merging_pages or self.zero_pages)
 

@@ -14,8 +14,8 @@ qemu-kvm. So:
 
 `id` begins with what the kernel proves: the cgroup path or the uid. Anything that an unprivileged
 party can choose comes after its proven owner (`1000/foo.service`, `1000/qemu/<uuid>`), so that
-nobody can take another owner's id. `name` is for people and may be a claim (`claimed`): group by
-`key`, never by name.
+no process can take another owner's id. `name` is for people and may be a claim (`claimed`): group
+by `key`, never by name.
 
 Decisions that could be made otherwise:
 

@@ -61,7 +61,7 @@ def _in_filter(number: int) -> int:
 
 
 # Accepts acknowledgements, and the relevant events of a process's first thread. Forks, and events
-# of other threads, wake nobody and fill no buffer. Jumps are relative to the next instruction.
+# of other threads, wake no reader and fill no buffer. Jumps are relative to the next instruction.
 _FILTER = (
     (_LOAD, 0, 0, _offset("what")),
     (_JUMP_IF, 8, 0, _in_filter(_NONE)),

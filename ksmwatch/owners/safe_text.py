@@ -22,7 +22,7 @@ def harmless(raw: str, unsafe: str = "") -> str:
     """`raw` as one line for any terminal, label or JSON. Two texts never become one.
 
     A text that had to be changed ends in `~` and a hash of the original. A text that contains a
-    `~` is marked too, so that nobody can forge another text's mark.
+    `~` is marked too, so that no text can forge the mark of another.
     """
     head = raw[: MAX_TEXT + 1].strip(" ")
     text = "".join("?" if _is_harmful(c, unsafe) else c for c in head)

@@ -80,7 +80,7 @@ def _owner_sums(group: list[Addend], kin: Mapping[Who, int]) -> OwnerSums:
     )
 
 
-# If more than one in so many processes has changed, adding all up is cheaper than differences.
+# If more than one in this many processes has changed, adding all up is cheaper than differences.
 _FEW = 4
 
 # The numbers of a process: 1, estimated, mappings, zero pages that are known, whether it shares

@@ -61,7 +61,7 @@ class AgeMaps:
         self._ages.words[_DROPPED] = sum(self._ages.words[_HELD::AGES_ROOM]) % (1 << 64)
 
     def drop_unsampled(self, one_in: int) -> None:
-        """Forget arrivals at pages that nobody looks at any more."""
+        """Forget arrivals at pages that are no longer followed."""
         self._ages.words[_DROPPED] += self._drop(lambda page: not is_sampled(page, one_in))
 
     def _drop(self, unwanted: Callable[[int], bool]) -> int:

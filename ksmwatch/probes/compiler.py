@@ -4,7 +4,7 @@ bcc brings LLVM, about 100 MB and half a second of start-up. It lives in this pr
 `main` reads a request from a socket, answers with the compiled programs, and leaves. bcc creates
 the maps as well; they go with the process, and the loader creates its own.
 
-The child ends by ``os._exit``: nothing that bcc would clean up at exit is of use to anybody.
+The child ends by ``os._exit``: what bcc would clean up at exit is not needed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _FORMATS: dict[Any, str] = {ct.c_uint64: "Q", ct.c_int64: "q", ct.c_uint32: "I",
 # LLVM takes two seconds of an ordinary core; a start may take ten minutes (TimeoutStartSec=).
 _TIMEOUT_SECONDS = 300
 _PIECE = 1 << 20
-# The key on the way from the child, where nobody looks for another one.
+# The key in the result that the child sends, where no key is compared.
 _ANY = "-"
 
 

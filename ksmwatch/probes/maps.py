@@ -282,11 +282,11 @@ class Maps:
         self._call_site.write(site._asdict())
 
     def call_site(self) -> CallSite:
-        """The learnt call site."""
+        """The call site that was found."""
         return self._call_site.read()
 
     def forget_opened(self, thread: int) -> None:
-        """Call before opening a /proc file, so that an old answer is not taken for new."""
+        """Call before opening a /proc file, so that an old answer is not mistaken for a new one."""
         self._opening.write({"thread": thread})
 
     def opened(self, thread: int) -> Opened | None:

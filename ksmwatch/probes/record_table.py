@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
 # Records that are compared in one piece before each is compared.
 _BLOCK = 64
-# With so many changed records, one more dump costs less than a look-up of each.
+# With this many changed records, one more dump costs less than a look-up of each.
 _MANY = 64
 
 

@@ -36,7 +36,7 @@ from ksmwatch.snapshot.zero_holders import ZeroHolders
 
 # Time in a snapshot to check whether processes are still in their cgroups.
 _CGROUP_BUDGET_SECONDS = 0.02
-# After so many snapshots everything is added up, and compared with the sums by difference.
+# After this many snapshots everything is added up, and compared with the sums by difference.
 _CHECKED_LOOKS = 100
 
 

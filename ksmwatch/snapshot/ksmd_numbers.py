@@ -5,7 +5,7 @@ when it visits a page that came or went. So those are read first whose count has
 were read or, if ksmd has worked since, whose number differed from ours; then all others in turn.
 
 If none of the numbers below /sys/kernel/mm/ksm has changed since all were read, ksmd has completed
-no batch of pages and nobody has unmerged any or lost a zero page. Then nothing is read.
+no batch of pages and no process has unmerged any or lost a zero page. Then nothing is read.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 SECONDS = 3600.0
-# No point is closer to the one before, however often somebody asks. A little less than the
+# No point is closer to the one before, however many requests there are. A little less than the
 # history's usual interval, which the daemon keeps to within a second.
 SPACING_SECONDS = 8.0
 

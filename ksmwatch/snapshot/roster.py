@@ -104,7 +104,7 @@ AccountMoves = tuple[AccountKey, OwnerKey, Moves]
 
 
 class _Named(NamedTuple):
-    """A count with its process; None if no process has that mm any more."""
+    """A count with its process; None if no process has that mm now."""
 
     counted: Count
     process: Process | None

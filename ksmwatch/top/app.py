@@ -136,7 +136,7 @@ class App(textual.app.App[None]):
         with Container(id="body"):
             yield Table()
             yield Lines("details")
-        # Text typed before the input knows that it has the focus must not be taken for selected.
+        # Text typed before the input knows that it has the focus must not be treated as selected.
         hint = "part of a name, id, unit, kind; or a pid"
         yield Input(id="filter", placeholder=hint, select_on_focus=False)
         yield Lines("footer")

@@ -23,7 +23,7 @@ class History:
         self._step = 0.0
 
     def begin(self, traces: Traces, step: float) -> None:
-        """Continue what was recorded before, with one value in so many seconds."""
+        """Continue what was recorded before, with one value per interval of this many seconds."""
         self._step = step
         self._of = {
             (Grouping.OWNER, *key): deque(points, maxlen=self._length)

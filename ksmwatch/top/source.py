@@ -132,7 +132,7 @@ def read(source: Source, clock: Callable[[], float] = time.monotonic) -> Fetched
         return Fetched(_sample(document), None, clock())
     except KsmwatchError as error:
         return Fetched(None, str(error), clock())
-    except Exception as error:  # noqa: BLE001 - above the worker there is nobody to tell it
+    except Exception as error:  # noqa: BLE001 - nothing above the worker handles it
         return Fetched(None, f"internal error: {error!r}", clock())
 
 

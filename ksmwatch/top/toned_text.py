@@ -1,4 +1,4 @@
-"""Lines of text, of which each piece has a tone: what it is, for those who have colours. Pure."""
+"""Lines of text in pieces, each with a tone, which becomes a colour on some terminals. Pure."""
 
 from __future__ import annotations
 

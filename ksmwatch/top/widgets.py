@@ -1,4 +1,4 @@
-"""Draws lines of toned text, and the table, of which only the visible rows are rendered."""
+"""Draws lines of toned text, and the table. Only the visible rows are rendered."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _MAX_REMEMBERED = 100
 
 def prepare() -> None:
     """Load the library. Call it while its files can be read, if there may be users."""
-    import bcrypt  # noqa: F401 - without passwords, nobody needs its half a megabyte
+    import bcrypt  # noqa: F401 - without passwords, its half a megabyte is not needed
 
 
 class Admission(Enum):

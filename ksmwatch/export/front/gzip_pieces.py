@@ -1,4 +1,4 @@
-"""gzip of a text in pieces, of which those that have not changed are not compressed again.
+"""gzip of a text in pieces. Pieces that have not changed are not compressed again.
 
 A piece is compressed without reference to what is before it (Z_FULL_FLUSH), so that its
 compressed bytes fit wherever the piece is. Together they are one gzip member, which every client

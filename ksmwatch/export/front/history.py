@@ -1,8 +1,8 @@
 """The last hour of a few numbers: what the lines of the page at `/` are drawn from.
 
 The daemon passes on what its history has. If it keeps none, a point is taken when the daemon
-answers somebody: a scrape, or this page. Nobody is asked for the lines' sake, so there are gaps
-then where nobody has asked, and nothing is older than the front.
+answers a scrape, or shows this page. No snapshot is made only for these lines, so there are gaps
+at times without requests, and nothing is older than the front.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class File:
         self._failing = False
 
     def _replace(self, data: bytes) -> None:
-        # Somebody else's file or link of that name is an error, after which it is removed.
+        # A file or link of another user by that name is an error, after which it is removed.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(self._temporary, flags, 0o644), "wb") as file:
             # node_exporter, which is another user, must be able to read it, whatever our umask is.
