@@ -93,10 +93,10 @@ static __always_inline void begin_walk(struct walk *walk, struct watch *w)
 }
 
 /*
- * As long as the tree has not changed, the node is part of it and its mm exists, even if exit_mmap()
- * is at work there and has not come to this PTE yet. If it has changed, an mm counts only if its
- * own owner still uses it. The owner may be exiting while other threads use the mm, and in fork it
- * does not have it yet, so nothing is asked about users.
+ * As long as the tree has not changed, the node is part of it and its mm exists, even if
+ * exit_mmap() is at work there and has not come to this PTE yet. If it has changed, an mm counts
+ * only if its own owner still uses it. The owner may be exiting while other threads use the mm, and
+ * in fork it does not have it yet, so nothing is asked about users.
  */
 static __always_inline void doubt_node(struct rb_node *node, struct watch *w)
 {

@@ -16,8 +16,8 @@ static __always_inline void forget_stale(struct mm_struct *mm)
 /*
  * A child starts with its parent's PTEs, and in doubt: areas with MADV_DONTFORK or MADV_WIPEONFORK
  * were not copied; since the copying another thread of the parent may have unmapped the parent's
- * last KSM page; and a page that both map may be in conversion, which put the parent in doubt before
- * the child existed. None of this applies to a parent without an account.
+ * last KSM page; and a page that both map may be in conversion, which put the parent in doubt
+ * before the child existed. None of this applies to a parent without an account.
  */
 static __always_inline void inherit(struct mm_struct *parent, struct mm_struct *child,
                                     struct task_struct *owner)
