@@ -27,8 +27,8 @@ BOUND, NOTHING = 0.05, 0.002
 
 _METHOD = """`make bench-ages`, {date}, counted as in *Hot path*. ksmwatch is awake by fentry. The
 programs look at a page's age only once they know that it is a KSM page, so nothing changes for
-other pages. Of KSM pages that are not in the sample, a hash of the address is all that is computed.
-By kprobe and with PREEMPT_RT no ages are kept."""
+other pages. For KSM pages that are not in the sample, they only compute a hash of the address.
+With kprobes and with PREEMPT_RT, no ages are kept."""
 
 
 def _share(costs: Mapping[str, Mapping[str, float]], case: str, operation: str) -> float:

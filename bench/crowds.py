@@ -30,13 +30,13 @@ so are the BPF maps. They hold an account for each process, which has KSM pages,
 programs would have done (`bench/crowds_host.py`). Only the owners are invented. *Snapshot* is the
 whole document on the Unix socket, with every process. *Scrape* has series by owner, crosses the
 channel to the front, and is compressed. Before each measurement nothing has moved, or pages of 1 %
-of the processes, or pages of all; ksmd is stopped. *Tick* is the work of every second, except for
-checking attachments. PSS is that of one process that did all this, with more of Python than the
-daemon has. ksmd's own number for a process can be from an earlier snapshot (`kernel_age_seconds`);
-ours cannot."""
-_BESIDE = """The same with {before_commit}, in turns with it, in the same run; *x* is how many times
-more it takes. Only the ratios are to be compared with other runs: other work on the machine makes
-both slower."""
+of the processes have, or pages of all; ksmd is stopped. *Tick* is the work of every second, except
+for checking attachments. PSS is that of one process that did all this, and that loads more of
+Python than the daemon does. ksmd's own number for a process can be from an earlier snapshot
+(`kernel_age_seconds`); ours cannot."""
+_BESIDE = """The same with {before_commit}, alternating in the same run; *x* is the ratio of that to
+the present version. Compare only the ratios with other runs: other work on the machine makes both
+slower."""
 
 
 def _found(result: Result, processes: int, owners: int, when: str = "crowds") -> Any:

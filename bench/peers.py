@@ -24,11 +24,11 @@ _STALENESS: Mapping[str, tuple[str, str]] = {
     "pagemap scan": ("process, with other anonymous pages", "at the next round"),
 }
 _METHOD = """`make bench-peers`, {date}, Linux {kernel}: each tool alone, on {processes} processes
-with {pages} merged pages each, while ksmd is stopped. *Error* is its number of KSM mappings on the
-host minus that in the page tables: first with everything merged, then after half of the processes
-have written to one page, then after a tenth of all have been killed. *CPU a minute* is four answers
-and the CPU time in between. It does not include what ksmwatch's hooks cost the kernel; see *Hot
-path*."""
+with {pages} merged pages each, while ksmd is stopped. An *error* is its number of KSM mappings on
+the host minus that in the page tables: first with everything merged, then after half of the
+processes have written to one page, then after a tenth of all have been killed. *CPU per minute* is
+four answers and the CPU time in between. It does not include what ksmwatch's hooks cost the kernel;
+see *Hot path*."""
 
 
 def _error(found: Sample) -> str:

@@ -38,10 +38,10 @@ _METHOD = """`make bench-stores`, {date}, on the machine itself, with Debian's p
 time, and sent by remote write as fast as the store takes them: {fleet.hosts:,} hosts and
 {fleet.scrapes} scrapes with the series of the fleet dashboard, and {everything.hosts:,} hosts and
 {everything.scrapes} scrapes with all series. Gauges wander, counters grow, states stay. CPU time is
-the store's, user and system. *Disk* is index and data after a shutdown; of Prometheus it is a
+the store's, user and system. *Disk* is index and data after a shutdown; for Prometheus it is a
 block, without the write-ahead log. *Memory* is resident, at the end. *Dashboard* is every query of
-the fleet dashboard, with a point each {interval} s, over the whole time. The machine had other
-work to do, which makes CPU times longer and not shorter."""
+the fleet dashboard, with a point every {interval} s, over the whole time. The machine had other
+work to do, which can only make CPU times longer."""
 _EXTRAPOLATED = """For {large:,} hosts, extrapolated: CPU time, memory, disk and the dashboard are
 assumed to grow with the number of hosts. No run had that many. In the short run with all series
 most of the disk is index, so neither its disk nor its dashboard is extrapolated."""

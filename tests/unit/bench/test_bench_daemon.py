@@ -92,7 +92,7 @@ def test_crowds_are_compared_with_what_was_before() -> None:
     found = of_crowds()
     before = {name: 3 * amount for name, amount in found["crowds"]["10000:50"].items()}
     text = crowds.section({**found, "before": {"10000:50": before}, "before_commit": "abc1234"})
-    assert "with abc1234, in turns" in text
+    assert "with abc1234, alternating" in text
     cells = ("300.0, 330.0, 900.0", "3.0, 3.0, 3.0", "150.0, 180.0, 510.0", "3.0, 3.0, 3.0")
     assert "| ".join(["| 10,000 ", "50 ", *(f"{cell} " for cell in cells), ""]).rstrip() in text
     assert crowds.best([{"a": 2.0, "n": 1}, {"a": 1.5, "n": 2}]) == {"a": 1.5, "n": 1}
