@@ -38,9 +38,9 @@ def in_bash(*words: str) -> list[str]:
 
 
 def in_fish(*words: str) -> list[str]:
+    script = "source $argv[1]/ksmwatch.fish; complete -C $argv[2]"
     line = " ".join(["ksmwatch", *words])
-    script = f"source {COMPLETION}/ksmwatch.fish; complete -C '{line}'"
-    found = output("fish", "--no-config", "-c", script).splitlines()
+    found = output("fish", "--no-config", "-c", script, str(COMPLETION), line).splitlines()
     return [line.split("\t")[0] for line in found]
 
 
@@ -48,7 +48,7 @@ def in_fish(*words: str) -> list[str]:
 _ZSH = r"""
 zmodload zsh/zpty
 zpty z zsh -f -i
-zpty -w z "PS1=; fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -D; stty cols 200"
+zpty -w z "PS1=; fpath=(${(q)1} \$fpath); autoload -Uz compinit; compinit -u -D; stty cols 200"
 zpty -w z "zstyle ':completion:*' list-separator '##'; zstyle ':completion:*' verbose yes"
 zpty -w z "say() { zle list-choices; zle -R; print -rn -- lis''ted }; zle -N say"
 zpty -w z "bindkey '^I' say; unsetopt list_beep; LISTMAX=0; echo rea''dy"
