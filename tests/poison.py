@@ -23,6 +23,21 @@ PROGRAMS = (
     *("ldconfig", "gcc", "cc", "clang", "ld", "objdump", "nm", "lsb_release", "modprobe"),
     *("ksmwatch", "ausyscall", "id", "getent", "mount", "infocmp", "tput", "stty"),
 )
+# Each command but `run`, with arguments with which it succeeds; {} is a directory of the test.
+COMMANDS = {
+    "check": "--json",
+    "build": "--output={}/built",
+    "snapshot": "--json",
+    "meminfo": "",
+    "forecast": "--json",
+    "top": "-n 1",
+    "audit": "--json",
+    "why": "--json",
+    "peers": "--json",
+    "estimate": "--json",
+    "history": "--json --history.directory={}/history",
+    "record": "{}/recorded",
+}
 
 
 @dataclass(frozen=True)
@@ -66,8 +81,8 @@ def spread(base: Path) -> Poison:
         "PYTHONPATH": f"{base / 'pythonpath'}:",
         "PYTHONHOME": str(home),
         "PYTHONSTARTUP": str(startup),
+        # Not LD_LIBRARY_PATH: the linker obeys it before any code of ours runs.
         "PYTHONUSERBASE": str(home / ".local"),
-        "LD_LIBRARY_PATH": ":",
     }
     return Poison(directory, environment, marks)
 

@@ -5,22 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ksmwatch.history.store import FILE_NAME, Store
 from tests import poison
 from tests.ksmctl import Ksm
+from tests.past import BEGIN, crowd, past_moment
 from tests.poison import Poison
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.once
 
-COMMANDS = (
-    *("check --json", "snapshot --json", "meminfo", "forecast --json", "audit --json"),
-    *("why --json", "peers --json", "top -n 1", "record {}", "--help"),
-)
+
+def write_history(directory: Path) -> None:
+    """Two moments of the last minute."""
+    directory.mkdir()
+    store = Store(directory / FILE_NAME, 10**7)
+    now = time.time() - BEGIN
+    for seconds in (now - 20, now - 10):
+        store.add(past_moment(seconds, crowd(seconds, 2)))
+    store.close()
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +54,14 @@ def environment(poisoned: Poison) -> dict[str, str]:
     return {**os.environ, **poisoned.environment}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*poison.COMMANDS, "--help"])
 def test_no_command_runs_what_lies_about(
     command: str, launcher: Path, poisoned: Poison, ksm: Ksm, tmp_path: Path
 ) -> None:
-    words = command.format(tmp_path / "recorded").split()
+    write_history(tmp_path / "history")
+    words = poison.COMMANDS.get(command, "").format(*[tmp_path] * 2).split()
     done = subprocess.run(
-        [launcher, *words],
+        [launcher, command, *words],
         cwd=poisoned.directory,
         env=environment(poisoned),
         stdin=subprocess.DEVNULL,

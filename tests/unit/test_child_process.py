@@ -13,7 +13,9 @@ import pytest
 
 from ksmwatch import child_process
 from ksmwatch.child_process import Child, environment, first_error
+from ksmwatch.cli import build_parser
 from tests import poison
+from tools.completion import read
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -153,6 +155,11 @@ def test_the_command_runs_nothing_that_lies_about(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith("ksmwatch ")
     assert poisoned.ran() == []
+
+
+def test_poison_is_tried_on_every_command() -> None:
+    """In guests: tests/kernel/test_poisoned.py."""
+    assert {*poison.COMMANDS, "run"} == {command.name for command in read(build_parser())}
 
 
 def test_the_poison_works(tmp_path: Path) -> None:
