@@ -69,6 +69,7 @@ test-kernel-quick: setup workload kernels
 .PHONY: test-kernel-every
 test-kernel-every: setup workload kernels
 	$(BIN)/python -m tests.kernel.run --quick $(KERNELS)
+	$(BIN)/python -m tests.kernel.run $(KERNELS) -- tests/kernel/test_hotpath.py
 	$(BIN)/python -m tests.kernel.run $(QUICK_KERNEL) -- \
 	  tests/kernel/test_estimate.py tests/kernel/test_history.py tests/kernel/test_fuzz_killed.py \
 	  tests/kernel/test_kept_programs.py tests/kernel/test_userfault.py \

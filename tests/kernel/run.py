@@ -67,7 +67,9 @@ def shares(second: tuple[str, ...]) -> tuple[list[str], list[str]]:
 def jobs_for(kernels: list[str], arguments: list[str], *, quick: bool = False) -> list[Job]:
     """The guests to run; with the caller's own arguments, one for each kernel."""
     if arguments:
-        return [Job(kernel, tuple(arguments), nodes=2) for kernel in kernels]
+        counting = any(word.endswith(COUNTING) for word in arguments)
+        nodes = 1 if counting else 2
+        return [Job(each, tuple(arguments), icount=counting, nodes=nodes) for each in kernels]
     second, first = shares(SECOND_SHARE)
     if quick:
         return [

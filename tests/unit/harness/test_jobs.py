@@ -60,6 +60,14 @@ def test_arguments_of_the_caller_go_to_one_guest_for_each_kernel() -> None:
     assert [job.arguments for job in jobs_for(KERNELS, ["-k", "x"])] == [("-k", "x")] * 3
 
 
+def test_instructions_can_be_counted_on_each_kernel() -> None:
+    jobs = jobs_for(KERNELS, [f"tests/kernel/{COUNTING}"])
+    assert [(job.kernel, job.icount, job.nodes) for job in jobs] == [
+        (kernel, True, 1) for kernel in KERNELS
+    ]
+    assert not any(job.icount for job in jobs_for(KERNELS, ["tests/kernel/test_fuzz.py"]))
+
+
 def test_a_guest_is_as_slow_as_make_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SLOW, "3")
     argv = Guest("6.12", environment={"A": "b c"}).argv("true")
