@@ -26,6 +26,7 @@ from tests.guests import Guest, module, started
 from tests.kernel.daemon import free_port
 from tests.panels import fleet_queries
 from tests.prometheus import interval, prometheus, query
+from tests.slowness import patience
 from tests.stores import metricsql
 from tests.stores.answers import PRECISION, Labels, missing, values
 from tests.stores.programs import (
@@ -77,7 +78,7 @@ def scrape(port: int) -> bytes:
 def answers(port: int) -> bool:
     """Whether the daemon of a host answers yet. A guest without a network makes us wait."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=patience(10)):
             return True
     except OSError:
         return False

@@ -98,7 +98,8 @@ def test_zero_pages_are_merged(ksm: Ksm, load: Workload) -> None:
         ksm.merge_all(stop=False)
         assert (ksm.read("pages_shared"), ksm.read("ksm_zero_pages")) == (0, PAGES)
         assert why() == ["merged"]
-        assert why(zeroes.pid) == ["not_asked", "merged"] or why(zeroes.pid) == ["merged"]
+        # How large the interpreter's own heap is, which it has not offered, is its affair.
+        assert [code for code in why(zeroes.pid) if code != "not_asked"] == ["merged"]
         zeroes.communicate(b"")
     ksm.write("use_zero_pages", 0)
 
@@ -131,9 +132,9 @@ def test_equal_pages_on_two_nodes(ksm: Ksm, load: Workload) -> None:
             assert twin.stdout is not None
             assert twin.stdout.readline() == b"written\n"
         ksm.merge_all(stop=False)
-        assert "across_nodes" in why()
-        unique = [cause["next"] for cause in causes() if cause["code"] == "unique"]
-        assert all("There is nothing to gain" not in text for text in unique)
+        found = causes()
+        assert "across_nodes" in [cause["code"] for cause in found]
+        assert not any("There is nothing to gain" in cause["next"] for cause in found)
         for twin in twins:
             twin.communicate(b"")
     ksm.unmerge()

