@@ -175,7 +175,7 @@ OPTIONS: tuple[Option, ...] = (
         "probes",
         "auto",
         Choice("auto", "fentry", "kprobe"),
-        "probe mechanism (default auto: fentry if possible)",
+        "probe mechanism (default auto: fentry, else kprobe; on PREEMPT_RT the reverse)",
         rare=True,
     ),
     Option(

@@ -184,6 +184,8 @@ def test_every_module_is_named_where_a_reader_would_look() -> None:
     modules = {name.replace(".", "/") for name in MODULES if not name.endswith("__init__")}
     assert len(listed) == len(set(listed))
     assert set(listed) == modules
+    places = [ORDER.index(package_of(name.replace("/", "."))) for name in listed]
+    assert places == sorted(places)
 
 
 def test_files_outside_the_package_are_named_too() -> None:
