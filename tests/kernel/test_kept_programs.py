@@ -60,7 +60,7 @@ def test_the_second_start_needs_no_compiler(
         assert 'ksmwatch_programs{origin="compiled"} 1.0' in first.metrics()
         assert_lifecycle(first, ksm, tracefs)
         assert first.stop() == 0
-    assert len(list(path.iterdir())) == 1
+    assert list(path.iterdir()) != []
     with Daemon(*options, prefix=without_bcc()) as second:
         assert second.snapshot()["map"]["programs"] == "kept"
         assert 'ksmwatch_programs{origin="kept"} 1.0' in second.metrics()
