@@ -23,12 +23,12 @@ as independent errors are. The interval never leaves the range that was seen for
 from __future__ import annotations
 
 import math
-import random
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from random import Random
 
 # Quantiles: of the normal distribution for 99 of 100, and of nothing seen in 199 of 200 samples.
 _Z = 2.576
@@ -147,7 +147,7 @@ class Strata:
 
     def choose(self, part: float, seed: int) -> ContentSample:
         """Choose this part of the buckets, more of larger ones."""
-        chance = random.Random(seed)  # noqa: S311 - of a sample, no secret
+        chance = Random(seed)  # noqa: S311 - of a sample, no secret
         taken, strata = bytearray(len(self._sizes)), {}
         for at, members in sorted(self._members.items()):
             chosen = self._chosen(at, part)

@@ -56,6 +56,18 @@ class OwnerNumbers(NamedTuple):
     exited: int | None
 
 
+class HostMoment(NamedTuple):
+    """A few numbers of the host at a moment: those of which lines are drawn."""
+
+    time: float
+    since: float
+    began: float
+    mappings: int
+    saved_bytes: int | None
+    copied: int | None
+    ksmd_cpu: float | None
+
+
 class HostNumbers(NamedTuple):
     """The host at one moment, in pages if the name does not say otherwise; None if unknown.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ksmwatch.history.moment import seamless
-from ksmwatch.history.store import HostMoment
+from ksmwatch.history.moment import HostMoment, seamless
 from ksmwatch.snapshot.last_hour import HourPoint
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.units import PAGE_SIZE

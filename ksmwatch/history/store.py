@@ -10,9 +10,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
-from ksmwatch.history.moment import HostNumbers, Moment, OwnerNumbers
+from ksmwatch.history.moment import HostMoment, HostNumbers, Moment, OwnerNumbers
 from ksmwatch.history.retention import (
     EXPIRED_AT_ONCE,
     Merge,
@@ -65,20 +64,6 @@ def _insert(table: str, columns: int) -> str:
 
 _ADD_MOMENT = _insert("moment", 5 + len(HostNumbers._fields))
 _ADD_HOLDING = _insert("holding", 2 + len(OwnerNumbers._fields))
-
-
-class HostMoment(NamedTuple):
-    """A few numbers of the host at a moment, see history.moment."""
-
-    time: float
-    since: float
-    began: float
-    mappings: int
-    saved_bytes: int | None
-    copied: int | None
-    ksmd_cpu: float | None
-
-
 _HOST_MOMENT = ", ".join(HostMoment._fields)
 
 

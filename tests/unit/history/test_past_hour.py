@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ksmwatch.history.moment import HostMoment
 from ksmwatch.history.past_hour import recorded_points
 from ksmwatch.history.recorder import HistorySettings, Writer
 from ksmwatch.history.retention import Retention
-from ksmwatch.history.store import FILE_NAME, HostMoment, Store
+from ksmwatch.history.store import FILE_NAME, Store
 from ksmwatch.snapshot.last_hour import HourPoint, LastHour
 from ksmwatch.units import PAGE_SIZE
 from tests.past import BEGIN, CLOCK, past_snapshot
