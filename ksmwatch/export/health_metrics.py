@@ -17,7 +17,7 @@ HEALTH_METRICS: tuple[Spec, ...] = (
         "histogram",
         "How old KSM mappings were when they ended, by reason (see ksmwatch_departures_total), of "
         "a sample of pages. Only ages that are known count. Absent where hooks are kprobes, with "
-        "PREEMPT_RT, and while counts are polled.",
+        "PREEMPT_RT, with ages.one-in 0, and while counts are polled.",
         ("reason",),
     ),
     Spec(
