@@ -77,7 +77,7 @@ def recorder_of(config: Config, top: Callable[[], int]) -> Recorder | None:
 
 
 def _suspended() -> float:
-    """For how long the host has been suspended since boot."""
+    """How long the host has been suspended since boot."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 

@@ -19,7 +19,7 @@ EXPIRED_AT_ONCE = 24
 
 @dataclass(frozen=True)
 class Retention:
-    """For how long moments are kept: each of them, then one for each `step`. In seconds."""
+    """How long moments are kept, in seconds: each of them, then one for each `step`."""
 
     fine: float = 24 * 3600.0
     coarse: float = 30 * 24 * 3600.0

@@ -62,7 +62,7 @@ class AreaDocument(TypedDict):
 
 
 def area_document(area: Area) -> AreaDocument:
-    """For JSON."""
+    """The area as JSON."""
     return {
         "start": f"{area.start:#x}",
         "end": f"{area.end:#x}",

@@ -211,7 +211,7 @@ def sleeps(directory: Path) -> bool:
 
 
 class Origin(NamedTuple):
-    """From /proc/PID/stat: fields 2, 4 and 22, and `family`, 26 and 28.
+    """What /proc/PID/stat says: fields 2, 4 and 22, and `family`, 26 and 28.
 
     `family`: where code and the first stack begin, which fork keeps and exec changes. None without
     the privilege to see them: the kernel then shows 0 or 1.

@@ -66,7 +66,7 @@ class _FromText(NamedTuple):
 def _read_text(
     root: Path, btf: Btf | None, no_btf: str | None, wanted: frozenset[str]
 ) -> _FromText:
-    """By one walk of a BPF program over all symbols, if possible; otherwise from /proc/kallsyms.
+    """Use one walk of a BPF program over all symbols, if possible; otherwise /proc/kallsyms.
 
     The kernel makes a text of each symbol for that file, which takes several times as long.
     """

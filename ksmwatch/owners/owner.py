@@ -81,7 +81,7 @@ class OwnerDocument(TypedDict):
 
 
 def owner_document(owner: Owner) -> OwnerDocument:
-    """For JSON."""
+    """The owner as JSON."""
     return {
         "kind": owner.kind,
         "name": owner.name,
@@ -103,7 +103,7 @@ UNKNOWN = Owner(OwnerKind.UNKNOWN, "unknown", "unknown")
 
 
 def best_known(members: Iterable[Owner]) -> Owner:
-    """Of owners with the same key, the one that knows most.
+    """The most complete of owners with the same key.
 
     The helpers of a VM (swtpm, virtiofsd) share its key, but do not know its name and uuid.
     """

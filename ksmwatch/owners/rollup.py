@@ -128,7 +128,7 @@ def total(amounts: Iterable[int | None]) -> int | None:
 
 
 def common(owners: Sequence[Owner]) -> Owner:
-    """Of owners with the same key, the one that knows most, without what holds only for some."""
+    """The most complete of owners with the same key, without what holds only for some."""
     # Many processes have the very same owner object.
     owners = list({id(owner): owner for owner in owners}.values())
     if len(owners) == 1:

@@ -162,7 +162,7 @@ class _Kin:
 
 
 def _bounds(members: Iterable[_Kin]) -> Bounds:
-    """As savings.pages_without_ksm, of one family."""
+    """The same as savings.pages_without_ksm, for one family."""
     members = list(members)
     least = max((each.largest for each in members), default=0)
     return Bounds(least, max(least, sum(each.total - each.shared for each in members)))

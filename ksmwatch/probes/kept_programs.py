@@ -187,7 +187,7 @@ def _write(directory: int, name: str, data: bytes) -> None:
 
 
 def _remove_oldest(directory: int) -> None:
-    """Of our files: also what a writer that was killed has left beside."""
+    """Remove the oldest of our files, including what a killed writer has left behind."""
     ages = []
     for name in os.listdir(directory):
         if SUFFIX not in name:

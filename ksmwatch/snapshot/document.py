@@ -145,7 +145,7 @@ def to_json(snapshot: Snapshot) -> bytes:
 
 
 def _process_json(process: Process, snapshot: Snapshot) -> str:
-    """With `_ages`, in a hundredth of the time of json.dumps()."""
+    """The JSON with `_ages` added, in a hundredth of the time of json.dumps()."""
     read = "null" if process.read_at is None else f"{_age(process.read_at, snapshot.clock):.3f}"
     kernel = f"{_kernel_age(process, snapshot):.3f}"
     return f'{process.json}, "kernel_age_seconds": {kernel}, "last_read_seconds": {read}}}'

@@ -102,7 +102,7 @@ class ProcessDocument(TypedDict):
 
 
 def movements_document(moves: tuple[int, ...]) -> dict[str, int]:
-    """For JSON, by the name of the movement."""
+    """Movements by name, for JSON."""
     return dict(zip(_MOVEMENTS, moves, strict=False))
 
 

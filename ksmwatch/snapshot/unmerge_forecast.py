@@ -124,7 +124,7 @@ def levels(cgroup: str | None) -> list[str]:
 
 
 def limits(charges: Mapping[OwnerCgroup, Charge], left: Mapping[str, int]) -> dict[OwnerKey, Limit]:
-    """For each owner, the limit that would be exceeded by most, or left with least.
+    """The limit of each owner that would be exceeded by most, or left with least.
 
     `left`: bytes left, by path of the cgroups with a limit. Unknown zero pages are not
     included in the charges.

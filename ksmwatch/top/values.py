@@ -77,7 +77,7 @@ def read_age_of(of: SampledProcess | Group) -> float | None:
 
 
 def saved_of(of: SampledProcess | Group) -> int | None:
-    """In bytes; only owners have it."""
+    """The saving in bytes; only owners have it."""
     return of.holding.saved_bytes if isinstance(of, Group) and of.holding else None
 
 
@@ -154,7 +154,7 @@ def descending(options: Options) -> bool:
 
 
 def in_order(items: Iterable[_Item], view: View) -> list[_Item]:
-    """In the order that the user wants; equals stay in the document's order."""
+    """The rows in the order that the user wants; equals stay in the document's order."""
     key = view.options.sort
     # Computed once: there can be thousands.
     of = _VALUES.get(key) or partial(value, key=key, view=view)

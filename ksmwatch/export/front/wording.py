@@ -17,7 +17,7 @@ def size(amount: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As one says it: 40 seconds, 5 minutes, 3 hours, 2 days."""
+    """A time in words: 40 seconds, 5 minutes, 3 hours, 2 days."""
     length, name = next((each for each in _DURATIONS if seconds >= each[0]), (1, "second"))
     number = int(seconds // length)
     return f"{number} {name}{'' if number == 1 else 's'}"
