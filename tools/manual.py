@@ -31,8 +31,8 @@ Needs root, bcc, and the same running kernel as the hosts that are to use the fi
 /usr/lib/ksmwatch/programs on these hosts. A daemon of the same version with the same --probes and
 --accounts.max then needs no bcc. The name of the file must end with .programs.""",
     "snapshot": """\
-Asks the daemon over its socket. As root, without a daemon, it measures itself. The counts include
-every event that happened before the call.""",
+Asks the daemon over its socket. As root, without a daemon, it takes its own measurement. The counts
+include every event that happened before the call.""",
     "meminfo": """\
 A patch of 2011 proposed this line; no kernel has it.""",
     "forecast": """\
@@ -41,8 +41,8 @@ and compares them with MemAvailable and with the memory limits of cgroups. The l
 every page that the kernel counts as shared is freed, the upper bound if none is.""",
     "top": """\
 The keys are those of htop; F1 lists them. The command reads the daemon's socket. As root, without
-a daemon, it measures itself. With --url it reads the metrics of another host. With --once, --batch,
--n, --json or --csv it prints, and needs no terminal.
+a daemon, it takes its own measurements. With --url it reads the metrics of another host. With
+--once, --batch, -n, --json or --csv it prints, and needs no terminal.
 
 --at shows the past, as far as the daemon has recorded it (see ksmwatch-history). T and t step back
 and forth by a moment, J and j by ten minutes, and p returns to now.""",
