@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -44,7 +43,6 @@ from ksmwatch.probes.programs import Programs
 from ksmwatch.probes.shortcomings import warnings
 from ksmwatch.snapshot.collector import Watcher
 from ksmwatch.snapshot.desk import Desk
-from ksmwatch.snapshot.model import Reload
 from ksmwatch.snapshot.socket_server import SocketServer, group_of
 from ksmwatch.systemd import Manager
 
@@ -157,7 +155,7 @@ class Daemon:
         self._start_again = lambda: self._come_back(watcher, facts, keep, cleanup)
         recorder = self._recorder
         if recorder is not None:
-            watcher.history = lambda: recorder.state
+            watcher.follow_history(lambda: recorder.state)
         watcher.follow_processes()
         # Before there are threads: each has its own capabilities.
         if not watcher.comeback.waits:
@@ -234,7 +232,7 @@ class Daemon:
     def _come_back(self, watcher: Watcher, facts: Facts, keep: Keep, cleanup: ExitStack) -> None:
         """Try again to count live. Meanwhile polling answers requests."""
         comeback = watcher.comeback
-        comeback.attempts += 1
+        comeback.begin()
 
         def meanwhile() -> None:
             self._manager.beat()
@@ -305,11 +303,11 @@ class Daemon:
                 "the configuration is invalid; the previous one stays in use",
                 extra={"why": str(error)},
             )
-            watcher.reload = replace(watcher.reload, successful=False)
+            watcher.reload_failed()
         else:
             log.configure(self._config.log_level, self._config.log_format)
             watcher.backend.configure(self._config)
-            watcher.reload = Reload(successful=True, taken_at=time.time())
+            watcher.reload_taken()
             logger.info("configuration reloaded", extra={"restart_for": ",".join(restart)})
         self._manager.ready()
 

@@ -51,6 +51,10 @@ class Comeback:
     due: float = 0.0
     _backoff: Backoff = field(default_factory=Backoff)
 
+    def begin(self) -> None:
+        """An attempt begins."""
+        self.attempts += 1
+
     def failed(self, now: float, *, passing: bool) -> None:
         """Live accounting was refused. If the reason cannot pass, there is no further attempt."""
         self.waits = passing

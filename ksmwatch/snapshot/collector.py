@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch import __version__
@@ -68,9 +69,9 @@ class Watcher:
     ) -> None:
         self.backend = backend
         # The start read a configuration; rereads are recorded here.
-        self.reload = Reload(successful=True, taken_at=time.time())
+        self._reload = Reload(successful=True, taken_at=time.time())
         self.comeback = Comeback()
-        self.history: Callable[[], HistoryState | None] = lambda: None
+        self._history: Callable[[], HistoryState | None] = lambda: None
         # Losses of everything except the backend.
         self.losses: Counter[str] = Counter() if losses is None else losses
         self._facts = facts
@@ -111,6 +112,18 @@ class Watcher:
         vmstat = self._host.read().vmstat
         self._begin = events(vmstat, backend.totals())
         self.comeback.succeeded()
+
+    def follow_history(self, state: Callable[[], HistoryState | None]) -> None:
+        """Snapshots say what this says about the history."""
+        self._history = state
+
+    def reload_taken(self) -> None:
+        """The configuration was read again, and is in use."""
+        self._reload = Reload(successful=True, taken_at=time.time())
+
+    def reload_failed(self) -> None:
+        """The configuration was read again, and is invalid."""
+        self._reload = replace(self._reload, successful=False)
 
     def follow_processes(self) -> None:
         """Subscribe to process events, so that a snapshot need not read all processes."""
@@ -179,14 +192,14 @@ class Watcher:
             ages=self.backend.ages(),
             run=self.backend.run.state,
             audit=self.backend.audit_state(),
-            reload=self.reload,
+            reload=self._reload,
             live_attempts=self.comeback.attempts,
             live_awaited=self.comeback.waits,
             kin=kin,
             given_sums=sums,
             ksmd_stood_still=self._books.stood_still,
             ksmd_read_at=self._books.oldest,
-            history=self.history(),
+            history=self._history(),
         )
 
     def moved_since(self, snapshot: Snapshot) -> bool:

@@ -22,7 +22,9 @@ from ksmwatch.owners.owner import UNKNOWN, OwnerKind
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.snapshot import collector
 from ksmwatch.snapshot.collector import Watcher
+from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.losses import LOSSES
+from ksmwatch.snapshot.model import Reload
 from ksmwatch.snapshot.process import Confidence
 from tests.fakes import Proc, Sys, capable
 
@@ -291,3 +293,24 @@ def test_wrong_sums_are_found_and_corrected(host: Host, monkeypatch: pytest.Monk
         made = watch.snapshot(0)
         assert made.mappings == 3 + mappings + wrong
     assert made.losses["sums_wrong"] == 1
+
+
+def test_a_configuration_that_was_refused_leaves_the_time_of_the_last_one(host: Host) -> None:
+    watch = host.watch(FakeBackend())
+    first = watch.snapshot(0).reload
+    assert first.successful
+    watch.reload_failed()
+    assert watch.snapshot(0).reload == Reload(successful=False, taken_at=first.taken_at)
+    watch.reload_taken()
+    last = watch.snapshot(0).reload
+    assert last.successful
+    assert last.taken_at > first.taken_at
+
+
+def test_the_state_of_the_history_is_asked_for_at_each_snapshot(host: Host) -> None:
+    watch = host.watch(FakeBackend())
+    assert watch.snapshot(0).history is None
+    states = [HistoryState(written=1), HistoryState(written=2)]
+    watch.follow_history(lambda: states.pop(0))
+    assert watch.snapshot(0).history == HistoryState(written=1)
+    assert watch.snapshot(0).history == HistoryState(written=2)
