@@ -28,7 +28,6 @@ class Accounting:
         self,
         maps: Maps,
         reader: SmapsReader | PagemapReader,
-        losses: Counter[str],
         explain: Callable[[], str | None],
         host: Host,
         *,
@@ -36,7 +35,7 @@ class Accounting:
     ) -> None:
         self._maps = maps
         self._reader = ExactReader(maps, reader, host)
-        self._findings = Findings(losses, explain, host)
+        self._findings = Findings(explain, host)
         self._host = host
         self._ledger = Ledger()
         # The result of the last look, as the ledger gave it.
@@ -50,6 +49,11 @@ class Accounting:
         self._left = True
 
     # ---- what is known ----
+
+    @property
+    def losses(self) -> Counter[str]:
+        """What could not be read, or not completely."""
+        return self._findings.losses
 
     def counts(self) -> list[Count]:
         """Every account's count, exact unless its process must be read."""

@@ -47,8 +47,11 @@ class Backend(Protocol):
     """A way to count KSM mappings. Only one thread may use it."""
 
     mode: Mode
-    losses: Counter[str]
     run: RunWatch
+
+    @property
+    def losses(self) -> Counter[str]:
+        """How often something was lost, by kind."""
 
     @property
     def asleep(self) -> bool:

@@ -74,8 +74,8 @@ class Findings:
     `explain` looks for a loss that explains a wrong count; without one it is drift.
     """
 
-    def __init__(self, losses: Counter[str], explain: Callable[[], str | None], host: Host) -> None:
-        self._losses = losses
+    def __init__(self, explain: Callable[[], str | None], host: Host) -> None:
+        self.losses: Counter[str] = Counter()
         self._explain = explain
         self._host = host
         self._audited = AuditState()
@@ -100,7 +100,7 @@ class Findings:
     def enter(self, reading: ExactReading, sweep: Sweep | None) -> None:
         """Take a reading, which may be part of a sweep."""
         if reading.unseen:
-            self._losses["mm_opened_unseen"] += reading.unseen
+            self.losses["mm_opened_unseen"] += reading.unseen
         if reading.refutes and not self._is_first(reading, sweep):
             announced = None if sweep is None else sweep.why
             self._report(reading, self._reason(reading) or announced or self._explain())
@@ -140,9 +140,9 @@ class Findings:
             self._missing.pop(reading.pid, None)
             return
         if why is not Unread.ROOMLESS:
-            self._losses[_LOSS[why]] += 1
+            self.losses[_LOSS[why]] += 1
         elif known is None or known.why is not Unread.ROOMLESS:
-            self._losses["accounts_full"] += 1
+            self.losses["accounts_full"] += 1
         trusted = not everybody and why is not Unread.ROOMLESS and (known is None or known.trusted)
         ticks = self.start_ticks(reading.pid)
         if ticks is not None and not (trusted and why is Unread.DISTURBED):

@@ -59,12 +59,10 @@ class HookState:
 class Hooks:
     """Attaches and detaches the probes of a plan, and sees what others do to them."""
 
-    def __init__(
-        self, plan: Plan, attachments: Attachments, losses: Counter[str], host: Host
-    ) -> None:
+    def __init__(self, plan: Plan, attachments: Attachments, host: Host) -> None:
         self.plan = plan
         self._attachments = attachments
-        self._losses = losses
+        self.losses: Counter[str] = Counter()
         self._host = host
         self._sentry = [probe for probe in plan.probes if probe.asleep]
         self._counting = [probe for probe in plan.probes if not probe.asleep]
@@ -117,7 +115,7 @@ class Hooks:
         try:
             attach()
         except AttachError as error:
-            self._losses["attach_failed"] += 1
+            self.losses["attach_failed"] += 1
             why = f"{error.probe.symbol} can no longer be attached: {error.strerror}"
             self._becomes(refused=why, retry_at=self._host.clock() + self._backoff.next())
             return False
@@ -155,7 +153,7 @@ class Hooks:
         if stopped is None and state.stopped is None:
             return
         if state.stopped is None:
-            self._losses["probes_stopped"] += 1
+            self.losses["probes_stopped"] += 1
         resumes = state.resumes + (stopped is None)
         self._becomes(stopped=stopped, stops=state.stops + 1, resumes=resumes)
 
@@ -166,7 +164,7 @@ class Hooks:
             return
         lost = self._attachments.first_lost(self.plan.probes if self._state.on else self._sentry)
         if lost is not None:
-            self._losses["probes_lost"] += 1
+            self.losses["probes_lost"] += 1
             self._becomes(lost=f"the probe on {lost.symbol} was taken off")
 
     # ---- skipped runs ----

@@ -70,19 +70,23 @@ class Live:
         host: Host = HERE,
     ) -> None:
         self.plan = plan
-        self.losses: Counter[str] = Counter()
         self.run = RunWatch(host.clock)
         self._maps = maps
         self._keep = keep or Nowhere()
         self._host = host
-        self._hooks = Hooks(plan, attachments, self.losses, host)
+        self._hooks = Hooks(plan, attachments, host)
         self._accounting = Accounting(
-            maps, reader, self.losses, self._explain, host, tells_missed=plan.tells_missed
+            maps, reader, self._explain, host, tells_missed=plan.tells_missed
         )
-        self._steps = Steps(self._hooks, maps, self._accounting, self.losses, progress, host)
+        self._steps = Steps(self._hooks, maps, self._accounting, progress, host)
         self._adopted = False
         self._calm = Calm(host.clock)
         self._take(policy)
+
+    @property
+    def losses(self) -> Counter[str]:
+        """All that was lost, by whoever noticed it."""
+        return self._hooks.losses + self._accounting.losses + self._steps.losses
 
     # ---- beginning and end ----
 
@@ -193,7 +197,7 @@ class Live:
     def tick(self, budget: Budget) -> None:
         """Due work without requests: settle doubts, and audit within its CPU allowance."""
         self._allowance.accrue()
-        run = self._see_run()
+        run = self._steps.see_run(self.run)
         self._steps.tick_ages(run)
         happened = (run, *self._steps.happened())
         if self._calm.lasts(happened) and not self._audits():
@@ -207,7 +211,7 @@ class Live:
     def refresh(self, budget: Budget) -> None:
         """Settle doubts before a snapshot. Counts follow events by themselves."""
         self._hooks.look()
-        self._pass(_Pass(budget, patient=False, run=self._see_run()))
+        self._pass(_Pass(budget, patient=False, run=self._steps.see_run(self.run)))
         self._calm.see(None)
 
     def _pass(self, at: _Pass) -> State:
@@ -223,13 +227,6 @@ class Live:
             at = self._act(decision.step, decision.why, at)
         self._steps.tell()
         return state
-
-    def _see_run(self) -> int | None:
-        run = procfs.read_run(self._host.sys)
-        if run is None:
-            self.losses["run_unreadable"] += 1
-        self.run.see(run)
-        return run
 
     def _act(self, step: Step, why: str, at: _Pass) -> _Pass:
         match step:

@@ -13,6 +13,7 @@ from ksmwatch.counting.controls import Controls
 from ksmwatch.counting.findings import Sweep
 from ksmwatch.counting.hooks import Hooks
 from ksmwatch.counting.host import Host
+from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.kernel import procfs
 from ksmwatch.log import logger
 from ksmwatch.probes.map_records import Total
@@ -61,14 +62,13 @@ class Steps:
         hooks: Hooks,
         maps: Maps,
         accounting: Accounting,
-        losses: Counter[str],
         progress: Callable[[], None],
         host: Host,
     ) -> None:
         self._hooks = hooks
         self._maps = maps
         self._accounting = accounting
-        self._losses = losses
+        self.losses: Counter[str] = Counter()
         self._progress = progress
         self._host = host
         self._ksmd = procfs.find_ksmd(host.proc)
@@ -116,6 +116,14 @@ class Steps:
         return turning or self._done.slept_at != self.stirrings()
 
     # ---- beginning ----
+
+    def see_run(self, watch: RunWatch) -> int | None:
+        """Look at KSM's run state."""
+        run = procfs.read_run(self._host.sys)
+        if run is None:
+            self.losses["run_unreadable"] += 1
+        watch.see(run)
+        return run
 
     def start(self) -> None:
         """Attach everything and take the baseline. Raises AttachError."""
@@ -175,7 +183,7 @@ class Steps:
         while there is something to compare with.
         """
         began = self._host.clock()
-        self._losses["renewals"] += 1
+        self.losses["renewals"] += 1
         logger.warning("reattaching all probes and reading every process", extra={"why": why})
         resumes = self._hooks.state.resumes
         self._take_all_off()
