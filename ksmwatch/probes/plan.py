@@ -188,8 +188,8 @@ def _ageless(facts: Facts, probes: Sequence[Probe]) -> str | None:
     for event in EVENTS:
         if event.name in _AGING and event.name not in mechanisms:
             return f"no probe is possible where {event.meaning}"
-    if any(mechanisms[name] is Mechanism.KPROBE for name in _AGED):
-        return "its hooks are kprobes, and the kernel skips some of their runs"
+    if any(mechanisms[name] is Mechanism.KPROBE for name in _AGING):
+        return "one of its hooks is a kprobe, and the kernel skips some of their runs"
     return None
 
 

@@ -22,6 +22,8 @@ from tests.ksmctl import Ksm
 from tests.waiting import wait_until
 from tests.workload import Tenant, Workload
 
+pytestmark = pytest.mark.once
+
 PINS = Path("/sys/fs/bpf/ksmwatch-ages")
 _PAGES = 61
 _WAIT_SECONDS = 480

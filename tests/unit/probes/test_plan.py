@@ -122,9 +122,12 @@ def test_a_skipped_run_that_nobody_counts_is_worse_than_many_that_are_counted() 
     ("plan", "words"),
     [
         (choose(capable()), None),
-        (choose(recorded("6.1")), None),
+        (
+            choose(recorded("6.1").with_refusal("migrate", FENTRY, "migrate_pages", "error 524")),
+            "one of its hooks is a kprobe",
+        ),
         (choose(capable(), ages=False), "--ages.one-in=0"),
-        (choose(capable(), Wish.KPROBE), "its hooks are kprobes"),
+        (choose(capable(), Wish.KPROBE), "one of its hooks is a kprobe"),
         (choose(realtime(), Wish.FENTRY), "PREEMPT_RT"),
         (choose(without(symbols={**capable().symbols, "migrate_pages": 2})), "pages are migrated"),
     ],
