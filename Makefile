@@ -75,6 +75,8 @@ test-kernel-every: setup workload kernels
 	  tests/kernel/test_kept_programs.py tests/kernel/test_userfault.py \
 	  tests/kernel/test_reclaim.py tests/kernel/test_idmapped.py \
 	  tests/kernel/test_memory_blocks.py
+	$(VM) --kernel $(QUICK_KERNEL) --iommu -- $(BIN)/python -m pytest -p no:cacheprovider \
+	  -p tests.deadlines tests/kernel/test_passthrough.py
 
 model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 	@deploy/packages $(MODEL_PACKAGES)

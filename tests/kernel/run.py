@@ -40,6 +40,7 @@ ELSEWHERE = (
     "test_reclaim.py",
     "test_idmapped.py",
     "test_memory_blocks.py",
+    "test_passthrough.py",
 )
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")
 _printing = threading.Lock()

@@ -37,6 +37,7 @@
 
 #include "memory.h"
 #include "userfault.h"
+#include "vfio.h"
 
 #define MAX_REGIONS 32
 #define MAX_WORDS 8
@@ -443,6 +444,14 @@ static int do_pin(struct command *c)
     return (int)syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1);
 }
 
+/* passthrough REGION FIRST COUNT GROUP: pinned for a device in this IOMMU group. */
+static int do_passthrough(struct command *c)
+{
+    char *page = first_page(c);
+
+    return page ? vfio_map(word(c, 4), page, bytes(c)) : -1;
+}
+
 /* userfault REGION SEED MODULO: from now on a thread fills its pages, as `fill` would. */
 static int do_userfault(struct command *c)
 {
@@ -553,6 +562,7 @@ static const struct verb {
     {"comm", do_comm},
     {"memorymerge", do_memorymerge},
     {"vmsplice", do_vmsplice},
+    {"passthrough", do_passthrough},
     {"userfault", do_userfault},
     {"faults", do_faults},
     {"copyin", do_copyin},

@@ -48,6 +48,14 @@ def test_debugger_and_words_for_the_kernel_only_on_demand() -> None:
     assert value(words, "-append").endswith(" nowatchdog preempt=full")
 
 
+def test_an_iommu_wants_another_board_and_has_a_device_behind_it() -> None:
+    assert "intel-iommu" not in argv(Machine(IMAGE))
+    words = argv(Machine(IMAGE, iommu=True))
+    assert value(words, "-M").startswith("q35,")
+    assert {"intel-iommu", "edu"} <= set(words)
+    assert "intel_iommu=on" in value(words, "-append").split()
+
+
 def test_each_node_has_its_share() -> None:
     words = argv(Machine(IMAGE, memory="3G", cpus=3, nodes=2))
     assert [words[at + 1] for at, word in enumerate(words) if word == "-object"] == [

@@ -105,6 +105,9 @@ def _its_machine(parse: argparse.ArgumentParser) -> None:
     parse.add_argument(
         "--icount", action="store_true", help="one CPU whose clock counts instructions"
     )
+    parse.add_argument(
+        "--iommu", action="store_true", help="with an IOMMU and a device to hand to a process"
+    )
 
 
 def _how_it_runs(parse: argparse.ArgumentParser) -> None:
@@ -283,6 +286,7 @@ def prepare(
         virtiofs=kernel.share == "virtiofs",
         disk=disk,
         gdb=options.gdb,
+        iommu=options.iommu,
     )
     modules = kernels.disk_modules(kernel) if own_root else []
     return guest, job, initramfs.build(kernel.boot_modules, job, modules, tree or Path("/"))

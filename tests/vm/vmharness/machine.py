@@ -60,6 +60,7 @@ class Machine:
     virtiofs: bool = False  # the shares, instead of 9p
     disk: Path | None = None  # an image with a root of its own, of which writes are forgotten
     gdb: Path | None = None  # Unix socket of QEMU's gdbstub
+    iommu: bool = False  # Intel's, and a device (edu) that may be handed to a process
 
 
 def parse_memory(text: str) -> str:
@@ -112,6 +113,7 @@ def kernel_arguments(machine: Machine) -> str:
     ]
     words = [
         *(systemd if machine.disk else []),
+        *(["intel_iommu=on"] if machine.iommu else []),
         *machine.platform.words,
         "loglevel=5",
         "panic=-1",
@@ -183,6 +185,17 @@ def debugger(machine: Machine) -> list[str]:
     return ["-gdb", f"unix:{escaped(str(machine.gdb))},server=on,wait=off"]
 
 
+def board(machine: Machine) -> str:
+    """What its parts are plugged into. An IOMMU needs PCI Express."""
+    board = machine.platform.board
+    return board.replace("pc,", "q35,", 1) if machine.iommu else board
+
+
+def spare_device(machine: Machine) -> list[str]:
+    """A device behind an IOMMU."""
+    return ["-device", "intel-iommu", "-device", "edu"] if machine.iommu else []
+
+
 def network(machine: Machine) -> list[str]:
     """A network card only if a port is published; never a way out of the guest."""
     if not machine.publish:
@@ -229,7 +242,7 @@ def base(machine: Machine, initrd: str) -> list[str]:
         "none",
         "-no-reboot",
         "-M",
-        machine.platform.board,
+        board(machine),
         *accelerator(machine),
         *memory(machine),
         "-smp",
@@ -260,6 +273,7 @@ def run_argv(
         *shares(machine, share_fds),
         *network(machine),
         *debugger(machine),
+        *spare_device(machine),
     ]
 
 
