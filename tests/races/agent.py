@@ -7,11 +7,11 @@ while others go on. The first CPU is for all that nobody holds; actors have the 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import json
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -23,10 +23,10 @@ from tests.fuzz import swap
 from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
+from tests.nodes import move_pages
 from tests.workload import Tenant, Workload
 
 HOME = 0
-_MIGRATE_PAGES = 256  # on x86-64
 
 
 def _process(comm: str) -> int:
@@ -95,6 +95,11 @@ class Agent:
         assert mode == "bpf", f"it counts by {mode}:\n{self.log()}"
         _pin(self._daemon.process.pid, cpu)
 
+    def send_signal(self, name: str) -> None:
+        """To the daemon."""
+        assert self._daemon is not None
+        self._daemon.process.send_signal(signal.Signals[name])
+
     def ksm(self, name: str, value: int) -> None:
         """Set a file of /sys/kernel/mm/ksm."""
         self._ksm.write(name, value)
@@ -103,16 +108,15 @@ class Agent:
         """Write to a file of /proc or /sys."""
         Path(path).write_text(text)
 
-    def migrate(self, name: str, node: int, cpu: int) -> None:
-        """Move all pages of a tenant to a node of memory, on a CPU."""
+    def migrate(self, name: str, page: int, node: int, cpu: int) -> None:
+        """Move a page of a tenant's heap to a node of memory, on a CPU.
+
+        All who map it lose it meanwhile. Other pages of the tenant, such as those of the C library,
+        may be those of everybody, who would wait.
+        """
         os.sched_setaffinity(0, {cpu})
-        every, wanted = ctypes.c_ulong(3), ctypes.c_ulong(1 << node)
-        libc = ctypes.CDLL(None, use_errno=True)
-        # migrate_pages(2) wants one more than the number of bits.
-        pid, bits = self._tenants[name].pid, 64 + 1
-        arguments = (_MIGRATE_PAGES, pid, bits, ctypes.byref(every), ctypes.byref(wanted))
-        if libc.syscall(*arguments) < 0:
-            raise OSError(ctypes.get_errno(), "migrate_pages")
+        tenant = self._tenants[name]
+        move_pages(tenant.pid, [tenant.address("heap") + page * oracle.PAGE], node)
 
     def merge_all(self) -> None:
         """Let ksmd merge what can be merged, and stop."""

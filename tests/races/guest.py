@@ -38,6 +38,8 @@ APPEND = (
     *("irqaffinity=0", "nowatchdog", "rcupdate.rcu_cpu_stall_suppress=1", "nokaslr"),
     # User space would hide the kernel's text from the stub.
     "nopti",
+    # Only who is told to moves pages to another node. Otherwise a fault of the agent may be held.
+    "numa_balancing=disable",
     # So that a CPU that is held between locks keeps nobody waiting for a grace period of RCU.
     "preempt=full",
 )

@@ -39,6 +39,14 @@ UNLOCKED = behind_call("show_smaps_rollup", "up_read")
 
 WAITING = before_call("rwsem_down_write_slowpath", "schedule", "schedule_preempt_disabled")
 
+# ---- a page that moves ----
+
+# Its PTEs have become migration entries.
+AWAY = behind_call("migrate_pages_batch", "try_to_migrate")
+# It has been copied, and the entries are about to become PTEs again.
+PUTTING_BACK = before_call(("migrate_folio_move", "migrate_pages_batch"), "rmap_walk")
+WAITING_FOR_A_PAGE = at("migration_entry_wait")
+
 # ---- swap ----
 
 UNMAPPED = behind_call("shrink_folio_list", "try_to_unmap")

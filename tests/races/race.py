@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 from tests.races.code import Place
@@ -12,6 +13,8 @@ from tests.races.guest import START_SECONDS, Guest, StuckError
 HOME, KSMD, SECOND, THIRD = range(4)
 # Pages of this tenant stay merged, so that the daemon stays awake and reads nobody for waking up.
 _ANCHOR = "anchor"
+# Nodes of memory; tenants' CPUs are of the first.
+_AT_HOME, _AWAY = range(2)
 # What is looked at again and again until it is as wanted.
 _LOOKS = 20
 _SEEDS = itertools.count(100)
@@ -130,15 +133,17 @@ class Ksmd(Actor):
 
 
 class Mover(Actor):
-    """Somebody who moves pages to another node of memory."""
+    """Somebody who moves a page to another node of memory."""
 
-    def begins_moving(self, tenant: Tenant, node: int, to: Place, passes: int = 0) -> Self:
-        """All pages of a tenant."""
-        return self.arrives(to, lambda: self.starts("migrate", tenant.name, node, self.cpu), passes)
+    def begins_moving(self, tenant: Tenant, page: int, to: Place) -> Self:
+        """A page of a tenant's heap leaves, wherever it is mapped; be held at a place."""
+        words = (tenant.name, page, _AWAY, self.cpu)
+        return self.arrives(to, lambda: self.starts("migrate", *words))
 
-    def moves(self, tenant: Tenant, node: int) -> None:
+    def moves_and_back(self, tenant: Tenant, page: int) -> None:
         """From beginning to end."""
-        self.guest.ask("migrate", tenant.name, node, self.cpu)
+        for node in (_AWAY, _AT_HOME):
+            self.guest.ask("migrate", tenant.name, page, node, self.cpu)
 
 
 class Daemon(Actor):
@@ -153,6 +158,13 @@ class Daemon(Actor):
         forks: list[Tenant] = []
         self.arrives(to, lambda: forks.append(parent.forks(child, cpu)), passes)
         return forks[0]
+
+    @contextmanager
+    def sees_nothing(self) -> Iterator[None]:
+        """It stands still meanwhile, as if it were given no time."""
+        self.guest.ask("send_signal", "SIGSTOP")
+        yield
+        self.guest.ask("send_signal", "SIGCONT")
 
     def begins_snapshot(self, to: Place, passes: int = 0) -> Self:
         """Be asked for a snapshot, and be held at a place on the way."""

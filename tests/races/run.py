@@ -21,6 +21,7 @@ from tests.races.race import Scenario
 from tests.races.scenarios import (
     conversion,
     fork,
+    migration,
     reading,
     replacement,
     swap,
@@ -28,7 +29,7 @@ from tests.races.scenarios import (
     waking,
 )
 
-MODULES = (conversion, replacement, fork, reading, swap, waking, tracing)
+MODULES = (conversion, replacement, fork, reading, swap, migration, waking, tracing)
 # What was once counted wrong.
 QUICK = (
     "zap_sees_no_ksm_page_and_conversion_sees_the_mapping",

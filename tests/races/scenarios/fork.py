@@ -39,10 +39,11 @@ def parent_writes_after_it_was_copied(race: Race) -> None:
 
 def child_is_moved_before_the_fork_is_told(race: Race) -> None:
     """Events meet PTEs of a child that has no name yet."""
-    s, t = _never_registered(race)
+    # The kernel finds the PTEs of a KSM page by the areas of those who registered.
+    s = race.merged("s")
+    t = s.shares("t", cpu=SECOND)
     t.begins_fork("u", to=places.COPIED)
-    race.mover.moves(s, 1)
-    race.mover.moves(s, 0)
+    race.mover.moves_and_back(s, 0)
     t.finishes()
 
 

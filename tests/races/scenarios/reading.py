@@ -85,6 +85,25 @@ def conversion_behind_the_read(race: Race) -> None:
     race.ksmd.merges_all()
 
 
+def migration_begins_behind_the_read(race: Race) -> None:
+    """A page has been counted, and is away when the read ends."""
+    y = _half_read(race)
+    race.daemon.goes_on(to=places.AREA)
+    race.mover.begins_moving(y, 0, to=places.PUTTING_BACK)
+    race.daemon.goes_on()
+    race.guest.ask("snapshot")
+    race.mover.finishes()
+
+
+def migration_ends_behind_the_read(race: Race) -> None:
+    """A page was away when its area was read, and is back when the read ends."""
+    y = _half_read(race)
+    race.mover.begins_moving(y, 0, to=places.PUTTING_BACK)
+    race.daemon.goes_on(to=places.AREA)
+    race.mover.finishes()
+    race.daemon.goes_on()
+
+
 def fork_behind_the_read(race: Race) -> None:
     """Between two areas a fork takes the lock; the grandchild inherits a count in doubt."""
     y = _half_read(race)

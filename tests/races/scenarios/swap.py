@@ -36,6 +36,16 @@ def fork_while_the_page_goes_out(race: Race) -> None:
     x.does("read", "heap", 1, 1)
 
 
+def zap_while_the_page_comes_in(race: Race) -> None:
+    """The fault has begun, and the swap entry goes before the page is mapped."""
+    x = _mapped_once(race)
+    t = x.shares("t", cpu=KSMD)
+    x.does("madvise", "heap", 1, 1, "pageout")
+    x.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
+    t.does("madvise", "heap", 1, 1, "dontneed")
+    x.finishes()
+
+
 def zap_while_the_page_goes_out(race: Race) -> None:
     """The hook of reclaim has run, and the zap waits for the page table."""
     x = _mapped_once(race)
