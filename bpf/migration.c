@@ -4,7 +4,7 @@
  * counts its migration entries. An exact read must wait for the end of the call.
  */
 
-/* By thread: it is in migrate_pages(). 1 once it has taken a KSM page away. */
+/* By thread: it is in migrate_pages(). 1 once it has, or may have, taken a KSM page away. */
 BPF_HASH(migrating, u32, u32, 4096);
 
 /* A KSM page has gone; returns whether to another place. */
@@ -24,16 +24,22 @@ static __always_inline bool note_migration(void)
     return taken;
 }
 
+/*
+ * While the hooks are off, nothing sees which pages a call takes away. They may still be away when
+ * the hooks go on, so reads wait for the end of such a call.
+ */
 int on_migrate(CONTEXT(MIGRATE) * ctx)
 {
-    u32 thread = bpf_get_current_pid_tgid(), none = 0;
+    u32 thread = bpf_get_current_pid_tgid(), taken = asleep();
     struct migration *m = migration();
 
-    if (m && !migrating.insert(&thread, &none))
+    if (m && !migrating.insert(&thread, &taken))
         lock_xadd(&m->underway, 1);
     else
         /* Left by a call whose end was missed. */
-        migrating.update(&thread, &none);
+        migrating.update(&thread, &taken);
+    if (m && taken)
+        lock_xadd(&m->begun, 1);
     return 0;
 }
 

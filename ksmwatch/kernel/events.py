@@ -77,6 +77,8 @@ EVENTS: tuple[Event, ...] = (
         "pages are migrated (meanwhile smaps counts them as mapped)",
         ("migrate_pages",),
         side=Side.BOTH,
+        # What is away when the hooks go on would be counted by its entries, and by its arrival.
+        asleep=True,
         required=False,
     ),
     Event(

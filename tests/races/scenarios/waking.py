@@ -37,6 +37,29 @@ def copy_while_the_hooks_go_on(race: Race) -> None:
     race.daemon.finishes()
 
 
+def page_is_away_when_the_hooks_go_on(race: Race) -> None:
+    """Nothing has seen its departure, smaps counts it as mapped, and its arrival is an event."""
+    race.falls_asleep()
+    x = race.mergeable("x", pages=4)
+    with race.daemon.sees_nothing():
+        race.ksmd.merges_all()
+        race.mover.begins_moving(x, 0, to=places.PUTTING_BACK)
+    race.guest.ask("snapshot")
+    race.mover.finishes()
+
+
+def page_that_was_away_when_the_hooks_went_on_is_zapped(race: Race) -> None:
+    """Its migration entries are counted as mappings, and go without an event."""
+    race.falls_asleep()
+    x = race.mergeable("x", pages=4, cpu=SECOND)
+    with race.daemon.sees_nothing():
+        race.ksmd.merges_all()
+        race.mover.begins_moving(x, 0, to=places.PUTTING_BACK)
+    race.guest.ask("snapshot")
+    x.does("madvise", "heap", 1, 2, "dontneed")
+    race.mover.finishes()
+
+
 def page_turns_while_the_hooks_go_off(race: Race) -> None:
     """Every count was 0 when the daemon looked."""
     x = race.mergeable("x", cpu=SECOND)

@@ -62,6 +62,7 @@ def test_asleep_only_those_probes_stay_that_see_ksm_wake_up() -> None:
     assert {p.event for p in plan.probes if p.asleep} == {
         "break_cow",
         "merge",
+        "migrate",
         "mm_opened",
         "protect",
         "swapin",
