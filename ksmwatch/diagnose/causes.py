@@ -184,7 +184,8 @@ def _of_contents(host: HostEvidence, known: int, merged: int) -> Iterator[Cause]
             Code.HELD,
             "Most pages do not change and equal others, but ksmd has not merged them. Perhaps they "
             "are held where the kernel's numbers do not show it: by io_uring of root, by a pipe "
-            "(vmsplice), or by a device.",
+            "(vmsplice), or by a device. If an equal page of another process is held, ksmd tries "
+            "that one each time, and merges none.",
             evidence,
             host.advise(Advice.WAIT, Advice.LET_GO),
         )
