@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 import struct
 import sys
@@ -115,11 +116,12 @@ def taken(subscription: Subscription) -> Connector:
 
 def subscriber(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str) -> Subscription:
     """A subscription by a program that ends in this way."""
-    program = tmp_path / "program"
-    program.write_text(
-        f"#!{sys.executable}\nimport os, socket, sys\n"
-        f"answers = socket.socket(fileno=int(sys.argv[-1]))\n{end}\n"
+    script, program = tmp_path / "script", tmp_path / "program"
+    script.write_text(
+        f"import os, socket, sys\nanswers = socket.socket(fileno=int(sys.argv[-1]))\n{end}\n"
     )
+    # Not a "#!" with the interpreter's path, which ends at a space.
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {script} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     return Subscription()
