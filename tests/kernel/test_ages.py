@@ -19,6 +19,7 @@ from tests.fuzz.generator import Generator
 from tests.kernel import age_tables
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
+from tests.slowness import patience
 from tests.waiting import wait_until
 from tests.workload import Tenant, Workload
 
@@ -47,7 +48,7 @@ def tenant(load: Workload, name: str, seed: int = 5, modulo: int = 0) -> Tenant:
 
 
 def awake(daemon: Daemon, ksm: Ksm) -> None:
-    """Returns when hooks see everything that ksmd does from now on."""
+    """Returns when hooks see everything that ksmd does from now on. It scans already."""
     ksm.start()
     wait_until(lambda: not daemon.snapshot()["asleep"], lambda: "", seconds=_WAIT_SECONDS)
 
@@ -124,8 +125,8 @@ def unknown(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
 def test_each_mapping_that_ends_has_its_age(daemon: Daemon, ksm: Ksm) -> None:
     awake(daemon, ksm)
     with Workload() as load:
-        a, b, c = (tenant(load, name) for name in "abc")
         with timed() as born:
+            a, b, c = (tenant(load, name) for name in "abc")
             ksm.merge_all()
         before = ages(daemon)
         with timed() as first:
@@ -180,9 +181,9 @@ def test_the_table_is_that_of_the_page_tables(daemon: Daemon, ksm: Ksm) -> None:
 def test_what_was_not_seen_to_come_has_no_age(daemon: Daemon, ksm: Ksm) -> None:
     awake(daemon, ksm)
     with Workload() as load:
-        a = tenant(load, "a")
-        tenant(load, "b")
         with timed() as born:
+            a = tenant(load, "a")
+            tenant(load, "b")
             ksm.merge_all()
         before = ages(daemon)
         child = a.fork("child")
@@ -200,8 +201,8 @@ def test_several_mappings_of_one_page_have_ages_only_if_they_are_alike(
 ) -> None:
     awake(daemon, ksm)
     with Workload() as load:
-        a = tenant(load, "a", modulo=1)
         with timed() as born:
+            a = tenant(load, "a", modulo=1)
             ksm.merge_all()
         time.sleep(2)
         before = ages(daemon)
@@ -218,7 +219,7 @@ def test_several_mappings_of_one_page_have_ages_only_if_they_are_alike(
 
 def test_merges_that_a_write_undoes_within_a_scan_are_wasted(daemon: Daemon) -> None:
     # One round, and then a pause: a full scan takes a little longer than that.
-    pause = 6.0
+    pause = patience(6)
     with (
         Ksm(pages_to_scan=100_000, sleep_millisecs=int(pause * 1000)) as ksm,
         Workload() as load,
