@@ -31,6 +31,8 @@ ONCE_KERNEL = "6.12"
 COUNTING = "test_hotpath.py"
 # What needs other kernels than those of `make test` (everywhere.py), or takes too long for it.
 ELSEWHERE = (
+    "test_ages.py",
+    "test_savings.py",
     "test_pressure.py",
     "test_estimate.py",
     "test_history.py",
