@@ -17,8 +17,9 @@ from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
 from ksmwatch.kernel.read_facts import read_facts
 from ksmwatch.probes.compile_flags import compile_flags
+from ksmwatch.probes.configured_plan import plan_for
 from ksmwatch.probes.obstacles import Obstacle
-from ksmwatch.probes.plan import Plan, Wish, choose
+from ksmwatch.probes.plan import Plan
 from ksmwatch.probes.programs import Programs
 from ksmwatch.probes.shortcomings import warnings
 from ksmwatch.schema_marks import Fields
@@ -49,7 +50,7 @@ class LiveVerdict:
 
 def _judge(facts: Facts, settings: Config) -> LiveVerdict:
     """By the facts and the kept programs alone."""
-    plan = choose(facts, Wish(settings.probes), ages=bool(settings.ages_one_in))
+    plan = plan_for(facts, settings)
     obstacle = plan.obstacle
     if obstacle is None:
         flags = compile_flags(plan, facts, settings.accounts_max)

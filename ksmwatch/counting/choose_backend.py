@@ -27,10 +27,11 @@ from ksmwatch.log import logger
 from ksmwatch.probes import handover
 from ksmwatch.probes.attachments import AttachError
 from ksmwatch.probes.compile_flags import compile_flags
+from ksmwatch.probes.configured_plan import plan_for
 from ksmwatch.probes.loader import Loaded, ProgramRefusedError
 from ksmwatch.probes.obstacles import Obstacle
 from ksmwatch.probes.persistence import FdStore, Keep, Nowhere, Pins
-from ksmwatch.probes.plan import ACCESS, AGES, Plan, Probe, Wish, choose
+from ksmwatch.probes.plan import ACCESS, AGES, Plan, Probe
 from ksmwatch.probes.programs import Programs
 from ksmwatch.systemd import Manager
 
@@ -102,7 +103,7 @@ def start_live(
     # A refused attachment, or too little memory, may pass.
     passing = False
     for _ in range(_ATTEMPTS):
-        plan = choose(facts, Wish(settings.probes), ages=bool(settings.ages_one_in))
+        plan = plan_for(facts, settings)
         planned(plan)
         if plan.obstacle is not None:
             raise NoLiveError(plan.obstacle.sentence).but_it_may_pass(passing)
@@ -129,10 +130,7 @@ def start_live(
 def _adopt(
     facts: Facts, settings: Config, keep: Keep, make: Callable[[handover.Kept], Live]
 ) -> Live | None:
-    kept = handover.load(
-        *(facts, Wish(settings.probes), settings.accounts_max, keep),
-        ages=bool(settings.ages_one_in),
-    )
+    kept = handover.load(facts, settings, keep)
     if kept is None:
         return None
     try:
@@ -200,7 +198,7 @@ def start_backend(
     Raises the obstacle's error if ``bpf`` was demanded.
     """
     backend = settings.backend
-    plan = choose(facts, Wish(settings.probes))
+    plan = plan_for(facts, settings)
     if not facts.ksm:
         assert plan.obstacle is not None
         if backend != "auto":

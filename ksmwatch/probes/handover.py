@@ -12,14 +12,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ksmwatch.config import Config
 from ksmwatch.digests import blake2b
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.compile_flags import compile_flags
+from ksmwatch.probes.configured_plan import plan_for
 from ksmwatch.probes.loader import Loaded, LoadedMap, ProgramOrigin
 from ksmwatch.probes.map_records import Field
 from ksmwatch.probes.persistence import Keep
-from ksmwatch.probes.plan import Plan, Wish, choose
+from ksmwatch.probes.plan import Plan
 from ksmwatch.probes.sources import HEADERS, SOURCES, bpf_directory
 
 _MANIFEST = "manifests"
@@ -58,14 +60,12 @@ def save(loaded: Loaded, flags: list[str], facts: Facts, keep: Keep) -> None:
         keep.store(f"prog-{name}", fd)
 
 
-def load(
-    facts: Facts, wish: Wish, max_accounts: int, keep: Keep, *, ages: bool = True
-) -> Kept | None:
+def load(facts: Facts, settings: Config, keep: Keep) -> Kept | None:
     """What was kept, if this daemon would make the same; otherwise it is dropped."""
     descriptors = keep.load()
     if not descriptors:
         return None
-    kept = _match(descriptors, facts, wish, max_accounts, ages=ages)
+    kept = _match(descriptors, facts, settings)
     if kept is None:
         for fd in descriptors.values():
             os.close(fd)
@@ -73,19 +73,17 @@ def load(
     return kept
 
 
-def _match(
-    descriptors: Mapping[str, int], facts: Facts, wish: Wish, max_accounts: int, *, ages: bool
-) -> Kept | None:
+def _match(descriptors: Mapping[str, int], facts: Facts, settings: Config) -> Kept | None:
     document = _read_manifest(descriptors.get(f"map-{_MANIFEST}"))
     if document is None:
         return None
     for key, why in document["refused"].items():
         event, mechanism, symbol = key.split(" ")
         facts = facts.with_refusal(event, mechanism, symbol, why)
-    plan = choose(facts, wish, ages=ages)
+    plan = plan_for(facts, settings)
     if plan.obstacle is not None:
         return None
-    if digest(compile_flags(plan, facts, max_accounts)) != document["digest"]:
+    if digest(compile_flags(plan, facts, settings.accounts_max)) != document["digest"]:
         return None
     programs = {program.name for program in plan.kept}
     wanted = {f"map-{name}" for name in document["maps"]} | {f"prog-{name}" for name in programs}

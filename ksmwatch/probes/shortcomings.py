@@ -5,14 +5,14 @@ from __future__ import annotations
 from ksmwatch.kernel import callers
 from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.probes.plan import choose
+from ksmwatch.probes.plan import Plan, choose
 
 
-def unproven(facts: Facts) -> list[str]:
+def _unproven(facts: Facts, plan: Plan) -> list[str]:
     """Movements that the plan's probes may miss, because the callers' code could not be read."""
     return [
         role.meaning
-        for probe in choose(facts).probes
+        for probe in plan.probes
         for role in callers.unproven(facts.calls, probe.event, probe.symbol)
     ]
 
@@ -23,7 +23,8 @@ def warnings(facts: Facts, *, tells_copies: bool | None = None) -> list[str]:
     `tells_copies`: whether COW breaks are told from unmapping; None if it was not tried.
     """
     found = []
-    if meanings := unproven(facts):
+    plan = choose(facts)
+    if meanings := _unproven(facts, plan):
         why = facts.calls_error or "none of the known callers is here"
         found.append(
             f"ksmwatch could not prove that it can see {', '.join(meanings)} ({why}): the "
@@ -37,12 +38,11 @@ def warnings(facts: Facts, *, tells_copies: bool | None = None) -> list[str]:
             f"Other processes cannot be read exactly ({why}), so what they had merged before the "
             "start is unknown."
         )
-    if facts.realtime and choose(facts).mechanisms == Mechanism.FENTRY:
+    if facts.realtime and plan.mechanisms == Mechanism.FENTRY:
         found.append(
             "With PREEMPT_RT, other tasks can preempt fentry programs. The kernel then skips "
             "events, and after each loss every process has to be read."
         )
-    plan = choose(facts)
     if plan.obstacle is None and plan.ageless is not None:
         found.append(f"It is unknown how long mappings last: {plan.ageless}.")
     if "CAP_NET_ADMIN" not in facts.capabilities:
