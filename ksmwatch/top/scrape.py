@@ -186,15 +186,15 @@ def _owner_labels(labels: Labels) -> _OwnerLabels:
 
 
 def _owners(series: _Series) -> list[dict[str, Any]]:
-    def of(what: str, **wanted: str) -> dict[_OwnerLabels, int]:
+    def values(what: str, **wanted: str) -> dict[_OwnerLabels, float]:
         return {
-            _owner_labels(labels): int(value)
+            _owner_labels(labels): value
             for labels, value in series.all(f"ksmwatch_owner_{what}")
             if wanted.items() <= labels.items()
         }
 
-    def part(what: str) -> dict[_OwnerLabels, float]:
-        return {_owner_labels(k): v for k, v in series.all(f"ksmwatch_owner_{what}")}
+    def of(what: str, **wanted: str) -> dict[_OwnerLabels, int]:
+        return {key: int(value) for key, value in values(what, **wanted).items()}
 
     moves: dict[_OwnerLabels, dict[str, int]] = defaultdict(dict)
     for what in ("arrivals_total", "departures_total"):
@@ -202,7 +202,7 @@ def _owners(series: _Series) -> list[dict[str, Any]]:
             moves[_owner_labels(labels)][labels["reason"]] = int(value)
     kernel, stray, zeros = of("kernel_merging_pages"), of("stray_mappings"), of("zero_pages")
     saved, at_most = of("saved_bytes"), of("saved_at_most_bytes")
-    median, wasted = part("median_age_seconds"), part("wasted_ratio")
+    median, wasted = values("median_age_seconds"), values("wasted_ratio")
     exact, estimated = (of("processes", confidence=c) for c in ("exact", "estimated"))
     return [
         {
