@@ -74,9 +74,7 @@ def seconds_until(right: int, read: Read, began: float) -> tuple[float, int] | N
 
 def _tenant(load: Workload, name: str) -> Tenant:
     tenant = load.spawn(name)
-    tenant.map("heap", _PAGES)
-    tenant.fill("heap", 0, _PAGES, seed=1, modulo=7)
-    tenant.madvise("heap", 0, _PAGES, "mergeable")
+    tenant.offer("heap", _PAGES, seed=1, modulo=7)
     return tenant
 
 

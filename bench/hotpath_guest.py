@@ -151,9 +151,7 @@ CASES: dict[str, Callable[[], AbstractContextManager[object]]] = {
 
 def _two_merged_pages(load: Workload, ksm: Ksm) -> None:
     tenant = load.spawn("merged")
-    tenant.map("heap", 2)
-    tenant.fill("heap", 0, 2, seed=1, modulo=1)
-    tenant.madvise("heap", 0, 2, "mergeable")
+    tenant.offer("heap", 2, seed=1, modulo=1)
     ksm.merge_all()
 
 

@@ -31,9 +31,7 @@ def not_mergeable(load: Workload, ksm: Ksm, pages: int = 17) -> Leftover:
     The first page of the set is shared by fork and converts in place, in all processes.
     """
     parent = load.spawn("asked")
-    parent.map("heap", pages)
-    parent.fill("heap", 0, pages, seed=7, modulo=1)
-    parent.madvise("heap", 0, pages, "mergeable")
+    parent.offer("heap", pages, seed=7, modulo=1)
     child = parent.fork("took-it-back")
     child.madvise("heap", 0, pages, "unmergeable")
     ksm.merge_all(scans=_SCANS)
@@ -47,9 +45,7 @@ def broken_in_one_process_only(load: Workload, ksm: Ksm) -> Leftover:
     a reference to it; break_cow() then gives page 1 back to the parent, but not to the child.
     """
     parent = load.spawn("asked")
-    parent.map("heap", 2)
-    parent.fill("heap", 0, 2, seed=11, modulo=1)
-    parent.madvise("heap", 0, 2, "mergeable")
+    parent.offer("heap", 2, seed=11, modulo=1)
     child = parent.fork("took-it-back")
     child.madvise("heap", 0, 2, "unmergeable")
     # The same content again: now page 0 is the parent's own, which ksmd finds first.

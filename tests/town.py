@@ -41,9 +41,7 @@ class Town:
     def settle(self, tenant: Tenant, owner: Key) -> None:
         """A new tenant, with pages equal to those of others."""
         pages = self._random.randrange(100, 400)
-        tenant.map("heap", pages)
-        tenant.fill("heap", 0, pages, seed=self._random.randrange(3), modulo=7)
-        tenant.madvise("heap", 0, pages, "mergeable")
+        tenant.offer("heap", pages, seed=self._random.randrange(3), modulo=7)
         self.owners[tenant] = owner
         self._founders[tenant] = tenant
 
@@ -60,9 +58,7 @@ class Town:
                     self._fork(tenant)
                 case 3:
                     tenant.munmap("heap", first, 20)
-                    tenant.map("heap", 200)
-                    tenant.fill("heap", 0, 200, seed=1, modulo=3)
-                    tenant.madvise("heap", 0, 200, "mergeable")
+                    tenant.offer("heap", 200, seed=1, modulo=3)
                 case _:
                     self._kill(tenant)
 

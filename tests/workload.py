@@ -58,6 +58,12 @@ class Tenant:
         """Page i gets the content (seed, i % modulo); modulo 0: (seed, i)."""
         self.tell("fill", region, first, pages, seed, modulo)
 
+    def offer(self, region: str, pages: int, *, seed: int, modulo: int = 1) -> None:
+        """Map a region, fill it, and offer it to KSM."""
+        self.map(region, pages)
+        self.fill(region, 0, pages, seed=seed, modulo=modulo)
+        self.madvise(region, 0, pages, "mergeable")
+
     def write(self, region: str, first: int, pages: int) -> None:
         """Contents that no other page has."""
         self.tell("write", region, first, pages)
@@ -197,7 +203,5 @@ class Workload(Ending):
 def mergeable(load: Workload, name: str, pages: int) -> Tenant:
     """A new process of which all pages merge, into seven."""
     tenant = load.spawn(name)
-    tenant.map("heap", pages)
-    tenant.fill("heap", 0, pages, seed=2, modulo=7)
-    tenant.madvise("heap", 0, pages, "mergeable")
+    tenant.offer("heap", pages, seed=2, modulo=7)
     return tenant

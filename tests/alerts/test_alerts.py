@@ -153,9 +153,7 @@ def test_ksm_that_is_not_worth_it(seen: Watched, ksm: Ksm) -> None:
     with Workload() as load:
         # Nothing is equal, and ksmd keeps 64 bytes for each page of each process.
         parent = load.spawn("parent")
-        parent.map("heap", 16384)
-        parent.fill("heap", 0, 16384, seed=3, modulo=0)
-        parent.madvise("heap", 0, 16384, "mergeable")
+        parent.offer("heap", 16384, seed=3, modulo=0)
         for n in range(18):
             parent.fork(f"child-{n}")
         ksm.start()

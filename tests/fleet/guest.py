@@ -51,9 +51,7 @@ class Tenants:
         tenant = self._load.spawn(name)
         place(tenant.pid, _PLACES[n])
         pages = _PAGES[n] + self._chance.randrange(500)
-        tenant.map("heap", pages)
-        tenant.fill("heap", 0, pages, seed=7, modulo=61)
-        tenant.madvise("heap", 0, pages, "mergeable")
+        tenant.offer("heap", pages, seed=7, modulo=61)
         return tenant
 
     def act(self) -> None:

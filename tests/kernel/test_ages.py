@@ -41,9 +41,7 @@ def daemon() -> Iterator[Daemon]:
 def tenant(load: Workload, name: str, seed: int = 5, modulo: int = 0) -> Tenant:
     """A process that maps each of its pages once, if no content comes twice."""
     made = load.spawn(name)
-    made.map("heap", _PAGES)
-    made.fill("heap", 0, _PAGES, seed=seed, modulo=modulo)
-    made.madvise("heap", 0, _PAGES, "mergeable")
+    made.offer("heap", _PAGES, seed=seed, modulo=modulo)
     return made
 
 

@@ -36,9 +36,7 @@ def test_memory_that_a_daemon_lacked_at_its_start_is_not_for_ever(ksm: Ksm) -> N
     ):
         tenants = [load.spawn(name) for name in ("one", "two")]
         for tenant in tenants:
-            tenant.map("heap", PAGES)
-            tenant.fill("heap", 0, PAGES, seed=7, modulo=0)
-            tenant.madvise("heap", 0, PAGES, "mergeable")
+            tenant.offer("heap", PAGES, seed=7, modulo=0)
         ksm.merge_all()
         document = daemon.snapshot()
         assert (document["mode"], document["live_awaited"]) == ("poll", True), daemon.log()

@@ -21,9 +21,7 @@ def test_unmerging_takes_what_was_foretold_within_a_hundredth(ksm: Ksm) -> None:
         truth = {}
         for name, pages in TENANTS.items():
             tenant = load.spawn(name)
-            tenant.map("heap", pages)
-            tenant.fill("heap", 0, pages, seed=3, modulo=DISTINCT)
-            tenant.madvise("heap", 0, pages, "mergeable")
+            tenant.offer("heap", pages, seed=3, modulo=DISTINCT)
             truth[tenant.pid] = pages
         ksm.merge_all()
         foretold = assert_exact(daemon, truth)["host"]["unmerge"]

@@ -84,9 +84,7 @@ def test_a_process_id_that_is_used_again_is_another_process(daemon: Daemon, ksm:
         a.kill()
         other = spawn_as(load, "other", a.pid)
         assert_exact(daemon, {b.pid: 101})
-        other.map("heap", 53)
-        other.fill("heap", 0, 53, seed=2, modulo=7)
-        other.madvise("heap", 0, 53, "mergeable")
+        other.offer("heap", 53, seed=2, modulo=7)
         ksm.merge_all()
         after = process(assert_exact(daemon, {b.pid: 101, other.pid: 53}), other.pid)
     assert after["start_time"] > before["start_time"]

@@ -49,9 +49,7 @@ def enter(cgroup: str, tenant: Tenant) -> None:
 
 
 def merge(tenant: Tenant) -> None:
-    tenant.map("heap", PAGES)
-    tenant.fill("heap", 0, PAGES, seed=4, modulo=0)
-    tenant.madvise("heap", 0, PAGES, "mergeable")
+    tenant.offer("heap", PAGES, seed=4, modulo=0)
 
 
 def test_a_container_with_users_of_its_own(ksm: Ksm, container: tuple[UserNamespace, Path]) -> None:

@@ -70,9 +70,7 @@ def tenants(ksm: Ksm, movable: int) -> Iterator[list[Tenant]]:
     with Workload() as load:
         both = [load.spawn(name) for name in ("a", "b")]
         for tenant in both:
-            tenant.map("heap", PAGES)
-            tenant.fill("heap", 0, PAGES, seed=9, modulo=0)
-            tenant.madvise("heap", 0, PAGES, "mergeable")
+            tenant.offer("heap", PAGES, seed=9, modulo=0)
         yield both
 
 

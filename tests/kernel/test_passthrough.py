@@ -6,7 +6,6 @@ Wants a machine with an IOMMU: `tests/vm/run --iommu`.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from tests.kernel.asking import why
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
-from tests.kernel.memory import PAGE_KB
+from tests.kernel.memory import PAGE_KB, status_kb
 from tests.ksmctl import Ksm
 from tests.waiting import wait_until
 from tests.workload import Tenant, Workload
@@ -48,18 +47,9 @@ def guests(ksm: Ksm) -> Iterator[tuple[Tenant, Tenant]]:
     with Workload() as load:
         both = [load.spawn(name) for name in ("guest", "twin")]
         for tenant in both:
-            tenant.map("ram", PAGES)
-            tenant.fill("ram", 0, PAGES, seed=1)
-            tenant.madvise("ram", 0, PAGES, "mergeable")
+            tenant.offer("ram", PAGES, seed=1)
         guest, twin = both
         yield guest, twin
-
-
-def locked_kb(tenant: Tenant) -> int:
-    """VFIO counts what it pins as locked."""
-    status = Path(f"/proc/{tenant.pid}/status").read_text()
-    (kilobytes,) = map(int, re.findall(r"^VmLck:\s+(\d+) kB$", status, re.MULTILINE))
-    return kilobytes
 
 
 def test_a_device_that_is_there_from_the_start(
@@ -67,7 +57,8 @@ def test_a_device_that_is_there_from_the_start(
 ) -> None:
     guest, _ = guests
     guest.tell("passthrough", "ram", 0, PAGES, group)
-    assert locked_kb(guest) == PAGES * PAGE_KB
+    # VFIO counts what it pins as locked.
+    assert status_kb(guest.pid, "VmLck") == PAGES * PAGE_KB
     ksm.merge_all(stop=False)
     assert why(guest.pid)[0] == "pinned"
 

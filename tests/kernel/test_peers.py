@@ -43,9 +43,7 @@ def common(found: dict[str, Any]) -> dict[frozenset[str], int]:
 def tenant(load: Workload, name: str, *, seed: int, contents: int) -> Tenant:
     """A process whose pages all merge, into this many."""
     made = load.spawn(name)
-    made.map("heap", PAGES)
-    made.fill("heap", 0, PAGES, seed=seed, modulo=contents)
-    made.madvise("heap", 0, PAGES, "mergeable")
+    made.offer("heap", PAGES, seed=seed, modulo=contents)
     return made
 
 

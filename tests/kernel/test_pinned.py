@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from tests import oracle
 from tests.kernel.asking import why
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
-from tests.kernel.memory import PAGE_KB
+from tests.kernel.memory import PAGE_KB, status_kb
 from tests.ksmctl import Ksm
-from tests.workload import Tenant, Workload
+from tests.workload import Workload
 
 PAGES = 3001
 # Whom a limit holds is accounted for by every kernel; root is not any more by 7.3.
 LIMITED = ("prlimit", f"--memlock={PAGES * 8192}", "setpriv", "--bounding-set=-ipc_lock")
-
-
-def pinned_kb(tenant: Tenant) -> int:
-    """What the kernel says is pinned."""
-    status = Path(f"/proc/{tenant.pid}/status").read_text()
-    (kilobytes,) = map(int, re.findall(r"^VmPin:\s+(\d+) kB$", status, re.MULTILINE))
-    return kilobytes
 
 
 def test_pinned_memory_is_named(ksm: Ksm) -> None:
@@ -32,7 +22,7 @@ def test_pinned_memory_is_named(ksm: Ksm) -> None:
         pinned.fill("heap", 0, PAGES, seed=1)
         pinned.tell("pin", "heap", 0, PAGES)
         pinned.madvise("heap", 0, PAGES, "mergeable")
-        assert pinned_kb(pinned) == PAGES * PAGE_KB
+        assert status_kb(pinned.pid, "VmPin") == PAGES * PAGE_KB
         ksm.merge_all(stop=False)
         assert why(pinned.pid)[0] == "pinned"
 
@@ -42,9 +32,7 @@ def test_merged_pages_part_when_they_are_pinned(ksm: Ksm) -> None:
     with Daemon(http=False) as daemon, Workload() as load:
         pinned, twin = (load.spawn(name, LIMITED) for name in ("pinned", "twin"))
         for tenant in (pinned, twin):
-            tenant.map("heap", PAGES)
-            tenant.fill("heap", 0, PAGES, seed=1)
-            tenant.madvise("heap", 0, PAGES, "mergeable")
+            tenant.offer("heap", PAGES, seed=1)
         ksm.merge_all()
         assert_exact(daemon, {pinned.pid: PAGES, twin.pid: PAGES})
         pinned.tell("pin", "heap", 0, PAGES - 101)
@@ -81,7 +69,9 @@ def assert_held(load: Workload, ksm: Ksm, verb: str) -> None:
         tenant.madvise("heap", 0, PAGES, "mergeable")
     ksm.merge_all(stop=False)
     unheld = oracle.process(held.pid) == PAGES
-    assert why(held.pid)[0] == ("merged" if unheld else "pinned" if pinned_kb(held) else "held")
+    assert why(held.pid)[0] == (
+        "merged" if unheld else "pinned" if status_kb(held.pid, "VmPin") else "held"
+    )
     assert why(other.pid) == ["unique"]
 
 

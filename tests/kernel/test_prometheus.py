@@ -107,9 +107,7 @@ def test_a_query_returns_what_the_page_tables_say(
         tenants = []
         for name, pages in (("tenant-a", 1009), ("tenant-b", 2003)):
             tenant = load.spawn(name)
-            tenant.map("heap", pages)
-            tenant.fill("heap", 0, pages, seed=7, modulo=1)
-            tenant.madvise("heap", 0, pages, "mergeable")
+            tenant.offer("heap", pages, seed=7, modulo=1)
             tenants.append(tenant)
         ksm.merge_all()
         tenants[0].write("heap", 0, 211)
@@ -136,9 +134,7 @@ def test_every_query_of_every_panel_has_an_answer(
         # One panel is of mappings where nothing may merge.
         provoke.not_mergeable(load, ksm)
         writer = load.spawn("writer")
-        writer.map("heap", 9000)
-        writer.fill("heap", 0, 9000, seed=7, modulo=1)
-        writer.madvise("heap", 0, 9000, "mergeable")
+        writer.offer("heap", 9000, seed=7, modulo=1)
         ksm.merge_all(stop=False)
         (owner,) = (o["id"] for o in daemon.snapshot()["owners"] if o["name"] == "writer")
         missing = queries(
@@ -168,9 +164,7 @@ def test_promtool_has_nothing_to_complain_about(
 ) -> None:
     with Workload() as load:
         tenant = load.spawn('te"n\\ant')
-        tenant.map("heap", 101)
-        tenant.fill("heap", 0, 101, seed=1, modulo=1)
-        tenant.madvise("heap", 0, 101, "mergeable")
+        tenant.offer("heap", 101, seed=1, modulo=1)
         ksm.merge_all()
         text = scraped(daemon, authority)
     done = subprocess.run(

@@ -43,9 +43,7 @@ def tenants(ksm: Ksm, swapping: None) -> Iterator[list[Tenant]]:
         both = [load.spawn(name) for name in ("a", "b")]
         for tenant in both:
             (swap.GROUP / "cgroup.procs").write_text(str(tenant.pid))
-            tenant.map("heap", PAGES)
-            tenant.fill("heap", 0, PAGES, seed=3, modulo=CONTENTS)
-            tenant.madvise("heap", 0, PAGES, "mergeable")
+            tenant.offer("heap", PAGES, seed=3, modulo=CONTENTS)
         yield both
 
 

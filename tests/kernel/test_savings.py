@@ -11,7 +11,7 @@ import pytest
 from tests import oracle
 from tests.kernel.compare import assert_exact
 from tests.kernel.daemon import Daemon
-from tests.kernel.memory import PAGE_KB, anon_kb, anon_of_kb
+from tests.kernel.memory import PAGE_KB, ZEROES, anon_kb, anon_of_kb
 from tests.ksmctl import Ksm
 from tests.workload import Tenant, Workload
 
@@ -24,9 +24,7 @@ def begin(load: Workload) -> tuple[Tenant, Tenant]:
     """Two processes with equal pages; the first is the server."""
     tenants = [load.spawn(name) for name in ("server", "twin")]
     for tenant in tenants:
-        tenant.map("heap", PAGES)
-        tenant.fill("heap", 0, PAGES, seed=7, modulo=0)
-        tenant.madvise("heap", 0, PAGES, "mergeable")
+        tenant.offer("heap", PAGES, seed=7, modulo=0)
     server, twin = tenants
     return server, twin
 
@@ -80,17 +78,6 @@ def test_a_prefork_server_saves_what_it_saved_before_it_forked(ksm: Ksm) -> None
         assert abs(less_kb - saved // 1024) < saved // 1024 / 100
         # Unmerging is another question.
         assert host["unmerge"]["at_most_bytes"] == len(pids) * PAGES * PAGE_KB * 1024
-
-
-ZEROES = """
-import mmap, sys
-area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-area.madvise(mmap.MADV_NOHUGEPAGE)
-area.write(bytes(len(area)))
-area.madvise(mmap.MADV_MERGEABLE)
-print("written", flush=True)
-sys.stdin.read()
-"""
 
 
 def test_zero_pages_are_savings_of_the_host_and_of_their_owner(ksm: Ksm) -> None:

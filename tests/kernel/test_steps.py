@@ -31,9 +31,7 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
 
 def offer(tenant: Tenant, pages: int) -> None:
     """Equal pages; 89 contents make chains of stable nodes as well as single ones."""
-    tenant.map("heap", pages)
-    tenant.fill("heap", 0, pages, seed=1, modulo=89)
-    tenant.madvise("heap", 0, pages, "mergeable")
+    tenant.offer("heap", pages, seed=1, modulo=89)
 
 
 @pytest.mark.parametrize("ksmd", ["stopped", "running"])
@@ -101,9 +99,7 @@ def test_a_kill_shows_at_once_while_the_kernel_still_counts_it(daemon: Daemon, k
     with Workload() as load:
         victim, other = load.spawn("victim"), load.spawn("other")
         for tenant, pages in ((victim, 1009), (other, 503)):
-            tenant.map("heap", pages)
-            tenant.fill("heap", 0, pages, seed=5, modulo=1)
-            tenant.madvise("heap", 0, pages, "mergeable")
+            tenant.offer("heap", pages, seed=5, modulo=1)
         ksm.merge_all()
         before = assert_exact(daemon, {victim.pid: 1009, other.pid: 503})
         victim.kill()

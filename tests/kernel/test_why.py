@@ -12,6 +12,7 @@ import pytest
 
 from tests import oracle
 from tests.kernel.asking import causes, why
+from tests.kernel.memory import ZEROES
 from tests.ksmctl import Ksm
 from tests.workload import Workload
 
@@ -38,9 +39,7 @@ def test_memory_is_offered_and_ksmd_has_never_scanned(ksm: Ksm, load: Workload) 
     ksm.unmerge()
     ksm.stop()
     waiting = load.spawn("waiting")
-    waiting.map("heap", PAGES)
-    waiting.fill("heap", 0, PAGES, seed=1, modulo=1)
-    waiting.madvise("heap", 0, PAGES, "mergeable")
+    waiting.offer("heap", PAGES, seed=1, modulo=1)
     (host,), (one,) = causes(), causes(waiting.pid)
     assert (host["code"], host["evidence"]["processes"]) == ("stopped", 1)
     assert host["evidence"]["offered_kb"] == one["evidence"]["offered_kb"] == 4 * PAGES
@@ -72,17 +71,6 @@ def test_page_cache_of_a_private_mapping(ksm: Ksm, load: Workload, tmp_path: Pat
         assert "not_asked" not in why(reader.pid)
         assert "page_cache" in why()
         reader.communicate(b"")
-
-
-ZEROES = """
-import mmap, sys
-area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-area.madvise(mmap.MADV_NOHUGEPAGE)
-area.write(bytes(len(area)))
-area.madvise(mmap.MADV_MERGEABLE)
-print("written", flush=True)
-sys.stdin.read()
-"""
 
 
 def test_zero_pages_are_merged(ksm: Ksm, load: Workload) -> None:
@@ -166,9 +154,7 @@ def test_memory_that_ksm_cannot_take(ksm: Ksm, load: Workload, huge_pages: None)
     """All of it is offered, as far as the kernel accepts the offer."""
     huge, special, other = (load.spawn(name) for name in ("huge", "special", "other"))
     # Without anybody who is registered ksmd does not scan.
-    other.map("heap", PAGES)
-    other.fill("heap", 0, PAGES, seed=1)
-    other.madvise("heap", 0, PAGES, "mergeable")
+    other.offer("heap", PAGES, seed=1)
     huge.tell("map", "heap", 4 * 512, "hugetlb")
     huge.fill("heap", 0, 4 * 512, seed=1)
     special.tell("ring", "heap", PAGES)
@@ -210,14 +196,10 @@ def test_equal_pages_merge_unique_and_changing_ones_do_not(ksm: Ksm, load: Workl
 
 def test_a_scan_that_is_too_slow(ksm: Ksm, load: Workload) -> None:
     first, late = load.spawn("first"), load.spawn("late")
-    first.map("heap", PAGES)
-    first.fill("heap", 0, PAGES, seed=1, modulo=0)
-    first.madvise("heap", 0, PAGES, "mergeable")
+    first.offer("heap", PAGES, seed=1, modulo=0)
     ksm.merge_all(stop=False)
     ksm.write("pages_to_scan", 1)
     ksm.write("sleep_millisecs", 1000)
-    late.map("heap", PAGES)
-    late.fill("heap", 0, PAGES, seed=1, modulo=0)
-    late.madvise("heap", 0, PAGES, "mergeable")
+    late.offer("heap", PAGES, seed=1, modulo=0)
     assert "slow" in why()
     assert why(late.pid)[:2] == ["not_scanned", "slow"]
