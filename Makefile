@@ -74,8 +74,9 @@ test-kernel-every: setup workload kernels
 	  tests/kernel/test_estimate.py tests/kernel/test_history.py tests/kernel/test_fuzz_killed.py \
 	  tests/kernel/test_kept_programs.py tests/kernel/test_userfault.py \
 	  tests/kernel/test_reclaim.py tests/kernel/test_idmapped.py \
-	  tests/kernel/test_memory_blocks.py tests/kernel/test_ages.py \
-	  tests/kernel/test_savings.py
+	  tests/kernel/test_ages.py tests/kernel/test_savings.py
+	$(VM) --kernel $(QUICK_KERNEL) --memory 2G -- $(BIN)/python -m pytest -p no:cacheprovider \
+	  -p tests.deadlines tests/kernel/test_memory_blocks.py
 	$(VM) --kernel $(QUICK_KERNEL) --iommu -- $(BIN)/python -m pytest -p no:cacheprovider \
 	  -p tests.deadlines tests/kernel/test_passthrough.py
 

@@ -38,6 +38,8 @@ class Event:
     ``needs_vma``: the function must take the area, which leads to the mm. ``hot``: it runs for
     every anonymous page, so its program only tests for a KSM page and calls the rest.
     ``asleep``: the probe stays attached while no KSM page exists and ksmd does not run.
+    ``return_first``: of the programs at both sides, the one at the return is attached first, so
+    that each call that was seen to begin is seen to end.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Event:
     needs_vma: bool = False
     hot: bool = False
     asleep: bool = False
+    return_first: bool = False
     required: bool = True
 
 
@@ -79,6 +82,8 @@ EVENTS: tuple[Event, ...] = (
         side=Side.BOTH,
         # What is away when the hooks go on would be counted by its entries, and by its arrival.
         asleep=True,
+        # Reads wait for the end. NUMA balancing calls this often enough to come in between.
+        return_first=True,
         required=False,
     ),
     Event(

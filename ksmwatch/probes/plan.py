@@ -341,7 +341,10 @@ def _probe(facts: Facts, event: Event, mechanism: Mechanism, symbol: str) -> Pro
 
 
 def _programs(event: Event, mechanism: Mechanism, symbol: str) -> list[Program]:
-    """Program names as in the sources: on_EVENT and on_EVENT_return, with either mechanism."""
+    """Program names as in the sources: on_EVENT and on_EVENT_return, with either mechanism.
+
+    In the order in which they are attached.
+    """
     fentry = mechanism is Mechanism.FENTRY
     programs = []
     at_entry = (Side.ENTRY, Side.BOTH) if fentry else tuple(set(Side) - {Side.RETURN})
@@ -350,7 +353,7 @@ def _programs(event: Event, mechanism: Mechanism, symbol: str) -> list[Program]:
         programs.append(Program(f"on_{event.name}", mechanism, symbol, rest=rest))
     if event.side is not Side.ENTRY:
         programs.append(Program(f"on_{event.name}_return", mechanism, symbol, at_return=True))
-    return programs
+    return programs[::-1] if event.return_first else programs
 
 
 def _choose_fork(facts: Facts) -> tuple[Probe | None, list[Rejected]]:

@@ -331,3 +331,9 @@ def test_the_plan_says_whether_skipped_runs_are_told(
     release: str, wish: Wish, *, told: bool
 ) -> None:
     assert choose(dataclasses.replace(capable(), release=release), wish).tells_missed is told
+
+
+@pytest.mark.parametrize("mechanism", [FENTRY, KPROBE])
+def test_a_migration_that_was_seen_to_begin_is_seen_to_end(mechanism: Mechanism) -> None:
+    chosen = probe(choose(capable(), Wish(mechanism.value)), "migrate")
+    assert [program.at_return for program in chosen.programs] == [True, False]
