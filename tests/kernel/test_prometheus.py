@@ -64,7 +64,8 @@ def daemon(authority: Authority) -> Iterator[Daemon]:
     path = authority.certificate.with_name("web.yml")
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
     path.write_text(WEB_CONFIG.format(hash=hashed))
-    options = ("--metrics.processes=true", "--audit.cpu-percent=10")
+    # Each age that can be known is: panels show them.
+    options = ("--metrics.processes=true", "--audit.cpu-percent=10", "--ages.one-in=1")
     wheel = installed.program()
     with Daemon(*options, f"--web.config.file={path}", program=str(wheel)) as daemon:
         # Through the wheel, as it is installed, and nothing of this checkout.
@@ -149,9 +150,11 @@ def test_every_query_of_every_panel_has_an_answer(
             }
         )
         assert len(missing) > 90
-        for first in range(0, 50 * _SCRAPES, 50):
-            # Rates want something to happen between two scrapes.
-            writer.write("heap", first, 50)
+        for seed in range(_SCRAPES):
+            # Rates want something to happen between two scrapes: pages are copied on write, and
+            # have contents that merge anew, so that ages are known from birth to end.
+            writer.fill("heap", 0, 50, seed=seed, modulo=25)
+            ksm.merge_all(stop=False)
             missing = {where: text for where, text in missing.items() if not query(port, text)}
             if not missing:
                 break
