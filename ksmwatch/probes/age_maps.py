@@ -50,11 +50,6 @@ class AgeMaps:
         held = sum(words[_HELD::AGES_ROOM]) - words[_DROPPED]
         return held % (1 << 64) / self._limit
 
-    def noted(self) -> int:
-        """How many mappings have been noted and have not ended."""
-        _, values = self._holds.dump()
-        return sum(words[0] for words in struct.iter_unpack("<3Q", values))
-
     def clear(self) -> None:
         """Forget all arrivals, while no hook is on."""
         self._drop(lambda _: True)

@@ -21,13 +21,11 @@ from ksmwatch.top.source import Source, read
 from ksmwatch.top.toned_text import plain
 from ksmwatch.top.values import (
     MOVEMENTS,
-    age_of,
+    held_by,
     movement,
     processes_of,
     read_age_of,
-    saved_of,
     state_of,
-    wasted_of,
 )
 from ksmwatch.top.view import Grouping, Options, Row, View
 
@@ -162,8 +160,9 @@ def values(row: Row, view: View) -> RowDocument:
     if grouping is not Grouping.PROCESS:
         found["procs"] = processes_of(of)
     if grouping is Grouping.OWNER:
-        found["saved"] = saved_of(of)
-        found["wasted"], found["age"] = wasted_of(of), age_of(of)
+        found["saved"] = held_by(of, "saved_bytes")
+        found["wasted"] = held_by(of, "wasted")
+        found["age"] = held_by(of, "median_age")
     process = row.process
     if process is not None:
         found["pid"], found["start_time"] = process.pid, process.start_time

@@ -76,19 +76,12 @@ def read_age_of(of: SampledProcess | Group) -> float | None:
     return max(known) if known and len(known) == len(ages) else None
 
 
-def saved_of(of: SampledProcess | Group) -> int | None:
-    """The saving in bytes; only owners have it."""
-    return of.holding.saved_bytes if isinstance(of, Group) and of.holding else None
+def held_by(of: SampledProcess | Group, what: str) -> Any:
+    """A field of the owner's holding: `saved_bytes`, `wasted`, `median_age`.
 
-
-def wasted_of(of: SampledProcess | Group) -> float | None:
-    """The part of merges that a write undid within one scan; only owners have it."""
-    return of.holding.wasted if isinstance(of, Group) and of.holding else None
-
-
-def age_of(of: SampledProcess | Group) -> float | None:
-    """The median age of mappings that a write ended; only owners have it."""
-    return of.holding.median_age if isinstance(of, Group) and of.holding else None
+    Processes and other groups do not have one.
+    """
+    return getattr(of.holding, what) if isinstance(of, Group) and of.holding else None
 
 
 def lags(of: SampledProcess | Group) -> bool:
@@ -118,9 +111,9 @@ _VALUES: Mapping[str, Callable[[SampledProcess | Group], Any]] = {
     "mapped": attrgetter("mappings"),
     "kernel": attrgetter("kernel"),
     "lag": attrgetter("lag"),
-    "saved": saved_of,
-    "wasted": wasted_of,
-    "age": age_of,
+    "saved": partial(held_by, what="saved_bytes"),
+    "wasted": partial(held_by, what="wasted"),
+    "age": partial(held_by, what="median_age"),
     "stray": attrgetter("stray"),
     "state": state_of,
     "read": read_age_of,
