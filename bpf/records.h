@@ -121,6 +121,8 @@ struct control {
     u64 ages_since;
     /* How long ksmd takes for one full scan; 0: not known. */
     u64 scan_ns;
+    /* For the daemon: since when every call of migrate_pages() has been seen, by the same clock. */
+    u64 calls_since;
 };
 
 /*

@@ -43,26 +43,34 @@ PLENTY = Budget(3600)
 
 
 class _Opened:
-    def __init__(self, kernel: Kernel, pid: int) -> None:
-        self._kernel, self._mm = kernel, kernel.users[pid]
+    def __init__(self, kernel: Kernel, pid: int, *, careful: bool) -> None:
+        self._kernel, self._mm, self._careful = kernel, kernel.users[pid], careful
 
-    def read(self) -> int:
+    def read(self) -> int | None:
         """The page tables, between what happens before and after a read."""
         if self._kernel.during_reads:
             self._kernel.during_reads.pop(0)()
         self._kernel.reads += 1
-        found = self._kernel.pages[self._mm]
+        found: int | None = self._kernel.pages[self._mm]
+        if self._careful and self._kernel.moving[self._mm]:
+            found = None
         if self._kernel.after_reads:
             self._kernel.after_reads.pop(0)()
         return found
 
 
 class FakeReader(SmapsReader):
-    """Reads the page tables of the fake kernel."""
+    """Reads the page tables of the fake kernel; a careful one nothing while pages are away."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, files: int = 1, *, is_careful: bool = False) -> None:
         self.kernel = kernel
-        self.files = 1
+        self.files = files
+        self._is_careful = is_careful
+
+    @property
+    def careful(self) -> FakeReader:  # type: ignore[override]
+        """The other one."""
+        return FakeReader(self.kernel, self.files, is_careful=True)
 
     @contextmanager
     def open(  # type: ignore[override]
@@ -73,7 +81,7 @@ class FakeReader(SmapsReader):
         for _ in range(self.files):
             self.kernel.open_file(pid)
             opened()
-        yield _Opened(self.kernel, pid)
+        yield _Opened(self.kernel, pid, careful=self._is_careful)
 
 
 NO_AUDIT = Policy(0.0)
@@ -91,6 +99,8 @@ class Kernel:
         # Process -> mm -> KSM PTEs. A kernel thread has no mm.
         self.users: dict[int, int] = {}
         self.pages: dict[int, int] = defaultdict(int)
+        # Of mm -> how many of these PTEs are migration entries.
+        self.moving: Counter[int] = Counter()
         self.accounts: dict[int, Account] = {}
         self.baselines: dict[int, Baseline] = {}
         self.totals: Counter[Movement | Total] = Counter()

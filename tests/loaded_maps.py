@@ -33,7 +33,7 @@ LOADED = Loaded(
         "controls": LoadedMap(
             4,
             4,
-            64,
+            72,
             (
                 Field("ksmd", 0, "I"),
                 Field("reader", 4, "I"),
@@ -44,6 +44,7 @@ LOADED = Loaded(
                 Field("age_mask", 40, "Q"),
                 Field("ages_since", 48, "Q"),
                 Field("scan_ns", 56, "Q"),
+                Field("calls_since", 64, "Q"),
             ),
         ),
         "conversions": LoadedMap(

@@ -53,6 +53,10 @@ class Controls:
         """Say how long a full scan takes."""
         self._tell(self._told._replace(scan_ns=nanoseconds))
 
+    def sees_calls_since(self, nanoseconds: int) -> None:
+        """From this moment on, every call of migrate_pages() is seen."""
+        self._tell(self._told._replace(calls_since=nanoseconds))
+
     def asleep(self) -> None:
         """No hook counts: nothing opens an account, and an account that opens is in doubt."""
         self._tell(self._told._replace(opening_doubt=1, asleep=1))
@@ -79,6 +83,7 @@ class Controls:
                 age_mask=left.age_mask,
                 ages_since=left.ages_since,
                 scan_ns=left.scan_ns,
+                calls_since=left.calls_since,
             )
         )
         return -1 if left.sweep_signs == _INCOMPLETE else left.sweep_signs

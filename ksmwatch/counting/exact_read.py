@@ -18,7 +18,7 @@ from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import Bracket
 from ksmwatch.kernel import areas
 from ksmwatch.kernel.areas import Area
-from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
+from ksmwatch.kernel.page_tables import CarefulReader, PagemapReader, SmapsReader
 from ksmwatch.kernel.read_areas import read_areas
 from ksmwatch.probes.map_records import Account, Migrations, Movement, Opened
 from ksmwatch.probes.maps import Maps
@@ -28,6 +28,10 @@ _BRACKETS = 5
 # A call of migrate_pages() moves hundreds of pages, and may wait for each of them to be written.
 # If it is considered ended too early, right counts look wrong.
 _STUCK_SECONDS = 30.0
+
+
+# Reads the page tables of an opened process; None if pages may be away.
+ReadPages = Callable[[], int | None]
 
 
 class Outcome(Enum):
@@ -98,6 +102,14 @@ class MissedEnds:
             self.number = migrations.begun - migrations.ended
 
 
+def sees_every_call(since: int, now: int) -> bool:
+    """Whether every call of migrate_pages() that is under way now was seen to begin.
+
+    `since`: from when on every call is seen. Both by the clock of the programs.
+    """
+    return now >= since + _STUCK_SECONDS * 1e9
+
+
 class ExactReader:
     """Reads processes and settles their accounts. Only one thread may use it."""
 
@@ -135,19 +147,26 @@ class ExactReader:
             return None
 
     @contextmanager
-    def _pinned(self, pid: int) -> Iterator[tuple[Opened | None, Callable[[], int]]]:
+    def _pinned(self, pid: int) -> Iterator[tuple[Opened | None, ReadPages]]:
         """An opened file, which pins the mm, and whose it is; None if that is unknown."""
         thread = threading.get_native_id()
         self._maps.forget_opened(thread)
         seen: list[Opened | None] = []
         directory = self._host.proc / str(pid)
-        with self._reader.open(directory, lambda: seen.append(self._maps.opened(thread))) as opened:
+        reader = self._choose()
+        with reader.open(directory, lambda: seen.append(self._maps.opened(thread))) as opened:
             file = seen[0]
             if any(each is None or file is None or each.mm != file.mm for each in seen):
                 file = None
             yield file, opened.read
 
-    def _settle(self, pid: int, file: Opened, read: Callable[[], int]) -> ExactReading:
+    def _choose(self) -> SmapsReader | CarefulReader | PagemapReader:
+        """A page that is away unseen would be counted by its migration entry, and its arrival."""
+        since = self._maps.read_control().calls_since
+        seen = sees_every_call(since, self._host.nanoseconds())
+        return self._reader if seen else self._reader.careful
+
+    def _settle(self, pid: int, file: Opened, read: ReadPages) -> ExactReading:
         """Read until a read was not disturbed."""
         reading = ExactReading(pid, Outcome.DISTURBED, file.mm)
         for _ in range(_BRACKETS):
@@ -155,6 +174,9 @@ class ExactReader:
                 bracket = self._bracket(file.mm, read)
             except OSError as error:
                 return replace(reading, outcome=_refusal(error))
+            if bracket is None:
+                # The kernel may hide for longer than a moment whether pages are away.
+                break
             if bracket.disturbed(file.mm, self._missed_ends.number):
                 continue
             found, account = bracket.found, bracket.after
@@ -192,12 +214,17 @@ class ExactReader:
             moves=account.moves,
         )
 
-    def _bracket(self, mm: int, read: Callable[[], int]) -> Bracket:
-        """Read between two looks at everything that must not move meanwhile. Raises OSError."""
+    def _bracket(self, mm: int, read: ReadPages) -> Bracket | None:
+        """Read between two looks at everything that must not move meanwhile. Raises OSError.
+
+        None if pages may be away.
+        """
         migrations = self._maps.migrations()
         self._maps.begin_reading(mm)
         before = self._maps.account(mm)
         found = read()
+        if found is None:
+            return None
         # Before the account: a conversion that is over by then was counted, or put it in doubt.
         conversion = self._maps.conversion()
         return Bracket(

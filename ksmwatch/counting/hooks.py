@@ -18,6 +18,10 @@ from ksmwatch.kernel.events import Mechanism
 from ksmwatch.probes.attachments import AttachError, Attachments
 from ksmwatch.probes.plan import Plan, Probe
 
+# In nanoseconds.
+_NEVER = 1 << 63
+# The hook on migrate_pages().
+_CALLS = "migrate"
 # Events whose loss makes a count wrong. A missed mm_goes shows as a stale account, a missed
 # mm_opened as an unattributed read.
 _COUNTING = frozenset(
@@ -70,6 +74,7 @@ class Hooks:
         # An attempt attaches and detaches a dozen programs, so a request must not wait for each.
         self._backoff = Backoff()
         self._state = HookState()
+        self._calls_since, self._calls_missed = 0, 0
 
     @property
     def state(self) -> HookState:
@@ -89,6 +94,7 @@ class Hooks:
     def put_sentry_on(self) -> None:
         """Attach the sentry. Raises AttachError."""
         self._attachments.attach(self._sentry)
+        self._see_calls()
 
     def put_on(self) -> None:
         """Attach the counting hooks. Raises AttachError."""
@@ -108,6 +114,7 @@ class Hooks:
     def put_all_on(self) -> None:
         """Attach everything. Raises AttachError."""
         self._attachments.attach(self.plan.probes)
+        self._see_calls()
         self._becomes(on=True)
 
     def attempt(self, attach: Callable[[], None]) -> bool:
@@ -123,14 +130,32 @@ class Hooks:
         self._becomes(refused=None, retry_at=0.0)
         return True
 
+    # ---- calls of migrate_pages() ----
+
+    def calls_since(self) -> int:
+        """From when on every call is seen, by the clock of the programs."""
+        if self._calls_missed != self._missed_calls():
+            self._see_calls()
+        return self._calls_since
+
+    def _see_calls(self) -> None:
+        """From now on; never if there is no hook on them."""
+        sees = any(probe.event == _CALLS for probe in self._sentry)
+        self._calls_since = self._host.nanoseconds() if sees else _NEVER
+        self._calls_missed = self._missed_calls()
+
+    def _missed_calls(self) -> int:
+        return sum(self._missed(probe) for probe in self._sentry if probe.event == _CALLS)
+
     # ---- what a daemon before us has left ----
 
     def sentry_holds(self) -> bool:
         """Whether the sentry is attached."""
         return self._attachments.holds(self._sentry)
 
-    def adopt(self) -> bool:
+    def adopt(self, calls_since: int) -> bool:
         """Continue with hooks that are all attached; False if they are not."""
+        self._calls_since = calls_since
         self._becomes(on=self._attachments.holds(self.plan.probes))
         return self._state.on
 

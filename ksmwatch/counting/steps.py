@@ -141,7 +141,7 @@ class Steps:
         if not self._hooks.sentry_holds():
             return False
         left = self._maps.read_control()
-        if left.opening_doubt or not self._hooks.adopt():
+        if left.opening_doubt or not self._hooks.adopt(left.calls_since):
             self.begin_anew()
             return True
         self._done = Done(signs=self._controls.adopt(left), alarms=left.alarms_swept)
@@ -251,6 +251,7 @@ class Steps:
     def sweep(self, sweep: Sweep) -> None:
         """Read every process exactly. What happens after its beginning asks for another sweep."""
         began, spent = self._host.clock(), self._host.cpu()
+        self._controls.sees_calls_since(self._hooks.calls_since())
         self._done = replace(
             self._done,
             signs=self.signs(),

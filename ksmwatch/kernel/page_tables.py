@@ -12,7 +12,7 @@ import mmap
 import os
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ksmwatch.errors import SourceError
@@ -22,8 +22,14 @@ from ksmwatch.units import PAGE_KB, PAGE_SIZE
 
 # Documentation/admin-guide/mm/pagemap.rst
 PRESENT = 1 << 63
+SWAPPED = 1 << 62
 FILE_OR_SHARED = 1 << 61
+GUARD = 1 << 58
 FRAME = (1 << 55) - 1
+# In place of the frame, an entry that is not present has its type. Those of swap devices begin at
+# 0, and of the 32 there are, at least 23 are theirs (MAX_SWAPFILES in include/linux/swap.h).
+_TYPE = 31
+_SWAP_TYPES = 16
 _PIECE_PAGES = 1 << 17
 
 
@@ -67,6 +73,11 @@ class SmapsReader:
 
     name = "smaps_rollup"
 
+    @property
+    def careful(self) -> CarefulReader:
+        """What does not count migration entries either."""
+        return CarefulReader()
+
     @contextmanager
     def open(self, directory: Path, opened: WhenOpened = _unobserved) -> Iterator[_Smaps]:
         """Open smaps_rollup; needs PTRACE_MODE_READ on the process (CAP_SYS_PTRACE)."""
@@ -85,6 +96,75 @@ def pagemap_entries(fd: int, start: int, pages: int) -> bytes:
         # pagemap_read() returns nothing once mm_users is 0, although smaps still did.
         raise ProcessLookupError(errno.ESRCH, "the address space is gone")
     return raw
+
+
+def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """An area can have terabytes."""
+    for at in range(start, end, _PIECE_PAGES * PAGE_SIZE):
+        yield at, min(end, at + _PIECE_PAGES * PAGE_SIZE)
+
+
+# Last bytes of entries that are not SWAPPED.
+_OTHERS = bytes(byte for byte in range(256) if not byte & SWAPPED >> 56)
+
+
+def may_be_away(entries: bytes) -> bool:
+    """Whether one of these entries of pagemap may be that of a page on its way to another place.
+
+    Without CAP_SYS_ADMIN the kernel hides types, so that any page in swap space may be one.
+    """
+    if not entries[7::8].translate(None, _OTHERS):
+        return False
+    return any(
+        entry & SWAPPED
+        and not entry & GUARD
+        and (not entry & FRAME or entry & _TYPE >= _SWAP_TYPES)
+        for entry in array("Q", entries)
+    )
+
+
+class _Careful:
+    """smaps_rollup, after a look in pagemap."""
+
+    def __init__(self, rollup: int, smaps: int, pagemap: int) -> None:
+        self._rollup, self._smaps, self._pagemap = _Smaps(rollup), smaps, pagemap
+
+    def read(self) -> int | None:
+        """KSM mappings; None if a page may have been away.
+
+        No page was away before the second read of smaps_rollup. One that left since was there when
+        the hooks were on, so they have seen that. In the other order, the migration entry of a page
+        could be counted, and then go without an event.
+        """
+        if not self._rollup.read():
+            return 0
+        areas = smaps_areas(_slurp(self._smaps))
+        if any(self._away(area.start, area.end) for area in areas if area.kilobytes("KSM")):
+            return None
+        return self._rollup.read()
+
+    def _away(self, start: int, end: int) -> bool:
+        return any(
+            may_be_away(pagemap_entries(self._pagemap, at, (until - at) // PAGE_SIZE))
+            for at, until in _pieces(start, end)
+        )
+
+
+class CarefulReader:
+    """Reads smaps_rollup if no page of the process can be on its way to another place."""
+
+    name = "smaps_rollup"
+
+    @contextmanager
+    def open(self, directory: Path, opened: WhenOpened = _unobserved) -> Iterator[_Careful]:
+        """Open three files; `opened` sees each, and so several mms if the process has exec'ed."""
+        with ExitStack() as cleanup:
+            files = []
+            for name in ("smaps_rollup", "smaps", "pagemap"):
+                files.append(os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC))
+                cleanup.callback(os.close, files[-1])
+                opened()
+            yield _Careful(*files)
 
 
 class _Pagemap:
@@ -111,12 +191,8 @@ class _Pagemap:
         return sum(count for piece in self.frames(start, end) for count in piece.values())
 
     def frames(self, start: int, end: int) -> Iterator[dict[int, int]]:
-        """KSM frames between two addresses, and how often each is mapped.
-
-        In pieces: an area can have terabytes.
-        """
-        for at in range(start, end, _PIECE_PAGES * PAGE_SIZE):
-            piece = at, min(end, at + _PIECE_PAGES * PAGE_SIZE)
+        """KSM frames between two addresses, and how often each is mapped, in pieces."""
+        for piece in _pieces(start, end):
             ksm = set(self._frames.ksm(self._present(*piece)))
             if ksm:
                 # A frame may have been freed before the question, and be another process's KSM
@@ -143,6 +219,11 @@ class PagemapReader:
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
+
+    @property
+    def careful(self) -> PagemapReader:
+        """It never counts migration entries."""
+        return self
 
     @contextmanager
     def open(self, directory: Path, opened: WhenOpened = _unobserved) -> Iterator[_Pagemap]:

@@ -172,6 +172,7 @@ class Control(NamedTuple):
     age_mask: int = 0
     ages_since: int = 0
     scan_ns: int = 0
+    calls_since: int = 0
 
 
 class Baseline(NamedTuple):

@@ -89,11 +89,17 @@ class Agent:
         # Neither from the current directory nor by PYTHONPATH may it, or what it starts, import
         # another checkout's code.
         prefix = ("env", "--chdir=/", "--unset=PYTHONPATH", f"{checkout}/.venv/bin/python", "-m")
+        prefix = ("taskset", "--cpu-list", str(cpu), *prefix)
         self._daemon = Daemon("--audit.cpu-percent=0", prefix=prefix, http=False)
         self._daemon.wait_until_ready()
         mode = self._daemon.snapshot()["mode"]
         assert mode == "bpf", f"it counts by {mode}:\n{self.log()}"
-        _pin(self._daemon.process.pid, cpu)
+
+    def stop_counting(self) -> None:
+        """Stop the daemon, which detaches its hooks."""
+        assert self._daemon is not None
+        status = self._daemon.stop()
+        assert status == 0, f"it ended with {status}:\n{self.log()}"
 
     def send_signal(self, name: str) -> None:
         """To the daemon."""

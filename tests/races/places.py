@@ -59,6 +59,7 @@ EMPTIED = behind_call("exit_mmap", "unmap_vmas")
 
 # ---- programs ----
 
+ATTACHING = at("bpf_tracing_prog_attach")
 DETACHING = at("bpf_tracing_link_release", "bpf_perf_link_release")
 # Functions of programs with a BTF of ours have all the same name; on ksmd's CPU and behind the
 # store these are the hook on the return, and then each edge of its walk.

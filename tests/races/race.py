@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+from tests.races import places
 from tests.races.code import Place
 from tests.races.guest import START_SECONDS, Guest, StuckError
 
@@ -17,6 +18,7 @@ _ANCHOR = "anchor"
 _AT_HOME, _AWAY = range(2)
 # What is looked at again and again until it is as wanted.
 _LOOKS = 20
+_FTRACE = "/proc/sys/kernel/ftrace_enabled"
 _SEEDS = itertools.count(100)
 
 
@@ -165,6 +167,30 @@ class Daemon(Actor):
         self.guest.ask("send_signal", "SIGSTOP")
         yield
         self.guest.ask("send_signal", "SIGCONT")
+
+    def is_stopped(self) -> None:
+        """No hook is attached from now on."""
+        self.guest.ask("stop_counting")
+
+    def begins_to_start(self) -> None:
+        """A new one is held before any of its hooks is attached.
+
+        By then it has learned where pages are copied, by a program that is attached and detached.
+        To detach one, the kernel waits until no task is held.
+        """
+        start = ("count", str(self.guest.daemon), THIRD)
+        self.arrives(places.ATTACHING, lambda: self.starts(*start), passes=1)
+
+    def begins_to_renew(self) -> None:
+        """Its probes did not run for a while; it is held before they are attached again."""
+        self.guest.ask("write", _FTRACE, "0")
+        self.guest.ask("snapshot")
+
+        def start() -> None:
+            self.guest.ask("write", _FTRACE, "1")
+            self.starts("snapshot")
+
+        self.arrives(places.ATTACHING, start)
 
     def begins_snapshot(self, to: Place, passes: int = 0) -> Self:
         """Be asked for a snapshot, and be held at a place on the way."""

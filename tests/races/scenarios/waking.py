@@ -60,6 +60,37 @@ def page_that_was_away_when_the_hooks_went_on_is_zapped(race: Race) -> None:
     race.mover.finishes()
 
 
+def page_is_away_when_the_daemon_starts(race: Race) -> None:
+    """Nothing has seen the call that took it away. Its arrival is an event."""
+    x = race.merged("x", pages=4)
+    race.daemon.is_stopped()
+    race.daemon.begins_to_start()
+    race.mover.begins_moving(x, 0, to=places.PUTTING_BACK)
+    race.daemon.finishes()
+    race.mover.finishes()
+
+
+def page_that_was_away_when_the_daemon_started_is_zapped(race: Race) -> None:
+    """Its migration entries go without an event."""
+    x = race.merged("x", pages=4, cpu=SECOND)
+    race.daemon.is_stopped()
+    race.daemon.begins_to_start()
+    race.mover.begins_moving(x, 0, to=places.PUTTING_BACK)
+    race.daemon.finishes()
+    x.does("madvise", "heap", 1, 2, "dontneed")
+    race.guest.ask("snapshot")
+    race.mover.finishes()
+
+
+def page_is_away_when_all_probes_go_on_again(race: Race) -> None:
+    """It went after the last of them had been detached."""
+    x = race.merged("x", pages=4)
+    race.daemon.begins_to_renew()
+    race.mover.begins_moving(x, 0, to=places.PUTTING_BACK)
+    race.daemon.finishes()
+    race.mover.finishes()
+
+
 def page_turns_while_the_hooks_go_off(race: Race) -> None:
     """Every count was 0 when the daemon looked."""
     x = race.mergeable("x", cpu=SECOND)

@@ -215,9 +215,9 @@ def test_totals_are_summed_over_the_cpus(shared: Maps) -> None:
 
 
 def test_the_programs_are_told_in_the_words_of_the_record(shared: Maps) -> None:
-    told = Control(33, 44, 1, 0, sweep_signs=5, alarms_swept=6, age_mask=7, ages_since=8, scan_ns=9)
+    told = Control(33, 44, *range(1, 9))
     shared.control(told)
-    assert memory["controls"][:] == struct.pack("<II7Q", 33, 44, 1, 0, 5, 6, 7, 8, 9)
+    assert memory["controls"][:] == struct.pack("<II8Q", 33, 44, *range(1, 9))
     assert shared.read_control() == told
 
 
