@@ -89,8 +89,8 @@ class Agent:
         # Neither from the current directory nor by PYTHONPATH may it, or what it starts, import
         # another checkout's code.
         prefix = ("env", "--chdir=/", "--unset=PYTHONPATH", f"{checkout}/.venv/bin/python", "-m")
-        prefix = ("taskset", "--cpu-list", str(cpu), *prefix)
-        self._daemon = Daemon("--audit.cpu-percent=0", prefix=prefix, http=False)
+        there = ("taskset", "--cpu-list", str(cpu), *prefix)
+        self._daemon = Daemon("--audit.cpu-percent=0", prefix=there, http=False)
         self._daemon.wait_until_ready()
         mode = self._daemon.snapshot()["mode"]
         assert mode == "bpf", f"it counts by {mode}:\n{self.log()}"
