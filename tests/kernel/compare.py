@@ -8,8 +8,9 @@ from typing import Any, Protocol, TypeVar
 from tests import oracle
 from tests.waiting import Deadline
 
-# How long to wait at a quiescent point until no process is estimated any more.
-_SETTLE_SECONDS = 30
+# How long to wait at a quiescent point until no process is estimated any more. Beside pages in swap
+# space that can take 30 s after hooks were attached.
+_SETTLE_SECONDS = 60
 # How long ksmd may take to do what a test waits for.
 _MERGE_SECONDS = 300
 
