@@ -26,19 +26,22 @@ static __always_inline bool note_migration(void)
 
 /*
  * While the hooks are off, nothing sees which pages a call takes away. They may still be away when
- * the hooks go on, so reads wait for the end of such a call.
+ * the hooks go on, so reads wait for the end of such a call. The end of a call for which there is
+ * no room is not seen: reads wait until the daemon takes it for ended.
  */
 int on_migrate(CONTEXT(MIGRATE) * ctx)
 {
     u32 thread = bpf_get_current_pid_tgid(), taken = asleep();
     struct migration *m = migration();
 
-    if (m && !migrating.insert(&thread, &taken))
+    if (!m)
+        return 0;
+    if (!migrating.insert(&thread, &taken))
         lock_xadd(&m->underway, 1);
-    else
-        /* Left by a call whose end was missed. */
-        migrating.update(&thread, &taken);
-    if (m && taken)
+    /* There may be an entry, left by a call whose end was missed. */
+    else if (migrating.update(&thread, &taken))
+        taken = 1;
+    if (taken)
         lock_xadd(&m->begun, 1);
     return 0;
 }
