@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ksmwatch.kernel.smaps import kilobytes
 from tests import oracle
 from tests.fuzz import swap
 from tests.kernel.asking import why
@@ -21,6 +22,7 @@ from tests.workload import Tenant, Workload
 
 pytestmark = pytest.mark.once
 
+FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
 ZSWAP = Path("/sys/module/zswap/parameters/enabled")
 PAGES, CONTENTS = 3001, 211
 
@@ -89,6 +91,33 @@ def test_zswap_takes_merged_pages_and_gives_them_back(ksm: Ksm, tenants: list[Te
         counted(daemon)
         ksm.merge_all()
         assert_exact(daemon, {a.pid: PAGES, b.pid: PAGES})
+
+
+def test_a_page_in_swap_space_may_pass_for_one_that_is_away_but_not_for_long(
+    ksm: Ksm, swapping: None
+) -> None:
+    with Workload() as load:
+        a = load.spawn("a")
+        a.offer("heap", 64, seed=3)
+        a.write("heap", 32, 32)
+        ksm.merge_all()
+
+        def swapped() -> bool:
+            a.madvise("heap", 32, 32, "pageout")
+            return bool(kilobytes(Path(f"/proc/{a.pid}/smaps_rollup").read_bytes(), "Swap"))
+
+        wait_until(swapped, lambda: f"nothing of {a.pid} is swapped out")
+        with Daemon() as daemon:
+            # At the start it had CAP_SYS_ADMIN, and has given it up.
+            document = daemon.snapshot()
+            assert (document["host"]["confidence"], mappings(document)) == ("exact", {a.pid: 32})
+            FTRACE.write_text("0")
+            daemon.snapshot()
+            FTRACE.write_text("1")
+            document = daemon.snapshot()
+            assert document["losses"]["renewals"] == 1
+            assert [p["confidence"] for p in document["processes"]] == ["estimated"]
+            assert counted(daemon) == 32
 
 
 def test_damon_pages_out_merged_frames(ksm: Ksm, tenants: list[Tenant]) -> None:
