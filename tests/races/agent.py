@@ -22,6 +22,8 @@ from tests import oracle
 from tests.fuzz import swap
 from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon
+from tests.kernel.damage import link_id
+from tests.kernel.intruder import close_in
 from tests.ksmctl import Ksm
 from tests.nodes import move_pages
 from tests.workload import Tenant, Workload
@@ -100,6 +102,13 @@ class Agent:
         assert self._daemon is not None
         status = self._daemon.stop()
         assert status == 0, f"it ended with {status}:\n{self.log()}"
+
+    def take_off(self) -> None:
+        """Detach one of the daemon's probes behind its back."""
+        assert self._daemon is not None
+        pid = self._daemon.process.pid
+        files = Path(f"/proc/{pid}/fdinfo").iterdir()
+        close_in(pid, min(int(each.name) for each in files if link_id(each.read_text())))
 
     def send_signal(self, name: str) -> None:
         """To the daemon."""

@@ -18,7 +18,6 @@ _ANCHOR = "anchor"
 _AT_HOME, _AWAY = range(2)
 # What is looked at again and again until it is as wanted.
 _LOOKS = 20
-_FTRACE = "/proc/sys/kernel/ftrace_enabled"
 _SEEDS = itertools.count(100)
 
 
@@ -182,12 +181,10 @@ class Daemon(Actor):
         self.arrives(places.ATTACHING, lambda: self.starts(*start), passes=1)
 
     def begins_to_renew(self) -> None:
-        """Its probes did not run for a while; it is held before they are attached again."""
-        self.guest.ask("write", _FTRACE, "0")
-        self.guest.ask("snapshot")
+        """It has lost a probe, and is held before all of them are attached again."""
 
         def start() -> None:
-            self.guest.ask("write", _FTRACE, "1")
+            self.guest.ask("take_off")
             self.starts("snapshot")
 
         self.arrives(places.ATTACHING, start)
