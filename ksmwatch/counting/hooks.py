@@ -6,7 +6,7 @@ Two groups are attached separately: the sentry, which can see KSM stir, and the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,7 +87,10 @@ class Hooks:
     @property
     def see_swapins(self) -> bool:
         """Whether the sentry would see a KSM page come back from the swap cache."""
-        return any(probe.event == "swapin" for probe in self._sentry)
+        return self._sentry_has("swapin")
+
+    def _sentry_has(self, event: str) -> bool:
+        return any(probe.event == event for probe in self._sentry)
 
     # ---- on and off ----
 
@@ -140,12 +143,11 @@ class Hooks:
 
     def _see_calls(self) -> None:
         """From now on; never if there is no hook on them."""
-        sees = any(probe.event == _CALLS for probe in self._sentry)
-        self._calls_since = self._host.nanoseconds() if sees else _NEVER
+        self._calls_since = self._host.nanoseconds() if self._sentry_has(_CALLS) else _NEVER
         self._calls_missed = self._missed_calls()
 
     def _missed_calls(self) -> int:
-        return sum(self._missed(probe) for probe in self._sentry if probe.event == _CALLS)
+        return self._missed_of({_CALLS})
 
     # ---- what a daemon before us has left ----
 
@@ -196,7 +198,10 @@ class Hooks:
 
     def missed(self) -> int:
         """Runs that the kernel skipped, of probes that counts depend on."""
-        return sum(self._missed(probe) for probe in self.plan.probes if probe.event in _COUNTING)
+        return self._missed_of(_COUNTING)
+
+    def _missed_of(self, events: Collection[str]) -> int:
+        return sum(self._missed(probe) for probe in self.plan.probes if probe.event in events)
 
     def _missed(self, probe: Probe) -> int:
         return sum(self._attachments.missed(program) for program in probe.programs)
