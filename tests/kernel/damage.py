@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ksmwatch.kernel import bpf_maps, libbpf
@@ -15,6 +17,7 @@ from tests.kernel.daemon import Daemon
 from tests.kernel.intruder import close_in
 
 PINS = Path("/sys/fs/bpf/ksmwatch-repair")
+FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
 # struct account: the id, one 64-bit total for each kind of movement, doubts, the start, the tgid.
 MERGED = 8
 UNMAPPED = MERGED + Movement.UNMAPPED * 8
@@ -50,10 +53,27 @@ def change_account(pid: int, offset: int, pages: int) -> None:
     _map(PINS, "accounts").put(key, bytes(value))
 
 
-def link_id(fdinfo: str) -> int | None:
-    """The id of a BPF link from its fdinfo."""
-    lines = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
+def _link_of(fdinfo: Path) -> int | None:
+    """The id of a BPF link from its fdinfo; None if it is something else."""
+    lines = dict(line.split(":", 1) for line in fdinfo.read_text().splitlines() if ":" in line)
     return int(lines["link_id"]) if "link_id" in lines else None
+
+
+def links(daemon: Daemon) -> dict[int, int]:
+    """Descriptors of a daemon that hold BPF links, and the ids of these."""
+    directory = Path(f"/proc/{daemon.process.pid}/fdinfo")
+    found = {int(path.name): _link_of(path) for path in directory.iterdir()}
+    return {fd: link for fd, link in found.items() if link is not None}
+
+
+@contextmanager
+def switched_off(switch: Path) -> Iterator[None]:
+    """Probes do not run in this block."""
+    switch.write_text("0")
+    try:
+        yield
+    finally:
+        switch.write_text("1")
 
 
 def take_off(daemon: Daemon, event: str) -> None:
@@ -62,12 +82,11 @@ def take_off(daemon: Daemon, event: str) -> None:
         path for path in PINS.iterdir() if path.name.startswith("link-") and event in path.name
     )
     fd = libbpf.obj_get(str(pin))
-    wanted = link_id(Path(f"/proc/self/fdinfo/{fd}").read_text())
+    wanted = _link_of(Path(f"/proc/self/fdinfo/{fd}"))
     os.close(fd)
     pin.unlink()
-    directory = Path(f"/proc/{daemon.process.pid}/fdinfo")
-    (theirs,) = (p for p in directory.iterdir() if link_id(p.read_text()) == wanted)
-    close_in(daemon.process.pid, int(theirs.name))
+    (theirs,) = (each for each, link in links(daemon).items() if link == wanted)
+    close_in(daemon.process.pid, theirs)
 
 
 def in_doubt(pins: Path, pid: int) -> bool:

@@ -15,6 +15,7 @@ from tests.fuzz import swap
 from tests.kernel.asking import why
 from tests.kernel.compare import assert_exact, mappings, seen_in_peace, settled_snapshot
 from tests.kernel.daemon import Daemon
+from tests.kernel.damage import FTRACE, switched_off
 from tests.kernel.damon import pageout
 from tests.ksmctl import Ksm
 from tests.waiting import wait_until
@@ -22,7 +23,6 @@ from tests.workload import Tenant, Workload
 
 pytestmark = pytest.mark.once
 
-FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
 ZSWAP = Path("/sys/module/zswap/parameters/enabled")
 PAGES, CONTENTS = 3001, 211
 
@@ -111,9 +111,8 @@ def test_a_page_in_swap_space_may_pass_for_one_that_is_away_but_not_for_long(
             # At the start it had CAP_SYS_ADMIN, and has given it up.
             document = daemon.snapshot()
             assert (document["host"]["confidence"], mappings(document)) == ("exact", {a.pid: 32})
-            FTRACE.write_text("0")
-            daemon.snapshot()
-            FTRACE.write_text("1")
+            with switched_off(FTRACE):
+                daemon.snapshot()
             document = daemon.snapshot()
             assert document["losses"]["renewals"] == 1
             assert [p["confidence"] for p in document["processes"]] == ["estimated"]

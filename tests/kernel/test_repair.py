@@ -11,7 +11,15 @@ import pytest
 from tests import oracle
 from tests.kernel.compare import mappings
 from tests.kernel.daemon import Daemon
-from tests.kernel.damage import MERGED, PINS, UNMAPPED, change_account, take_off
+from tests.kernel.damage import (
+    FTRACE,
+    MERGED,
+    PINS,
+    UNMAPPED,
+    change_account,
+    switched_off,
+    take_off,
+)
 from tests.kernel.hooks import mechanisms
 from tests.ksmctl import Ksm
 from tests.waiting import wait_until
@@ -20,7 +28,6 @@ from tests.workload import Workload, mergeable
 # Renewals, like baselines, take many seconds where smaps has no KSM line. By hand: run.py 6.1.
 pytestmark = pytest.mark.once
 
-FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
 KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
 _REPAIR_SECONDS = 480
 
@@ -92,15 +99,12 @@ def test_probes_that_were_stopped(daemon: Daemon, ksm: Ksm) -> None:
             ksm.merge_all()
             assert_repaired(daemon, {a.pid: 211, b.pid: 101})
             before = daemon.snapshot()
-            switch.write_text("0")
-            try:
+            with switched_off(switch):
                 a.write("heap", 0, 13)
                 document = daemon.snapshot()
                 assert document["host"]["confidence"] == "unknown"
                 assert switch.name in document["host"]["reason"]
                 b.madvise("heap", 0, 17, "dontneed")
-            finally:
-                switch.write_text("1")
             assert_repaired(daemon, {a.pid: 198, b.pid: 84})
             a.write("heap", 50, 19)
             assert_repaired(daemon, {a.pid: 179, b.pid: 84})

@@ -22,7 +22,7 @@ from tests import oracle
 from tests.fuzz import swap
 from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon
-from tests.kernel.damage import link_id
+from tests.kernel.damage import links
 from tests.kernel.intruder import close_in
 from tests.ksmctl import Ksm
 from tests.nodes import move_pages
@@ -106,9 +106,7 @@ class Agent:
     def take_off(self) -> None:
         """Detach one of the daemon's probes behind its back."""
         assert self._daemon is not None
-        pid = self._daemon.process.pid
-        files = Path(f"/proc/{pid}/fdinfo").iterdir()
-        close_in(pid, min(int(each.name) for each in files if link_id(each.read_text())))
+        close_in(self._daemon.process.pid, min(links(self._daemon)))
 
     def send_signal(self, name: str) -> None:
         """To the daemon."""
