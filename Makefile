@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 KERNELS := 6.1 6.12 7.3
 QUICK_KERNEL := 6.12
 VM := tests/vm/run
+# In a guest that a test wants to have otherwise than tests/kernel/run.py starts it.
+GUEST_PYTEST := $(BIN)/python -m pytest -p no:cacheprovider -p tests.deadlines
 # How many times slower than they could guests of tests shall run.
 SLOW ?= 1
 export KSMWATCH_TEST_SLOW := $(SLOW)
@@ -75,10 +77,8 @@ test-kernel-every: setup workload kernels
 	  tests/kernel/test_kept_programs.py tests/kernel/test_userfault.py \
 	  tests/kernel/test_reclaim.py tests/kernel/test_idmapped.py \
 	  tests/kernel/test_ages.py tests/kernel/test_savings.py
-	$(VM) --kernel $(QUICK_KERNEL) --memory 2G -- $(BIN)/python -m pytest -p no:cacheprovider \
-	  -p tests.deadlines tests/kernel/test_memory_blocks.py
-	$(VM) --kernel $(QUICK_KERNEL) --iommu -- $(BIN)/python -m pytest -p no:cacheprovider \
-	  -p tests.deadlines tests/kernel/test_passthrough.py
+	$(VM) --kernel $(QUICK_KERNEL) --memory 2G -- $(GUEST_PYTEST) tests/kernel/test_memory_blocks.py
+	$(VM) --kernel $(QUICK_KERNEL) --iommu -- $(GUEST_PYTEST) tests/kernel/test_passthrough.py
 
 model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 	@deploy/packages $(MODEL_PACKAGES)
