@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from ksmwatch.export.front.history import PastHour
+from ksmwatch.export.front.hour_lines import PastHour
 from ksmwatch.export.front.known_samples import KnownSamples
 from ksmwatch.export.front.overview import OverviewState, overview
 from ksmwatch.export.metric_family import Samples

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ksmwatch.config import Config
 from ksmwatch.errors import ConfigError, ListenError
-from ksmwatch.export import catalogue, front_channel, process_metrics
+from ksmwatch.export import catalogue, front_channel, own_resources
 from ksmwatch.export.front_channel import Answer, Begin
 from ksmwatch.export.front_keeper import Keeper
 from ksmwatch.export.metric_family import Spec
@@ -35,7 +35,7 @@ _CONFIG_VALID = Spec(
     "1 while the current files of --web.config.file are in use. 0 while they are invalid "
     "and their previous content is in use. Absent without that setting.",
 )
-SPECS = (*process_metrics.specs(_PROCESS, "the daemon"), _CONFIG_VALID)
+SPECS = (*own_resources.specs(_PROCESS, "the daemon"), _CONFIG_VALID)
 
 
 def listen(address: Address) -> socket.socket:
@@ -137,7 +137,7 @@ class Outputs:
             snapshot, taken = self._desk.ask_dated(max_age)
             settings = self._current()
             series = Series(settings.owners_top, processes=settings.metrics_processes)
-            made = [*samples(snapshot, series, owners), *process_metrics.samples(_PROCESS)]
+            made = [*samples(snapshot, series, owners), *own_resources.samples(_PROCESS)]
             if files is not None:
                 made.append((_CONFIG_VALID.name, [((), float(files.valid))]))
             history = snapshot.history

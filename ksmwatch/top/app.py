@@ -21,13 +21,13 @@ from ksmwatch.terminal_text import clean
 from ksmwatch.top import columns, details, header, keys
 from ksmwatch.top.alerts import alerts_of
 from ksmwatch.top.columns import duration
-from ksmwatch.top.history import History
 from ksmwatch.top.host_figures import figures
 from ksmwatch.top.option_changes import CHANGES, sort_by, sort_by_head, sort_by_next
 from ksmwatch.top.rows import build
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.screens import ColumnScreen, LinesScreen
 from ksmwatch.top.source import Areas, Fetched, Posted, Source, Unmoved, Worker
+from ksmwatch.top.sparkline_points import History
 from ksmwatch.top.timeline import TRACE_STEP, Move, Timeline
 from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.view import Options, View

@@ -19,9 +19,9 @@ from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.snapshot import socket_client
 from ksmwatch.top import header
 from ksmwatch.top.alerts import alerts_of
-from ksmwatch.top.history import Traces
 from ksmwatch.top.host_figures import figures
 from ksmwatch.top.sample import Sample, make_sample
+from ksmwatch.top.sparkline_points import Traces
 from ksmwatch.top.timeline import Move, Timeline
 from ksmwatch.top.view import Options
 

@@ -15,7 +15,7 @@ from ksmwatch.history.reader import HistoryReader
 from ksmwatch.history.retention import Span, thinned
 from ksmwatch.history.times import whole
 from ksmwatch.kernel.areas import AreaDocument
-from ksmwatch.top.history import Traces
+from ksmwatch.top.sparkline_points import Traces
 
 # A sparkline begins with the hour before, in as many values as it remembers.
 TRACE_STEP = 30.0

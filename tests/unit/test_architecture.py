@@ -48,7 +48,7 @@ EFFECTFUL = {
     *("export.front.auth", "export.front.clients", "export.front.complaints"),
     *("export.front.confine", "export.front.link", "export.front.main", "export.front.runbook"),
     *("export.front.site", "export.front.textfile", "export.front.web"),
-    *("export.front_channel", "export.front_keeper", "export.fronts", "export.process_metrics"),
+    *("export.front_channel", "export.front_keeper", "export.fronts", "export.own_resources"),
     *("export.tls", "export.web_config_watch"),
     *("history.file_errors", "history.reader", "history.recorder", "history.store"),
     *("kernel.bpf_maps", "kernel.btf", "kernel.cgroup_rooms", "kernel.cgroup_top"),
@@ -298,7 +298,7 @@ def test_one_module_knows_the_format_of_smaps() -> None:
 
 FRONT = {
     *("__init__", "errors", "log", "units", "export.__init__"),
-    *("export.metric_family", "export.process_metrics", "export.front_channel"),
+    *("export.metric_family", "export.own_resources", "export.front_channel"),
     *("export.web_config", "export.tls", "snapshot.last_hour"),
     # Asks the kernel for something and reads nothing of it.
     *("kernel.__init__", "kernel.syscalls"),

@@ -11,7 +11,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ksmwatch.export.front.history import PastHour, Point, Quantity
+from ksmwatch.export.front.hour_lines import PastHour, Point, Quantity
 from ksmwatch.export.front.known_samples import KnownSamples
 from ksmwatch.export.front.page import Page
 from ksmwatch.export.front.style import HEADERS, document

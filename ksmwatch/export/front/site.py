@@ -13,7 +13,7 @@ from typing import Protocol
 from ksmwatch.export.front import runbook
 from ksmwatch.export.front.complaints import Complaints
 from ksmwatch.export.front.exposition import Exposition
-from ksmwatch.export.front.history import PastHour
+from ksmwatch.export.front.hour_lines import PastHour
 from ksmwatch.export.front.known_samples import KnownSamples
 from ksmwatch.export.front.limits import ANSWER_SECONDS
 from ksmwatch.export.front.overview import STILL, OverviewState, overview

@@ -28,7 +28,7 @@ from tornado.httputil import (
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.netutil import add_accept_handler
 
-from ksmwatch.export import front_channel, process_metrics
+from ksmwatch.export import front_channel, own_resources
 from ksmwatch.export.front.auth import Admission, Auth
 from ksmwatch.export.front.clients import ClientPhase, Clients
 from ksmwatch.export.front.complaints import KINDS, Complaints
@@ -51,7 +51,7 @@ _READ_BYTES = 8192
 _OTHER_DESCRIPTORS = 64
 
 SPECS = (
-    *process_metrics.specs("ksmwatch_front", "the process that serves HTTP"),
+    *own_resources.specs("ksmwatch_front", "the process that serves HTTP"),
     Spec("ksmwatch_http_connections", "gauge", "Open connections of clients."),
     Spec("ksmwatch_http_requests", "counter", "Requests answered, by status code.", ("code",)),
     Spec(
@@ -178,7 +178,7 @@ class WebFront:
     def _samples(self) -> Samples:
         counted = sorted(self._requests.items())
         return [
-            *process_metrics.samples("ksmwatch_front"),
+            *own_resources.samples("ksmwatch_front"),
             ("ksmwatch_http_connections", [((), len(self._clients))]),
             ("ksmwatch_http_requests", [((code,), number) for code, number in counted]),
             (

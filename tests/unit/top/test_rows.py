@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.snapshot.document import to_document
-from ksmwatch.top.history import History
 from ksmwatch.top.rows import build
 from ksmwatch.top.sample import Sample, make_sample
+from ksmwatch.top.sparkline_points import History
 from ksmwatch.top.values import SORTABLE, movement, value
 from ksmwatch.top.view import CAME, Grouping, Options, View
 from tests.made_up import snapshot

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.export.front import overview
-from ksmwatch.export.front.history import PastHour, Quantity
+from ksmwatch.export.front.hour_lines import PastHour, Quantity
 from ksmwatch.export.front.known_samples import KnownSamples
 from ksmwatch.export.front.overview import OverviewState
 from ksmwatch.export.metric_family import Samples
