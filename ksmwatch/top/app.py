@@ -27,7 +27,7 @@ from ksmwatch.top.rows import build
 from ksmwatch.top.sample import Sample
 from ksmwatch.top.screens import ColumnScreen, LinesScreen
 from ksmwatch.top.source import Areas, Fetched, Posted, Source, Unmoved, Worker
-from ksmwatch.top.sparkline_points import History
+from ksmwatch.top.sparkline_points import SparklinePoints
 from ksmwatch.top.timeline import TRACE_STEP, Move, Timeline
 from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.view import Options, View
@@ -120,7 +120,7 @@ class App(textual.app.App[None]):
         self._sample: Sample | None = None
         self._previous: Sample | None = None
         self._view: View | None = None
-        self._history = History()
+        self._past_points = SparklinePoints()
         self._problem: str | None = None
         self._received = 0.0
         self._paused = False
@@ -164,8 +164,8 @@ class App(textual.app.App[None]):
         self._previous, self._sample = before, reading.sample
         self._received, self._past = reading.at, reading.past
         if reading.traces is not None:
-            self._history.begin(reading.traces, TRACE_STEP)
-        self._history.add(reading.sample, self.options.grouping)
+            self._past_points.begin(reading.traces, TRACE_STEP)
+        self._past_points.add(reading.sample, self.options.grouping)
         self._draw()
 
     def _show(self, options: Options) -> None:
@@ -229,7 +229,7 @@ class App(textual.app.App[None]):
             pane.show([])
             return
         width = pane.size.width or self.size.width
-        past = self._history
+        past = self._past_points
         pane.show(details.lines(row, self._view, past.of(row), width, past.seconds_of(row)))
 
     @on(Table.Moved)

@@ -1,4 +1,4 @@
-"""The counts of past samples, for sparklines."""
+"""The counts of past samples, from which sparklines are drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ksmwatch.top.view import Grouping, Row, RowKey
 Traces = Mapping[SampledOwnerKey, Sequence[tuple[float, int | None]]]
 
 
-class History:
+class SparklinePoints:
     """Mappings in the last samples: of every process, and of the groups of one grouping."""
 
     def __init__(self, length: int = 120) -> None:

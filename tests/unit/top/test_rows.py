@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ksmwatch.snapshot.document import to_document
 from ksmwatch.top.rows import build
 from ksmwatch.top.sample import Sample, make_sample
-from ksmwatch.top.sparkline_points import History
+from ksmwatch.top.sparkline_points import SparklinePoints
 from ksmwatch.top.values import SORTABLE, movement, value
 from ksmwatch.top.view import CAME, Grouping, Options, View
 from tests.made_up import snapshot
@@ -335,26 +335,26 @@ def test_polling_knows_no_movements(*, rates: bool) -> None:
     assert came(processes(made, sample(4), rates=rates), 1001) is None
 
 
-# ---- history ----
+# ---- sparklines ----
 
 
-def test_history_of_processes_and_groups() -> None:
-    history = History(length=2)
+def test_points_of_processes_and_groups() -> None:
+    points = SparklinePoints(length=2)
     made = [sample(8, step) for step in range(3)]
     for each in made:
-        history.add(each, Grouping.OWNER)
+        points.add(each, Grouping.OWNER)
     shown = view(made[-1], tree=True)
     web = next(row for row in shown.rows if row.of.name == "web")
     process = next(row for row in shown.rows if row.process and row.process.pid == 1003)
-    assert history.of(web) == tuple(
+    assert points.of(web) == tuple(
         s.processes[0].mappings + s.processes[7].mappings for s in made[1:]
     )
-    assert history.of(process) == tuple(s.processes[3].mappings for s in made[1:])
+    assert points.of(process) == tuple(s.processes[3].mappings for s in made[1:])
 
 
-def test_history_of_who_is_gone_is_forgotten() -> None:
-    history = History()
-    history.add(sample(2), Grouping.PROCESS)
+def test_points_of_who_is_gone_are_forgotten() -> None:
+    points = SparklinePoints()
+    points.add(sample(2), Grouping.PROCESS)
     row = processes(sample(2)).rows[0]
-    history.add(sample(0), Grouping.PROCESS)
-    assert history.of(row) == ()
+    points.add(sample(0), Grouping.PROCESS)
+    assert points.of(row) == ()
