@@ -221,7 +221,9 @@ def test_files_outside_the_package_are_named_too() -> None:
     found = [
         *(path for kind in ("c", "h") for path in (ROOT / "bpf").glob(f"*.{kind}")),
         *(ROOT / "grafana").glob("*.py"),
+        *(ROOT / "tests").glob("*.py"),
         *(ROOT / "tests/vm/vmharness").glob("*.py"),
+        *(ROOT / "tools").glob("*.py"),
     ]
     assert listed == sorted(listed)
     names = {str(path.relative_to(ROOT)) for path in found if path.stem != "__init__"}
@@ -258,7 +260,7 @@ def test_the_daemon_never_imports_bcc() -> None:
     assert users == {"probes.compiler"}
 
 
-# What starts a process: by the daemon as root, in a directory that is anybody's.
+# What starts a process, perhaps as root in a directory that other users may write to.
 STARTS = {"subprocess", "pty", "multiprocessing", "ctypes.util"}
 STARTING = re.compile(r"^(system|popen|exec[lv]p?e?|spawn[lv]p?e?|posix_spawnp?|find_library)$")
 
