@@ -232,7 +232,7 @@ class WebFront:
             )
         if verdict is Admission.LATER:
             self.complaints.add("requests", client=request.remote_ip)
-            return sentence("Too many passwords are wrong.", HTTPStatus.SERVICE_UNAVAILABLE)
+            return sentence("Too many passwords are being checked.", HTTPStatus.SERVICE_UNAVAILABLE)
         if request.method not in ("GET", "HEAD"):
             self.complaints.add("method", method=request.method, client=request.remote_ip)
             return sentence(
