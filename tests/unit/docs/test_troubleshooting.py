@@ -113,5 +113,7 @@ def test_every_reason_to_reject_a_probe_is_explained() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", PAGE):
+    targets = re.findall(r"\]\(([^)#]+)\)", PAGE)
+    assert targets
+    for target in targets:
         assert (ROOT / "docs" / target).exists()
