@@ -133,7 +133,7 @@ AGES = "ages"
 _ABSENT = "no such function in this kernel, or it is inlined"
 _UNWANTED = "--probes="
 _UNWANTED_AGES = "--ages.one-in=0"
-_PREEMPTED = "another task can preempt it (PREEMPT_RT), whose events would be skipped"
+_PREEMPTED = "another task can preempt it (PREEMPT_RT), so events of that task would be skipped"
 
 
 def choose(facts: Facts, wish: Wish = Wish.AUTO, *, ages: bool = True) -> Plan:

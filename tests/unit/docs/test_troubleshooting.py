@@ -75,10 +75,11 @@ def reasons() -> set[str]:
         for target in node.targets
         if isinstance(target, ast.Name) and (text := text_of(node.value))
     }
-    found = set()
+    found: set[str | None] = {constants["_PREEMPTED"]}
     for name in (
         "_refusal",
         "_objection",
+        "_inlined",
         "_fentry_objection",
         "_kprobe_objection",
         "_choose_fork",
@@ -90,9 +91,7 @@ def reasons() -> set[str]:
             elif value is not None:
                 found.add(text_of(value))
     # What the operator asked for explains itself.
-    return {text for text in found if text and not text.startswith("…")} | {
-        "… functions have this name"
-    }
+    return {text for text in found if text and text.strip("…")}
 
 
 def test_there_is_something_to_look_for() -> None:
