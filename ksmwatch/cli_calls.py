@@ -165,7 +165,7 @@ def estimate(args: argparse.Namespace) -> Exit:
 
     settings = _settings(args)
     if args.all and args.subject:
-        raise ConfigError("--all reads everyone, so it takes no process and no owner.")
+        raise ConfigError("--all cannot be combined with a process or an owner.")
     interval, seed = args.interval, args.seed
     wish = estimate.EstimateWish(
         tuple(args.subject),

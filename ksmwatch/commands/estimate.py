@@ -219,7 +219,7 @@ class Estimator:
 
     def _more_doubts(self, choice: ContentSample, after: dict[str, int]) -> Iterator[str]:
         if not choice.whole:
-            yield f"a sample was read, from 1 of {1 / self._part:.0f} contents on"
+            yield f"a sample was read: at least 1 of {1 / self._part:.0f} contents"
         for reason, processes in Counter(self._survey.unread.values()).items():
             yield f"processes that were not read to the end: {processes} ({reason})"
         if moved := sum(after.get(name, 0) - self._ksm.get(name, 0) for name in _MERGED):

@@ -53,9 +53,7 @@ def wish_of(
     try:
         seconds = 0.0 if step is None else length_of(step)
     except ValueError as error:
-        raise ConfigError(
-            f"--step: {step!r} is no length of time; write 30s, 10m or 1h."
-        ) from error
+        raise ConfigError(f"--step: {step!r} is not a duration; write 30s, 10m or 1h.") from error
     return HistoryWish(owner, begin, end, now, seconds, form)
 
 

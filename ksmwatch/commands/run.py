@@ -70,7 +70,7 @@ def status_line(backend: Backend, reason: str | None) -> str:
     if backend.asleep:
         return "Live; asleep, as there is no KSM page and ksmd is stopped."
     doubt = backend.doubt
-    return f"Live; the sum over the host is not known: {doubt}." if doubt else "Live; counting."
+    return f"Live; the host's sum is unknown: {doubt}." if doubt else "Live; counting."
 
 
 def _give_up_privileges(facts: Facts, backend: Backend) -> None:

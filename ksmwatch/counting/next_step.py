@@ -289,9 +289,9 @@ RULES = (
     Rule(
         Step.WAKE,
         hooked=False,
-        when="a KSM page may have come to be mapped",
+        when="a KSM page may have been mapped meanwhile",
         holds=lambda s: s.stirred,
-        why=lambda _: "a KSM page may have come to be mapped",
+        why=lambda _: "a KSM page may have been mapped meanwhile",
     ),
     Rule(
         Step.NOTHING,

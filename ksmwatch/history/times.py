@@ -26,7 +26,7 @@ def time_of(text: str, flag: str, now: float) -> float:
     try:
         found = _time_of(text.strip(), now)
     except (ValueError, OverflowError, OSError) as error:
-        raise ConfigError(f"{flag}: {text!r} is no time; write {FORMS}.") from error
+        raise ConfigError(f"{flag}: {text!r} is not a time; write {FORMS}.") from error
     if found > now:
         raise ConfigError(f"{flag}: {text!r} is in the future.")
     return found

@@ -89,7 +89,7 @@ def _sections(data: bytes) -> Iterator[tuple[str, str, bytes]]:
         if words[0] != _KIND:
             raise ValueError("it is damaged, or not a file of ksmwatch")
         if " ".join(words[:2]) != _MAGIC or len(words) != 5:
-            raise ValueError("it is of another version of ksmwatch")
+            raise ValueError("it is from another version of ksmwatch")
         size = int(words[3]) if words[3].isdecimal() else len(rest) + 1
         if not newline or size > len(rest):
             raise ValueError("it is cut off")

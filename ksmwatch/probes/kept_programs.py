@@ -129,7 +129,7 @@ class KeptPrograms:
         with os.fdopen(fd, "rb") as file:
             found = _check(fd, self._owner)
             if not stat.S_ISREG(found.st_mode):
-                raise ValueError("it is no file")
+                raise ValueError("it is not a regular file")
             if found.st_size > _MOST_BYTES:
                 raise ValueError("it is too large")
             return file.read(_MOST_BYTES)

@@ -313,7 +313,7 @@ def test_a_kernel_without_ksm(host: Host, tmp_path: Path) -> None:
         (["--budget", "0"], "--budget"),
         (["--interval", "x"], "--interval"),
         (["--seed", "1.5"], "--seed"),
-        (["--all", "1"], "--all reads everyone"),
+        (["--all", "1"], "--all cannot be combined"),
     ],
 )
 def test_wrong_words(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -156,7 +156,7 @@ def test_a_bad_configuration_is_refused_in_one_line(monkeypatch: pytest.MonkeyPa
     ("mode", "asleep", "doubt", "reason", "status"),
     [
         (Mode.BPF, False, None, None, "Live; counting."),
-        (Mode.BPF, False, "why", None, "Live; the sum over the host is not known: why."),
+        (Mode.BPF, False, "why", None, "Live; the host's sum is unknown: why."),
         (Mode.BPF, True, None, None, "Live; asleep, as there is no KSM page and ksmd is stopped."),
         (Mode.POLL, False, "why", "Not enough.", "Polling. Not enough."),
         (Mode.POLL, False, "why", None, "Polling. As configured."),

@@ -22,7 +22,7 @@ IDLE = replace(ON, run=STOPPED, pages_shared=0)
         ({}, Step.NOTHING, "there is no KSM page and ksmd is stopped"),
         ({"run": SCANNING}, Step.WAKE, "ksmd scans"),
         ({"run": None}, Step.NOTHING, "there is no KSM page and ksmd is stopped"),
-        ({"stirred": True}, Step.WAKE, "a KSM page may have come to be mapped"),
+        ({"stirred": True}, Step.WAKE, "a KSM page may have been mapped meanwhile"),
         ({"lost": "gone"}, Step.BEGIN_ANEW, "gone"),
         ({"resumes": 1}, Step.BEGIN_ANEW, RESUMED),
         ({"refused": "no", "retry_at": 101.0, "lost": "gone"}, Step.NOTHING, "no"),

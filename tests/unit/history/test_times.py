@@ -56,7 +56,7 @@ def test_a_day_on_which_the_clock_changes() -> None:
     "text", ["", "soon", "25:00", "3:60", "-2", "-h", "2h", "-2y", "@x", "@nan", "2026-13-01"]
 )
 def test_what_is_no_time_is_a_sentence(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"--at: .* is no time; write 03:10, -2h"):
+    with pytest.raises(ConfigError, match=r"--at: .* is not a time; write 03:10, -2h"):
         time_of(text, "--at", NOW)
 
 

@@ -47,7 +47,7 @@ def test_an_empty_file_has_nothing() -> None:
 
 @pytest.mark.parametrize("size", range(1, len(WHOLE)))
 def test_a_file_that_is_cut_off_has_a_reason(size: int) -> None:
-    with pytest.raises(ValueError, match=r"^it is (cut off|damaged|of another version)"):
+    with pytest.raises(ValueError, match=r"^it is (cut off|damaged|from another version)"):
         decode(WHOLE[:size], "key")
 
 
@@ -64,7 +64,7 @@ def test_no_byte_can_change_unseen(place: int) -> None:
 
 def test_another_version_is_told_from_damage() -> None:
     later = WHOLE.replace(b"ksmwatch-programs 1 ", b"ksmwatch-programs 2 ")
-    with pytest.raises(ValueError, match="of another version of ksmwatch"):
+    with pytest.raises(ValueError, match="it is from another version of ksmwatch"):
         decode(later, "key")
     with pytest.raises(ValueError, match="damaged, or not a file of ksmwatch"):
         decode(b"#!/bin/sh\n", "key")

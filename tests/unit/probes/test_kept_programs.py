@@ -125,7 +125,7 @@ def test_a_symbolic_link_to_a_directory_is_not_followed(
 
 
 @pytest.mark.parametrize(
-    ("kind", "why"), [("directory", "Is a directory"), ("fifo", "it is no file")]
+    ("kind", "why"), [("directory", "Is a directory"), ("fifo", "it is not a regular file")]
 )
 def test_what_is_no_file_is_ignored(
     directory: Path, kept: KeptPrograms, warnings: list[dict[str, Any]], kind: str, why: str
