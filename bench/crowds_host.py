@@ -148,7 +148,6 @@ class Host:
             fill(self._maps, number, self.pids[number], _PAGES + step)
 
     def look(self) -> None:
-        """A snapshot."""
         self.snapshot = self._watcher.snapshot(2.0)
 
     def compare(self) -> None:
@@ -232,7 +231,6 @@ def crowd(processes: int, merging: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def main(argv: list[str]) -> int:
-    """One crowd."""
     processes, merging, owners = map(int, argv)
     with crowd(processes, merging) as process:
         found = measure(children(process.pid)[:merging], processes - merging, owners)

@@ -35,7 +35,6 @@ _QUICK = {"pages_to_scan": 20_000, "sleep_millisecs": 1}
 
 
 def report(name: str, **numbers: Any) -> None:
-    """One line."""
     print("sample", json.dumps({"case": name, **numbers}), flush=True)
 
 
@@ -173,7 +172,6 @@ def main(cases: list[str]) -> int:
 
 
 def measure(case: str) -> None:
-    """One case."""
     if case == "start":
         measure_start()
     elif case == "churn":

@@ -81,7 +81,6 @@ def sample(way: str, seconds: float, **more: float) -> None:
 
 
 def main() -> None:
-    """Measure."""
     # As on a host with more pages than are read whole without a thought.
     estimate.SMALL = 0
     with Workload() as load:

@@ -33,7 +33,6 @@ Read = Callable[[], int]
 
 
 def report(**numbers: Any) -> None:
-    """One line."""
     print("sample", json.dumps(numbers), flush=True)
 
 

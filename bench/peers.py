@@ -75,7 +75,6 @@ def section(result: Result) -> str:
 
 
 def goals(_: Result) -> list[Goal]:
-    """None."""
     return []
 
 

@@ -54,7 +54,6 @@ def under_pressure() -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> int:
-    """Measure."""
     print("kernel", os.uname().release, flush=True)
     print("pressure", json.dumps(under_pressure()), flush=True)
     return 0 if argv == ["--pressure"] else hotpath_guest.main(list(_CASES))

@@ -98,7 +98,6 @@ def _large(found: Found, load: Load) -> list[str]:
 
 
 def measured_table(result: Result) -> str:
-    """What was measured."""
     head = (
         *("store", "series of a host", "hosts", "series", "samples a CPU second"),
         *("disk, bytes a sample", "memory, MB", "dashboard, CPU s"),

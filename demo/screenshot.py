@@ -33,7 +33,6 @@ class Host:
         return document(60, self.step)
 
     def areas(self, pid: int) -> list[AreaDocument]:
-        """None."""
         return []
 
     def close(self) -> None:
@@ -57,7 +56,6 @@ async def draw() -> str:
 
 
 def texts(picture: str) -> list[str]:
-    """The texts in a picture."""
     return [html.unescape(text) for text in re.findall(r"<text [^>]*>([^<]*)</text>", picture)]
 
 

@@ -31,5 +31,4 @@ def environment(packages: Iterable[str]) -> dict[str, str]:
 
 
 def program(package: str, name: str) -> Path:
-    """A program of a package."""
     return unpacked(package) / "usr/bin" / name

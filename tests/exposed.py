@@ -12,7 +12,6 @@ from ksmwatch.snapshot.model import Snapshot
 
 
 def exposed(made: Snapshot, series: Series) -> str:
-    """Its text."""
     return Exposition(catalogue.CATALOGUE, samples(made, series)).page().body.decode()
 
 

@@ -18,8 +18,6 @@ from tests.made_up_host import areas, document
 
 
 class Server(socketserver.UnixStreamServer):
-    """The socket."""
-
     def __init__(self, path: Path, processes: int) -> None:
         path.unlink(missing_ok=True)
         super().__init__(str(path), Handler)
@@ -28,12 +26,9 @@ class Server(socketserver.UnixStreamServer):
 
 
 class Handler(socketserver.StreamRequestHandler):
-    """One question."""
-
     server: Server
 
     def handle(self) -> None:
-        """Answer it."""
         request = json.loads(self.rfile.readline())
         if request["command"] == "areas":
             made: dict[str, Any] = {"areas": areas(request["pid"])}

@@ -69,7 +69,6 @@ class FakeReader(SmapsReader):
 
     @property
     def careful(self) -> FakeReader:  # type: ignore[override]
-        """The other one."""
         return FakeReader(self.kernel, self.files, is_careful=True)
 
     @contextmanager

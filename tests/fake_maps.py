@@ -55,7 +55,6 @@ class FakeMaps(Maps):
         return len(self._kernel.accounts)
 
     def account(self, mm: int) -> Account | None:
-        """The account of one mm."""
         return self._kernel.accounts.get(mm)
 
     def accounts(self) -> dict[int, Account]:
@@ -81,7 +80,6 @@ class FakeMaps(Maps):
         return self._kernel.baselines.get(mm)
 
     def baselines(self) -> dict[int, Baseline]:
-        """All of them."""
         return dict(self._kernel.baselines)
 
     def put_baseline(self, mm: int, baseline: Baseline) -> None:
@@ -109,7 +107,6 @@ class FakeMaps(Maps):
         return sum(self._kernel.totals[which] for which in ALARMS)
 
     def call_site(self) -> CallSite:
-        """Learnt."""
         return CallSite(hooked=1, copy=2, function=3, learner=0, seen=1)
 
     def migrations(self) -> Migrations:
@@ -142,11 +139,9 @@ class FakeMaps(Maps):
         return self._kernel.opened.get(thread)
 
     def memory_bytes(self) -> int:
-        """Something."""
         return 8192
 
     def close(self) -> None:
-        """Remember it."""
         self.closed = True
 
 
@@ -187,7 +182,6 @@ class FakeAttachments(Attachments):
         return self._kernel.missed[program.name]
 
     def close(self) -> None:
-        """Remember it."""
         self._kernel.log.append("close programs")
 
 

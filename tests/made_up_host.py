@@ -103,7 +103,6 @@ class Documents:
         self._documents = list(documents)
 
     def read(self) -> dict[str, Any]:
-        """The next one."""
         if not self._documents:
             raise NoDaemonError("It is gone.")
         return self._documents.pop(0)

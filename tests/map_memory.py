@@ -28,7 +28,6 @@ class FakeMap:
         self.data = self.contents.setdefault(fd, {})
 
     def get(self, key: bytes) -> bytes | None:
-        """One value."""
         assert len(key) == self.key_size
         value = self.data.get(key)
         assert value is None or len(value) == self.value_size
@@ -44,12 +43,10 @@ class FakeMap:
         self.data[key] = value
 
     def delete(self, key: bytes) -> bool:
-        """Delete one value."""
         assert len(key) == self.key_size
         return self.data.pop(key, None) is not None
 
     def dump(self) -> tuple[bytes, bytes]:
-        """All of them."""
         return b"".join(self.data), b"".join(self.data.values())
 
 

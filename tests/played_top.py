@@ -30,7 +30,6 @@ class Host:
         self.closed = False
 
     def read(self) -> dict[str, Any]:
-        """The next one."""
         if self.problem is not None:
             raise NoDaemonError(self.problem)
         self._step += 1
@@ -43,7 +42,6 @@ class Host:
         return areas(pid)
 
     def close(self) -> None:
-        """Remembered."""
         self.closed = True
 
 
@@ -69,7 +67,6 @@ class Screen:
 
     @property
     def table(self) -> Table:
-        """The widget."""
         return self.app.screen_stack[0].query_one(Table)
 
     @property

@@ -23,7 +23,6 @@ class Worker(Clock):
     """CPU time, some of which every look takes."""
 
     def __call__(self) -> float:
-        """The time."""
         self.now += 0.005
         return self.now
 
@@ -196,7 +195,6 @@ class Town(Kernel):
             self.swapped[mm] += 1
 
     def swap_in(self, which: int) -> None:
-        """And back."""
         mm = self._mm(which)
         if mm is not None and self.swapped[mm]:
             self.totals[Total.SWAPIN_KSM] += int(self.sees("swapin"))

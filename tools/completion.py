@@ -108,7 +108,6 @@ def _bash_values(command: Command) -> Iterator[str]:
 
 
 def bash(commands: list[Command]) -> str:
-    """The script for bash."""
     flags = []
     for command in commands:
         names = " ".join(name for flag in command.flags for name in flag.names)
@@ -208,7 +207,6 @@ def _fish_flag(command: Command, flag: Flag) -> str:
 
 
 def fish(commands: list[Command]) -> str:
-    """The script for fish."""
     lines = ["# fish completion of ksmwatch; made by `make docs`.", "complete -c ksmwatch -f"]
     lines += [
         f"complete -c ksmwatch -n __fish_use_subcommand -a {c.name} -d {_fish_quoted(c.help)}"

@@ -62,7 +62,6 @@ def text(kind: type) -> str:
 
 
 def schema(kind: type) -> _Schema:
-    """The schema of a document."""
     (name,) = get_args(get_type_hints(kind)["schema"])
     found = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": name}
     return {**found, **_of(kind)}

@@ -67,7 +67,6 @@ def text(view: HistoryView) -> str:
 
 
 def sentence(change: Change, now: float) -> str:
-    """A change in one sentence."""
     who = f"{change.owner['kind']} {change.owner['name']}"
     if change.owner["kind"] == "other":
         who = "All other owners together"

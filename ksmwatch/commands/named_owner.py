@@ -22,8 +22,6 @@ class HasOwnerName(Protocol):
 
 
 class OwnerName(NamedTuple):
-    """Only that."""
-
     kind: str
     id: str
     name: str

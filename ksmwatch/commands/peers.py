@@ -79,7 +79,6 @@ class Bar:
         self._line = StatusLine()
 
     def show(self, done: int, total: int) -> None:
-        """Show the progress."""
         if self._line.due():
             self._line.draw(f"{gauge(done, total)} {done} of {total} mappings")
 

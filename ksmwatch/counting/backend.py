@@ -111,7 +111,6 @@ class Eventless:
         return None
 
     def probes(self) -> list[ProbeState]:
-        """None."""
         return []
 
     def audit_state(self) -> AuditState | None:
@@ -119,5 +118,4 @@ class Eventless:
         return None
 
     def map_state(self) -> MapState | None:
-        """None."""
         return None

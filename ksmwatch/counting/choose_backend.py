@@ -62,11 +62,9 @@ class Nothing(Eventless):
         """Nothing is due."""
 
     def counts(self) -> list[Count]:
-        """None."""
         return []
 
     def evidence(self, count: Count) -> Evidence:
-        """None."""
         return Evidence()
 
     def stop(self) -> None:

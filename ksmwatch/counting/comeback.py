@@ -52,7 +52,6 @@ class Comeback:
     _backoff: Backoff = field(default_factory=Backoff)
 
     def begin(self) -> None:
-        """An attempt begins."""
         self.attempts += 1
 
     def failed(self, now: float, *, passing: bool) -> None:

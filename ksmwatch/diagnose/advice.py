@@ -115,8 +115,6 @@ class Sentence:
 
 
 class Advice(StrEnum):
-    """The kinds of advice."""
-
     START = "start"
     SCAN_FASTER = "scan_faster"
     SCAN_SLOWER = "scan_slower"

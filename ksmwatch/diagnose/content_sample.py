@@ -196,7 +196,6 @@ class Sums:
     tt: float = 0
 
     def add(self, s: float, t: float) -> None:
-        """One bucket."""
         self.s += s
         self.t += t
         self.ss += s * s

@@ -82,8 +82,6 @@ class OwnerResult:
 
 @dataclass(frozen=True)
 class EstimateResult:
-    """The result for the host."""
-
     saving: Saving
     zero: Interval
     within_owners: Interval

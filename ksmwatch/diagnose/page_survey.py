@@ -181,7 +181,6 @@ class Survey:
                 found[at] = self._number(page, bucket)
 
     def _number(self, page: bytes, bucket: int) -> int:
-        """Of a content."""
         key = page if page == _ZEROS else blake2b(page, digest_size=16).digest()
         number = self._contents.setdefault(key, len(self._contents))
         if number == len(self.bucket_of):

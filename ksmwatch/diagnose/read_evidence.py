@@ -154,7 +154,6 @@ def read_offers(proc: Path, clock: Callable[[], float] = time.monotonic) -> Offe
 
 
 def read_conditions(proc: Path, sys: Path) -> Conditions:
-    """The conditions of advice."""
     files = frozenset(path.name for path in (sys / "kernel/mm/ksm").glob("*"))
     return Conditions(files, _systemd(proc.parent), _holders(proc, sys))
 

@@ -38,7 +38,6 @@ def _continues(before: HostMoment, after: HostMoment) -> bool:
 
 
 def point_of(snapshot: Snapshot, *, joined: bool) -> HourPoint:
-    """The point of a snapshot."""
     return HourPoint(
         snapshot.clock,
         joined,

@@ -62,7 +62,6 @@ class AreaDocument(TypedDict):
 
 
 def area_document(area: Area) -> AreaDocument:
-    """The area as JSON."""
     return {
         "start": f"{area.start:#x}",
         "end": f"{area.end:#x}",

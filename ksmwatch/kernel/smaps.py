@@ -45,7 +45,6 @@ class SmapsArea:
 
     @property
     def flags(self) -> frozenset[str]:
-        """VmFlags."""
         found = _FLAGS.search(self.text)
         return frozenset(found[1].decode().split()) if found else frozenset()
 

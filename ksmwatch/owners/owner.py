@@ -81,7 +81,6 @@ class OwnerDocument(TypedDict):
 
 
 def owner_document(owner: Owner) -> OwnerDocument:
-    """The owner as JSON."""
     return {
         "kind": owner.kind,
         "name": owner.name,

@@ -54,7 +54,6 @@ class Nowhere:
     hands_over = False
 
     def load(self) -> dict[str, int]:
-        """Nothing."""
         return {}
 
     def store(self, name: str, fd: int) -> None:

@@ -30,7 +30,6 @@ class Sources(NamedTuple):
     residue: Residue
 
     def process(self) -> Process:
-        """Build the process."""
         identity = self.identity
         return Process(
             pid=self.counted.pid,

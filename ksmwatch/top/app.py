@@ -97,8 +97,6 @@ def _past_words(sample: Sample) -> str:
 
 
 class App(textual.app.App[None]):
-    """The application."""
-
     ENABLE_COMMAND_PALETTE = False
     CSS = _STYLES
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -255,7 +253,6 @@ class App(textual.app.App[None]):
         self.push_screen(LinesScreen(_answer_lines(event.answer, self._view, rows)))
 
     def action_alerts(self) -> None:
-        """Show all alerts."""
         if self._sample is None:
             return
         known = figures(self._sample, self._previous)

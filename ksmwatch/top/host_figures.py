@@ -40,7 +40,6 @@ class HostFigures:
 
 
 def figures(sample: Sample, previous: Sample | None) -> HostFigures:
-    """The figures of a sample."""
     host, sources = sample.document["host"], sample.document["sources"]
     ksm: Mapping[str, int] = sources["ksm"] or {}
     available = sources["meminfo"].get("MemAvailable")

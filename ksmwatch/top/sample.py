@@ -76,7 +76,6 @@ class SampledProcess(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The kind of its owner."""
         return self.owner.kind
 
 

@@ -29,8 +29,6 @@ class Grouping(StrEnum):
 
 
 class Unit(StrEnum):
-    """The unit of mappings."""
-
     PAGES = "pages"
     KIB = "KiB"
     MIB = "MiB"

@@ -32,7 +32,6 @@ def mappings(document: dict[str, Any]) -> dict[int, int]:
 
 
 def process(document: dict[str, Any], pid: int) -> dict[str, Any]:
-    """The process in a snapshot."""
     (found,) = (p for p in document["processes"] if p["pid"] == pid)
     return dict(found)
 

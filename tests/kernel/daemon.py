@@ -129,12 +129,10 @@ class Daemon:
         return document
 
     def metrics(self) -> str:
-        """One scrape."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
             return str(answer.read().decode())
 
     def log(self) -> list[dict[str, Any]]:
-        """What it has logged."""
         return [json.loads(line) for line in self.log_path.read_text().splitlines()]
 
     def stop(self) -> int:

@@ -111,7 +111,6 @@ def _number(part: str) -> tuple[tuple[int, ...], str]:
 
 
 def run(name: str, arch: str) -> Row:
-    """One guest."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as out:
         guest = Guest(name, memory="3G", options=("--arch", arch, "--writable", out))
         watched(guest, command(ROOT / ".venv/bin/python", out), partial(print, flush=True))

@@ -64,6 +64,5 @@ class UserNamespace:
 
 @contextmanager
 def user_namespace() -> Iterator[UserNamespace]:
-    """A new one."""
     with running(["unshare", "--user", "sleep", "infinity"]) as holder:
         yield UserNamespace(holder)

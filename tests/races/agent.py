@@ -109,7 +109,6 @@ class Agent:
         close_in(self._daemon.process.pid, min(links(self._daemon)))
 
     def send_signal(self, name: str) -> None:
-        """To the daemon."""
         assert self._daemon is not None
         self._daemon.process.send_signal(signal.Signals[name])
 

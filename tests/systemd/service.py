@@ -59,7 +59,6 @@ class Service:
     """Requests to the daemon, whichever process it is at the moment."""
 
     def snapshot(self) -> dict[str, Any]:
-        """The snapshot document."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(patience(_PATIENCE_SECONDS))
             sock.connect(str(SOCKET))

@@ -42,8 +42,6 @@ DAC_READ_SEARCH, SYS_PTRACE, SYS_ADMIN, PERFMON = 2, 19, 21, 38
 
 @dataclass(frozen=True)
 class Host:
-    """The state of a host."""
-
     files: set[Path]
     programs: Counter[int]
     hooked: set[str]

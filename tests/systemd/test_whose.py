@@ -29,7 +29,6 @@ Start = Callable[[Workload, str], tuple[Tenant, Key]]
 
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> Iterator[None]:
-    """The service."""
     run("dpkg", "--install", os.environ["DEB"])
     wait_for("it is not ready", lambda: show("ActiveState") == "active")
     yield

@@ -48,8 +48,6 @@ _LIMITS = {
 
 @dataclass
 class Client:
-    """One connection."""
-
     phase: ClientPhase
     since: float
 

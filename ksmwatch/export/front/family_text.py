@@ -43,7 +43,6 @@ class _Family(Collector):
         self._samples = samples
 
     def collect(self) -> Iterator[Metric]:
-        """The family."""
         spec = self._spec
         if spec.kind == "histogram":
             yield self._histogram()

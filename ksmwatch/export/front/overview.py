@@ -78,7 +78,6 @@ class OverviewState:
 
 
 def overview(view: OverviewState) -> Page:
-    """The page."""
     reading = view.reading
     found = symptoms(reading)
     grave = sum(symptom.grave for symptom in found)

@@ -24,11 +24,9 @@ class Backend:
         self.asked: list[str] = []
 
     def tick(self, budget: Any) -> None:
-        """Asked."""
         self.asked.append("tick")
 
     def stop(self) -> None:
-        """Asked."""
         self.asked.append("stop")
 
 

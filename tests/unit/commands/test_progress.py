@@ -20,7 +20,6 @@ class Terminal(io.StringIO):
     """Says that it is one."""
 
     def isatty(self) -> bool:
-        """It is."""
         return True
 
 

@@ -110,7 +110,6 @@ class Kernel:
         self.sampling.least = 16
 
     def tick(self, seconds: float = 1, *, scans: int = 0, run: int = 1) -> None:
-        """Later."""
         self.scans.write_text(f"{scans}\n")
         self.clock.now += seconds
         self.sampling.tick(run)

@@ -63,7 +63,6 @@ class World:
         return next((p for p in self.processes.values() if p.pid == pid), None)
 
     def change(self, pid: int, what: str, values: dict[str, Any]) -> None:
-        """One of the changes."""
         self.now += 1
         found = self.find(pid)
         if found is not None and what in ("go", "be another"):

@@ -28,11 +28,9 @@ class Table:
         self.data: dict[bytes, bytes] = {}
 
     def dump(self) -> tuple[bytes, bytes]:
-        """Everything."""
         return b"".join(self.data), b"".join(self.data.values())
 
     def delete(self, key: bytes) -> bool:
-        """One key."""
         return self.data.pop(key, None) is not None
 
 
@@ -47,7 +45,6 @@ class Ages:
         self.maps = AgeMaps(frames, holds, cast("Mapped", memory), quiet=False)
 
     def note(self, page: int, mm: int) -> None:
-        """An arrival."""
         self.frames.data[struct.pack("<Q", page)] = struct.pack("<3Q", 1, 0, 0)
         self.words[_HELD] += 1
         self.holds.data[struct.pack("<2Q", page, mm)] = struct.pack("<3Q", 1, 5, 5)

@@ -87,7 +87,6 @@ class FakeKeep(Nowhere):
         self.kept[name] = fd
 
     def drop(self, name: str) -> None:
-        """Forget one."""
         self.kept.pop(name, None)
 
 

@@ -181,23 +181,18 @@ class FakeBcc:
         return len(self.names)
 
     def bpf_table_name(self, module: int, number: int) -> bytes:
-        """Of one."""
         return self.names[number]
 
     def bpf_table_type_id(self, module: int, number: int) -> int:
-        """Different for each."""
         return number
 
     def bpf_table_key_size_id(self, module: int, number: int) -> int:
-        """In bytes."""
         return 4
 
     def bpf_table_leaf_size_id(self, module: int, number: int) -> int:
-        """In bytes."""
         return 32
 
     def bpf_table_max_entries_id(self, module: int, number: int) -> int:
-        """Room."""
         return 64
 
     def bpf_table_flags_id(self, module: int, number: int) -> int:

@@ -49,7 +49,6 @@ class FakeKernel:
         return self.numbers[name]
 
     def create(self, *what: Any) -> int:
-        """Create a map."""
         self.maps.append(what)
         return self._fd(what[0])
 

@@ -30,7 +30,6 @@ class Dictionary:
 
     @staticmethod
     def value(number: int) -> bytes:
-        """A record."""
         return struct.pack("<3Q", 1, 2, number)
 
     def put(self, mm: int, number: int) -> None:
@@ -38,7 +37,6 @@ class Dictionary:
         self.data[struct.pack("<Q", mm)] = self.value(number)
 
     def dump(self) -> tuple[bytes, bytes]:
-        """Everything."""
         found = b"".join(self.data), b"".join(self.data.values())
         self.then()
         return found

@@ -46,11 +46,9 @@ class FakeBackend(Nothing):
         self.budgets.append(budget)
 
     def counts(self) -> list[Count]:
-        """As told."""
         return self._counts
 
     def owner(self, count: Count) -> tuple[int, int] | None:
-        """As told."""
         return self.heirs.get(count.account)
 
     def evidence(self, count: Count) -> Evidence:
@@ -78,7 +76,6 @@ class Host:
             (self.proc.path / name).write_text("MemTotal: 5 kB\n")
 
     def watch(self, backend: FakeBackend, reason: str | None = None) -> Watcher:
-        """A watcher."""
         table = ProcessTable(self.proc.path)
         return Watcher(backend, capable(), table, reason, proc=self.proc.path, sys=self.sys.path)
 

@@ -33,7 +33,6 @@ class Clock:
         self.now = 1000.0
 
     def monotonic(self) -> float:
-        """In seconds."""
         return self.now
 
 

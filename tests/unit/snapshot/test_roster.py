@@ -119,7 +119,6 @@ STEPS = st.one_of(
 
 
 def act(world: World, what: str, which: int, how: Any) -> None:
-    """One step."""
     match what:
         case "name":
             world.name(which, **how)

@@ -63,7 +63,6 @@ print -r -- "$list$out"
 
 
 def in_zsh(*words: str) -> str:
-    """What zsh shows."""
     return output("zsh", "-f", "-c", _ZSH, "-", str(COMPLETION), " ".join(["ksmwatch", *words]))
 
 

@@ -128,7 +128,6 @@ class Answer(http.server.BaseHTTPRequestHandler):
     """The metrics of an invented host at /metrics."""
 
     def do_GET(self) -> None:
-        """One scrape."""
         self.send_response(200 if self.path == "/metrics" else 404)
         self.end_headers()
         self.wfile.write(text(snapshot()).encode())

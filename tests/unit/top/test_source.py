@@ -33,7 +33,6 @@ class Fake:
         self.closed = threading.Event()
 
     def read(self) -> dict[str, Any]:
-        """The next one."""
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -46,7 +45,6 @@ class Fake:
         return areas(pid)
 
     def close(self) -> None:
-        """Remembered."""
         self.closed.set()
 
 

@@ -33,7 +33,6 @@ class Archive:
         self.parts += [head, padding(len(head)), data, padding(len(data))]
 
     def directory(self, name: str) -> None:
-        """Add a directory."""
         self._entry(name, stat.S_IFDIR | 0o755, b"")
 
     def file(self, name: str, data: bytes, mode: int = 0o644) -> None:

@@ -30,11 +30,9 @@ class Loop:
         self.due: list[tuple[float, Callable[[], None]]] = []
 
     def time(self) -> float:
-        """In seconds."""
         return self.now
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Remember it."""
         self.due.append((self.now + seconds, callback))
 
     def run_until(self, end: float) -> None:
@@ -126,7 +124,6 @@ class Door:
         self.open = False
 
     def resume(self) -> None:
-        """More."""
         self.open = True
 
 

@@ -92,7 +92,6 @@ class Histogram(Collector):
         self._found = found
 
     def collect(self) -> Iterator[Metric]:
-        """It."""
         family = HistogramMetricFamily(AGES.name, AGES.help, labels=AGES.labels)
         for reason, counts, total in self._found:
             buckets = list(zip(("1.0", "2.0", "+Inf"), map(float, counts), strict=True))

@@ -58,11 +58,9 @@ class Markup(HTMLParser):
         self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
-        """An element ends."""
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Text."""
         if self.open and self.open[-1] != "style":
             self.texts.append(data)
 

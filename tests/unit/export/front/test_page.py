@@ -137,7 +137,6 @@ class Stuck:
     ready = True
 
     async def ask(self, max_age: float) -> None:
-        """For ever."""
         await asyncio.sleep(1000)
 
 
@@ -225,5 +224,4 @@ class Gate:
         self.opened = asyncio.Event()
 
     async def ask(self, max_age: float) -> None:
-        """Wait for it."""
         await self.opened.wait()
