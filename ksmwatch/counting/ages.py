@@ -38,7 +38,7 @@ class AgeState:
 
     @property
     def copied(self) -> Wear:
-        """Of the host what is known of an owner."""
+        """What is known about copies on the host, in the form in which it is known of an owner."""
         return Wear(self.noted, self.wasted, self.reasons["copied"].counts)
 
 

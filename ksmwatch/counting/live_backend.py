@@ -85,7 +85,7 @@ class Live:
 
     @property
     def losses(self) -> Counter[str]:
-        """All that was lost, by whoever noticed it."""
+        """All losses: those of the hooks, of accounting and of the steps."""
         return self._hooks.losses + self._accounting.losses + self._steps.losses
 
     # ---- beginning and end ----
