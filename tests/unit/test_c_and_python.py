@@ -145,7 +145,9 @@ def test_the_programs_are_those_of_the_events() -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("wish", Wish)
 def test_every_program_of_a_plan_is_in_the_sources(kernel: str, wish: Wish) -> None:
-    for probe in choose(recorded(kernel), wish).probes:
+    plan = choose(recorded(kernel), wish)
+    assert plan.obstacle is None
+    for probe in plan.probes:
         for program in probe.programs:
             assert program.rest is None or f"u64 {program.rest}(" in PROGRAMS
             assert re.search(rf"^(int|u64) {program.name}\(", PROGRAMS, re.MULTILINE)

@@ -89,7 +89,9 @@ def test_each_loss_makes_one_alert_fire(tmp_path: Path, kind: str) -> None:
 def questions(name: str) -> list[dict[str, Any]]:
     """Every question that a file of promtool tests asks."""
     document = yaml.safe_load((TESTS / name).read_text())
-    return [ask for test in document["tests"] for ask in test["promql_expr_test"]]
+    found = [ask for test in document["tests"] for ask in test["promql_expr_test"]]
+    assert found
+    return found
 
 
 @pytest.mark.parametrize("alert", ALERTS)
