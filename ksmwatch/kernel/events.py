@@ -1,6 +1,6 @@
 """The kernel events that move the count, and the functions where each can be seen.
 
-Pure data: ``facts`` looks these names up on the running kernel, and ``plan`` chooses among
+Pure data: `read_facts` looks these names up on the running kernel, and ``plan`` chooses among
 them. Symbols are in order of preference. What counts is which of them exist, never the kernel's
 version, because distributions backport.
 """

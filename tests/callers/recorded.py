@@ -1,4 +1,4 @@
-"""Reads what is recorded."""
+"""Reads the recorded callers of hooked functions (`expected`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands of ours print when they are asked."""
+"""Runs commands of ksmwatch and returns what they print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nothing but a debugger can do: close a descriptor of another process, hold one that dies.
+"""Does what only a debugger can do: closes a descriptor of another process, holds one that dies.
 
 For x86-64.
 """
