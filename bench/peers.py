@@ -56,7 +56,7 @@ def peers_table(result: Result) -> str:
                 right,
                 f"{milliseconds(result, found['cost']):.1f}",
                 f"{cpu_minute(result, found):.0f}",
-                f"{found['memory'] / _MIB:.0f}",
+                "-" if found["memory"] is None else f"{found['memory'] / _MIB:.0f}",
             )
         )
     head = (

@@ -147,12 +147,16 @@ def page_scan() -> Iterator[Tool]:
 
     def ask() -> int:
         pids = [each.name for each in Path("/proc").iterdir() if each.name.isdigit()]
-        with subprocess.Popen([_SCAN, *pids], stdout=subprocess.PIPE, text=True) as child:
+        pipe = subprocess.PIPE
+        with subprocess.Popen([_SCAN, *pids], stdin=pipe, stdout=pipe, text=True) as child:
+            assert child.stdin is not None
             assert child.stdout is not None
             said = child.stdout.read()
+            # Not ru_maxrss, which is at least ours: findings/maximum-rss-is-the-parents.sh.
+            memory.append(pss_bytes([child.pid]))
+            child.stdin.close()
             _, child.returncode, usage = os.wait4(child.pid, 0)
         used.append(usage.ru_utime + usage.ru_stime)
-        memory.append(usage.ru_maxrss << 10)
         return int(said.rpartition("sum ")[2])
 
     yield Tool("pagemap scan", ask, lambda: sum(used), lambda: max(memory))

@@ -3,7 +3,8 @@
  *
  *   pagescan PID...
  *
- * Prints the PTEs of each process that map a page which kpageflags calls KSM, and the sum.
+ * Prints the PTEs of each process that map a page which kpageflags calls KSM, and the sum. Then it waits for the end of
+ * its standard input, so that its memory can be read.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -78,5 +79,8 @@ int main(int argc, char **argv)
         sum += found;
     }
     printf("sum %ld\n", sum);
+    fclose(stdout);
+    while (getchar() != EOF)
+        ;
     return 0;
 }

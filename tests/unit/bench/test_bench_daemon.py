@@ -129,6 +129,7 @@ def test_peers_stand_side_by_side() -> None:
         "ksmwatch": tool("ksmwatch", numbers=right),
         "node_exporter": tool("node_exporter", numbers=late),
         "process-exporter": tool("process-exporter", numbers=none),
+        "pagemap scan": tool("pagemap scan", numbers=late) | {"memory": None},
     }
     table = peers.peers_table({**RULER, "cases": cases})
     rows = {line.split(" | ")[0]: line for line in table.splitlines()}
@@ -138,6 +139,7 @@ def test_peers_stand_side_by_side() -> None:
     assert "| 0, +100 |" in rows["| node_exporter"]
     assert rows["| node_exporter"].endswith("| 10.0 | 70 | 20 |")
     assert "has no number" in rows["| process-exporter"]
+    assert rows["| pagemap scan"].endswith("| 10.0 | 70 | - |")
 
 
 def test_freshness_says_what_was_not_right_in_time() -> None:
