@@ -263,8 +263,10 @@ CATALOGUE: Mapping[Advice, tuple[Sentence, ...]] = {
     Advice.ESTIMATE: (Sentence("Before that, run `ksmwatch estimate` to see what it would save."),),
     Advice.WITHDRAW: (
         Sentence(
-            "Take it out of KSM: QEMU mem-merge=off, libvirt <nosharepages/>, "
-            "MADV_UNMERGEABLE, or a unit without MemoryKSM=yes (needs a restart)."
+            # findings/qemu-takes-mem-merge-too-late.sh
+            "Take it out of KSM: QEMU mem-merge=off (of a guest that runs: qom-set merge to false "
+            "on each memory backend), libvirt <nosharepages/>, MADV_UNMERGEABLE, or a unit without "
+            "MemoryKSM=yes (needs a restart)."
         ),
     ),
     Advice.READ_TWICE: (
