@@ -28,6 +28,23 @@ class Deadline:
         return time.monotonic() >= self._end
 
 
+class Pace:
+    """Keeps a loop that looks for something from taking the time of what it waits for.
+
+    An emulated guest has one processor at a time, for ksmd and the daemon as well.
+    """
+
+    def __init__(self, least: float = 0.1) -> None:
+        """`least`: seconds between looks."""
+        self._least = least
+        self._began = time.monotonic()
+
+    def pause(self) -> None:
+        """After a look: wait for as long as the look took."""
+        time.sleep(max(self._least, time.monotonic() - self._began))
+        self._began = time.monotonic()
+
+
 def wait_until(
     look: Callable[[], Found],
     what: str | Callable[[], object],
@@ -38,11 +55,11 @@ def wait_until(
     """What a look finds, as soon as that is true.
 
     `what` would be missing at the end: a text, or a function that makes one. `seconds`: of the
-    reference machine. `every`: seconds between looks.
+    reference machine. `every`: seconds between looks, at least.
     """
-    deadline = Deadline(seconds)
+    deadline, pace = Deadline(seconds), Pace(every)
     while not (found := look()):
         if deadline.passed:
             raise AssertionError(what if isinstance(what, str) else what())
-        time.sleep(every)
+        pace.pause()
     return found

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from tests import oracle
-from tests.waiting import Deadline
+from tests.waiting import Deadline, Pace
 
 # How long to wait at a quiescent point until no process is estimated any more. Beside pages in swap
 # space that can take 30 s after hooks were attached.
@@ -38,24 +38,26 @@ def process(document: dict[str, Any], pid: int) -> dict[str, Any]:
 
 def settled_snapshot(daemon: Counting, seconds: float = _SETTLE_SECONDS) -> dict[str, Any]:
     """A snapshot in which no process is estimated, or the last one before the deadline."""
-    deadline = Deadline(seconds)
+    deadline, pace = Deadline(seconds), Pace()
     while True:
         document = daemon.snapshot()
         if document["host"]["confidence"] == "exact" or deadline.passed:
             return document
+        pace.pause()
 
 
 def seen_in_peace(
     truth: Callable[[], Truth], look: Callable[[], Seen], seconds: float = _MERGE_SECONDS
 ) -> tuple[Truth, Seen]:
     """The truth and what a look sees, once the truth is the same before and after it."""
-    deadline = Deadline(seconds)
+    deadline, pace = Deadline(seconds), Pace()
     while True:
         before = truth()
         seen = look()
         if before == (after := truth()):
             return before, seen
         assert not deadline.passed, f"it never stands still: {before}, then {after}"
+        pace.pause()
 
 
 def assert_exact(daemon: Counting, expected: dict[int, int]) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def assert_exact(daemon: Counting, expected: dict[int, int]) -> dict[str, Any]:
 
 def assert_exact_while_merging(daemon: Counting, expected: dict[int, int]) -> None:
     """With ksmd running: once the truth stands still around a snapshot, they agree."""
-    deadline = Deadline(_MERGE_SECONDS)
+    deadline, pace = Deadline(_MERGE_SECONDS), Pace()
     while True:
         before = oracle.host()
         document = settled_snapshot(daemon)
@@ -77,6 +79,7 @@ def assert_exact_while_merging(daemon: Counting, expected: dict[int, int]) -> No
             _assert_equal(document, expected)
             return
         assert not deadline.passed, f"ksmd did not get so far: {before}, not {expected}"
+        pace.pause()
 
 
 def _assert_equal(document: dict[str, Any], truth: dict[int, int]) -> None:

@@ -43,6 +43,16 @@ def test_waiting_ends_with_what_is_missing() -> None:
         waiting.wait_until(lambda: False, lambda: "nobody came", seconds=0, every=0)
 
 
+def test_looks_take_half_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, slept = iter((0.0, 3.0, 6.0, 6.01, 6.11)), list[float]()
+    monkeypatch.setattr(waiting.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(waiting.time, "sleep", slept.append)
+    pace = waiting.Pace(0.1)
+    pace.pause()
+    pace.pause()
+    assert slept == [3.0, 0.1]
+
+
 def test_the_host_reads_how_long_a_test_may_take(three_times_slower: None) -> None:
     line = deadlines.pytest_report_header()
     assert deadlines.seconds_in(line) == 3 * deadlines._SECONDS
