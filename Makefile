@@ -37,7 +37,7 @@ test: lint test-unit model test-callers-some test-kernel ## Everything that CI r
 
 test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
-test-all: test test-kernel-every test-realtime test-races test-alerts test-stores test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
+test-all: test test-kernel-rest test-realtime test-races test-alerts test-stores test-fleet test-systemd test-abuse test-page test-soaks ## Everything; takes hours
 
 test-unit: setup ## Pure units and recorded kernel fixtures; no root, no kernel
 	$(BIN)/pytest --numprocesses=auto $(UNIT_OPTIONS) tests/unit
@@ -68,15 +68,9 @@ test-kernel: setup workload kernels ## Real BPF on real KSM, on every test kerne
 test-kernel-quick: setup workload kernels
 	$(BIN)/python -m tests.kernel.run --quick $(QUICK_KERNEL)
 
-.PHONY: test-kernel-every
-test-kernel-every: setup workload kernels
-	$(BIN)/python -m tests.kernel.run --quick $(KERNELS)
-	$(BIN)/python -m tests.kernel.run $(KERNELS) -- tests/kernel/test_hotpath.py
-	$(BIN)/python -m tests.kernel.run $(QUICK_KERNEL) -- \
-	  tests/kernel/test_estimate.py tests/kernel/test_history.py tests/kernel/test_fuzz_killed.py \
-	  tests/kernel/test_kept_programs.py tests/kernel/test_userfault.py \
-	  tests/kernel/test_reclaim.py tests/kernel/test_idmapped.py \
-	  tests/kernel/test_ages.py tests/kernel/test_savings.py
+.PHONY: test-kernel-rest
+test-kernel-rest: setup workload kernels
+	$(BIN)/python -m tests.kernel.run --rest $(KERNELS)
 	$(VM) --kernel $(QUICK_KERNEL) --memory 2G -- $(GUEST_PYTEST) tests/kernel/test_memory_blocks.py
 	$(VM) --kernel $(QUICK_KERNEL) --iommu -- $(GUEST_PYTEST) tests/kernel/test_passthrough.py
 

@@ -1,9 +1,9 @@
 """Runs the kernel tests on each test kernel.
 
-`python -m tests.kernel.run [--quick] KERNEL... [-- PYTEST-ARGUMENT...]`. The tests of a kernel are
-divided among guests, so that all cores have work to the end. What counts most (SECOND_SHARE) runs
-on each kernel, everything else on one of them. With --quick all that depends on the kernel (not
-marked `once`) runs on each, and nothing else.
+`python -m tests.kernel.run [--quick | --rest] KERNEL... [-- PYTEST-ARGUMENT...]`. What counts most
+(EVERYWHERE) runs on each kernel, everything else on one of them, divided among guests so that all
+cores have work to the end. --quick: only what counts most. --rest: what takes too long for CI, and
+on the other kernels all that depends on the kernel (not marked `once`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests import installed
 from tests.debs import environment
@@ -21,29 +23,39 @@ from tests.guests import ROOT, Guest, module, watched
 
 # Programs whose real versions the tests use.
 PACKAGES = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
-# About equally long. A file that is in neither comes to the first.
-SECOND_SHARE = ("test_lifecycle.py", "test_survival.py")
-# Likewise of what runs once.
-SECOND_SHARE_ONCE = ("test_repair.py", "test_refusals.py", "test_why.py")
+# What counts most.
+EVERYWHERE = ("test_lifecycle.py", "test_survival.py")
 # Where ftrace can be switched off, smaps has a KSM line, and emulation is quicker than on 7.3.
 ONCE_KERNEL = "6.12"
+# There, these make about half of what CI runs.
+SECOND_SHARE = (*EVERYWHERE, "test_repair.py", "test_refusals.py")
 # Counts instructions, for which the guest needs another clock.
 COUNTING = "test_hotpath.py"
-# What needs other kernels than those of `make test` (everywhere.py), or takes too long for it.
-ELSEWHERE = (
+# Takes too long for CI. The second share is about half of it.
+LONG = (
     "test_ages.py",
-    "test_savings.py",
-    "test_pressure.py",
+    "test_comeback.py",
+    "test_container.py",
     "test_estimate.py",
-    "test_history.py",
+    "test_forecast.py",
     "test_fuzz_killed.py",
-    "test_kept_programs.py",
-    "test_userfault.py",
-    "test_reclaim.py",
-    "test_idmapped.py",
-    "test_memory_blocks.py",
-    "test_passthrough.py",
+    "test_hardship.py",
 )
+LONG_SECOND_SHARE = (
+    "test_history.py",
+    "test_idmapped.py",
+    "test_kept_programs.py",
+    "test_owners.py",
+    "test_peers.py",
+    "test_pinned.py",
+    "test_reclaim.py",
+    "test_savings.py",
+    "test_userfault.py",
+    "test_why.py",
+)
+# Wants another machine, or a kernel with PREEMPT_RT: see the Makefile.
+SPECIAL = ("test_memory_blocks.py", "test_passthrough.py", "test_pressure.py")
+FILES = tuple(sorted(path.name for path in Path(__file__).parent.glob("test_*.py")))
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")
 _printing = threading.Lock()
 
@@ -59,31 +71,50 @@ class Job:
     nodes: int = 1
 
 
-def shares(second: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Arguments for these files, and for all others that run on every kernel."""
-    apart = [f"tests/kernel/{name}" for name in second]
-    others = [f"tests/kernel/{name}" for name in (COUNTING, *ELSEWHERE)]
-    ignored = [f"--ignore={path}" for path in (*apart, *others)]
-    return apart, ["tests/kernel", *ignored]
+def paths(files: Iterable[str], *but: str) -> tuple[str, ...]:
+    """Arguments for these files without some."""
+    return tuple(f"tests/kernel/{name}" for name in files if name not in but)
 
 
-def jobs_for(kernels: list[str], arguments: list[str], *, quick: bool = False) -> list[Job]:
-    """The guests to run; with the caller's own arguments, one for each kernel."""
-    if arguments:
-        counting = any(word.endswith(COUNTING) for word in arguments)
-        nodes = 1 if counting else 2
-        return [Job(each, tuple(arguments), icount=counting, nodes=nodes) for each in kernels]
-    second, first = shares(SECOND_SHARE)
-    if quick:
-        return [
-            Job(each, (*share, "-m", "not once")) for each in kernels for share in (second, first)
-        ]
-    kernel = ONCE_KERNEL if ONCE_KERNEL in kernels else kernels[-1]
-    once = [Job(kernel, (*share, "-m", "once"), nodes=2) for share in shares(SECOND_SHARE_ONCE)]
-    once.append(Job(kernel, (f"tests/kernel/{COUNTING}",), icount=True))
-    # The longest first. All on all kernels would take longer than CI may.
-    once.append(Job(kernel, (*first, "-m", "not once")))
-    return [*once, *(Job(each, (*second, "-m", "not once")) for each in reversed(kernels))]
+def quick_jobs(kernels: list[str]) -> list[Job]:
+    """What counts most, on each kernel."""
+    return [Job(each, (*paths(EVERYWHERE), "-m", "not once")) for each in kernels]
+
+
+def usual_jobs(kernels: list[str]) -> list[Job]:
+    """What CI runs. The longest first."""
+    once = ONCE_KERNEL if ONCE_KERNEL in kernels else kernels[-1]
+    left_out = (COUNTING, *LONG, *LONG_SECOND_SHARE, *SPECIAL)
+    return [
+        Job(once, paths(FILES, *left_out, *SECOND_SHARE), nodes=2),
+        Job(once, paths(SECOND_SHARE), nodes=2),
+        *quick_jobs([each for each in reversed(kernels) if each != once]),
+        Job(once, paths([COUNTING]), icount=True),
+    ]
+
+
+def rest_jobs(kernels: list[str]) -> list[Job]:
+    """What the usual jobs leave out. The longest first."""
+    once = ONCE_KERNEL if ONCE_KERNEL in kernels else kernels[-1]
+    others = [each for each in kernels if each != once]
+    everything = paths(FILES, COUNTING, *EVERYWHERE, *SPECIAL)
+    return [
+        *(Job(each, (*everything, "-m", "not once")) for each in reversed(others)),
+        Job(once, paths(LONG), nodes=2),
+        Job(once, paths(LONG_SECOND_SHARE), nodes=2),
+        *(Job(each, paths([COUNTING]), icount=True) for each in others),
+    ]
+
+
+# By option; without one, the usual jobs.
+WHICH = {"--quick": quick_jobs, "--rest": rest_jobs}
+
+
+def own_jobs(kernels: list[str], arguments: list[str]) -> list[Job]:
+    """The caller's own arguments, in one guest for each kernel."""
+    counting = any(word.endswith(COUNTING) for word in arguments)
+    nodes = 1 if counting else 2
+    return [Job(each, tuple(arguments), icount=counting, nodes=nodes) for each in kernels]
 
 
 @dataclass(frozen=True)
@@ -117,13 +148,14 @@ def main(argv: list[str]) -> int:
     """Run all kernels; 0 only if the tests passed on every one."""
     split = argv.index("--") if "--" in argv else len(argv)
     words, arguments = argv[:split], argv[split + 1 :]
-    kernels = [word for word in words if word != "--quick"]
+    kernels = [word for word in words if word not in WHICH]
     if not kernels:
-        print("usage: run.py [--quick] KERNEL... [-- PYTEST-ARGUMENT...]", file=sys.stderr)
+        print("usage: run.py [--quick | --rest] KERNEL... [-- PYTEST-ARGUMENT...]", file=sys.stderr)
         return 2
+    which = next((WHICH[word] for word in words if word in WHICH), usual_jobs)
+    jobs = own_jobs(kernels, arguments) if arguments else which(kernels)
     programs = environment(PACKAGES)
     programs[installed.VARIABLE] = str(installed.install(ROOT / "build/installed"))
-    jobs = jobs_for(kernels, arguments, quick="--quick" in words)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(lambda job: run_job(job, programs), jobs))
     for job, outcome in zip(jobs, results, strict=True):

@@ -8,64 +8,83 @@ from pathlib import Path
 import pytest
 
 from tests.guests import SLOW, Guest
-from tests.kernel.run import COUNTING, ELSEWHERE, ONCE_KERNEL, SECOND_SHARE, Job, jobs_for
+from tests.kernel.run import (
+    COUNTING,
+    EVERYWHERE,
+    FILES,
+    LONG,
+    LONG_SECOND_SHARE,
+    ONCE_KERNEL,
+    SECOND_SHARE,
+    SPECIAL,
+    Job,
+    own_jobs,
+    quick_jobs,
+    rest_jobs,
+    usual_jobs,
+)
 
 KERNELS = ["6.1", "6.12", "7.3"]
-FILES = {path.name for path in Path(__file__).parents[2].glob("kernel/test_*.py")} - {*ELSEWHERE}
-
-
-def files_of(job: Job) -> set[str]:
-    """The files that pytest looks at in a guest."""
-    words = [word for word in job.arguments if "tests/kernel" in word]
-    ignored = {*ELSEWHERE} | {
-        word.rpartition("/")[2] for word in words if word.startswith("--ignore=")
-    }
-    named = {word.rpartition("/")[2] for word in words if word.endswith(".py")} - ignored
-    return named - {*ELSEWHERE} or FILES - ignored
+OTHERS = ["6.1", "7.3"]
 
 
 def runs(jobs: list[Job]) -> Counter[tuple[str, str, str]]:
-    """How often each file runs, by kernel and mark."""
+    """How often each file runs, by kernel and which of its tests."""
     return Counter(
-        (job.kernel, "icount" if job.icount else job.arguments[-1], name)
+        (job.kernel, job.arguments[-1] if "-m" in job.arguments else "all", Path(word).name)
         for job in jobs
-        for name in files_of(job)
+        for word in job.arguments
+        if word.endswith(".py")
     )
 
 
+def test_the_lists_name_files_that_exist_once_each() -> None:
+    listed = [*SECOND_SHARE, *LONG, *LONG_SECOND_SHARE, *SPECIAL, COUNTING]
+    assert Counter(listed) == Counter(set(listed))
+    assert set(listed) <= set(FILES)
+    assert {*EVERYWHERE} <= {*SECOND_SHARE}
+
+
 def test_every_file_runs_once_and_what_counts_most_on_every_kernel() -> None:
-    wanted = {(kernel, "not once", name) for kernel in KERNELS for name in SECOND_SHARE}
-    wanted |= {(ONCE_KERNEL, "not once", name) for name in FILES - {COUNTING}}
-    wanted |= {(ONCE_KERNEL, "once", name) for name in FILES - {COUNTING}}
-    wanted |= {(ONCE_KERNEL, "icount", COUNTING)}
-    assert runs(jobs_for(KERNELS, [])) == Counter(wanted)
+    wanted = {(kernel, "not once", name) for kernel in OTHERS for name in EVERYWHERE}
+    wanted |= {(ONCE_KERNEL, "all", name) for name in FILES}
+    wanted -= {(ONCE_KERNEL, "all", name) for name in (*LONG, *LONG_SECOND_SHARE, *SPECIAL)}
+    assert runs(usual_jobs(KERNELS)) == Counter(wanted)
 
 
-def test_quick_is_what_depends_on_the_kernel() -> None:
-    jobs = jobs_for(["6.12"], [], quick=True)
-    assert runs(jobs) == Counter(("6.12", "not once", name) for name in FILES - {COUNTING})
+def test_with_the_rest_all_that_depends_on_the_kernel_runs_on_every_kernel() -> None:
+    wanted = {(ONCE_KERNEL, "all", name) for name in FILES}
+    wanted |= {(kernel, "not once", name) for kernel in OTHERS for name in FILES}
+    wanted -= {(kernel, "not once", COUNTING) for kernel in OTHERS}
+    wanted |= {(kernel, "all", COUNTING) for kernel in OTHERS}
+    jobs = [*usual_jobs(KERNELS), *rest_jobs(KERNELS)]
+    assert runs(jobs) == Counter(each for each in wanted if each[2] not in SPECIAL)
+
+
+def test_quick_is_what_counts_most() -> None:
+    assert runs(quick_jobs(["6.12"])) == Counter(("6.12", "not once", f) for f in EVERYWHERE)
+
+
+def test_instructions_are_counted_by_another_clock() -> None:
+    jobs = [*usual_jobs(KERNELS), *rest_jobs(KERNELS)]
+    assert all(job.icount == any(COUNTING in word for word in job.arguments) for job in jobs)
 
 
 def test_without_its_kernel_what_runs_once_runs_on_the_last() -> None:
-    once = [job for job in jobs_for(["6.1", "7.3"], []) if "once" in job.arguments]
+    once = [job for job in usual_jobs(OTHERS) if "-m" not in job.arguments]
     assert {job.kernel for job in once} == {"7.3"}
 
 
-def test_alone_a_kernel_runs_everything() -> None:
-    marks = {job.arguments[-1] for job in jobs_for(["6.12"], []) if not job.icount}
-    assert marks == {"once", "not once"}
-
-
 def test_arguments_of_the_caller_go_to_one_guest_for_each_kernel() -> None:
-    assert [job.arguments for job in jobs_for(KERNELS, ["-k", "x"])] == [("-k", "x")] * 3
+    assert [job.arguments for job in own_jobs(KERNELS, ["-k", "x"])] == [("-k", "x")] * 3
 
 
 def test_instructions_can_be_counted_on_each_kernel() -> None:
-    jobs = jobs_for(KERNELS, [f"tests/kernel/{COUNTING}"])
+    jobs = own_jobs(KERNELS, [f"tests/kernel/{COUNTING}"])
     assert [(job.kernel, job.icount, job.nodes) for job in jobs] == [
         (kernel, True, 1) for kernel in KERNELS
     ]
-    assert not any(job.icount for job in jobs_for(KERNELS, ["tests/kernel/test_fuzz.py"]))
+    assert not any(job.icount for job in own_jobs(KERNELS, ["tests/kernel/test_fuzz.py"]))
 
 
 def test_a_guest_is_as_slow_as_make_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
