@@ -150,24 +150,6 @@ def test_a_port_in_use() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("[poll]\nintervall = 3\n", "there is no setting 'poll.intervall'."),
-        ("[poll]\ninterval = 0\n", "poll.interval: 0 must be between 1 and 3600."),
-        ("backend = \n", "is not TOML: Invalid value (at line 1, column 11)."),
-    ],
-    ids=["key", "value", "syntax"],
-)
-def test_a_bad_configuration(text: str, sentence: str, tmp_path: Path) -> None:
-    path = tmp_path / "ksmwatch.toml"
-    path.write_text(text)
-    status, last = said(["ksmwatch", "run", "--config.file", str(path)])
-    assert status == 2
-    assert last.startswith(f"ksmwatch: {path}")
-    assert last.endswith(sentence)
-
-
 OF_THE_FRONT = ("ksmwatch_front_", "ksmwatch_http_")
 
 

@@ -72,6 +72,26 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], argv: list[str], senten
     assert len(shown.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[poll]\nintervall = 3\n", "there is no setting 'poll.intervall'."),
+        ("[poll]\ninterval = 0\n", "poll.interval: 0 must be between 1 and 3600."),
+        ("backend = \n", "is not TOML: Invalid value (at line 1, column 11)."),
+    ],
+    ids=["key", "value", "syntax"],
+)
+def test_bad_configuration(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, sentence: str
+) -> None:
+    path = tmp_path / "ksmwatch.toml"
+    path.write_text(text)
+    shown = Shown(capsys, "run", "--config.file", str(path))
+    assert (shown.status, shown.out) == (2, "")
+    assert shown.err.startswith(f"ksmwatch: {path}")
+    assert shown.err.endswith(f"{sentence}\n")
+
+
 def test_unknown_command_and_none(capsys: pytest.CaptureFixture[str]) -> None:
     shown = Shown(capsys, "dance")
     assert shown.status == 2
