@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -54,10 +55,17 @@ def ksmwatch(directory: Path, document: object) -> None:
 
 
 def run(
-    command: str, file: Path, *options: str, path: str, cwd: Path | None = None
+    directory: Path,
+    command: str,
+    file: Path,
+    *options: str,
+    path: str = "/nonexistent",
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
+    """Call the script as it is installed in a directory."""
+    directory.mkdir(exist_ok=True)
     return subprocess.run(
-        [SCRIPT, command, file, *options],
+        [shutil.copy(SCRIPT, directory), command, file, *options],
         env={"PATH": path},
         cwd=cwd,
         stderr=subprocess.PIPE,
@@ -72,7 +80,7 @@ def written(
     """Values by name and values of labels."""
     programs, path = tmp_path / "programs", tmp_path / f"{command}.prom"
     ksmwatch(programs, document)
-    done = run(command, path, "--option=5", path=f"{programs}:{os.environ['PATH']}")
+    done = run(programs, command, path, "--option=5")
     assert (done.returncode, done.stderr) == (0, "")
     assert (programs / "words").read_text() == f"{command} --json --option=5, in /\n"
     return {
@@ -114,26 +122,22 @@ def test_pairs_of_different_tenants(tmp_path: Path) -> None:
     assert none == {("crossing_pairs",): 0, ("crossing_pages",): 0, ("exact",): 0}
 
 
-@pytest.mark.parametrize("path", ["", ":", ".", "bin", "::", "./bin:."])
-def test_no_program_of_the_current_directory_runs(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize("path", ["", ":", ".", "bin", "::", "./bin:.", "{}/bin", "{}:/usr/bin"])
+def test_no_program_of_the_callers_path_runs(tmp_path: Path, path: str) -> None:
     """CWE-426. A PATH of which nothing is left is empty, which would mean this directory."""
-    for place in (tmp_path, tmp_path / "bin"):
+    for place in (tmp_path, tmp_path / "bin", tmp_path / "installed"):
         ksmwatch(place, PEERS)
-    done = run("peers", tmp_path / "peers.prom", "--help", path=path, cwd=tmp_path)
+    done = run(
+        tmp_path / "installed",
+        "peers",
+        Path("peers.prom"),
+        path=path.format(tmp_path),
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
     assert not (tmp_path / "words").exists()
     assert not (tmp_path / "bin/words").exists()
-    assert not (tmp_path / "peers.prom").exists()
-    # Of a ksmwatch that is installed here, --help is no document.
-    assert done.returncode != 0
-
-
-def test_a_relative_entry_is_passed_over(tmp_path: Path) -> None:
-    ksmwatch(tmp_path, PEERS)
-    ksmwatch(tmp_path / "good", PEERS)
-    path = f":.:{tmp_path}/good"
-    assert run("peers", Path("peers.prom"), path=path, cwd=tmp_path).returncode == 0
-    assert not (tmp_path / "words").exists()
-    assert (tmp_path / "good/words").read_text() == "peers --json, in /\n"
+    assert (tmp_path / "installed/words").read_text() == "peers --json, in /\n"
     # The file's name is one of the caller's directory.
     assert "ksmwatch_peers_exact 1" in (tmp_path / "peers.prom").read_text()
 
@@ -148,7 +152,7 @@ def test_no_link_is_followed_and_nothing_is_left_beside(tmp_path: Path) -> None:
     ksmwatch(tmp_path / "programs", PEERS)
     previous = os.umask(0o077)
     try:
-        done = run("peers", directory / "peers.prom", path=str(tmp_path / "programs"))
+        done = run(tmp_path / "programs", "peers", directory / "peers.prom")
     finally:
         os.umask(previous)
     assert (done.returncode, done.stderr) == (0, "")
@@ -161,7 +165,7 @@ def test_no_link_is_followed_and_nothing_is_left_beside(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_replaced_leaves_nothing_beside(tmp_path: Path) -> None:
     (tmp_path / "collector/peers.prom/full").mkdir(parents=True)
     ksmwatch(tmp_path / "programs", PEERS)
-    done = run("peers", tmp_path / "collector/peers.prom", path=str(tmp_path / "programs"))
+    done = run(tmp_path / "programs", "peers", tmp_path / "collector/peers.prom")
     assert done.returncode == 1
     assert os.listdir(tmp_path / "collector") == ["peers.prom"]
 
@@ -169,7 +173,7 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing_beside(tmp_path: Path) ->
 def test_a_command_that_fails_has_the_last_word(tmp_path: Path) -> None:
     ksmwatch(tmp_path, PEERS)
     (tmp_path / "ksmwatch").write_text("#!/bin/sh\necho no >&2\nexit 7\n")
-    done = run("peers", tmp_path / "peers.prom", path=str(tmp_path))
+    done = run(tmp_path, "peers", tmp_path / "peers.prom")
     assert (done.returncode, done.stderr) == (7, "no\n")
     assert not (tmp_path / "peers.prom").exists()
 
