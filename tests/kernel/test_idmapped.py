@@ -64,7 +64,7 @@ def test_a_container_with_users_of_its_own(ksm: Ksm, container: tuple[UserNamesp
         tenants = {}
         for name, (cgroup, user, _) in places.items():
             tenant = load.spawn(name, namespace.as_user(user), program)
-            assert Path(f"/proc/{tenant.pid}").stat().st_uid in (0, FIRST + user)
+            assert Path(f"/proc/{tenant.pid}").stat().st_uid == FIRST + user
             enter(cgroup, tenant)
             merge(tenant)
             tenants[name] = tenant
