@@ -45,8 +45,8 @@ def test_waiting_ends_with_what_is_missing() -> None:
 
 def test_looks_take_half_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, slept = iter((0.0, 3.0, 6.0, 6.01, 6.11)), list[float]()
-    monkeypatch.setattr(waiting.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(waiting.time, "sleep", slept.append)
+    monkeypatch.setattr("tests.waiting.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("tests.waiting.time.sleep", slept.append)
     pace = waiting.Pace(0.1)
     pace.pause()
     pace.pause()
