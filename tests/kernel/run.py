@@ -130,7 +130,13 @@ def run_job(job: Job, programs: dict[str, str]) -> Outcome:
     """Run one guest and show what it prints."""
     began = time.monotonic()
     machine = Guest(
-        job.kernel, memory="3G", icount=job.icount, nodes=job.nodes, environment=programs
+        job.kernel,
+        memory="3G",
+        icount=job.icount,
+        nodes=job.nodes,
+        environment=programs,
+        # It says how much CPU time it took.
+        options=("--verbose",),
     )
     failures = []
 

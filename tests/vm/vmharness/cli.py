@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import platform
+import resource
 import signal
 import sys
 import time
@@ -297,6 +298,12 @@ def served(guest: Machine) -> contextlib.AbstractContextManager[list[int]]:
     return virtiofs.served(guest.shares) if guest.virtiofs else contextlib.nullcontext([])
 
 
+def cpu_seconds() -> float:
+    """What QEMU has used, once it has ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run(options: argparse.Namespace, command: Sequence[str]) -> int:
     """Boot, run, return the status."""
     kernel = kernels.ensure(Wanted.parse(options.kernel[0], options.arch))
@@ -323,7 +330,7 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> int:
         say(
             f"{kernel.release} under {'KVM' if guest.kvm else 'TCG'}: command started after "
             f"{session.ready_at - session.started_at:.1f} s and ran for "
-            f"{time.monotonic() - session.ready_at:.1f} s"
+            f"{time.monotonic() - session.ready_at:.1f} s; {cpu_seconds():.0f} s of CPU time"
         )
     return status
 
