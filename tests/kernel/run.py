@@ -1,9 +1,10 @@
 """Runs the kernel tests on each test kernel.
 
 `python -m tests.kernel.run [--quick | --rest] KERNEL... [-- PYTEST-ARGUMENT...]`. What counts most
-(EVERYWHERE) runs on each kernel, everything else on one of them, divided among guests so that all
-cores have work to the end. --quick: only what counts most. --rest: what takes too long for CI, and
-on the other kernels all that depends on the kernel (not marked `once`).
+(EVERYWHERE) runs on each kernel, by fentry, which the daemon prefers on all of them. Everything
+else runs on one of them, divided among guests so that all cores have work to the end. --quick: only
+what counts most. --rest: what takes too long for CI, and on the other kernels all that depends on
+the kernel (not marked `once`).
 """
 
 from __future__ import annotations
@@ -88,7 +89,11 @@ def usual_jobs(kernels: list[str]) -> list[Job]:
     return [
         Job(once, paths(FILES, *left_out, *SECOND_SHARE), nodes=2),
         Job(once, paths(SECOND_SHARE), nodes=2),
-        *quick_jobs([each for each in reversed(kernels) if each != once]),
+        *(
+            Job(each, (*paths(EVERYWHERE), "-m", "not once", "-k", "not kprobe"))
+            for each in reversed(kernels)
+            if each != once
+        ),
         Job(once, paths([COUNTING]), icount=True),
     ]
 
@@ -100,6 +105,7 @@ def rest_jobs(kernels: list[str]) -> list[Job]:
     everything = paths(FILES, COUNTING, *EVERYWHERE, *SPECIAL)
     return [
         *(Job(each, (*everything, "-m", "not once")) for each in reversed(others)),
+        *(Job(each, (*paths(EVERYWHERE), "-m", "not once", "-k", "kprobe")) for each in others),
         Job(once, paths(LONG), nodes=2),
         Job(once, paths(LONG_SECOND_SHARE), nodes=2),
         *(Job(each, paths([COUNTING]), icount=True) for each in others),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,16 @@ KERNELS = ["6.1", "6.12", "7.3"]
 OTHERS = ["6.1", "7.3"]
 
 
+def options(job: Job) -> tuple[str, ...]:
+    """What pytest chooses by."""
+    words = job.arguments
+    return tuple(after for word, after in pairwise(words) if word in ("-m", "-k"))
+
+
 def runs(jobs: list[Job]) -> Counter[tuple[str, str, str]]:
     """How often each file runs, by kernel and which of its tests."""
     return Counter(
-        (job.kernel, job.arguments[-1] if "-m" in job.arguments else "all", Path(word).name)
+        (job.kernel, ", ".join(options(job)) or "all", Path(word).name)
         for job in jobs
         for word in job.arguments
         if word.endswith(".py")
@@ -46,7 +53,7 @@ def test_the_lists_name_files_that_exist_once_each() -> None:
 
 
 def test_every_file_runs_once_and_what_counts_most_on_every_kernel() -> None:
-    wanted = {(kernel, "not once", name) for kernel in OTHERS for name in EVERYWHERE}
+    wanted = {(kernel, "not once, not kprobe", name) for kernel in OTHERS for name in EVERYWHERE}
     wanted |= {(ONCE_KERNEL, "all", name) for name in FILES}
     wanted -= {(ONCE_KERNEL, "all", name) for name in (*LONG, *LONG_SECOND_SHARE, *SPECIAL)}
     assert runs(usual_jobs(KERNELS)) == Counter(wanted)
@@ -55,7 +62,13 @@ def test_every_file_runs_once_and_what_counts_most_on_every_kernel() -> None:
 def test_with_the_rest_all_that_depends_on_the_kernel_runs_on_every_kernel() -> None:
     wanted = {(ONCE_KERNEL, "all", name) for name in FILES}
     wanted |= {(kernel, "not once", name) for kernel in OTHERS for name in FILES}
-    wanted -= {(kernel, "not once", COUNTING) for kernel in OTHERS}
+    wanted -= {(kernel, "not once", name) for kernel in OTHERS for name in (COUNTING, *EVERYWHERE)}
+    wanted |= {
+        (kernel, f"not once, {probes}", name)
+        for kernel in OTHERS
+        for name in EVERYWHERE
+        for probes in ("kprobe", "not kprobe")
+    }
     wanted |= {(kernel, "all", COUNTING) for kernel in OTHERS}
     jobs = [*usual_jobs(KERNELS), *rest_jobs(KERNELS)]
     assert runs(jobs) == Counter(each for each in wanted if each[2] not in SPECIAL)
