@@ -3,8 +3,8 @@
  *
  *   pagescan PID...
  *
- * Prints the PTEs of each process that map a page which kpageflags calls KSM, and the sum. Then it waits for the end of
- * its standard input, so that its memory can be read.
+ * Prints the PTEs of each process that map a page which kpageflags calls KSM, and the sum. Then it
+ * waits for the end of its standard input, so that its memory can be read.
  */
 #include <fcntl.h>
 #include <inttypes.h>
