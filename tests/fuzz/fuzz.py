@@ -1,6 +1,6 @@
 """Fuzzing inside a test kernel, as root: `python -m tests.fuzz.fuzz --seed 1 -- DAEMON-OPTION...`.
 
-While a random program runs (ksmfuzz.c), the daemon counts. At each pause of the program its
+While a random program runs (ksmfuzz), the daemon counts. At each pause of the program its
 snapshot must equal the page tables, to the page. Exit status 1: it did not.
 """
 

@@ -1,4 +1,4 @@
-"""The other end of ksmfuzz.c."""
+"""The other end of ksmfuzz."""
 
 from __future__ import annotations
 

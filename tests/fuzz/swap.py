@@ -11,13 +11,13 @@ from pathlib import Path
 _SIZE = "512M"
 _DEVICE = Path("/dev/zram0")
 _SYSFS = Path("/sys/block/zram0")
-# As in ksmfuzz.c.
+# As in ksmfuzz.
 GROUP = Path("/sys/fs/cgroup/ksmfuzz")
 
 
 @contextmanager
 def ready() -> Iterator[None]:
-    """Swap to zram, with the control group that ksmfuzz.c reclaims from."""
+    """Swap to zram, with the control group that ksmfuzz reclaims from."""
     subprocess.run(["/sbin/modprobe", "zram"], check=True)
     (_SYSFS / "disksize").write_text(_SIZE)
     subprocess.run(["/sbin/mkswap", _DEVICE], check=True, stdout=subprocess.DEVNULL)
