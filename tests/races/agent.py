@@ -141,7 +141,7 @@ class Agent:
         return self._keep(self._load.spawn(name), cpu)
 
     def tell(self, name: str, words: list[Any]) -> int:
-        """One command of tests/workload/ksmload.c."""
+        """One command of tests/workload/ksmload."""
         return self._tenants[name].tell(*words)
 
     def fork(self, name: str, child: str, cpu: int) -> int:

@@ -70,7 +70,7 @@ class Actor:
 
 
 class Tenant(Actor):
-    """A process that does to its memory what it is told, by the verbs of ksmload.c."""
+    """A process that does to its memory what it is told, by the verbs of ksmload."""
 
     def __init__(self, guest: Guest, name: str, cpu: int, pid: int) -> None:
         super().__init__(guest, name, cpu)

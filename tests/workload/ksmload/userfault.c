@@ -1,9 +1,10 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * userfaultfd, as a guest in post-copy migration has it: a thread fills each page at the first
  * fault, and gives up the write protection of a page at the first write.
  */
-#pragma once
+#define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
@@ -11,7 +12,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "memory.h"
+#include "../memory.h"
+#include "operations.h"
 
 /* Since 6.8; newer than the headers. */
 struct userfault_move {
@@ -70,7 +72,7 @@ static void *userfault_serve(void *unused)
         char *page = (char *)(message.arg.pagefault.address & ~(PAGE - 1));
 
         if (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
-            userfault.protected ++;
+            userfault.protected++;
             userfault_protect(page, PAGE, 0);
         } else {
             userfault.missing++;
@@ -98,4 +100,56 @@ static int userfault_begin(char *base, size_t bytes, uint64_t seed, uint64_t mod
     userfault.modulo = modulo;
     errno = pthread_create(&thread, NULL, userfault_serve, NULL);
     return errno ? -1 : 0;
+}
+
+/* userfault REGION SEED MODULO: from now on a thread fills its pages, as `fill` would. */
+int do_userfault(struct command *c)
+{
+    struct region *r = named_region(c);
+
+    return r ? userfault_begin(r->base, r->pages * PAGE, number_at(c, 2), number_at(c, 3)) : -1;
+}
+
+/* faults missing|protected: how many that thread has answered. */
+int do_faults(struct command *c)
+{
+    c->value = strcmp(word_at(c, 1), "missing") ? userfault.protected : userfault.missing;
+    return 0;
+}
+
+/* copyin REGION FIRST COUNT: filled before anybody wants them. */
+int do_copyin(struct command *c)
+{
+    char *page = first_page(c);
+
+    if (!page)
+        return -1;
+    for (unsigned long i = 0; i < number_at(c, 3); i++)
+        if (userfault_copy(page + i * PAGE))
+            return -1;
+    return 0;
+}
+
+/* zeroin REGION FIRST COUNT */
+int do_zeroin(struct command *c)
+{
+    char *page = first_page(c);
+
+    return page ? userfault_zero(page, bytes_of(c)) : -1;
+}
+
+/* protect REGION FIRST COUNT 0|1 */
+int do_protect(struct command *c)
+{
+    char *page = first_page(c);
+
+    return page ? userfault_protect(page, bytes_of(c), (int)number_at(c, 4)) : -1;
+}
+
+/* movein REGION FIRST COUNT TO: moves pages to a page of the region that is missing. */
+int do_movein(struct command *c)
+{
+    struct region *r = named_region(c);
+
+    return r ? userfault_move(page_at(r, number_at(c, 4)), first_page(c), bytes_of(c)) : -1;
 }
