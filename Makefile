@@ -129,7 +129,7 @@ NODES ?= 1
 REQUESTS ?= 10000
 # Seconds between kill -9 of the daemon; 0 for never.
 RESTART ?= 0
-# Operations of tests/workload/ksmfuzz.c to leave out, and options of the daemon.
+# Operations of tests/workload/ksmfuzz to leave out, and options of the daemon.
 WITHOUT ?=
 DAEMON ?=
 
@@ -210,12 +210,12 @@ lint: setup ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(wildcard bpf/*.c bpf/*.h tests/workload/*.c)
+	$(BIN)/clang-format --dry-run --Werror $(wildcard bpf/*.c bpf/*.h tests/workload/*.[ch] tests/workload/*/*.[ch])
 
 format: setup ## Rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(wildcard bpf/*.c bpf/*.h tests/workload/*.c)
+	$(BIN)/clang-format -i $(wildcard bpf/*.c bpf/*.h tests/workload/*.[ch] tests/workload/*/*.[ch])
 
 docs: setup ## Regenerate what is generated below docs/
 	$(BIN)/python -m tools.generate
