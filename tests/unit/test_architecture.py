@@ -205,6 +205,17 @@ def test_modules_classes_and_functions_are_small() -> None:
     assert [large for path in (*MODULES.values(), *others) for large in too_large(path)] == []
 
 
+def test_c_files_are_small() -> None:
+    found = [
+        path
+        for directory in ("bpf", "tests/workload")
+        for path in (ROOT / directory).rglob("*.[ch]")
+    ]
+    assert len(found) > 40
+    lines = {path: len(path.read_text().splitlines()) for path in found}
+    assert {path: count for path, count in lines.items() if count > 400} == {}
+
+
 def test_every_module_is_named_where_a_reader_would_look() -> None:
     section = DESIGN.split("## Modules")[1].split("\n## ")[0]
     listed = re.findall(r"^\| `([\w/]+)` \|", section, re.MULTILINE)
