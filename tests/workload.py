@@ -1,4 +1,4 @@
-"""Processes that do to their memory what a test tells them: the other end of ksmload.c."""
+"""Processes that do to their memory what a test tells them: the other end of ksmload."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _ANSWER_SECONDS = 240
 def built(name: str) -> Path:
     """A program of tests/workload, for the machine that this runs on."""
     build = Path(__file__).with_name("workload") / "build"
-    return next(path for path in (build / os.uname().machine / name, build / name) if path.exists())
+    for path in (build / os.uname().machine / name, build / name):
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"{build / name} is missing; `make workload` builds it")
 
 
 class RefusedError(OSError):
