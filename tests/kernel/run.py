@@ -77,35 +77,40 @@ def paths(files: Iterable[str], *but: str) -> tuple[str, ...]:
     return tuple(f"tests/kernel/{name}" for name in files if name not in but)
 
 
+def split(kernels: list[str]) -> tuple[str, list[str]]:
+    """The kernel on which everything runs, and the others, the slowest to emulate first."""
+    once = ONCE_KERNEL if ONCE_KERNEL in kernels else kernels[-1]
+    return once, [each for each in reversed(kernels) if each != once]
+
+
+def on_each(kernels: list[str], files: tuple[str, ...], *choice: str) -> list[Job]:
+    """What depends on the kernel of these files. `choice`: further arguments."""
+    return [Job(each, (*files, "-m", "not once", *choice)) for each in kernels]
+
+
 def quick_jobs(kernels: list[str]) -> list[Job]:
     """What counts most, on each kernel."""
-    return [Job(each, (*paths(EVERYWHERE), "-m", "not once")) for each in kernels]
+    return on_each(kernels, paths(EVERYWHERE))
 
 
 def usual_jobs(kernels: list[str]) -> list[Job]:
     """What CI runs. The longest first."""
-    once = ONCE_KERNEL if ONCE_KERNEL in kernels else kernels[-1]
+    once, others = split(kernels)
     left_out = (COUNTING, *LONG, *LONG_SECOND_SHARE, *SPECIAL)
     return [
         Job(once, paths(FILES, *left_out, *SECOND_SHARE), nodes=2),
         Job(once, paths(SECOND_SHARE), nodes=2),
-        *(
-            Job(each, (*paths(EVERYWHERE), "-m", "not once", "-k", "not kprobe"))
-            for each in reversed(kernels)
-            if each != once
-        ),
+        *on_each(others, paths(EVERYWHERE), "-k", "not kprobe"),
         Job(once, paths([COUNTING]), icount=True),
     ]
 
 
 def rest_jobs(kernels: list[str]) -> list[Job]:
     """What the usual jobs leave out. The longest first."""
-    once = ONCE_KERNEL if ONCE_KERNEL in kernels else kernels[-1]
-    others = [each for each in kernels if each != once]
-    everything = paths(FILES, COUNTING, *EVERYWHERE, *SPECIAL)
+    once, others = split(kernels)
     return [
-        *(Job(each, (*everything, "-m", "not once")) for each in reversed(others)),
-        *(Job(each, (*paths(EVERYWHERE), "-m", "not once", "-k", "kprobe")) for each in others),
+        *on_each(others, paths(FILES, COUNTING, *EVERYWHERE, *SPECIAL)),
+        *on_each(others, paths(EVERYWHERE), "-k", "kprobe"),
         Job(once, paths(LONG), nodes=2),
         Job(once, paths(LONG_SECOND_SHARE), nodes=2),
         *(Job(each, paths([COUNTING]), icount=True) for each in others),

@@ -88,6 +88,12 @@ def test_without_its_kernel_what_runs_once_runs_on_the_last() -> None:
     assert {job.kernel for job in once} == {"7.3"}
 
 
+def test_alone_a_kernel_runs_everything() -> None:
+    everything = [job for job in usual_jobs(["6.1"]) if not job.icount]
+    usual = {*FILES} - {COUNTING, *LONG, *LONG_SECOND_SHARE, *SPECIAL}
+    assert runs(everything) == Counter(("6.1", "all", name) for name in usual)
+
+
 def test_arguments_of_the_caller_go_to_one_guest_for_each_kernel() -> None:
     assert [job.arguments for job in own_jobs(KERNELS, ["-k", "x"])] == [("-k", "x")] * 3
 
