@@ -10,6 +10,8 @@ QUICK_KERNEL := 6.12
 VM := tests/vm/run
 # In a guest that a test wants to have otherwise than tests/kernel/run.py starts it.
 GUEST_PYTEST := $(BIN)/python -m pytest -p no:cacheprovider -p tests.deadlines
+# What clang-format formats.
+C_FILES = $(wildcard bpf/*.c bpf/*.h tests/workload/*.[ch] tests/workload/*/*.[ch])
 # How many times slower than they could guests of tests shall run.
 SLOW ?= 1
 export KSMWATCH_TEST_SLOW := $(SLOW)
@@ -210,12 +212,12 @@ lint: setup ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(wildcard bpf/*.c bpf/*.h tests/workload/*.[ch] tests/workload/*/*.[ch])
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
 format: setup ## Rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(wildcard bpf/*.c bpf/*.h tests/workload/*.[ch] tests/workload/*/*.[ch])
+	$(BIN)/clang-format -i $(C_FILES)
 
 docs: setup ## Regenerate what is generated below docs/
 	$(BIN)/python -m tools.generate
