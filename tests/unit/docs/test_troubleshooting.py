@@ -65,6 +65,15 @@ def warnings() -> set[str]:
     }
 
 
+def given(node: ast.AST) -> list[ast.expr]:
+    """What may be a reason here: what is returned or assigned, and why a probe is Rejected."""
+    if isinstance(node, (ast.Return, ast.Assign)) and node.value is not None:
+        return [node.value]
+    if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Rejected":
+        return node.args[3:4]
+    return []
+
+
 def reasons() -> set[str]:
     """Why a probe is rejected."""
     tree = probes("plan")
@@ -75,8 +84,9 @@ def reasons() -> set[str]:
         for target in node.targets
         if isinstance(target, ast.Name) and (text := text_of(node.value))
     }
-    found: set[str | None] = {constants["_PREEMPTED"]}
+    found = set()
     for name in (
+        "_choose_event",
         "_refusal",
         "_objection",
         "_inlined",
@@ -85,11 +95,9 @@ def reasons() -> set[str]:
         "_choose_fork",
     ):
         for node in ast.walk(function(tree, name)):
-            value = node.value if isinstance(node, (ast.Return, ast.Assign)) else None
-            if isinstance(value, ast.Name):
-                found.add(constants.get(value.id))
-            elif value is not None:
-                found.add(text_of(value))
+            for value in given(node):
+                constant = constants.get(value.id) if isinstance(value, ast.Name) else None
+                found.add(constant or text_of(value))
     # What the operator asked for explains itself.
     return {text for text in found if text and text.strip("…")}
 
