@@ -13,7 +13,6 @@ from pathlib import Path
 from ksmwatch.commands import estimate_subjects as subjects
 from ksmwatch.commands import estimate_view
 from ksmwatch.commands.estimate_view import Report, Spent
-from ksmwatch.commands.peers import choose_frames
 from ksmwatch.commands.progress import Progress, StoppedError
 from ksmwatch.diagnose import content_sample, equal_pages
 from ksmwatch.diagnose.content_sample import ContentSample, Domain, Strata
@@ -22,11 +21,11 @@ from ksmwatch.diagnose.estimate import EstimateResult, Material, Seen, judge
 from ksmwatch.diagnose.merge_cost import cost_of
 from ksmwatch.diagnose.page_survey import ZERO_PRINT, Survey, Tools
 from ksmwatch.diagnose.sharers import Label
-from ksmwatch.errors import Exit, NoKsmError, PrivilegeError
+from ksmwatch.errors import Exit, NoKsmError
 from ksmwatch.kernel import procfs
+from ksmwatch.kernel.frame_source import choose_frames, demand_frames
 from ksmwatch.kernel.page_content import choose_source, zero_frame
 from ksmwatch.kernel.page_frames import AnyFrame
-from ksmwatch.kernel.page_tables import own_frames
 
 # So many pages are read whole without a thought: a gibibyte.
 SMALL = 1 << 18
@@ -84,11 +83,7 @@ def run(
 
 
 def _tools(proc: Path, ksm: dict[str, int]) -> Tools:
-    with own_frames(proc) as own:
-        if not all(own):
-            raise PrivilegeError(
-                "The kernel hides page frame numbers: estimate needs CAP_SYS_ADMIN."
-            )
+    demand_frames(proc)
     source, why = choose_source(proc)
     frames = choose_frames(proc) if ksm.get("pages_shared") else None
     known = None if isinstance(frames, AnyFrame) else frames

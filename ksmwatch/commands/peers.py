@@ -21,13 +21,12 @@ from ksmwatch.commands.named_owner import named_owner
 from ksmwatch.commands.progress import StatusLine, gauge
 from ksmwatch.diagnose import sharers
 from ksmwatch.diagnose.sharers import Cost, Label, Party, Result, Sharing
-from ksmwatch.errors import Exit, NoKsmError, PrivilegeError, SourceError
+from ksmwatch.errors import Exit, NoKsmError, SourceError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.areas import parse
-from ksmwatch.kernel.btf import Btf
-from ksmwatch.kernel.page_frames import AnyFrame, Frames, KpageFlags, PageStructs
-from ksmwatch.kernel.page_tables import PagemapReader, honest, own_frames
-from ksmwatch.kernel.read_facts import member_offsets
+from ksmwatch.kernel.frame_source import choose_frames
+from ksmwatch.kernel.page_frames import AnyFrame, Frames
+from ksmwatch.kernel.page_tables import PagemapReader
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.units import PAGE_SIZE
 
@@ -85,33 +84,6 @@ class Bar:
     def end(self) -> None:
         """Remove the bar."""
         self._line.end()
-
-
-def _structs(proc: Path) -> PageStructs:
-    with Btf() as btf:
-        return PageStructs(proc, member_offsets(btf))
-
-
-def choose_frames(proc: Path) -> Frames:
-    """The source that distinguishes KSM pages from others, after a test with our own pages.
-
-    Raises PrivilegeError if the kernel hides frame numbers.
-    """
-    with own_frames(proc) as own:
-        if not all(own):
-            raise PrivilegeError("The kernel hides page frame numbers: peers needs CAP_SYS_ADMIN.")
-    failed = []
-    for source, make in (("kpageflags", KpageFlags), ("kcore", _structs)):
-        try:
-            frames: Frames = make(proc)
-            if honest(frames, proc):
-                return frames
-            failed.append(f"{source} is wrong about ksmwatch's own pages")
-        except OSError as error:
-            failed.append(f"{source}: {error.strerror}")
-        except SourceError as error:
-            failed.append(f"{source}: {error}".removesuffix("."))
-    return AnyFrame("; ".join(failed))
 
 
 def run(read: Read, wish: PeersRequest, *, as_json: bool) -> Exit:

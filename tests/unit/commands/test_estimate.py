@@ -16,6 +16,7 @@ from ksmwatch import cli
 from ksmwatch.commands import estimate
 from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import ConfigError, Exit, NoKsmError, PrivilegeError
+from ksmwatch.kernel import frame_source
 from ksmwatch.kernel.page_content import PageEntry
 from tests.estimate_host import ALONE, PRESENT, SHARED, ZERO_FRAME, Host, content
 from tests.published import faults
@@ -332,7 +333,7 @@ def test_hidden_frame_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def hidden(proc: Path) -> Any:
         yield [0, 0]
 
-    monkeypatch.setattr(estimate, "own_frames", hidden)
+    monkeypatch.setattr(frame_source, "own_frames", hidden)
     with pytest.raises(PrivilegeError, match="hides page frame numbers"):
         estimate._tools(tmp_path, {})
 

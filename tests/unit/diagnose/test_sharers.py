@@ -21,6 +21,7 @@ from ksmwatch.commands import peers, peers_view
 from ksmwatch.diagnose import sharers
 from ksmwatch.diagnose.sharers import Cost, Party, Result, Sharing
 from ksmwatch.errors import ConfigError, NoKsmError, PrivilegeError
+from ksmwatch.kernel import frame_source
 from ksmwatch.kernel.page_frames import AnyFrame
 from ksmwatch.units import PAGE_SIZE
 from tests.fakes import Proc
@@ -209,8 +210,8 @@ class Host:
         }
         monkeypatch.setattr(peers, "_PROC", path)
         self.frames = [1]
-        monkeypatch.setattr(peers, "own_frames", lambda _: nullcontext(self.frames))
-        monkeypatch.setattr(peers, "honest", lambda *_: True)
+        monkeypatch.setattr(frame_source, "own_frames", lambda _: nullcontext(self.frames))
+        monkeypatch.setattr(frame_source, "honest", lambda *_: True)
         (path / "kpageflags").write_bytes(struct.pack("=8Q", *[KSM] * 6, ANON, KSM))
 
     def add(self, pid: int, owner: str, frames: list[int], *, counted: int | None = None) -> None:
@@ -357,7 +358,7 @@ def test_who_has_ended_or_is_another_is_not_read(
 def test_where_nothing_tells_pages_apart_it_is_an_estimate(
     host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "honest", lambda *_: False)
+    monkeypatch.setattr(frame_source, "honest", lambda *_: False)
     found = host.run(capsys)
     assert found["told_by"] == AnyFrame.name
     # The page that is not KSM is in common as well.
@@ -389,10 +390,8 @@ def test_text_is_a_matrix_or_a_list(host: Host, capsys: pytest.CaptureFixture[st
 def test_the_bar_is_drawn_on_a_terminal_only(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for terminal, expected in (
-        (False, ""),
-        (True, f"\r[{'#' * 15}{'.' * 15}] 5 of 10 mappings\r\x1b[K"),
-    ):
+    bar_and_end = f"\r[{'#' * 15}{'.' * 15}] 5 of 10 mappings\r\x1b[K"
+    for terminal, expected in ((False, ""), (True, bar_and_end)):
         monkeypatch.setattr("sys.stderr.isatty", lambda on=terminal: on)
         bar = peers.Bar()
         bar.show(5, 10)
