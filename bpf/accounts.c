@@ -23,6 +23,9 @@ MAPPED_RECORD(struct conversion, conversions, 1);
 MAPPED_RECORD(u64, converting, 1);
 MAPPED_RECORD(struct reading, readings, 1);
 MAPPED_RECORD(struct call_site, call_sites, 1);
+#ifdef NODES
+MAPPED_RECORD(struct node_place, node_places, 1);
+#endif
 /* RAISED grows with every event after which any process may be wrong until it is read. */
 enum alarm { RAISED, RAISED_AT, ALARMS };
 MAPPED_RECORD(u64, alarms, ALARMS);
@@ -30,6 +33,17 @@ MAPPED_RECORD(struct opened, openings, 1);
 MAPPED_RECORD(struct forgetting, forgettings, 1);
 /* Used only before the hooks are attached. */
 BPF_ARRAY(manifests, struct manifest, 1);
+
+/*
+ * Where accounts are built before they are opened: a program's stack has 512 bytes, which is not
+ * enough beside ages and nodes. Who finds no user has it.
+ */
+#define DRAFTS 64
+struct draft {
+    u64 users;
+    struct account account;
+};
+BPF_ARRAY(drafts, struct draft, DRAFTS);
 
 static __always_inline void total(u32 which, u64 amount)
 {
@@ -61,6 +75,15 @@ static __always_inline struct call_site *call_site(void)
 
     return call_sites.lookup(&zero);
 }
+
+#ifdef NODES
+static __always_inline struct node_place *node_place(void)
+{
+    u32 zero = 0;
+
+    return node_places.lookup(&zero);
+}
+#endif
 
 static __always_inline struct conversion *conversion(void)
 {
@@ -204,6 +227,25 @@ static __always_inline void doubt_account(struct account *account)
     total(T_DOUBTS, 1);
 }
 
+/* A draft that nobody else has, which takes one attempt unless an opener was interrupted. */
+static __always_inline struct draft *take_draft(void)
+{
+    u32 place = bpf_get_smp_processor_id() % DRAFTS;
+    struct draft *draft;
+
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        draft = drafts.lookup(&place);
+        if (!draft)
+            return NULL;
+        if (!fetch_add(&draft->users, 1))
+            return draft;
+        fetch_add(&draft->users, -1);
+        place = (place + DRAFTS / 4) % DRAFTS;
+    }
+    return NULL;
+}
+
 /*
  * Another CPU may have opened one since the caller looked. That CPU does not know what was
  * inherited, so the account is in doubt then.
@@ -211,20 +253,27 @@ static __always_inline void doubt_account(struct account *account)
 static __always_inline struct account *open_account(struct mm_struct *mm, struct task_struct *owner,
                                                     u64 forked, u64 doubts)
 {
-    struct account fresh = {};
-    struct account *account;
+    struct draft *draft = take_draft();
+    struct account *account, *fresh;
     u64 key = (u64)mm;
     bool ours;
 
-    fresh.id = bpf_ktime_get_ns();
-    fresh.moves[IN_FORKED] = forked;
-    fresh.doubts = doubts;
+    if (!draft) {
+        raise_alarm(T_EVENTS_LOST);
+        return NULL;
+    }
+    fresh = &draft->account;
+    __builtin_memset(fresh, 0, sizeof(*fresh));
+    fresh->id = bpf_ktime_get_ns();
+    fresh->moves[IN_FORKED] = forked;
+    fresh->doubts = doubts;
     if (forked || doubts)
-        fresh.unseen_until = fresh.id;
+        fresh->unseen_until = fresh->id;
     /* on_fork() names the account of a child that is not complete yet. */
     if (born(owner, mm))
-        name_owner(&fresh.owner, owner);
-    ours = !accounts.insert(&key, &fresh);
+        name_owner(&fresh->owner, owner);
+    ours = !accounts.insert(&key, fresh);
+    fetch_add(&draft->users, -1);
     account = accounts.lookup(&key);
     if (!account) {
         raise_alarm(T_EVENTS_LOST);
@@ -232,7 +281,7 @@ static __always_inline struct account *open_account(struct mm_struct *mm, struct
     }
     if (!ours) {
         if (forked || doubts) {
-            account->unseen_until = fresh.id;
+            account->unseen_until = bpf_ktime_get_ns();
             doubt_account(account);
         }
         return account;
@@ -261,9 +310,33 @@ static __always_inline struct account *account_of(struct mm_struct *mm, bool dou
     return open_account(mm, owner, 0, c->opening_doubt);
 }
 
-static __always_inline void move(struct account *account, enum movement why)
+#ifdef NODES
+static __always_inline void move_on_node(struct account *account, const struct page *page,
+                                         s32 amount)
+{
+    struct node_place *place = node_place();
+    u64 node;
+
+    if (!place || !place->shift)
+        return;
+    order();
+    node = page_flags(page) >> (place->shift & 63);
+    if (node < NODES)
+        lock_xadd(&account->nodes[node], amount);
+}
+#else
+#define move_on_node(account, page, amount) ((void)0)
+#endif
+
+/*
+ * The movement first, then the node. So if the daemon looks at the movements after the nodes, no
+ * movement is missing of which it has seen the node.
+ */
+static __always_inline void move(struct account *account, const struct page *page,
+                                 enum movement why)
 {
     lock_xadd(&account->moves[why], 1);
+    move_on_node(account, page, why < OUT_COPIED ? 1 : -1);
     total(why, 1);
 }
 

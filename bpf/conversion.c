@@ -86,7 +86,7 @@ static __always_inline bool converted(struct conversion *c)
         return !asleep();
     account = account_of(c->mm, true);
     if (account) {
-        move(account, IN_CONVERTED);
+        move(account, c->page, IN_CONVERTED);
         note_conversion(c, account);
     }
     if (c->shared)

@@ -20,6 +20,7 @@
 #define OFF_page_mapping offsetof(struct page, mapping)
 #define OFF_page__mapcount offsetof(struct page, _mapcount)
 #endif
+#define OFF_page_flags offsetof(struct page, flags)
 #define OFF_page_compound_head offsetof(struct page, compound_head)
 #define OFF_vm_area_struct_vm_mm offsetof(struct vm_area_struct, vm_mm)
 #define OFF_vm_area_struct_anon_vma offsetof(struct vm_area_struct, anon_vma)
@@ -73,6 +74,9 @@ struct task_struct;
     }
 
 MEMBER(page, _mapcount, s32)
+#ifdef NODES
+MEMBER(page, flags, u64)
+#endif
 MEMBER(vm_area_struct, vm_mm, struct mm_struct *)
 MEMBER(vm_area_struct, anon_vma, struct anon_vma *)
 MEMBER(anon_vma, root, struct anon_vma *)

@@ -50,12 +50,15 @@ struct account {
     u64 unseen_until;
     /*
      * Of sampled pages: merges whose time is known, those undone within one full scan, and copies
-     * on write by the age of the mapping. An account is built on the stack, so these are small;
-     * they stop at their largest value.
+     * on write by the age of the mapping. They are small, and stop at their largest value.
      */
     u32 noted;
     u32 wasted;
     u32 ages[AGE_CLASSES];
+#ifdef NODES
+    /* Arrivals minus departures, by node of the page; without what IN_FORKED counts. */
+    s32 nodes[NODES];
+#endif
 };
 
 /* What the daemon read exactly for an account, and which doubts that read settled. */
@@ -63,6 +66,11 @@ struct baseline {
     u64 id;
     s64 mappings;
     u64 doubts;
+#ifdef NODES
+    /* The same by node, which only a longer read finds. */
+    u64 node_doubts;
+    s32 nodes[NODES];
+#endif
 };
 
 /* Totals of the host. The first MOVEMENTS of them are the movements. */
@@ -181,6 +189,12 @@ struct call_site {
     u64 function; /* where that call leads */
     u32 learner;  /* thread whose next call to learn */
     u32 seen;     /* its calls so far */
+};
+
+/* Where page->flags has the number of the node that a page lies on, see node_shift.py. */
+struct node_place {
+    u64 shift; /* above all other flags; 0: not known */
+    u64 flags; /* those of the page of the learner's last call */
 };
 
 /* Calls of migrate_pages() that have taken a KSM page away, and those that are over. */

@@ -33,24 +33,34 @@ u64 rest_of_rmap_add(CONTEXT(RMAP_ADD) * ctx)
         return 0;
     account = account_of(mm, false);
     if (account && current_is_ksmd()) {
-        move(account, IN_MERGED);
+        move(account, page, IN_MERGED);
         note_merge(page, mm, account);
         return 0;
     }
     if (account)
-        move(account, IN_OTHER);
+        move(account, page, IN_OTHER);
     note_other(page);
     return 0;
 }
 
-/* Attached alone, while the daemon makes the kernel copy a page of its own: cow_call_site.py. */
+/*
+ * Attached alone, while the daemon makes the kernel copy a page of its own: cow_call_site.py,
+ * node_shift.py.
+ */
 int learn_copy(CONTEXT(RMAP_REMOVE) * ctx)
 {
     struct call_site *site = call_site();
     u64 from;
+#ifdef NODES
+    struct node_place *place = node_place();
+#endif
 
     if (!site || site->learner != (u32)bpf_get_current_pid_tgid())
         return 0;
+#ifdef NODES
+    if (place)
+        place->flags = page_flags((struct page *)ARGUMENT(RMAP_REMOVE, ctx, 0));
+#endif
     site->hooked = HOOKED_AT(RMAP_REMOVE, ctx);
     from = CALLER(RMAP_REMOVE, ctx, site->hooked);
     site->function = from ? called_before(from) : 0;
@@ -131,7 +141,7 @@ u64 rest_of_rmap_remove(CONTEXT(RMAP_REMOVE) * ctx)
     if (!account)
         return 0;
     why = why_gone(ctx, mm);
-    move(account, why);
+    move(account, page, why);
     note_departure(page, mm, account, why, moves);
     return 0;
 }

@@ -62,6 +62,8 @@ class Facts:
     # "caller called" -> whether the caller's code has the call; see callers.py.
     calls: Mapping[str, bool] = field(default_factory=dict)
     calls_error: str | None = None
+    # Nodes that have memory, by number.
+    memory_nodes: tuple[int, ...] = ()
     # (event, mechanism, symbol) joined by a space -> why the kernel refused it when tried.
     refused: Mapping[str, str] = field(default_factory=dict)
 
@@ -94,5 +96,6 @@ class Facts:
         values = dict(document)
         for key in ("capabilities", "tracepoints"):
             values[key] = frozenset(values[key])
+        values["memory_nodes"] = tuple(values.get("memory_nodes", ()))
         values["prototypes"] = {k: tuple(v) for k, v in values["prototypes"].items()}
         return cls(**values)

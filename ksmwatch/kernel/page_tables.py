@@ -63,7 +63,7 @@ class _Smaps:
 WhenOpened = Callable[[], None]
 
 
-def _unobserved() -> None:
+def unobserved() -> None:
     pass
 
 
@@ -90,7 +90,7 @@ class SmapsReader:
         return CarefulReader()
 
     @contextmanager
-    def open(self, directory: Path, opened: WhenOpened = _unobserved) -> Iterator[_Smaps]:
+    def open(self, directory: Path, opened: WhenOpened = unobserved) -> Iterator[_Smaps]:
         """Open smaps_rollup; needs PTRACE_MODE_READ on the process (CAP_SYS_PTRACE)."""
         # Most reads are this one, and it is quicker without _open().
         fd = os.open(directory / "smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)
@@ -168,14 +168,14 @@ class CarefulReader:
     name = "smaps_rollup"
 
     @contextmanager
-    def open(self, directory: Path, opened: WhenOpened = _unobserved) -> Iterator[_Careful]:
+    def open(self, directory: Path, opened: WhenOpened = unobserved) -> Iterator[_Careful]:
         """Open three files; `opened` sees each, and so several mms if the process has exec'ed."""
         with _open(directory, opened, "smaps_rollup", "smaps", "pagemap") as files:
             yield _Careful(*files)
 
 
-class _Pagemap:
-    """pagemap, and a source that tells which of its frames hold a KSM page."""
+class Pagemap:
+    """An opened pagemap, and a source that tells which of its frames hold a KSM page."""
 
     def __init__(self, smaps: int, pagemap: int, frames: Frames) -> None:
         self._smaps, self._pagemap, self._frames = smaps, pagemap, frames
@@ -230,10 +230,10 @@ class PagemapReader:
         return self
 
     @contextmanager
-    def open(self, directory: Path, opened: WhenOpened = _unobserved) -> Iterator[_Pagemap]:
+    def open(self, directory: Path, opened: WhenOpened = unobserved) -> Iterator[Pagemap]:
         """Open smaps and pagemap; `opened` sees two mms if the process exec'ed in between."""
         with _open(directory, opened, "smaps", "pagemap") as (smaps, pagemap):
-            yield _Pagemap(smaps, pagemap, self._frames)
+            yield Pagemap(smaps, pagemap, self._frames)
 
 
 _OWN_PAGES = 8

@@ -23,6 +23,7 @@ from ksmwatch.kernel.btf import Btf
 from ksmwatch.kernel.events import FORK_TRACEPOINT, MAP_ITERATOR, symbols
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
 from ksmwatch.kernel.kernel_text import callers_and_called, read_calls, read_symbols
+from ksmwatch.kernel.memory_nodes import read_memory_nodes
 from ksmwatch.kernel.smaps import kilobytes
 from ksmwatch.kernel.struct_layout import MEMBERS
 
@@ -252,4 +253,5 @@ def read_facts(root: Path = Path("/")) -> Facts:
         ksm_stat=(root / "proc/self/ksm_stat").exists(),
         calls=text.calls,
         calls_error=text.calls_error,
+        memory_nodes=read_memory_nodes(root / "sys"),
     )

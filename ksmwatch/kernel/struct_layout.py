@@ -27,6 +27,8 @@ MEMBERS: tuple[Member, ...] = (
     # small folio's address is its page's.
     Member("page_mapping", (("folio", "mapping"), ("page", "mapping"))),
     Member("page__mapcount", (("folio", "_mapcount"), ("page", "_mapcount"))),
+    # Only for nodes of memory.
+    Member("page_flags", (("page", "flags"),), required=False),
     # compound_info since 7.0 or so; bit 0 marks a tail page in both.
     Member("page_compound_head", (("page", "compound_head"), ("page", "compound_info"))),
     _member("vm_area_struct", "vm_mm"),

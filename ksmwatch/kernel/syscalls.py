@@ -23,6 +23,10 @@ _PERF_FLAG_FD_CLOEXEC = 8
 # include/uapi/asm-generic/unistd.h.
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 _KCMP = {"x86_64": 312, "aarch64": 272}
+_MBIND = {"x86_64": 237, "aarch64": 235}
+_GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236}
+# include/uapi/linux/mempolicy.h
+_MPOL_BIND, _MPOL_F_NODE, _MPOL_F_ADDR = 2, 1, 2
 # include/uapi/linux/kcmp.h
 _KCMP_VM = 1
 
@@ -139,6 +143,25 @@ def same_memory(pid: int, other: int) -> bool:
     """
     number = _KCMP.get(platform.machine())
     return number is not None and _libc.syscall(number, pid, other, _KCMP_VM, 0, 0) == 0
+
+
+def bind_memory(address: int, size: int, node: int) -> None:
+    """Take the pages of a mapping of ours from one node of memory only, by mbind(2)."""
+    mask = (ct.c_ulong * 16)()
+    mask[node // 64] = 1 << node % 64
+    number = _MBIND[platform.machine()]
+    arguments = map(ct.c_ulong, (address, size, _MPOL_BIND))
+    _checked(_libc.syscall(number, *arguments, mask, ct.c_ulong(1024), ct.c_ulong(0)), "mbind")
+
+
+def node_of_memory(address: int) -> int:
+    """The node that the page at an address of ours lies on, by get_mempolicy(2)."""
+    node = ct.c_int()
+    flags = ct.c_ulong(_MPOL_F_NODE | _MPOL_F_ADDR)
+    number = _GET_MEMPOLICY[platform.machine()]
+    arguments = (ct.byref(node), None, ct.c_ulong(0), ct.c_ulong(address), flags)
+    _checked(_libc.syscall(number, *arguments), "get_mempolicy")
+    return node.value
 
 
 def give_memory_back() -> None:

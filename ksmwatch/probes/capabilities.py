@@ -24,7 +24,7 @@ def needed(plan: Plan | None, *, smaps_ksm: bool) -> frozenset[str]:
     if plan is not None and any(p.mechanism is Mechanism.KPROBE for p in plan.probes):
         # A kprobe is opened again each time it is attached.
         names |= {"CAP_PERFMON", "CAP_SYS_ADMIN"}
-    if not smaps_ksm:
+    if not smaps_ksm or (plan is not None and plan.nodes):
         # For frame numbers in pagemap.
         names.add("CAP_SYS_ADMIN")
     return frozenset(names)

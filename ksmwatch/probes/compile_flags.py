@@ -20,6 +20,9 @@ def compile_flags(plan: Plan, facts: Facts, max_accounts: int) -> list[str]:
     if plan.ageless is None:
         largest = _MAX_AGES if facts.bpf_mem_alloc else _MAX_AGES_AT_ONCE
         flags += ["-DAGES", f"-DMAX_AGES={largest}"]
+    if plan.nodes:
+        # By number. An even one keeps the records whole words.
+        flags.append(f"-DNODES={plan.nodes[-1] // 2 * 2 + 2}")
     if plan.layout == "btf":
         flags += [f"-DOFF_{name}={offset}" for name, offset in facts.offsets.items()]
     else:

@@ -13,13 +13,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol
 
-from ksmwatch.log import logger
-from ksmwatch.probes.attachments import attach
 from ksmwatch.probes.map_records import CallSite
-from ksmwatch.probes.plan import Program
 
 _NOTHING = CallSite(hooked=0, copy=0, function=0, learner=0, seen=0)
 # This thread may make other calls in between, for memory that it frees.
@@ -61,26 +57,3 @@ def learn(maps: CallSites) -> bool:
             return True
     maps.put_call_site(_NOTHING)
     return False
-
-
-def teach(maps: CallSites, learner: int, program: Program, sys: Path = Path("/sys")) -> None:
-    """Distinguish COW breaks from unmapping from now on, if possible. Counts do not need it.
-
-    `learner`: the loaded program, which is closed.
-    """
-    learnt = False
-    try:
-        link = attach(learner, program, sys)
-        try:
-            learnt = learn(maps)
-        finally:
-            os.close(link)
-    except OSError as error:
-        logger.warning(
-            "the call site of COW breaks could not be found", extra={"why": error.strerror}
-        )
-    if not learnt:
-        logger.warning(
-            "COW breaks are counted as unmapped: on this host the two cannot be told apart"
-        )
-    os.close(learner)

@@ -81,6 +81,8 @@ class Account(NamedTuple):
     noted: int = 0
     wasted: int = 0
     ages: tuple[int, ...] = (0,) * AGE_CLASSES
+    # By node of memory; empty if the programs do not count by node.
+    nodes: tuple[int, ...] = ()
 
     @property
     def net(self) -> int:
@@ -160,6 +162,13 @@ class CallSite(NamedTuple):
     seen: int
 
 
+class NodePlace(NamedTuple):
+    """struct node_place: where the flags of a page have its node."""
+
+    shift: int
+    flags: int
+
+
 class Control(NamedTuple):
     """struct control: what the daemon tells the programs, and its successor."""
 
@@ -181,6 +190,8 @@ class Baseline(NamedTuple):
     id: int
     mappings: int
     doubts: int
+    node_doubts: int = 0
+    nodes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,6 +208,7 @@ class Record:
 
     def __init__(self, size: int, fields: Sequence[Field]) -> None:
         self.size = size
+        self.names = frozenset(field.name for field in fields)
         self._format = "<"
         self._slices: dict[str, slice] = {}
         position = count = 0
@@ -221,9 +233,11 @@ class Record:
         }
 
     def pack(self, members: Mapping[str, Any]) -> bytes:
-        """The record with `members` set, and zero elsewhere."""
+        """The record with `members` set, and zero elsewhere. Empty arrays are not set."""
         values: list[Any] = list(self._struct.unpack(bytes(self.size)))
         for name, value in members.items():
+            if value == ():
+                continue
             part = self._slices[name]
             values[part] = list(value) if part.stop - part.start > 1 else [value]
         return self._struct.pack(*values)

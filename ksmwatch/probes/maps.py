@@ -21,6 +21,7 @@ from ksmwatch.probes.map_records import (
     Forgetting,
     Migrations,
     Movement,
+    NodePlace,
     Opened,
     Reading,
     Record,
@@ -97,12 +98,18 @@ class Maps:
         self._call_site = _One(maps["call_sites"], CallSite)
         self._opening = _One(maps["openings"], _opened)
         self._forgetting = _One(maps["forgettings"], Forgetting)
+        # None if the programs do not count by node.
+        self._node_place = None
+        if "node_places" in maps:
+            self._node_place = _One(maps["node_places"], NodePlace)
         self._alarms = Mapped(maps["alarms"])
         self._totals = Mapped(maps["totals"], int(fdinfo(maps["totals"].fd, "max_entries")))
         self._open: list[_Closes] = [
             *(self._control, self._migrations, self._conversion, self._reading, self._call_site),
             *(self._opening, self._forgetting, self._alarms, self._totals),
         ]
+        if self._node_place is not None:
+            self._open.append(self._node_place)
         try:
             self._accounts = self._hash(loaded, "accounts")
             self._baselines = self._hash(loaded, "baselines")
@@ -110,7 +117,10 @@ class Maps:
             self.close()
             raise
         self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
-        self._account_members = self._account.members(_IN_ORDER)
+        # Mappings are not always counted by node.
+        known = [name for name in _IN_ORDER if name in self._account.names]
+        self._absent: tuple[Any, ...] = () if "nodes" in known else ((),)
+        self._account_members = self._account.members(known)
         # The part of an account by which it is counted.
         self._counted = next(f.offset for f in maps["accounts"].fields if f.name == "doubts") + 8
         self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
@@ -186,7 +196,7 @@ class Maps:
 
     def _unpack(self, data: bytes) -> Account:
         *numbers, comm = self._account_members(data)
-        return Account._make((*numbers[:_COMM], _text(comm), *numbers[_COMM:]))
+        return Account._make((*numbers[:_COMM], _text(comm), *numbers[_COMM:], *self._absent))
 
     def _unpack_baseline(self, data: bytes) -> Baseline:
         return Baseline(**self._baseline.unpack(data))
@@ -233,7 +243,10 @@ class Maps:
 
     def put_baseline(self, mm: int, baseline: Baseline) -> None:
         """Record an exact read."""
-        self._baselines.put(_U64.pack(mm), self._baseline.pack(baseline._asdict()))
+        members = baseline._asdict()
+        if "nodes" not in self._baseline.names:
+            del members["node_doubts"]
+        self._baselines.put(_U64.pack(mm), self._baseline.pack(members))
         self._all_written()[mm] = baseline
         self._shown_baselines = None
 
@@ -284,6 +297,20 @@ class Maps:
     def call_site(self) -> CallSite:
         """The call site that was found."""
         return self._call_site.read()
+
+    @property
+    def counts_nodes(self) -> bool:
+        """Whether the programs have room for counts by node of memory."""
+        return self._node_place is not None
+
+    def node_place(self) -> NodePlace:
+        """Where the flags of a page have its node, and what the learner has seen."""
+        return NodePlace(0, 0) if self._node_place is None else self._node_place.read()
+
+    def put_node_shift(self, shift: int) -> None:
+        """From now on count by node."""
+        assert self._node_place is not None
+        self._node_place.write({"shift": shift})
 
     def forget_opened(self, thread: int) -> None:
         """Call before opening a /proc file, so that an old answer is not mistaken for a new one."""

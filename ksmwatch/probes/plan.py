@@ -98,6 +98,10 @@ class Plan:
     access: tuple[Program, ...] = ()
     # Why it is not known how old mappings are when they end; None if it is.
     ageless: str | None = "nothing is hooked"
+    # Nodes of memory by which mappings are counted; none on a host with one node.
+    nodes: tuple[int, ...] = ()
+    # Why they are not, on a host with several; None if they are.
+    nodeless: str | None = None
 
     @property
     def mechanisms(self) -> str:
@@ -161,6 +165,7 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO, *, ages: bool = True) -> Plan:
     if fork is not None:
         probes.append(fork)
     layout = "btf" if facts.offsets else facts.headers or ""
+    nodes, nodeless = _nodes(facts)
     return Plan(
         tuple(probes),
         tuple(rejected),
@@ -168,7 +173,25 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO, *, ages: bool = True) -> Plan:
         tells_missed=_tells_missed(facts, {probe.mechanism for probe in probes}),
         access=_choose_access(facts, probes),
         ageless=_ageless(facts, probes) if ages else _UNWANTED_AGES,
+        nodes=nodes,
+        nodeless=nodeless,
     )
+
+
+# An account has a number for each node, and access.c copies it to its stack.
+MOST_NODES = 8
+
+
+def _nodes(facts: Facts) -> tuple[tuple[int, ...], str | None]:
+    """The nodes by which mappings are counted, and why they are not."""
+    nodes = facts.memory_nodes
+    if len(nodes) < 2:
+        return (), None
+    if nodes[-1] >= MOST_NODES:
+        return (), f"the host has a node {nodes[-1]}, and only those below {MOST_NODES} are counted"
+    if facts.offsets and "page_flags" not in facts.offsets:
+        return (), "BTF does not describe the flags of a page"
+    return nodes, None
 
 
 # Where arrivals and departures of mappings are seen: the programs with code for ages.

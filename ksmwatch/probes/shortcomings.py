@@ -17,10 +17,13 @@ def _unproven(facts: Facts, plan: Plan) -> list[str]:
     ]
 
 
-def warnings(facts: Facts, *, tells_copies: bool | None = None) -> list[str]:
+def warnings(
+    facts: Facts, *, tells_copies: bool | None = None, tells_nodes: bool | None = None
+) -> list[str]:
     """What live accounting misses on this host, in sentences.
 
-    `tells_copies`: whether COW breaks are told from unmapping; None if it was not tried.
+    `tells_copies`: whether COW breaks are told from unmapping; `tells_nodes`: whether it is known
+    on which node of memory a page lies. None if it was not tried.
     """
     found = []
     plan = choose(facts)
@@ -45,6 +48,11 @@ def warnings(facts: Facts, *, tells_copies: bool | None = None) -> list[str]:
         )
     if plan.obstacle is None and plan.ageless is not None:
         found.append(f"It is unknown how long mappings last: {plan.ageless}.")
+    if plan.obstacle is None and (
+        plan.nodeless is not None or (plan.nodes and tells_nodes is False)
+    ):
+        why = plan.nodeless or "their flags do not tell"
+        found.append(f"It is unknown on which nodes of memory KSM pages lie: {why}.")
     if "CAP_NET_ADMIN" not in facts.capabilities:
         found.append(
             "Without CAP_NET_ADMIN there is no process connector, so every snapshot reads "

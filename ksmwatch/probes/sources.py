@@ -15,11 +15,13 @@ MAPS = (
     "controls",
     "converting",
     "conversions",
+    "drafts",
     "forgettings",
     "frames",
     "holds",
     "manifests",
     "migrations",
+    "node_places",
     "openings",
     "readings",
 )

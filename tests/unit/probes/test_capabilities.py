@@ -11,7 +11,7 @@ from ksmwatch.kernel.facts import CAPABILITIES
 from ksmwatch.kernel.read_facts import read_capabilities
 from ksmwatch.probes import capabilities
 from ksmwatch.probes.plan import Wish, choose
-from tests.fakes import capable
+from tests.fakes import capable, without
 
 READING = {"CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"}
 
@@ -20,6 +20,11 @@ def test_what_only_loading_asks_for_goes() -> None:
     plan = choose(capable(), Wish.FENTRY)
     for each in (plan, None):
         assert capabilities.needed(each, smaps_ksm=True) == READING
+
+
+def test_frame_numbers_are_read_where_there_are_several_nodes() -> None:
+    plan = choose(without(memory_nodes=(0, 1)), Wish.FENTRY)
+    assert capabilities.needed(plan, smaps_ksm=True) == READING | {"CAP_SYS_ADMIN"}
 
 
 @pytest.mark.parametrize(

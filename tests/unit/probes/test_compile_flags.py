@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.compile_flags import compile_flags
@@ -65,3 +67,13 @@ def test_ages_are_compiled_in_only_where_they_are_wanted_and_can_be_told() -> No
     unwanted = compile_flags(choose(facts, ages=False), facts, 4096)
     assert flags(facts) - set(unwanted) == ages
     assert not flags(facts, Wish.KPROBE) & ages
+
+
+@pytest.mark.parametrize(
+    ("nodes", "room"), [((), None), ((0,), None), ((0, 1), 2), ((0, 2), 4), ((0, 7), 8)]
+)
+def test_accounts_have_room_for_the_nodes_that_there_are(
+    nodes: tuple[int, ...], room: int | None
+) -> None:
+    found = [flag for flag in flags(without(memory_nodes=nodes)) if flag.startswith("-DNODES")]
+    assert found == ([] if room is None else [f"-DNODES={room}"])

@@ -17,6 +17,7 @@ from tests.fakes import capable, recorded, without
 FENTRY, KPROBE = Mechanism.FENTRY, Mechanism.KPROBE
 NO_BTF = {"btf_error": "gone", "offsets": {}, "prototypes": {}}
 REQUIRED = [event for event in EVENTS if event.required]
+FLAGLESS = {name: at for name, at in capable().offsets.items() if name != "page_flags"}
 
 
 def probe(plan: Plan, event: str) -> Probe:
@@ -136,6 +137,25 @@ def test_a_skipped_run_that_nobody_counts_is_worse_than_many_that_are_counted() 
 def test_ages_are_kept_where_every_coming_and_going_is_seen(plan: Plan, words: str | None) -> None:
     assert plan.probes
     assert (plan.ageless is None) if words is None else words in (plan.ageless or "")
+
+
+@pytest.mark.parametrize(
+    ("facts", "nodes", "words"),
+    [
+        (capable(), (), None),
+        (without(memory_nodes=(0,)), (), None),
+        (without(memory_nodes=(0, 1)), (0, 1), None),
+        (without(memory_nodes=(1, 7)), (1, 7), None),
+        (without(memory_nodes=(0, 8)), (), "node 8"),
+        (without(memory_nodes=(0, 1), offsets=FLAGLESS), (), "flags of a page"),
+    ],
+)
+def test_mappings_are_counted_by_node_where_there_are_several(
+    facts: Facts, nodes: tuple[int, ...], words: str | None
+) -> None:
+    plan = choose(facts)
+    assert plan.nodes == nodes
+    assert (plan.nodeless is None) if words is None else words in (plan.nodeless or "")
 
 
 def test_where_hooks_are_kprobes_maps_are_not_read_by_system_calls() -> None:

@@ -46,3 +46,23 @@ def test_where_the_age_of_mappings_is_unknown_it_is_said() -> None:
         "It is unknown how long mappings last: no probe is possible where pages are migrated "
         "(meanwhile smaps counts them as mapped)."
     )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tells", "words"),
+    [
+        ((0,), False, None),
+        ((0, 1), None, None),
+        ((0, 1), True, None),
+        ((0, 1), False, "their flags do not tell"),
+        ((0, 77), None, "the host has a node 77"),
+    ],
+)
+def test_where_nodes_of_memory_are_not_told_apart_it_is_said(
+    nodes: tuple[int, ...], *, tells: bool | None, words: str | None
+) -> None:
+    found = warnings(without(memory_nodes=nodes), tells_nodes=tells)
+    if words is None:
+        assert found == []
+    else:
+        assert found == [each for each in found if words in each] != []
