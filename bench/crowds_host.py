@@ -27,6 +27,7 @@ from bench.crowd import pss_bytes
 from ksmwatch.commands.run import GC_OBJECTS
 from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend import Budget
+from ksmwatch.counting.exact_read import Readers
 from ksmwatch.counting.ledger import NANOSECONDS_PER_TICK
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.export import front_channel
@@ -76,7 +77,7 @@ def empty_maps(kernel: str) -> tuple[Live, Maps]:
     loaded = Programs(facts, "").load(bare, flags)
     maps = Maps(loaded)
     attachments = Attachments(loaded.programs, Nowhere())
-    live = Live(bare, maps, attachments, SmapsReader(), policy=Policy(0.0))
+    live = Live(bare, maps, attachments, Readers(SmapsReader()), policy=Policy(0.0))
     # No probe is lacking, and nothing is in doubt.
     assert live.adopt()
     return live, maps

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend import Budget
+from ksmwatch.counting.exact_read import Readers
 from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import NANOSECONDS_PER_TICK, Count
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.kernel import probe_switches, procfs
+from ksmwatch.kernel.node_reader import NodeReader
 from ksmwatch.kernel.page_tables import SmapsReader
 from ksmwatch.probes.map_records import (
     DEPARTURES,
@@ -111,6 +113,11 @@ class Kernel:
         # Attached, but they do not run until they are attached again.
         self.dead: set[str] = set()
         self.denied: set[int] = set()
+        # Of memory, by which mappings are counted; none if there is one. Who looks at pages; and by
+        # mm, how many pages are on each node.
+        self.nodes: tuple[int, ...] = ()
+        self.node_reader: NodeReader | None = None
+        self.on_node: dict[int, Counter[int]] = defaultdict(Counter)
         self.unseen: set[int] = set()
         self.migrations = Migrations(0, 0)
         self.conversion = Conversion()
@@ -141,6 +148,7 @@ class Kernel:
         (directory / "smaps").write_text("")
         self.users[pid] = _FIRST_MM + pid * 4096 if mm is None else mm
         self.pages[self.users[pid]] += pages
+        self.on_node[self.users[pid]][0] += pages
         return self.users[pid]
 
     def end(self, pid: int) -> None:
@@ -198,13 +206,20 @@ class Kernel:
             start_boottime=owner.start_boottime if pid else 5000 * NANOSECONDS_PER_TICK,
             tgid=pid,
             comm="by event",
+            nodes=(0,) * len(self.nodes),
         )
         return True
 
-    def move(self, mm: int, pages: int, why: Movement = Movement.MERGED) -> None:
-        """PTEs start or stop mapping KSM pages; attached hooks see it."""
-        self.pages[mm] += -pages if why in DEPARTURES else pages
+    def move(self, mm: int, pages: int, why: Movement = Movement.MERGED, *, node: int = 0) -> None:
+        """PTEs start or stop mapping KSM pages on a node; attached hooks see it."""
+        came = -pages if why in DEPARTURES else pages
+        self.pages[mm] += came
+        self.on_node[mm][node] += came
         self.count(mm, pages, why)
+        if self.nodes and mm in self.accounts:
+            nodes = list(self.accounts[mm].nodes)
+            nodes[node] += came
+            self.accounts[mm] = self.accounts[mm]._replace(nodes=tuple(nodes))
 
     def count(self, mm: int, pages: int, why: Movement) -> None:
         """What the hooks see of it."""
@@ -252,7 +267,7 @@ class Kernel:
             self.plan,
             self.maps,
             FakeAttachments(self),
-            self.reader,
+            Readers(self.reader, self.node_reader),
             keep=keep,
             policy=policy,
             progress=progress,

@@ -17,6 +17,7 @@ from ksmwatch.probes.map_records import (
     Conversion,
     Migrations,
     Movement,
+    NodePlace,
     Opened,
     Total,
 )
@@ -67,7 +68,8 @@ class FakeMaps(Maps):
             return False
         if len(self._kernel.accounts) >= self.limit:
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
-        self._kernel.accounts[mm] = account._replace(id=self._kernel.next_id())
+        nodes = (0,) * len(self._kernel.nodes)
+        self._kernel.accounts[mm] = account._replace(id=self._kernel.next_id(), nodes=nodes)
         return True
 
     def close_account(self, mm: int) -> None:
@@ -108,6 +110,15 @@ class FakeMaps(Maps):
 
     def call_site(self) -> CallSite:
         return CallSite(hooked=1, copy=2, function=3, learner=0, seen=1)
+
+    @property
+    def counts_nodes(self) -> bool:
+        """Whether the programs count by node."""
+        return bool(self._kernel.nodes)
+
+    def node_place(self) -> NodePlace:
+        """Learnt, if they do."""
+        return NodePlace(54 if self._kernel.nodes else 0, 0)
 
     def migrations(self) -> Migrations:
         """KSM pages on their way."""

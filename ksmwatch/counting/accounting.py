@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from ksmwatch.counting import ledger
 from ksmwatch.counting.audit_schedule import Schedule
 from ksmwatch.counting.backend import Budget, Evidence
 from ksmwatch.counting.backend_state import AuditState
-from ksmwatch.counting.exact_read import ExactReader, ExactReading, Outcome
+from ksmwatch.counting.exact_read import ExactReader, ExactReading, Outcome, Readers
 from ksmwatch.counting.findings import Findings, Sweep, Unread
 from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import Count, Ledger
+from ksmwatch.counting.node_reads import NodeReads
 from ksmwatch.kernel import procfs
-from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
 from ksmwatch.probes.map_records import Total
 from ksmwatch.probes.maps import Maps
 
@@ -27,14 +28,16 @@ class Accounting:
     def __init__(
         self,
         maps: Maps,
-        reader: SmapsReader | PagemapReader,
+        readers: Readers,
         explain: Callable[[], str | None],
         host: Host,
         *,
         tells_missed: bool,
     ) -> None:
         self._maps = maps
-        self._reader = ExactReader(maps, reader, host)
+        self._reader = ExactReader(maps, readers, host)
+        # None if nodes of memory cannot be read, or there is only one.
+        self._nodes = NodeReads(self._reader.read_nodes, host) if readers.nodes else None
         self._findings = Findings(explain, host)
         self._host = host
         self._ledger = Ledger()
@@ -65,6 +68,8 @@ class Accounting:
             self._findings.forget_others(found)
             self._counted = found
         self._news = self._findings.judge(found)
+        if self._nodes is not None:
+            self._nodes.see(self._news)
         return self._news
 
     def unsettled(self) -> bool:
@@ -134,12 +139,29 @@ class Accounting:
         yet read is in a later listing.
         """
         self.distrust(sweep.why)
+        if self._maps.counts_nodes and not sweep.baseline:
+            self._forget_nodes()
         seen: set[int] = set()
         while new := [pid for pid in procfs.pids(self._host.proc) if pid not in seen]:
             for pid in new:
                 seen.add(pid)
                 self.read(pid, sweep)
                 progress()
+
+    def _forget_nodes(self) -> None:
+        """Events were lost, so no account is known to have its mappings on the right nodes."""
+        for mm, account in self._maps.accounts().items():
+            unknown = ledger.settle_nodes(account, self._maps.baseline(mm), None)
+            self._maps.put_baseline(mm, unknown)
+
+    def nodes_due(self) -> bool:
+        """Whether the nodes of a process have to be read."""
+        return self._nodes is not None and self._nodes.due()
+
+    def read_next_nodes(self) -> None:
+        """Read the nodes of the next process."""
+        if self._nodes is not None:
+            self._nodes.read_next()
 
     def settle(self, budget: Budget, residue_since: float | None) -> None:
         """Read processes that are in doubt or were not read.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ksmwatch.counting.audit_schedule import Policy
+from ksmwatch.counting.exact_read import Readers
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
-from ksmwatch.probes import cow_call_site
+from ksmwatch.probes import learning
 from ksmwatch.probes.attachments import Attachments
 from ksmwatch.probes.handover import Kept
 from ksmwatch.probes.loader import ProgramRefusedError
@@ -17,7 +17,7 @@ from ksmwatch.probes.persistence import Keep
 
 def make_live(
     kept: Kept,
-    reader: SmapsReader | PagemapReader,
+    readers: Readers,
     *,
     keep: Keep,
     policy: Policy,
@@ -34,12 +34,12 @@ def make_live(
         raise
     if kept.loaded.learner is not None:
         (program,) = kept.plan.learners
-        cow_call_site.teach(maps, kept.loaded.learner, program)
+        learning.learn(maps, kept.loaded.learner, program, kept.plan.nodes)
     return Live(
         kept.plan,
         maps,
         Attachments(kept.loaded.programs, keep, kept.links),
-        reader,
+        readers,
         keep=keep,
         policy=policy,
         progress=progress,

@@ -31,7 +31,7 @@ class MapState:
 
     `kept`: maps and attachments outlive the daemon. `adopted`: an earlier daemon created them.
     `programs`: compiled, kept (in a file), or adopted. `tells_copies`: whether COW breaks are told
-    from unmapping.
+    from unmapping. `nodes`: the nodes of memory by which mappings are counted, if they are.
     """
 
     accounts: int
@@ -41,6 +41,7 @@ class MapState:
     adopted: bool
     programs: str = "compiled"
     tells_copies: bool = True
+    nodes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,17 @@ from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend import Backend, Budget, Eventless, Evidence
 from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.comeback import may_pass
+from ksmwatch.counting.exact_read import Readers
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.counting.polling_backend import Poll
 from ksmwatch.counting.run_state import RunWatch
-from ksmwatch.errors import NoLiveError, SourceError
+from ksmwatch.errors import NoLiveError, PrivilegeError, SourceError
 from ksmwatch.kernel.facts import Facts
+from ksmwatch.kernel.frame_source import choose_frames
+from ksmwatch.kernel.memory_nodes import NodeOfFrame
+from ksmwatch.kernel.node_reader import NodeReader
+from ksmwatch.kernel.page_frames import AnyFrame
 from ksmwatch.kernel.page_tables import choose_reader
 from ksmwatch.log import logger
 from ksmwatch.probes import handover
@@ -88,11 +93,11 @@ def start_live(
     """
     keep = keep or Nowhere()
     # Before anything is loaded, so that nothing has to be released.
-    reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
+    readers = Readers(choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm), _node_reader(facts))
 
     def make(kept: handover.Kept) -> Live:
         policy = Policy.of(settings)
-        return make_live(kept, reader, keep=keep, policy=policy, progress=progress)
+        return make_live(kept, readers, keep=keep, policy=policy, progress=progress)
 
     adopted = _adopt(facts, settings, keep, make)
     if adopted is not None:
@@ -123,6 +128,25 @@ def start_live(
             continue
         return live, plan
     raise NoLiveError("The kernel refused every probe that was tried.").but_it_may_pass(passing)
+
+
+def _node_reader(facts: Facts, proc: Path = Path("/proc")) -> NodeReader | None:
+    """What reads on which nodes pages lie; None if that is impossible, or there is one node."""
+    if len(facts.memory_nodes) < 2:
+        return None
+    try:
+        frames, node_of = choose_frames(proc), NodeOfFrame(Path("/sys"))
+    except (OSError, SourceError, PrivilegeError) as error:
+        why = str(error)
+    else:
+        if not isinstance(frames, AnyFrame):
+            return NodeReader(frames, node_of)
+        why = frames.why
+    logger.info(
+        "it is unknown on which nodes of memory pages lie that were merged before the start",
+        extra={"why": why},
+    )
+    return None
 
 
 def _adopt(

@@ -9,16 +9,18 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from typing import Any, TypeVar
 
 from ksmwatch.counting import ledger
 from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import Bracket
 from ksmwatch.kernel import areas
 from ksmwatch.kernel.areas import Area
-from ksmwatch.kernel.page_tables import CarefulReader, PagemapReader, SmapsReader
+from ksmwatch.kernel.node_reader import ByNode, NodeReader
+from ksmwatch.kernel.page_tables import CarefulReader, PagemapReader, Reader, SmapsReader
 from ksmwatch.kernel.read_areas import read_areas
 from ksmwatch.probes.map_records import Account, Migrations, Movement, Opened
 from ksmwatch.probes.maps import Maps
@@ -30,8 +32,9 @@ _BRACKETS = 5
 _STUCK_SECONDS = 30.0
 
 
+_Found = TypeVar("_Found")
 # Reads the page tables of an opened process; None if pages may be away.
-ReadPages = Callable[[], int | None]
+ReadPages = Callable[[], _Found | None]
 
 
 class Outcome(Enum):
@@ -83,6 +86,14 @@ class ExactReading:
         return self.counted is not None and self.counted != self.found
 
 
+@dataclass(frozen=True)
+class Readers:
+    """What reads page tables. `nodes`: None if nodes of memory cannot be read, or there is one."""
+
+    pages: Reader
+    nodes: NodeReader | None = None
+
+
 class MissedEnds:
     """The number of migrations whose end was missed: nothing has changed for a long time."""
 
@@ -113,9 +124,9 @@ def sees_every_call(since: int, now: int) -> bool:
 class ExactReader:
     """Reads processes and settles their accounts. Only one thread may use it."""
 
-    def __init__(self, maps: Maps, reader: SmapsReader | PagemapReader, host: Host) -> None:
+    def __init__(self, maps: Maps, readers: Readers, host: Host) -> None:
         self._maps = maps
-        self._reader = reader
+        self._reader, self._nodes = readers.pages, readers.nodes
         self._host = host
         self._missed_ends = MissedEnds(host.clock)
 
@@ -128,7 +139,7 @@ class ExactReader:
         unseen = 0
         while unseen < _BRACKETS:
             try:
-                with self._pinned(pid) as (file, read):
+                with self._pinned(pid, self._choose()) as (file, read):
                     if file is not None:
                         return replace(self._settle(pid, file, read), unseen=unseen)
             except OSError as error:
@@ -147,13 +158,14 @@ class ExactReader:
             return None
 
     @contextmanager
-    def _pinned(self, pid: int) -> Iterator[tuple[Opened | None, ReadPages]]:
+    def _pinned(
+        self, pid: int, reader: Reader | CarefulReader | NodeReader
+    ) -> Iterator[tuple[Opened | None, ReadPages[Any]]]:
         """An opened file, which pins the mm, and whose it is; None if that is unknown."""
         thread = threading.get_native_id()
         self._maps.forget_opened(thread)
         seen: list[Opened | None] = []
         directory = self._host.proc / str(pid)
-        reader = self._choose()
         with reader.open(directory, lambda: seen.append(self._maps.opened(thread))) as opened:
             file = seen[0]
             if any(each is None or file is None or each.mm != file.mm for each in seen):
@@ -166,7 +178,46 @@ class ExactReader:
         seen = sees_every_call(since, self._host.nanoseconds())
         return self._reader if seen else self._reader.careful
 
-    def _settle(self, pid: int, file: Opened, read: ReadPages) -> ExactReading:
+    def read_nodes(self, pid: int) -> bool:
+        """Read on which nodes the mappings lie of a process whose count is exact.
+
+        Whether they are known now.
+        """
+        if self._nodes is None:
+            return False
+        with suppress(OSError), self._pinned(pid, self._nodes) as (file, read):
+            for _ in range(_BRACKETS if file is not None else 0):
+                assert file is not None
+                bracket = self._bracket(file.mm, read)
+                if bracket is None:
+                    break
+                if self._settled_nodes(file.mm, bracket):
+                    return True
+        return False
+
+    def _settled_nodes(self, mm: int, bracket: Bracket[ByNode]) -> bool:
+        """Write the result to the account, if it can be trusted.
+
+        The account is looked at once more, because a program adds to the movements before it adds
+        to the nodes. A page may have got another frame while its frame was looked up; then the sum
+        is wrong.
+        """
+        account, found = bracket.after, bracket.found
+        if account is None or bracket.disturbed(mm, self._missed_ends.number):
+            return False
+        if not ledger.stood_still(account, self._maps.account(mm)):
+            return False
+        baseline = self._maps.baseline(mm)
+        count = ledger.count(mm, account, baseline)
+        nodes = tuple(found.get(node, 0) for node in range(len(account.nodes)))
+        if not count.exact or sum(nodes) != count.mappings:
+            return False
+        self._maps.put_baseline(mm, ledger.settle_nodes(account, baseline, nodes))
+        if self._maps.account(mm) is None:
+            self._maps.close_account(mm)
+        return True
+
+    def _settle(self, pid: int, file: Opened, read: ReadPages[int]) -> ExactReading:
         """Read until a read was not disturbed."""
         reading = ExactReading(pid, Outcome.DISTURBED, file.mm)
         for _ in range(_BRACKETS):
@@ -199,8 +250,9 @@ class ExactReader:
         """Write the result to the account."""
         assert reading.mm is not None
         mm = reading.mm
-        count = ledger.count(mm, account, self._maps.baseline(mm))
-        self._maps.put_baseline(mm, ledger.settle(account, found))
+        baseline = self._maps.baseline(mm)
+        count = ledger.count(mm, account, baseline)
+        self._maps.put_baseline(mm, ledger.settle(account, found, baseline))
         if self._maps.account(mm) is None:
             # It has just ended, and its baseline would stay for ever.
             self._maps.close_account(mm)
@@ -214,7 +266,7 @@ class ExactReader:
             moves=account.moves,
         )
 
-    def _bracket(self, mm: int, read: ReadPages) -> Bracket | None:
+    def _bracket(self, mm: int, read: ReadPages[_Found]) -> Bracket[_Found] | None:
         """Read between two looks at everything that must not move meanwhile. Raises OSError.
 
         None if pages may be away.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import add
+from typing import Generic, TypeVar
 
 from ksmwatch.differences import differences
 from ksmwatch.probes.map_records import Account, Baseline, Conversion, Migrations
@@ -17,7 +19,8 @@ class Count:
     """The number of KSM mappings of one mm, in pages, and whether it is certainly right.
 
     `account` distinguishes two mms that used the same address one after the other. `wear`: see
-    ages.Wear, as numbers in a row.
+    ages.Wear, as numbers in a row. `nodes`: by number of the node of memory; None if that is not
+    known.
     """
 
     mm: int
@@ -28,6 +31,7 @@ class Count:
     exact: bool
     moves: tuple[int, ...]
     wear: tuple[int, ...] = ()
+    nodes: tuple[int, ...] | None = None
 
     @property
     def turnover(self) -> tuple[int, ...]:
@@ -35,11 +39,31 @@ class Count:
         return self.moves + self.wear
 
 
+# In place of a number of doubts: no read of nodes is valid any more.
+_NEVER = (1 << 64) - 1
+_Found = TypeVar("_Found")
+
+
 def base_of(account: Account, baseline: Baseline | None) -> tuple[int, int]:
     """(mappings when the account was opened, doubts that an exact read has settled)."""
     if baseline is None or baseline.id != account.id:
         return 0, 0
     return baseline.mappings, baseline.doubts
+
+
+def _nodes(account: Account, baseline: Baseline | None, mappings: int) -> tuple[int, ...] | None:
+    """Mappings by node: known from the beginning of the account, or from a read of nodes, on.
+
+    They must add up to `mappings`. In a copy of an account that is being changed they may not, or
+    if a page lies on a node that has come later.
+    """
+    if not account.nodes:
+        return None
+    found, settled = account.nodes, 0
+    if baseline is not None and baseline.id == account.id:
+        found, settled = tuple(map(add, account.nodes, baseline.nodes)), baseline.node_doubts
+    right = settled == account.doubts and sum(found) == mappings and min(found) >= 0
+    return found if right else None
 
 
 def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
@@ -54,6 +78,7 @@ def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
         exact=settled == account.doubts,
         moves=account.moves,
         wear=(account.noted, account.wasted, *account.ages),
+        nodes=_nodes(account, baseline, base + account.net),
     )
 
 
@@ -94,9 +119,29 @@ class Ledger:
         return self._counts
 
 
-def settle(account: Account, mappings: int) -> Baseline:
-    """The baseline with which `account` counts `mappings`, and that settles its doubts so far."""
-    return Baseline(account.id, mappings - account.net, account.doubts)
+def settle(account: Account, mappings: int, before: Baseline | None = None) -> Baseline:
+    """The baseline with which `account` counts `mappings`, and that settles its doubts so far.
+
+    Nodes stay known only if they were, and add up to `mappings`: `before` is the last baseline.
+    """
+    settled = Baseline(account.id, mappings - account.net, account.doubts)
+    if not account.nodes:
+        return settled
+    nothing = (0,) * len(account.nodes)
+    known = _nodes(account, before, mappings) if mappings else nothing
+    return settle_nodes(account, settled, known)
+
+
+def settle_nodes(
+    account: Account, baseline: Baseline | None, nodes: tuple[int, ...] | None
+) -> Baseline:
+    """The same baseline, with which `account` counts these mappings by node; None: not known."""
+    if baseline is None or baseline.id != account.id:
+        baseline = Baseline(account.id, 0, 0)
+    if nodes is None:
+        return baseline._replace(node_doubts=_NEVER, nodes=(0,) * len(account.nodes))
+    base = tuple(found - moved for found, moved in zip(nodes, account.nodes, strict=True))
+    return baseline._replace(node_doubts=account.doubts, nodes=base)
 
 
 def nothing_moved(before: Migrations, after: Migrations, missed_ends: int = 0) -> bool:
@@ -133,7 +178,7 @@ def disturbs(conversion: Conversion, mm: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Bracket:
+class Bracket(Generic[_Found]):
     """An exact read of an mm and all that must not move meanwhile, in the order of the looks.
 
     `moved`: PTEs were moved within the mm.
@@ -141,7 +186,7 @@ class Bracket:
 
     migrations_before: Migrations
     before: Account | None
-    found: int
+    found: _Found
     conversion: Conversion
     after: Account | None
     moved: bool

@@ -17,7 +17,7 @@ from ksmwatch.counting.audit_schedule import DEFAULT_POLICY, Allowance, Policy
 from ksmwatch.counting.backend import Budget, Evidence
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
 from ksmwatch.counting.calm import Calm
-from ksmwatch.counting.exact_read import ExactReading
+from ksmwatch.counting.exact_read import ExactReading, Readers
 from ksmwatch.counting.findings import Sweep, Unread
 from ksmwatch.counting.hooks import Hooks
 from ksmwatch.counting.host import HERE, Host
@@ -26,7 +26,6 @@ from ksmwatch.counting.next_step import State, Step, next_step
 from ksmwatch.counting.run_state import STOPPED, UNMERGED, RunWatch
 from ksmwatch.counting.steps import Steps
 from ksmwatch.kernel import procfs
-from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader
 from ksmwatch.probes.attachments import AttachError, Attachments
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Keep, Nowhere
@@ -62,7 +61,7 @@ class Live:
         plan: Plan,
         maps: Maps,
         attachments: Attachments,
-        reader: SmapsReader | PagemapReader,
+        readers: Readers,
         *,
         keep: Keep | None = None,
         policy: Policy = DEFAULT_POLICY,
@@ -76,7 +75,7 @@ class Live:
         self._host = host
         self._hooks = Hooks(plan, attachments, host)
         self._accounting = Accounting(
-            maps, reader, self._explain, host, tells_missed=plan.tells_missed
+            maps, readers, self._explain, host, tells_missed=plan.tells_missed
         )
         self._steps = Steps(self._hooks, maps, self._accounting, progress, host)
         self._adopted = False
@@ -251,13 +250,16 @@ class Live:
         return at
 
     def _audit(self) -> None:
-        """Read the next processes, as far as the allowance goes."""
-        while self._audits():
+        """Read the next processes, as far as the allowances go."""
+        while self._allowance.left() and self._accounting.audit_due():
             self._allowance.spend(self._accounting.audit_next)
+        while self._accounting.nodes_due():
+            self._accounting.read_next_nodes()
 
     def _audits(self) -> bool:
-        """Whether the audit has something to do, and CPU time for it."""
-        return self._allowance.left() and self._accounting.audit_due()
+        """Whether there is something to read, and CPU time for it."""
+        audits = self._allowance.left() and self._accounting.audit_due()
+        return audits or self._accounting.nodes_due()
 
     def read(self, pid: int) -> ExactReading:
         """Read a process exactly, and settle its account if nothing moved meanwhile."""
@@ -291,4 +293,5 @@ class Live:
             adopted=self._adopted,
             programs=self._maps.origin.value,
             tells_copies=self._maps.call_site().copy != 0,
+            nodes=self.plan.nodes if self._maps.node_place().shift else (),
         )
