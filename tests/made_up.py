@@ -47,7 +47,7 @@ def ages(**changes: Any) -> AgeState:
 
 
 def process(**changes: Any) -> Process:
-    """Process 42 with 100 mappings, 3 of them stray."""
+    """Process 42 with 100 mappings, 3 of them stray, 40 on another node than its own."""
     values: dict[str, Any] = {
         "pid": 42,
         "start_time": 9000,
@@ -65,12 +65,14 @@ def process(**changes: Any) -> Process:
         "read_at": 5000.0 - 2.5,
         "stray": (STRAY,),
         "residue": Residue.MERGED,
+        "nodes": (60, 40),
+        "home": 0,
     }
     return Process(**{**values, **changes})
 
 
 def snapshot(**changes: Any) -> Snapshot:
-    """A live host with one process. Every total has a value of its own, from 1000 on."""
+    """A live host with two nodes of memory and one process. Every total has its own value."""
     kinds = [*Movement, *Total]
     values: dict[str, Any] = {
         "time": 1700000000.5,
@@ -94,7 +96,9 @@ def snapshot(**changes: Any) -> Snapshot:
             ProbeState("merge", "fentry", "try_to_merge_one_page", attached=True, missed=7),
         ),
         "ages": ages(),
-        "map_state": MapState(accounts=1, limit=65536, memory=8388608, kept=True, adopted=False),
+        "map_state": MapState(
+            accounts=1, limit=65536, memory=8388608, kept=True, adopted=False, nodes=(0, 1)
+        ),
         "run": RunState(1, 30.0, 4970.0),
         "audit": AuditState(
             reads=12,

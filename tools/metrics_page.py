@@ -6,7 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.metric_family import Spec
-from ksmwatch.export.samples import OWNER_GAUGES, OWNER_SERIES, Series, owner_series
+from ksmwatch.export.samples import (
+    OWNER_GAUGES,
+    OWNER_NODE_SERIES,
+    OWNER_SERIES,
+    Series,
+    owner_series,
+)
 from ksmwatch.snapshot.losses import LOSSES
 
 
@@ -14,9 +20,10 @@ def _bounds() -> str:
     return (
         f"The `owners.top` largest owners have at most {OWNER_SERIES} series each, and all others "
         f"together have {OWNER_GAUGES} series of kind `other`. With the default of {Series.owners} "
-        f"that is at most {owner_series(Series.owners)} series. An owner's series end with its "
-        "last process. An owner that drops out of the largest keeps its counters and shows them "
-        "again when it returns.\n\n"
+        f"that is at most {owner_series(Series.owners)} series. On a host with several nodes of "
+        f"memory, each has {OWNER_NODE_SERIES} more, and one for each node. An owner's series end "
+        "with its last process. An owner that drops out of the largest keeps its counters and "
+        "shows them again when it returns.\n\n"
         "Series by process (`ksmwatch_process_*`) exist only with `metrics.processes = true`. "
         "Their number has no limit."
     )

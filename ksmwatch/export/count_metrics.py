@@ -100,6 +100,21 @@ COUNT_METRICS: tuple[Spec, ...] = (
         "The part of ksmwatch_mappings in address spaces without a known process.",
     ),
     Spec(
+        "ksmwatch_node_mappings",
+        "gauge",
+        "KSM mappings by node of memory on which the page lies. node=unknown: mappings that were "
+        "there before the start, or came without an event, and have not been looked at since. "
+        "Only on hosts with several nodes.",
+        ("node",),
+    ),
+    Spec(
+        "ksmwatch_remote_mappings",
+        "gauge",
+        "KSM mappings of pages on another node of memory than the process's own: that of the CPUs "
+        "to which it is bound, or else the one with most of its memory. Absent while that is "
+        "unknown for any mapping.",
+    ),
+    Spec(
         "ksmwatch_kernel_mappings",
         "gauge",
         "The kernel's number for ksmwatch_mappings: pages_shared + pages_sharing in "
@@ -176,6 +191,18 @@ COUNT_METRICS: tuple[Spec, ...] = (
         "gauge",
         "KSM mappings in areas that are not mergeable. Absent until the audit has read all of "
         "the owner's processes.",
+        _OWNER,
+    ),
+    Spec(
+        "ksmwatch_owner_node_mappings",
+        "gauge",
+        "The owner's part of ksmwatch_node_mappings.",
+        (*_OWNER, "node"),
+    ),
+    Spec(
+        "ksmwatch_owner_remote_mappings",
+        "gauge",
+        "The owner's part of ksmwatch_remote_mappings.",
         _OWNER,
     ),
     Spec(

@@ -12,6 +12,7 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.export.catalogue import PAGE_FILES
 from ksmwatch.export.metric_family import COUNT, INFINITE, SUM, LabelledValue, Samples
 from ksmwatch.owners.rollup import Holding, split
+from ksmwatch.owners.spread import Spread
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.model import Snapshot
@@ -108,6 +109,9 @@ def _samples(
     unmerge = (("least", s.unmerge.at_least), ("most", s.unmerge.at_most))
     yield "ksmwatch_unmerge_needed_bytes", [((b,), n) for b, n in unmerge if n is not None]
     yield "ksmwatch_unnamed_mappings", _one(s.unnamed)
+    if s.counted_nodes:
+        yield "ksmwatch_node_mappings", list(_by_node(s, s.sums.spread, s.mappings))
+        yield "ksmwatch_remote_mappings", _one(s.remote)
     yield "ksmwatch_kernel_mappings", _one(s.kernel_mappings)
     yield "ksmwatch_kernel_lag_pages", _one(s.kernel_lag)
     unanswered = s.events.unanswered_attempts if s.events else None
@@ -139,15 +143,30 @@ def _history_samples(h: HistoryState) -> Iterator[tuple[str, Iterable[LabelledVa
     yield "ksmwatch_history_oldest_timestamp_seconds", _one(h.oldest)
 
 
+def _by_node(
+    s: Snapshot, spread: Spread, mappings: int, labels: tuple[str, ...] = ()
+) -> Iterator[LabelledValue]:
+    """Mappings by node of memory, and those of which that is not known."""
+    known = s.by_node(spread)
+    for node, number in known.items():
+        yield (*labels, str(node)), number
+    yield (*labels, "unknown"), mappings - sum(known.values())
+
+
 # An owner and the row of all others have the gauges. An owner also has a forecast, the age of its
 # mappings, and a counter for each movement.
 OWNER_GAUGES = 9
 OWNER_SERIES = OWNER_GAUGES + 5 + len(Movement)
 
 
-def owner_series(top: int) -> int:
-    """The highest possible number of series by owner."""
-    return top * OWNER_SERIES + OWNER_GAUGES if top else 0
+# On a host with several nodes of memory, besides one for each: unknown nodes, and remote mappings.
+OWNER_NODE_SERIES = 2
+
+
+def owner_series(top: int, nodes: int = 0) -> int:
+    """The highest possible number of series by owner. `nodes`: of memory, 0 if there is one."""
+    by_node = nodes + OWNER_NODE_SERIES if nodes else 0
+    return top * (OWNER_SERIES + by_node) + OWNER_GAUGES + by_node if top else 0
 
 
 def _owner_samples(s: Snapshot, top: int) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
@@ -163,6 +182,11 @@ def _owner_samples(s: Snapshot, top: int) -> Iterator[tuple[str, Iterable[Labell
         [((*k, "exact"), h.processes - h.estimated) for k, h in rows]
         + [((*k, "estimated"), h.estimated) for k, h in rows],
     )
+    if s.counted_nodes:
+        by_node = [each for k, h in rows for each in _by_node(s, h.spread, h.mappings, k)]
+        yield "ksmwatch_owner_node_mappings", by_node
+        remote = [(k, h.remote) for k, h in rows]
+        yield "ksmwatch_owner_remote_mappings", [(k, n) for k, n in remote if n is not None]
     foretold = [(k, s.forecasts[h.owner.key]) for k, h in rows[: len(shown)]]
     yield (
         "ksmwatch_owner_unmerge_needed_bytes",

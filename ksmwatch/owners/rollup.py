@@ -17,6 +17,7 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind, best_known
 from ksmwatch.owners.savings import Bounds, Relative
+from ksmwatch.owners.spread import NOWHERE, Spread
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.units import PAGE_SIZE
 
@@ -64,6 +65,10 @@ class Addend(Relative, Protocol):
     def residue(self) -> Residue:
         """What its mappings are, given KSM's state."""
 
+    @property
+    def spread(self) -> Spread:
+        """On which nodes of memory its mappings lie."""
+
 
 @dataclass(frozen=True)
 class OwnerSums:
@@ -80,6 +85,7 @@ class OwnerSums:
     kernel_merging_pages: int | None
     stray_mappings: int | None
     zero_pages: int | None
+    spread: Spread
 
 
 class BothCounts:
@@ -119,6 +125,12 @@ class Holding(BothCounts):
     stray_mappings: int | None
     zero_pages: int | None
     wear: Wear | None = None
+    spread: Spread = NOWHERE
+
+    @property
+    def remote(self) -> int | None:
+        """Mappings of pages on other nodes than their process's own; None if unknown for any."""
+        return self.spread.remote if self.spread.placed == self.mappings else None
 
 
 def total(amounts: Iterable[int | None]) -> int | None:
@@ -168,6 +180,7 @@ def roll_up(
             stray_mappings=each.stray_mappings,
             zero_pages=each.zero_pages,
             wear=Wear.of(moved.get(key, ())[_MOVEMENTS:]),
+            spread=each.spread,
         )
         for key, each in sums.items()
     ]
@@ -226,6 +239,7 @@ def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Hol
         kernel_merging_pages=total(h.kernel_merging_pages for h in rest),
         stray_mappings=total(h.stray_mappings for h in rest),
         zero_pages=total(h.zero_pages for h in rest),
+        spread=sum((h.spread for h in rest), NOWHERE),
     )
     return shown, other
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import zip_longest
 from typing import NamedTuple
 
 from ksmwatch.counting.residue import Residue
@@ -16,6 +18,7 @@ from ksmwatch.owners import savings
 from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.rollup import Addend, OwnerCgroup, OwnerKey, OwnerSums, common, total
 from ksmwatch.owners.savings import Bounds, Family, Who
+from ksmwatch.owners.spread import NOWHERE, Spread
 
 
 class Charge(NamedTuple):
@@ -39,6 +42,11 @@ class ProcessSums:
     residues: Mapping[Residue, int]
     owners: Mapping[OwnerKey, OwnerSums]
     charges: Mapping[OwnerCgroup, Charge]
+
+    @cached_property
+    def spread(self) -> Spread:
+        """On which nodes of memory the mappings lie."""
+        return sum((each.spread for each in self.owners.values()), NOWHERE)
 
 
 def full(processes: Iterable[Addend], kin: Mapping[Who, int]) -> ProcessSums:
@@ -77,6 +85,7 @@ def _owner_sums(group: list[Addend], kin: Mapping[Who, int]) -> OwnerSums:
         kernel_merging_pages=total(m.kernel_merging_pages for m in group),
         stray_mappings=total(m.stray_mappings for m in group),
         zero_pages=total(m.zero_pages for m in group),
+        spread=sum((m.spread for m in group), NOWHERE),
     )
 
 
@@ -84,8 +93,9 @@ def _owner_sums(group: list[Addend], kin: Mapping[Who, int]) -> OwnerSums:
 _FEW = 4
 
 # The numbers of a process: 1, estimated, mappings, zero pages that are known, whether it shares
-# pages; then the amounts that may be unknown, and whether each is unknown.
-_AMOUNTS = 10
+# pages; the amounts that may be unknown, and whether each is unknown; remote mappings, and those of
+# which that is known. Then mappings by node.
+_AMOUNTS = 12
 
 
 class _Part(NamedTuple):
@@ -111,6 +121,7 @@ def _part(process: Addend, kin: int) -> _Part:
     amounts = (
         *(1, not process.exact, process.mappings, zeros or 0, _shares(process)),
         *(kernel or 0, kernel is None, stray or 0, stray is None, zeros is None),
+        *process.spread.amounts,
     )
     return _Part(
         process.owner,
@@ -238,6 +249,7 @@ class _Owner:
 
     def put(self, part: _Part, sign: int) -> None:
         """A process comes (1) or goes (-1)."""
+        self._make_room(part)
         for at, amount in enumerate(part.amounts):
             self.amounts[at] += sign * amount
         _, known = self._objects.get(id(part.owner), (part.owner, 0))
@@ -247,15 +259,20 @@ class _Owner:
 
     def change(self, before: _Part, part: _Part) -> None:
         """A process has other numbers."""
-        for at, amount in enumerate(part.amounts):
-            if amount != before.amounts[at]:
-                self.amounts[at] += amount - before.amounts[at]
+        self._make_room(part)
+        pairs = zip_longest(before.amounts, part.amounts, fillvalue=0)
+        for at, (old, new) in enumerate(pairs):
+            if new != old:
+                self.amounts[at] += new - old
+
+    def _make_room(self, part: _Part) -> None:
+        """Nodes are not known of every process."""
+        self.amounts += [0] * (len(part.amounts) - len(self.amounts))
 
     def sums(self, need: Bounds) -> OwnerSums:
         """What is published of it."""
-        processes, estimated, mappings, zeros, _, kernel, no_kernel, stray, no_stray, no_zeros = (
-            self.amounts
-        )
+        processes, estimated, mappings, zeros, _, *rest = self.amounts
+        kernel, no_kernel, stray, no_stray, no_zeros, *spread = rest
         return OwnerSums(
             owner=common([owner for owner, _ in self._objects.values()]),
             processes=processes,
@@ -265,6 +282,7 @@ class _Owner:
             kernel_merging_pages=None if no_kernel else kernel,
             stray_mappings=None if no_stray else stray,
             zero_pages=None if no_zeros else zeros,
+            spread=Spread.of(*spread),
         )
 
 

@@ -27,6 +27,7 @@ from ksmwatch.owners.savings import Forks, Who
 from ksmwatch.owners.sums import ProcessSums, RunningSums, full
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.snapshot.history_state import HistoryState
+from ksmwatch.snapshot.homes import Homes
 from ksmwatch.snapshot.ksmd_numbers import Books, CountKey, key_of
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.model import Reload, Snapshot
@@ -97,7 +98,11 @@ class Watcher:
         """Forget what was derived from the counts of another backend."""
         self._turnover, self._forks, self._sums = Turnover(), Forks(), RunningSums()
         self._books = Books(self._proc)
-        self._roster = Roster(self._table.identify, self._books.of, self.backend.evidence)
+        state = self.backend.map_state()
+        self._homes = Homes(state.nodes if state else (), self._proc, self._sys)
+        self._roster = Roster(
+            self._table.identify, self._books.of, self.backend.evidence, self._homes.of
+        )
         # The last counts, as the backend listed them.
         self._listed: list[Count] | None = None
         self._counts: Mapping[CountKey, Count] = {}
@@ -223,7 +228,7 @@ class Watcher:
             self._listed, self._counts = counts, {key_of(count): count for count in counts}
         inputs = Inputs(
             self._counts,
-            self._books.update(self._counts, numbers.ksm),
+            self._books.update(self._counts, numbers.ksm) | self._homes.update(self._counts),
             self._table.take_forgotten(),
             self.backend.run.state,
             ksm.get("pages_shared"),

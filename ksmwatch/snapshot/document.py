@@ -15,6 +15,7 @@ from ksmwatch.owners.owner import owner_document
 from ksmwatch.owners.rollup import Holding
 from ksmwatch.owners.safe_text import harmless
 from ksmwatch.owners.savings import Bounds
+from ksmwatch.owners.spread import Spread
 from ksmwatch.snapshot.document_types import (
     AgesDocument,
     EventsDocument,
@@ -26,6 +27,7 @@ from ksmwatch.snapshot.document_types import (
     ListedProcess,
     MapDocument,
     NeedDocument,
+    NodesDocument,
     OwnerNeedDocument,
     SavedDocument,
     SnapshotDocument,
@@ -87,7 +89,7 @@ def _forecast(forecast: Forecast) -> OwnerNeedDocument:
     }
 
 
-def _holding(holding: Holding, forecast: Forecast) -> HoldingDocument:
+def _holding(holding: Holding, snapshot: Snapshot) -> HoldingDocument:
     return {
         **owner_document(holding.owner),
         "processes": holding.processes,
@@ -101,7 +103,19 @@ def _holding(holding: Holding, forecast: Forecast) -> HoldingDocument:
         "stray_mappings": holding.stray_mappings,
         "zero_pages": holding.zero_pages,
         **_wear(holding.wear),
-        "unmerge": _forecast(forecast),
+        **_nodes(snapshot, holding.spread, holding.mappings, holding.remote),
+        "unmerge": _forecast(snapshot.forecasts[holding.owner.key]),
+    }
+
+
+def _nodes(snapshot: Snapshot, spread: Spread, mappings: int, remote: int | None) -> NodesDocument:
+    if not snapshot.counted_nodes:
+        return {"nodes": None, "mappings_on_unknown_nodes": None, "remote_mappings": None}
+    known = {str(node): number for node, number in snapshot.by_node(spread).items()}
+    return {
+        "nodes": known,
+        "mappings_on_unknown_nodes": mappings - sum(known.values()),
+        "remote_mappings": remote,
     }
 
 
@@ -172,6 +186,7 @@ def _host(snapshot: Snapshot) -> HostDocument:
         **_saved(snapshot.saved),
         "bookkeeping_bytes": snapshot.bookkeeping,
         "unnamed_mappings": snapshot.unnamed,
+        **_nodes(snapshot, snapshot.sums.spread, snapshot.mappings, snapshot.remote),
         "unmerge": _need(snapshot.unmerge, snapshot.unmerge.verdict),
         "confidence": snapshot.confidence,
         "reason": snapshot.reason,
@@ -241,7 +256,7 @@ def _head(snapshot: Snapshot) -> HeadDocument:
         "asleep": snapshot.asleep,
         "page_size": PAGE_SIZE,
         "host": _host(snapshot),
-        "owners": [_holding(h, snapshot.forecasts[h.owner.key]) for h in snapshot.owners],
+        "owners": [_holding(h, snapshot) for h in snapshot.owners],
         "sources": _sources(snapshot.numbers),
         "totals": dict(snapshot.totals),
         "losses": dict(snapshot.losses),

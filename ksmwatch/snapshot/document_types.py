@@ -60,7 +60,15 @@ class WearDocument(TypedDict):
     wasted_share: float | None
 
 
-class HoldingDocument(OwnerDocument, SavedDocument, WearDocument):
+class NodesDocument(TypedDict):
+    """On which nodes of memory the pages lie; None on a host with one node."""
+
+    nodes: dict[str, int] | None
+    mappings_on_unknown_nodes: int | None
+    remote_mappings: int | None
+
+
+class HoldingDocument(OwnerDocument, SavedDocument, WearDocument, NodesDocument):
     """One of `owners`."""
 
     processes: int
@@ -124,7 +132,7 @@ class HostAgesDocument(WearDocument):
     unknown: Annotated[dict[str, int], Keys(("unseen", "ambiguous", "moved"), all=True)]
 
 
-class HostDocument(SavedDocument):
+class HostDocument(SavedDocument, NodesDocument):
     mappings: int
     bytes: int
     bookkeeping_bytes: int | None

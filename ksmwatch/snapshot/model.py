@@ -15,6 +15,7 @@ from ksmwatch.kernel.kernel_numbers import KernelNumbers
 from ksmwatch.owners import savings
 from ksmwatch.owners.rollup import Holding, Moves, OwnerKey, roll_up
 from ksmwatch.owners.savings import Bounds, Who
+from ksmwatch.owners.spread import Spread
 from ksmwatch.owners.sums import ProcessSums, full
 from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.process import Confidence, Process
@@ -180,6 +181,21 @@ class Snapshot:
         if self.estimated:
             return f"{self.estimated} process{'es are' if self.estimated > 1 else ' is'} estimated"
         return None
+
+    @property
+    def counted_nodes(self) -> tuple[int, ...]:
+        """The nodes of memory by which mappings are counted; none if there is only one."""
+        return () if self.map_state is None else self.map_state.nodes
+
+    @property
+    def remote(self) -> int | None:
+        """Mappings of pages on other nodes than their process's own; None if unknown for any."""
+        spread = self.sums.spread
+        return spread.remote if spread.placed == self.mappings else None
+
+    def by_node(self, spread: Spread) -> dict[int, int]:
+        """Mappings on each node, of the host or an owner, as far as they are known."""
+        return {n: dict(enumerate(spread.nodes)).get(n, 0) for n in self.counted_nodes}
 
     @property
     def kernel_mappings(self) -> int | None:

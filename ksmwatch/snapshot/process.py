@@ -13,6 +13,7 @@ from ksmwatch.kernel.areas import Area, AreaDocument, area_document
 from ksmwatch.owners.owner import Owner, OwnerDocument, owner_document
 from ksmwatch.owners.rollup import BothCounts
 from ksmwatch.owners.savings import Family
+from ksmwatch.owners.spread import Nodes, Spread, spread_of
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.schema_marks import Keys
 
@@ -37,7 +38,8 @@ class Process(BothCounts):
     own number, None if unreadable. `zero_pages`: PTEs in which KSM placed the zero page (since
     6.6), None if unreadable. `cgroup`: its path in the unified hierarchy, unchanged, None if there
     is none. `read_at`: when it was last read exactly, None if never. `kernel_at`: when the
-    kernel's numbers were read. Both are on the monotonic clock.
+    kernel's numbers were read. Both are on the monotonic clock. `nodes`: mappings by node of
+    memory, None if unknown or if there is one node. `home`: its own node, None if unknown.
     """
 
     pid: int
@@ -58,6 +60,18 @@ class Process(BothCounts):
     residue: Residue
     # What fork keeps and exec changes, see savings; None if unknown.
     family: Family | None = None
+    nodes: Nodes | None = None
+    home: int | None = None
+
+    @cached_property
+    def spread(self) -> Spread:
+        """On which nodes of memory its mappings lie."""
+        return spread_of(self.nodes, self.home)
+
+    @property
+    def remote(self) -> int | None:
+        """Mappings of pages on other nodes of memory than its own; None if that is not known."""
+        return None if self.nodes is None or self.home is None else self.spread.remote
 
     @property
     def exact(self) -> bool:
@@ -99,11 +113,19 @@ class ProcessDocument(TypedDict):
     residue: Residue
     stray_mappings: int | None
     stray_areas: list[AreaDocument]
+    nodes: dict[str, int] | None
+    home_node: int | None
+    remote_mappings: int | None
 
 
 def movements_document(moves: tuple[int, ...]) -> dict[str, int]:
     """Movements by name, for JSON."""
     return dict(zip(_MOVEMENTS, moves, strict=False))
+
+
+def nodes_document(nodes: Nodes) -> dict[str, int]:
+    """Mappings by node of memory, for JSON; only nodes with any."""
+    return {str(node): number for node, number in enumerate(nodes) if number}
 
 
 def process_document(process: Process) -> ProcessDocument:
@@ -125,4 +147,7 @@ def process_document(process: Process) -> ProcessDocument:
         "residue": process.residue,
         "stray_mappings": process.stray_mappings,
         "stray_areas": [area_document(area) for area in (process.stray or ())[:_MAX_AREAS]],
+        "nodes": None if process.nodes is None else nodes_document(process.nodes),
+        "home_node": process.home,
+        "remote_mappings": process.remote,
     }

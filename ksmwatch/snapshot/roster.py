@@ -28,6 +28,7 @@ class Sources(NamedTuple):
     book: Book
     evidence: Evidence
     residue: Residue
+    home: int | None
 
     def process(self) -> Process:
         identity = self.identity
@@ -49,6 +50,8 @@ class Sources(NamedTuple):
             stray=self.evidence.stray,
             residue=self.residue,
             family=identity.family,
+            nodes=self.counted.nodes if self.counted.exact else None,
+            home=self.home,
         )
 
 
@@ -67,12 +70,16 @@ def joined(processes: Iterable[Process]) -> Process:
 def _together(a: Process, b: Process) -> Process:
     main, other = (a, b) if a.mappings >= b.mappings else (b, a)
     stray = None if a.stray is None or b.stray is None else (*a.stray, *b.stray)
+    nodes = None
+    if a.nodes is not None and b.nodes is not None:
+        nodes = tuple(map(sum, zip(a.nodes, b.nodes, strict=True)))
     return replace(
         main,
         mappings=a.mappings + b.mappings,
         confidence=main.confidence if other.confidence is Confidence.EXACT else other.confidence,
         movements=tuple(map(sum, zip(a.movements, b.movements, strict=True))),
         stray=stray,
+        nodes=nodes,
     )
 
 
@@ -80,8 +87,8 @@ class Inputs(NamedTuple):
     """What a snapshot knows of processes before it names them.
 
     `counts`: the same objects as before if neither a count nor its evidence has changed.
-    `read`: whose numbers of ksmd were read. `forgotten`: who may be another process than before;
-    None: all.
+    `read`: whose numbers of ksmd, or own node of memory, were read. `forgotten`: who may be another
+    process than before; None: all.
     """
 
     counts: Mapping[CountKey, Count]
@@ -122,10 +129,13 @@ class Roster:
         identify: Callable[[int], Identity | None],
         book: Callable[[Count], Book],
         evidence: Callable[[Count], Evidence],
+        home: Callable[[int], int | None] = lambda _: None,
     ) -> None:
+        """`home`: the own node of memory of a process; None if it is unknown or there is one."""
         self._identify = identify
         self._book = book
         self._evidence = evidence
+        self._home = home
         self._before: Inputs | None = None
         self._counts: Mapping[CountKey, Count] = {}
         self._named: dict[CountKey, _Named] = {}
@@ -184,7 +194,10 @@ class Roster:
         if identity is not None and identity.start_ticks == count.start_ticks:
             evidence = self._evidence(count)
             kind = residue(inputs.run, inputs.pages_shared, evidence.read_at)
-            process = Sources(count, identity, self._book(count), evidence, kind).process()
+            sources = Sources(
+                count, identity, self._book(count), evidence, kind, self._home(count.pid)
+            )
+            process = sources.process()
             self._unnamed.discard(key)
         else:
             self._unnamed.add(key)

@@ -132,6 +132,9 @@ def test_an_owner_in_the_document() -> None:
         "zero_pages": 8,
         "median_age_seconds": 3.6,
         "wasted_share": 0.25,
+        "nodes": {"0": 60, "1": 40},
+        "mappings_on_unknown_nodes": 0,
+        "remote_mappings": 40,
         "unmerge": {
             "at_least_bytes": 88 * PAGE_SIZE,
             "at_most_bytes": 108 * PAGE_SIZE,

@@ -33,6 +33,8 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "zero_pages": st.none() | st.integers(0, 9),
     "stray": st.sampled_from([None, (), (STRAY,)]),
     "kernel_at": st.floats(0, 9),
+    "nodes": st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    "home": st.none() | st.integers(0, 1),
     "movements": st.just(()) | st.tuples(*[st.integers(0, 6)] * 7),
 }
 

@@ -103,6 +103,9 @@ def test_a_process_in_the_document() -> None:
             "zero_pages": 8,
             "kernel_age_seconds": 1.5,
             "last_read_seconds": 2.5,
+            "nodes": {"0": 60, "1": 40},
+            "home_node": 0,
+            "remote_mappings": 40,
             "residue": "merged",
             "stray_mappings": 3,
             "stray_areas": [

@@ -137,8 +137,11 @@ def inside(found: Any, place: tuple[Any, ...]) -> Any:
     return found
 
 
-# By the names that the kernel has.
-OPEN = {("sources", "ksm"), ("sources", "meminfo"), ("sources", "vmstat")}
+# By the names that the kernel has, or by the numbers of nodes.
+OPEN = {
+    *(("sources", "ksm"), ("sources", "meminfo"), ("sources", "vmstat")),
+    *(("host", "nodes"), ("owners", 0, "nodes"), ("processes", 0, "nodes")),
+}
 
 
 def test_a_new_key_is_refused_wherever_it_is() -> None:

@@ -1,0 +1,48 @@
+"""On which nodes of memory mappings lie, of a process, an owner or the host. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+
+# Mappings by number of the node.
+Nodes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """On which nodes of memory mappings lie, as far as that is known. All others are unknown.
+
+    `remote`: those on other nodes than their process's own; `placed`: those of which that is
+    known. `nodes`: by number, without zeros at the end.
+    """
+
+    remote: int = 0
+    placed: int = 0
+    nodes: Nodes = ()
+
+    @classmethod
+    def of(cls, remote: int, placed: int, *nodes: int) -> Spread:
+        """From `amounts`, which can be added up."""
+        last = next((at for at in range(len(nodes), 0, -1) if nodes[at - 1]), 0)
+        return cls(remote, placed, nodes[:last])
+
+    @property
+    def amounts(self) -> tuple[int, ...]:
+        """In a row."""
+        return self.remote, self.placed, *self.nodes
+
+    def __add__(self, other: Spread) -> Spread:
+        return Spread.of(*map(sum, zip_longest(self.amounts, other.amounts, fillvalue=0)))
+
+
+NOWHERE = Spread()
+
+
+def spread_of(nodes: Nodes | None, home: int | None) -> Spread:
+    """Of one process, whose own node is `home`; None: not known."""
+    if nodes is None:
+        return NOWHERE
+    if home is None:
+        return Spread.of(0, 0, *nodes)
+    return Spread.of(sum(nodes) - sum(nodes[home : home + 1]), sum(nodes), *nodes)
