@@ -319,6 +319,19 @@ ECONOMICS: tuple[Panel, ...] = (
         HEALTH,
         width=8,
     ),
+    Panel(
+        Kind.GRAPH,
+        "Mappings by node of memory (pages)",
+        "On which node the merged pages lie. Remote: on another node than the process's own. Only "
+        "on hosts with several nodes.",
+        "short",
+        {
+            "node {{node}}": f"ksmwatch_node_mappings{{{HERE}}}",
+            "remote": f"ksmwatch_remote_mappings{{{HERE}}}",
+        },
+        OWNERS,
+        width=8,
+    ),
 )
 
 

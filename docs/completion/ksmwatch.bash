@@ -73,7 +73,7 @@ _ksmwatch() {
         top:--at) mapfile -t COMPREPLY < <(true); return ;;
         top:-d|top:--delay) mapfile -t COMPREPLY < <(true); return ;;
         top:-g|top:--group) mapfile -t COMPREPLY < <(compgen -W "owner kind unit user process tree" -- "$cur"); return ;;
-        top:-s|top:--sort) mapfile -t COMPREPLY < <(compgen -W "pid kind name owner procs mapped kernel lag saved wasted age stray state read came went merged forked copied unmapped" -- "$cur"); return ;;
+        top:-s|top:--sort) mapfile -t COMPREPLY < <(compgen -W "pid kind name owner procs mapped kernel lag saved wasted age stray remote state read came went merged forked copied unmapped" -- "$cur"); return ;;
         top:-f|top:--filter) mapfile -t COMPREPLY < <(true); return ;;
         top:-u|top:--unit) mapfile -t COMPREPLY < <(compgen -W "pages KiB MiB GiB" -- "$cur"); return ;;
         top:-n|top:--iterations) mapfile -t COMPREPLY < <(true); return ;;

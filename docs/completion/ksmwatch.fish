@@ -90,7 +90,7 @@ complete -c ksmwatch -n '__fish_seen_subcommand_from top' -l url -x -d 'another 
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -l at -x -d 'show the past, as 03:10, -2h or \'yesterday 03:10\''
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s d -l delay -x -d 'time between samples (default 2)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s g -l group -x -a 'owner kind unit user process tree' -d 'owner, kind, unit, user, process, tree'
-complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s s -l sort -x -a 'pid kind name owner procs mapped kernel lag saved wasted age stray state read came went merged forked copied unmapped' -d 'column to sort by (default mapped)'
+complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s s -l sort -x -a 'pid kind name owner procs mapped kernel lag saved wasted age stray remote state read came went merged forked copied unmapped' -d 'column to sort by (default mapped)'
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s i -l invert -d 'reverse the order'
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s f -l filter -x -d 'show only names with this text'
 complete -c ksmwatch -n '__fish_seen_subcommand_from top' -s u -l unit -x -a 'pages KiB MiB GiB' -d 'pages, KiB, MiB, GiB (default MiB)'

@@ -44,8 +44,13 @@ class LiveVerdict:
     obstacle: Obstacle | None
     # Their origin, once they were loaded.
     programs: str | None = None
-    # Whether they tell COW breaks from unmapping, once they were loaded.
+    # What the programs can tell, once they were loaded; None before.
     tells_copies: bool | None = None
+    tells_nodes: bool | None = None
+
+    def warnings(self, facts: Facts) -> list[str]:
+        """What live accounting misses on this host."""
+        return warnings(facts, tells_copies=self.tells_copies, tells_nodes=self.tells_nodes)
 
 
 def _judge(facts: Facts, settings: Config) -> LiveVerdict:
@@ -70,7 +75,8 @@ def _try(facts: Facts, settings: Config) -> LiveVerdict:
         return LiveVerdict(plans[-1], LiveState.FAILED, obstacle_of(error))
     state = live.map_state()
     live.stop()
-    return LiveVerdict(plan, LiveState.WORKS, None, state.programs, state.tells_copies)
+    tells = state.tells_copies, bool(state.nodes)
+    return LiveVerdict(plan, LiveState.WORKS, None, state.programs, *tells)
 
 
 def run(settings: Config, *, as_json: bool, load: bool) -> Exit:
@@ -123,7 +129,7 @@ def _document(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None)
         "schema": "ksmwatch.check/1",
         "live": obstacle is None,
         "obstacle": obstacle.sentence if obstacle else None,
-        "warnings": warnings(facts, tells_copies=verdict.tells_copies),
+        "warnings": verdict.warnings(facts),
         "status": int(obstacle.status if obstacle else Exit.OK),
         "facts": facts.to_json(),
         "programs": verdict.programs,
@@ -171,6 +177,12 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     ]
 
 
+def _nodes(facts: Facts, plan: Plan) -> str:
+    if plan.nodeless is not None:
+        return f"{len(facts.memory_nodes)}, not told apart: {plan.nodeless}"
+    return f"{len(plan.nodes)}, told apart" if plan.nodes else "one"
+
+
 def _text(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None) -> str:
     plan, obstacle = verdict.plan, verdict.obstacle
     rows = _fact_rows(facts)
@@ -178,6 +190,7 @@ def _text(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None) -> 
         rows.append(("BPF programs", verdict.programs))
     if plan.probes:
         rows.append(("age of mappings", f"unknown: {plan.ageless}" if plan.ageless else "kept"))
+        rows.append(("nodes of memory", _nodes(facts, plan)))
     parts = [text_tables.table(("FACT", "VALUE"), rows)]
     capabilities = [(name, _yes(name in facts.capabilities)) for name in CAPABILITIES]
     parts.append(text_tables.table(("CAPABILITY", "HELD"), capabilities))
@@ -190,6 +203,6 @@ def _text(facts: Facts, verdict: LiveVerdict, losses: dict[str, int] | None) -> 
     if losses is not None:
         lost = ", ".join(f"{kind} {n}" for kind, n in losses.items() if n)
         parts.append(f"The running daemon has lost: {lost or 'nothing'}.")
-    parts += warnings(facts, tells_copies=verdict.tells_copies)
+    parts += verdict.warnings(facts)
     parts.append(obstacle.sentence if obstacle else "Live accounting is possible.")
     return "\n\n".join(parts)

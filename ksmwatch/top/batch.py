@@ -25,6 +25,7 @@ from ksmwatch.top.values import (
     movement,
     processes_of,
     read_age_of,
+    remote_of,
     state_of,
 )
 from ksmwatch.top.view import Grouping, Options, Row, View
@@ -109,6 +110,7 @@ class RowDocument(TypedDict):
     copied: float | None
     unmapped: float | None
     stray: int | None
+    remote: int | None
     read: float | None
     state: str
     # Groups, and their members.
@@ -154,6 +156,7 @@ def values(row: Row, view: View) -> RowDocument:
         "copied": movement(of, view, MOVEMENTS["copied"]),
         "unmapped": movement(of, view, MOVEMENTS["unmapped"]),
         "stray": of.stray,
+        "remote": remote_of(of),
         "read": read_age_of(of),
         "state": state_of(of),
     }

@@ -108,10 +108,11 @@ _FIGURES = (
     Column("wasted", "WASTED", 6, 7),
     Column("age", "AGE", 10, 14),
     Column("stray", "STRAY", 8, 11),
+    Column("remote", "REMOTE", 8, 15),
     Column("read", "READ", 8, 13),
     Column("state", "STATE", 10, 6, right=False),
 )
-_AMOUNTS = frozenset({"mapped", "kernel", "lag", "stray", *MOVEMENTS})
+_AMOUNTS = frozenset({"mapped", "kernel", "lag", "stray", "remote", *MOVEMENTS})
 # Only owners have these.
 _OF_OWNERS = frozenset({"saved", "wasted", "age"})
 _MAX_NAME = 48

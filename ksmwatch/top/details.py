@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ksmwatch.kernel.areas import AreaDocument
 from ksmwatch.terminal_text import clean, fit
 from ksmwatch.top.columns import UNKNOWN, amount, amounts, between, duration, needs
-from ksmwatch.top.sample import SampledProcess
+from ksmwatch.top.sample import SampledHolding, SampledProcess
 from ksmwatch.top.toned_text import Line, Tone
 from ksmwatch.top.values import lags, movement, state_of, value
 from ksmwatch.top.view import CAME, WENT, Group, Grouping, Row, View
@@ -139,6 +139,7 @@ def _process(process: SampledProcess, view: View) -> Iterator[_Fact]:
             for a in process.areas
         )
         yield "stray", [total, *areas], Tone.WARN
+    yield from _nodes(process, view)
 
 
 def areas(found: Sequence[AreaDocument], view: View, rows: int) -> Iterator[Line]:
@@ -182,6 +183,18 @@ def _holding(group: Group, view: View) -> Iterator[_Fact]:
         limited = [f"limited by {limit['cgroup']}"] if limit else []
         items = [f"needs {need}", _VERDICTS.get(verdict, "unknown"), *limited]
         yield "unmerge", items, Tone.PLAIN if verdict in ("fits", "unknown") else Tone.WARN
+    yield from _nodes(holding, view)
+
+
+def _nodes(of: SampledProcess | SampledHolding, view: View) -> Iterator[_Fact]:
+    """On which nodes of memory the pages lie. Nothing on a host with one node."""
+    if of.nodes is None:
+        return
+    unit, size = view.options.unit, view.sample.page_size
+    items = [f"node {node} {amount(pages, unit, size)}" for node, pages in of.nodes.items()]
+    if unknown := of.mappings - sum(of.nodes.values()):
+        items.append(f"unknown {amount(unknown, unit, size)}")
+    yield "nodes", [*items, f"remote {amounts(of.remote, view.options, view.sample)}"], Tone.PLAIN
 
 
 def _members(group: Group, view: View) -> Iterator[_Fact]:

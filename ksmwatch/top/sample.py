@@ -73,6 +73,9 @@ class SampledProcess(NamedTuple):
     zeros: int | None
     movements: Mapping[str, int]
     areas: tuple[Mapping[str, Any], ...]
+    # Mappings by node of memory, and those on other nodes than the process's own.
+    nodes: Mapping[str, int] | None
+    remote: int | None
 
     @property
     def kind(self) -> str:
@@ -100,6 +103,9 @@ class SampledHolding(NamedTuple):
     # How long mappings last until a write; the part of merges that a write undid within one scan.
     median_age: float | None
     wasted: float | None
+    # As of a process.
+    nodes: Mapping[str, int] | None
+    remote: int | None
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,8 @@ def _holding(h: Mapping[str, Any]) -> SampledHolding:
         # Earlier daemons, and documents of the past, do not know them.
         h.get("median_age_seconds"),
         h.get("wasted_share"),
+        h.get("nodes"),
+        h.get("remote_mappings"),
     )
 
 
@@ -186,6 +194,8 @@ def _process(p: Mapping[str, Any], owners: dict[SampledOwnerKey, SampledOwner]) 
         p["zero_pages"],
         p["movements"],
         tuple(p["stray_areas"]),
+        p.get("nodes"),
+        p.get("remote_mappings"),
     )
 
 

@@ -203,6 +203,11 @@ def _owners(series: _Series) -> list[dict[str, Any]]:
     kernel, stray, zeros = of("kernel_merging_pages"), of("stray_mappings"), of("zero_pages")
     saved, at_most = of("saved_bytes"), of("saved_at_most_bytes")
     median, wasted = values("median_age_seconds"), values("wasted_ratio")
+    remote = of("remote_mappings")
+    nodes: dict[_OwnerLabels, dict[str, int]] = defaultdict(dict)
+    for labels, value in series.all("ksmwatch_owner_node_mappings"):
+        if labels["node"] != "unknown":
+            nodes[_owner_labels(labels)][labels["node"]] = int(value)
     exact, estimated = (of("processes", confidence=c) for c in ("exact", "estimated"))
     return [
         {
@@ -222,6 +227,8 @@ def _owners(series: _Series) -> list[dict[str, Any]]:
             "unmerge": None,
             "median_age_seconds": median.get(key),
             "wasted_share": wasted.get(key),
+            "nodes": nodes.get(key),
+            "remote_mappings": remote.get(key),
         }
         for key, mappings in of("mappings").items()
     ]

@@ -84,6 +84,16 @@ def held_by(of: SampledProcess | Group, what: str) -> Any:
     return getattr(of.holding, what) if isinstance(of, Group) and of.holding else None
 
 
+def remote_of(of: SampledProcess | Group) -> int | None:
+    """Mappings of pages on other nodes of memory than the process's own; None if unknown."""
+    if isinstance(of, SampledProcess):
+        return of.remote
+    if of.holding is not None:
+        return of.holding.remote
+    known = [each.remote for each in of.members if each.remote is not None]
+    return sum(known) if len(known) == len(of.members) else None
+
+
 def lags(of: SampledProcess | Group) -> bool:
     """Whether the kernel's count lags behind by more than a hundredth."""
     return of.lag is not None and abs(of.lag) * 100 > of.mappings
@@ -115,6 +125,7 @@ _VALUES: Mapping[str, Callable[[SampledProcess | Group], Any]] = {
     "wasted": partial(held_by, what="wasted"),
     "age": partial(held_by, what="median_age"),
     "stray": attrgetter("stray"),
+    "remote": remote_of,
     "state": state_of,
     "read": read_age_of,
 }

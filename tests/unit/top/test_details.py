@@ -64,6 +64,7 @@ def test_of_a_process() -> None:
         "counts": "ours 100 pages  kernel 110 pages  lag -10 pages",
         "state": "exact  read 2.5 s ago",
         "stray": "3 pages in areas not mergeable:  7f0000000000-7f0000010000 [heap] 3",
+        "nodes": "node 0 60  node 1 40  remote 40 pages",
     }
 
 
