@@ -106,12 +106,16 @@ def _flags_by_area(pid: int, found: list[Area]) -> Iterator[tuple[Area, list[int
                 raw = os.pread(
                     pagemap.fileno(), (area.end - area.start) // PAGE * 8, area.start // PAGE * 8
                 )
-                frames = [
-                    entry & _FRAME
-                    for (entry,) in struct.iter_unpack("=Q", raw)
-                    if entry & _PRESENT and not entry & _SHARED
-                ]
-                yield area, [_flag(kpageflags.fileno(), frame) for frame in frames]
+                yield area, [_flag(kpageflags.fileno(), frame) for frame in private_frames(raw)]
+
+
+def private_frames(entries: bytes) -> list[int]:
+    """Of entries of pagemap: the frames of present private pages."""
+    return [
+        entry & _FRAME
+        for (entry,) in struct.iter_unpack("=Q", entries)
+        if entry & _PRESENT and not entry & _SHARED
+    ]
 
 
 def _flag(kpageflags: int, frame: int) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests import oracle
+from tests import node_oracle, oracle
 from tests.fuzz import swap
 from tests.fuzz.generator import Generator, Pause
 from tests.fuzz.restarts import Restarts
@@ -69,6 +69,22 @@ def by_space(counts: Mapping[int, int], pause: Pause) -> dict[str, int]:
         f"mm {pause.spaces[pid]}" if pid in pause.spaces else f"pid {pid}": count
         for pid, count in counts.items()
     }
+
+
+def misplaced(document: dict[str, Any]) -> list[str]:
+    """Nodes of memory that are called known and are wrong. Counts must have been right before.
+
+    Processes with one address space are one entry, under the name of one of them.
+    """
+    if document["host"]["nodes"] is None:
+        return []
+    found = []
+    for each in document["processes"]:
+        if each["nodes"]:
+            truth = node_oracle.by_node(each["pid"])
+            if truth != {int(node): pages for node, pages in each["nodes"].items()}:
+                found.append(f"process {each['pid']}: on nodes {each['nodes']}, true {truth}")
+    return found
 
 
 def expected_losses(document: dict[str, Any]) -> set[str]:
@@ -132,7 +148,7 @@ def check(daemon: Counting, pause: Pause, tolerated: Collection[str]) -> dict[st
         document = settled_snapshot(daemon)
         settled = time.monotonic() - began
         truth = oracle.host()
-        wrong = complaints(document, truth, pause, tolerated)
+        wrong = complaints(document, truth, pause, tolerated) or misplaced(document)
         if not wrong:
             break
         print(f"attempt {attempt}:", *wrong, sep="\n  ", flush=True)
@@ -145,7 +161,7 @@ def check(daemon: Counting, pause: Pause, tolerated: Collection[str]) -> dict[st
     print(
         f"{'unmerged' if pause.unmerged else 'quiescent'} {pause.operations}: "
         f"{sum(counted(document).values())} mappings, {len(pause.spaces)} processes, "
-        f"{len(spaces)} address spaces, {swap.used()} pages in swap, "
+        f"{len(spaces)} address spaces, {swap.used()} pages in swap, {on_nodes(document)}"
         f"{events['copied']} COW breaks, {events['unanswered_attempts']} more begun, "
         f"settled in {settled:.1f} s" + (f", at attempt {attempt + 1}" if attempt else ""),
         flush=True,
@@ -153,6 +169,12 @@ def check(daemon: Counting, pause: Pause, tolerated: Collection[str]) -> dict[st
     if pause.unmerged:
         report_leftovers(truth, pause)
     return document
+
+
+def on_nodes(document: dict[str, Any]) -> str:
+    """How many mappings are known to be on which node of memory, if there are several."""
+    nodes = document["host"]["nodes"]
+    return "" if nodes is None else f"on nodes {nodes}, "
 
 
 def report_leftovers(truth: Mapping[int, int], pause: Pause) -> None:
