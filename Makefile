@@ -154,7 +154,7 @@ accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: 
 	@$(BIN)/python -m bench.accuracy
 
 # In the order in which they run. Each writes bench/results/NAME.json.
-BENCHES := hotpath ages realtime freshness daemon crowds peers scale estimate history stores
+BENCHES := hotpath ages nodes realtime freshness daemon crowds peers scale estimate history stores
 .PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
@@ -170,6 +170,9 @@ bench-hotpath: setup workload kernels ## Cost of the hooks, in instructions, on 
 
 bench-ages: setup workload kernels ## Cost of keeping the age of mappings, in instructions
 	@$(BIN)/python -m bench.ages
+
+bench-nodes: setup workload kernels ## Cost of counting mappings by node of memory, in instructions
+	@$(BIN)/python -m bench.nodes
 
 bench-realtime: setup workload ## Cost of the hooks and of the daemon on PREEMPT_RT
 	@$(VM) --fetch --kernel 6.12-rt && $(VM) --fetch --kernel 7.3-rt
@@ -232,7 +235,7 @@ dashboards: setup ## Regenerate grafana/dashboards from the code in grafana/
 	$(BIN)/python -m grafana.build
 
 fixtures: setup kernels ## Record the kernel fixtures anew, on every test kernel
-	@for k in $(KERNELS); do rm -rf tests/fixtures/$$k; mkdir -p tests/fixtures/$$k; \
+	@for k in $(KERNELS); do rm -rf tests/fixtures/$$k; \
 	  $(VM) --kernel $$k --writable "$(CURDIR)/tests/fixtures" -- \
 	    $(BIN)/python tests/fixtures/make.py tests/fixtures/$$k || exit 1; done
 

@@ -245,9 +245,10 @@ def _shown(kernel: str, lines: Iterable[str]) -> Iterator[str]:
         yield line
 
 
-def measure(kernel: str, *cases: str) -> Result:
-    """Cases on one kernel, in a guest of its own."""
-    guest = Guest(kernel, memory="3G", icount=True, environment={"PYTHONPATH": str(ROOT)})
+def measure(kernel: str, *cases: str, nodes: int = 1) -> Result:
+    """Cases on one kernel, in a guest of its own. `nodes`: of memory."""
+    environment = {"PYTHONPATH": str(ROOT)}
+    guest = Guest(kernel, memory="3G", icount=True, nodes=nodes, environment=environment)
     return collect(_shown(kernel, printed(guest, "bench.hotpath_guest", *cases)))
 
 

@@ -16,6 +16,7 @@ from bench import (
     freshness,
     history,
     hotpath,
+    nodes,
     peers,
     realtime,
     results,
@@ -28,6 +29,7 @@ from bench.results import Goal, Result, table
 BENCHMARKS: tuple[ModuleType, ...] = (
     hotpath,
     ages,
+    nodes,
     realtime,
     freshness,
     daemon,
