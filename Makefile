@@ -154,7 +154,7 @@ accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: 
 	@$(BIN)/python -m bench.accuracy
 
 # In the order in which they run. Each writes bench/results/NAME.json.
-BENCHES := hotpath ages nodes realtime freshness daemon crowds peers scale estimate history stores
+BENCHES := hotpath ages nodes realtime freshness daemon crowds peers scale estimate two-guests history stores
 .PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
@@ -195,6 +195,9 @@ bench-scale: setup workload kernels ## How the daemon's cost grows, up to ten mi
 
 bench-estimate: setup workload kernels ## What an estimate costs per page, beside a hash and ksmd's scan
 	@$(BIN)/python -m bench.estimate
+
+bench-two-guests: setup kernels ## An estimate of two QEMU guests, and what KSM then saved; as root
+	@$(BIN)/python -m bench.two_guests
 
 bench-history: setup workload ## What keeping past counts costs the daemon; as root
 	@$(BIN)/python -m bench.history

@@ -22,6 +22,7 @@ from bench import (
     results,
     scale,
     stores,
+    two_guests,
 )
 from bench.results import Goal, Result, table
 
@@ -37,6 +38,7 @@ BENCHMARKS: tuple[ModuleType, ...] = (
     peers,
     scale,
     estimate,
+    two_guests,
     history,
     stores,
 )

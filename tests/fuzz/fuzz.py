@@ -195,7 +195,7 @@ def settings_of(seed: int) -> dict[str, int]:
     settings["use_zero_pages"] = seed % 2
     settings["max_page_sharing"] = (256, 2, 7)[seed % 3]
     if Path("/sys/devices/system/node/node1").exists():
-        settings["merge_across_nodes"] = 0
+        settings["merge_across_nodes"] = seed // 4 % 2
     if Ksm.has("smart_scan"):
         settings["smart_scan"] = seed // 2 % 2
     return settings

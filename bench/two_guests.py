@@ -1,0 +1,106 @@
+"""`make bench-two-guests`: an estimate of two QEMU guests, and what KSM then really saved.
+
+On the machine itself, as root; its kernel needs KSM, and nothing else may offer memory. Both guests
+boot the same kernel. They are stopped (SIGSTOP) from the estimate to the end, so that the two
+numbers are of the same pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.results import ROOT, Goal, Result, save, table
+from tests.guests import Guest, lines, started
+from tests.ksmctl import Ksm
+
+NAME = "two-guests"
+_KERNEL = "6.12"
+_MIB = 512
+# More mappings of one page than a guest can have.
+_SETTINGS = {"max_page_sharing": 1 << 20, "use_zero_pages": 0, "pages_to_scan": 20_000}
+
+_METHOD = """`make bench-two-guests`, {date}, on the machine itself (Linux {host}): two QEMU guests
+with {mib} MiB that have booted the same kernel ({kernel}) and are stopped. First `ksmwatch
+estimate` reads them, then ksmd merges them until nothing more merges."""
+
+
+def section(result: Result) -> str:
+    """Method and table."""
+    low, high = result["would_save_low"], result["would_save_high"]
+    rows = [
+        ("estimate", f"{result['would_save']:,.0f}", f"{low:,.0f} to {high:,.0f}"),
+        ("what KSM then saved", f"{result['saved']:,.0f}", "-"),
+    ]
+    text = _METHOD.format(**result)
+    head = ("pages saved", "number", "interval")
+    return "\n\n".join(["## Two guests", text, table(head, rows)])
+
+
+def goals(result: Result) -> list[Goal]:
+    """The estimate is right."""
+    error = abs(result["would_save"] - result["saved"]) / result["saved"]
+    return [
+        Goal(
+            "estimate of two guests: within 1 % of what KSM then saves",
+            f"{error:.2%}",
+            met=error <= 0.01,
+            why="see *Two guests*",
+        )
+    ]
+
+
+def _qemu_below(pid: int) -> int:
+    """The emulator that a process has started, itself or by another."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for child in map(int, children):
+        if Path(f"/proc/{child}/comm").read_text().startswith("qemu-system"):
+            return child
+        if found := _qemu_below(child):
+            return found
+    return 0
+
+
+def _boot(stack: ExitStack) -> int:
+    """A guest that has booted; the process of its emulator."""
+    guest = Guest(_KERNEL, memory=f"{_MIB}M", cpus=1)
+    process = stack.enter_context(started(guest, "sh", "-c", "echo booted; exec sleep 100000"))
+    assert next(lines(process)) == "booted"
+    emulator = _qemu_below(process.pid)
+    assert emulator
+    return emulator
+
+
+def _merging_pages(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/ksm_merging_pages").read_text())
+
+
+def main() -> int:
+    """Measure, and keep the result."""
+    with ExitStack() as stack, Ksm(**_SETTINGS) as ksm:
+        emulators = [_boot(stack), _boot(stack)]
+        for pid in emulators:
+            os.kill(pid, signal.SIGSTOP)
+            stack.callback(os.kill, pid, signal.SIGCONT)
+        command = [str(ROOT / ".venv/bin/ksmwatch"), "estimate", "--json", *map(str, emulators)]
+        answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        ksm.merge_all(scans=6)
+        saved, shared = ksm.read("pages_sharing"), ksm.read("pages_shared")
+        if sum(map(_merging_pages, emulators)) != saved + shared:
+            raise SystemExit("another process has offered memory, too")
+        keys = ("would_save", "would_save_low", "would_save_high")
+        found = {key: answer["host"][key] for key in keys}
+        about = {"host": platform.release(), "kernel": _KERNEL, "mib": _MIB}
+        print(found, f"saved: {saved}")
+        save(NAME, {**about, **found, "saved": saved})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
