@@ -8,6 +8,7 @@ right to left does not reverse its surroundings.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -238,7 +239,8 @@ def _figure(view: OverviewState, quantity: Quantity, span: float) -> str:
         return ""
     values = [value for _, value in points]
     low, high = quantity.show(min(values)), quantity.show(max(values))
-    words = f"now {quantity.show(values[-1])}; {low} to {high}"
+    now = quantity.show(values[-1])
+    words = f"{now} all the time" if low == high else f"now {now}; {low} to {high}"
     drawn = "".join(_drawn(piece, view.now, span, max(values)) for piece in pieces)
     label = f"{quantity.title}, line of the last {duration(points[-1][0] - points[0][0])}: {words}"
     return (
@@ -285,11 +287,16 @@ def _owner(reading: KnownSamples, labels: tuple[str, ...], mapped: float, larges
     small = ", ".join(f"<bdi>{html.escape(word)}</bdi>" for word in about)
     width = 100 * mapped / largest if largest > 0 else 0.0
     return (
-        f'<tr><th scope="row"><bdi>{html.escape(name)}</bdi> <span class="soft">{small}</span>'
+        f'<tr><th scope="row"><bdi>{_breakable(name)}</bdi> <span class="soft">{small}</span>'
         '<svg class="bar" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect width="{max(0.0, width):.1f}" height="4"/></svg></th>'
         f"<td>{'~' if doubt else ''}{size(mapped)}</td><td>{_between(least, most)}</td></tr>"
     )
+
+
+def _breakable(name: str) -> str:
+    """A name as HTML. A narrow column breaks it after a separator, not within a word."""
+    return "<wbr>".join(map(html.escape, re.split(r"(?<=[./_@:-])(?=\w)", name)))
 
 
 def _between(least: float | None, most: float | None) -> str:

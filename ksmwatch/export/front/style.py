@@ -21,6 +21,7 @@ h2{font-size:1.05rem;margin:1.6rem 0 .6rem}
 a{color:var(--link)}
 p{margin:.3rem 0}
 .soft,figcaption{color:var(--soft);font-size:.875rem}
+figcaption{padding-bottom:.4rem}
 .panel{background:var(--panel);border:1px solid var(--line);border-radius:.5rem;padding:.8rem}
 dl,.lines{display:grid;gap:.7rem;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));margin:0}
 dt{color:var(--soft);font-size:.875rem}
@@ -37,8 +38,9 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 caption{text-align:left}
 th,td{padding:.45rem .5rem;text-align:right;vertical-align:top;border-top:1px solid var(--line)}
 thead th{border-top:0;font-size:.875rem;color:var(--soft);white-space:nowrap}
-th:first-child{text-align:left;padding-left:0;width:45%;min-width:8rem}
-@media(min-width:40rem){td{white-space:nowrap}th:first-child{width:60%}}
+th:first-child{text-align:left;padding-left:0;width:60%;min-width:8rem}
+@media(min-width:40rem){td{white-space:nowrap}}
+@media(max-width:40rem){th:first-child{width:52%}th,td{padding:.45rem .3rem}td{font-size:.875rem}}
 tbody th{font-weight:600;overflow-wrap:anywhere}
 tbody th span{font-weight:400}
 .bar{display:block;width:100%;height:.4rem;margin-top:.3rem;background:var(--track)}
