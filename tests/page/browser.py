@@ -5,15 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ksmwatch.kernel.syscalls import prctl
 from tests.children import Ending
 from tests.waiting import Deadline
 
+# include/uapi/linux/prctl.h
+_PR_SET_CHILD_SUBREAPER = 36
 _SECONDS = 240
 _OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
@@ -26,6 +31,8 @@ class Browser(Ending):
     """One page of a browser that knows nothing of a page before."""
 
     def __init__(self) -> None:
+        # Processes of the browser whose parent has ended become ours, so that we can wait for them.
+        prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._home = tempfile.TemporaryDirectory(prefix="ksmwatch-browser-")
         # It reads from its descriptor 3, and writes to 4.
         theirs_in, self._out = os.pipe()
@@ -37,6 +44,7 @@ class Browser(Ending):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            process_group=0,
         )
         os.close(theirs_in)
         os.close(theirs_out)
@@ -59,8 +67,12 @@ class Browser(Ending):
     def end(self) -> None:
         os.close(self._out)
         os.close(self._in)
-        self._process.kill()
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        # Its other processes write to its home until they end, too.
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-self._process.pid, 0)
         self._home.cleanup()
 
     def _message(self) -> dict[str, Any]:
