@@ -240,9 +240,10 @@ def prepare(
 ) -> tuple[Machine, initramfs.Job, bytes]:
     """The machine, its task, and the initramfs that describes the task."""
     writable = writable_directories(options.writable)
-    programs = programs_directory(kernel)
     publish = tuple(Publish.parse(text) for text in options.publish)
     own_root = options.root is not None
+    # What is installed there is under test, with all of its directories.
+    programs = None if own_root else programs_directory(kernel)
     disk = roots.ensure(options.root) if own_root else None
     tree = None if options.arch == NATIVE else trees.ensure(options.arch)
     foreign = tree is not None
