@@ -75,8 +75,10 @@ def test_pcp_knows_counters_and_units(hosts: Hosts, collector: Collector) -> Non
     described = collector.described()
     for family in families(hosts):
         for name in by_labels(family):
-            semantics = "counter" if family.type == "counter" else "instant"
+            semantics = "counter" if family.type in {"counter", "histogram"} else "instant"
             units = next((UNITS[part] for part in name.split("_") if part in UNITS), "none")
+            if name.endswith(("_bucket", "_count")):
+                units = "count"
             assert (described[name].semantics, described[name].units) == (semantics, units), name
 
 

@@ -255,8 +255,7 @@ def test_lines_are_drawn_from_what_was_answered() -> None:
     assert len(lines) == 2
     images = [a["aria-label"] for tag, a in page.elements if a.get("role") == "img"]
     assert images[1] == (
-        "Merged pages copied by writes, line of the last 58 minutes: "
-        "10.0 a second all the time"
+        "Merged pages copied by writes, line of the last 58 minutes: 10.0 a second all the time"
     )
     places = [float(x) for pair in (lines[0]["points"] or "").split() for x in pair.split(",")[:1]]
     assert places == sorted(places)
