@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 
-from ksmwatch.owners.cgroup_tenants import FINDERS, RUNTIME_DIRECTORIES, SLURM, UNSEEN, Tenant
+from ksmwatch.owners.cgroup_tenants import (
+    FINDERS,
+    RUNTIME_DIRECTORIES,
+    SLURM,
+    SLURM_DIRECTORY,
+    UNSEEN,
+    Tenant,
+)
 from ksmwatch.owners.command_lines import FIRECRACKER
 
 # No real host nests its tenants deeper than this.
@@ -24,13 +31,30 @@ _RUNTIME_UNITS = frozenset(
         "containerd",
         "crio",
         "docker",
+        "k0scontroller",
+        "k0sworker",
         "k3s",
         "k3s-agent",
         "kubelet",
+        "pbs_jobs",
         "rke2-agent",
         "rke2-server",
+        "snap.microk8s.daemon-containerd",
     )
 )
+# What is above the slices of users, as far as it is visible.
+_ABOVE_USERS = (["user.slice"], [UNSEEN, "user.slice"], [UNSEEN])
+
+
+def _of_runtime(above: Sequence[str], segment: str) -> bool:
+    """Whether root's runtime creates the children of this directory as tenants."""
+    if segment in RUNTIME_DIRECTORIES or FIRECRACKER.fullmatch(segment):
+        return True
+    if not above:
+        return SLURM_DIRECTORY.fullmatch(segment) is not None
+    of_slurm = len(above) == 1 and SLURM_DIRECTORY.fullmatch(above[0]) is not None
+    # A cluster of ECS has any name.
+    return list(above) == ["ecs"] or (of_slurm and segment.startswith("uid_"))
 
 
 @dataclass
@@ -69,15 +93,13 @@ class Place:
             self.users |= self.session
 
     def _enter_directory(self, above: Sequence[str], segment: str) -> None:
-        of_slurm = list(above) == ["slurm"] and segment.startswith("uid_")
-        known = of_slurm or segment in RUNTIME_DIRECTORIES or FIRECRACKER.fullmatch(segment)
-        if not known and not self.users and self.directory is None:
+        if not _of_runtime(above, segment) and not self.users and self.directory is None:
             self.directory = segment
 
     def _enter_slice(self, above: Sequence[str], name: str) -> None:
         self.slice = name
         match = _USER_SLICE.fullmatch(name)
-        if match and list(above) == ["user.slice"]:
+        if match and list(above) in _ABOVE_USERS:
             self.uid = int(match[1])
 
     @property

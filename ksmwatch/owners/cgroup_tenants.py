@@ -49,6 +49,8 @@ _RUNTIMES = {
     "libpod-conmon": "podman",
 }
 _POD_UID = re.compile(r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}")
+# A pod of the kubelet's own files (static), such as etcd of a control plane: an MD5 sum.
+_STATIC_POD_UID = re.compile(r"[0-9a-f]{32}")
 _POD_SLICE = re.compile(
     r"(?:[^:]*-)?kubepods(?:-(burstable|besteffort))?-pod([^:]+?)\.slice"
     r"(?::([a-z][a-z-]*):([0-9a-f]{64}))?"
@@ -70,12 +72,16 @@ _ECS_TASK = re.compile(
 )
 _KATA = re.compile(r"(?:[^:]*:)?kata_overhead[-:](.+?)(?:\.scope)?")
 SLURM = re.compile(r"(?:.+_)?slurmstepd\.scope")
+# v1; with the node's name if several daemons run on a machine.
+SLURM_DIRECTORY = re.compile(r"slurm(?:_.+)?")
 _SLURM_JOB = re.compile(r"job_[0-9]+")
-# Nomad's drivers on cgroups v2: ALLOCATION.TASK.scope.
-_NOMAD = re.compile(rf"({_POD_UID.pattern})\.(.+)\.scope")
+# PBS on cgroups v1 and v2.
+_OF_PBS = (["pbs_jobs.service", "jobid"], ["pbs_jobs.service", "jobs"])
+# Nomad's drivers: ALLOCATION.TASK.scope on cgroups v2, ALLOCATION.TASK on v1.
+_NOMAD = re.compile(rf"({_POD_UID.pattern})\.(.+?)(?:\.scope)?")
 _OF_NOMAD = frozenset({"share.slice", "reserve.slice"})
 # Directories of runtimes with a child for each container, under any name.
-_NESTS = frozenset({"buildkit", "garden", "htcondor", "mesos", "nomad"})
+_NESTS = frozenset({"buildkit", "garden", "hadoop-yarn", "htcondor", "mesos", "nomad"})
 
 
 def unescape(name: str) -> str:
@@ -165,7 +171,7 @@ def _in_kubepods(above: Sequence[str], uid: str) -> bool:
         return True
     # The upper part is not visible, so the kubelet's uid has to do.
     below = above[:1] == [UNSEEN] and (len(above) == 1 or above[-1] in list(Qos))
-    return below and _POD_UID.fullmatch(uid) is not None
+    return below and (_POD_UID.fullmatch(uid) or _STATIC_POD_UID.fullmatch(uid)) is not None
 
 
 def _qos(name: str | None) -> Qos | None:
@@ -175,19 +181,30 @@ def _qos(name: str | None) -> Qos | None:
     return Qos(name) if name in list(Qos) else Qos.GUARANTEED
 
 
-def _in_other_pod(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
-    """Podman's pods and ECS tasks: a slice, or a directory with containers in it."""
-    container = next((m[3] for m in map(_HEX.fullmatch, here[1:2]) if m), None)
+def _in_podman_pod(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
+    """Podman's pods: a slice, or a directory with containers in it."""
+    container = next((m for m in map(_HEX.fullmatch, here[1:2]) if m), None)
     if match := _PODMAN_POD.fullmatch(here[0]):
-        return Tenant(
-            OwnerKind.POD, "podman", (match[1],), match[1][:12], match[1], None, container
-        )
-    if above[-1:] == ["libpod_parent"] and re.fullmatch(r"[0-9a-f]{64}", here[0]):
-        return Tenant(OwnerKind.POD, "podman", (here[0],), here[0][:12], here[0], None, container)
+        pod = match[1]
+    elif re.fullmatch(r"[0-9a-f]{64}", here[0]) and (
+        above[-1:] == ["libpod_parent"]
+        or (above == [UNSEEN] and container is not None and container[2] == "libpod")
+    ):
+        pod = here[0]
+    else:
+        return None
+    ident = container[3] if container else None
+    return Tenant(OwnerKind.POD, "podman", (pod,), pod[:12], pod, None, ident)
+
+
+def _in_ecs_task(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
+    """A task of ECS: a slice, or a directory with containers in it, perhaps below its cluster's."""
     task = _ECS_TASK.fullmatch(here[0])
-    if task is not None and above[-1:] in (["ecs"], ["ecstasks.slice"]):
-        return Tenant(OwnerKind.POD, "ecs", ("ecs", task[1]), task[1], task[1], None, container)
-    return None
+    container = next((m[3] for m in map(_HEX.fullmatch, here[1:2]) if m), None)
+    known = above[-1:] in (["ecs"], ["ecstasks.slice"]) or above[:-1] == ["ecs"]
+    if task is None or not (known or (above == [UNSEEN] and container)):
+        return None
+    return Tenant(OwnerKind.POD, "ecs", ("ecs", task[1]), task[1], task[1], None, container)
 
 
 def _in_kata(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
@@ -210,16 +227,24 @@ def _in_slurm(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
     """A Slurm job: below slurmstepd.scope (v2), or /slurm/uid_N (v1)."""
     if not _SLURM_JOB.fullmatch(here[0]) or not above:
         return None
-    v1 = len(above) == 2 and above[0] == "slurm" and above[1].startswith("uid_")
+    v1 = len(above) == 2 and SLURM_DIRECTORY.fullmatch(above[0]) and above[1].startswith("uid_")
     if not v1 and not SLURM.fullmatch(above[-1]):
         return None
     return Tenant(OwnerKind.CONTAINER, "slurm", ("slurm", here[0]), here[0])
 
 
+def _in_pbs(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
+    """A job of PBS."""
+    if above not in _OF_PBS:
+        return None
+    return Tenant(OwnerKind.CONTAINER, "pbs", ("pbs", here[0]), here[0])
+
+
 def _in_nomad(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
     """A task of a Nomad allocation, whose drivers make cgroups themselves."""
     match = _NOMAD.fullmatch(here[0])
-    if match is None or len(above) != 2 or above[0] != "nomad.slice" or above[1] not in _OF_NOMAD:
+    known = above[:1] in (["nomad"], ["nomad.slice"], [UNSEEN]) and set(above[1:]) <= _OF_NOMAD
+    if match is None or not known:
         return None
     ident = f"{match[1]}.{match[2]}"
     return Tenant(OwnerKind.CONTAINER, "nomad", ("nomad", ident), match[2], container=ident)
@@ -278,9 +303,11 @@ FINDERS: tuple[Callable[[Sequence[str], Sequence[str]], Tenant | None], ...] = (
     _in_proxmox,
     _in_jailer,  # before _in_container: an id may look like a container's
     _in_pod,
-    _in_other_pod,
+    _in_podman_pod,
+    _in_ecs_task,
     _in_kata,
     _in_slurm,
+    _in_pbs,
     _in_nomad,
     _in_nest,
     _in_lxc,  # before _in_container: a name may look like a container's

@@ -26,14 +26,17 @@ class Claim:
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# qemu-kvm: Red Hat and KubeVirt; kvm: Debian and Proxmox; the dot and -wrapped: NixOS.
-_QEMU = re.compile(r"\.?(qemu-system-[\w.-]+?|qemu-kvm|kvm|qemu)(-wrap\w*)?", re.ASCII)
+# qemu-kvm: Red Hat and KubeVirt; qemu-kvm-one: OpenNebula; qemu-virtiofs-system: Kata 1; kvm:
+# Debian and Proxmox; the dot and -wrapped: NixOS.
+_QEMU = re.compile(
+    r"\.?(qemu-(\w+-)?system-[\w.-]+?|qemu-kvm(-\w+)?|kvm|qemu)(-wrap\w*)?", re.ASCII
+)
 FIRECRACKER = re.compile(r"firecracker([-_]v?[0-9][\w.-]*)?", re.ASCII)
 # The kernel cuts a comm off after 15 bytes.
-_CLOUD_HYPERVISOR = re.compile(r"\.?cloud-hypervis(o|or(-static)?(-wrapped)?)?")
-_CROSVM = re.compile(r"\.?crosvm(-wrapped)?")
-_LKVM = re.compile(r"lkvm(-static)?")
-_STRATOVIRT = re.compile(r"stratovirt")
+_CLOUD_HYPERVISOR = re.compile(r"\.?cloud-hypervis(o|or([-_][\w.-]+)?)?", re.ASCII)
+_CROSVM = re.compile(r"\.?crosvm([-_][\w.-]+)?", re.ASCII)
+_LKVM = re.compile(r"(lkvm|vm)(-static)?")
+_STRATOVIRT = re.compile(r"stratovirt([-_][\w.-]+)?", re.ASCII)
 # If the dynamic loader is the program, its words come before those of the program it loads.
 _LOADER = re.compile(
     r"ld-linux[\w.-]*|ld-musl[\w.-]*|ld-[0-9.]+\.so|ld(64)?\.so(\.[0-9]+)?", re.ASCII
@@ -50,8 +53,11 @@ _LOADER_OPTIONS = frozenset(
         "preload",
     )
 )
-# Sockets with these names say nothing; their directory names the VM.
-_PLAIN_SOCKETS = frozenset({"api", "ch", "ch-api", "clh-api", "cloud-hypervisor", "socket"})
+# Sockets with these names say nothing; their directory names the VM, unless it is one of these.
+_PLAIN_SOCKETS = frozenset(
+    {"api", "ch", "ch-api", "clh-api", "cloud-hypervisor", "crosvm", "firecracker", "qmp", "socket"}
+)
+_PLAIN_DIRECTORIES = frozenset({"run", "tmp"})
 
 
 def _option(argv: Sequence[str], name: str) -> str | None:
@@ -84,8 +90,11 @@ def _uuid(text: str | None) -> str | None:
 
 
 def _qemu(argv: Sequence[str]) -> Claim | None:
-    """QEMU: `-name guest=a,debug-threads=on` or `-name a`, `-uuid`; Proxmox adds `-id`."""
-    name = _keyed(_option(argv, "name") or "", "guest").get("guest")
+    """QEMU: `-name guest=a,debug-threads=on` or `-name a`, `-uuid`.
+
+    Proxmox adds `-id`; Android's emulator has `-avd` instead.
+    """
+    name = _keyed(_option(argv, "name") or "", "guest").get("guest") or _option(argv, "avd")
     number, uuid = _option(argv, "id"), _uuid(_option(argv, "uuid"))
     reference = number or uuid or name
     if not reference:
@@ -94,10 +103,10 @@ def _qemu(argv: Sequence[str]) -> Claim | None:
 
 
 def _firecracker(argv: Sequence[str]) -> Claim | None:
-    """Firecracker: `--id`. The default id names no guest."""
+    """Firecracker: `--id`. The default id names no guest, and the API socket stands in."""
     name = _option(argv, "id")
     if not name or name == "anonymous-instance":
-        return None
+        return _by_socket("firecracker", _option(argv, "api-sock") or "")
     return Claim("firecracker", name, name)
 
 
@@ -115,7 +124,8 @@ def _by_socket(manager: str, socket: str, uuid: str | None = None) -> Claim | No
         return None
     *directories, base = [part for part in socket.split("/") if part] or [uuid or ""]
     stem = base.partition(".")[0]
-    name = directories[-1] if stem in _PLAIN_SOCKETS and directories else stem or base
+    named = [part for part in directories[-1:] if part not in _PLAIN_DIRECTORIES]
+    name = named[0] if stem in _PLAIN_SOCKETS and named else stem or base
     return Claim(manager, name, uuid or socket, uuid)
 
 
@@ -131,8 +141,8 @@ def _crosvm(argv: Sequence[str]) -> Claim | None:
 
 
 def _lkvm(argv: Sequence[str]) -> Claim | None:
-    """kvmtool: `lkvm run --name`."""
-    return _by_name("kvmtool", argv)
+    """kvmtool: `lkvm run --name`, whose other name is `vm`."""
+    return _by_name("kvmtool", argv) if argv[:1] in (["run"], ["sandbox"]) else None
 
 
 def _stratovirt(argv: Sequence[str]) -> Claim | None:

@@ -20,8 +20,8 @@ by `key`, never by name.
 Decisions that could be made otherwise:
 
 - A container in a pod counts as the pod, because a cluster schedules pods and a tenant owns them.
-  The container's id stays in `container`. The same holds for Podman's pods and ECS tasks. A Slurm
-  job is a container.
+  The container's id stays in `container`. The same holds for Podman's pods and ECS tasks. A job of
+  Slurm or PBS is a container.
 - A container that runs a hypervisor is a container, whatever its command line says. Only in a
   pod, with a name of KubeVirt's form, is it a VM; its id begins with the pod's uid.
 - A tenant below a service, a user's manager or a directory that no runtime creates is named after
@@ -32,8 +32,8 @@ Decisions that could be made otherwise:
   `supervisor` below, it is systemd-nspawn's, whatever its name. With nothing below, a hypervisor's
   command line in it makes it a VM, claimed; its id is still the scope's.
 - In its own cgroup name space the daemon sees paths that begin with `/..`. With `top`, the path
-  of the name space's root, they become those of the host. Without, a pod is known by its uid, and
-  the QoS class of the daemon's own class is unknown.
+  of the name space's root, they become those of the host. Without, a pod is known by its uid, a
+  task of ECS by its id, a user by the slice; the QoS class of the daemon's own class is unknown.
 """
 
 from __future__ import annotations
