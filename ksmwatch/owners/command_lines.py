@@ -152,7 +152,8 @@ def _stratovirt(argv: Sequence[str]) -> Claim | None:
     return _by_name("stratovirt", argv) or _by_socket("stratovirt", socket)
 
 
-_HYPERVISORS: tuple[tuple[re.Pattern[str], Callable[[Sequence[str]], Claim | None]], ...] = (
+Recogniser = Callable[[Sequence[str]], Claim | None]
+_HYPERVISORS: tuple[tuple[re.Pattern[str], Recogniser], ...] = (
     (_QEMU, _qemu),
     (FIRECRACKER, _firecracker),
     (_CLOUD_HYPERVISOR, _cloud_hypervisor),
@@ -169,6 +170,17 @@ def base_name(path: str) -> str:
 
 def claim_of(cmdline: bytes, exe: str, comm: str) -> Claim | None:
     """The guest that a command line names, if the program is a hypervisor."""
+    argv, recognise = _program(cmdline, exe, comm)
+    return recognise(argv[1:]) if recognise else None
+
+
+def is_hypervisor(cmdline: bytes, exe: str, comm: str) -> bool:
+    """Whether the program is a hypervisor, even if its command line names no guest."""
+    return _program(cmdline, exe, comm)[1] is not None
+
+
+def _program(cmdline: bytes, exe: str, comm: str) -> tuple[list[str], Recogniser | None]:
+    """The command line of the program, and the function for it if it is a hypervisor."""
     argv = decoded(cmdline[:_MAX_CMDLINE]).split("\0")
     programs = [base_name(exe), base_name(argv[0]), comm]
     if any(map(_LOADER.fullmatch, programs)):
@@ -177,8 +189,8 @@ def claim_of(cmdline: bytes, exe: str, comm: str) -> Claim | None:
     for program in programs:
         for pattern, recognise in _HYPERVISORS:
             if pattern.fullmatch(program):
-                return recognise(argv[1:])
-    return None
+                return argv, recognise
+    return argv, None
 
 
 def _loaded(argv: Sequence[str]) -> list[str]:

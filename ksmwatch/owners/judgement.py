@@ -29,8 +29,8 @@ Decisions that could be made otherwise:
 - Below a user's manager, units count as units, with `uid` for those who want to group by user.
 - A VM without a name and uuid belongs to its unit or user.
 - A machine scope says that something is registered with machined, but not what. With `payload` or
-  `supervisor` below, it is systemd-nspawn's, whatever its name. With nothing below, a hypervisor's
-  command line in it makes it a VM, claimed; its id is still the scope's.
+  `supervisor` below, it is systemd-nspawn's, whatever its name. With nothing below, a hypervisor in
+  it makes it a VM, claimed; its id is still the scope's.
 - In its own cgroup name space the daemon sees paths that begin with `/..`. With `top`, the path
   of the name space's root, they become those of the host. Without, a pod is known by its uid, a
   task of ECS by its id, a user by the slice; the QoS class of the daemon's own class is unknown.
@@ -44,12 +44,14 @@ from dataclasses import replace
 
 from ksmwatch.owners.cgroup_paths import Place, place_of
 from ksmwatch.owners.cgroup_tenants import Tenant
-from ksmwatch.owners.command_lines import Claim, base_name, claim_of
+from ksmwatch.owners.command_lines import Claim, base_name, claim_of, is_hypervisor
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.safe_text import decoded, harmless, harmless_or_none, joined
 
 # Programs that serve a VM from its own scope.
-_VM_HELPERS = frozenset({"swtpm", "virtiofsd", "passt", "systemd-vmspawn"})
+_VM_HELPERS = frozenset(
+    {"swtpm", "virtiofsd", "passt", "systemd-vmspawn", "systemd-journal-remote"}
+)
 
 
 # systemd's range of regular users, including homed's (UIDS-GIDS.md of systemd).
@@ -77,7 +79,8 @@ def owner_of(
     place, claim = place_of(decoded(cgroup), top), claim_of(cmdline, exe, comm)
     if place.tenant is not None:
         owner = _tenant_owner(place, place.tenant, claim)
-        if place.tenant.bare and (claim is not None or {base_name(exe), comm} & _VM_HELPERS):
+        helps = {base_name(exe), comm} & _VM_HELPERS
+        if place.tenant.bare and (helps or is_hypervisor(cmdline, exe, comm)):
             uuid = claim.uuid if claim else None
             owner = replace(owner, kind=OwnerKind.VM, container=None, uuid=uuid, claimed=True)
         return owner
