@@ -98,6 +98,14 @@ def _of_scanning(host: HostEvidence) -> Iterator[Cause]:
     if not host.running:
         return
     pace = {key: ksm[key] for key in ("pages_to_scan", "sleep_millisecs") if key in ksm}
+    if ksm.get("pages_to_scan") == 0:
+        yield Cause(
+            Code.SLOW,
+            "ksmd runs, but scans no page: pages_to_scan is 0.",
+            pace,
+            host.advise(Advice.SCAN_FASTER),
+        )
+        return
     if ksm.get("full_scans", _VISITS) < _VISITS:
         yield Cause(
             Code.YOUNG,
@@ -110,7 +118,7 @@ def _of_scanning(host: HostEvidence) -> Iterator[Cause]:
         yield Cause(
             Code.SLOW,
             f"The scan is slow for this much memory: a full scan takes {seconds / 60:.0f} minutes.",
-            {"pages": host.scanned_pages, "scan_seconds": round(seconds, 1), **pace},
+            {"pages": host.visited_pages, "scan_seconds": round(seconds, 1), **pace},
             host.advise(Advice.SCAN_FASTER),
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ksmwatch.diagnose.advice import Advice, Conditions, advise
+from ksmwatch.units import PAGE_KB
 
 # Of VmFlags, those that vma_ksm_compatible() (mm/ksm.c; before 6.10 ksm_madvise()) excludes.
 SHARED_FLAGS = frozenset({"sh", "ms"})
@@ -116,6 +117,12 @@ class HostEvidence:
         return sum(self.ksm.get(name, 0) for name in names)
 
     @property
+    def visited_pages(self) -> int:
+        """Pages of a full scan: those that ksmd knows, or more if more are offered."""
+        offered = self.offers.memory.offered // PAGE_KB if self.offers else 0
+        return max(self.scanned_pages, offered)
+
+    @property
     def zero_pages(self) -> int:
         """Pages merged with the zero page, for which ksmd keeps no rmap_item."""
         return max(0, self.ksm.get("ksm_zero_pages", 0))
@@ -142,7 +149,7 @@ class HostEvidence:
         scan, sleep = self.ksm.get("pages_to_scan", 0), self.ksm.get("sleep_millisecs")
         if not scan or sleep is None:
             return None
-        return self.scanned_pages / scan * sleep / 1000
+        return self.visited_pages / scan * sleep / 1000
 
     def advise(self, *what: Advice) -> str:
         """The advice that is right here."""

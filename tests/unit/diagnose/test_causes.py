@@ -158,8 +158,32 @@ def test_a_scan_that_takes_hours() -> None:
     assert "333 minutes" in cause.what
 
 
+def test_a_first_scan_that_takes_hours() -> None:
+    """What is offered tells, not what ksmd has seen of it."""
+    begun = host(0, full_scans=0, **NOTHING)
+    terabyte = replace(begun, offers=Offers(9, Memory(1 << 30)))
+    young, slow = of_host(terabyte)
+    assert (young.code, slow.code) == (Code.YOUNG, Code.SLOW)
+    assert slow.evidence["pages"] == 1 << 28
+    assert "895 minutes" in slow.what
+
+
+def test_ksmd_that_scans_nothing_is_not_waited_for() -> None:
+    waiting = replace(
+        host(0, pages_to_scan=0, full_scans=0, **NOTHING), offers=Offers(1, Memory(16384))
+    )
+    for judged in (waiting, host(pages_to_scan=0, pages_sharing=99_999_900)):
+        (cause,) = of_host(judged)
+        assert cause.code is Code.SLOW
+        assert cause.what == "ksmd runs, but scans no page: pages_to_scan is 0."
+        assert "Wait" not in cause.advice
+        assert "raise pages_to_scan" in cause.advice
+
+
 def test_a_scan_without_a_pace_is_not_judged() -> None:
-    assert codes(of_host(host(pages_to_scan=0, pages_sharing=99_999_900))) == [Code.MERGED]
+    known = host(pages_sharing=99_999_900)
+    ksm = {name: number for name, number in known.ksm.items() if name != "sleep_millisecs"}
+    assert codes(of_host(replace(known, ksm=ksm))) == [Code.MERGED]
 
 
 @pytest.mark.parametrize("kind", ["pages_unshared", "pages_volatile"])
