@@ -50,11 +50,12 @@ def _of_runtime(above: Sequence[str], segment: str) -> bool:
     """Whether root's runtime creates the children of this directory as tenants."""
     if segment in RUNTIME_DIRECTORIES or FIRECRACKER.fullmatch(segment):
         return True
-    if not above:
+    visible = [name for name in above if name != UNSEEN]
+    if not visible:
         return SLURM_DIRECTORY.fullmatch(segment) is not None
-    of_slurm = len(above) == 1 and SLURM_DIRECTORY.fullmatch(above[0]) is not None
+    of_slurm = len(visible) == 1 and SLURM_DIRECTORY.fullmatch(visible[0]) is not None
     # A cluster of ECS has any name.
-    return list(above) == ["ecs"] or (of_slurm and segment.startswith("uid_"))
+    return visible == ["ecs"] or (of_slurm and segment.startswith("uid_"))
 
 
 @dataclass

@@ -243,8 +243,8 @@ def _in_pbs(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
 def _in_nomad(above: Sequence[str], here: Sequence[str]) -> Tenant | None:
     """A task of a Nomad allocation, whose drivers make cgroups themselves."""
     match = _NOMAD.fullmatch(here[0])
-    known = above[:1] in (["nomad"], ["nomad.slice"], [UNSEEN]) and set(above[1:]) <= _OF_NOMAD
-    if match is None or not known:
+    parents = [name for name in above if name not in _OF_NOMAD]
+    if match is None or parents[-1:] not in (["nomad"], ["nomad.slice"], [UNSEEN]):
         return None
     ident = f"{match[1]}.{match[2]}"
     return Tenant(OwnerKind.CONTAINER, "nomad", ("nomad", ident), match[2], container=ident)

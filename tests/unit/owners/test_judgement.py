@@ -88,6 +88,19 @@ def test_owners_differ_unless_they_are_the_same() -> None:
     assert not several
 
 
+WHOLE = [(layout, sample) for layout, sample in samples() if "/.." not in sample[layout]]
+
+
+@pytest.mark.parametrize(("layout", "sample"), WHOLE, ids=name_of)
+def test_from_a_name_space_the_whole_host_looks_the_same(
+    layout: str, sample: dict[str, Any]
+) -> None:
+    """From two levels below the root, all others but neighbours have their path from the root."""
+    seen = {key: value for key, value in sample.items() if key != "top"}
+    plain = judged(layout, seen, sample[layout])
+    assert judged(layout, seen, below("/../..", sample[layout])) == plain
+
+
 def test_bytes_and_text_are_the_same() -> None:
     for layout, sample in samples():
         assert judged(layout, sample, sample[layout].encode()) == of_sample(layout, sample)
