@@ -53,6 +53,8 @@ def run(
 ) -> Exit:
     """Print why little merges, on the host or in one process."""
     host = read_evidence.read_host(proc, sys)
+    if pid is None:
+        host = replace(host, offers=read_evidence.read_offers(proc))
     process = None if pid is None else read_evidence.read_process(proc, pid)
     found = _judge(process, host)
     if any(cause.code is Code.UNEQUAL for cause in found):

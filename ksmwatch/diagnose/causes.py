@@ -239,6 +239,16 @@ def of_host(host: HostEvidence) -> list[Cause]:
         return causes
     if asked is not None:
         causes += _of_excluded(asked, host)
+    if 0 < host.known_pages < host.present_pages * _LITTLE:
+        causes.append(
+            Cause(
+                Code.NOT_SCANNED,
+                f"ksmd has scanned {host.known_pages} of the {host.present_pages} pages that are "
+                "offered.",
+                {"known_pages": host.known_pages, "pages": host.present_pages},
+                host.advise(Advice.WAIT, Advice.SCAN_FASTER),
+            )
+        )
     causes += _of_scanning(host)
     causes += _of_contents(host, host.known_pages, host.merged_pages)
     if not causes and host.known_pages:
@@ -348,7 +358,7 @@ def of_process(process: ProcessEvidence, host: HostEvidence) -> list[Cause]:
     """Why little of a process merges. The last cause is MERGED if much does."""
     memory = process.memory
     causes = [*_of_ksmd(host, memory), *_of_areas(process, host)]
-    present = memory.offered + memory.zero - memory.tagged
+    present = memory.present
     if not memory.asked:
         return causes
     if memory.saving >= memory.asked * _LITTLE:

@@ -73,6 +73,11 @@ class Memory:
         return self.merged + self.zero
 
     @property
+    def present(self) -> int:
+        """Offered memory that ksmd can find and merge."""
+        return self.offered + self.zero - self.tagged
+
+    @property
     def total(self) -> int:
         """All memory; pinned memory is part of the others."""
         return self.asked + self.unasked + self.shared + self.hugetlb + self.special
@@ -119,8 +124,12 @@ class HostEvidence:
     @property
     def visited_pages(self) -> int:
         """Pages of a full scan: those that ksmd knows, or more if more are offered."""
-        offered = self.offers.memory.offered // PAGE_KB if self.offers else 0
-        return max(self.scanned_pages, offered)
+        return max(self.scanned_pages, self.present_pages - self.zero_pages)
+
+    @property
+    def present_pages(self) -> int:
+        """Pages that are known to be offered, and that ksmd can find."""
+        return self.offers.memory.present // PAGE_KB if self.offers else 0
 
     @property
     def zero_pages(self) -> int:

@@ -28,7 +28,7 @@ from ksmwatch.kernel.procfs import KsmStat
 from ksmwatch.kernel.smaps import MERGEABLE, SmapsArea, smaps_areas
 from ksmwatch.units import PAGE_KB
 
-# Areas of all processes are read only if ksmd's counters do not tell: it walks page tables.
+# The areas of all processes that offer memory are read, which walks page tables.
 _OFFERS_SECONDS = 20.0
 _SYSTEMD = re.compile(r"libsystemd-shared-([0-9]+)")
 
@@ -121,29 +121,32 @@ def read_host(proc: Path, sys: Path) -> HostEvidence:
             users = None
             break
         users = (users or 0) + user
-    host = HostEvidence(ksm, users, nodes=_nodes(sys), conditions=read_conditions(proc, sys))
-    if host.running and host.merged_pages:
-        return host
-    return replace(host, offers=read_offers(proc))
+    return HostEvidence(ksm, users, nodes=_nodes(sys), conditions=read_conditions(proc, sys))
 
 
 def read_offers(proc: Path, clock: Callable[[], float] = time.monotonic) -> Offers:
-    """Processes with mergeable areas, whether or not ksmd has seen them."""
+    """Processes with mergeable areas: first those that ksmd knows, then the others."""
     end = clock() + _OFFERS_SECONDS
     processes, memory, complete = 0, Memory(), True
+    stats: dict[Path, KsmStat] = {}
     for pid in procfs.pids(proc):
-        directory = proc / str(pid)
         try:
-            stat = procfs.read_ksm_stat(directory)
-            if stat.offers is False:
-                continue
-            if clock() > end:
-                complete = False
-                break
-            found = parse_memory((directory / "smaps").read_bytes(), "")
+            stats[proc / str(pid)] = procfs.read_ksm_stat(proc / str(pid))
         except (FileNotFoundError, ProcessLookupError):
             continue
         except (OSError, ValueError):
+            complete = False
+    for directory, stat in sorted(stats.items(), key=lambda each: not each[1].user):
+        if stat.offers is False:
+            continue
+        if clock() > end:
+            complete = False
+            break
+        try:
+            found = parse_memory((directory / "smaps").read_bytes(), "")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError:
             complete = False
             continue
         found = _with_ksm_stat(found, stat)

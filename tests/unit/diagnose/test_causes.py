@@ -73,6 +73,19 @@ def test_nothing_but_page_cache_is_offered() -> None:
     assert cause.evidence == {"cached_kb": 31744, "offered_kb": 31744}
 
 
+def test_what_ksmd_knows_is_not_all_that_is_offered() -> None:
+    """Of what it knows most is merged, but that is the smaller part."""
+    mib = 1024
+    swapped = replace(host(), offers=Offers(2, Memory(4280, 4000, swapped=1920 * mib)))
+    found = of_host(swapped)
+    assert codes(found) == [Code.SWAPPED]
+    assert found[0].evidence == {"swapped_kb": 1920 * mib, "offered_kb": 1920 * mib + 4280}
+    (cause,) = of_host(replace(host(), offers=Offers(2, Memory(40000, 4000))))
+    assert cause.code is Code.NOT_SCANNED
+    assert cause.evidence == {"known_pages": 1070, "pages": 10000}
+    assert codes(of_host(replace(host(), offers=Offers(2, Memory(8000, 4000))))) == [Code.MERGED]
+
+
 def test_zero_pages_are_merged_pages() -> None:
     """kubevirt/enhancements#381: guests full of zeroes, and use_zero_pages."""
     (cause,) = of_host(host(0, ksm_zero_pages=1664, **NOTHING))

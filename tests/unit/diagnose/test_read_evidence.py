@@ -9,7 +9,7 @@ import pytest
 
 from ksmwatch.commands import why
 from ksmwatch.diagnose import read_evidence
-from ksmwatch.diagnose.evidence import Memory, PageSample
+from ksmwatch.diagnose.evidence import Memory, Offers, PageSample
 from ksmwatch.diagnose.read_evidence import parse_memory, read_process
 from ksmwatch.errors import Exit, NoKsmError, SourceError
 from tests.fakes import WELL_MERGED, Proc, Sys
@@ -77,7 +77,7 @@ def test_the_host_is_sampled_only_when_that_tells_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proc, sys = Proc(tmp_path / "proc"), Sys(tmp_path / "sys", **WELL_MERGED)
-    put(proc, 7)
+    (put(proc, 7) / "smaps").write_text("1000-9000 rw-p 0 00:00 0\nVmFlags: rd mg\n")
     proc.process(8, rmap_items=300)
     proc.process(9, rmap_items=500)
     asked: list[list[int]] = []
@@ -95,6 +95,19 @@ def test_the_host_is_sampled_only_when_that_tells_something(
     assert (code(), asked) == ("merged", [])
     sys.write("pages_unshared", 9000)
     assert (code(), asked) == ("changing", [[9, 8]])
+
+
+def test_when_time_is_short_those_are_read_that_ksmd_knows(tmp_path: Path) -> None:
+    proc = Proc(tmp_path / "proc")
+    for pid, items in ((7, 0), (8, 300)):
+        amounts = f"Rss: {pid} kB\nAnonymous: {pid} kB\n"
+        area = f"1000-9000 rw-p 0 00:00 0\n{amounts}VmFlags: rd mg\n"
+        (proc.process(pid, rmap_items=items) / "smaps").write_text(area)
+    times = iter([0.0, 1.0, 99.0])
+    found = read_evidence.read_offers(proc.path, lambda: next(times))
+    assert found == Offers(1, Memory(offered=8), complete=False)
+    both = read_evidence.read_offers(proc.path)
+    assert both == Offers(2, Memory(offered=15))
 
 
 def put(proc: Proc, pid: int, merging: int | None = 9) -> Path:
