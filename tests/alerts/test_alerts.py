@@ -5,8 +5,10 @@ What else fires meanwhile is named as well: there may be nothing more.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +26,7 @@ from tests.debs import program
 from tests.fleet.guest import place
 from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon, free_port
-from tests.kernel.damage import MERGED, PINS, change_account, take_off
+from tests.kernel.damage import MERGED, PINS, change_account, pins_of, take_off
 from tests.ksmctl import Ksm
 from tests.slowness import patience
 from tests.waiting import wait_until
@@ -223,9 +225,13 @@ def test_a_limit_of_sharing_that_was_reached(seen: Watched) -> None:
 def test_pages_that_two_tenants_have_in_common(
     station: Station, host: Daemon, ksm: Ksm, tmp_path: Path
 ) -> None:
+    # It runs the ksmwatch beside it.
+    (tmp_path / "ksmwatch").symlink_to(Path(sys.executable).with_name("ksmwatch"))
+    script = shutil.copy(TEXTFILE, tmp_path)
+
     def read() -> None:
         file = str(tmp_path / "peers.prom")
-        subprocess.run([TEXTFILE, "peers", file, f"--socket={host.socket}"], check=True)
+        subprocess.run([script, "peers", file, f"--socket={host.socket}"], check=True)
 
     with Workload() as load, node_exporter(tmp_path) as port:
         for name in ("web", "db"):
@@ -341,12 +347,13 @@ def take_its_place(daemon: Daemon, crowd: Crowd) -> None:
     """Detach a probe of the daemon, and act before it reattaches the probe."""
 
     def taken() -> bool:
-        take_off(daemon, "mmdrop")
-        try:
-            crowd.press()
-        except OSError:
-            return False
-        return True
+        take_off(daemon, "on_mm_goes")
+        # The kernel makes room a moment later.
+        while not pins_of("on_mm_goes"):
+            with suppress(OSError):
+                crowd.press()
+                return True
+        return False
 
     wait_until(taken, "the daemon is always quicker", seconds=DEADLINE_SECONDS, every=1)
 

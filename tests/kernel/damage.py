@@ -76,11 +76,14 @@ def switched_off(switch: Path) -> Iterator[None]:
         switch.write_text("1")
 
 
-def take_off(daemon: Daemon, event: str) -> None:
+def pins_of(program: str) -> list[Path]:
+    """The pin of a BPF program's link; none while the program is not attached."""
+    return [path for path in PINS.iterdir() if path.name == f"link-{program}"]
+
+
+def take_off(daemon: Daemon, program: str) -> None:
     """Detach a probe behind the daemon's back: its pin, and the daemon's own descriptor."""
-    (pin,) = (
-        path for path in PINS.iterdir() if path.name.startswith("link-") and event in path.name
-    )
+    (pin,) = pins_of(program)
     fd = libbpf.obj_get(str(pin))
     wanted = _link_of(Path(f"/proc/self/fdinfo/{fd}"))
     os.close(fd)
