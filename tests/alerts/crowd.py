@@ -9,6 +9,8 @@ from typing import Any
 from ksmwatch.kernel import libbpf
 from ksmwatch.probes.sources import bpf_directory
 from tests.children import Ending
+from tests.kernel.daemon import Daemon
+from tests.kernel.damage import pins_of, take_off
 
 _MORE_THAN_THERE_CAN_BE = 100
 
@@ -44,6 +46,16 @@ class Crowd(Ending):
             for _ in range(_MORE_THAN_THERE_CAN_BE):
                 self.press()
             raise AssertionError("there is always room")
+
+    def takes_the_place_of(self, program: str, daemon: Daemon) -> bool:
+        """Detach a program of the daemon; whether we are there before it is attached again."""
+        take_off(daemon, program)
+        # The kernel makes room a moment later.
+        while not pins_of(program):
+            with suppress(OSError):
+                self.press()
+                return True
+        return False
 
     def leave(self) -> None:
         """Take all of them off."""

@@ -26,7 +26,7 @@ from tests.debs import program
 from tests.fleet.guest import place
 from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon, free_port
-from tests.kernel.damage import MERGED, PINS, change_account, pins_of, take_off
+from tests.kernel.damage import MERGED, PINS, change_account
 from tests.ksmctl import Ksm
 from tests.slowness import patience
 from tests.waiting import wait_until
@@ -336,26 +336,16 @@ def test_a_probe_that_cannot_be_attached_any_more(host: Daemon, seen: Watched, k
         ksm.merge_all(stop=False)
         ksm.write("sleep_millisecs", 500)
         crowd.fill()
-        take_its_place(host, crowd)
+        wait_until(
+            lambda: crowd.takes_the_place_of("on_mm_goes", host),
+            "the daemon is always quicker",
+            seconds=DEADLINE_SECONDS,
+            every=1,
+        )
         # The loss of the probe is a loss itself.
         seen.fires(*alerts, "KsmwatchEventsLost")
         crowd.leave()
         seen.resolves(*alerts, "KsmwatchEventsLost")
-
-
-def take_its_place(daemon: Daemon, crowd: Crowd) -> None:
-    """Detach a probe of the daemon, and act before it reattaches the probe."""
-
-    def taken() -> bool:
-        take_off(daemon, "on_mm_goes")
-        # The kernel makes room a moment later.
-        while not pins_of("on_mm_goes"):
-            with suppress(OSError):
-                crowd.press()
-                return True
-        return False
-
-    wait_until(taken, "the daemon is always quicker", seconds=DEADLINE_SECONDS, every=1)
 
 
 def test_a_count_that_was_wrong(host: Daemon, seen: Watched, ksm: Ksm) -> None:
