@@ -21,6 +21,11 @@ _MERGE_SECONDS = 900
 _LEAVE_SECONDS = 120
 # Of `ruler`: enough that the scheduler's clock does not matter.
 _TURNS = 2_000
+# Modules that only help a daemon to start; the last two are of the baseline.
+_HELPERS = (
+    *(b"ksmwatch.probes.compiler", b"ksmwatch.owners.process_connector"),
+    *(b"ksmwatch.loader", b"ksmwatch.connector"),
+)
 
 
 def ruler(times: int = 5) -> float:
@@ -66,9 +71,7 @@ def _helps_to_start(pid: int) -> bool:
     except FileNotFoundError:
         return False
     # One that is about to be collected no longer has a command line.
-    return state == "Z" or any(
-        word in line for word in (b"ksmwatch.probes.compiler", b"ksmwatch.owners.process_connector")
-    )
+    return state == "Z" or any(word in line for word in _HELPERS)
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:

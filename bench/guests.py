@@ -72,10 +72,10 @@ def milliseconds(result: Mapping[str, Any], seconds: float) -> float:
     return float(seconds / rate(result) * 1000)
 
 
-def at_rest(result: Mapping[str, Any], share: float, *, audits: bool = True) -> float:
+def at_rest(result: Mapping[str, Any], share: float, *, audits: bool = False) -> float:
     """Convert a share of the guest's core to a share of an ordinary core.
 
-    The audit uses its whole allowance on any core, however fast.
+    An audit that has always something to read uses its whole allowance on any core, however fast.
     """
     allowance = Policy().share if audits else 0.0
     return allowance + milliseconds(result, max(0.0, share - allowance)) / 1000

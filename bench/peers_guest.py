@@ -1,8 +1,9 @@
 """Inside a test kernel whose clock counts instructions: ksmwatch and its peers, asked in turn.
 
-`python -m bench.peers_guest PROCESSES PAGES` prints lines `sample JSON`: for each tool CPU seconds
-for an answer (billions of instructions), CPU share without requests, resident memory, and the
-number that it gives before and after some pages were written to and some processes ended.
+`python -m bench.peers_guest PROCESSES PAGES BASELINE` prints lines `sample JSON`: for each tool CPU
+seconds for an answer (billions of instructions), CPU share without requests, resident memory, and
+the number that it gives before and after some pages were written to and some processes ended.
+BASELINE is the command of an earlier ksmwatch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.crowd import Crowd, cpu_seconds, lasting_family, pss_bytes, ruler
@@ -30,7 +32,8 @@ from tests.waiting import wait_until
 
 _QUICK = {"pages_to_scan": 20_000, "sleep_millisecs": 1}
 _ROUNDS = 3
-_QUIET_SECONDS = 15
+# As long as the longest pause of a daemon in which nothing moves.
+_QUIET_SECONDS = 60
 _SCAN = Path(__file__).resolve().parents[1] / "tests/workload/build/pagescan"
 
 
@@ -82,11 +85,11 @@ def _answers(port: int) -> bool:
 
 
 @contextmanager
-def ksmwatch() -> Iterator[Tool]:
+def ksmwatch(name: str = "ksmwatch", program: str = "ksmwatch") -> Iterator[Tool]:
     """The daemon, scraped."""
-    with Daemon("--backend=bpf") as daemon:
+    with Daemon("--backend=bpf", program=program) as daemon:
         yield _resident(
-            "ksmwatch",
+            name,
             lambda: _number(daemon.metrics(), "ksmwatch_mappings"),
             lambda: lasting_family(daemon.process.pid),
         )
@@ -197,9 +200,10 @@ def measure(tool: Tool, crowd: Crowd) -> None:
 
 def main(argv: list[str]) -> int:
     """Each tool on a crowd of its own, all alike."""
-    processes, pages = map(int, argv)
+    processes, pages = map(int, argv[:2])
+    baseline = partial(ksmwatch, "baseline", argv[2])
     print("sample", json.dumps({"tool": "ruler", "seconds": ruler()}), flush=True)
-    for make in (ksmwatch, node_exporter, process_exporter, smaps_poller, page_scan):
+    for make in (ksmwatch, baseline, node_exporter, process_exporter, smaps_poller, page_scan):
         with (
             Ksm(**_QUICK) as ksm,
             make() as tool,
