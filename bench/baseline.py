@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import compileall
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +14,20 @@ COMMIT = "8c729c5"
 # Where a guest sees it, too, and where git ignores it.
 _PLACE = ROOT / ".cache/baseline"
 _PARTS = ("ksmwatch", "bpf")
+# As pip made it then. Processes that it starts shall not find the package in their directory.
+_SCRIPT = """#!{python}
+import os, sys
+os.environ["PYTHONSAFEPATH"] = "1"
+sys.path[0] = {place!r}
+from ksmwatch.cli import main
+sys.exit(main())
+"""
 
 
 def program(commit: str = COMMIT) -> Path:
     """A command that runs the ksmwatch of a commit, with the Python of this checkout."""
     place = _PLACE / commit
-    command = place / "ksmwatch.sh"
+    command = place / "ksmwatch.py"
     if not command.exists():
         place.mkdir(parents=True, exist_ok=True)
         archive = ["git", "-C", str(ROOT), "archive", commit, *_PARTS]
@@ -28,7 +35,8 @@ def program(commit: str = COMMIT) -> Path:
         subprocess.run(["tar", "-x", "-C", str(place)], check=True, input=done.stdout)
         # An installed package has been compiled, too.
         compileall.compile_dir(place, quiet=1)
-        start = f"PYTHONPATH={shlex.quote(str(place))} exec {shlex.quote(sys.executable)}"
-        command.write_text(f'#!/bin/sh\n{start} -m ksmwatch "$@"\n', encoding="utf-8")
+        command.write_text(
+            _SCRIPT.format(python=sys.executable, place=str(place)), encoding="utf-8"
+        )
         command.chmod(0o755)
     return command

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import time
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from ksmwatch.counting.audit_schedule import Policy
+from ksmwatch.kernel.page_tables import FRAME, PRESENT
 from ksmwatch.kernel.procfs import read_file
+from ksmwatch.units import PAGE_SIZE
 from tests.children import Ending
+from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
 
 _BUILD = Path(__file__).resolve().parents[1] / "tests/workload/build"
+_SWITCHES = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
 _PSS = re.compile(r"^Pss: +(\d+) kB$", re.MULTILINE)
 _MERGE_SECONDS = 900
 _LEAVE_SECONDS = 120
+_SETTINGS = Path("/run/bench.toml")
+# Whether a daemon audits: it uses more of a core than this in that time.
+_LOOK_SECONDS, _BUSY = 5.0, 0.01
 # Of `ruler`: enough that the scheduler's clock does not matter.
 _TURNS = 2_000
 # Modules that only help a daemon to start; the last two are of the baseline.
@@ -92,6 +103,64 @@ def pss_bytes(pids: Iterable[int]) -> int:
     return sum(int(each[1]) << 10 for each in found if each)
 
 
+def resident_once(pids: Iterable[int]) -> int:
+    """Resident memory of processes together, in which a page that some share counts once."""
+    frames: set[int] = set()
+    for pid in pids:
+        areas = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
+            for area in areas:
+                first, end = (int(word, 16) // PAGE_SIZE for word in area.split()[0].split("-"))
+                # Nothing is known of the last, [vsyscall].
+                entries = array("Q", os.pread(pagemap.fileno(), 8 * (end - first), 8 * first))
+                frames.update(each & FRAME for each in entries if each & PRESENT)
+    return len(frames) * PAGE_SIZE
+
+
+def voluntary_switches(pids: Iterable[int]) -> int:
+    """How often threads of processes have gone to sleep, and so how often they were woken."""
+    found = (
+        _SWITCHES.search((task / "status").read_text())
+        for pid in pids
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    )
+    return sum(int(each[1]) for each in found if each)
+
+
+class Auditing:
+    """The settings of a daemon that shall audit without delay at first.
+
+    In a guest whose clock counts instructions, a part of the time is a tenth of the work that it is
+    on a core. With what it may take by default, the audit would take hours to see each process
+    once, as it does after a start.
+    """
+
+    def __init__(self) -> None:
+        self.options = ("--config.file", str(_SETTINGS))
+        self._allow(1.0)
+
+    def _allow(self, share: float) -> None:
+        _SETTINGS.write_text(f"[audit]\ncpu-percent = {100 * share}\n", encoding="utf-8")
+
+    def finish(self, daemon: Daemon) -> None:
+        """Wait until it has seen each process, and give it what it has by default."""
+        deadline = time.monotonic() + _MERGE_SECONDS
+        while share_at_rest(daemon, _LOOK_SECONDS) > _BUSY:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the audit does not end")
+        self._allow(Policy().share)
+        daemon.process.send_signal(signal.SIGHUP)
+        time.sleep(_LOOK_SECONDS)
+
+
+def share_at_rest(daemon: Daemon, seconds: float) -> float:
+    """The share of a core that the daemon uses without requests."""
+    pids = lasting_family(daemon.process.pid)
+    before, began = cpu_seconds(pids), time.monotonic()
+    time.sleep(seconds)
+    return (cpu_seconds(pids) - before) / (time.monotonic() - began)
+
+
 class Crowd(Ending):
     """tests/workload/crowd.c: many processes with few pages."""
 
@@ -138,6 +207,12 @@ class Crowd(Ending):
         said = self._child.stdout.readline().strip()
         if said != word:
             raise RuntimeError(f"the crowd said {said!r} for {word!r}")
+
+    def children(self) -> list[int]:
+        """Its processes, in the order of their birth."""
+        pid = self._child.pid
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(word) for word in words]
 
     def tell(self, *words: object) -> None:
         """One line, without waiting for an answer."""

@@ -1,41 +1,71 @@
 """Inside a test kernel whose clock counts instructions: what the daemon uses.
 
-`python -m bench.daemon_guest CASE...` prints lines `sample JSON`. The clock of such a guest goes
-on by one nanosecond with each instruction, so CPU seconds are billions of instructions, and are the
-same every time. A case is `start`, `churn`, or PROCESSES:MERGING:PAGES with `:fork` or not.
+`python -m bench.daemon_guest BASELINE CASE...` prints lines `sample JSON`. The clock of such a
+guest goes on by one nanosecond with each instruction, so CPU seconds are billions of instructions,
+and are the same every time. A case is `start`, `commands`, `programs`, `asleep`, `churn`, or
+PROCESSES:MERGING:PAGES, perhaps with `:fork` and with `:owners=N`. After `baseline `, the daemon is
+that of the command BASELINE.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import statistics
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from bench.crowd import Crowd, churn, cpu_seconds, family, lasting_family, pss_bytes, ruler
+from bench.crowd import (
+    Auditing,
+    Crowd,
+    churn,
+    cpu_seconds,
+    lasting_family,
+    pss_bytes,
+    resident_once,
+    ruler,
+    share_at_rest,
+    voluntary_switches,
+)
 from bench.smaps_poller import poll
+from bench.start_guest import measure_commands, measure_programs, measure_starts
 from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
 
-_QUIET_SECONDS = 15
+# As long as the longest pause of a daemon in which nothing moves.
+_QUIET_SECONDS = 60
+_CHURN_SECONDS = 15
 _SETTLE_SECONDS = 120
 _ROUNDS = 3
-_START_PROCESSES = 500
 # Older than what a scrape may be served from.
 _CACHE_SECONDS = 1.2
 _QUICK = {"pages_to_scan": 20_000, "sleep_millisecs": 1}
+# With more, an audit takes longer than anybody would wait for this.
+_AUDITED_PROCESSES = 1_000
+_CGROUPS = Path("/sys/fs/cgroup/system.slice")
 
 
-def report(name: str, **numbers: Any) -> None:
-    print("sample", json.dumps({"case": name, **numbers}), flush=True)
+@dataclass(frozen=True)
+class Build:
+    """A ksmwatch: its command, and what the names of its samples begin with."""
+
+    program: str = "ksmwatch"
+    prefix: str = ""
+
+    def daemon(self, *options: str) -> Daemon:
+        """With the least that it needs."""
+        return Daemon("--backend=bpf", *options, program=self.program)
+
+    def report(self, name: str, **numbers: Any) -> None:
+        """Print a sample."""
+        print("sample", json.dumps({"case": self.prefix + name, **numbers}), flush=True)
 
 
 def used(daemon: Daemon, action: Callable[[], object]) -> float:
@@ -48,14 +78,6 @@ def used(daemon: Daemon, action: Callable[[], object]) -> float:
         action()
         found.append(cpu_seconds(pids) - before)
     return statistics.median(found)
-
-
-def at_rest(daemon: Daemon) -> float:
-    """The share of a core that it uses without requests."""
-    pids = lasting_family(daemon.process.pid)
-    before, began = cpu_seconds(pids), time.monotonic()
-    time.sleep(_QUIET_SECONDS)
-    return (cpu_seconds(pids) - before) / (time.monotonic() - began)
 
 
 def settled(daemon: Daemon) -> dict[str, Any]:
@@ -72,113 +94,141 @@ def smaps_seconds() -> float:
     return time.process_time() - began
 
 
-def measure_crowd(name: str, processes: int, merging: int, pages: int, *, fork: bool) -> None:
+def scrape(daemon: Daemon) -> bytes:
+    """As Prometheus asks for it: compressed."""
+    with closing(HTTPConnection("127.0.0.1", daemon.port)) as connection:
+        connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
+        answer = connection.getresponse()
+        assert answer.headers["Content-Encoding"] == "gzip"
+        return answer.read()
+
+
+def divide(crowd: Crowd, owners: int) -> None:
+    """Move the processes to cgroups, each of which is an owner."""
+    for number in range(owners):
+        (_CGROUPS / f"tenant-{number}.service").mkdir(parents=True, exist_ok=True)
+    for number, pid in enumerate(crowd.children()):
+        place = _CGROUPS / f"tenant-{number % owners}.service"
+        (place / "cgroup.procs").write_text(str(pid))
+
+
+def measure_crowd(build: Build, name: str) -> None:
     """One crowd, and all that the daemon is asked."""
+    words = name.split(":")
+    processes, merging, pages = map(int, words[:3])
+    owners = next((int(word[7:]) for word in words if word.startswith("owners=")), 1)
+    fork = "fork" in words
     with (
         Ksm(**_QUICK) as ksm,
-        Daemon("--backend=bpf") as daemon,
         Crowd(processes, merging, pages, ksm=ksm, fork=fork) as crowd,
+        ExitStack() as cleanup,
     ):
+        if owners > 1:
+            divide(crowd, owners)
+        # Now, not before: it would audit all processes whose pages were merged since its start.
+        auditing, options = Auditing(), [f"--owners.top={owners + 5}"]
+        audited = not build.prefix and processes <= _AUDITED_PROCESSES
+        options += auditing.options if audited else ()
+        daemon = cleanup.enter_context(build.daemon(*options))
         document = settled(daemon)
+        if audited:
+            auditing.finish(daemon)
         # Forked, the process that they were forked from has them too.
         assert document["host"]["mappings"] == (merging + fork) * pages, document["host"]
-        some = max(1, merging // 100)
-
-        def after_some_moved() -> None:
-            crowd.do("touch", some)
-            daemon.snapshot()
-
-        report(
+        asked = {
+            "snapshot": used(daemon, daemon.snapshot),
+            "scrape": used(daemon, lambda: scrape(daemon)),
+            "scrape_bytes": len(scrape(daemon)),
+            "snapshot_bytes": len(json.dumps(daemon.snapshot())),
+            "rest": share_at_rest(daemon, _QUIET_SECONDS),
+            "pss": pss_bytes(lasting_family(daemon.process.pid)),
+            "kernel_age": daemon.snapshot()["host"]["kernel_age_seconds"],
+            "map_bytes": daemon.snapshot()["map"]["memory_bytes"],
+            "smaps": smaps_seconds(),
+        }
+        for some, number in (("some", max(1, merging // 100)), ("all", merging)):
+            asked |= after_moves(daemon, crowd, some, number)
+        build.report(
             name,
             processes=processes,
             merging=merging,
             pages=pages,
-            snapshot=used(daemon, daemon.snapshot),
-            scrape=used(daemon, daemon.metrics),
-            snapshot_moving=used(daemon, after_some_moved),
-            scrape_bytes=len(daemon.metrics()),
-            snapshot_bytes=len(json.dumps(daemon.snapshot())),
-            rest=at_rest(daemon),
-            pss=pss_bytes(lasting_family(daemon.process.pid)),
-            kernel_age=daemon.snapshot()["host"]["kernel_age_seconds"],
-            map_bytes=daemon.snapshot()["map"]["memory_bytes"],
-            smaps=smaps_seconds(),
+            owners=len(document["owners"]),
+            audited=audited,
+            **asked,
         )
 
 
-def _ready(daemon: Daemon, before: float) -> dict[str, float]:
-    """CPU seconds, its children included, and seconds until the first snapshot."""
-    daemon.wait_until_ready()
-    wall = time.monotonic() - before
-    # Of the loader, which has ended, it has been told by wait4().
-    words = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = sum(map(int, words[13:15])) / os.sysconf("SC_CLK_TCK")
-    return {"wall": wall, "cpu": cpu_seconds(family(daemon.process.pid)) + ticks}
+def after_moves(daemon: Daemon, crowd: Crowd, some: str, number: int) -> dict[str, float]:
+    """A snapshot and a scrape each time that so many processes have written to a page."""
+
+    def after(ask: Callable[[], object]) -> None:
+        crowd.do("touch", number)
+        ask()
+
+    return {
+        f"snapshot {some}": used(daemon, lambda: after(daemon.snapshot)),
+        f"scrape {some}": used(daemon, lambda: after(lambda: scrape(daemon))),
+    }
 
 
-def measure_start() -> None:
-    """From exec to the first exact snapshot, without anything and with what a daemon has left."""
-    # A host has the files in its page cache; here they would come slowly over 9p.
-    with Daemon("--backend=bpf") as warming:
-        warming.wait_until_ready()
-    # As the kernel tests do: nothing that outlives a daemon may stand in a temporary directory.
-    pins = Path("/run/bench-bpf")
-    pins.mkdir()
-    subprocess.run(["mount", "-t", "bpf", "none", str(pins)], check=True)
-    with (
-        Ksm(**_QUICK) as ksm,
-        Crowd(_START_PROCESSES, _START_PROCESSES // 10, 10, ksm=ksm, fork=False),
-    ):
-        for name in ("cold", "adopted"):
-            before = time.monotonic()
-            daemon = Daemon("--backend=bpf", f"--state.pin-path={pins}/ksmwatch")
-            numbers = _ready(daemon, before)
-            document = settled(daemon)
-            assert document["map"]["adopted"] is (name == "adopted")
-            report(f"start {name}", **numbers, pss=pss_bytes(lasting_family(daemon.process.pid)))
-            daemon.process.send_signal(signal.SIGKILL)
-            daemon.process.wait()
-            # Its front ends when it sees that.
-            time.sleep(1)
+def measure_asleep(build: Build) -> None:
+    """Without a KSM page on the host."""
+    with Ksm(**_QUICK), build.daemon() as daemon:
+        settled(daemon)
+        pids = lasting_family(daemon.process.pid)
+        # Until what the start has left to do is done.
+        time.sleep(_CACHE_SECONDS)
+        before = voluntary_switches(pids)
+        share = share_at_rest(daemon, _QUIET_SECONDS)
+        minute = 60 / _QUIET_SECONDS * (voluntary_switches(pids) - before)
+        build.report("asleep", rest=share, wakeups=minute, memory=resident_once(pids))
 
 
-def measure_churn() -> None:
-    """At rest and while a thousand processes a second begin and end."""
-    with Ksm(**_QUICK) as ksm, Daemon("--backend=bpf") as daemon:
-        report("no KSM pages", rest=at_rest(daemon))
+def measure_churn(build: Build) -> None:
+    """While a thousand processes a second begin and end."""
+    with Ksm(**_QUICK) as ksm, build.daemon() as daemon:
         for name, pages in (("churn", 0), ("churn with KSM pages", 20)):
-            with churn(1000, _QUIET_SECONDS + 5, pages, ksm) as child:
+            with churn(1000, _CHURN_SECONDS + 5, pages, ksm) as child:
                 assert child.stdin is not None
                 assert child.stdout is not None
                 child.stdin.write("\n")
                 child.stdin.flush()
                 before = time.monotonic()
-                share = at_rest(daemon)
+                share = share_at_rest(daemon, _CHURN_SECONDS)
                 forks = int(child.stdout.readline())
-                report(name, rest=share, forks=forks / (time.monotonic() - before))
+                build.report(name, rest=share, forks=forks / (time.monotonic() - before))
 
 
-def main(cases: list[str]) -> int:
+def measure(build: Build, case: str) -> None:
+    if case == "start":
+        measure_starts(build.report, build.program, keeps_programs=not build.prefix)
+    elif case == "commands":
+        measure_commands(build.report, build.program)
+    elif case == "programs":
+        measure_programs(build.report)
+    elif case == "asleep":
+        measure_asleep(build)
+    elif case == "churn":
+        measure_churn(build)
+    else:
+        measure_crowd(build, case)
+
+
+def main(argv: list[str]) -> int:
     """Measure the cases in turn."""
-    report("ruler", seconds=ruler())
-    for case in cases:
+    baseline, *cases = argv
+    Build().report("ruler", seconds=ruler())
+    for words in cases:
+        case = words.removeprefix("baseline ")
+        build = Build() if case == words else Build(baseline, "baseline ")
         try:
-            measure(case)
+            measure(build, case)
         except (AssertionError, OSError, RuntimeError):
             # The others are worth having.
             traceback.print_exc()
-            report(case, failed=True)
+            build.report(case, failed=True)
     return 0
-
-
-def measure(case: str) -> None:
-    if case == "start":
-        measure_start()
-    elif case == "churn":
-        measure_churn()
-    else:
-        processes, merging, pages = map(int, case.split(":")[:3])
-        measure_crowd(case, processes, merging, pages, fork=case.endswith(":fork"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.crowd import Crowd, cpu_seconds, lasting_family, pss_bytes, ruler
+from bench.crowd import Auditing, Crowd, cpu_seconds, lasting_family, pss_bytes, ruler
 from tests import oracle
 from tests.children import running
 from tests.debs import program
@@ -85,14 +85,27 @@ def _answers(port: int) -> bool:
 
 
 @contextmanager
-def ksmwatch(name: str = "ksmwatch", program: str = "ksmwatch") -> Iterator[Tool]:
-    """The daemon, scraped."""
+def ksmwatch() -> Iterator[Tool]:
+    """The daemon, scraped, once it has seen each process."""
+    auditing = Auditing()
+    with Daemon("--backend=bpf", *auditing.options) as daemon:
+        auditing.finish(daemon)
+        yield _scraped("ksmwatch", daemon)
+
+
+@contextmanager
+def baseline(program: str) -> Iterator[Tool]:
+    """An earlier one, whose audit never pauses."""
     with Daemon("--backend=bpf", program=program) as daemon:
-        yield _resident(
-            name,
-            lambda: _number(daemon.metrics(), "ksmwatch_mappings"),
-            lambda: lasting_family(daemon.process.pid),
-        )
+        yield _scraped("baseline", daemon)
+
+
+def _scraped(name: str, daemon: Daemon) -> Tool:
+    return _resident(
+        name,
+        lambda: _number(daemon.metrics(), "ksmwatch_mappings"),
+        lambda: lasting_family(daemon.process.pid),
+    )
 
 
 @contextmanager
@@ -201,13 +214,13 @@ def measure(tool: Tool, crowd: Crowd) -> None:
 def main(argv: list[str]) -> int:
     """Each tool on a crowd of its own, all alike."""
     processes, pages = map(int, argv[:2])
-    baseline = partial(ksmwatch, "baseline", argv[2])
+    before = partial(baseline, argv[2])
     print("sample", json.dumps({"tool": "ruler", "seconds": ruler()}), flush=True)
-    for make in (ksmwatch, baseline, node_exporter, process_exporter, smaps_poller, page_scan):
+    for make in (ksmwatch, before, node_exporter, process_exporter, smaps_poller, page_scan):
         with (
             Ksm(**_QUICK) as ksm,
-            make() as tool,
             Crowd(processes, processes, pages, ksm=ksm, fork=False) as crowd,
+            make() as tool,
         ):
             measure(tool, crowd)
     return 0

@@ -221,11 +221,13 @@ class Daemon:
                 self._reload(watcher)
             # However often requests come, due work is done.
             if time.monotonic() >= due:
-                watcher.tick(self._tick_budget(watcher))
+                changed = watcher.tick(self._tick_budget(watcher))
                 if watcher.comeback.is_due(time.monotonic()):
                     self._start_again()
                 self._record(watcher)
-                self._manager.status(status_line(watcher.backend, reason))
+                # To ask for it costs more than a tick that finds nothing to do.
+                if changed:
+                    self._manager.status(status_line(watcher.backend, reason))
                 self._manager.beat()
                 due = time.monotonic() + TICK_SECONDS
 

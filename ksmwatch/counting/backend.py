@@ -64,8 +64,8 @@ class Backend(Protocol):
     def configure(self, settings: Config) -> None:
         """Apply the settings that can change while it counts."""
 
-    def tick(self, budget: Budget) -> None:
-        """Do the due work, within the budget."""
+    def tick(self, budget: Budget) -> bool:
+        """Do the due work, within the budget. False if `asleep` and `doubt` stay as they were."""
 
     def refresh(self, budget: Budget) -> None:
         """Make the counts as good as the budget allows, before a snapshot."""

@@ -60,8 +60,9 @@ class Nothing(Eventless):
     def configure(self, settings: Config) -> None:
         """No setting applies."""
 
-    def tick(self, budget: Budget) -> None:
+    def tick(self, budget: Budget) -> bool:
         """Nothing is due."""
+        return False
 
     def refresh(self, budget: Budget) -> None:
         """Nothing is due."""

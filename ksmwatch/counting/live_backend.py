@@ -80,6 +80,8 @@ class Live:
         self._steps = Steps(self._hooks, maps, self._accounting, progress, host)
         self._adopted = False
         self._calm = Calm(host.clock)
+        # What a user could have seen of the state after the last tick.
+        self._said: tuple[bool, str | None] | None = None
         self._take(policy)
 
     @property
@@ -193,19 +195,21 @@ class Live:
 
     # ---- passes ----
 
-    def tick(self, budget: Budget) -> None:
+    def tick(self, budget: Budget) -> bool:
         """Due work without requests: settle doubts, and audit within its CPU allowance."""
         self._allowance.accrue()
         run = self._steps.see_run(self.run)
         self._steps.tick_ages(run)
         happened = (run, *self._steps.happened())
         if self._calm.lasts(happened) and not self._audits():
-            return
+            return False
         self._accounting.see_migrations()
         self._steps.see_conversion()
         self._hooks.look_for_lost()
         state = self._pass(_Pass(budget, patient=True, run=run))
         self._calm.see(happened if state.settled else None)
+        said, self._said = self._said, (self._hooks.state.on, state.doubt)
+        return said != self._said
 
     def refresh(self, budget: Budget) -> None:
         """Settle doubts before a snapshot. Counts follow events by themselves."""

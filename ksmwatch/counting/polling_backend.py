@@ -79,12 +79,13 @@ class Poll(Eventless):
         """Apply the interval, from the next round on."""
         self._interval = settings.poll_interval
 
-    def tick(self, budget: Budget) -> None:
+    def tick(self, budget: Budget) -> bool:
         """Read the next processes of the round, within the budget."""
         self.run.see(procfs.read_run(self._sys))
         if not self._queue and self._clock() >= self._next_round:
             self._begin_round()
         self._work(budget)
+        return True
 
     def refresh(self, budget: Budget) -> None:
         """A whole new round, or as much of it as the budget allows."""

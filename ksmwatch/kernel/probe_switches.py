@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ksmwatch.kernel.procfs import read_file
+
 # All probes at function entries depend on ftrace: fentry trampolines and kprobes alike. Writing 0
 # turns every call site back into a nop (ftrace_shutdown_sysctl() in kernel/trace/ftrace.c).
-_FTRACE = "sys/kernel/ftrace_enabled"
+_FTRACE = "/sys/kernel/ftrace_enabled"
 # disarm_all_kprobes() in kernel/kprobes.c.
-_KPROBES = "kernel/debug/kprobes/enabled"
+_KPROBES = "/kernel/debug/kprobes/enabled"
 
 
 def read_stopped(proc: Path, sys: Path, *, kprobes: bool) -> str | None:
@@ -17,15 +19,15 @@ def read_stopped(proc: Path, sys: Path, *, kprobes: bool) -> str | None:
     `kprobes`: whether any probe is a kprobe. An unreadable file says nothing: kernels
     without ftrace or debugfs have none.
     """
-    if _is_off(proc / _FTRACE):
+    if _is_off(f"{proc}{_FTRACE}"):
         return "probes do not run while kernel.ftrace_enabled is 0"
-    if kprobes and _is_off(sys / _KPROBES):
+    if kprobes and _is_off(f"{sys}{_KPROBES}"):
         return "probes do not run while /sys/kernel/debug/kprobes/enabled is 0"
     return None
 
 
-def _is_off(path: Path) -> bool:
+def _is_off(path: str) -> bool:
     try:
-        return path.read_text().strip() == "0"
+        return read_file(path).strip() == b"0"
     except OSError:
         return False

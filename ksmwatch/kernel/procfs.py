@@ -61,7 +61,7 @@ def read_ksm(sys: Path) -> tuple[dict[str, int] | None, list[str]]:
 
 def _read_ksm_file(sys: Path, name: str) -> int | None:
     try:
-        return int((sys / "kernel/mm/ksm" / name).read_text())
+        return int(read_file(f"{sys}/kernel/mm/ksm/{name}"))
     except (OSError, ValueError):
         return None
 

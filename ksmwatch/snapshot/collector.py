@@ -134,10 +134,13 @@ class Watcher:
         """Subscribe to process events, so that a snapshot need not read all processes."""
         self._subscription = Subscription()
 
-    def tick(self, budget: Budget) -> None:
-        """Do the work that is due about every second, even without requests."""
+    def tick(self, budget: Budget) -> bool:
+        """Do the work that is due about every second, even without requests.
+
+        False if the backend is still asleep or awake, and in the same doubt.
+        """
         self._catch_up()
-        self.backend.tick(budget)
+        return self.backend.tick(budget)
 
     def _catch_up(self) -> None:
         self._subscribe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import grp
 import json
 import os
@@ -27,6 +28,8 @@ from ksmwatch.snapshot.document import to_json
 
 _REQUEST_LIMIT = 4096
 _SOCKET_SECONDS = 10.0
+# How often socketserver checks for its end. Each check wakes the CPU, and `stop` wakes it anyway.
+_POLL_SECONDS = 24 * 3600.0
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -81,10 +84,13 @@ class SocketServer(socketserver.ThreadingUnixStreamServer):
 
     def start(self) -> None:
         """Serve on a thread of its own."""
-        threading.Thread(target=self.serve_forever, name="socket", daemon=True).start()
+        serve = functools.partial(self.serve_forever, poll_interval=_POLL_SECONDS)
+        threading.Thread(target=serve, name="socket", daemon=True).start()
 
     def stop(self) -> None:
         """Stop serving; `close` removes the socket."""
+        # Wakes the thread; it would wait for a connection first.
+        self.socket.shutdown(socket.SHUT_RDWR)
         self.shutdown()
 
     def close(self) -> None:

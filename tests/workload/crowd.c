@@ -9,7 +9,7 @@
  * children: it waits for a line on standard input.
  *
  * Prints a line when all are there, and does then what lines on standard input say:
- *   touch N    the first N that merge write to their first page
+ *   touch N    the first N that merge write to the next of their pages
  *   end N      the first N that merge end
  * each of which is answered by a line when it is done. Ends at the end of input, with all.
  */
@@ -53,7 +53,7 @@ static void fill(int pages)
         die("madvise");
 }
 
-/* Writes its own page each time that it is told to, and answers by one byte. */
+/* Writes to the next of its pages each time that it is told to, and answers by one byte. */
 static void live(bool merging, int pages, int answers)
 {
     sigset_t none;
@@ -68,7 +68,8 @@ static void live(bool merging, int pages, int answers)
         sigsuspend(&none);
         while (done < told) {
             if (memory)
-                *(uint64_t *)memory = (uint64_t)getpid() << 8 | ++done;
+                *(uint64_t *)(memory + done % pages * PAGE) = (uint64_t)getpid() << 32 | done;
+            done++;
             if (write(answers, "", 1) != 1)
                 _exit(1);
         }
