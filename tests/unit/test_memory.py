@@ -23,7 +23,7 @@ print(anonymous, *{name.split(".")[0] for name in sys.modules})
 # which load ssl themselves.
 LARGE = {
     *("asyncio", "bcc", "bcrypt", "ctypes", "email", "http", "httpx", "multiprocessing", "psutil"),
-    *("prometheus_client", "pyroute2", "rich", "sqlite3", "ssl", "textual", "tomllib", "tornado"),
+    *("prometheus_client", "rich", "sqlite3", "ssl", "textual", "tomllib", "tornado"),
     *("unittest", "wsgiref", "xml", "yaml"),
 }
 RENDERING = {"prometheus_client", "ctypes", "email", "http", "ssl", "wsgiref"}
