@@ -28,8 +28,9 @@ class Backend:
     asleep = False
     doubt: str | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, *, doubts: bool = False) -> None:
         self.ticks = 0
+        self.doubts = doubts
         self.stop: Any = None
         self.configured: list[Config] = []
 
@@ -37,11 +38,14 @@ class Backend:
         """New settings."""
         self.configured.append(settings)
 
-    def tick(self, budget: object) -> None:
-        """Something was due."""
+    def tick(self, budget: object) -> bool:
+        """Something was due. In the second tick, a doubt comes."""
         self.ticks += 1
         if self.ticks == 3:
             self.stop()
+        if self.ticks == 2 and self.doubts:
+            self.doubt = "why"
+        return self.doubts and self.ticks == 2
 
 
 class Manager(systemd.Manager):
@@ -115,6 +119,15 @@ def test_systemd_is_told_what_is_and_each_turn_of_the_loop(
     loop(made(manager=manager), backend, monkeypatch)
     status = "STATUS=Live; counting."
     assert manager.told == [status, "READY=1", *["WATCHDOG=1"] * 3]
+
+
+def test_systemd_is_told_when_a_tick_has_changed_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manager, backend = Manager(), Backend(doubts=True)
+    loop(made(manager=manager), backend, monkeypatch)
+    told = [text for text in manager.told if text.startswith("STATUS")]
+    assert told[1:] == ["STATUS=Live; the host's sum is unknown: why."]
 
 
 def test_a_new_configuration_is_taken_as_far_as_that_is_possible(

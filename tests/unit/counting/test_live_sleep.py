@@ -31,6 +31,16 @@ def test_where_no_ksm_page_exists_the_hot_hooks_come_off(kernel: Kernel, idle: L
     assert attached == sentry
 
 
+def test_a_tick_tells_when_it_has_fallen_asleep_or_woken(kernel: Kernel, idle: Live) -> None:
+    assert idle.tick(PLENTY)
+    assert idle.asleep
+    assert not idle.tick(PLENTY)
+    _scan(kernel, idle)
+    assert idle.tick(PLENTY)
+    assert not idle.asleep
+    assert not idle.tick(PLENTY)
+
+
 def test_after_unmerging_it_sleeps_as_well(kernel: Kernel, idle: Live) -> None:
     kernel.sys.write("run", 2)
     idle.tick(PLENTY)
