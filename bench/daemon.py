@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bench.baseline import COMMIT, program
@@ -48,26 +48,26 @@ def _waited(result: Result, case: str) -> float:
     return float(_seconds(result, case) + max(0.0, found["wall"] - found["cpu"]))
 
 
+def _both(result: Result, case: str, show: Callable[[str], str]) -> str:
+    """What `show` says of a case, and in brackets of the baseline's, if there is one."""
+    before = _BASELINE + case
+    return f"{show(case)} ({show(before)})" if before in result["cases"] else show(case)
+
+
 def _start_table(result: Result) -> str:
-    rows = []
+    def memory(case: str) -> str:
+        return f"{result['cases'][case]['memory'] / _MEGABYTE:.1f} MB"
+
     kinds = {"compiled": "programs compiled", "kept": "programs kept", "adopted": "adopted"}
-    for kind, words in kinds.items():
-        case = f"start {kind}"
-        cells = []
-        for each in (case, _BASELINE + case):
-            if each in result["cases"]:
-                memory = result["cases"][each]["memory"] / _MEGABYTE
-                cells.append(
-                    (
-                        f"{_seconds(result, each):.2f} s",
-                        f"{_waited(result, each):.2f} s",
-                        f"{memory:.1f} MB",
-                    )
-                )
-        ours, *theirs = cells
-        before = theirs[0] if theirs else ("",) * len(ours)
-        both = zip(ours, before, strict=True)
-        rows.append((words, *(f"{now} ({then})" if then else now for now, then in both)))
+    rows = [
+        (
+            words,
+            _both(result, f"start {kind}", lambda case: f"{_seconds(result, case):.2f} s"),
+            _both(result, f"start {kind}", lambda case: f"{_waited(result, case):.2f} s"),
+            _both(result, f"start {kind}", memory),
+        )
+        for kind, words in kinds.items()
+    ]
     head = ("start, with 500 processes", "CPU time", "until the first exact snapshot", "memory")
     return table(head, rows)
 
@@ -79,12 +79,18 @@ def _commands_table(result: Result) -> str:
         "programs compiled": "loading the programs, compiled",
         "programs kept": "loading the programs, kept in a file",
     }
-    rows = []
-    for case, words in names.items():
-        then = _BASELINE + case
-        before = f" ({_seconds(result, then) * 1000:.0f} ms)" if then in result["cases"] else ""
-        rows.append((words, f"{_seconds(result, case) * 1000:.0f} ms{before}"))
+    rows = [
+        (words, _both(result, case, lambda each: f"{_seconds(result, each) * 1000:.0f} ms"))
+        for case, words in names.items()
+    ]
     return table(("", "CPU time"), rows)
+
+
+def _share(result: Result, case: str) -> float:
+    """The share of a core without requests."""
+    # Of processes that come and go, one can always be audited; the baseline audits all the time.
+    audits = case.startswith((_BASELINE, "churn"))
+    return at_rest(result, result["cases"][case]["rest"], audits=audits)
 
 
 def _rest_rows(result: Result) -> Iterator[tuple[str, ...]]:
@@ -96,17 +102,16 @@ def _rest_rows(result: Result) -> Iterator[tuple[str, ...]]:
     }
     for case, words in cases.items():
         found = result["cases"][case]
-        forks = f"{found['forks']:,.0f}" if "forks" in found else "0"
-        # Of processes that come and go, one can always be audited.
-        share = at_rest(result, found["rest"], audits=case.startswith("churn"))
-        minute = f"{share * 60_000:.0f} ms"
-        before = result["cases"].get(_BASELINE + case)
-        if before is not None:
-            minute += f" ({at_rest(result, before['rest'], audits=True) * 60_000:.0f} ms)"
         wakeups = "-"
-        if before is not None:
-            wakeups = f"{found['wakeups']:.0f} ({before['wakeups']:.0f})"
-        yield (words, forks, f"{share:.3%}", minute, wakeups)
+        if "wakeups" in found:
+            wakeups = _both(result, case, lambda each: f"{result['cases'][each]['wakeups']:.0f}")
+        yield (
+            words,
+            f"{found['forks']:,.0f}" if "forks" in found else "0",
+            f"{_share(result, case):.3%}",
+            _both(result, case, lambda each: f"{_share(result, each) * 60_000:.0f} ms"),
+            wakeups,
+        )
 
 
 def section(result: Result) -> str:
@@ -128,7 +133,7 @@ def goals(result: Result) -> list[Goal]:
     """The goals for the daemon."""
     memory = result["cases"]["start kept"]["memory"] / _MEGABYTE
     before = result["cases"]["baseline start compiled"]["memory"] / _MEGABYTE
-    rest = at_rest(result, result["cases"][_AT_REST]["rest"])
+    rest = _share(result, _AT_REST)
     wakes, woke = (result["cases"][f"{prefix}asleep"]["wakeups"] for prefix in ("", _BASELINE))
     return [
         Goal(

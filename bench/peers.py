@@ -84,8 +84,8 @@ def goals(result: Result) -> list[Goal]:
         Goal(
             f"{_PROCESSES} processes with {_PAGES:,} merged pages each, scraped four times a "
             f"minute: at most {most} x the CPU time of {named}",
-            f"{minutes['ksmwatch'] / minutes[peer]:.1f} x ({COMMIT}: "
-            f"{minutes[_BASELINE] / minutes[peer]:.1f} x)",
+            f"{minutes['ksmwatch'] / minutes[peer]:.2f} x ({COMMIT}: "
+            f"{minutes[_BASELINE] / minutes[peer]:.2f} x)",
             minutes["ksmwatch"] <= most * minutes[peer],
             _why(result, minutes["ksmwatch"]),
         )

@@ -9,7 +9,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -84,6 +83,9 @@ def _give_up_privileges(facts: Facts, backend: Backend) -> None:
 
 def apart(work: Callable[[], Loaded], meanwhile: Callable[[], None]) -> Loaded:
     """Do work that only waits in a separate thread. Raises what it raises."""
+    # Half a megabyte, which most daemons never need.
+    from concurrent.futures import ThreadPoolExecutor, wait
+
     with ThreadPoolExecutor(1) as pool:
         try:
             future = pool.submit(work)

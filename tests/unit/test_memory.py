@@ -22,7 +22,8 @@ print(anonymous, *{name.split(".")[0] for name in sys.modules})
 # Of other packages, and of the large parts of Python. 10 MiB of a front are tornado and asyncio,
 # which load ssl themselves.
 LARGE = {
-    *("asyncio", "bcc", "bcrypt", "ctypes", "email", "http", "httpx", "multiprocessing", "psutil"),
+    *("asyncio", "bcc", "bcrypt", "concurrent", "ctypes", "email", "http", "httpx"),
+    *("multiprocessing", "psutil"),
     *("prometheus_client", "rich", "sqlite3", "ssl", "textual", "tomllib", "tornado"),
     *("unittest", "wsgiref", "xml", "yaml"),
 }
@@ -42,7 +43,7 @@ def load(modules: str) -> tuple[float, set[str]]:
     ("modules", "expected", "most"),
     [
         ("ksmwatch.cli,ksmwatch.commands.run", {"ctypes"}, 15),
-        (WEB, {"asyncio", "multiprocessing", "tornado"} | RENDERING, 19),
+        (WEB, {"asyncio", "concurrent", "multiprocessing", "tornado"} | RENDERING, 19),
         ("ksmwatch.export.front.main,ksmwatch.export.front.textfile", RENDERING, 15),
     ],
     ids=["daemon", "web", "textfile"],

@@ -18,32 +18,52 @@ RULER: dict[str, Any] = {
 }
 
 
+POLLED = "1000:1000:10000:fork"
+
+
 def crowd(**numbers: float) -> dict[str, Any]:
     return {
         "snapshot": 0.4,
-        "snapshot_moving": 0.44,
         "scrape": 0.2,
+        "scrape some": 0.3,
+        "scrape all": 0.8,
         "scrape_bytes": 5000,
         "snapshot_bytes": 7_000_000,
         "rest": 0.003,
         "pss": 30 << 20,
         "kernel_age": 1.0,
         "map_bytes": 2 << 20,
-        "smaps": 8.0,
+        "smaps": 80.0,
+        "audited": True,
         **numbers,
     }
 
 
-def of_daemon(rest: float = 0.003) -> dict[str, Any]:
-    start = {"wall": 3.0, "cpu": 2.0, "pss": 30 << 20}
+def of_daemon(rest: float = 0.003, factor: float = 3.0) -> dict[str, Any]:
+    """A result in which the baseline takes so many times more of everything."""
+    ours = {
+        "start kept": {"wall": 3.0, "cpu": 2.0, "memory": 30e6},
+        "start adopted": {"wall": 1.0, "cpu": 0.8, "memory": 30e6},
+        "start compiled": {"wall": 5.0, "cpu": 4.0, "memory": 30e6},
+        "command snapshot": {"cpu": 0.08},
+        "command --help": {"cpu": 0.04},
+        "asleep": {"rest": 0.001, "wakeups": 20.0},
+    }
+    theirs = {
+        f"baseline {case}": {name: factor * amount for name, amount in found.items()}
+        for case, found in ours.items()
+    }
+    theirs["baseline start compiled"] = {"wall": 7.0, "cpu": factor * 2.0, "memory": 60e6}
     cases = {
-        "start cold": start,
-        "start adopted": {**start, "wall": 1.0, "cpu": 0.9},
-        "no KSM pages": {"rest": 0.001},
+        **ours,
+        **theirs,
+        "programs kept": {"cpu": 0.1},
+        "programs compiled": {"cpu": 0.5 * factor},
         "churn": {"rest": 0.009, "forks": 1000.0},
         "churn with KSM pages": {"rest": 0.011, "forks": 999.7},
-        "1000:1000:4": {"rest": rest},
+        "1000:1000:20:fork": {"rest": rest},
     }
+    del cases["baseline start kept"]
     return {**RULER, "cases": cases}
 
 
@@ -69,18 +89,28 @@ def met(found: list[Any]) -> list[bool]:
 
 def test_instructions_become_time_by_the_ruler() -> None:
     assert milliseconds(RULER, 1.0) == 250.0
+    assert at_rest(RULER, 0.004) == 0.001
     # The auditor's tenth of a percent is the same on any core.
-    assert at_rest(RULER, 0.003) == pytest.approx(0.0015)
-    assert at_rest(RULER, 0.0005) == 0.001
-    assert at_rest(RULER, 0.004, audits=False) == 0.001
+    assert at_rest(RULER, 0.003, audits=True) == pytest.approx(0.0015)
+    assert at_rest(RULER, 0.0005, audits=True) == 0.001
 
 
 def test_goals_of_the_daemon() -> None:
-    assert met(daemon.goals(of_daemon())) == [True, True, False, True]
-    # Half a second of instructions and one of waiting; the adopted one 0.225 and 0.1.
-    assert [g.reached for g in daemon.goals(of_daemon())][1:3] == ["1.50 s", "0.32 s"]
-    assert met(daemon.goals(of_daemon(rest=0.013)))[3:] == [False]
-    assert "| churn | 1,000 | 0.300% |" in daemon.section(of_daemon())
+    # Memory, programs, two kinds of a start, two commands, wake-ups, and at rest.
+    assert met(daemon.goals(of_daemon())) == [True] * 4 + [True, True, False, True]
+    assert met(daemon.goals(of_daemon(factor=2.9)))[1:6] == [False, True, True, False, False]
+    assert met(daemon.goals(of_daemon(factor=10.0)))[6]
+    assert not met(daemon.goals(of_daemon(rest=0.013)))[7]
+    assert daemon.goals(of_daemon())[2].reached == "3.0 x (500 ms instead of 1500)"
+
+
+def test_the_tables_of_the_daemon_have_the_baseline_in_brackets() -> None:
+    text = daemon.section(of_daemon())
+    # Half a second of instructions and one of waiting.
+    assert "| programs kept | 0.50 s | 1.50 s | 30.0 MB |" in text
+    assert "| adopted | 0.20 s (0.60 s) | 0.40 s (1.20 s) | 30.0 MB (90.0 MB) |" in text
+    assert "| churn | 1,000 | 0.300% | 180 ms | - |" in text
+    assert "| no KSM page on the host | 0 | 0.025% | 15 ms (90 ms) | 20 (60) |" in text
 
 
 def test_goals_of_crowds_are_judged_when_something_has_moved() -> None:
@@ -105,16 +135,41 @@ def test_what_was_not_measured_is_said() -> None:
     assert "| 100 | 1 | not measured |" in text
     assert "| 10,000 | 50 | 100.0, 110.0, 300.0 | 50.0, 60.0, 170.0 | 7,000,000 |" in text
     missing = {**RULER, "cases": {}}
-    assert scale.section(missing).count("| not measured |") == 20
+    assert scale.section(missing).count("| not measured |") == 23
 
 
 def test_polling_is_compared_at_fifteen_seconds() -> None:
-    result = {**RULER, "cases": {"1000:1000:10000:fork": crowd()}}
-    # A scrape of 50 ms, and 15 s of 0.15 %.
-    assert scale.daemon_interval(result, "1000:1000:10000:fork") == pytest.approx(72.5)
+    result = {**RULER, "cases": {POLLED: crowd()}}
+    # A scrape of 50 ms, and 15 s of 0.075 %.
+    assert scale.daemon_interval(result, POLLED) == pytest.approx(61.25)
     (goal,) = scale.goals(result)
-    assert (goal.reached, goal.met) == ("28 x", False)
-    assert "| 1,000 | 10,000,000 | 100.0 | 50.0 | 72.5 | 2000.0 | 27.6 x |" in scale.section(result)
+    assert (goal.reached, goal.met) == ("327 x", True)
+    text = scale.section(result)
+    assert "| 1,000 | 10,000,000 | 100.0 | 50.0 | 61.2 | 20000.0 | 326.5 x |" in text
+    # What was not audited when it was measured has the audit's allowance, too.
+    result["cases"][POLLED]["audited"] = False
+    assert scale.daemon_interval(result, POLLED) == pytest.approx(72.5)
+
+
+def test_a_scrape_is_compared_with_what_it_was() -> None:
+    ours, theirs = crowd(), {"scrape": 6.0, "scrape some": 3.6, "scrape all": 1.9}
+    large, before = crowd(scrape=0.3), {**theirs, "scrape": 60.0}
+    names = ("1000:1000:20:fork:owners=50", "10000:10000:20:fork:owners=50")
+    cases = {POLLED: crowd(), names[0]: ours, names[1]: large}
+    cases |= {f"baseline {names[0]}": theirs, f"baseline {names[1]}": before}
+    result = {**RULER, "cases": cases}
+    goals = scale.goals(result)[1:]
+    assert met(goals) == [True, True, False, True]
+    assert [goal.reached for goal in goals] == [
+        "30.0 x (50.0 ms instead of 1500.0)",
+        "12.0 x (75.0 ms instead of 900.0)",
+        "2.4 x (200.0 ms instead of 475.0)",
+        "1.5 x (8c729c5: 10.0 x)",
+    ]
+    cells = ("1,000", "50", "5,000", "50.0, 75.0, 200.0", "1500.0, 900.0, 475.0", "30.0, 12.0, 2.4")
+    text = scale.section(result)
+    assert f"| {' | '.join(cells)} |" in text
+    assert "| 1,000 | 500 | not measured |" in text
 
 
 def tool(name: str, **numbers: Any) -> dict[str, Any]:
@@ -127,19 +182,28 @@ def test_peers_stand_side_by_side() -> None:
     none = [{"truth": 1000, "found": None}]
     cases = {
         "ksmwatch": tool("ksmwatch", numbers=right),
-        "node_exporter": tool("node_exporter", numbers=late),
+        "baseline": tool("baseline", numbers=right),
+        "node_exporter": tool("node_exporter", numbers=late, rest=0.0),
         "process-exporter": tool("process-exporter", numbers=none),
-        "pagemap scan": tool("pagemap scan", numbers=late) | {"memory": None},
+        "smaps_rollup": tool("smaps_rollup", numbers=right, cost=0.2, rest=0.0),
     }
-    table = peers.peers_table({**RULER, "cases": cases})
+    result = {**RULER, "cases": cases}
+    table = peers.peers_table(result)
     rows = {line.split(" | ")[0]: line for line in table.splitlines()}
     assert "| 0, 0 | at once" in rows["| **ksmwatch**"]
-    # Four answers of 10 ms, and a minute of 0.125 %; without an audit of 0.05 %.
-    assert rows["| **ksmwatch**"].endswith("| 10.0 | 115 | 20 |")
+    # Four answers of 10 ms, and a minute of 0.05 %.
+    assert rows["| **ksmwatch**"].endswith("| 10.0 | 70 | 20 |")
     assert "| 0, +100 |" in rows["| node_exporter"]
-    assert rows["| node_exporter"].endswith("| 10.0 | 70 | 20 |")
+    assert rows["| node_exporter"].endswith("| 10.0 | 40 | 20 |")
     assert "has no number" in rows["| process-exporter"]
-    assert rows["| pagemap scan"].endswith("| 10.0 | 70 | - |")
+    assert "| baseline" not in rows
+    goals = peers.goals(result)
+    # The baseline's audit uses its allowance, 0.1 %, and 0.025 % are the rest.
+    reached = [goal.reached for goal in goals]
+    assert reached == ["0.35 x (8c729c5: 0.57 x)", "1.75 x (8c729c5: 2.88 x)"]
+    assert met(goals) == [True, True]
+    cases["ksmwatch"]["cost"] = 0.14
+    assert met(peers.goals(result)) == [False, True]
 
 
 def test_freshness_says_what_was_not_right_in_time() -> None:
