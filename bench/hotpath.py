@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from bench.guests import printed
-from bench.results import ROOT, Goal, Result, save, table
+from bench.results import ROOT, Goal, Result, load, save, table
 from tests.guests import Guest
 
 if TYPE_CHECKING:
@@ -203,6 +203,38 @@ def goals(result: Result) -> list[Goal]:
             "{:.1%}",
             "see *Limits*",
         ),
+        *_goals_beside(result),
+    ]
+
+
+def _goals_beside(result: Result) -> list[Goal]:
+    """How much more is executed than by an earlier commit, whose counts the result keeps."""
+    if "before" not in result:
+        return []
+    before = result["before"]
+
+    def worst(operations: Sequence[str]) -> dict[str, float]:
+        return {
+            kernel: max(
+                found["costs"][case][each] / before["kernels"][kernel][case][each] - 1
+                for case in ("fentry", "kprobe")
+                for each in operations
+            )
+            for kernel, found in result["kernels"].items()
+        }
+
+    where = f"in all, beside {before['commit']} ({before['date']}, same kernels)"
+    return [
+        _judged(
+            f"instructions of munmap, touch, fork and exit {where}: at most 1 % more",
+            *(worst((_UNMAP, _CYCLE, "fork and exit", "munmap of a file")), 0.01, "{:+.1%}"),
+            "see *Limits*",
+        ),
+        _judged(
+            f"instructions of a merge and of a COW break {where}: at most 5 % more",
+            *(worst(("merge by ksmd", "COW of a KSM page")), 0.05, "{:+.1%}"),
+            "see *Limits*",
+        ),
     ]
 
 
@@ -259,7 +291,9 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         found = list(pool.map(lambda kernel: measure(kernel, *CASES), KERNELS))
-    save(NAME, {"kernels": dict(zip(KERNELS, found, strict=True))})
+    # They depend on the programs and on the kernel only, so they need not be counted again.
+    before = {key: value for key, value in (load(NAME) or {}).items() if key == "before"}
+    save(NAME, {"kernels": dict(zip(KERNELS, found, strict=True)), **before})
     return 0
 
 

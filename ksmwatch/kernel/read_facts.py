@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
-import platform
 import re
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
@@ -76,7 +75,7 @@ def _read_text(
         try:
             found = read_symbols(btf, wanted | callers_and_called())
             counts = Counter(each.name for each in found if not each.module and each.name in wanted)
-            return _FromText(counts, None, read_calls(found, platform.machine()), None)
+            return _FromText(counts, None, read_calls(found, os.uname().machine), None)
         except OSError as error:
             why = error.strerror or str(error)
         except MemoryError:
@@ -211,7 +210,7 @@ def _trampolines(symbols_found: Container[str], machine: str) -> bool:
 
 def read_facts(root: Path = Path("/")) -> Facts:
     """Examine the running host."""
-    release = platform.release()
+    release = os.uname().release
     extra = (
         *("bpf_trampoline_link_prog", "register_ftrace_direct", "bpf_mem_alloc_init"),
         f"__traceiter_{FORK_TRACEPOINT}",
@@ -226,7 +225,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
     rollup = _text(root / "proc/self/smaps_rollup") or ""
     return Facts(
         release=release,
-        machine=platform.machine(),
+        machine=os.uname().machine,
         uid=os.geteuid(),
         capabilities=read_capabilities(root),
         lockdown=_read_lockdown(root),
@@ -240,7 +239,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         tracepoints=frozenset([FORK_TRACEPOINT] if tracepoint else []),
         kprobes=(root / "sys/bus/event_source/devices/kprobe/type").exists(),
         kprobes_disarmed=(_text(root / "sys/kernel/debug/kprobes/enabled") or "").strip() == "0",
-        trampolines=_trampolines(found, platform.machine()),
+        trampolines=_trampolines(found, os.uname().machine),
         bpf_programs=programs,
         bpf_error=bpf_error,
         bcc=bcc,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
-import platform
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -131,7 +130,7 @@ def open_kprobe(symbol: str, *, at_return: bool, sys: Path) -> int:
         config=1 if at_return else 0,
         kprobe_func=ct.addressof(name),
     )
-    number = _PERF_EVENT_OPEN[platform.machine()]
+    number = _PERF_EVENT_OPEN[os.uname().machine]
     fd = _libc.syscall(number, ct.byref(attr), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
     return _checked(fd, f"kprobe {symbol}")
 
@@ -141,7 +140,7 @@ def same_memory(pid: int, other: int) -> bool:
 
     False if the kernel does not tell (CONFIG_KCMP).
     """
-    number = _KCMP.get(platform.machine())
+    number = _KCMP.get(os.uname().machine)
     return number is not None and _libc.syscall(number, pid, other, _KCMP_VM, 0, 0) == 0
 
 

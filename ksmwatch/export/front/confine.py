@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import resource
 from collections.abc import Iterable
 from contextlib import suppress
@@ -110,9 +109,9 @@ def _instructions(architecture: int, numbers: Iterable[int]) -> Iterable[Instruc
 
 def _refuse_calls() -> None:
     """Install the filter, if the call numbers of this architecture are known."""
-    if platform.machine() not in _ARCHITECTURES:
+    if os.uname().machine not in _ARCHITECTURES:
         return
-    place, architecture = _ARCHITECTURES[platform.machine()]
+    place, architecture = _ARCHITECTURES[os.uname().machine]
     numbers = [both[place] for both in _REFUSED.values()]
     try:
         refuse_calls(_instructions(architecture, numbers))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench import hotpath, peers, report, stores
 from bench.results import ROOT, Goal, table
 
@@ -62,7 +64,7 @@ def costs(fentry: float) -> dict[str, dict[str, float]]:
     }
 
 
-def made_up(fentry: float) -> dict[str, object]:
+def made_up(fentry: float) -> dict[str, Any]:
     """A result in which 6.12 alone may be slow."""
     found = {"6.1": 100.0, "6.12": fentry, "7.3": 100.0}
     kernels = {k: {"release": f"{k}.0", "costs": costs(extra)} for k, extra in found.items()}
@@ -74,6 +76,25 @@ def test_the_goals_are_judged_by_the_worst_kernel() -> None:
     judged = hotpath.goals(made_up(121.0))
     assert [goal.met for goal in judged] == [False, True, True, True]
     assert judged[0].reached == "1.00 x (6.1), 1.21 x (6.12), 1.00 x (7.3)"
+
+
+def test_the_hooks_are_compared_with_an_earlier_commit() -> None:
+    operations = ("fork and exit", "munmap of a file", "merge by ksmd", "COW of a KSM page")
+    result = made_up(120.0)
+    for found in result["kernels"].values():
+        for case in ("fentry", "kprobe"):
+            found["costs"][case] |= dict.fromkeys(operations, 1000.0)
+    before = {
+        kernel: {case: dict(found["costs"][case]) for case in ("fentry", "kprobe")}
+        for kernel, found in result["kernels"].items()
+    }
+    result["before"] = {"commit": "abc1234", "date": "2026-01-01", "kernels": before}
+    assert [goal.met for goal in hotpath.goals(result)[4:]] == [True, True]
+    before["6.1"]["kprobe"]["munmap of a file"] = 980.0
+    before["7.3"]["fentry"]["merge by ksmd"] = 940.0
+    judged = hotpath.goals(result)[4:]
+    assert [goal.met for goal in judged] == [False, False]
+    assert judged[0].reached == "+2.0% (6.1), +0.0% (6.12), +0.0% (7.3)"
 
 
 def test_what_was_not_measured_has_no_figure() -> None:
