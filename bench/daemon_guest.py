@@ -116,59 +116,59 @@ def measure_crowd(build: Build, name: str) -> None:
     """One crowd, and all that the daemon is asked."""
     words = name.split(":")
     processes, merging, pages = map(int, words[:3])
-    owners = next((int(word[7:]) for word in words if word.startswith("owners=")), 1)
+    owners = next((int(word[7:]) for word in words if word.startswith("owners=")), 0)
     fork = "fork" in words
+    auditing, audited = Auditing(), not owners and processes <= _AUDITED_PROCESSES
+    options = (*auditing.options,) if audited else (f"--owners.top={owners + 5}",)
     with (
         Ksm(**_QUICK) as ksm,
         Crowd(processes, merging, pages, ksm=ksm, fork=fork) as crowd,
         ExitStack() as cleanup,
     ):
-        if owners > 1:
+        if owners:
             divide(crowd, owners)
         # Now, not before: it would audit all processes whose pages were merged since its start.
-        auditing, options = Auditing(), [f"--owners.top={owners + 5}"]
-        audited = not build.prefix and processes <= _AUDITED_PROCESSES
-        options += auditing.options if audited else ()
         daemon = cleanup.enter_context(build.daemon(*options))
         document = settled(daemon)
-        if audited:
-            auditing.finish(daemon)
         # Forked, the process that they were forked from has them too.
         assert document["host"]["mappings"] == (merging + fork) * pages, document["host"]
-        asked = {
-            "snapshot": used(daemon, daemon.snapshot),
-            "scrape": used(daemon, lambda: scrape(daemon)),
-            "scrape_bytes": len(scrape(daemon)),
-            "snapshot_bytes": len(json.dumps(daemon.snapshot())),
-            "rest": share_at_rest(daemon, _QUIET_SECONDS),
-            "pss": pss_bytes(lasting_family(daemon.process.pid)),
-            "kernel_age": daemon.snapshot()["host"]["kernel_age_seconds"],
-            "map_bytes": daemon.snapshot()["map"]["memory_bytes"],
-            "smaps": smaps_seconds(),
-        }
-        for some, number in (("some", max(1, merging // 100)), ("all", merging)):
-            asked |= after_moves(daemon, crowd, some, number)
+        if audited:
+            auditing.finish(daemon)
+        still = used(daemon, lambda: scrape(daemon))
+        asked = after_moves(daemon, crowd) if owners else at_rest(daemon)
         build.report(
             name,
             processes=processes,
-            merging=merging,
             pages=pages,
             owners=len(document["owners"]),
             audited=audited,
+            scrape=still,
+            scrape_bytes=len(scrape(daemon)),
             **asked,
         )
 
 
-def after_moves(daemon: Daemon, crowd: Crowd, some: str, number: int) -> dict[str, float]:
-    """A snapshot and a scrape each time that so many processes have written to a page."""
+def at_rest(daemon: Daemon) -> dict[str, float]:
+    """What it uses if nothing moves, and what a script uses."""
+    return {
+        "snapshot": used(daemon, daemon.snapshot),
+        "rest": share_at_rest(daemon, _QUIET_SECONDS),
+        "pss": pss_bytes(lasting_family(daemon.process.pid)),
+        "map_bytes": daemon.snapshot()["map"]["memory_bytes"],
+        "smaps": smaps_seconds(),
+    }
 
-    def after(ask: Callable[[], object]) -> None:
+
+def after_moves(daemon: Daemon, crowd: Crowd) -> dict[str, float]:
+    """A scrape each time that some processes have written to a page, or all have."""
+
+    def after(number: int) -> None:
         crowd.do("touch", number)
-        ask()
+        scrape(daemon)
 
     return {
-        f"snapshot {some}": used(daemon, lambda: after(daemon.snapshot)),
-        f"scrape {some}": used(daemon, lambda: after(lambda: scrape(daemon))),
+        "scrape some": used(daemon, lambda: after(max(1, crowd.merging // 100))),
+        "scrape all": used(daemon, lambda: after(crowd.merging)),
     }
 
 
