@@ -42,6 +42,7 @@ from tests.ksmctl import Ksm
 # As long as the longest pause of a daemon in which nothing moves.
 _QUIET_SECONDS = 60
 _CHURN_SECONDS = 15
+_SCRAPES_A_MINUTE = 4
 _SETTLE_SECONDS = 120
 _ROUNDS = 3
 # Older than what a scrape may be served from.
@@ -153,10 +154,21 @@ def at_rest(daemon: Daemon) -> dict[str, float]:
     return {
         "snapshot": used(daemon, daemon.snapshot),
         "rest": share_at_rest(daemon, _QUIET_SECONDS),
+        "minute": minute(daemon),
         "pss": pss_bytes(lasting_family(daemon.process.pid)),
         "map_bytes": daemon.snapshot()["map"]["memory_bytes"],
         "smaps": smaps_seconds(),
     }
+
+
+def minute(daemon: Daemon) -> float:
+    """CPU seconds in a minute with four scrapes."""
+    pids = lasting_family(daemon.process.pid)
+    before = cpu_seconds(pids)
+    for _ in range(_SCRAPES_A_MINUTE):
+        time.sleep(60 / _SCRAPES_A_MINUTE)
+        scrape(daemon)
+    return cpu_seconds(pids) - before
 
 
 def after_moves(daemon: Daemon, crowd: Crowd) -> dict[str, float]:

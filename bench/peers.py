@@ -31,8 +31,8 @@ _METHOD = """`make bench-peers`, {date}, Linux {kernel}: each tool alone, on {pr
 with {pages} merged pages each, while ksmd is stopped. An *error* is its number of KSM mappings on
 the host minus that in the page tables: first with everything merged, then after half of the
 processes have written to one page, then after a tenth of all have been killed. *CPU per minute* is
-four answers and the CPU time in between. It does not include what ksmwatch's hooks cost the kernel;
-see *Hot path*."""
+that of a minute with an answer every 15 s. It does not include what ksmwatch's hooks cost the
+kernel; see *Hot path*."""
 
 
 def _error(found: Sample) -> str:
@@ -42,8 +42,7 @@ def _error(found: Sample) -> str:
 
 def cpu_minute(result: Result, found: Mapping[str, Any]) -> float:
     """CPU milliseconds in a minute with four answers."""
-    rest = at_rest(result, found["rest"], audits=found["tool"] == _BASELINE)
-    return _ASKED_A_MINUTE * milliseconds(result, found["cost"]) + 60_000 * rest
+    return 60_000 * at_rest(result, found["minute"] / 60, audits=found["tool"] == _BASELINE)
 
 
 def peers_table(result: Result) -> str:

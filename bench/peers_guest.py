@@ -1,7 +1,7 @@
 """Inside a test kernel whose clock counts instructions: ksmwatch and its peers, asked in turn.
 
 `python -m bench.peers_guest PROCESSES PAGES BASELINE` prints lines `sample JSON`: for each tool CPU
-seconds for an answer (billions of instructions), CPU share without requests, resident memory, and
+seconds for an answer (billions of instructions), and for a minute with four, resident memory, and
 the number that it gives before and after some pages were written to and some processes ended.
 BASELINE is the command of an earlier ksmwatch.
 """
@@ -32,8 +32,7 @@ from tests.waiting import wait_until
 
 _QUICK = {"pages_to_scan": 20_000, "sleep_millisecs": 1}
 _ROUNDS = 3
-# As long as the longest pause of a daemon in which nothing moves.
-_QUIET_SECONDS = 60
+_ASKED = 4
 _SCAN = Path(__file__).resolve().parents[1] / "tests/workload/build/pagescan"
 
 
@@ -190,16 +189,19 @@ def _cost(tool: Tool) -> float:
     return statistics.median(found)
 
 
-def _rest(tool: Tool) -> float:
-    before, began = tool.used(), time.monotonic()
-    time.sleep(_QUIET_SECONDS)
-    return (tool.used() - before) / (time.monotonic() - began)
+def _minute(tool: Tool) -> float:
+    """CPU seconds in a minute with some answers."""
+    before = tool.used()
+    for _ in range(_ASKED):
+        time.sleep(60 / _ASKED)
+        tool.ask()
+    return tool.used() - before
 
 
 def measure(tool: Tool, crowd: Crowd) -> None:
     """One tool; the truth is read from the page tables before each of its two numbers."""
     tool.ask()
-    cost, rest, memory = _cost(tool), _rest(tool), tool.memory()
+    cost, minute, memory = _cost(tool), _minute(tool), tool.memory()
     numbers = []
     for change in (None, ("touch", crowd.merging // 2), ("end", crowd.merging // 10)):
         if change is not None:
@@ -207,7 +209,13 @@ def measure(tool: Tool, crowd: Crowd) -> None:
             # A scrape may be a second old.
             time.sleep(1.2)
         numbers.append({"truth": sum(oracle.host().values()), "found": tool.ask()})
-    report = {"tool": tool.name, "cost": cost, "rest": rest, "memory": memory, "numbers": numbers}
+    report = {
+        "tool": tool.name,
+        "cost": cost,
+        "minute": minute,
+        "memory": memory,
+        "numbers": numbers,
+    }
     print("sample", json.dumps(report), flush=True)
 
 

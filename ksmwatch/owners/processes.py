@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ksmwatch.counting.backend import Budget
 from ksmwatch.kernel import cgroup_top, procfs
+from ksmwatch.kernel.cgroup_members import CgroupMembers
 from ksmwatch.owners.judgement import owner_of
 from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.process_connector import Connector
@@ -88,6 +89,7 @@ class ProcessTable:
         self._proc = proc
         # A daemon is not moved while it runs.
         self._top = cgroup_top.read_top(proc)
+        self._members = CgroupMembers(proc)
         self._clock = clock
         # Users of this host, not of a directory service, which may never answer. Others appear by
         # number.
@@ -161,16 +163,20 @@ class ProcessTable:
     def look_again(self, budget: Budget) -> None:
         """Check which processes have moved to another cgroup, the longest unchecked first."""
         now = self._clock()
+        members: dict[bytes, frozenset[int]] = {}
         while self._known and budget.left():
             # They are in the order in which they were last checked.
             pid, known = next(iter(self._known.items()))
             if now < known.at + CGROUP_SECONDS:
                 return
-            if self._has_moved(pid, known.identity):
-                self._forget(pid)
-            else:
+            cgroup = known.identity.cgroup
+            if cgroup not in members:
+                members[cgroup] = self._members.of(cgroup)
+            if pid in members[cgroup] or not self._has_moved(pid, known.identity):
                 known.at = now
                 self._known[pid] = self._known.pop(pid)
+            else:
+                self._forget(pid)
 
     def _has_moved(self, pid: int, identity: Identity) -> bool:
         try:

@@ -28,7 +28,7 @@ def crowd(**numbers: float) -> dict[str, Any]:
         "scrape some": 0.3,
         "scrape all": 0.8,
         "scrape_bytes": 5000,
-        "rest": 0.003,
+        "minute": 0.98,
         "pss": 30 << 20,
         "map_bytes": 2 << 20,
         "smaps": 80.0,
@@ -138,7 +138,7 @@ def test_what_was_not_measured_is_said() -> None:
 
 def test_polling_is_compared_at_fifteen_seconds() -> None:
     result = {**RULER, "cases": {POLLED: crowd()}}
-    # A scrape of 50 ms, and 15 s of 0.075 %.
+    # A quarter of a minute.
     assert scale.daemon_interval(result, POLLED) == pytest.approx(61.25)
     (goal,) = scale.goals(result)
     assert (goal.reached, goal.met) == ("327 x", True)
@@ -171,7 +171,7 @@ def test_a_scrape_is_compared_with_what_it_was() -> None:
 
 
 def tool(name: str, **numbers: Any) -> dict[str, Any]:
-    return {"tool": name, "cost": 0.04, "rest": 0.002, "memory": 20 << 20, **numbers}
+    return {"tool": name, "cost": 0.04, "minute": 0.28, "memory": 20 << 20, **numbers}
 
 
 def test_peers_stand_side_by_side() -> None:
@@ -181,15 +181,14 @@ def test_peers_stand_side_by_side() -> None:
     cases = {
         "ksmwatch": tool("ksmwatch", numbers=right),
         "baseline": tool("baseline", numbers=right),
-        "node_exporter": tool("node_exporter", numbers=late, rest=0.0),
+        "node_exporter": tool("node_exporter", numbers=late, minute=0.16),
         "process-exporter": tool("process-exporter", numbers=none),
-        "smaps_rollup": tool("smaps_rollup", numbers=right, cost=0.2, rest=0.0),
+        "smaps_rollup": tool("smaps_rollup", numbers=right, minute=0.8),
     }
     result = {**RULER, "cases": cases}
     table = peers.peers_table(result)
     rows = {line.split(" | ")[0]: line for line in table.splitlines()}
     assert "| 0, 0 | at once" in rows["| **ksmwatch**"]
-    # Four answers of 10 ms, and a minute of 0.05 %.
     assert rows["| **ksmwatch**"].endswith("| 10.0 | 70 | 20 |")
     assert "| 0, +100 |" in rows["| node_exporter"]
     assert rows["| node_exporter"].endswith("| 10.0 | 40 | 20 |")
@@ -200,7 +199,7 @@ def test_peers_stand_side_by_side() -> None:
     reached = [goal.reached for goal in goals]
     assert reached == ["0.35 x (8c729c5: 0.57 x)", "1.75 x (8c729c5: 2.88 x)"]
     assert met(goals) == [True, True]
-    cases["ksmwatch"]["cost"] = 0.14
+    cases["ksmwatch"]["minute"] = 0.5
     assert met(peers.goals(result)) == [False, True]
 
 

@@ -234,6 +234,33 @@ def test_with_little_time_those_are_looked_at_that_were_not_for_longest(
     assert looked == [9, 7, 8]
 
 
+def test_who_is_listed_in_its_cgroup_is_not_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc, cgroups, clock = tmp_path / "proc", tmp_path / "sys/fs/cgroup/system.slice", Clock()
+    proc.mkdir()
+    for name, listed in (("a.service", (1, 7, 8)), ("b.service", (9,))):
+        (cgroups / name).mkdir(parents=True)
+        (cgroups / name / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in listed))
+    for pid in (1, 7, 8, 9):
+        put(proc, pid, b"tenant", 1)
+    (proc / "self").symlink_to("1")
+    table = Table(proc, clock)
+    for pid in (7, 8, 9):
+        table.identify(pid)
+    asked: list[int] = []
+
+    def look(directory: Path) -> bytes:
+        asked.append(int(directory.name))
+        return b"0::/system.slice/b.service\n"
+
+    monkeypatch.setattr(procfs, "read_cgroup", look)
+    clock.now += CGROUP_SECONDS
+    table.look_again(PLENTY)
+    # 9 was in a.service, and is not listed there.
+    assert asked == [9]
+
+
 def test_who_ended_unnoticed_is_nobody(proc: Path) -> None:
     clock = Clock()
     table = Table(proc, clock)
