@@ -201,7 +201,8 @@ class Live:
         run = self._steps.see_run(self.run)
         self._steps.tick_ages(run)
         happened = (run, *self._steps.happened())
-        if self._calm.lasts(happened) and not self._audits():
+        # While asleep all counts are 0, and none is audited.
+        if self._calm.lasts(happened) and not (self._hooks.state.on and self._audits()):
             return False
         self._accounting.see_migrations()
         self._steps.see_conversion()

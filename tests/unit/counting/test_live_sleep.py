@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.live_backend import Live
 from ksmwatch.probes.map_records import Conversion, Migrations, Movement, Total
@@ -39,6 +41,35 @@ def test_a_tick_tells_when_it_has_fallen_asleep_or_woken(kernel: Kernel, idle: L
     assert idle.tick(PLENTY)
     assert not idle.asleep
     assert not idle.tick(PLENTY)
+
+
+def test_while_asleep_a_tick_only_looks_whether_something_has_happened(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.sys.write("run", 0)
+    kernel.spawn(10)
+    live = kernel.live(policy=Policy(0.01))
+    live.start()
+    live.tick(PLENTY)
+    assert live.asleep
+    # An audit would be due, and may use CPU time.
+    kernel.clock.now += 1000
+    live.tick(PLENTY)
+    assert live._audits()
+    passes: list[object] = []
+    whole = live._pass
+
+    def note(at: Any) -> Any:
+        passes.append(at)
+        return whole(at)
+
+    monkeypatch.setattr(live, "_pass", note)
+    live.tick(PLENTY)
+    assert not passes
+    _scan(kernel, live)
+    live.tick(PLENTY)
+    assert passes
+    assert not live.asleep
 
 
 def test_after_unmerging_it_sleeps_as_well(kernel: Kernel, idle: Live) -> None:
