@@ -12,7 +12,7 @@ from bench.results import Goal, Result, save, table
 
 NAME = "daemon"
 # Processes, those with KSM pages, and the pages of each of these.
-_AT_REST = "1000:1000:20:fork"
+_AT_REST = "1000:1000:20:fork:rest"
 _BESIDE = ("start", "commands", "asleep")
 _BASELINE = "baseline "
 _MEGABYTE = 1e6

@@ -3,8 +3,8 @@
 `python -m bench.daemon_guest BASELINE CASE...` prints lines `sample JSON`. The clock of such a
 guest goes on by one nanosecond with each instruction, so CPU seconds are billions of instructions,
 and are the same every time. A case is `start`, `commands`, `programs`, `asleep`, `churn`, or
-PROCESSES:MERGING:PAGES, perhaps with `:fork` and with `:owners=N`. After `baseline `, the daemon is
-that of the command BASELINE.
+PROCESSES:MERGING:PAGES, perhaps with `:fork`, and with `:rest` or `:owners=N`. After `baseline `,
+the daemon is that of the command BASELINE.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def measure_crowd(build: Build, name: str) -> None:
         if audited:
             auditing.finish(daemon)
         still = used(daemon, lambda: scrape(daemon))
-        asked = after_moves(daemon, crowd) if owners else at_rest(daemon)
+        asked = after_moves(daemon, crowd) if owners else undisturbed(daemon, rest="rest" in words)
         build.report(
             name,
             processes=processes,
@@ -149,12 +149,15 @@ def measure_crowd(build: Build, name: str) -> None:
         )
 
 
-def at_rest(daemon: Daemon) -> dict[str, float]:
-    """What it uses if nothing moves, and what a script uses."""
+def undisturbed(daemon: Daemon, *, rest: bool) -> dict[str, float]:
+    """What it uses if nothing moves, scraped or at rest, and what a script uses."""
+    if rest:
+        lasting = {"rest": share_at_rest(daemon, _QUIET_SECONDS)}
+    else:
+        lasting = {"minute": minute(daemon)}
     return {
         "snapshot": used(daemon, daemon.snapshot),
-        "rest": share_at_rest(daemon, _QUIET_SECONDS),
-        "minute": minute(daemon),
+        **lasting,
         "pss": pss_bytes(lasting_family(daemon.process.pid)),
         "map_bytes": daemon.snapshot()["map"]["memory_bytes"],
         "smaps": smaps_seconds(),

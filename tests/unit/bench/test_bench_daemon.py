@@ -59,7 +59,7 @@ def of_daemon(rest: float = 0.003, factor: float = 3.0) -> dict[str, Any]:
         "programs compiled": {"cpu": 0.5 * factor},
         "churn": {"rest": 0.009, "forks": 1000.0},
         "churn with KSM pages": {"rest": 0.011, "forks": 999.7},
-        "1000:1000:20:fork": {"rest": rest},
+        "1000:1000:20:fork:rest": {"rest": rest},
     }
     del cases["baseline start kept"]
     return {**RULER, "cases": cases}
