@@ -168,7 +168,7 @@ def _scrape_goals(result: Result) -> Iterator[Goal]:
             yield Goal(
                 f"a scrape of 1,000 processes and 50 owners, when {what} moved, beside {COMMIT}: "
                 f"{least:g} x less CPU time",
-                f"{then / now:.1f} x ({now:.1f} ms instead of {then:.1f})",
+                f"{then / now:.3g} x ({now:.1f} ms instead of {then:.1f})",
                 then >= least * now,
                 _WHY_SCRAPE,
             )
@@ -178,7 +178,7 @@ def _scrape_goals(result: Result) -> Iterator[Goal]:
         yield Goal(
             "a scrape of 10,000 processes, when nothing moved: at most "
             f"{_MOST_GROWTH} x that of 1,000",
-            f"{growth:.1f} x ({COMMIT}: {before[0] / theirs[0]:.1f} x)",
+            f"{growth:.3g} x ({COMMIT}: {before[0] / theirs[0]:.3g} x)",
             growth <= _MOST_GROWTH,
             _WHY_GROWTH,
         )
