@@ -10,7 +10,7 @@ import subprocess
 import time
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -59,8 +59,10 @@ def family(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     # Threads have children, too.
     for task in Path(f"/proc/{pid}/task").iterdir():
-        if int(task.name) != pid:
-            children += (task / "children").read_text().split()
+        # One that has answered on the socket ends.
+        with suppress(FileNotFoundError):
+            if int(task.name) != pid:
+                children += (task / "children").read_text().split()
     return [pid, *(each for child in children for each in family(int(child)))]
 
 
