@@ -80,7 +80,6 @@ class Live:
         self._steps = Steps(self._hooks, maps, self._accounting, progress, host)
         self._adopted = False
         self._calm = Calm(host.clock)
-        # What a user could have seen of the state after the last tick.
         self._said: tuple[bool, str | None] | None = None
         self._take(policy)
 
