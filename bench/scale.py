@@ -127,7 +127,8 @@ def figures(result: Result) -> dict[str, Figure]:
     """CPU time in 15 seconds by merged pages, of the daemon and of the script."""
     from matplotlib.figure import Figure
 
-    found = {case: one for case, one in result["cases"].items() if not one.get("failed")}
+    every = {case: result["cases"].get(case, {"failed": True}) for case in _CASES}
+    found = {case: one for case, one in every.items() if not one.get("failed")}
     points = sorted((one["processes"] * one["pages"], case) for case, one in found.items())
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
