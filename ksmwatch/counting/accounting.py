@@ -46,6 +46,8 @@ class Accounting:
         self._audit = Schedule(evidence=tells_missed)
         # Counts that the audit has not looked at yet, and when it looks without receiving any.
         self._news: list[Count] | None = None
+        # Counts of which the audit has seen that none has moved since it was read.
+        self._still: list[Count] | None = None
         self._look_at = 0.0
         # Totals when doubts were last settled, and whether some were left.
         self._doubts_seen = 0
@@ -216,7 +218,11 @@ class Accounting:
         if now >= self._look_at and self._news is None:
             self.counts()
         if self._news is not None:
-            self._audit.see(each.pid for each in self._news if self._has_moved(each))
+            # The list is another one as soon as one count is.
+            if self._news is not self._still:
+                moved = [each.pid for each in self._news if self._has_moved(each)]
+                self._audit.see(moved)
+                self._still = None if moved else self._news
             self._news, self._look_at = None, now + _LOOK_SECONDS
         pid = self._audit.next(
             now,
