@@ -35,7 +35,10 @@ _CPUCLOCK_SCHED = 2
 # Of `ruler`: enough that the scheduler's clock does not matter.
 _TURNS = 2_000
 # Modules that only help a daemon to start; the last two are of the baseline.
-_HELPERS = (*(b"ksmwatch.probes.compiler", b"ksmwatch.loader", b"ksmwatch.connector"),)
+_HELPERS = (
+    *(b"ksmwatch.probes.compiler", b"ksmwatch.owners.process_connector"),
+    *(b"ksmwatch.loader", b"ksmwatch.connector"),
+)
 
 
 def ruler(times: int = 5) -> float:
@@ -144,8 +147,6 @@ class Auditing:
     def finish(self, daemon: Daemon) -> None:
         """Wait until it has seen each process, and give it what it has by default."""
         deadline = time.monotonic() + _MERGE_SECONDS
-        # A process that helps at the start has the daemon's command line for a moment.
-        time.sleep(_LOOK_SECONDS)
         while share_at_rest(daemon, _LOOK_SECONDS) > _BUSY:
             if time.monotonic() > deadline:
                 raise TimeoutError("the audit does not end")

@@ -1,17 +1,21 @@
 """The kernel's process connector: which processes exec'ed, ended, or changed name or user.
 
-A subscription is one message. After that, there is a filter in the kernel, and one number to read
-from each message: a host that forks a lot sends thousands of messages a second.
+pyroute2 implements the protocol, and takes 20 MB. So it runs in a process that subscribes, hands
+the socket over, and exits (`main`). What stays is a filter in the kernel, and reading one number
+from each message. A host that forks a lot sends thousands of messages a second.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 
+from ksmwatch.child_process import Child
 from ksmwatch.kernel.syscalls import ClassicProgram
 
 # include/uapi/linux/netlink.h, connector.h and cn_proc.h
@@ -20,21 +24,32 @@ _IDX_PROC = _VAL_PROC = 1
 _MCAST_LISTEN = 1
 _NONE, EXEC, UID, COMM, EXIT = 0x0, 0x2, 0x4, 0x200, 0x80000000
 
-# Of struct nlmsghdr: NLMSG_DONE, a message alone.
-_DONE = 3
-# struct nlmsghdr, struct cn_msg, and the operation that is asked for.
-_REQUEST = struct.Struct("=IHHII IIIIHH I")
-_REQUEST_BYTES, _OPERATION_BYTES = _REQUEST.size, 4
-# Offsets in a message of struct nlmsghdr, struct cn_msg, and of struct proc_event of each kind that
-# passes the filter. In an acknowledgement, the error is where the others have a pid.
-_WHAT, _PID, _TGID = 36, 52, 56
+# struct cn_msg, and the beginning of struct proc_event of each kind that passes the filter. In an
+# acknowledgement, `pid` is the error.
+_CN_MSG = (("idx", "I"), ("val", "I"), ("seq", "I"), ("ack", "I"), ("len", "H"), ("flags", "H"))
+_LISTEN = (*_CN_MSG, ("operation", "I"))
+_EVENT = (
+    *_CN_MSG,
+    *(("what", "I"), ("cpu", "I"), ("timestamp", "Q"), ("pid", "I"), ("tgid", "I")),
+)
+_NLMSGHDR_BYTES = 16
+
+
+def _offset(member: str) -> int:
+    """The offset in a message of a member of _EVENT."""
+    names = [name for name, _ in _EVENT]
+    before = _EVENT[: names.index(member)]
+    return _NLMSGHDR_BYTES + struct.calcsize("=" + "".join(kind for _, kind in before))
+
+
+_TGID = _offset("tgid")
 _U32 = struct.Struct("=I")
 
 # asm-generic/socket.h
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 # Room for some thousand messages. The kernel allocates it only as they come.
 _BUFFER_BYTES = 1 << 20
-_ANSWER_SECONDS = 0.1
+_ANSWER_SECONDS = 1.0
 
 # Classic BPF, include/uapi/linux/bpf_common.h
 _LOAD, _JUMP_IF, _JUMP_IF_X, _TO_X, _RETURN = 0x20, 0x15, 0x1D, 0x07, 0x06
@@ -48,13 +63,13 @@ def _in_filter(number: int) -> int:
 # Accepts acknowledgements, and the relevant events of a process's first thread. Forks, and events
 # of other threads, wake no reader and fill no buffer. Jumps are relative to the next instruction.
 _FILTER = (
-    (_LOAD, 0, 0, _WHAT),
+    (_LOAD, 0, 0, _offset("what")),
     (_JUMP_IF, 8, 0, _in_filter(_NONE)),
     (_JUMP_IF, 3, 0, _in_filter(EXEC)),
     (_JUMP_IF, 2, 0, _in_filter(UID)),
     (_JUMP_IF, 1, 0, _in_filter(COMM)),
     (_JUMP_IF, 0, 5, _in_filter(EXIT)),
-    (_LOAD, 0, 0, _PID),
+    (_LOAD, 0, 0, _offset("pid")),
     (_TO_X, 0, 0, 0),
     (_LOAD, 0, 0, _TGID),
     (_JUMP_IF_X, 0, 1, 0),
@@ -92,42 +107,82 @@ class Connector:
         self._socket.close()
 
 
-def subscribe() -> Connector:
-    """Listen from now on. Raises OSError if the kernel refuses.
+class Subscription:
+    """A process that subscribes, without making anything wait for it.
 
     Needs CAP_NET_ADMIN and the initial user, pid and network namespaces.
     """
-    listening = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_CONNECTOR)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-        program = ClassicProgram(_FILTER)
-        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program.record)
-        # A bit for each group.
-        listening.bind((0, 1 << (_IDX_PROC - 1)))
-        _ask(listening)
-    except OSError:
-        listening.close()
-        raise
-    return Connector(listening)
 
+    def __init__(self) -> None:
+        self._child = Child(__name__)
 
-def _ask(listening: socket.socket) -> None:
-    """Ask for events, and wait until the kernel agrees. Raises OSError if it does not."""
-    # The kernel answers while this sends. In other namespaces, it never does.
-    listening.settimeout(_ANSWER_SECONDS)
-    listening.send(
-        _REQUEST.pack(
-            *(_REQUEST_BYTES, _DONE, 0, 0, 0),
-            *(_IDX_PROC, _VAL_PROC, 0, 0, _OPERATION_BYTES, 0),
-            _MCAST_LISTEN,
-        )
-    )
-    while True:
+    def take(self) -> Connector | None:
+        """The connector; None until it is there. Raises OSError if it is refused."""
+        self._child.channel.settimeout(0)
         try:
-            answer = listening.recv(4096)
-        except TimeoutError as error:
-            raise OSError(errno.ETIMEDOUT, "the process connector does not answer") from error
-        if _U32.unpack_from(answer, _WHAT)[0] == _NONE:
+            answer, descriptors, _, _ = socket.recv_fds(self._child.channel, _U32.size, 1)
+        except BlockingIOError:
+            return None
+        self.close()
+        if not descriptors:
+            number = _U32.unpack(answer)[0] if answer else errno.EPROTO
+            raise OSError(number, f"the process connector refuses: {os.strerror(number)}")
+        return Connector(socket.socket(fileno=descriptors[0]))
+
+    def close(self) -> None:
+        """Wait for the process to end, which it has done or does at once."""
+        self._child.end()
+
+
+# ---- what runs in the process that subscribes ----
+
+
+def subscribe() -> socket.socket:
+    """A socket that receives what passes the filter. Raises OSError if the kernel refuses."""
+    from pyroute2.netlink import NLMSG_DONE, nlmsg
+    from pyroute2.netlink.nlsocket import NetlinkSocket
+
+    # pyroute2's own messages of the connector came after the version in Debian 12 (0.7.2).
+    class Listen(nlmsg):  # type: ignore[misc]
+        fields = _LISTEN
+
+    class Event(nlmsg):  # type: ignore[misc]
+        fields = _EVENT
+
+    connector = NetlinkSocket(family=_NETLINK_CONNECTOR)
+    connector.bind(groups=_IDX_PROC)
+    raw = socket.socket(fileno=os.dup(connector.fileno()))
+    raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+    program = ClassicProgram(_FILTER)
+    raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program.record)
+    request = Listen()
+    request["header"]["type"] = NLMSG_DONE
+    request["idx"], request["val"], request["len"] = _IDX_PROC, _VAL_PROC, _U32.size
+    request["operation"] = _MCAST_LISTEN
+    request.encode()
+    # In other namespaces the kernel sends nothing at all.
+    raw.settimeout(_ANSWER_SECONDS)
+    raw.send(request.data)
+    while True:
+        answer = Event(raw.recv(4096))
+        answer.decode()
+        if answer["what"] == _NONE:
             break
-    if number := _U32.unpack_from(answer, _PID)[0]:
-        raise OSError(number, f"the process connector refuses: {os.strerror(number)}")
+    if answer["pid"]:
+        raise OSError(answer["pid"], "refused")
+    return raw
+
+
+def main() -> None:
+    """Subscribe, and hand over the socket, or an error number, on the socket that argv names."""
+    answers = socket.socket(fileno=int(sys.argv[1]))
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            subscribed = subscribe()
+            socket.send_fds(answers, [_U32.pack(0)], [subscribed.fileno()])
+        except TimeoutError:
+            answers.send(_U32.pack(errno.ETIMEDOUT))
+        except OSError as error:
+            answers.send(_U32.pack(error.errno or errno.EPROTO))
+    # Nothing in pyroute2 needs an orderly exit, so nothing waits for one.
+    os._exit(0)

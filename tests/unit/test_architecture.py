@@ -73,7 +73,7 @@ EFFECTS = {
     *("os", "io", "pathlib", "tempfile", "shutil", "glob", "mmap", "sqlite3", "fcntl", "platform"),
     *("socket", "select", "selectors", "ssl", "asyncio", "urllib.request", "tornado", "textual"),
     *("subprocess", "multiprocessing", "threading", "concurrent", "queue", "signal", "resource"),
-    *("time", "random", "secrets", "uuid", "ctypes", "psutil", "bcc", "pwd", "grp"),
+    *("time", "random", "secrets", "uuid", "ctypes", "psutil", "pyroute2", "bcc", "pwd", "grp"),
 }
 # A constant, and a generator whose seed is an argument.
 HARMLESS = {"mmap.PAGESIZE", "random.Random"}

@@ -23,7 +23,7 @@ print(anonymous, *{name.split(".")[0] for name in sys.modules})
 # which load ssl themselves.
 LARGE = {
     *("asyncio", "bcc", "bcrypt", "concurrent", "ctypes", "email", "http", "httpx"),
-    *("multiprocessing", "psutil"),
+    *("multiprocessing", "psutil", "pyroute2"),
     *("prometheus_client", "rich", "sqlite3", "ssl", "textual", "tomllib", "tornado"),
     *("unittest", "wsgiref", "xml", "yaml"),
 }
