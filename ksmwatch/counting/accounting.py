@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ksmwatch.counting import ledger
-from ksmwatch.counting.audit_schedule import Schedule
+from ksmwatch.counting.audit_schedule import Allowance, Schedule
 from ksmwatch.counting.backend import Budget, Evidence
 from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.exact_read import ExactReader, ExactReading, Outcome, Readers
@@ -156,15 +156,6 @@ class Accounting:
             unknown = ledger.settle_nodes(account, self._maps.baseline(mm), None)
             self._maps.put_baseline(mm, unknown)
 
-    def nodes_due(self) -> bool:
-        """Whether the nodes of a process have to be read."""
-        return self._nodes is not None and self._nodes.due()
-
-    def read_next_nodes(self) -> None:
-        """Read the nodes of the next process."""
-        if self._nodes is not None:
-            self._nodes.read_next()
-
     def settle(self, budget: Budget, residue_since: float | None) -> None:
         """Read processes that are in doubt or were not read.
 
@@ -207,12 +198,24 @@ class Accounting:
             if each.mappings and each.pid and (at is None or at < since):
                 self._read_with_areas(each.pid)
 
-    def audit_due(self) -> bool:
+    def audit(self, allowance: Allowance) -> None:
+        """Read the next processes, as far as the allowance goes, and that of nodes."""
+        while allowance.left() and self._audit_due():
+            allowance.spend(self._audit_next)
+        while self._nodes is not None and self._nodes.due():
+            self._nodes.read_next()
+
+    def audits(self, allowance: Allowance) -> bool:
+        """Whether there is something to read, and CPU time for it."""
+        audits = allowance.left() and self._audit_due()
+        return audits or (self._nodes is not None and self._nodes.due())
+
+    def _audit_due(self) -> bool:
         """Whether the audit has a process to read, or accounts to look at."""
         now = self._host.clock()
         return self._news is not None or now >= self._look_at or self._audit.due(now)
 
-    def audit_next(self) -> None:
+    def _audit_next(self) -> None:
         """Check which accounts have moved, and read the next process."""
         now = self._host.clock()
         if now >= self._look_at and self._news is None:

@@ -250,20 +250,12 @@ class Live:
             case Step.SLEEP:
                 self._steps.sleep(at.stirrings)
             case Step.AUDIT:
-                self._audit()
+                self._accounting.audit(self._allowance)
         return at
-
-    def _audit(self) -> None:
-        """Read the next processes, as far as the allowances go."""
-        while self._allowance.left() and self._accounting.audit_due():
-            self._allowance.spend(self._accounting.audit_next)
-        while self._accounting.nodes_due():
-            self._accounting.read_next_nodes()
 
     def _audits(self) -> bool:
         """Whether there is something to read, and CPU time for it."""
-        audits = self._allowance.left() and self._accounting.audit_due()
-        return audits or self._accounting.nodes_due()
+        return self._accounting.audits(self._allowance)
 
     def read(self, pid: int) -> ExactReading:
         """Read a process exactly, and settle its account if nothing moved meanwhile."""

@@ -148,7 +148,7 @@ def bind_memory(address: int, size: int, node: int) -> None:
     """Take the pages of a mapping of ours from one node of memory only, by mbind(2)."""
     mask = (ct.c_ulong * 16)()
     mask[node // 64] = 1 << node % 64
-    number = _MBIND[platform.machine()]
+    number = _MBIND[os.uname().machine]
     arguments = map(ct.c_ulong, (address, size, _MPOL_BIND))
     _checked(_libc.syscall(number, *arguments, mask, ct.c_ulong(1024), ct.c_ulong(0)), "mbind")
 
@@ -157,7 +157,7 @@ def node_of_memory(address: int) -> int:
     """The node that the page at an address of ours lies on, by get_mempolicy(2)."""
     node = ct.c_int()
     flags = ct.c_ulong(_MPOL_F_NODE | _MPOL_F_ADDR)
-    number = _GET_MEMPOLICY[platform.machine()]
+    number = _GET_MEMPOLICY[os.uname().machine]
     arguments = (ct.byref(node), None, ct.c_ulong(0), ct.c_ulong(address), flags)
     _checked(_libc.syscall(number, *arguments), "get_mempolicy")
     return node.value
