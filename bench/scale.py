@@ -183,11 +183,11 @@ def _scrape_goals(result: Result) -> Iterator[Goal]:
     large, before = _scrapes(result, _SCRAPED_LARGE), _scrapes(result, _BASELINE + _SCRAPED_LARGE)
     if ours and large:
         growth = large[0] / ours[0]
-        then = f" ({COMMIT}: {before[0] / theirs[0]:.3g} x)" if theirs and before else ""
+        grew = f" ({COMMIT}: {before[0] / theirs[0]:.3g} x)" if theirs and before else ""
         yield Goal(
             "a scrape of 10,000 processes, when nothing moved: at most "
             f"{_MOST_GROWTH} x that of 1,000",
-            f"{growth:.3g} x{then}",
+            f"{growth:.3g} x{grew}",
             growth <= _MOST_GROWTH,
             _WHY_GROWTH,
         )
