@@ -28,10 +28,8 @@ _KEPT_IF_ABSOLUTE = ("LD_LIBRARY_PATH", "OPENSSL_CONF")
 # The child's first code. Its own Python finds all packages, except ours if it is not installed.
 # So this very package is imported from its place, and the directory beside it comes last for
 # everything else, because a checkout may have a `json.py`.
-# While it imports, there is nothing to collect, and each search for it takes time.
 _BEGIN = """
-import gc, sys
-gc.disable()
+import sys
 root, module = sys.argv[1:3]
 del sys.argv[1:3]
 sys.path.insert(0, root)

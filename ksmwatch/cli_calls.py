@@ -44,10 +44,6 @@ def run(args: argparse.Namespace) -> Exit:
         web_files(settings.web_config_file)
         print("The configuration is valid.")
         return Exit.OK
-    # Until the daemon runs: its modules leave nothing to collect, and each search takes time.
-    import gc
-
-    gc.disable()
     from ksmwatch import log
     from ksmwatch.commands.run import Daemon
     from ksmwatch.systemd import Manager

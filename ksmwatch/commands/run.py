@@ -119,7 +119,6 @@ class Daemon:
         Ends with NO_KSM on a kernel without KSM, after exporting only that fact.
         """
         gc.set_threshold(GC_OBJECTS)
-        gc.enable()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)

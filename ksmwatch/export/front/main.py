@@ -47,9 +47,8 @@ def _prepared(begin: Begin, task: WebTask | TextfileTask) -> Callable[[socket.so
 
         serve = partial(textfile.serve, begin, task)
     confine(begin.user)
-    # The collector was off until now, and need not examine the objects that stay.
+    # The current objects stay, so the garbage collector need not examine them.
     gc.collect()
     gc.freeze()
-    gc.enable()
     give_memory_back()
     return serve
