@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from ksmwatch.counting.backend_state import MapState
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.metric_family import Spec
 from ksmwatch.export.samples import Series, owner_series
@@ -297,3 +298,18 @@ def test_the_document_has_a_row_for_every_metric() -> None:
     assert text.count("\n| `ksmwatch_") == len(CATALOGUE)
     assert f"| `process_x` | gauge |  | {own.help} |" in text
     assert all(f"`{kind}`" in text for kind in LOSSES)
+
+
+def test_a_host_with_one_node_of_memory_has_no_series_by_node() -> None:
+    state = MapState(accounts=1, limit=65536, memory=0, kept=True, adopted=False)
+    one = scrape(snapshot(map_state=state, processes=(process(nodes=None, home=None),)))
+    names = {name for name, _ in one}
+    assert "ksmwatch_mappings" in names
+    assert [name for name in names if "node_mappings" in name or "remote" in name] == []
+
+
+def test_mappings_on_unknown_nodes_are_shown_as_such() -> None:
+    two = scrape(snapshot(processes=(process(), process(pid=43, nodes=None))))
+    found = {n: value(two, "ksmwatch_node_mappings", node=n) for n in ("0", "1", "unknown")}
+    assert found == {"0": 60, "1": 40, "unknown": 100}
+    assert not [name for name, _ in two if "remote_mappings" in name]

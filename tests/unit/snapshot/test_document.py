@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from ksmwatch.counting.backend_state import Mode
+from ksmwatch.counting.backend_state import MapState, Mode
 from ksmwatch.counting.residue import Residue
 from ksmwatch.kernel.areas import Area
 from ksmwatch.snapshot.document import to_document, to_json
@@ -211,3 +211,11 @@ def test_a_kernel_without_ksm_in_the_document() -> None:
     assert document["host"]["mappings"] == 0
     assert document["host"]["run"] is None
     assert document["host"]["kernel_mappings"] is None
+
+
+def test_a_host_with_one_node_of_memory_says_nothing_of_nodes() -> None:
+    state = MapState(accounts=1, limit=65536, memory=0, kept=True, adopted=False)
+    found = to_document(snapshot(map_state=state, processes=(process(nodes=None, home=None),)))
+    for each in (found["host"], found["owners"][0]):
+        assert each["nodes"] is each["mappings_on_unknown_nodes"] is each["remote_mappings"] is None
+    assert found["processes"][0]["nodes"] is None
