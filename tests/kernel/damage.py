@@ -54,8 +54,15 @@ def change_account(pid: int, offset: int, pages: int) -> None:
 
 
 def _link_of(fdinfo: Path) -> int | None:
-    """The id of a BPF link from its fdinfo; None if it is something else."""
-    lines = dict(line.split(":", 1) for line in fdinfo.read_text().splitlines() if ":" in line)
+    """The id of a BPF link from its fdinfo; None if it is something else.
+
+    The daemon opens files for a moment to read processes. What has gone since is no link.
+    """
+    try:
+        text = fdinfo.read_text()
+    except FileNotFoundError:
+        return None
+    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     return int(lines["link_id"]) if "link_id" in lines else None
 
 
