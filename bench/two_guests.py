@@ -13,10 +13,12 @@ import platform
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench.results import ROOT, Goal, Result, save, table
+from tests import oracle
 from tests.guests import Guest, lines, started
 from tests.ksmctl import Ksm
 
@@ -24,11 +26,14 @@ NAME = "two-guests"
 _KERNEL = "6.12"
 _MIB = 512
 # More mappings of one page than a guest can have.
-_SETTINGS = {"max_page_sharing": 1 << 20, "use_zero_pages": 0, "pages_to_scan": 20_000}
+_SETTINGS = {"max_page_sharing": 1 << 20, "use_zero_pages": 0, "smart_scan": 0}
 
 _METHOD = """`make bench-two-guests`, {date}, on the machine itself (Linux {host}): two QEMU guests
 with {mib} MiB that have booted the same kernel ({kernel}) and are stopped. First `ksmwatch
-estimate` reads them, then ksmd merges them until nothing more merges."""
+estimate` reads them, then ksmd merges them until nothing more merges. What that saved is counted in
+page frames, which pagemap shows before and after. KSM's own counters lack the zero pages of
+transparent huge pages, which the kernel frees when ksmd splits these
+([finding](../findings/ksmd-frees-zeros-of-huge-pages.sh))."""
 
 
 def section(result: Result) -> str:
@@ -36,7 +41,8 @@ def section(result: Result) -> str:
     low, high = result["would_save_low"], result["would_save_high"]
     rows = [
         ("estimate", f"{result['would_save']:,.0f}", f"{low:,.0f} to {high:,.0f}"),
-        ("what KSM then saved", f"{result['saved']:,.0f}", "-"),
+        ("page frames that were then freed", f"{result['saved']:,.0f}", "-"),
+        ("`pages_sharing` after that", f"{result['pages_sharing']:,.0f}", "-"),
     ]
     text = _METHOD.format(**result)
     head = ("pages saved", "number", "interval")
@@ -48,8 +54,8 @@ def goals(result: Result) -> list[Goal]:
     error = abs(result["would_save"] - result["saved"]) / result["saved"]
     return [
         Goal(
-            "estimate of two guests: within 1 % of what KSM then saves",
-            f"{error:.2%}",
+            "estimate of two guests: within 1 % of what merging then frees",
+            f"{error:.2%} off",
             met=error <= 0.01,
             why="see *Two guests*",
         )
@@ -81,6 +87,19 @@ def _merging_pages(pid: int) -> int:
     return int(Path(f"/proc/{pid}/ksm_merging_pages").read_text())
 
 
+def _frames(pids: Iterable[int]) -> set[int]:
+    """The page frames of the memory that these processes have offered."""
+    found: set[int] = set()
+    for pid in pids:
+        with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
+            for area in oracle.areas(pid):
+                if "mg" in area.flags:
+                    pages = (area.end - area.start) // oracle.PAGE
+                    raw = os.pread(pagemap.fileno(), pages * 8, area.start // oracle.PAGE * 8)
+                    found.update(oracle.private_frames(raw))
+    return found
+
+
 def main() -> int:
     """Measure, and keep the result."""
     with ExitStack() as stack, Ksm(**_SETTINGS) as ksm:
@@ -90,15 +109,18 @@ def main() -> int:
             stack.callback(os.kill, pid, signal.SIGCONT)
         command = [str(ROOT / ".venv/bin/ksmwatch"), "estimate", "--json", *map(str, emulators)]
         answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-        ksm.merge_all(scans=6)
-        saved, shared = ksm.read("pages_sharing"), ksm.read("pages_shared")
-        if sum(map(_merging_pages, emulators)) != saved + shared:
+        before = len(_frames(emulators))
+        ksm.merge_all(scans=10)
+        sharing, shared = ksm.read("pages_sharing"), ksm.read("pages_shared")
+        if sum(map(_merging_pages, emulators)) != sharing + shared:
             raise SystemExit("another process has offered memory, too")
+        saved = before - len(_frames(emulators))
         keys = ("would_save", "would_save_low", "would_save_high")
         found = {key: answer["host"][key] for key in keys}
         about = {"host": platform.release(), "kernel": _KERNEL, "mib": _MIB}
-        print(found, f"saved: {saved}")
-        save(NAME, {**about, **found, "saved": saved})
+        result = {**about, **found, "saved": saved, "pages_sharing": sharing}
+        print(result)
+        save(NAME, result)
     return 0
 
 
