@@ -5,8 +5,14 @@ from __future__ import annotations
 from bench import two_guests
 
 RESULT = {
-    **{"date": "2026-01-01", "host": "6.18.0", "kernel": "6.12", "mib": 512, "pages_sharing": 700},
-    **{"would_save": 1000, "would_save_low": 990, "would_save_high": 1010},
+    "date": "2026-01-01",
+    "host": "6.18.0",
+    "kernel": "6.12",
+    "mib": 512,
+    "pages_sharing": 700,
+    "would_save": 1000,
+    "would_save_low": 990,
+    "would_save_high": 1010,
 }
 
 
