@@ -170,7 +170,10 @@ def _ratio_goal(result: Result, wanted: _Ratio) -> Goal:
 
 _SEE = "see the tables in *The daemon*"
 _WHY_COMMANDS = "a third of it is the start of Python itself, which is the same in both"
-_WHY_ADOPTED = "most of it is Python that loads modules, in two processes"
+_WHY_ADOPTED = (
+    "most of it is Python that loads modules, in three processes, of which one only subscribes to "
+    "process events"
+)
 _RATIOS = (
     _Ratio(
         "loading kept programs, beside compiling them",
