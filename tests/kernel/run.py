@@ -83,9 +83,9 @@ def split(kernels: list[str]) -> tuple[str, list[str]]:
     return once, [each for each in reversed(kernels) if each != once]
 
 
-def on_each(kernels: list[str], files: tuple[str, ...], *choice: str) -> list[Job]:
+def on_each(kernels: list[str], files: tuple[str, ...], *choice: str, nodes: int = 1) -> list[Job]:
     """What depends on the kernel of these files. `choice`: further arguments."""
-    return [Job(each, (*files, "-m", "not once", *choice)) for each in kernels]
+    return [Job(each, (*files, "-m", "not once", *choice), nodes=nodes) for each in kernels]
 
 
 def quick_jobs(kernels: list[str]) -> list[Job]:
@@ -109,7 +109,7 @@ def rest_jobs(kernels: list[str]) -> list[Job]:
     """What the usual jobs leave out. The longest first."""
     once, others = split(kernels)
     return [
-        *on_each(others, paths(FILES, COUNTING, *EVERYWHERE, *SPECIAL)),
+        *on_each(others, paths(FILES, COUNTING, *EVERYWHERE, *SPECIAL), nodes=2),
         *on_each(others, paths(EVERYWHERE), "-k", "kprobe"),
         Job(once, paths(LONG), nodes=2),
         Job(once, paths(LONG_SECOND_SHARE), nodes=2),
