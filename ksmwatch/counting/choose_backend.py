@@ -131,12 +131,12 @@ def start_live(
     raise NoLiveError("The kernel refused every probe that was tried.").but_it_may_pass(passing)
 
 
-def _node_reader(facts: Facts, proc: Path = Path("/proc")) -> NodeReader | None:
+def _node_reader(facts: Facts) -> NodeReader | None:
     """What reads on which nodes pages lie; None if that is impossible, or there is one node."""
     if len(facts.memory_nodes) < 2:
         return None
     try:
-        frames, node_of = choose_frames(proc), NodeOfFrame(Path("/sys"))
+        frames, node_of = choose_frames(Path("/proc")), NodeOfFrame(Path("/sys"))
     except (OSError, SourceError, PrivilegeError) as error:
         why = str(error)
     else:

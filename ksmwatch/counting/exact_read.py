@@ -22,7 +22,7 @@ from ksmwatch.kernel.areas import Area
 from ksmwatch.kernel.node_reader import ByNode, NodeReader
 from ksmwatch.kernel.page_tables import CarefulReader, PagemapReader, Reader, SmapsReader
 from ksmwatch.kernel.read_areas import read_areas
-from ksmwatch.probes.map_records import Account, Migrations, Movement, Opened
+from ksmwatch.probes.map_records import Account, Baseline, Migrations, Movement, Opened
 from ksmwatch.probes.maps import Maps
 
 # An exact read that events keep disturbing is tried this many times before it is postponed.
@@ -186,13 +186,17 @@ class ExactReader:
         if self._nodes is None:
             return False
         with suppress(OSError), self._pinned(pid, self._nodes) as (file, read):
-            for _ in range(_BRACKETS if file is not None else 0):
-                assert file is not None
-                bracket = self._bracket(file.mm, read)
-                if bracket is None:
-                    break
-                if self._settled_nodes(file.mm, bracket):
-                    return True
+            return file is not None and self._settle_nodes(file.mm, read)
+        return False
+
+    def _settle_nodes(self, mm: int, read: ReadPages[ByNode]) -> bool:
+        """Read until a result can be trusted; False if none could. Raises OSError."""
+        for _ in range(_BRACKETS):
+            bracket = self._bracket(mm, read)
+            if bracket is None:
+                break
+            if self._settled_nodes(mm, bracket):
+                return True
         return False
 
     def _settled_nodes(self, mm: int, bracket: Bracket[ByNode]) -> bool:
@@ -212,9 +216,7 @@ class ExactReader:
         nodes = tuple(found.get(node, 0) for node in range(len(account.nodes)))
         if not count.exact or sum(nodes) != count.mappings:
             return False
-        self._maps.put_baseline(mm, ledger.settle_nodes(account, baseline, nodes))
-        if self._maps.account(mm) is None:
-            self._maps.close_account(mm)
+        self._put_baseline(mm, ledger.settle_nodes(account, baseline, nodes))
         return True
 
     def _settle(self, pid: int, file: Opened, read: ReadPages[int]) -> ExactReading:
@@ -252,10 +254,7 @@ class ExactReader:
         mm = reading.mm
         baseline = self._maps.baseline(mm)
         count = ledger.count(mm, account, baseline)
-        self._maps.put_baseline(mm, ledger.settle(account, found, baseline))
-        if self._maps.account(mm) is None:
-            # It has just ended, and its baseline would stay for ever.
-            self._maps.close_account(mm)
+        self._put_baseline(mm, ledger.settle(account, found, baseline))
         passed = count.exact or reading.opened
         return replace(
             reading,
@@ -265,6 +264,12 @@ class ExactReader:
             found=found,
             moves=account.moves,
         )
+
+    def _put_baseline(self, mm: int, baseline: Baseline) -> None:
+        self._maps.put_baseline(mm, baseline)
+        if self._maps.account(mm) is None:
+            # It has just ended, and its baseline would stay for ever.
+            self._maps.close_account(mm)
 
     def _bracket(self, mm: int, read: ReadPages[_Found]) -> Bracket[_Found] | None:
         """Read between two looks at everything that must not move meanwhile. Raises OSError.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ksmwatch.counting.audit_schedule import Allowance
+from ksmwatch.counting.findings import Key
 from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import Count
 
@@ -16,8 +17,6 @@ from ksmwatch.counting.ledger import Count
 _SHARE = 0.01
 # A read that did not succeed is tried again after so many seconds, then after twice as many.
 _SOON, _LATE = 10.0, 600.0
-# An account: the address of its mm, and its id.
-_Key = tuple[int, int]
 
 
 class NodeReads:
@@ -32,7 +31,7 @@ class NodeReads:
         self._allowance = Allowance(_SHARE, host.clock, host.cpu)
         self._unknown: list[Count] = []
         # When a read that did not succeed is tried again, and after how long it was put off.
-        self._put_off: dict[_Key, tuple[float, float]] = {}
+        self._put_off: dict[Key, tuple[float, float]] = {}
 
     def see(self, counts: list[Count]) -> None:
         """Look for accounts whose nodes are unknown. Doubts about the sum are settled first."""
