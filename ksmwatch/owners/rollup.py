@@ -130,7 +130,7 @@ class Holding(BothCounts):
     @property
     def remote(self) -> int | None:
         """Mappings of pages on other nodes than their process's own; None if unknown for any."""
-        return self.spread.remote if self.spread.placed == self.mappings else None
+        return self.spread.remote_of(self.mappings)
 
 
 def total(amounts: Iterable[int | None]) -> int | None:

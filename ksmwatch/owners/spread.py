@@ -32,6 +32,13 @@ class Spread:
         """In a row."""
         return self.remote, self.placed, *self.nodes
 
+    def remote_of(self, mappings: int) -> int | None:
+        """Mappings of pages on other nodes than their process's own; None if unknown for any.
+
+        `mappings`: all, whether placed or not.
+        """
+        return self.remote if self.placed == mappings else None
+
     def __add__(self, other: Spread) -> Spread:
         return Spread.of(*map(sum, zip_longest(self.amounts, other.amounts, fillvalue=0)))
 

@@ -103,19 +103,19 @@ def _holding(holding: Holding, snapshot: Snapshot) -> HoldingDocument:
         "stray_mappings": holding.stray_mappings,
         "zero_pages": holding.zero_pages,
         **_wear(holding.wear),
-        **_nodes(snapshot, holding.spread, holding.mappings, holding.remote),
+        **_nodes(snapshot, holding.spread, holding.mappings),
         "unmerge": _forecast(snapshot.forecasts[holding.owner.key]),
     }
 
 
-def _nodes(snapshot: Snapshot, spread: Spread, mappings: int, remote: int | None) -> NodesDocument:
+def _nodes(snapshot: Snapshot, spread: Spread, mappings: int) -> NodesDocument:
     if not snapshot.counted_nodes:
         return {"nodes": None, "mappings_on_unknown_nodes": None, "remote_mappings": None}
     known = {str(node): number for node, number in snapshot.by_node(spread).items()}
     return {
         "nodes": known,
         "mappings_on_unknown_nodes": mappings - sum(known.values()),
-        "remote_mappings": remote,
+        "remote_mappings": spread.remote_of(mappings),
     }
 
 
@@ -186,7 +186,7 @@ def _host(snapshot: Snapshot) -> HostDocument:
         **_saved(snapshot.saved),
         "bookkeeping_bytes": snapshot.bookkeeping,
         "unnamed_mappings": snapshot.unnamed,
-        **_nodes(snapshot, snapshot.sums.spread, snapshot.mappings, snapshot.remote),
+        **_nodes(snapshot, snapshot.sums.spread, snapshot.mappings),
         "unmerge": _need(snapshot.unmerge, snapshot.unmerge.verdict),
         "confidence": snapshot.confidence,
         "reason": snapshot.reason,

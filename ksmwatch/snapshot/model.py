@@ -190,12 +190,12 @@ class Snapshot:
     @property
     def remote(self) -> int | None:
         """Mappings of pages on other nodes than their process's own; None if unknown for any."""
-        spread = self.sums.spread
-        return spread.remote if spread.placed == self.mappings else None
+        return self.sums.spread.remote_of(self.mappings)
 
     def by_node(self, spread: Spread) -> dict[int, int]:
         """Mappings on each node, of the host or an owner, as far as they are known."""
-        return {n: dict(enumerate(spread.nodes)).get(n, 0) for n in self.counted_nodes}
+        known = dict(enumerate(spread.nodes))
+        return {node: known.get(node, 0) for node in self.counted_nodes}
 
     @property
     def kernel_mappings(self) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ksmwatch.top.sample import Sample, SampledHolding, SampledOwner, SampledProcess
-from ksmwatch.top.values import in_order
+from ksmwatch.top.values import in_order, sum_if_known
 from ksmwatch.top.view import Group, Grouping, Options, Row, RowKey, View
 
 
@@ -76,16 +76,6 @@ def _title(process: SampledProcess, grouping: Grouping) -> tuple[str, str]:
     return owner.kind, owner.name
 
 
-def _all_known(values: Iterable[int | None]) -> int | None:
-    """The sum; None if a part is unknown."""
-    total = 0
-    for value in values:
-        if value is None:
-            return None
-        total += value
-    return total
-
-
 def groups(processes: Iterable[SampledProcess], grouping: Grouping) -> list[Group]:
     return [_group(members, grouping) for members in _members(processes, grouping).values()]
 
@@ -108,9 +98,9 @@ def _group(members: Sequence[SampledProcess], grouping: Grouping) -> Group:
         tuple(members),
         len(members),
         sum(p.mappings for p in members),
-        _all_known(p.kernel for p in members),
-        _all_known(p.lag for p in members),
-        _all_known(p.stray for p in members),
+        sum_if_known(p.kernel for p in members),
+        sum_if_known(p.lag for p in members),
+        sum_if_known(p.stray for p in members),
         all(p.exact for p in members),
         None,
     )

@@ -54,6 +54,16 @@ def _moved(
 # -- Values and order ------------------------------------------------------------------------
 
 
+def sum_if_known(values: Iterable[int | None]) -> int | None:
+    """The sum; None if a part is unknown."""
+    total = 0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
+
+
 def _number_of(of: SampledProcess | Group) -> int | None:
     return of.pid if isinstance(of, SampledProcess) else None
 
@@ -90,8 +100,7 @@ def remote_of(of: SampledProcess | Group) -> int | None:
         return of.remote
     if of.holding is not None:
         return of.holding.remote
-    known = [each.remote for each in of.members if each.remote is not None]
-    return sum(known) if len(known) == len(of.members) else None
+    return sum_if_known(each.remote for each in of.members)
 
 
 def lags(of: SampledProcess | Group) -> bool:
