@@ -24,6 +24,7 @@ from ksmwatch.diagnose.evidence import (
 )
 from ksmwatch.errors import NoKsmError, PrivilegeError, SourceError
 from ksmwatch.kernel import procfs
+from ksmwatch.kernel.memory_nodes import read_memory_nodes
 from ksmwatch.kernel.procfs import KsmStat
 from ksmwatch.kernel.smaps import MERGEABLE, SmapsArea, smaps_areas
 from ksmwatch.units import PAGE_KB
@@ -121,7 +122,9 @@ def read_host(proc: Path, sys: Path) -> HostEvidence:
             users = None
             break
         users = (users or 0) + user
-    return HostEvidence(ksm, users, nodes=_nodes(sys), conditions=read_conditions(proc, sys))
+    return HostEvidence(
+        ksm, users, nodes=max(1, len(read_memory_nodes(sys))), conditions=read_conditions(proc, sys)
+    )
 
 
 def read_offers(proc: Path, clock: Callable[[], float] = time.monotonic) -> Offers:
@@ -185,16 +188,3 @@ def _holders(proc: Path, sys: Path) -> tuple[Holder, ...]:
         except OSError:
             continue
     return (*found, *(tuner for tuner in TUNERS if tuner.comm in comms))
-
-
-def _nodes(sys: Path) -> int:
-    """NUMA nodes with memory; 1 if the kernel knows none."""
-    try:
-        text = (sys / "devices/system/node/has_memory").read_text()
-    except OSError:
-        return 1
-    count = 0
-    for part in filter(None, text.strip().split(",")):
-        first, _, last = part.partition("-")
-        count += int(last or first) - int(first) + 1
-    return max(1, count)
