@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.crowd import family
 from bench.results import ROOT, Goal, Result, save, table
 from tests import oracle
 from tests.guests import Guest, lines, started
@@ -64,13 +65,8 @@ def goals(result: Result) -> list[Goal]:
 
 def _qemu_below(pid: int) -> int:
     """The emulator that a process has started, itself or by another."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for child in map(int, children):
-        if Path(f"/proc/{child}/comm").read_text().startswith("qemu-system"):
-            return child
-        if found := _qemu_below(child):
-            return found
-    return 0
+    names = ((each, Path(f"/proc/{each}/comm").read_text()) for each in family(pid))
+    return next((each for each, name in names if name.startswith("qemu-system")), 0)
 
 
 def _boot(stack: ExitStack) -> int:
