@@ -289,5 +289,11 @@ def shortly(*options: str) -> int:
     return main(["--ops", "2000", "--pause", "500", *options, "--", "--audit.cpu-percent=0"])
 
 
+def at_length(operations: int, seed: int, *daemon: str) -> int:
+    """Compared after each 2,000 operations; no audit, which would hide errors."""
+    program = [f"--ops={operations}", f"--seed={seed}"]
+    return main([*program, "--", "--audit.cpu-percent=0", *daemon])
+
+
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Runs a short part of the kernel tests on every kernel of Debian's, and records the results.
+"""Runs a part of the kernel tests on every kernel of Debian's, and records the results.
 
 `python -m tests.kernel.everywhere [--arch ARCH] [KERNEL...]`. The record, everywhere.json, is the
 source of a table in docs/kernels.md (`make docs`). A kernel that is not run keeps its row. Exit
@@ -22,7 +22,7 @@ from tests.guests import ROOT, Guest, watched
 
 RECORD = Path(__file__).with_name("everywhere.json")
 FLAVOURS = {"amd64": ("", "-rt", "-cloud"), "arm64": ("", "-16k")}
-LIVE = ("test_lifecycle", "test_leftovers", "test_callers", "test_fuzz")
+LIVE = ("test_lifecycle", "test_leftovers", "test_survival", "test_callers", "test_long_fuzz")
 # Where the plan takes kprobes because of PREEMPT_RT.
 REALTIME = ("test_pressure",)
 POLLED = ("test_polling",)
