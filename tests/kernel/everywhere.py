@@ -63,7 +63,7 @@ def row_of(name: str, release: str, check: Mapping[str, Any], junit: str) -> Row
 def table(rows: Sequence[Row]) -> list[str]:
     """Lines of Markdown."""
     files = [name for name in (*LIVE, *REALTIME, *POLLED) if any(name in row.tests for row in rows)]
-    heads = [name.removeprefix("test_") for name in files]
+    heads = [name.removeprefix("test_").replace("_", " ") for name in files]
     lines = [
         f"| kernel | counts | {' | '.join(heads)} |",
         f"|{'---|' * (len(heads) + 2)}",

@@ -54,15 +54,15 @@ def test_rows_are_replaced_and_stand_by_version(
     monkeypatch.setattr(everywhere, "RECORD", tmp_path / "record.json")
     assert everywhere.recorded() == []
     for name in ("7.3-rt", "6.12", "6.1", "7.3", "5.10", "6.12-16k-arm64"):
-        everywhere.keep(Row(name, f"{name}-x", "fentry", (), {"test_fuzz": (1, 0)}))
+        everywhere.keep(Row(name, f"{name}-x", "fentry", (), {"test_long_fuzz": (1, 0)}))
     everywhere.keep(Row("6.12", "new", "poll", (), {"test_polling": (2, 0)}))
     rows = everywhere.recorded()
     names = ["5.10", "6.1", "6.12", "6.12-16k-arm64", "7.3", "7.3-rt"]
     assert [row.name for row in rows] == names
     lines = everywhere.table(rows)
-    assert lines[0] == "| kernel | counts | fuzz | polling |"
+    assert lines[0] == "| kernel | counts | long fuzz | polling |"
     assert lines[4] == "| new | polled | not run | 2 passed |"
     assert (
-        everywhere.table([Row("a", "a", "fentry", ("moves_away",), {"test_fuzz": (1, 2)})])[-1]
+        everywhere.table([Row("a", "a", "fentry", ("moves_away",), {"test_long_fuzz": (1, 2)})])[-1]
         == "| a | live, by fentry, and `moves_away` | **2 of 3 failed** |"
     )
