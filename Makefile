@@ -73,6 +73,7 @@ test-kernel-quick: setup workload kernels
 .PHONY: test-kernel-rest
 test-kernel-rest: setup workload kernels
 	$(BIN)/python -m tests.kernel.run --rest $(KERNELS)
+	$(BIN)/python -m tests.kernel.run 6.12 7.3 -- tests/kernel/test_hardware_errors.py
 	$(VM) --kernel $(QUICK_KERNEL) --memory 2G -- $(GUEST_PYTEST) tests/kernel/test_memory_blocks.py
 	$(VM) --kernel $(QUICK_KERNEL) --iommu -- $(GUEST_PYTEST) tests/kernel/test_passthrough.py
 
@@ -154,7 +155,7 @@ accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: 
 	@$(BIN)/python -m bench.accuracy
 
 # In the order in which they run. Each writes bench/results/NAME.json.
-BENCHES := hotpath ages nodes realtime freshness daemon crowds peers scale estimate two-guests history stores
+BENCHES := hotpath arm64 ages nodes realtime freshness daemon crowds peers scale estimate two-guests history stores
 .PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
@@ -167,6 +168,9 @@ bench-report: setup ## docs/overhead.md and its plots, from what was measured la
 bench-hotpath: setup workload kernels ## Cost of the hooks, in instructions, on every test kernel
 	@deploy/packages bpftrace
 	@$(BIN)/python -m bench.hotpath
+
+bench-arm64: workload-arm64 ## The same on arm64
+	@$(BIN)/python -m bench.arm64
 
 bench-ages: setup workload kernels ## Cost of keeping the age of mappings, in instructions
 	@$(BIN)/python -m bench.ages
