@@ -46,17 +46,38 @@ def _slurp(fd: int) -> bytes:
     return b"".join(chunks)
 
 
+def _rollup(fd: int) -> int:
+    """Pages of smaps_rollup's `KSM:` line (since 6.6, commit 24cf14d8b3fd)."""
+    size = kilobytes(_slurp(fd), "KSM")
+    if size is None:
+        raise SourceError("smaps_rollup has no KSM line")
+    return size // PAGE_KB
+
+
+def memory_is_poisoned(proc: Path) -> bool:
+    """Whether the kernel has taken broken frames out of use (HardwareCorrupted in meminfo).
+
+    The processes that mapped a frame keep an entry that is no mapping, and smaps counts it as one
+    of a KSM page if the frame held one. The kernel adds to HardwareCorrupted soon after it has
+    changed these entries (action_result() in mm/memory-failure.c).
+    """
+    return bool(kilobytes((proc / "meminfo").read_bytes(), "HardwareCorrupted"))
+
+
 class _Smaps:
-    """smaps_rollup's `KSM:` line (since 6.6, commit 24cf14d8b3fd)."""
+    """smaps_rollup, unless it may count what is no mapping."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fd: int, proc: Path) -> None:
+        self._fd, self._proc = fd, proc
 
-    def read(self) -> int:
-        size = kilobytes(_slurp(self._fd), "KSM")
-        if size is None:
-            raise SourceError("smaps_rollup has no KSM line")
-        return size // PAGE_KB
+    def read(self) -> int | None:
+        """KSM mappings; None if memory is poisoned, which began during the read or before."""
+        mappings = self.estimate()
+        return None if mappings and memory_is_poisoned(self._proc) else mappings
+
+    def estimate(self) -> int:
+        """The same with the entries of pages that are away or poisoned."""
+        return _rollup(self._fd)
 
 
 # Called after a reader has opened a /proc file.
@@ -84,9 +105,17 @@ class SmapsReader:
 
     name = "smaps_rollup"
 
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+
+    @property
+    def suffices(self) -> bool:
+        """Whether it is right as long as no page is away."""
+        return not memory_is_poisoned(self._proc)
+
     @property
     def careful(self) -> CarefulReader:
-        """What does not count migration entries either."""
+        """What counts no entries of pages that are away or poisoned."""
         return CarefulReader()
 
     @contextmanager
@@ -96,7 +125,7 @@ class SmapsReader:
         fd = os.open(directory / "smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)
         try:
             opened()
-            yield _Smaps(fd)
+            yield _Smaps(fd, self._proc)
         finally:
             os.close(fd)
 
@@ -123,6 +152,8 @@ _OTHERS = bytes(byte for byte in range(256) if not byte & SWAPPED >> 56)
 def may_be_away(entries: bytes) -> bool:
     """Whether one of these entries of pagemap may be that of a page on its way to another place.
 
+    Or of a poisoned page, of which the kernel's types are above those of swap devices, too.
+
     Without CAP_SYS_ADMIN the kernel hides types, so that any page in swap space may be one.
     """
     if not entries[7::8].translate(None, _OTHERS):
@@ -139,21 +170,21 @@ class _Careful:
     """smaps_rollup, after a look in pagemap."""
 
     def __init__(self, rollup: int, smaps: int, pagemap: int) -> None:
-        self._rollup, self._smaps, self._pagemap = _Smaps(rollup), smaps, pagemap
+        self._rollup, self._smaps, self._pagemap = rollup, smaps, pagemap
 
     def read(self) -> int | None:
-        """KSM mappings; None if a page may have been away.
+        """KSM mappings; None if a page may have been away, or is poisoned.
 
         No page was away before the second read of smaps_rollup. One that left since was there when
         the hooks were on, so they have seen that. In the other order, the migration entry of a page
         could be counted, and then go without an event.
         """
-        if not self._rollup.read():
+        if not _rollup(self._rollup):
             return 0
         areas = smaps_areas(_slurp(self._smaps))
         if any(self._away(area.start, area.end) for area in areas if area.kilobytes("KSM")):
             return None
-        return self._rollup.read()
+        return _rollup(self._rollup)
 
     def _away(self, start: int, end: int) -> bool:
         return any(
@@ -163,7 +194,7 @@ class _Careful:
 
 
 class CarefulReader:
-    """Reads smaps_rollup if no page of the process can be on its way to another place."""
+    """Reads smaps_rollup if no page of the process can be poisoned or on its way elsewhere."""
 
     name = "smaps_rollup"
 
@@ -189,6 +220,10 @@ class Pagemap:
             for area in smaps_areas(self.smaps())
             if area.kilobytes("Anonymous")
         )
+
+    def estimate(self) -> int:
+        """The same."""
+        return self.read()
 
     def area(self, start: int, end: int) -> int:
         """KSM mappings between two addresses."""
@@ -224,9 +259,11 @@ class PagemapReader:
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
 
+    suffices = True
+
     @property
     def careful(self) -> PagemapReader:
-        """It never counts migration entries."""
+        """It never counts such entries."""
         return self
 
     @contextmanager
@@ -275,7 +312,7 @@ def smaps_has_ksm(proc: Path) -> bool:
 def choose_reader(proc: Path, *, smaps_ksm: bool) -> Reader:
     """The cheapest reader that is right on this host. Raises SourceError if there is none."""
     if smaps_ksm:
-        return SmapsReader()
+        return SmapsReader(proc)
     try:
         frames = KpageFlags(proc)
         if honest(frames, proc):

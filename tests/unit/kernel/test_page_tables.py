@@ -52,8 +52,10 @@ def process(tmp_path: Path) -> Path:
 # ---- smaps ----
 
 
-def read_smaps(process: Path) -> int:
-    with SmapsReader().open(process) as opened:
+def read_smaps(process: Path, corrupted: int = 0) -> int | None:
+    proc = process.parent
+    (proc / "meminfo").write_text(f"MemTotal: 9 kB\nHardwareCorrupted: {corrupted:5} kB\n")
+    with SmapsReader(proc).open(process) as opened:
         return opened.read()
 
 
@@ -62,6 +64,22 @@ def test_smaps_rollup_says_kilobytes(process: Path, pages: int) -> None:
     text = f"Rss: 8 kB\nAnonymous: 4 kB\nKSM: {pages * KB:14} kB\nLazyFree: 0 kB\n"
     (process / "smaps_rollup").write_text(text)
     assert read_smaps(process) == pages
+
+
+def test_what_smaps_says_may_be_wrong_while_memory_is_poisoned(process: Path) -> None:
+    rollup = process / "smaps_rollup"
+    rollup.write_text(f"KSM: {3 * KB:14} kB\n")
+    assert read_smaps(process, corrupted=0) == 3
+    assert SmapsReader(process.parent).suffices
+    assert read_smaps(process, corrupted=4) is None
+    assert not SmapsReader(process.parent).suffices
+    rollup.write_text("KSM: 0 kB\n")
+    assert read_smaps(process, corrupted=4) == 0
+
+
+def test_a_kernel_that_cannot_poison_memory_has_none(process: Path) -> None:
+    (process.parent / "meminfo").write_text("MemTotal: 9 kB\n")
+    assert SmapsReader(process.parent).suffices
 
 
 def test_an_empty_rollup_means_that_the_mm_has_gone(process: Path) -> None:

@@ -19,6 +19,7 @@ struct advice {
 static struct region regions[MAX_REGIONS];
 
 static const struct advice advices[] = {
+    {"hwpoison", MADV_HWPOISON},     {"soft_offline", MADV_SOFT_OFFLINE},
     {"mergeable", MADV_MERGEABLE},   {"unmergeable", MADV_UNMERGEABLE},
     {"dontneed", MADV_DONTNEED},     {"free", MADV_FREE},
     {"pageout", MADV_PAGEOUT},       {"cold", MADV_COLD},
