@@ -55,7 +55,7 @@ class _Opened:
         self._kernel.reads += 1
         found: int | None = self._kernel.pages[self._mm]
         away = self._kernel.moving[self._mm] + self._kernel.poisoned[self._mm]
-        if away if self._careful else found and self._kernel.poisoned:
+        if away if self._careful else found and self._kernel.poisoned.total():
             found = None
         if self._kernel.after_reads:
             self._kernel.after_reads.pop(0)()
@@ -70,13 +70,10 @@ class FakeReader(SmapsReader):
         self.files = files
         self._is_careful = is_careful
 
-    @property
-    def suffices(self) -> bool:
-        return not self.kernel.poisoned
-
-    @property
-    def careful(self) -> FakeReader:  # type: ignore[override]
-        return FakeReader(self.kernel, self.files, is_careful=True)
+    def now(self, *, away: bool) -> FakeReader:
+        return FakeReader(
+            self.kernel, self.files, is_careful=away or self.kernel.poisoned.total() > 0
+        )
 
     @contextmanager
     def open(  # type: ignore[override]

@@ -179,7 +179,7 @@ class ExactReader:
         """
         since = self._maps.read_control().calls_since
         seen = sees_every_call(since, self._host.nanoseconds())
-        return self._reader if seen and self._reader.suffices else self._reader.careful
+        return self._reader.now(away=not seen)
 
     def read_nodes(self, pid: int) -> bool:
         """Read on which nodes the mappings lie of a process whose count is exact.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ksmwatch.errors import SourceError
 from ksmwatch.kernel.page_frames import Frames, KpageFlags
-from ksmwatch.kernel.smaps import kilobytes, smaps_areas
+from ksmwatch.kernel.smaps import SmapsArea, kilobytes, smaps_areas
 from ksmwatch.units import PAGE_KB, PAGE_SIZE
 
 # Documentation/admin-guide/mm/pagemap.rst
@@ -108,15 +108,13 @@ class SmapsReader:
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
 
-    @property
-    def suffices(self) -> bool:
-        """Whether it is right as long as no page is away."""
-        return not memory_is_poisoned(self._proc)
-
-    @property
-    def careful(self) -> CarefulReader:
-        """What counts no entries of pages that are away or poisoned."""
-        return CarefulReader()
+    def now(self, *, away: bool) -> SmapsReader | CarefulReader:
+        """What reads right at the moment. `away`: pages may be away unseen."""
+        if away:
+            return CarefulReader(pages_may_be_away)
+        if memory_is_poisoned(self._proc):
+            return CarefulReader(others_than_swap)
+        return self
 
     @contextmanager
     def open(self, directory: Path, opened: WhenOpened = unobserved) -> Iterator[_Smaps]:
@@ -152,8 +150,6 @@ _OTHERS = bytes(byte for byte in range(256) if not byte & SWAPPED >> 56)
 def may_be_away(entries: bytes) -> bool:
     """Whether one of these entries of pagemap may be that of a page on its way to another place.
 
-    Or of a poisoned page, of which the kernel's types are above those of swap devices, too.
-
     Without CAP_SYS_ADMIN the kernel hides types, so that any page in swap space may be one.
     """
     if not entries[7::8].translate(None, _OTHERS):
@@ -166,43 +162,69 @@ def may_be_away(entries: bytes) -> bool:
     )
 
 
+# Looks in an area of an opened pagemap for entries that smaps may count as KSM pages.
+Check = Callable[[int, SmapsArea], bool]
+
+
+def pages_may_be_away(pagemap: int, area: SmapsArea) -> bool:
+    """Whether a page of the area can be on its way to another place."""
+    return any(map(may_be_away, _entries(pagemap, area)))
+
+
+def others_than_swap(pagemap: int, area: SmapsArea) -> bool:
+    """Whether entries that are not present are not all of swap space, of which smaps tells.
+
+    Types of entries are not needed for this.
+    """
+    away = sum(
+        bool(entry & SWAPPED and not entry & GUARD)
+        for entries in _entries(pagemap, area)
+        for entry in array("Q", entries)
+    )
+    return away * PAGE_KB != area.kilobytes("Swap")
+
+
+def _entries(pagemap: int, area: SmapsArea) -> Iterator[bytes]:
+    for at, until in _pieces(area.start, area.end):
+        yield pagemap_entries(pagemap, at, (until - at) // PAGE_SIZE)
+
+
 class _Careful:
     """smaps_rollup, after a look in pagemap."""
 
-    def __init__(self, rollup: int, smaps: int, pagemap: int) -> None:
+    def __init__(self, rollup: int, smaps: int, pagemap: int, check: Check) -> None:
         self._rollup, self._smaps, self._pagemap = rollup, smaps, pagemap
+        self._check = check
 
     def read(self) -> int | None:
-        """KSM mappings; None if a page may have been away, or is poisoned.
+        """KSM mappings; None if other entries may be counted.
 
-        No page was away before the second read of smaps_rollup. One that left since was there when
-        the hooks were on, so they have seen that. In the other order, the migration entry of a page
-        could be counted, and then go without an event.
+        There was none before the second read of smaps_rollup. The entry of a page that left since
+        came with an event. In the other order, the migration entry of a page could be counted, and
+        then go without an event.
         """
         if not _rollup(self._rollup):
             return 0
         areas = smaps_areas(_slurp(self._smaps))
-        if any(self._away(area.start, area.end) for area in areas if area.kilobytes("KSM")):
+        if any(self._check(self._pagemap, area) for area in areas if area.kilobytes("KSM")):
             return None
         return _rollup(self._rollup)
 
-    def _away(self, start: int, end: int) -> bool:
-        return any(
-            may_be_away(pagemap_entries(self._pagemap, at, (until - at) // PAGE_SIZE))
-            for at, until in _pieces(start, end)
-        )
-
 
 class CarefulReader:
-    """Reads smaps_rollup if no page of the process can be poisoned or on its way elsewhere."""
+    """Reads smaps_rollup if pagemap shows that it counts nothing but mappings."""
 
     name = "smaps_rollup"
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
 
     @contextmanager
     def open(self, directory: Path, opened: WhenOpened = unobserved) -> Iterator[_Careful]:
         """Open three files; `opened` sees each, and so several mms if the process has exec'ed."""
-        with _open(directory, opened, "smaps_rollup", "smaps", "pagemap") as files:
-            yield _Careful(*files)
+        names = ("smaps_rollup", "smaps", "pagemap")
+        with _open(directory, opened, *names) as (rollup, smaps, pagemap):
+            yield _Careful(rollup, smaps, pagemap, self._check)
 
 
 class Pagemap:
@@ -259,11 +281,9 @@ class PagemapReader:
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
 
-    suffices = True
-
-    @property
-    def careful(self) -> PagemapReader:
-        """It never counts such entries."""
+    def now(self, *, away: bool) -> PagemapReader:
+        """It counts present pages only, whatever `away` says."""
+        del away
         return self
 
     @contextmanager

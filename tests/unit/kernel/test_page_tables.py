@@ -19,7 +19,7 @@ from ksmwatch.errors import SourceError
 from ksmwatch.kernel import page_tables
 from ksmwatch.kernel.areas import Area, parse, stray
 from ksmwatch.kernel.page_frames import KpageFlags, runs
-from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader, choose_reader
+from ksmwatch.kernel.page_tables import CarefulReader, PagemapReader, SmapsReader, choose_reader
 from ksmwatch.kernel.read_areas import read_areas
 from ksmwatch.units import PAGE_SIZE
 
@@ -70,16 +70,18 @@ def test_what_smaps_says_may_be_wrong_while_memory_is_poisoned(process: Path) ->
     rollup = process / "smaps_rollup"
     rollup.write_text(f"KSM: {3 * KB:14} kB\n")
     assert read_smaps(process, corrupted=0) == 3
-    assert SmapsReader(process.parent).suffices
+    reader = SmapsReader(process.parent)
+    assert reader.now(away=False) is reader
     assert read_smaps(process, corrupted=4) is None
-    assert not SmapsReader(process.parent).suffices
+    assert isinstance(reader.now(away=False), CarefulReader)
     rollup.write_text("KSM: 0 kB\n")
     assert read_smaps(process, corrupted=4) == 0
 
 
 def test_a_kernel_that_cannot_poison_memory_has_none(process: Path) -> None:
     (process.parent / "meminfo").write_text("MemTotal: 9 kB\n")
-    assert SmapsReader(process.parent).suffices
+    reader = SmapsReader(process.parent)
+    assert reader.now(away=False) is reader
 
 
 def test_an_empty_rollup_means_that_the_mm_has_gone(process: Path) -> None:
@@ -112,7 +114,7 @@ def test_who_observes_openings_is_called_once_per_file(process: Path) -> None:
         assert calls == ["rollup"]
     with PagemapReader(KpageFlags(process.parent)).open(process, lambda: calls.append("pagemap")):
         assert calls == ["rollup", "pagemap", "pagemap"]
-    with SmapsReader().careful.open(process, lambda: calls.append("careful")):
+    with SmapsReader().now(away=True).open(process, lambda: calls.append("careful")):
         assert calls[3:] == ["careful"] * 3
 
 
@@ -124,7 +126,7 @@ def test_descriptors_are_closed_also_when_a_file_is_missing(process: Path) -> No
     with pytest.raises(FileNotFoundError), reader.open(process):
         pass
     (process / "smaps_rollup").write_text("")
-    with pytest.raises(FileNotFoundError), SmapsReader().careful.open(process):
+    with pytest.raises(FileNotFoundError), SmapsReader().now(away=True).open(process):
         pass
     assert len(os.listdir("/proc/self/fd")) == before
 
