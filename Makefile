@@ -132,6 +132,9 @@ NODES ?= 1
 REQUESTS ?= 10000
 # Seconds between kill -9 of the daemon; 0 for never.
 RESTART ?= 0
+# With 1, the guest's CPUs (as many as CPUS) run at the same time, by a newer QEMU.
+PARALLEL ?=
+CPUS ?= $(if $(PARALLEL),2,$(NODES))
 # Operations of tests/workload/ksmfuzz to leave out, and options of the daemon.
 WITHOUT ?=
 DAEMON ?=
@@ -144,7 +147,9 @@ test-page: setup ## The page for a person in a headless browser; pictures go to 
 	$(BIN)/pytest -p no:cacheprovider tests/page
 
 soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL= ...
-	@$(VM) --kernel $(KERNEL) --memory 2G --cpus $(NODES) --nodes $(NODES) -- $(BIN)/python \
+	@$(if $(PARALLEL),deploy/packages mmdebstrap)
+	@$(VM) --kernel $(KERNEL) --memory 2G --cpus $(CPUS) --nodes $(NODES) \
+	  $(if $(PARALLEL),--parallel) -- $(BIN)/python \
 	  -m tests.fuzz.fuzz --seed $(SEED) --ops $(OPS) --pause 5000 --restart $(RESTART) --shrink \
 	  $(addprefix --without=,$(WITHOUT)) -- $(DAEMON)
 
