@@ -25,6 +25,7 @@ static const struct advice advices[] = {
     {"pageout", MADV_PAGEOUT},       {"cold", MADV_COLD},
     {"dontfork", MADV_DONTFORK},     {"dofork", MADV_DOFORK},
     {"wipeonfork", MADV_WIPEONFORK}, {"keeponfork", MADV_KEEPONFORK},
+    {"collapse", MADV_COLLAPSE},     {"populate", MADV_POPULATE_WRITE},
     {"hugepage", MADV_HUGEPAGE},     {"nohugepage", MADV_NOHUGEPAGE},
 };
 
