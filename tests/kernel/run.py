@@ -61,6 +61,7 @@ SPECIAL = (
     "test_memory_blocks.py",
     "test_passthrough.py",
     "test_pressure.py",
+    "test_tagged.py",
 )
 FILES = tuple(sorted(path.name for path in Path(__file__).parent.glob("test_*.py")))
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")

@@ -103,19 +103,20 @@ def test_pages_that_collapse_into_a_huge_page_are_no_longer_merged(
 ) -> None:
     """As khugepaged does it. Three huge pages' worth of memory has two aligned ones at least."""
     with Workload() as load:
-        tenant = load.spawn("tenant")
-        offer(tenant, 3 * HUGE)
-        child = tenant.fork("child")
+        tenant, other = load.spawn("tenant"), load.spawn("other")
+        # A page that is mapped twice within a huge one would not collapse.
+        for each in (tenant, other):
+            each.offer("heap", 3 * HUGE, seed=1, modulo=0)
         ksm.merge_all()
-        assert_exact(daemon, {tenant.pid: 3 * HUGE, child.pid: 3 * HUGE})
+        assert_exact(daemon, {tenant.pid: 3 * HUGE, other.pid: 3 * HUGE})
         # It wants one page of each huge page to be writable.
         for page in range(0, 3 * HUGE, HUGE // 4):
             tenant.write("heap", page, 1)
-        assert_exact(daemon, {tenant.pid: 3 * HUGE - 12, child.pid: 3 * HUGE})
+        assert_exact(daemon, {tenant.pid: 3 * HUGE - 12, other.pid: 3 * HUGE})
         tenant.madvise("heap", 0, 3 * HUGE, "collapse")
         truth = oracle.host()
         assert truth.pop(tenant.pid, 0) <= HUGE
-        assert truth == {child.pid: 3 * HUGE}
+        assert truth == {other.pid: 3 * HUGE}
         assert_exact(daemon, oracle.host())
 
 

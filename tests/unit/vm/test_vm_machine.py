@@ -129,7 +129,12 @@ def test_an_arm_machine() -> None:
     assert value(words, "-M").startswith("virt,")
     assert "console=ttyAMA0" in value(words, "-append").split()
     assert "ttyS0" not in value(words, "-append")
-    assert value(argv(Machine(IMAGE, platform=PLATFORMS["arm64"], cpu="max")), "-cpu") == "max"
+    assert "mte" not in value(words, "-M")
+    words = argv(Machine(IMAGE, platform=PLATFORMS["arm64"], cpu="max,pauth-impdef=on"))
+    assert value(words, "-cpu") == "max,pauth-impdef=on"
+    # Only that processor has memory tags, and only with memory for them.
+    assert value(words, "-M").endswith(",mte=on")
+    assert "mte" not in value(argv(Machine(IMAGE, cpu="max")), "-M")
 
 
 def test_each_port_has_its_own_descriptor() -> None:

@@ -189,8 +189,10 @@ def debugger(machine: Machine) -> list[str]:
 
 
 def board(machine: Machine) -> str:
-    """What its parts are plugged into. An IOMMU needs PCI Express."""
+    """What its parts are plugged into. An IOMMU needs PCI Express, and tags (MTE) their memory."""
     board = machine.platform.board
+    if machine.platform.arch == "arm64" and (machine.cpu or "").split(",")[0] == "max":
+        board += ",mte=on"
     return board.replace("pc,", "q35,", 1) if machine.iommu else board
 
 
