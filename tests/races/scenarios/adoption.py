@@ -1,7 +1,8 @@
 """The daemon is killed and a successor adopts its counts, while something is in the middle.
 
 The hooks stay where they are, so that every event is counted; but what the killed daemon knew
-otherwise is lost.
+otherwise is lost. Nobody may be held under a page-table lock: to start, a daemon waits for a grace
+period of RCU, and so for who is held there.
 """
 
 from __future__ import annotations
@@ -21,17 +22,6 @@ def shared_page_turns(race: Race) -> None:
     race.ksmd.goes_on(to=places.MERGED)
 
 
-def page_turns_that_is_zapped(race: Race) -> None:
-    """The hook of the zap has run before the page turned, and before the change of daemons."""
-    race.daemon.keeps_its_hooks()
-    x = race.mergeable("x", cpu=SECOND)
-    race.ksmd.runs(to=places.PROTECTED)
-    x.begins("madvise", "heap", 1, 1, "dontneed", to=places.REMOVING)
-    race.daemon.is_replaced()
-    race.ksmd.goes_on(to=places.MERGED)
-    x.finishes()
-
-
 def page_is_replaced(race: Race) -> None:
     """The PTE maps the KSM page, and nobody has been told that the merge has succeeded."""
     race.daemon.keeps_its_hooks()
@@ -40,24 +30,6 @@ def page_is_replaced(race: Race) -> None:
     race.daemon.is_replaced()
     race.is_honest("while ksmd stands in front of the return")
     race.ksmd.goes_on(to=places.MERGED)
-
-
-def page_is_zapped(race: Race) -> None:
-    """The hook has counted a departure of a PTE that is there no more."""
-    race.daemon.keeps_its_hooks()
-    x = race.merged("x", pages=4, cpu=SECOND)
-    x.begins("madvise", "heap", 0, 2, "dontneed", to=places.REMOVING)
-    race.daemon.is_replaced()
-    x.finishes()
-
-
-def page_is_copied(race: Race) -> None:
-    """A departure that the successor reports with its reason."""
-    race.daemon.keeps_its_hooks()
-    x = race.merged("x", pages=4, cpu=SECOND)
-    x.begins("write", "heap", 0, 1, to=places.REMOVING)
-    race.daemon.is_replaced()
-    x.finishes()
 
 
 def page_is_away(race: Race) -> None:
