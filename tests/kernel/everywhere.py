@@ -13,7 +13,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class Row:
     hooks: str
     stand_ins: tuple[str, ...]
     tests: Mapping[str, tuple[int, int]]
+    # By event: how it is seen, and in which function. Empty of polled counts.
+    plan: Mapping[str, str] = field(default_factory=dict)
 
 
 def results(junit: str) -> dict[str, tuple[int, int]]:
@@ -57,7 +59,8 @@ def row_of(name: str, release: str, check: Mapping[str, Any], junit: str) -> Row
     probes = {probe["event"]: probe["mechanism"] for probe in check["probes"]}
     hooks = probes.get("rmap_remove", "poll") if check["live"] else "poll"
     stand_ins = tuple(event for event in probes if event == "moves_away")
-    return Row(name, release, hooks, stand_ins, results(junit))
+    plan = {each["event"]: f"{each['mechanism']} `{each['symbol']}`" for each in check["probes"]}
+    return Row(name, release, hooks, stand_ins, results(junit), plan if check["live"] else {})
 
 
 def table(rows: Sequence[Row]) -> list[str]:

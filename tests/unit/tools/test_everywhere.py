@@ -30,6 +30,7 @@ def test_what_did_not_pass_has_failed() -> None:
 def test_a_row_is_of_what_the_kernel_had() -> None:
     row = everywhere.row_of("7.3-rt", "7.3.4-rt", {"live": True, "probes": PROBES}, JUNIT)
     assert (row.hooks, row.stand_ins) == ("kprobe", ("moves_away",))
+    assert row.plan == {"rmap_remove": "kprobe `f`", "moves_away": "kprobe `g`"}
     polled = everywhere.row_of("5.10", "5.10", {"live": False, "probes": []}, JUNIT)
     assert (polled.hooks, polled.stand_ins) == ("poll", ())
 
