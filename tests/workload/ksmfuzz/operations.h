@@ -48,6 +48,7 @@ int do_oomkill(struct step *s);
 int do_compact(struct step *s);
 int do_dropcaches(struct step *s);
 int do_reclaim(struct step *s);
+int do_swapoff(struct step *s);
 int do_ksmd(struct step *s);
 
 /* settings.c: how the kernel is set up */

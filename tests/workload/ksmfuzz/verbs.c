@@ -43,6 +43,7 @@ const struct verb verbs[] = {
     {"compact", 2, ON_HOST, do_compact},
     {"dropcaches", 1, ON_HOST, do_dropcaches},
     {"reclaim", 4, ON_HOST, do_reclaim},
+    {"swapoff", 1, ON_HOST, do_swapoff},
     {"ksmd", 2, ON_HOST, do_ksmd},
     {"setting", 6, ON_HOST, do_setting},
 };
