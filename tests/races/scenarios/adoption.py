@@ -59,7 +59,7 @@ def process_is_exiting(race: Race) -> None:
     x = race.merged("x", pages=4, cpu=SECOND)
     x.begins("exit", to=places.EMPTYING)
     race.daemon.is_replaced()
-    x.finishes()
+    x.goes_on()
 
 
 def page_comes_in(race: Race) -> None:
