@@ -58,7 +58,9 @@ static char *anonymous(size_t pages, int size)
     char *base =
         mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (base == MAP_FAILED || madvise(base, pages * PAGE, size))
+    /* A kernel without huge pages, as those with PREEMPT_RT are, knows no such advice. */
+    if (base == MAP_FAILED ||
+        (madvise(base, pages * PAGE, size) && !(size == MADV_NOHUGEPAGE && errno == EINVAL)))
         fail("anonymous memory");
     return base;
 }
