@@ -60,7 +60,10 @@ int on_merge(CONTEXT(MERGE) * ctx)
     return 0;
 }
 
-/* write_protect_page(vma, page, ...), which try_to_merge_one_page() calls. */
+/*
+ * write_protect_page(), which try_to_merge_one_page() calls, or page_address_in_vma(), which that
+ * calls first. Others who call the latter come too early: the call that matters follows.
+ */
 int on_protect(CONTEXT(PROTECT) * ctx)
 {
 #ifdef HAS_PROTECT
@@ -77,13 +80,16 @@ int on_protect(CONTEXT(PROTECT) * ctx)
  * removal was counted if the page was KSM by then, and put the mm in doubt if not. Returns whether
  * PTEs of other mms turned, or may have.
  */
-static __always_inline bool converted(struct conversion *c)
+static __always_inline bool converted(struct conversion *c, u64 marked)
 {
     struct account *account;
 
     /* It began while the hooks were off: perhaps an exact read has seen it already. */
     if (!c->seen)
         return !asleep();
+    /* Nobody looked for sharers when the page was locked. */
+    if (!marked)
+        raise_alarm(T_CONVERSIONS_UNSEEN);
     account = account_of(c->mm, true);
     if (account) {
         move(account, c->page, IN_CONVERTED);
@@ -120,7 +126,7 @@ int on_merge_return(CONTEXT(MERGE) * ctx)
     } else {
         total(T_MERGE_CONVERTED, 1);
         c->last = c->page;
-        family = converted(c);
+        family = converted(c, *page);
     }
     if (family) {
         doubt(c->mm);

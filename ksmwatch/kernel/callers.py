@@ -43,6 +43,7 @@ ROLES: tuple[Role, ...] = (
     ),
     Role("rmap_remove", "a reclaim", ("try_to_unmap_one",)),
     Role("rmap_remove", "the start of a migration", ("try_to_migrate_one",), "moves_away"),
+    Role("protect", "the locking of a page", ("write_protect_page", "try_to_merge_one_page")),
     Role("merge", "a conversion", ("try_to_merge_with_ksm_page", "try_to_merge_two_pages")),
 )
 _SYMBOLS = {event.name: event.symbols for event in EVENTS}

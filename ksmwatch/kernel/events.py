@@ -112,7 +112,9 @@ EVENTS: tuple[Event, ...] = (
     Event(
         "protect",
         "ksmd locks a page that it may convert (its sharers are known now)",
-        ("write_protect_page",),
+        # On arm64 GCC gives the first another name (.isra). The second is the first thing that it
+        # calls; hardly anybody else does, and a call too early does no harm.
+        ("write_protect_page", "page_address_in_vma"),
         asleep=True,
         required=False,
     ),

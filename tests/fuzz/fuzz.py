@@ -34,7 +34,7 @@ HARMLESS = ["families_changed", "mm_opened_unseen", "reads_disturbed"]
 # Losses that follow from skipped runs, by the events that were skipped. The daemon reports them and
 # sweeps for them. A wrong count is never one of them.
 _CONSEQUENCES = {
-    "conversions_unseen": {"merge"},
+    "conversions_unseen": {"merge", "protect"},
     "stale_accounts": {"mm_goes", "emptied"},
 }
 
