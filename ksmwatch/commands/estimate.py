@@ -179,6 +179,7 @@ class Estimator:
                 f"the budget of {wish.budget:g} s of CPU was too small for that precision"
             )
         self._choice = strata.choose(self._part, self._seed)
+        survey.label(self._choice)
         return self._choice
 
     def _affordable(self) -> float:
@@ -258,18 +259,14 @@ class Estimator:
         found = []
         for at in range(len(self._parties)):
             mine = [process for process in survey.processes if process.party == at]
-            totals: dict[int, float] = {}
-            for process in mine:
-                for stratum, pages in content_sample.owner_totals(process.buckets, choice).items():
-                    totals[stratum] = totals.get(stratum, 0) + pages
             found.append(
                 Seen(
-                    sum(len(process.addresses) for process in mine),
+                    sum(len(process.places) for process in mine),
                     sum(process.offered for process in mine),
                     saved[at],
                     survey.whole[at],
                     survey.same[at],
-                    Domain(totals, chosen[at]),
+                    Domain(survey.totals(at, choice), chosen[at]),
                 )
             )
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ksmwatch.commands import estimate
 from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import ConfigError, Exit, NoKsmError, PrivilegeError
 from ksmwatch.kernel import frame_source
-from ksmwatch.kernel.page_content import PageEntry
+from ksmwatch.kernel.page_content import Pages
 from tests.estimate_host import ALONE, PRESENT, SHARED, ZERO_FRAME, Host, content
 from tests.published import faults
 
@@ -281,9 +281,9 @@ def test_ctrl_c_shows_bounds(
 
     if at == "looking":
 
-        def read(pages: Sequence[PageEntry], size: int) -> list[bytes]:
+        def read(pages: Pages, size: int) -> list[bytes]:
             stop(0)
-            return [b""] * len(pages)
+            return [b""] * len(pages.entries)
 
         monkeypatch.setattr(host.memory, "read", read)
     elif at == "reading":
