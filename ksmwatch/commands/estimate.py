@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ksmwatch.commands import estimate_subjects as subjects
@@ -218,6 +218,8 @@ class Estimator:
             yield f"a sample was read: at least 1 of {1 / self._part:.0f} contents"
         for reason, processes in Counter(self._survey.unread.values()).items():
             yield f"processes that were not read to the end: {processes} ({reason})"
+        if pinned := sum(process.pinned for process in self._survey.processes):
+            yield f"{pinned} pages are pinned, so they do not merge; which ones is not known"
         if moved := sum(after.get(name, 0) - self._ksm.get(name, 0) for name in _MERGED):
             yield f"the number of merged pages changed by {moved} meanwhile"
         if self._tools.frames is None and self._ksm.get("pages_shared"):
@@ -263,6 +265,7 @@ class Estimator:
                 Seen(
                     sum(len(process.places) for process in mine),
                     sum(process.offered for process in mine),
+                    sum(process.pinned for process in mine),
                     saved[at],
                     survey.whole[at],
                     survey.same[at],
@@ -274,4 +277,4 @@ class Estimator:
 
 def _without(seen: Seen) -> Seen:
     """The same, with the current saving unknown."""
-    return Seen(seen.pages, seen.offered, None, seen.whole, seen.same, seen.domain)
+    return replace(seen, saved_now=None)

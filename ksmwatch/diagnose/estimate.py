@@ -25,8 +25,8 @@ from ksmwatch.units import PAGE_SIZE
 _MIB = 1 << 20
 # A smaller saving is not worth advice: a part of an owner's pages, and pages in any case.
 _WORTH_PART, _WORTH_PAGES = 0.01, 256
-# Of the pages that were read twice.
-_FAST = 0.5
+# Of the pages that were read twice, and of those that cannot merge.
+_FAST = _MOSTLY = 0.5
 # From this many MiB on, no fraction is written.
 _MANY = 100
 
@@ -45,11 +45,13 @@ class EstimateParty:
 class Seen:
     """The pages of a party that were read. `same`: those of `whole` that did not change.
 
-    `saved_now`: None where KSM pages cannot be distinguished.
+    `saved_now`: None where KSM pages cannot be distinguished. `pinned`: pages that cannot merge, of
+    which only the number is known.
     """
 
     pages: int
     offered: int
+    pinned: int
     saved_now: float | None
     whole: int
     same: int
@@ -124,10 +126,13 @@ def judge(material: Material, rules: Rules) -> EstimateResult:
     """The owners that have most to gain first."""
     sums = _sums(material, rules) if material.complete else {}
 
+    pinned = sum(seen.pinned for seen in material.seen)
+
     def interval(gain: Gain, party: int | None, domain: Domain) -> Interval:
         if not material.complete:
             return unread(domain)
-        return estimate(sums.get((gain, party), {}), domain, material.choice)
+        found = estimate(sums.get((gain, party), {}), domain, material.choice)
+        return found.less(pinned if party is None else material.seen[party].pinned)
 
     host = host_domain(material.choice)
     owners = []
@@ -165,6 +170,10 @@ def amount(interval: Interval) -> str:
     return f"{value:.{digits}f}" + (f" ± {off:.{digits}f}" if off else "")
 
 
+def _cure(seen: Seen) -> str:
+    return f"{_mib(seen.pinned)} MiB are pinned" if seen.pinned else "ask for more precision"
+
+
 def _mib(pages: float) -> str:
     return amount(Interval.exactly(pages))
 
@@ -177,6 +186,10 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
     now = seen.saved_now or 0.0
     choices = (
         (not material.complete, "Unknown: no page of it was read whole."),
+        (
+            seen.pinned > _MOSTLY * seen.pages,
+            f"Leave it: {_mib(seen.pinned)} MiB {of} are pinned and cannot merge.",
+        ),
         (
             everything.value - offered.value >= worth and everything.low >= worth,
             f"Offer it: saves {amount(everything)} MiB more {of}.",
@@ -191,7 +204,7 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
         ),
         (
             everything.high >= worth > everything.low,
-            f"Undecided: saves {amount(everything)} MiB more {of}; ask for more precision.",
+            f"Undecided: saves {amount(everything)} MiB more {of}; {_cure(seen)}.",
         ),
         (
             seen.changing > _FAST,

@@ -13,7 +13,7 @@ import errno
 from array import array
 from binascii import crc32
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,12 +25,14 @@ from ksmwatch.diagnose.content_sample import (
     IS_TAKEN,
     ContentSample,
     batches,
+    count,
     owner_totals,
     pieces,
     sorted_in,
     where,
 )
 from ksmwatch.diagnose.equal_pages import Copies, Copy
+from ksmwatch.diagnose.pinned_memory import pinned_kilobytes
 from ksmwatch.errors import SourceError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_content import (
@@ -97,8 +99,9 @@ class SurveyedProcess:
     # Frames of KSM pages, as often as it maps them; zero pages that KSM has put.
     merged: array[int] = field(default_factory=lambda: array("Q"))
     zero_pages: int = 0
-    # Pages that are offered to KSM.
+    # Pages that are offered to KSM; and how many of all are pinned, whichever these are.
     offered: int = 0
+    pinned: int = 0
 
     def add(self, start: int, pages: Pages) -> None:
         """Add a piece, by the address of its first page."""
@@ -142,7 +145,7 @@ class Survey:
         # Contents by a hash of 64 bits with a secret key, and the bucket of each.
         self._contents: dict[int, int] = {hash(bytes(PAGE_SIZE)): _ZERO}
         self.bucket_of: list[int] = []
-        self.copies: dict[int, Copies] = {}
+        self.copies: defaultdict[int, Copies] = defaultdict(Copies)
         self.party_pages: Counter[tuple[int, int]] = Counter()
 
     # ---- the first reading ----
@@ -159,6 +162,8 @@ class Survey:
                 else:
                     self._look_at(process, area, table, reading)
             process.zero_pages = max(0, procfs.read_ksm_stat(directory).zero_pages or 0)
+            status = procfs.read_file(f"{directory}/status").decode()
+            process.pinned = pinned_kilobytes(smaps, status) * 1024 // PAGE_SIZE
 
     def _look_at(
         self,
@@ -171,8 +176,8 @@ class Survey:
         frames = self._tools.frames if area.merged else None
         bits |= _MERGED if frames is not None else 0
         for start in range(area.start, area.end, _PIECE * PAGE_SIZE):
-            count = min(_PIECE, (area.end - start) // PAGE_SIZE)
-            pages, parts = _read(table, reading, [(start, count)], PART)
+            run = (start, min(_PIECE, (area.end - start) // PAGE_SIZE))
+            pages, parts = _read(table, reading, [run], PART)
             if parts:
                 process.add(start | bits, pages)
                 process.prints.extend(map(crc32, parts))
@@ -231,22 +236,27 @@ class Survey:
 
     def compare(self, before: list[Chosen]) -> None:
         """Read them again, and take as copies those that are the same still."""
+        # The last one is for _UNKNOWN.
+        times = count((chosen.contents for chosen in before), len(self.bucket_of) + 1)
         for process, chosen in zip(self.processes, before, strict=True):
             with self._noted(process):
                 for at, entry, page in self._whole(process, chosen.pages):
-                    if self._contents.get(hash(page)) == chosen.contents[at]:
-                        self._take(process, chosen.pages[at], chosen.contents[at], entry)
+                    content = chosen.contents[at]
+                    if self._contents.get(hash(page)) == content:
+                        self.same[process.party] += 1
+                        # A page without a copy saves nothing, and there are many.
+                        if content == _ZERO or times.small[content] > 1:
+                            self._take(process, chosen.pages[at], content, entry)
 
     def _take(self, process: SurveyedProcess, page: int, content: int, seen: _Seen) -> None:
         """A copy of a content."""
         entry, merged = seen
         frame = None if is_alone(entry) else entry & FRAME
-        self.same[process.party] += 1
         if content == _ZERO and frame is not None and self._zero_pages.has(frame):
             return
         offered = bool(process.address(page) & _OFFERED)
         copy = Copy(process.party, offered, merged)
-        self.copies.setdefault(content, Copies()).add(copy, frame)
+        self.copies[content].add(copy, frame)
 
     def _whole(
         self, process: SurveyedProcess, wanted: Sequence[int]

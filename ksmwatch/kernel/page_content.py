@@ -18,6 +18,7 @@ from itertools import chain, compress, repeat
 from pathlib import Path
 from typing import Protocol
 
+from ksmwatch.kernel.frame_places import FramePlaces
 from ksmwatch.kernel.kcore import Kcore
 from ksmwatch.kernel.page_tables import (
     FILE_OR_SHARED,
@@ -108,6 +109,7 @@ class KcoreSource:
 
     def __init__(self, proc: Path) -> None:
         self._kcore = Kcore(proc)
+        self._places = FramePlaces(self._kcore.segments)
 
     @contextmanager
     def open(self, directory: Path) -> Iterator[KcoreSource]:
@@ -116,7 +118,7 @@ class KcoreSource:
 
     def read(self, pages: Pages, size: int) -> list[bytes]:
         """So many bytes of each page; empty for one that cannot be read."""
-        return _read_all(self._kcore.fd, self._kcore.places_of(pages.frames), size)
+        return _read_all(self._kcore.fd, self._places.of(pages.frames), size)
 
 
 @dataclass(frozen=True)

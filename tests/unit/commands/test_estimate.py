@@ -190,6 +190,17 @@ def test_what_merges_meanwhile_is_said(host: Host, asked: Asked) -> None:
     assert asked()["reasons"] == ["the number of merged pages changed by 17 meanwhile"]
 
 
+def test_pinned_pages_widen_the_interval(host: Host, asked: Asked) -> None:
+    host.add(10, [1, 1, 1, 1], name="a")
+    with (host.proc.path / "10/status").open("a") as status:
+        status.write("VmPin:\t       8 kB\n")
+    found = asked()
+    saved = found["host"]
+    assert (saved["would_save_low"], saved["would_save"], saved["would_save_high"]) == (1, 3, 3)
+    assert found["confidence"] == "estimated"
+    assert found["reasons"] == ["2 pages are pinned, so they do not merge; which ones is not known"]
+
+
 # ---- sampling ----
 
 

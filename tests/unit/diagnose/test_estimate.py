@@ -28,6 +28,7 @@ def judged(
     saved: float | None = 0.0,
     merging: bool = False,
     complete: bool = True,
+    pinned: int = 0,
 ) -> EstimateResult:
     """Of one owner with so many copies of one content, offered or not."""
     copies = Copies()
@@ -36,7 +37,7 @@ def judged(
             copies.add(Copy(0, is_offered, merged=False), None)
     pages = offered + others
     domain = Domain({pages.bit_length(): float(pages)}, {5: float(pages)})
-    seen = Seen(pages, offered, saved, MANY, same, domain)
+    seen = Seen(pages, offered, pinned, saved, MANY, same, domain)
     return judge(
         Material(
             [PARTY],
@@ -69,6 +70,14 @@ def judged(
         ),
         ({"others": 100}, "Leave it: hardly any of its pages has a copy."),
         ({"others": 1000, "complete": False}, "Unknown: no page of it was read whole."),
+        (
+            {"others": 1000, "pinned": 501},
+            "Leave it: 2.0 MiB of 3.9 MiB are pinned and cannot merge.",
+        ),
+        (
+            {"others": 500, "pinned": 250},
+            "Undecided: saves 1.9 ± 1.0 MiB more of 2.0 MiB; 1.0 MiB are pinned.",
+        ),
     ],
 )
 def test_advice(wish: dict[str, int | bool | float], advice: str) -> None:
@@ -83,6 +92,13 @@ def test_what_is_saved_now_is_in_the_sums() -> None:
         Interval.exactly(15),
         Interval.exactly(15),
     )
+
+
+def test_pinned_pages_may_be_those_that_would_merge() -> None:
+    found = judged(offered=11, saved=5.0, pinned=3)
+    assert found.saving.everything == Interval(15, 12, 15)
+    assert found.owners[0].saving.offered == Interval(15, 12, 15)
+    assert judged(offered=11, saved=5.0, pinned=99).saving.everything == Interval(15, 5, 15)
 
 
 def test_an_unknown_saving_is_unknown_in_the_sums_too() -> None:
