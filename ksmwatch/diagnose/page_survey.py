@@ -80,6 +80,8 @@ class Tools:
 class SurveyedProcess:
     """One process, and what was seen of it: its pages in pieces. `buckets`, `labels`: of each page.
 
+    `directory`: where it is read, below /proc; not its own if its main thread has ended.
+
     Of an address the lowest bits say whether the page is offered, and whether KSM pages are about.
     Prints end where pages are sorted into buckets.
     """
@@ -87,6 +89,7 @@ class SurveyedProcess:
     pid: int
     start_ticks: int
     party: int
+    directory: str
     pages: int
     # Of each piece its address, and how many pages were seen before it. Of each page its number in
     # its piece.
@@ -285,7 +288,7 @@ class Survey:
     # ---- all of them ----
 
     def _directory(self, process: SurveyedProcess) -> Path:
-        return self._tools.proc / str(process.pid)
+        return self._tools.proc / process.directory
 
     @contextmanager
     def _open(self, process: SurveyedProcess) -> Iterator[tuple[PageTable, ContentReading]]:
@@ -293,7 +296,8 @@ class Survey:
         with ExitStack() as stack:
             table = stack.enter_context(open_page_table(directory, self._tools.zero_frame))
             reading = stack.enter_context(self._tools.source.open(directory))
-            if procfs.read_start_ticks(directory) != process.start_ticks:
+            own = self._tools.proc / str(process.pid)
+            if procfs.read_start_ticks(own) != process.start_ticks:
                 raise ProcessLookupError(errno.ESRCH, "the PID now belongs to another process")
             yield table, reading
 

@@ -190,6 +190,22 @@ def test_what_merges_meanwhile_is_said(host: Host, asked: Asked) -> None:
     assert asked()["reasons"] == ["the number of merged pages changed by 17 meanwhile"]
 
 
+def test_a_process_without_its_main_thread_is_read_by_another_thread(
+    host: Host, asked: Asked
+) -> None:
+    host.add(10, [1, 1, 1], name="a")
+    directory = host.proc.path / "10"
+    whole = (directory / "status").read_text() + "Threads:\t2\n"
+    empty = "".join(line for line in whole.splitlines(keepends=True) if "RssAnon" not in line)
+    for tid, status in (("10", empty), ("11", whole)):
+        (directory / "task" / tid).mkdir(parents=True)
+        (directory / "task" / tid / "status").write_text(status)
+    (directory / "status").write_text(empty)
+    for name in ("smaps", "pagemap", "ksm_stat"):
+        (directory / name).rename(directory / "task/11" / name)
+    assert asked("10")["host"]["would_save"] == 2
+
+
 def test_pinned_pages_widen_the_interval(host: Host, asked: Asked) -> None:
     host.add(10, [1, 1, 1, 1], name="a")
     with (host.proc.path / "10/status").open("a") as status:
