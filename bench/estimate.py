@@ -14,6 +14,7 @@ _WAYS = {
     "sampled": "**estimate from a sample**: the beginning of each page, some whole, twice",
     "exact": "exact estimate (`--precision 0`): all that may have a copy whole, twice",
     "hash": "a plain hash (BLAKE2b) of each page, read once",
+    "siphash": "the same with SipHash, by which the estimate compares pages",
     "ksmd": "one scan by ksmd, of three in which it merges",
 }
 # How many times less than a hash of everything a sample has to cost.

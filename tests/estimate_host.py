@@ -90,9 +90,10 @@ class Host:
         self.memory = Memory()
         self.ksm: set[int] = set()
         self.next_frame = 100
-        monkeypatch.setattr(estimate, "_tools", self._tools)
+        monkeypatch.setattr(estimate, "_tools", self.tools)
 
-    def _tools(self, proc: Path, ksm: Mapping[str, int]) -> Tools:
+    def tools(self, proc: Path, ksm: Mapping[str, int]) -> Tools:
+        """What reads them."""
         known = KnownKsm(self.ksm) if ksm["pages_shared"] else None
         return Tools(proc, self.memory, ZERO_FRAME, known)
 

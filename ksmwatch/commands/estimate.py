@@ -105,6 +105,8 @@ class Estimator:
         self._part = 1.0
         self._seed = random.randrange(1 << 32) if wish.seed is None else wish.seed  # noqa: S311
         self._waited = 0.0
+        # CPU seconds for the beginnings of all pages.
+        self._looking = 0.0
         self._choice: ContentSample | None = None
 
     # ---- reading ----
@@ -129,7 +131,8 @@ class Estimator:
                     raise
                 left = len(self._processes) - at
                 self._doubts.append(f"{stopped}: {left} processes were not fully examined")
-                return
+                break
+        self._looking = self.progress.stage_cpu_seconds
 
     def _read_twice(self) -> None:
         choice = self._choose()
@@ -161,12 +164,15 @@ class Estimator:
             self._doubts.append("it was interrupted: pages that change may count as equal")
             self.progress.interrupted = False
 
+    def _strata(self) -> Strata:
+        buckets = content_sample.buckets_for(self._survey.pages)
+        self._survey.sort(buckets)
+        sizes = content_sample.count([p.buckets for p in self._survey.processes], buckets)
+        return Strata(sizes, ZERO_PRINT & (buckets - 1))
+
     def _choose(self) -> ContentSample:
         survey, wish = self._survey, self._wish
-        buckets = content_sample.buckets_for(survey.pages)
-        survey.sort(buckets)
-        sizes = content_sample.count([p.buckets for p in survey.processes], buckets)
-        strata = Strata(sizes, ZERO_PRINT & (buckets - 1))
+        strata = self._strata()
         part = 1.0
         if wish.precision > 0 and survey.pages > SMALL:
             part = max(_PART, strata.part_for(wish.precision / 100 * survey.pages))
@@ -178,21 +184,25 @@ class Estimator:
             self._doubts.append(
                 f"the budget of {wish.budget:g} s of CPU was too small for that precision"
             )
+        return self._take(strata)
+
+    def _take(self, strata: Strata) -> ContentSample:
         self._choice = strata.choose(self._part, self._seed)
-        survey.label(self._choice)
+        self._survey.label(self._choice)
         return self._choice
 
     def _affordable(self) -> float:
         """Pages that can be read whole with what is left of the budget."""
-        each = self.progress.cpu_seconds / max(1, self._survey.pages)
-        return max(SMALL / 64, self.progress.left / (each * _WHOLE_COST))
+        each = self._looking / max(1, self._survey.pages)
+        return max(SMALL / 64, self.progress.left / max(1e-9, each * _WHOLE_COST))
 
     # ---- what is said ----
 
     def report(self, after: dict[str, int]) -> Report:
         """What is known by now. `after`: the files of KSM after the reading."""
         survey, progress = self._survey, self.progress
-        choice = self._choice or self._choose()
+        # If it ended before some were chosen, all of them say the most that can be saved.
+        choice = self._choice or self._take(self._strata())
         result = self._judge(choice)
         cpu = procfs.Ksmd(self._proc).cpu_seconds()
         whole, same = sum(survey.whole.values()), sum(survey.same.values())

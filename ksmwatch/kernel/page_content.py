@@ -151,7 +151,8 @@ def _read_all(fd: int, places: Sequence[int], size: int) -> list[bytes]:
         found = list(map(os.pread, repeat(fd), repeat(size), places))
     except OSError:
         found = [_read(fd, size, place) for place in places]
-    if sum(map(len, found)) == size * len(found):
+    # To join them is quicker than to look at each.
+    if len(b"".join(found)) == size * len(found):
         return found
     return [each if len(each) == size else b"" for each in found]
 

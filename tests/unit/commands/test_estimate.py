@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -245,6 +247,26 @@ def test_a_budget_that_is_too_small_is_said(host: Host, asked: Asked) -> None:
     assert "2 processes were not fully examined" in found["reasons"][0]
 
 
+def test_what_it_took_to_begin_does_not_make_pages_dear(
+    host: Host, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "SMALL", 100)
+    seconds = itertools.count(0.0, 1e-6)
+    real = host.tools
+    monkeypatch.setattr(time, "process_time", lambda: next(seconds))
+
+    def slow(proc: Path, ksm: Mapping[str, int]) -> Tools:
+        nonlocal seconds
+        seconds = itertools.count(30.0, 1e-6)
+        return real(proc, ksm)
+
+    monkeypatch.setattr(estimate, "_tools", slow)
+    host.add(10, [at // 2 for at in range(9000)])
+    found = asked(precision=0, budget=60.0)
+    assert (found["confidence"], found["spent"]["part"]) == ("exact", 1)
+    assert found["host"]["would_save"] == 4500
+
+
 def test_why_kcore_was_not_read_is_said(
     host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,7 +343,7 @@ def test_ctrl_c_shows_bounds(
         host.ask()
     found = json.loads(capsys.readouterr().out)
     assert faults(found) == []
-    assert found["reasons"][0] == "it was interrupted: equal pages were not compared whole"
+    assert found["reasons"] == ["it was interrupted: equal pages were not compared whole"]
     assert found["host"]["would_save_low"] == 0
     assert found["host"]["would_save_high"] == (0 if at == "looking" else 2)
     assert signal.getsignal(signal.SIGINT) is before
