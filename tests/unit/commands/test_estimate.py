@@ -257,7 +257,7 @@ def test_what_it_took_to_begin_does_not_make_pages_dear(
 
     def slow(proc: Path, ksm: Mapping[str, int]) -> Tools:
         nonlocal seconds
-        seconds = itertools.count(30.0, 1e-6)
+        seconds = itertools.count(20.0, 1e-6)
         return real(proc, ksm)
 
     monkeypatch.setattr(estimate, "_tools", slow)
