@@ -97,9 +97,9 @@ class Estimator:
         self._wish, self._ksm, self._proc = wish, ksm, proc
         self.progress = Progress(wish.budget)
         self._tools = _tools(proc, ksm)
-        self._survey = Survey(self._tools, self.progress.tick)
+        self._parties, processes = subjects.find(proc, wish.subjects, wish.labels)
+        self._survey = Survey(self._tools, processes, self.progress.tick)
         self._doubts: list[str] = []
-        self._parties, self._processes = subjects.find(proc, wish.subjects, wish.labels)
         # Whether all that was chosen was read twice.
         self._complete = False
         self._part = 1.0
@@ -121,15 +121,16 @@ class Estimator:
         self.progress.end()
 
     def _look(self) -> None:
-        total = sum(process.pages for process in self._processes)
+        processes = self._survey.processes
+        total = sum(process.pages for process in processes)
         self.progress.begin("looking at pages", total, _LOOKING)
-        for at, process in enumerate(self._processes):
+        for at, process in enumerate(processes):
             try:
                 self._survey.look(process)
             except StoppedError as stopped:
                 if self.progress.interrupted:
                     raise
-                left = len(self._processes) - at
+                left = len(processes) - at
                 self._doubts.append(f"{stopped}: {left} processes were not fully examined")
                 break
         self._looking = self.progress.stage_cpu_seconds
@@ -207,7 +208,7 @@ class Estimator:
         cpu = procfs.Ksmd(self._proc).cpu_seconds()
         whole, same = sum(survey.whole.values()), sum(survey.same.values())
         spent = Spent(
-            processes=len(survey.processes),
+            processes=sum(process.begun for process in survey.processes),
             pages=survey.pages,
             whole=whole,
             changed=whole - same if self._complete else 0,
@@ -220,8 +221,9 @@ class Estimator:
             read_by_reason=self._tools.why,
         )
         doubts = (*self._doubts, *self._more_doubts(choice, after))
-        left_out = {reason: pages for reason, pages in survey.left_out.items() if pages}
-        return Report(result, cost_of(survey.pages, self._ksm, cpu), spent, doubts, left_out)
+        unexamined = sum(process.unexamined for process in survey.processes)
+        left_out = survey.left_out + Counter(unexamined=unexamined)
+        return Report(result, cost_of(survey.pages, self._ksm, cpu), spent, doubts, dict(left_out))
 
     def _more_doubts(self, choice: ContentSample, after: dict[str, int]) -> Iterator[str]:
         if not choice.whole:
@@ -276,6 +278,7 @@ class Estimator:
                     sum(len(process.places) for process in mine),
                     sum(process.offered for process in mine),
                     sum(process.pinned for process in mine),
+                    sum(process.unexamined for process in mine),
                     saved[at],
                     survey.whole[at],
                     survey.same[at],

@@ -105,6 +105,14 @@ class SurveyedProcess:
     # Pages that are offered to KSM; and how many of all are pinned, whichever these are.
     offered: int = 0
     pinned: int = 0
+    # Whether reading it has begun; and whether all its pages were seen that can be, or it has ended.
+    begun: bool = False
+    done: bool = False
+
+    @property
+    def unexamined(self) -> int:
+        """Pages that were not seen, and should have been."""
+        return 0 if self.done else max(0, self.pages - len(self.places))
 
     def add(self, start: int, pages: Pages) -> None:
         """Add a piece, by the address of its first page."""
@@ -134,13 +142,14 @@ class Survey:
     what was read by then stays.
     """
 
-    def __init__(self, tools: Tools, tick: Callable[[int], None]) -> None:
-        self._tools, self._tick = tools, tick
+    def __init__(
+        self, tools: Tools, processes: Sequence[SurveyedProcess], tick: Callable[[int], None]
+    ) -> None:
+        self._tools, self.processes, self._tick = tools, processes, tick
         self._zero_pages = ZeroPages(tools.proc)
         self.left_out: Counter[str] = Counter()
         # Processes that were not read, or not to the end, and why.
         self.unread: dict[int, str] = {}
-        self.processes: list[SurveyedProcess] = []
         self.pages = 0
         # By party: pages that were to be read whole, and those that were the same each time.
         self.whole: Counter[int] = Counter()
@@ -155,7 +164,7 @@ class Survey:
 
     def look(self, process: SurveyedProcess) -> None:
         """Print each page of a process. One that ends meanwhile, or may not be read, is counted."""
-        self.processes.append(process)
+        process.begun = True
         with self._noted(process), self._open(process) as (table, reading):
             directory = self._directory(process)
             smaps = (directory / "smaps").read_bytes()
@@ -167,6 +176,7 @@ class Survey:
             process.zero_pages = max(0, procfs.read_ksm_stat(directory).zero_pages or 0)
             status = procfs.read_file(f"{directory}/status").decode()
             process.pinned = pinned_kilobytes(smaps, status) * 1024 // PAGE_SIZE
+            process.done = True
 
     def _look_at(
         self,
@@ -308,6 +318,7 @@ class Survey:
             yield
         except (FileNotFoundError, ProcessLookupError):
             self._note(process, "they ended meanwhile")
+            process.done = True
         except PermissionError:
             self._note(process, "reading them is not permitted")
         except OSError as error:

@@ -245,6 +245,8 @@ def test_a_budget_that_is_too_small_is_said(host: Host, asked: Asked) -> None:
     assert found["confidence"] == "estimated"
     assert "the budget of 1e-09 s of CPU was too small" in found["reasons"][0]
     assert "2 processes were not fully examined" in found["reasons"][0]
+    assert found["left_out"]["unexamined"] + found["spent"]["pages"] == 9001
+    assert found["host"]["would_save"] <= 4500 <= found["host"]["would_save_high"]
 
 
 def test_what_it_took_to_begin_does_not_make_pages_dear(
@@ -302,6 +304,9 @@ def test_processes_that_end_or_refuse_are_counted(
         "processes that were not read to the end: 2 (they ended meanwhile)",
         "processes that were not read to the end: 1 (reading them is not permitted)",
     ]
+    # What ended takes no memory any more.
+    assert found["left_out"]["unexamined"] == 1
+    assert found["host"]["would_save_high"] == 1
 
 
 def test_a_pid_that_is_somebody_elses_by_now_is_not_read(
@@ -345,7 +350,8 @@ def test_ctrl_c_shows_bounds(
     assert faults(found) == []
     assert found["reasons"] == ["it was interrupted: equal pages were not compared whole"]
     assert found["host"]["would_save_low"] == 0
-    assert found["host"]["would_save_high"] == (0 if at == "looking" else 2)
+    # Of pages that were not examined, all may have copies.
+    assert found["host"]["would_save_high"] == (5 if at == "looking" else 2)
     assert signal.getsignal(signal.SIGINT) is before
 
 
