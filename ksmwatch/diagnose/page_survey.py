@@ -105,7 +105,7 @@ class SurveyedProcess:
     # Pages that are offered to KSM; and how many of all are pinned, whichever these are.
     offered: int = 0
     pinned: int = 0
-    # Whether reading it has begun; and whether all its pages were seen that can be, or it has ended.
+    # Whether reading it has begun; and whether all that can be seen of it was, or it has ended.
     begun: bool = False
     done: bool = False
 
