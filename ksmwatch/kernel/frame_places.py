@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 
-from ksmwatch.kernel.kcore import NOWHERE, Segment
 from ksmwatch.units import PAGE_SIZE
 
+# fs/proc/kcore.c: the physical address of what is not RAM.
+NOWHERE = (1 << 64) - 1
 # The place of a frame that is not shown: no file has it.
 NO_PLACE = -1
 # Frames whose numbers are equal but for the lower 16 bits are a block, and but for the lower 8 bits
@@ -18,6 +20,16 @@ NO_PLACE = -1
 _BLOCK, _PART = 1 << 16, 1 << 8
 _LITTLE = sys.byteorder == "little"
 _IN_BLOCK, _IN_PART, _ABOVE = (1, 1, 1) if _LITTLE else (2, 6, 0)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What is shown from `address` on, in the file at `place`."""
+
+    address: int
+    physical: int
+    size: int
+    place: int
 
 
 class FramePlaces:

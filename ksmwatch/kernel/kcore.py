@@ -9,27 +9,15 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ksmwatch.errors import SourceError
+from ksmwatch.kernel.frame_places import Segment
 
 _HEAD = struct.Struct("<IIQQQQQQ")
 _PT_LOAD = 1
 # In the ELF header: where the program headers begin, the size of one, and their number.
 _HEADER_BYTES, _PHOFF, _PHENTSIZE = 64, 32, 54
-# fs/proc/kcore.c: the physical address of what is not RAM.
-NOWHERE = (1 << 64) - 1
-
-
-@dataclass(frozen=True)
-class Segment:
-    """What is shown from `address` on, in the file at `place`."""
-
-    address: int
-    physical: int
-    size: int
-    place: int
 
 
 class Kcore:

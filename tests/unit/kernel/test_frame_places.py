@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.kernel.frame_places import FramePlaces
-from ksmwatch.kernel.kcore import NOWHERE, Segment
+from ksmwatch.kernel.frame_places import NOWHERE, FramePlaces, Segment
 from ksmwatch.units import PAGE_SIZE
 
 # Pages of RAM: two segments that are as far apart in the file as in memory, with a hole between
