@@ -206,12 +206,12 @@ class Estimator:
         choice = self._choice or self._take(self._strata())
         result = self._judge(choice)
         cpu = procfs.Ksmd(self._proc).cpu_seconds()
-        whole, same = sum(survey.whole.values()), sum(survey.same.values())
+        twice, same = survey.read_twice()
         spent = Spent(
             processes=sum(process.begun for process in survey.processes),
             pages=survey.pages,
-            whole=whole,
-            changed=whole - same if self._complete else 0,
+            whole=sum(process.whole for process in survey.processes),
+            changed=twice - same if self._complete else 0,
             part=self._part,
             seed=self._seed,
             interval_seconds=round(self._waited, 3),
@@ -243,8 +243,9 @@ class Estimator:
         frames: list[list[int]] = [[] for _ in self._parties]
         zero = [0] * len(self._parties)
         for process in survey.processes:
-            frames[process.party].extend(process.merged)
-            zero[process.party] += process.zero_pages
+            if not process.ended:
+                frames[process.party].extend(process.merged)
+                zero[process.party] += process.zero_pages
         now, parts = equal_pages.saved_now(frames)
         seen = self._seen(choice, [part + own for part, own in zip(parts, zero, strict=True)])
         material = Material(
@@ -272,7 +273,7 @@ class Estimator:
             chosen[party][bucket] = float(pages)
         found = []
         for at in range(len(self._parties)):
-            mine = [process for process in survey.processes if process.party == at]
+            mine = [p for p in survey.processes if p.party == at and not p.ended]
             found.append(
                 Seen(
                     sum(len(process.places) for process in mine),
@@ -280,8 +281,7 @@ class Estimator:
                     sum(process.pinned for process in mine),
                     sum(process.unexamined for process in mine),
                     saved[at],
-                    survey.whole[at],
-                    survey.same[at],
+                    *survey.read_twice(at),
                     Domain(survey.totals(at, choice), chosen[at]),
                 )
             )

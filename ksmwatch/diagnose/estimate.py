@@ -205,6 +205,7 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
     of = f"of {_mib(seen.pages)} MiB"
     now = seen.saved_now or 0.0
     choices = (
+        (not seen.pages and not seen.unexamined, "Unknown: it has ended."),
         (not material.complete, "Unknown: no page of it was read whole."),
         (
             seen.pinned > _MOSTLY * seen.pages,

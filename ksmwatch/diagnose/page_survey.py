@@ -105,14 +105,18 @@ class SurveyedProcess:
     # Pages that are offered to KSM; and how many of all are pinned, whichever these are.
     offered: int = 0
     pinned: int = 0
-    # Whether reading it has begun; and whether all that can be seen of it was, or it has ended.
+    # Pages that were to be read whole, and those that were the same each time.
+    whole: int = 0
+    same: int = 0
+    # Whether reading it has begun, whether all was seen that can be, and whether it has ended.
     begun: bool = False
     done: bool = False
+    ended: bool = False
 
     @property
     def unexamined(self) -> int:
         """Pages that were not seen, and should have been."""
-        return 0 if self.done else max(0, self.pages - len(self.places))
+        return 0 if self.done or self.ended else max(0, self.pages - len(self.places))
 
     def add(self, start: int, pages: Pages) -> None:
         """Add a piece, by the address of its first page."""
@@ -151,9 +155,6 @@ class Survey:
         # Processes that were not read, or not to the end, and why.
         self.unread: dict[int, str] = {}
         self.pages = 0
-        # By party: pages that were to be read whole, and those that were the same each time.
-        self.whole: Counter[int] = Counter()
-        self.same: Counter[int] = Counter()
         # Contents by a hash of 64 bits with a secret key, and the bucket of each.
         self._contents: dict[int, int] = {hash(bytes(PAGE_SIZE)): _ZERO}
         self.bucket_of: list[int] = []
@@ -212,6 +213,15 @@ class Survey:
         for process in self.processes:
             process.labels = bytes(map(choice.labels.__getitem__, process.buckets))
 
+    def read_twice(self, party: int | None = None) -> tuple[int, int]:
+        """Pages that were read twice, and those that were the same; of processes that remained."""
+        found = [
+            process
+            for process in self.processes
+            if party in (None, process.party) and process.pid not in self.unread
+        ]
+        return sum(process.whole for process in found), sum(process.same for process in found)
+
     def totals(self, party: int, choice: ContentSample) -> Counter[int]:
         """Of a party's pages, how many are in each stratum."""
         return owner_totals([p.labels for p in self.processes if p.party == party], choice)
@@ -234,7 +244,7 @@ class Survey:
         buckets = array("I", map(process.buckets.__getitem__, chosen.pages))
         for bucket, pages in Counter(buckets).items():
             self.party_pages[bucket, process.party] += pages
-        self.whole[process.party] += len(buckets)
+        process.whole = len(buckets)
         for at, _, page in self._whole(process, chosen.pages):
             if crc32(page[:PART]) & mask == buckets[at]:
                 chosen.contents[at] = self._number(page, buckets[at])
@@ -256,7 +266,7 @@ class Survey:
                 for at, entry, page in self._whole(process, chosen.pages):
                     content = chosen.contents[at]
                     if self._contents.get(hash(page)) == content:
-                        self.same[process.party] += 1
+                        process.same += 1
                         # A page without a copy saves nothing, and there are many.
                         if content == _ZERO or times.small[content] > 1:
                             self._take(process, chosen.pages[at], content, entry)
@@ -318,7 +328,7 @@ class Survey:
             yield
         except (FileNotFoundError, ProcessLookupError):
             self._note(process, "they ended meanwhile")
-            process.done = True
+            process.ended = True
         except PermissionError:
             self._note(process, "reading them is not permitted")
         except OSError as error:

@@ -116,6 +116,27 @@ def test_processes_that_end_or_refuse_are_counted(
     assert found["host"]["would_save_high"] == 1
 
 
+def test_the_pages_of_what_has_ended_have_not_changed(host: Host, asked: Asked) -> None:
+    host.sys.write("pages_shared", 1)
+    host.ksm = {50}
+    host.add(10, [1, 1, 1], name="a", frames=[50, 50, 50])
+    host.add(11, [1, 1, 2], name="b")
+
+    def end(read: int) -> None:
+        # After all that can have a copy was read whole.
+        if read == 5:
+            (host.proc.path / "10/pagemap").unlink()
+
+    host.memory.then = end
+    found = asked()
+    assert (found["host"]["saved_now"], found["host"]["would_save"]) == (0, 1)
+    assert found["spent"]["changed"] == 0
+    gone, still = sorted(found["owners"], key=lambda each: str(each["name"]))
+    assert (gone["pages"], gone["changing"]) == (0, 0)
+    assert gone["advice"] == "Unknown: it has ended."
+    assert (still["pages"], still["changing"], still["would_save"]) == (3, 0, 1)
+
+
 def test_a_pid_that_is_somebody_elses_by_now_is_not_read(
     host: Host, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:

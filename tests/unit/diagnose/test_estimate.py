@@ -71,6 +71,7 @@ def judged(
         ),
         ({"others": 100}, "Leave it: hardly any of its pages has a copy."),
         ({"others": 1000, "complete": False}, "Unknown: no page of it was read whole."),
+        ({"same": 0}, "Unknown: it has ended."),
         (
             {"others": 1000, "pinned": 501},
             "Leave it: 2.0 MiB of 3.9 MiB are pinned and cannot merge.",
