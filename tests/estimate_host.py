@@ -49,9 +49,9 @@ class Memory(MemSource):
         """The same for every process."""
         yield self
 
-    def read(self, pages: Pages, size: int) -> list[bytes]:
+    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
         """By frame."""
-        found = [self.frames[frame][:size] for frame in pages.frames]
+        found = [self.frames[frame][first : first + size] for frame in pages.frames]
         if size == PAGE_SIZE:
             self.whole += len(found)
             self.then(self.whole)

@@ -49,9 +49,12 @@ from ksmwatch.kernel.page_frames import Frames
 from ksmwatch.kernel.page_tables import FRAME
 from ksmwatch.units import PAGE_SIZE
 
-# Bytes of each page that decide whether it is read whole.
+# Bytes of each page that decide whether it is read whole: its beginning, and also its middle if
+# that is zeros. Very many pages that are no pages of zeros begin with some.
 PART = 64
-ZERO_PRINT = crc32(bytes(PART))
+_MIDDLE = PAGE_SIZE // 2
+_ZERO_PART, _ZEROS = bytes(PART), bytes(PAGE_SIZE)
+ZERO_PRINT = crc32(2 * _ZERO_PART)
 # Pages at once: of parts, and of whole pages.
 _PIECE, _WHOLE_PIECE = 2048, 256
 _IN_PIECE = array("H", range(_PIECE))
@@ -156,7 +159,7 @@ class Survey:
         self.unread: dict[int, str] = {}
         self.pages = 0
         # Contents by a hash of 64 bits with a secret key, and the bucket of each.
-        self._contents: dict[int, int] = {hash(bytes(PAGE_SIZE)): _ZERO}
+        self._contents: dict[int, int] = {_content(_ZEROS): _ZERO}
         self.bucket_of: list[int] = []
         self.copies: defaultdict[int, Copies] = defaultdict(Copies)
         self.party_pages: Counter[tuple[int, int]] = Counter()
@@ -189,9 +192,10 @@ class Survey:
         bits = _OFFERED * area.offered
         frames = self._tools.frames if area.merged else None
         bits |= _MERGED if frames is not None else 0
+        looks = _Looks(reading)
         for start in range(area.start, area.end, _PIECE * PAGE_SIZE):
             run = (start, min(_PIECE, (area.end - start) // PAGE_SIZE))
-            pages, parts = _read(table, reading, [run], PART)
+            pages, parts = _read(table, looks, [run], PART)
             if parts:
                 process.add(start | bits, pages)
                 process.prints.extend(map(crc32, parts))
@@ -246,11 +250,11 @@ class Survey:
             self.party_pages[bucket, process.party] += pages
         process.whole = len(buckets)
         for at, _, page in self._whole(process, chosen.pages):
-            if crc32(page[:PART]) & mask == buckets[at]:
+            if crc32(_part(page)) & mask == buckets[at]:
                 chosen.contents[at] = self._number(page, buckets[at])
 
     def _number(self, page: bytes, bucket: int) -> int:
-        number = self._contents.setdefault(hash(page), len(self._contents))
+        number = self._contents.setdefault(_content(page), len(self._contents))
         if number == len(self.bucket_of):
             self.bucket_of.append(bucket)
         elif number == _ZERO:
@@ -265,7 +269,7 @@ class Survey:
             with self._noted(process):
                 for at, entry, page in self._whole(process, chosen.pages):
                     content = chosen.contents[at]
-                    if self._contents.get(hash(page)) == content:
+                    if self._contents.get(_content(page)) == content:
                         process.same += 1
                         # A page without a copy saves nothing, and there are many.
                         if content == _ZERO or times.small[content] > 1:
@@ -363,7 +367,33 @@ def _read(
         bool(content) and frame == other
         for content, frame, other in zip(contents, pages.frames, same, strict=True)
     ]
-    left = iter(kept)
-    mask = bytes(is_there and next(left) for is_there in pages.mask)
-    entries = array("Q", compress(pages.entries, kept))
-    return Pages(runs, mask, entries), list(compress(contents, kept))
+    return pages.only(kept), list(compress(contents, kept))
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """Reads what prints are made of."""
+
+    reading: ContentReading
+
+    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
+        parts = self.reading.read(pages, size, first)
+        if _ZERO_PART not in parts:
+            return parts
+        zeros = [part == _ZERO_PART for part in parts]
+        middles = iter(self.reading.read(pages.only(zeros), size, _MIDDLE))
+        return [
+            (part + middle if (middle := next(middles)) else b"") if is_zero else part
+            for part, is_zero in zip(parts, zeros, strict=True)
+        ]
+
+
+def _part(page: bytes) -> bytes:
+    """What its print is made of."""
+    begin = page[:PART]
+    return begin + page[_MIDDLE : _MIDDLE + PART] if begin == _ZERO_PART else begin
+
+
+def _content(page: bytes) -> int:
+    """A keyed hash, which is never -1. Zeros, which are very many, are compared instead."""
+    return -1 if page == _ZEROS else hash(page)

@@ -18,7 +18,7 @@ from itertools import chain, compress, repeat
 from pathlib import Path
 from typing import Protocol
 
-from ksmwatch.kernel.frame_places import FramePlaces
+from ksmwatch.kernel.frame_places import NO_PLACE, FramePlaces
 from ksmwatch.kernel.kcore import Kcore
 from ksmwatch.kernel.page_tables import (
     FILE_OR_SHARED,
@@ -82,6 +82,12 @@ class Pages:
         )
         return compress(every, self.mask)
 
+    def only(self, kept: Sequence[bool]) -> Pages:
+        """Those of them that this is true for."""
+        left = iter(kept)
+        mask = bytes(is_there and next(left) for is_there in self.mask)
+        return Pages(self.runs, mask, array("Q", compress(self.entries, kept)))
+
 
 class ContentSource(Protocol):
     """Where contents come from. `name`: which file; `faults`: reading may bring a page in."""
@@ -97,8 +103,8 @@ class ContentSource(Protocol):
 class ContentReading(Protocol):
     """Reads one process."""
 
-    def read(self, pages: Pages, size: int) -> list[bytes]:
-        """So many bytes of each page; empty for one that cannot be read."""
+    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
+        """So many bytes of each page, from one on; empty for one that cannot be read."""
 
 
 class KcoreSource:
@@ -116,17 +122,17 @@ class KcoreSource:
         """Yield this source, which is the same for every process."""
         yield self
 
-    def read(self, pages: Pages, size: int) -> list[bytes]:
-        """So many bytes of each page; empty for one that cannot be read."""
-        return _read_all(self._kcore.fd, self._places.of(pages.frames), size)
+    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
+        """So many bytes of each page, from one on; empty for one that cannot be read."""
+        return _read_all(self._kcore.fd, self._places.of(pages.frames), size, first)
 
 
 @dataclass(frozen=True)
 class _Memory:
     fd: int
 
-    def read(self, pages: Pages, size: int) -> list[bytes]:
-        return _read_all(self.fd, list(pages.addresses()), size)
+    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
+        return _read_all(self.fd, list(pages.addresses()), size, first)
 
 
 class MemSource:
@@ -145,8 +151,9 @@ class MemSource:
             os.close(fd)
 
 
-def _read_all(fd: int, places: Sequence[int], size: int) -> list[bytes]:
-    """Empty where nothing can be read: poisoned, gone, not shown."""
+def _read_all(fd: int, pages: Sequence[int], size: int, first: int) -> list[bytes]:
+    """By where pages are. Empty where nothing can be read: poisoned, gone, not shown."""
+    places = [page + first if page != NO_PLACE else page for page in pages] if first else pages
     try:
         found = list(map(os.pread, repeat(fd), repeat(size), places))
     except OSError:

@@ -10,6 +10,7 @@ import pytest
 from ksmwatch.commands import estimate
 from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import ConfigError
+from ksmwatch.units import PAGE_SIZE
 from tests.estimate_host import ALONE, PRESENT, SHARED, ZERO_FRAME, Host, content
 
 Asked = Callable[..., dict[str, Any]]
@@ -56,6 +57,32 @@ def test_labels_make_one_tenant_of_several(host: Host, asked: Asked) -> None:
 def test_pages_that_share_a_beginning_only_are_not_equal(host: Host, asked: Asked) -> None:
     host.add(10, ["x" * 64 + "1", "x" * 64 + "2"])
     assert asked()["host"]["would_save"] == 0
+
+
+@pytest.mark.parametrize(("contents", "whole", "saved"), [(20, 0, 0), (10, 20, 10)])
+def test_pages_that_begin_with_zeros_are_told_apart_by_their_middle(
+    host: Host, asked: Asked, contents: int, whole: int, saved: int
+) -> None:
+    """They are no pages of zeros, which are all read whole."""
+    host.add(10, range(20))
+    for at, frame in enumerate(host.memory.frames):
+        middle = b"%d" % (at % contents)
+        host.memory.frames[frame] = bytes(PAGE_SIZE // 2) + middle.ljust(PAGE_SIZE // 2, b"\1")
+    found = asked()
+    assert (found["spent"]["whole"], found["host"]["would_save"]) == (whole, saved)
+    assert found["zero_pages"] == 0
+
+
+@pytest.mark.parametrize("different", [100, PAGE_SIZE - 1])
+def test_pages_of_zeros_but_for_one_byte_are_no_pages_of_zeros(
+    host: Host, asked: Asked, different: int
+) -> None:
+    host.add(10, [None, None, None])
+    page = bytearray(PAGE_SIZE)
+    page[different] = 1
+    host.memory.frames[100] = bytes(page)
+    found = asked()
+    assert (found["host"]["would_save"], found["zero_pages"]) == (1, 2)
 
 
 def test_what_changes_is_not_counted(host: Host, asked: Asked) -> None:

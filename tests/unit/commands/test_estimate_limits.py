@@ -163,7 +163,7 @@ def test_ctrl_c_shows_bounds(
 
     if at == "looking":
 
-        def read(pages: Pages, size: int) -> list[bytes]:
+        def read(pages: Pages, size: int, first: int = 0) -> list[bytes]:
             stop(0)
             return [b""] * len(pages.entries)
 

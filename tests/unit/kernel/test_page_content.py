@@ -30,7 +30,9 @@ def test_kcore_reads_frames_and_never_one_that_it_does_not_show(tmp_path: Path) 
     write_ram(tmp_path, pages)
     with KcoreSource(tmp_path).open(tmp_path) as source:
         found = source.read(pages_at([0] * 5, [8, 40, 7, 9, 39]), PAGE_SIZE)
+        middles = source.read(pages_at([0] * 3, [8, 9, 7]), 4, 2)
     assert found == [pages[8], pages[40], pages[7], b"", b""]
+    assert middles == [pages[8][2:6], b"", pages[7][2:6]]
 
 
 def test_mem_reads_addresses_and_what_cannot_be_read_is_empty(tmp_path: Path) -> None:
