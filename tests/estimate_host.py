@@ -13,8 +13,7 @@ from ksmwatch.commands import estimate
 from ksmwatch.commands.estimate import EstimateWish
 from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import Exit
-from ksmwatch.kernel import page_content
-from ksmwatch.kernel.page_content import MemSource, PageEntry
+from ksmwatch.kernel.page_content import MemSource, Pages
 from ksmwatch.units import PAGE_SIZE
 from tests.fakes import Proc, Sys
 
@@ -50,11 +49,11 @@ class Memory(MemSource):
         """The same for every process."""
         yield self
 
-    def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:
+    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
         """By frame."""
-        found = [self.frames[page_content.frame_of(page)][:size] for page in pages]
+        found = [self.frames[frame][first : first + size] for frame in pages.frames]
         if size == PAGE_SIZE:
-            self.whole += len(pages)
+            self.whole += len(found)
             self.then(self.whole)
         return found
 
@@ -91,9 +90,10 @@ class Host:
         self.memory = Memory()
         self.ksm: set[int] = set()
         self.next_frame = 100
-        monkeypatch.setattr(estimate, "_tools", self._tools)
+        monkeypatch.setattr(estimate, "_tools", self.tools)
 
-    def _tools(self, proc: Path, ksm: Mapping[str, int]) -> Tools:
+    def tools(self, proc: Path, ksm: Mapping[str, int]) -> Tools:
+        """What reads them."""
         known = KnownKsm(self.ksm) if ksm["pages_shared"] else None
         return Tools(proc, self.memory, ZERO_FRAME, known)
 

@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ksmwatch.commands import estimate_subjects as subjects
@@ -97,14 +97,16 @@ class Estimator:
         self._wish, self._ksm, self._proc = wish, ksm, proc
         self.progress = Progress(wish.budget)
         self._tools = _tools(proc, ksm)
-        self._survey = Survey(self._tools, self.progress.tick)
+        self._parties, processes = subjects.find(proc, wish.subjects, wish.labels)
+        self._survey = Survey(self._tools, processes, self.progress.tick)
         self._doubts: list[str] = []
-        self._parties, self._processes = subjects.find(proc, wish.subjects, wish.labels)
         # Whether all that was chosen was read twice.
         self._complete = False
         self._part = 1.0
         self._seed = random.randrange(1 << 32) if wish.seed is None else wish.seed  # noqa: S311
         self._waited = 0.0
+        # CPU seconds for the beginnings of all pages.
+        self._looking = 0.0
         self._choice: ContentSample | None = None
 
     # ---- reading ----
@@ -119,17 +121,19 @@ class Estimator:
         self.progress.end()
 
     def _look(self) -> None:
-        total = sum(process.pages for process in self._processes)
+        processes = self._survey.processes
+        total = sum(process.pages for process in processes)
         self.progress.begin("looking at pages", total, _LOOKING)
-        for at, process in enumerate(self._processes):
+        for at, process in enumerate(processes):
             try:
                 self._survey.look(process)
             except StoppedError as stopped:
                 if self.progress.interrupted:
                     raise
-                left = len(self._processes) - at
+                left = len(processes) - at
                 self._doubts.append(f"{stopped}: {left} processes were not fully examined")
-                return
+                break
+        self._looking = self.progress.stage_cpu_seconds
 
     def _read_twice(self) -> None:
         choice = self._choose()
@@ -161,12 +165,15 @@ class Estimator:
             self._doubts.append("it was interrupted: pages that change may count as equal")
             self.progress.interrupted = False
 
+    def _strata(self) -> Strata:
+        buckets = content_sample.buckets_for(self._survey.pages)
+        self._survey.sort(buckets)
+        sizes = content_sample.count([p.buckets for p in self._survey.processes], buckets)
+        return Strata(sizes, ZERO_PRINT & (buckets - 1))
+
     def _choose(self) -> ContentSample:
         survey, wish = self._survey, self._wish
-        buckets = content_sample.buckets_for(survey.pages)
-        survey.sort(buckets)
-        sizes = content_sample.count([p.buckets for p in survey.processes], buckets)
-        strata = Strata(sizes, ZERO_PRINT & (buckets - 1))
+        strata = self._strata()
         part = 1.0
         if wish.precision > 0 and survey.pages > SMALL:
             part = max(_PART, strata.part_for(wish.precision / 100 * survey.pages))
@@ -178,28 +185,33 @@ class Estimator:
             self._doubts.append(
                 f"the budget of {wish.budget:g} s of CPU was too small for that precision"
             )
+        return self._take(strata)
+
+    def _take(self, strata: Strata) -> ContentSample:
         self._choice = strata.choose(self._part, self._seed)
+        self._survey.label(self._choice)
         return self._choice
 
     def _affordable(self) -> float:
         """Pages that can be read whole with what is left of the budget."""
-        each = self.progress.cpu_seconds / max(1, self._survey.pages)
-        return max(SMALL / 64, self.progress.left / (each * _WHOLE_COST))
+        each = self._looking / max(1, self._survey.pages)
+        return max(SMALL / 64, self.progress.left / max(1e-9, each * _WHOLE_COST))
 
     # ---- what is said ----
 
     def report(self, after: dict[str, int]) -> Report:
         """What is known by now. `after`: the files of KSM after the reading."""
         survey, progress = self._survey, self.progress
-        choice = self._choice or self._choose()
+        # If it ended before some were chosen, all of them say the most that can be saved.
+        choice = self._choice or self._take(self._strata())
         result = self._judge(choice)
         cpu = procfs.Ksmd(self._proc).cpu_seconds()
-        whole, same = sum(survey.whole.values()), sum(survey.same.values())
+        twice, same = survey.read_twice()
         spent = Spent(
-            processes=len(survey.processes),
+            processes=sum(process.begun for process in survey.processes),
             pages=survey.pages,
-            whole=whole,
-            changed=whole - same if self._complete else 0,
+            whole=sum(process.whole for process in survey.processes),
+            changed=twice - same if self._complete else 0,
             part=self._part,
             seed=self._seed,
             interval_seconds=round(self._waited, 3),
@@ -209,14 +221,17 @@ class Estimator:
             read_by_reason=self._tools.why,
         )
         doubts = (*self._doubts, *self._more_doubts(choice, after))
-        left_out = {reason: pages for reason, pages in survey.left_out.items() if pages}
-        return Report(result, cost_of(survey.pages, self._ksm, cpu), spent, doubts, left_out)
+        unexamined = sum(process.unexamined for process in survey.processes)
+        left_out = survey.left_out + Counter(unexamined=unexamined)
+        return Report(result, cost_of(survey.pages, self._ksm, cpu), spent, doubts, dict(left_out))
 
     def _more_doubts(self, choice: ContentSample, after: dict[str, int]) -> Iterator[str]:
         if not choice.whole:
             yield f"a sample was read: at least 1 of {1 / self._part:.0f} contents"
         for reason, processes in Counter(self._survey.unread.values()).items():
             yield f"processes that were not read to the end: {processes} ({reason})"
+        if pinned := sum(process.pinned for process in self._survey.processes):
+            yield f"{pinned} pages are pinned, so they do not merge; which ones is not known"
         if moved := sum(after.get(name, 0) - self._ksm.get(name, 0) for name in _MERGED):
             yield f"the number of merged pages changed by {moved} meanwhile"
         if self._tools.frames is None and self._ksm.get("pages_shared"):
@@ -228,8 +243,9 @@ class Estimator:
         frames: list[list[int]] = [[] for _ in self._parties]
         zero = [0] * len(self._parties)
         for process in survey.processes:
-            frames[process.party].extend(process.merged)
-            zero[process.party] += process.zero_pages
+            if not process.ended:
+                frames[process.party].extend(process.merged)
+                zero[process.party] += process.zero_pages
         now, parts = equal_pages.saved_now(frames)
         seen = self._seen(choice, [part + own for part, own in zip(parts, zero, strict=True)])
         material = Material(
@@ -257,19 +273,16 @@ class Estimator:
             chosen[party][bucket] = float(pages)
         found = []
         for at in range(len(self._parties)):
-            mine = [process for process in survey.processes if process.party == at]
-            totals: dict[int, float] = {}
-            for process in mine:
-                for stratum, pages in content_sample.owner_totals(process.buckets, choice).items():
-                    totals[stratum] = totals.get(stratum, 0) + pages
+            mine = [p for p in survey.processes if p.party == at and not p.ended]
             found.append(
                 Seen(
-                    sum(len(process.addresses) for process in mine),
+                    sum(len(process.places) for process in mine),
                     sum(process.offered for process in mine),
+                    sum(process.pinned for process in mine),
+                    sum(process.unexamined for process in mine),
                     saved[at],
-                    survey.whole[at],
-                    survey.same[at],
-                    Domain(totals, chosen[at]),
+                    *survey.read_twice(at),
+                    Domain(survey.totals(at, choice), chosen[at]),
                 )
             )
         return found
@@ -277,4 +290,4 @@ class Estimator:
 
 def _without(seen: Seen) -> Seen:
     """The same, with the current saving unknown."""
-    return Seen(seen.pages, seen.offered, None, seen.whole, seen.same, seen.domain)
+    return replace(seen, saved_now=None)

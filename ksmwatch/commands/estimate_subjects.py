@@ -19,6 +19,7 @@ from ksmwatch.owners.processes import Identity, ProcessTable
 from ksmwatch.units import PAGE_SIZE
 
 _RSS_ANON = re.compile(rb"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
+_ONE_THREAD = b"\nThreads:\t1\n"
 
 
 def find(
@@ -29,7 +30,8 @@ def find(
     `subjects`: processes, owners by name, id or KIND:ID; without any all processes.
     """
     table, labels = ProcessTable(proc), tuple(labels)
-    pages = {pid: _anonymous(proc / str(pid)) for pid in procfs.pids(proc) if pid != os.getpid()}
+    memory = {pid: _memory(proc, str(pid)) for pid in procfs.pids(proc) if pid != os.getpid()}
+    pages = {pid: amount for pid, (_, amount) in memory.items()}
     known = {
         pid: identity
         for pid, amount in pages.items()
@@ -45,7 +47,7 @@ def find(
         if known[pid].ppid in wanted and same_memory(pid, known[pid].ppid):
             continue
         place = places.setdefault(wanted[pid], len(places))
-        found.append(SurveyedProcess(pid, known[pid].start_ticks, place, pages[pid]))
+        found.append(SurveyedProcess(pid, known[pid].start_ticks, place, *memory[pid]))
     return list(places), found
 
 
@@ -75,10 +77,21 @@ def _named(
     return {pid: party for pid, party in parties.items() if party == found}
 
 
-def _anonymous(directory: Path) -> int:
-    """Anonymous pages of a process; 0 when it has gone, or is a kernel thread."""
+def _memory(proc: Path, task: str) -> tuple[str, int]:
+    """Where the memory of a process is to be read, below /proc, and its anonymous pages.
+
+    None when it has gone, or is a kernel thread. A main thread that has ended has no memory either,
+    though other threads may live.
+    """
     try:
-        found = _RSS_ANON.search(procfs.read_file(f"{directory}/status"))
-    except OSError:
-        return 0
-    return int(found[1]) * 1024 // PAGE_SIZE if found else 0
+        status = procfs.read_file(f"{proc}/{task}/status")
+        found = _RSS_ANON.search(status)
+        if found:
+            return task, int(found[1]) * 1024 // PAGE_SIZE
+        if "/" not in task and _ONE_THREAD not in status:
+            threads = (proc / task / "task").iterdir()
+            others = (_memory(proc, f"{task}/task/{thread.name}") for thread in threads)
+            return max(others, key=lambda other: other[1])
+    except (OSError, ValueError):
+        pass
+    return task, 0

@@ -64,7 +64,7 @@ class Report:
 def text(report: Report, shown: Sequence[OwnerResult]) -> str:
     """For people, in MiB."""
     result = report.result
-    now, offered = _mib(result.saving.now), _amount(result.saving.offered)
+    now, offered = _amount(result.saving.now), _amount(result.saving.offered)
     tenants, across = amount(result.within_tenants), amount(result.across_tenants)
     lines = [
         f"saved now        {now} MiB",
@@ -88,7 +88,7 @@ def text(report: Report, shown: Sequence[OwnerResult]) -> str:
         lines += ["", _row("OWNER", "KIND", *head)]
     for owner in shown[:_OWNERS]:
         found = owner.saving
-        cells = _mib(found.now), _amount(found.offered), _amount(found.everything)
+        cells = _amount(found.now), _amount(found.offered), _amount(found.everything)
         lines += [_row(owner.party.name, owner.party.kind, *cells), f"    {owner.advice}"]
     if len(shown) > _OWNERS:
         lines += ["", f"{len(shown) - _OWNERS} more owners have fewer pages; --json lists all."]
@@ -112,10 +112,6 @@ def _wrap(line: str) -> str:
 def _row(name: str, kind: str, *cells: str) -> str:
     fixed = f"{fit(name, _NAME)} {fit(kind, _KIND)}"
     return (fixed + "".join(f" {cell:>{_NUMBER}}" for cell in cells)).rstrip()
-
-
-def _mib(pages: float | None) -> str:
-    return "unknown" if pages is None else f"{pages * PAGE_SIZE / _MIB:.1f}"
 
 
 def _amount(interval: Interval | None) -> str:
@@ -225,11 +221,10 @@ def _number(pages: float) -> float:
 
 
 def _savings(saving: Saving) -> _Savings:
-    now = None if saving.now is None else Interval.exactly(saving.now)
     return {
-        "saved_now": _of(now, "value"),
-        "saved_now_low": _of(now, "low"),
-        "saved_now_high": _of(now, "high"),
+        "saved_now": _of(saving.now, "value"),
+        "saved_now_low": _of(saving.now, "low"),
+        "saved_now_high": _of(saving.now, "high"),
         "would_save": _of(saving.offered, "value"),
         "would_save_low": _of(saving.offered, "low"),
         "would_save_high": _of(saving.offered, "high"),

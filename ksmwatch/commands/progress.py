@@ -60,7 +60,7 @@ class Progress:
         self._budget = budget
         self._limit: float | None = None
         self._what, self._done, self._total = "", 0, 0
-        self._stage = self._began
+        self._stage, self._stage_cpu = self._began, self._cpu
         # Whether it is to end now, and whether that was ever requested.
         self.interrupted = self.was_interrupted = False
 
@@ -75,6 +75,11 @@ class Progress:
         return time.process_time() - self._cpu
 
     @property
+    def stage_cpu_seconds(self) -> float:
+        """Of this process, since the stage began."""
+        return time.process_time() - self._stage_cpu
+
+    @property
     def left(self) -> float:
         """The CPU seconds that are left of the budget."""
         return max(0.0, self._budget - self.cpu_seconds)
@@ -83,7 +88,7 @@ class Progress:
         """Begin a stage of `total` steps. `part`: of the budget that it may use; None: all."""
         self._what, self._done, self._total = what, 0, total
         self._limit = None if part is None else part * self._budget
-        self._stage = _now()
+        self._stage, self._stage_cpu = _now(), time.process_time()
 
     def tick(self, steps: int) -> None:
         """Count these steps as done. Raises StoppedError."""

@@ -23,11 +23,11 @@ as independent errors are. The interval never leaves the range that was seen for
 from __future__ import annotations
 
 import math
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
 from random import Random
 
 # Quantiles: of the normal distribution for 99 of 100, and of nothing seen in 199 of 200 samples.
@@ -35,27 +35,71 @@ _Z = 2.576
 _UNSEEN = 5.3
 # A stratum with at most this many buckets is read whole; of a larger one, at least this many are.
 _FEW = 64
-_MIN_BITS, _MAX_BITS = 12, 22
+_MIN_BITS, _MAX_BITS = 12, 24
 # The stratum of the bucket that is always taken.
 CERTAIN = 0
+# The label of a bucket is a byte: its stratum + 1, with TAKEN if it was chosen. 0: no page of it
+# can have a copy.
+TAKEN = 0x80
+IS_TAKEN = bytes(int(label >= TAKEN) for label in range(256))
+# The largest number in a byte. It stands for itself, and for all that are larger.
+_MANY = 255
 
 
 def buckets_for(pages: int) -> int:
-    """A power of two: more than two for each page, as far as memory allows (four bytes each)."""
-    return 1 << min(max(_MIN_BITS, (2 * pages).bit_length()), _MAX_BITS)
+    """A power of two: more than eight for each page, as far as memory allows (a byte each)."""
+    return 1 << min(max(_MIN_BITS, (8 * pages).bit_length()), _MAX_BITS)
 
 
-def sorted_in(prints: Iterable[int], buckets: int) -> array[int]:
-    """The bucket of each page. Not one step of Python for each: there are millions."""
-    return array("I", map((buckets - 1).__and__, prints))
+def sorted_in(prints: array[int], buckets: int) -> array[int]:
+    """The bucket of each page: the lower bits of its print. For all at once, by bytes."""
+    size = prints.itemsize
+    raw = bytearray(prints.tobytes())
+    for at, mask in enumerate((buckets - 1).to_bytes(size, sys.byteorder)):
+        raw[at::size] = raw[at::size].translate(bytes(mask & byte for byte in range(256)))
+    return array(prints.typecode, bytes(raw))
 
 
-def count(pages: Iterable[Sequence[int]], buckets: int) -> array[int]:
+class Sizes:
+    """How many pages each bucket has. A byte each; what does not fit is kept beside them."""
+
+    def __init__(self, buckets: int) -> None:
+        self.small = bytearray(buckets)
+        self.more: Counter[int] = Counter()
+
+    def add(self, pages: Iterable[int]) -> None:
+        """Count pages, by the bucket of each."""
+        small, more = self.small, self.more
+        for bucket in pages:
+            if (size := small[bucket]) < _MANY:
+                small[bucket] = size + 1
+            else:
+                more[bucket] += 1
+
+    def __getitem__(self, bucket: int) -> int:
+        size = self.small[bucket]
+        return size + self.more[bucket] if size == _MANY else size
+
+    def of(self, buckets: Sequence[int]) -> list[int]:
+        """The sizes of some."""
+        found = list(map(self.small.__getitem__, buckets))
+        return found if _MANY not in found else [self[bucket] for bucket in buckets]
+
+
+def count(pages: Iterable[Iterable[int]], buckets: int) -> Sizes:
     """Pages in each bucket, by the bucket of each page."""
-    found = array("I", bytes(4 * buckets))
+    found = Sizes(buckets)
     for some in pages:
-        for bucket in some:
-            found[bucket] += 1
+        found.add(some)
+    return found
+
+
+def where(labels: bytes | bytearray, byte: int) -> array[int]:
+    """Where this byte is."""
+    found, at = array("Q"), labels.find(byte)
+    while at >= 0:
+        found.append(at)
+        at = labels.find(byte, at + 1)
     return found
 
 
@@ -76,11 +120,12 @@ class Stratum:
 
 @dataclass(frozen=True)
 class ContentSample:
-    """What is read whole. `taken`: for each bucket its stratum + 1, or 0 if it was not chosen."""
+    """What is read whole. `labels`: of all buckets; `chosen`: buckets."""
 
-    taken: bytearray
+    labels: bytearray
     strata: Mapping[int, Stratum]
-    sizes: array[int]
+    sizes: Sizes
+    chosen: array[int]
 
     @property
     def whole(self) -> bool:
@@ -92,26 +137,33 @@ class ContentSample:
         """How many pages will be read whole, about."""
         return sum(s.pages * s.chosen / s.buckets for s in self.strata.values())
 
+    def stratum(self, bucket: int) -> int:
+        """Of a bucket that can hold a copy."""
+        return self.labels[bucket] % TAKEN - 1
 
-def _members(sizes: array[int], certain: int) -> dict[int, array[int]]:
-    """Buckets of each stratum."""
-    found: dict[int, array[int]] = {}
-    # Most buckets are empty or hold one page.
-    for bucket in compress(range(len(sizes)), map((1).__lt__, sizes)):
-        if bucket != certain:
-            found.setdefault(sizes[bucket].bit_length(), array("I")).append(bucket)
-    if sizes[certain]:
-        found[CERTAIN] = array("I", [certain])
-    return found
+
+_LABELS = bytes(size.bit_length() + 1 if size > 1 else 0 for size in range(_MANY + 1))
+
+
+def _labelled(sizes: Sizes, certain: int) -> bytearray:
+    """Labels by size alone."""
+    labels = sizes.small.translate(_LABELS)
+    for bucket in sizes.more:
+        labels[bucket] = sizes[bucket].bit_length() + 1
+    labels[certain] = CERTAIN + 1 if sizes[certain] else 0
+    return labels
 
 
 class Strata:
     """All buckets by their size, before some are chosen. `certain`: one that is always taken."""
 
-    def __init__(self, sizes: array[int], certain: int) -> None:
+    def __init__(self, sizes: Sizes, certain: int) -> None:
         self._sizes = sizes
-        self._members = _members(sizes, certain)
-        self._pages = {at: sum(sizes[b] for b in members) for at, members in self._members.items()}
+        self._labels = _labelled(sizes, certain)
+        labels = {*range(1, _LABELS[_MANY] + 1), *map(self._labels.__getitem__, sizes.more)}
+        found = {label - 1: where(self._labels, label) for label in sorted(labels)}
+        self._members = {at: members for at, members in found.items() if members}
+        self._pages = {at: sum(sizes.of(members)) for at, members in self._members.items()}
 
     @property
     def pages(self) -> int:
@@ -148,15 +200,16 @@ class Strata:
     def choose(self, part: float, seed: int) -> ContentSample:
         """Choose this part of the buckets, more of larger ones."""
         chance = Random(seed)  # noqa: S311 - of a sample, no secret
-        taken, strata = bytearray(len(self._sizes)), {}
-        for at, members in sorted(self._members.items()):
+        labels, strata, taken = bytearray(self._labels), {}, array("Q")
+        for at, members in self._members.items():
             chosen = self._chosen(at, part)
             places = range(len(members))
             for place in chance.sample(places, chosen) if chosen < len(members) else places:
-                taken[members[place]] = at + 1
-            largest = max(self._sizes[bucket] for bucket in members)
+                labels[members[place]] |= TAKEN
+                taken.append(members[place])
+            largest = max(self._sizes.of(members))
             strata[at] = Stratum(len(members), chosen, self._pages[at], largest)
-        return ContentSample(taken, strata, self._sizes)
+        return ContentSample(labels, strata, self._sizes, taken)
 
 
 # ---- what the sample says ----
@@ -178,6 +231,14 @@ class Interval:
     def __add__(self, known: float) -> Interval:
         """With what is known exactly."""
         return Interval(self.value + known, self.low + known, self.high + known)
+
+    def less(self, pages: float) -> Interval:
+        """The same, if it can be that so many pages do not count."""
+        return Interval(self.value, max(0.0, self.low - pages), self.high)
+
+    def more(self, pages: float) -> Interval:
+        """The same, if there can be so many more."""
+        return Interval(self.value, self.low, self.high + pages)
 
     @property
     def exact(self) -> bool:
@@ -217,32 +278,25 @@ class Domain:
 def host_domain(choice: ContentSample) -> Domain:
     """Of a bucket's pages all but one can be saved."""
     totals = {at: float(s.pages - s.buckets) for at, s in choice.strata.items()}
-    taken = compress(range(len(choice.taken)), choice.taken)
-    return Domain(totals, {bucket: float(choice.sizes[bucket] - 1) for bucket in taken})
+    sizes = zip(choice.chosen, choice.sizes.of(choice.chosen), strict=True)
+    return Domain(totals, {bucket: size - 1.0 for bucket, size in sizes})
 
 
 def zero_domain(choice: ContentSample) -> Domain:
     """Pages of zeros are in the bucket that is always taken."""
-    bucket = choice.taken.find(CERTAIN + 1)
+    bucket = choice.labels.find(TAKEN | CERTAIN + 1)
     if bucket < 0:
         return Domain({})
     saved = float(choice.sizes[bucket] - 1)
     return Domain({CERTAIN: saved}, {bucket: saved})
 
 
-def owner_totals(pages: Iterable[int], choice: ContentSample) -> Counter[int]:
-    """Of an owner's pages, how many are in each stratum, by the bucket of each page."""
-    certain = choice.taken.find(CERTAIN + 1)
-    pages = array("I", pages)
+def owner_totals(labels: Iterable[bytes], choice: ContentSample) -> Counter[int]:
+    """Of an owner's pages, how many are in each stratum, by the labels of their buckets."""
     found: Counter[int] = Counter()
-    for size, amount in Counter(map(choice.sizes.__getitem__, pages)).items():
-        if size > 1:
-            found[size.bit_length()] += amount
-    if certain >= 0:
-        own, size = pages.count(certain), choice.sizes[certain]
-        if size > 1:
-            found[size.bit_length()] -= own
-        found[CERTAIN] += own
+    for some in labels:
+        for at in choice.strata:
+            found[at] += some.count(at + 1) + some.count(at + 1 | TAKEN)
     return +found
 
 
@@ -250,7 +304,7 @@ def estimate(found: Mapping[int, float], domain: Domain, choice: ContentSample) 
     """The sum over all buckets. `found`: the result for the chosen ones."""
     sums: dict[int, Sums] = {}
     for bucket, s in domain.chosen.items():
-        sums.setdefault(choice.taken[bucket] - 1, Sums()).add(s, found.get(bucket, 0.0))
+        sums.setdefault(choice.stratum(bucket), Sums()).add(s, found.get(bucket, 0.0))
     value = low = high = 0.0
     square = 0.0
     for at, stratum in choice.strata.items():

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Gain(StrEnum):
@@ -43,8 +44,7 @@ class Rules:
     tenants: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """A page table entry. `offered` to KSM; `merged`: it maps a KSM page already."""
 
     party: int
@@ -59,15 +59,13 @@ class Copies:
 
     def __init__(self) -> None:
         # Of frames that one entry maps; and of the others, by frame.
-        self._alone: Counter[Copy] = Counter()
-        self._frames: dict[int, Counter[Copy]] = {}
+        self._alone: dict[Copy, int] = {}
+        self._frames: dict[int, dict[Copy, int]] = {}
 
     def add(self, copy: Copy, frame: int | None) -> None:
         """One entry; `frame` where others may map it too."""
-        if frame is None:
-            self._alone[copy] += 1
-        else:
-            self._frames.setdefault(frame, Counter())[copy] += 1
+        copies = self._alone if frame is None else self._frames.setdefault(frame, {})
+        copies[copy] = copies.get(copy, 0) + 1
 
     def gains(self, rules: Rules, *, zero: bool) -> Mapping[tuple[Gain, int | None], float]:
         """What merging them saves: of the host (None), and by party what is its part of that."""

@@ -25,8 +25,8 @@ from ksmwatch.units import PAGE_SIZE
 _MIB = 1 << 20
 # A smaller saving is not worth advice: a part of an owner's pages, and pages in any case.
 _WORTH_PART, _WORTH_PAGES = 0.01, 256
-# Of the pages that were read twice.
-_FAST = 0.5
+# Of the pages that were read twice, and of those that cannot merge.
+_FAST = _MOSTLY = 0.5
 # From this many MiB on, no fraction is written.
 _MANY = 100
 
@@ -45,11 +45,14 @@ class EstimateParty:
 class Seen:
     """The pages of a party that were read. `same`: those of `whole` that did not change.
 
-    `saved_now`: None where KSM pages cannot be distinguished.
+    `saved_now`: None where KSM pages cannot be distinguished. `pinned`: pages that cannot merge, of
+    which only the number is known. `unexamined`: pages beside `pages` that were not read.
     """
 
     pages: int
     offered: int
+    pinned: int
+    unexamined: int
     saved_now: float | None
     whole: int
     same: int
@@ -65,7 +68,7 @@ class Seen:
 class Saving:
     """What merging saves, in pages. None: not known."""
 
-    now: float | None
+    now: Interval | None
     offered: Interval | None
     everything: Interval | None
 
@@ -123,21 +126,28 @@ def _sums(material: Material, rules: Rules) -> dict[tuple[Gain, int | None], dic
 def judge(material: Material, rules: Rules) -> EstimateResult:
     """The owners that have most to gain first."""
     sums = _sums(material, rules) if material.complete else {}
+    pinned = sum(seen.pinned for seen in material.seen)
+    unexamined = sum(seen.unexamined for seen in material.seen)
 
     def interval(gain: Gain, party: int | None, domain: Domain) -> Interval:
-        if not material.complete:
-            return unread(domain)
-        return estimate(sums.get((gain, party), {}), domain, material.choice)
+        if material.complete:
+            found = estimate(sums.get((gain, party), {}), domain, material.choice)
+        else:
+            found = unread(domain)
+        if party is None:
+            return found.less(pinned).more(unexamined)
+        seen = material.seen[party]
+        return _with_unexamined(found.less(seen.pinned), seen, unexamined)
 
     host = host_domain(material.choice)
     owners = []
     for at, (party, seen) in enumerate(zip(material.parties, material.seen, strict=True)):
         more = {gain: interval(gain, at, seen.domain) for gain in BY_OWNER}
-        saving = _saving(seen.saved_now, more)
+        saving = _saving(seen.saved_now, seen.unexamined, more)
         owners.append(OwnerResult(party, seen, saving, _advise(seen, more, material)))
     more = {gain: interval(gain, None, host) for gain in BY_OWNER}
     return EstimateResult(
-        _saving(material.saved_now, more),
+        _saving(material.saved_now, unexamined, more),
         interval(Gain.ZERO, None, zero_domain(material.choice)) + material.zero_now,
         interval(Gain.OWNERS, None, host),
         interval(Gain.TENANTS, None, host),
@@ -151,10 +161,22 @@ def _order(owner: OwnerResult) -> tuple[float, str, str]:
     return -(everything.value if everything else 0), owner.party.kind, owner.party.id
 
 
-def _saving(now: float | None, more: Mapping[Gain, Interval]) -> Saving:
+def _with_unexamined(found: Interval, seen: Seen, unexamined: int) -> Interval:
+    """What an owner can save if pages were not examined, its own and those of others.
+
+    A page of another owner adds at most half a page to its part, but no page saves more than
+    itself.
+    """
+    added = seen.unexamined + (unexamined - seen.unexamined) / 2
+    most = max(found.high, seen.pages + seen.unexamined)
+    return found.more(min(added, most - found.high))
+
+
+def _saving(now: float | None, unexamined: int, more: Mapping[Gain, Interval]) -> Saving:
     if now is None:
         return Saving(None, None, None)
-    return Saving(now, more[Gain.OFFERED] + now, more[Gain.MORE] + now)
+    known = Interval.exactly(now).more(unexamined)
+    return Saving(known, more[Gain.OFFERED] + now, more[Gain.MORE] + now)
 
 
 def amount(interval: Interval) -> str:
@@ -163,6 +185,13 @@ def amount(interval: Interval) -> str:
     off = max(value - low, high - value)
     digits = 0 if value >= _MANY else 1
     return f"{value:.{digits}f}" + (f" ± {off:.{digits}f}" if off else "")
+
+
+def _doubt(seen: Seen, material: Material) -> str:
+    """Why nothing can be decided."""
+    if any(other.unexamined for other in material.seen):
+        return "not all memory was examined"
+    return f"{_mib(seen.pinned)} MiB are pinned" if seen.pinned else "ask for more precision"
 
 
 def _mib(pages: float) -> str:
@@ -176,7 +205,12 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
     of = f"of {_mib(seen.pages)} MiB"
     now = seen.saved_now or 0.0
     choices = (
+        (not seen.pages and not seen.unexamined, "Unknown: it has ended."),
         (not material.complete, "Unknown: no page of it was read whole."),
+        (
+            seen.pinned > _MOSTLY * seen.pages,
+            f"Leave it: {_mib(seen.pinned)} MiB {of} are pinned and cannot merge.",
+        ),
         (
             everything.value - offered.value >= worth and everything.low >= worth,
             f"Offer it: saves {amount(everything)} MiB more {of}.",
@@ -190,8 +224,12 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
             f"Start ksmd: it is offered, and saves {amount(offered)} MiB more {of}.",
         ),
         (
+            seen.unexamined > _MOSTLY * (seen.pages + seen.unexamined),
+            f"Unknown: {_mib(seen.unexamined)} MiB of it were not examined.",
+        ),
+        (
             everything.high >= worth > everything.low,
-            f"Undecided: saves {amount(everything)} MiB more {of}; ask for more precision.",
+            f"Undecided: saves {amount(everything)} MiB more {of}; {_doubt(seen, material)}.",
         ),
         (
             seen.changing > _FAST,

@@ -10,42 +10,55 @@ Whatever is read counts only if pagemap says the same of the page before and aft
 from __future__ import annotations
 
 import errno
-import zlib
 from array import array
-from collections import Counter
+from binascii import crc32
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import compress
-from operator import itemgetter
 from pathlib import Path
 
 from ksmwatch.diagnose.anonymous_areas import AnonymousArea, anonymous_areas
-from ksmwatch.diagnose.content_sample import ContentSample, batches, pieces, sorted_in
+from ksmwatch.diagnose.content_sample import (
+    IS_TAKEN,
+    ContentSample,
+    batches,
+    count,
+    owner_totals,
+    pieces,
+    sorted_in,
+    where,
+)
 from ksmwatch.diagnose.equal_pages import Copies, Copy
-from ksmwatch.digests import blake2b
+from ksmwatch.diagnose.pinned_memory import pinned_kilobytes
 from ksmwatch.errors import SourceError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_content import (
     ContentReading,
     ContentSource,
-    PageEntry,
+    Pages,
     PageTable,
     Run,
     ZeroPages,
-    frame_of,
     is_alone,
     open_page_table,
 )
 from ksmwatch.kernel.page_frames import Frames
+from ksmwatch.kernel.page_tables import FRAME
 from ksmwatch.units import PAGE_SIZE
 
-# Bytes of each page that decide whether it is read whole.
+# Bytes of each page that decide whether it is read whole: its beginning, and also its middle if
+# that is zeros. Very many pages that are no pages of zeros begin with some.
 PART = 64
-ZERO_PRINT = zlib.crc32(bytes(PART))
-_ZEROS = bytes(PAGE_SIZE)
+_MIDDLE = PAGE_SIZE // 2
+_ZERO_PART, _ZEROS = bytes(PART), bytes(PAGE_SIZE)
+ZERO_PRINT = crc32(2 * _ZERO_PART)
 # Pages at once: of parts, and of whole pages.
 _PIECE, _WHOLE_PIECE = 2048, 256
+_IN_PIECE = array("H", range(_PIECE))
+# The content of zeros.
 _ZERO = 0
 _UNKNOWN = -1
 # Of an address, whose low bits say nothing.
@@ -68,7 +81,9 @@ class Tools:
 
 @dataclass
 class SurveyedProcess:
-    """One process, and what was seen of it. `addresses`, `prints` and `buckets` go together.
+    """One process, and what was seen of it: its pages in pieces. `buckets`, `labels`: of each page.
+
+    `directory`: where it is read, below /proc; not its own if its main thread has ended.
 
     Of an address the lowest bits say whether the page is offered, and whether KSM pages are about.
     Prints end where pages are sorted into buckets.
@@ -77,15 +92,54 @@ class SurveyedProcess:
     pid: int
     start_ticks: int
     party: int
+    directory: str
     pages: int
-    addresses: array[int] = field(default_factory=lambda: array("Q"))
+    # Of each piece its address, and how many pages were seen before it. Of each page its number in
+    # its piece.
+    starts: array[int] = field(default_factory=lambda: array("Q"))
+    firsts: array[int] = field(default_factory=lambda: array("Q"))
+    places: array[int] = field(default_factory=lambda: array("H"))
     prints: array[int] = field(default_factory=lambda: array("I"))
     buckets: array[int] = field(default_factory=lambda: array("I"))
+    labels: bytes = b""
     # Frames of KSM pages, as often as it maps them; zero pages that KSM has put.
     merged: array[int] = field(default_factory=lambda: array("Q"))
     zero_pages: int = 0
-    # Pages that are offered to KSM.
+    # Pages that are offered to KSM; and how many of all are pinned, whichever these are.
     offered: int = 0
+    pinned: int = 0
+    # Pages that were to be read whole, and those that were the same each time.
+    whole: int = 0
+    same: int = 0
+    # Whether reading it has begun, whether all was seen that can be, and whether it has ended.
+    begun: bool = False
+    done: bool = False
+    ended: bool = False
+
+    @property
+    def unexamined(self) -> int:
+        """Pages that were not seen, and should have been."""
+        return 0 if self.done or self.ended else max(0, self.pages - len(self.places))
+
+    def add(self, start: int, pages: Pages) -> None:
+        """Add a piece, by the address of its first page."""
+        self.starts.append(start)
+        self.firsts.append(len(self.places))
+        here = _IN_PIECE[: len(pages.mask)]
+        self.places.extend(here if 0 not in pages.mask else compress(here, pages.mask))
+
+    def address(self, page: int) -> int:
+        """The address of a page."""
+        piece = bisect_right(self.firsts, page) - 1
+        return self.starts[piece] + self.places[page] * PAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Pages of a process that are read whole, in their order, and the content of each."""
+
+    pages: array[int]
+    contents: array[int]
 
 
 class Survey:
@@ -95,28 +149,26 @@ class Survey:
     what was read by then stays.
     """
 
-    def __init__(self, tools: Tools, tick: Callable[[int], None]) -> None:
-        self._tools, self._tick = tools, tick
+    def __init__(
+        self, tools: Tools, processes: Sequence[SurveyedProcess], tick: Callable[[int], None]
+    ) -> None:
+        self._tools, self.processes, self._tick = tools, processes, tick
         self._zero_pages = ZeroPages(tools.proc)
         self.left_out: Counter[str] = Counter()
         # Processes that were not read, or not to the end, and why.
         self.unread: dict[int, str] = {}
-        self.processes: list[SurveyedProcess] = []
         self.pages = 0
-        # By party: pages that were to be read whole, and those that were the same each time.
-        self.whole: Counter[int] = Counter()
-        self.same: Counter[int] = Counter()
-        # Contents by a digest, and the bucket of each.
-        self._contents: dict[bytes, int] = {_ZEROS: _ZERO}
+        # Contents by a hash of 64 bits with a secret key, and the bucket of each.
+        self._contents: dict[int, int] = {_content(_ZEROS): _ZERO}
         self.bucket_of: list[int] = []
-        self.copies: dict[int, Copies] = {}
+        self.copies: defaultdict[int, Copies] = defaultdict(Copies)
         self.party_pages: Counter[tuple[int, int]] = Counter()
 
     # ---- the first reading ----
 
     def look(self, process: SurveyedProcess) -> None:
         """Print each page of a process. One that ends meanwhile, or may not be read, is counted."""
-        self.processes.append(process)
+        process.begun = True
         with self._noted(process), self._open(process) as (table, reading):
             directory = self._directory(process)
             smaps = (directory / "smaps").read_bytes()
@@ -126,6 +178,9 @@ class Survey:
                 else:
                     self._look_at(process, area, table, reading)
             process.zero_pages = max(0, procfs.read_ksm_stat(directory).zero_pages or 0)
+            status = procfs.read_file(f"{directory}/status").decode()
+            process.pinned = pinned_kilobytes(smaps, status) * 1024 // PAGE_SIZE
+            process.done = True
 
     def _look_at(
         self,
@@ -137,17 +192,19 @@ class Survey:
         bits = _OFFERED * area.offered
         frames = self._tools.frames if area.merged else None
         bits |= _MERGED if frames is not None else 0
+        looks = _Looks(reading)
         for start in range(area.start, area.end, _PIECE * PAGE_SIZE):
-            count = min(_PIECE, (area.end - start) // PAGE_SIZE)
-            pages, parts = _read(table, reading, [(start, count)], PART)
-            process.addresses.extend(map(bits.__or__, map(itemgetter(0), pages)))
-            process.prints.extend(map(zlib.crc32, parts))
-            process.offered += len(pages) * area.offered
-            if frames is not None:
-                merged = frames.ksm({frame_of(page) for page in pages})
-                process.merged.extend(f for f in map(frame_of, pages) if f in merged)
-            self.pages += len(pages)
-            self._tick(len(pages))
+            run = (start, min(_PIECE, (area.end - start) // PAGE_SIZE))
+            pages, parts = _read(table, looks, [run], PART)
+            if parts:
+                process.add(start | bits, pages)
+                process.prints.extend(map(crc32, parts))
+                process.offered += len(parts) * area.offered
+            if parts and frames is not None:
+                merged = frames.ksm(set(pages.frames))
+                process.merged.extend(frame for frame in pages.frames if frame in merged)
+            self.pages += len(parts)
+            self._tick(len(parts))
 
     def sort(self, buckets: int) -> None:
         """Sort all pages into this many buckets."""
@@ -155,88 +212,107 @@ class Survey:
             process.buckets = sorted_in(process.prints or process.buckets, buckets)
             process.prints = array("I")
 
+    def label(self, choice: ContentSample) -> None:
+        """Label all pages, by what was chosen."""
+        for process in self.processes:
+            process.labels = bytes(map(choice.labels.__getitem__, process.buckets))
+
+    def read_twice(self, party: int | None = None) -> tuple[int, int]:
+        """Pages that were read twice, and those that were the same; of processes that remained."""
+        found = [
+            process
+            for process in self.processes
+            if party in (None, process.party) and process.pid not in self.unread
+        ]
+        return sum(process.whole for process in found), sum(process.same for process in found)
+
+    def totals(self, party: int, choice: ContentSample) -> Counter[int]:
+        """Of a party's pages, how many are in each stratum."""
+        return owner_totals([p.labels for p in self.processes if p.party == party], choice)
+
     # ---- the second and the third ----
 
-    def read(self, choice: ContentSample) -> list[array[int]]:
-        """Read the chosen pages whole; the number of its content for each, of each process."""
-        contents = []
+    def read(self, choice: ContentSample) -> list[Chosen]:
+        """Read the chosen pages whole; those of each process."""
+        found = []
         self.bucket_of = [0] * len(self._contents)
         for process in self.processes:
-            found = array("q", [_UNKNOWN]) * len(process.addresses)
-            contents.append(found)
+            pages = where(process.labels.translate(IS_TAKEN), 1)
+            chosen = Chosen(pages, array("q", [_UNKNOWN]) * len(pages))
+            found.append(chosen)
             with self._noted(process):
-                self._read_one(process, choice, found)
-        return contents
+                self._read_one(process, chosen, len(choice.labels) - 1)
+        return found
 
-    def _read_one(self, process: SurveyedProcess, choice: ContentSample, found: array[int]) -> None:
-        mask = len(choice.taken) - 1
-        taken = map(choice.taken.__getitem__, process.buckets)
-        chosen = list(compress(range(len(process.buckets)), taken))
-        for bucket, pages in Counter(map(process.buckets.__getitem__, chosen)).items():
+    def _read_one(self, process: SurveyedProcess, chosen: Chosen, mask: int) -> None:
+        buckets = array("I", map(process.buckets.__getitem__, chosen.pages))
+        for bucket, pages in Counter(buckets).items():
             self.party_pages[bucket, process.party] += pages
-        self.whole[process.party] += len(chosen)
-        for at, _, page in self._whole(process, chosen):
-            bucket = process.buckets[at]
-            if zlib.crc32(page[:PART]) & mask == bucket:
-                found[at] = self._number(page, bucket)
+        process.whole = len(buckets)
+        for at, _, page in self._whole(process, chosen.pages):
+            if crc32(_part(page)) & mask == buckets[at]:
+                chosen.contents[at] = self._number(page, buckets[at])
 
     def _number(self, page: bytes, bucket: int) -> int:
-        key = page if page == _ZEROS else blake2b(page, digest_size=16).digest()
-        number = self._contents.setdefault(key, len(self._contents))
+        number = self._contents.setdefault(_content(page), len(self._contents))
         if number == len(self.bucket_of):
             self.bucket_of.append(bucket)
         elif number == _ZERO:
             self.bucket_of[_ZERO] = bucket
         return number
 
-    def compare(self, contents: list[array[int]]) -> None:
+    def compare(self, before: list[Chosen]) -> None:
         """Read them again, and take as copies those that are the same still."""
-        for process, before in zip(self.processes, contents, strict=True):
-            chosen = [at for at, content in enumerate(before) if content != _UNKNOWN]
+        # The last one is for _UNKNOWN.
+        times = count((chosen.contents for chosen in before), len(self.bucket_of) + 1)
+        for process, chosen in zip(self.processes, before, strict=True):
             with self._noted(process):
-                for at, pages, page in self._whole(process, chosen):
-                    key = page if page == _ZEROS else blake2b(page, digest_size=16).digest()
-                    if self._contents.get(key) == before[at]:
-                        self._take(process, at, before[at], pages)
+                for at, entry, page in self._whole(process, chosen.pages):
+                    content = chosen.contents[at]
+                    if self._contents.get(_content(page)) == content:
+                        process.same += 1
+                        # A page without a copy saves nothing, and there are many.
+                        if content == _ZERO or times.small[content] > 1:
+                            self._take(process, chosen.pages[at], content, entry)
 
-    def _take(self, process: SurveyedProcess, at: int, content: int, page: _Seen) -> None:
+    def _take(self, process: SurveyedProcess, page: int, content: int, seen: _Seen) -> None:
         """A copy of a content."""
-        entry, merged = page
-        self.same[process.party] += 1
-        if content == _ZERO and not is_alone(entry) and self._zero_pages.has(frame_of(entry)):
+        entry, merged = seen
+        frame = None if is_alone(entry) else entry & FRAME
+        if content == _ZERO and frame is not None and self._zero_pages.has(frame):
             return
-        offered = bool(process.addresses[at] & _OFFERED)
+        offered = bool(process.address(page) & _OFFERED)
         copy = Copy(process.party, offered, merged)
-        frame = None if is_alone(entry) else frame_of(entry)
-        self.copies.setdefault(content, Copies()).add(copy, frame)
+        self.copies[content].add(copy, frame)
 
     def _whole(
-        self, process: SurveyedProcess, chosen: list[int]
+        self, process: SurveyedProcess, wanted: Sequence[int]
     ) -> Iterator[tuple[int, _Seen, bytes]]:
-        """Whole pages: places in `addresses`, what page tables say, contents."""
-        if not chosen:
+        """Whole pages: the place of each in `wanted`, what page tables say, its content."""
+        if not wanted:
             return
-        addresses = process.addresses
-        place = {addresses[at] & -PAGE_SIZE: at for at in chosen}
+        addresses = array("Q", map(process.address, wanted))
+        runs = pieces(map((-PAGE_SIZE).__and__, addresses), PAGE_SIZE, _WHOLE_PIECE)
+        done = 0
         with self._open(process) as (table, reading):
-            runs = pieces(iter(place), PAGE_SIZE, _WHOLE_PIECE)
             for batch in batches(runs, _WHOLE_PIECE):
                 pages, contents = _read(table, reading, batch, PAGE_SIZE)
-                merged = self._merged([p for p in pages if addresses[place[p[0]]] & _MERGED])
-                for page, content in zip(pages, contents, strict=True):
-                    yield place[page[0]], (page, frame_of(page) in merged), content
-                self._tick(sum(count for _, count in batch))
+                places = list(compress(range(done, done + len(pages.mask)), pages.mask))
+                merged = self._merged(pages, [addresses[at] & _MERGED for at in places])
+                for at, entry, content in zip(places, pages.entries, contents, strict=True):
+                    yield at, (entry, entry & FRAME in merged), content
+                done += len(pages.mask)
+                self._tick(len(pages.mask))
 
-    def _merged(self, pages: list[PageEntry]) -> set[int]:
+    def _merged(self, pages: Pages, may_be: Sequence[int]) -> set[int]:
         """Frames of KSM pages among pages that may be."""
-        if not pages or self._tools.frames is None:
-            return set()
-        return self._tools.frames.ksm({frame_of(page) for page in pages})
+        frames = set(compress(pages.frames, may_be))
+        return self._tools.frames.ksm(frames) if frames and self._tools.frames else set()
 
     # ---- all of them ----
 
     def _directory(self, process: SurveyedProcess) -> Path:
-        return self._tools.proc / str(process.pid)
+        return self._tools.proc / process.directory
 
     @contextmanager
     def _open(self, process: SurveyedProcess) -> Iterator[tuple[PageTable, ContentReading]]:
@@ -244,7 +320,8 @@ class Survey:
         with ExitStack() as stack:
             table = stack.enter_context(open_page_table(directory, self._tools.zero_frame))
             reading = stack.enter_context(self._tools.source.open(directory))
-            if procfs.read_start_ticks(directory) != process.start_ticks:
+            own = self._tools.proc / str(process.pid)
+            if procfs.read_start_ticks(own) != process.start_ticks:
                 raise ProcessLookupError(errno.ESRCH, "the PID now belongs to another process")
             yield table, reading
 
@@ -255,6 +332,7 @@ class Survey:
             yield
         except (FileNotFoundError, ProcessLookupError):
             self._note(process, "they ended meanwhile")
+            process.ended = True
         except PermissionError:
             self._note(process, "reading them is not permitted")
         except OSError as error:
@@ -266,26 +344,56 @@ class Survey:
         self.unread.setdefault(process.pid, why)
 
 
-# A page, and whether it is a KSM page.
-_Seen = tuple[PageEntry, bool]
+# What pagemap has of a page, and whether it is a KSM page.
+_Seen = tuple[int, bool]
 
 
 def _read(
     table: PageTable, reading: ContentReading, runs: Sequence[Run], size: int
-) -> tuple[list[PageEntry], list[bytes]]:
+) -> tuple[Pages, list[bytes]]:
     """Pages in memory, and `size` bytes of each. They were in memory before and after."""
-    entries = table.entries(runs)
-    pages = table.pages(runs, entries)
-    if not pages:
-        return [], []
+    raw = table.entries(runs)
+    pages = table.pages(runs, raw)
+    if not pages.entries:
+        return pages, []
     contents = reading.read(pages, size)
     again = table.entries(runs)
-    if again == entries and all(contents):
+    if again == raw and all(contents):
         return pages, contents
-    frames = {page[0]: frame_of(page) for page in table.pages(runs, again)}
+    later = table.pages(runs, again)
+    frames = dict(zip(later.addresses(), later.frames, strict=True))
+    same = map(frames.get, pages.addresses())
     kept = [
-        (page, content)
-        for page, content in zip(pages, contents, strict=True)
-        if content and frames.get(page[0]) == frame_of(page)
+        bool(content) and frame == other
+        for content, frame, other in zip(contents, pages.frames, same, strict=True)
     ]
-    return [page for page, _ in kept], [content for _, content in kept]
+    return pages.only(kept), list(compress(contents, kept))
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """Reads what prints are made of."""
+
+    reading: ContentReading
+
+    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
+        parts = self.reading.read(pages, size, first)
+        if _ZERO_PART not in parts:
+            return parts
+        zeros = [part == _ZERO_PART for part in parts]
+        middles = iter(self.reading.read(pages.only(zeros), size, _MIDDLE))
+        return [
+            (part + middle if (middle := next(middles)) else b"") if is_zero else part
+            for part, is_zero in zip(parts, zeros, strict=True)
+        ]
+
+
+def _part(page: bytes) -> bytes:
+    """What its print is made of."""
+    begin = page[:PART]
+    return begin + page[_MIDDLE : _MIDDLE + PART] if begin == _ZERO_PART else begin
+
+
+def _content(page: bytes) -> int:
+    """A keyed hash, which is never -1. Zeros, which are very many, are compared instead."""
+    return -1 if page == _ZEROS else hash(page)

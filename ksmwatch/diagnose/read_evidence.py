@@ -13,7 +13,6 @@ from ksmwatch.diagnose import page_changes
 from ksmwatch.diagnose.advice import ADVISOR, TUNERS, Conditions, Holder
 from ksmwatch.diagnose.evidence import (
     HUGE_FLAGS,
-    LOCKED_FLAG,
     SHARED_FLAGS,
     SPECIAL_FLAGS,
     TAGGED_FLAG,
@@ -22,6 +21,7 @@ from ksmwatch.diagnose.evidence import (
     Offers,
     ProcessEvidence,
 )
+from ksmwatch.diagnose.pinned_memory import pinned_kilobytes
 from ksmwatch.errors import NoKsmError, PrivilegeError, SourceError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.memory_nodes import read_memory_nodes
@@ -37,19 +37,9 @@ _SYSTEMD = re.compile(r"libsystemd-shared-([0-9]+)")
 def parse_memory(smaps: bytes, status: str) -> Memory:
     """A process's memory, from /proc/PID/smaps and /proc/PID/status."""
     sums: Counter[str] = Counter()
-    locked = 0
     for area in smaps_areas(smaps):
-        flags = area.flags
-        sums.update(_sort(area, flags))
-        locked += area.kilobytes("Size") if LOCKED_FLAG in flags else 0
-    # RDMA and iommufd count in VmPin; VFIO counts in VmLck, as locked areas do.
-    pinned = _kilobytes(status, "VmPin") + max(0, _kilobytes(status, "VmLck") - locked)
-    return Memory(**sums, pinned=pinned)
-
-
-def _kilobytes(status: str, name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) if found else 0
+        sums.update(_sort(area, area.flags))
+    return Memory(**sums, pinned=pinned_kilobytes(smaps, status))
 
 
 def _sort(area: SmapsArea, flags: frozenset[str]) -> dict[str, int]:

@@ -8,29 +8,16 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from ksmwatch.errors import SourceError
-from ksmwatch.units import PAGE_SIZE
+from ksmwatch.kernel.frame_places import Segment
 
 _HEAD = struct.Struct("<IIQQQQQQ")
 _PT_LOAD = 1
 # In the ELF header: where the program headers begin, the size of one, and their number.
 _HEADER_BYTES, _PHOFF, _PHENTSIZE = 64, 32, 54
-# fs/proc/kcore.c: the physical address of what is not RAM.
-NOWHERE = (1 << 64) - 1
-
-
-@dataclass(frozen=True)
-class Segment:
-    """What is shown from `address` on, in the file at `place`."""
-
-    address: int
-    physical: int
-    size: int
-    place: int
 
 
 class Kcore:
@@ -39,7 +26,6 @@ class Kcore:
     def __init__(self, proc: Path) -> None:
         self.fd = os.open(proc / "kcore", os.O_RDONLY | os.O_CLOEXEC)
         self.segments = list(self._read_segments())
-        self._ram = [each for each in self.segments if each.physical != NOWHERE]
 
     def _read_segments(self) -> Iterator[Segment]:
         header = os.pread(self.fd, _HEADER_BYTES, 0)
@@ -66,22 +52,3 @@ class Kcore:
                 raise SourceError(f"/proc/kcore does not contain the address {at:#x}.")
             data += piece
         return data
-
-    def places_of(self, frames: Sequence[int]) -> list[int | None]:
-        """Where in the file page frames are."""
-        segment = self._segment_of(min(frames)) if frames else None
-        if segment is not None and segment is self._segment_of(max(frames)):
-            shift = segment.place - segment.physical
-            return list(map(shift.__add__, map(PAGE_SIZE.__mul__, frames)))
-        return list(map(self.place_of, frames))
-
-    def place_of(self, frame: int) -> int | None:
-        """Where in the file a page frame is; None if it is not shown."""
-        segment = self._segment_of(frame)
-        if segment is None:
-            return None
-        return segment.place + frame * PAGE_SIZE - segment.physical
-
-    def _segment_of(self, frame: int) -> Segment | None:
-        physical = frame * PAGE_SIZE
-        return next((s for s in self._ram if 0 <= physical - s.physical < s.size), None)

@@ -15,14 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, compress, repeat
-from operator import itemgetter
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
+from ksmwatch.kernel.frame_places import NO_PLACE, FramePlaces
 from ksmwatch.kernel.kcore import Kcore
 from ksmwatch.kernel.page_tables import (
     FILE_OR_SHARED,
-    FRAME,
     PRESENT,
     frames_under,
     own_frames,
@@ -36,26 +35,58 @@ _EXCLUSIVE = 1 << 56
 # it say so, and the bytes that hold nothing but the frame.
 _LITTLE = sys.byteorder == "little"
 _TOP, _FRAME_BYTES = (7, slice(0, 6)) if _LITTLE else (0, slice(2, 8))
+_OTHER_BYTES = (6, 7) if _LITTLE else (0, 1)
 _PRIVATE, _DECIDING = PRESENT >> 56, (PRESENT | FILE_OR_SHARED) >> 56
 _IS_PRIVATE = bytes((top & _DECIDING) == _PRIVATE for top in range(256))
 _KPF_ZERO_PAGE = 1 << 24
 
 
-# A page that is there, private and anonymous: its address, and what pagemap has of it. No class:
-# there are millions.
-PageEntry = tuple[int, int]
 # The address of the first of some neighbouring pages, and how many there are.
 Run = tuple[int, int]
 
 
-def frame_of(page: PageEntry) -> int:
-    """The page frame of an entry."""
-    return page[1] & FRAME
+def frames_of(entries: array[int]) -> array[int]:
+    """The page frames of entries in memory."""
+    raw = bytearray(entries.tobytes())
+    # No machine has memory that needs more bits.
+    for rest in _OTHER_BYTES:
+        raw[rest::8] = bytes(len(entries))
+    return array("Q", bytes(raw))
 
 
-def is_alone(page: PageEntry) -> bool:
-    """Whether no other page table maps it."""
-    return bool(page[1] & _EXCLUSIVE)
+def is_alone(entry: int) -> bool:
+    """Whether no other page table maps the page of an entry."""
+    return bool(entry & _EXCLUSIVE)
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Pages that are there, private and anonymous: those of some runs that `mask` has a 1 for.
+
+    `entries`: what pagemap has of each. No object for each page: there are millions.
+    """
+
+    runs: Sequence[Run]
+    mask: bytes
+    entries: array[int]
+
+    @property
+    def frames(self) -> array[int]:
+        """Of each page."""
+        return frames_of(self.entries)
+
+    def addresses(self) -> Iterator[int]:
+        """Of each page."""
+        every = chain.from_iterable(
+            range(start, start + count * PAGE_SIZE, PAGE_SIZE) for start, count in self.runs
+        )
+        return compress(every, self.mask)
+
+    def only(self, kept: Sequence[bool]) -> Pages:
+        """Those of them that this is true for."""
+        left = iter(kept)
+        mask = bytes(is_there and next(left) for is_there in self.mask)
+        return Pages(self.runs, mask, array("Q", compress(self.entries, kept)))
 
 
 class ContentSource(Protocol):
@@ -72,8 +103,8 @@ class ContentSource(Protocol):
 class ContentReading(Protocol):
     """Reads one process."""
 
-    def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:
-        """So many bytes of each page; empty for one that cannot be read."""
+    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
+        """So many bytes of each page, from one on; empty for one that cannot be read."""
 
 
 class KcoreSource:
@@ -84,24 +115,24 @@ class KcoreSource:
 
     def __init__(self, proc: Path) -> None:
         self._kcore = Kcore(proc)
+        self._places = FramePlaces(self._kcore.segments)
 
     @contextmanager
     def open(self, directory: Path) -> Iterator[KcoreSource]:
         """Yield this source, which is the same for every process."""
         yield self
 
-    def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:
-        """So many bytes of each page; empty for one that cannot be read."""
-        places = self._kcore.places_of(list(map(FRAME.__and__, map(itemgetter(1), pages))))
-        return _read_all(self._kcore.fd, places, size)
+    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
+        """So many bytes of each page, from one on; empty for one that cannot be read."""
+        return _read_all(self._kcore.fd, self._places.of(pages.frames), size, first)
 
 
 @dataclass(frozen=True)
 class _Memory:
     fd: int
 
-    def read(self, pages: Sequence[PageEntry], size: int) -> list[bytes]:
-        return _read_all(self.fd, [address for address, _ in pages], size)
+    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
+        return _read_all(self.fd, list(pages.addresses()), size, first)
 
 
 class MemSource:
@@ -120,24 +151,22 @@ class MemSource:
             os.close(fd)
 
 
-def _read_all(fd: int, places: Sequence[int | None], size: int) -> list[bytes]:
-    """Empty where nothing can be read: poisoned, gone, not shown."""
-    pread = os.pread
+def _read_all(fd: int, pages: Sequence[int], size: int, first: int) -> list[bytes]:
+    """By where pages are. Empty where nothing can be read: poisoned, gone, not shown."""
+    places = [page + first if page != NO_PLACE else page for page in pages] if first else pages
     try:
-        if None in places:
-            found = [b"" if place is None else pread(fd, size, place) for place in places]
-        else:
-            found = list(map(pread, repeat(fd), repeat(size), cast("Sequence[int]", places)))
+        found = list(map(os.pread, repeat(fd), repeat(size), places))
     except OSError:
         found = [_read(fd, size, place) for place in places]
-    if all(map(size.__eq__, map(len, found))):
+    # To join them is quicker than to look at each.
+    if len(b"".join(found)) == size * len(found):
         return found
     return [each if len(each) == size else b"" for each in found]
 
 
-def _read(fd: int, size: int, place: int | None) -> bytes:
+def _read(fd: int, size: int, place: int) -> bytes:
     try:
-        return b"" if place is None else os.pread(fd, size, place)
+        return os.pread(fd, size, place)
     except OSError:
         return b""
 
@@ -152,19 +181,24 @@ class PageTable:
         """Of the pages of these runs, one after the other, as the file has them."""
         return b"".join([pagemap_entries(self._fd, start, count) for start, count in runs])
 
-    def pages(self, runs: Sequence[Run], raw: bytes) -> list[PageEntry]:
+    def pages(self, runs: Sequence[Run], raw: bytes) -> Pages:
         """Private pages that are there, by entries; not the kernel's zero page."""
-        if raw.count(0) == len(raw):
-            return []
-        addresses = chain.from_iterable(
-            range(start, start + count * PAGE_SIZE, PAGE_SIZE) for start, count in runs
-        )
+        mask = self._private(raw)
+        entries = array("Q", raw) if 0 not in mask else array("Q", compress(array("Q", raw), mask))
+        return Pages(runs, mask, entries)
+
+    def _private(self, raw: bytes) -> bytes:
+        """For each entry a 1 if it is that of a private page, or else a 0."""
+        if raw == bytes(len(raw)):
+            return bytes(len(raw) // 8)
         private = raw[_TOP::8].translate(_IS_PRIVATE)
-        pages = list(compress(zip(addresses, array("Q", raw), strict=True), private))
         zero = self._zero_frame
         if zero.to_bytes(8, sys.byteorder)[_FRAME_BYTES] not in raw:
-            return pages
-        return [page for page in pages if page[1] & FRAME != zero]
+            return private
+        frames = frames_of(array("Q", raw))
+        return bytes(
+            is_private and frame != zero for is_private, frame in zip(private, frames, strict=True)
+        )
 
 
 @contextmanager
@@ -208,7 +242,8 @@ def choose_source(proc: Path) -> tuple[ContentSource, str]:
     try:
         source = KcoreSource(proc)
         with own_frames(proc) as own:
-            found = source.read([(0, frame) for frame in own], 2)
+            pages = Pages([(0, len(own))], b"\1" * len(own), array("Q", own))
+            found = source.read(pages, 2)
     except OSError as error:
         return MemSource(), f"kcore: {error.strerror}"
     # `own_frames` writes a 1 to each of its pages.

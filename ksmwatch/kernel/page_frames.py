@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ksmwatch.errors import SourceError
-from ksmwatch.kernel.kcore import NOWHERE, Kcore, Segment
+from ksmwatch.kernel.frame_places import NOWHERE, Segment
+from ksmwatch.kernel.kcore import Kcore
 from ksmwatch.units import PAGE_SIZE
 
 # Documentation/admin-guide/mm/pagemap.rst

@@ -51,6 +51,34 @@ while True:
         break
 """
 
+# Memory of a kind, offered, with so many pages that have so many contents. What it prints then is
+# where it begins. `orphan`: the main thread ends.
+KINDS = """
+import ctypes, mmap, os, sys, threading, time
+kind, pages, contents = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+size, huge = pages * mmap.PAGESIZE, 2 << 20
+fd = os.memfd_create("estimate") if kind == "memfd" else -1
+if fd >= 0:
+    os.ftruncate(fd, size)
+area = mmap.mmap(fd, size + huge if fd < 0 else size, flags=mmap.MAP_PRIVATE)
+begin = ctypes.addressof(ctypes.c_char.from_buffer(area))
+first = -begin % huge if fd < 0 else 0
+area.madvise(mmap.MADV_HUGEPAGE if kind == "huge" else mmap.MADV_NOHUGEPAGE)
+for page in range(pages):
+    at = first + page * mmap.PAGESIZE
+    area[at : at + mmap.PAGESIZE] = (b"%d." % (page % contents) * mmap.PAGESIZE)[: mmap.PAGESIZE]
+area.madvise(mmap.MADV_MERGEABLE)
+libc = ctypes.CDLL(None)
+if kind == "unreadable":
+    assert libc.mprotect(ctypes.c_void_p(begin + first), ctypes.c_size_t(size), 0) == 0
+if kind == "orphan":
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+print(begin + first, flush=True)
+if kind == "orphan":
+    libc.syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+sys.stdin.read()
+"""
+
 
 def estimate(*words: str) -> dict[str, Any]:
     """What it prints of these."""
@@ -90,6 +118,26 @@ def writer(pages: int, content: str) -> Iterator[subprocess.Popen[bytes]]:
         child.kill()
 
 
+@contextmanager
+def memory(kind: str, pages: int, contents: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with memory of this kind."""
+    with subprocess.Popen(
+        [sys.executable, "-c", KINDS, kind, str(pages), str(contents)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().strip().isdigit()
+        yield child
+        child.kill()
+
+
+def huge_pages(pid: int) -> int:
+    """KB of huge pages."""
+    lines = Path(f"/proc/{pid}/smaps").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))
+
+
 def parts(*owners: Counter[object]) -> list[float]:
     """What each owner has added to what its copies of contents save."""
     copies: Counter[object] = sum(owners, Counter())
@@ -97,7 +145,7 @@ def parts(*owners: Counter[object]) -> list[float]:
     return [sum(saved[c] * n / copies[c] for c, n in owner.items()) for owner in owners]
 
 
-def contents(pages: int, seed: int, modulo: int) -> Counter[object]:
+def contents_of(pages: int, seed: int, modulo: int) -> Counter[object]:
     """As `fill` makes them."""
     return Counter((seed, at % modulo) for at in range(pages))
 
@@ -143,7 +191,7 @@ def test_it_is_what_was_made_and_what_merges(ksm: Ksm) -> None:
         assert [faults(each.pid) for each in idle] == before
 
         assert (found["confidence"], found["reasons"]) == ("exact", [])
-        a_copies, b_copies = contents(A, 1, A_CONTENTS), contents(B, 1, B_CONTENTS)
+        a_copies, b_copies = contents_of(A, 1, A_CONTENTS), contents_of(B, 1, B_CONTENTS)
         c_copies: Counter[object] = Counter({(2, 0): CHAIN, "zero": ZEROS})
         shares = parts(a_copies, b_copies, c_copies)
         host = found["host"]
@@ -167,6 +215,38 @@ def test_it_is_what_was_made_and_what_merges(ksm: Ksm) -> None:
         mappings = sum(oracle.process(p) for p in (a.pid, b.pid, c.pid, zeros.pid, forked.pid))
         assert after["host"]["saved_now"] == mappings - ksm.read("pages_shared")
         assert after["host"]["would_save"] == pytest.approx(merged, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["huge", "memfd", "unreadable", "orphan"])
+def test_other_kinds_of_memory(ksm: Ksm, kind: str) -> None:
+    """To the page, and so it merges."""
+    # Whole huge pages: what is left of one would be zeros.
+    pages, contents = (1024, 97) if kind == "huge" else (B, B_CONTENTS)
+    with memory(kind, pages, contents) as child:
+        if kind == "orphan":
+            status = Path(f"/proc/{child.pid}/status")
+            wait_until(lambda: "State:\tZ" in status.read_text(), status.read_text)
+        else:
+            huge, before = huge_pages(child.pid), faults(child.pid)
+            assert bool(huge) == (kind == "huge")
+        found = estimate(str(child.pid), "--interval", "0.5")
+        assert (found["confidence"], found["reasons"]) == ("exact", [])
+        assert found["host"]["would_save"] == pages - contents
+        if kind != "orphan":
+            assert (huge_pages(child.pid), faults(child.pid)) == (huge, before)
+        ksm.merge_all(scans=6)
+        assert ksm.read("pages_sharing") == pages - contents
+
+
+def test_with_too_small_a_budget_the_interval_has_what_was_not_examined(ksm: Ksm) -> None:
+    with Workload() as load:
+        a = tenant(load, "a", A, seed=1, contents=A_CONTENTS)
+        found = estimate(str(a.pid), "--budget", "0.1")
+    host = found["host"]
+    assert "the budget of 0.1 s of CPU was too small" in found["reasons"][0]
+    assert host["would_save_low"] <= A - A_CONTENTS <= host["would_save_high"]
+    # No more than all that it has.
+    assert host["would_save_high"] <= found["left_out"]["unexamined"] + found["spent"]["pages"]
 
 
 def test_zero_pages_are_free_with_use_zero_pages(ksm: Ksm) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ksmwatch.diagnose import content_sample
 from ksmwatch.diagnose.content_sample import (
     CERTAIN,
+    TAKEN,
     ContentSample,
     Domain,
     Interval,
@@ -26,6 +27,7 @@ from ksmwatch.diagnose.content_sample import (
     pieces,
     sorted_in,
     unread,
+    where,
     zero_domain,
 )
 
@@ -56,7 +58,7 @@ class World:
         sums: Counter[int] = Counter()
         for print_, _, stable in self.contents:
             bucket = print_ & (self.buckets - 1)
-            if choice.taken[bucket]:
+            if choice.labels[bucket] & TAKEN:
                 sums[bucket] += max(0, stable - 1)
         return {bucket: float(saved) for bucket, saved in sums.items()}
 
@@ -134,8 +136,8 @@ def test_a_larger_part_of_larger_buckets_is_read_and_few_are_read_whole() -> Non
 
 def test_the_same_seed_takes_the_same_sample() -> None:
     strata = WORLDS["pairs"].strata()
-    assert strata.choose(0.1, 5).taken == strata.choose(0.1, 5).taken
-    assert strata.choose(0.1, 5).taken != strata.choose(0.1, 6).taken
+    assert strata.choose(0.1, 5).labels == strata.choose(0.1, 5).labels
+    assert strata.choose(0.1, 5).labels != strata.choose(0.1, 6).labels
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -153,10 +155,12 @@ def test_the_precision_that_is_wanted_is_reached(name: str) -> None:
 def test_the_bucket_of_zeros_is_taken_even_with_one_page() -> None:
     strata = Strata(count([array("I", [7, 8, 8])], 16), 7)
     choice = strata.choose(0.001, 0)
-    assert choice.taken[7] == CERTAIN + 1
+    assert choice.labels[7] == TAKEN | CERTAIN + 1
+    assert choice.stratum(7) == CERTAIN
     assert strata.pages == 3
     assert zero_domain(choice) == Domain({CERTAIN: 0.0}, {7: 0.0})
-    assert owner_totals([7, 7, 8, 9], choice) == {CERTAIN: 2, 2: 1}
+    labels = bytes(choice.labels[bucket] for bucket in (7, 7, 8, 9))
+    assert owner_totals([labels[:1], labels[1:]], choice) == {CERTAIN: 2, 2: 1}
 
 
 def test_an_owner_of_whom_nothing_was_chosen_has_an_interval_all_the_same() -> None:
@@ -176,8 +180,8 @@ def test_before_anything_is_read_whole_prints_are_the_bound() -> None:
 
 def test_memory_for_buckets_is_bounded() -> None:
     assert buckets_for(0) == 1 << 12
-    assert buckets_for(10**12) == 1 << 22
-    assert 2 * 10**5 <= buckets_for(10**5) <= 4 * 10**5
+    assert buckets_for(10**12) == 1 << 24
+    assert 8 * 10**5 <= buckets_for(10**5) <= 16 * 10**5
 
 
 def test_pieces_are_runs() -> None:
@@ -193,10 +197,37 @@ def test_batches_have_all_runs_in_their_order(runs: list[tuple[int, int]]) -> No
     assert all(10 <= size < 20 for size in sizes[:-1])
 
 
+MANY_SIZES = [0, 1, 2, 3, 4, 7, 8, 254, 255, 256, 511, 512, 70_000]
+
+
+def test_sizes_are_counted_however_large_they_are() -> None:
+    sizes = count([[bucket] * size for bucket, size in enumerate(MANY_SIZES)], 16)
+    assert [sizes[bucket] for bucket in range(16)] == [*MANY_SIZES, 0, 0, 0]
+    assert sizes.of([12, 3]) == [70_000, 3]
+    assert sizes.of([3, 7]) == [3, 254]
+
+
 def test_strata_are_powers_of_two() -> None:
-    sizes = array("I", [0, 1, 2, 3, 4, 7, 8])
-    assert {at: list(members) for at, members in content_sample._members(sizes, 0).items()} == {
-        2: [2, 3],
-        3: [4, 5],
-        4: [6],
+    sizes = count([[bucket] * size for bucket, size in enumerate(MANY_SIZES)], 16)
+    choice = Strata(sizes, 0).choose(1.0, 0)
+    assert {at: (s.buckets, s.pages, s.largest) for at, s in choice.strata.items()} == {
+        2: (2, 5, 3),
+        3: (2, 11, 7),
+        4: (1, 8, 8),
+        8: (2, 254 + 255, 255),
+        9: (2, 256 + 511, 511),
+        10: (1, 512, 512),
+        17: (1, 70_000, 70_000),
     }
+    assert [choice.stratum(bucket) for bucket in (2, 3, 9, 12)] == [2, 2, 9, 17]
+
+
+@given(st.lists(st.integers(0, (1 << 32) - 1)), st.integers(12, 24))
+def test_buckets_are_the_lower_bits_of_prints(prints: list[int], bits: int) -> None:
+    found = sorted_in(array("I", prints), 1 << bits)
+    assert list(found) == [print_ % (1 << bits) for print_ in prints]
+
+
+@given(st.binary(), st.integers(0, 255))
+def test_where_a_byte_is(labels: bytes, byte: int) -> None:
+    assert list(where(labels, byte)) == [at for at, other in enumerate(labels) if other == byte]

@@ -28,6 +28,8 @@ def judged(
     saved: float | None = 0.0,
     merging: bool = False,
     complete: bool = True,
+    pinned: int = 0,
+    unexamined: int = 0,
 ) -> EstimateResult:
     """Of one owner with so many copies of one content, offered or not."""
     copies = Copies()
@@ -36,7 +38,7 @@ def judged(
             copies.add(Copy(0, is_offered, merged=False), None)
     pages = offered + others
     domain = Domain({pages.bit_length(): float(pages)}, {5: float(pages)})
-    seen = Seen(pages, offered, saved, MANY, same, domain)
+    seen = Seen(pages, offered, pinned, unexamined, saved, MANY, same, domain)
     return judge(
         Material(
             [PARTY],
@@ -69,6 +71,24 @@ def judged(
         ),
         ({"others": 100}, "Leave it: hardly any of its pages has a copy."),
         ({"others": 1000, "complete": False}, "Unknown: no page of it was read whole."),
+        ({"same": 0}, "Unknown: it has ended."),
+        (
+            {"others": 1000, "pinned": 501},
+            "Leave it: 2.0 MiB of 3.9 MiB are pinned and cannot merge.",
+        ),
+        (
+            {"others": 500, "pinned": 250},
+            "Undecided: saves 1.9 ± 1.0 MiB more of 2.0 MiB; 1.0 MiB are pinned.",
+        ),
+        (
+            {"others": 250, "unexamined": 100},
+            "Undecided: saves 1.0 ± 0.4 MiB more of 1.0 MiB; not all memory was examined.",
+        ),
+        ({"others": 3, "unexamined": 1000}, "Unknown: 3.9 MiB of it were not examined."),
+        (
+            {"others": 1000, "unexamined": 2000},
+            "Offer it: saves 3.9 ± 7.8 MiB more of 3.9 MiB.",
+        ),
     ],
 )
 def test_advice(wish: dict[str, int | bool | float], advice: str) -> None:
@@ -79,10 +99,52 @@ def test_advice(wish: dict[str, int | bool | float], advice: str) -> None:
 def test_what_is_saved_now_is_in_the_sums() -> None:
     found = judged(offered=11, saved=5.0).saving
     assert (found.now, found.offered, found.everything) == (
-        5.0,
+        Interval.exactly(5),
         Interval.exactly(15),
         Interval.exactly(15),
     )
+
+
+def test_pinned_pages_may_be_those_that_would_merge() -> None:
+    found = judged(offered=11, saved=5.0, pinned=3)
+    assert found.saving.everything == Interval(15, 12, 15)
+    assert found.owners[0].saving.offered == Interval(15, 12, 15)
+    assert judged(offered=11, saved=5.0, pinned=99).saving.everything == Interval(15, 5, 15)
+
+
+def test_pages_that_were_not_examined_may_all_have_copies() -> None:
+    found = judged(offered=11, saved=5.0, unexamined=7).saving
+    assert (found.now, found.everything) == (Interval(5, 5, 12), Interval(15, 15, 22))
+
+
+def test_a_page_of_others_adds_at_most_half_a_page() -> None:
+    domain = Domain({4: 11.0}, {5: 11.0})
+    own = Seen(11, 11, 0, 2, 0.0, 11, 11, domain)
+    other = Seen(0, 0, 0, 10, 0.0, 0, 0, Domain({}))
+    copies = Copies()
+    for _ in range(11):
+        copies.add(Copy(0, offered=True, merged=False), None)
+    party = EstimateParty("vm", "libvirt/db", "db", "vm:libvirt/db")
+    found = judge(
+        Material(
+            [PARTY, party],
+            [own, other],
+            {1: copies},
+            [0, 5],
+            choice(11),
+            complete=True,
+            saved_now=0.0,
+            zero_now=0,
+            merging=False,
+        ),
+        Rules(256, zero_pages=False, tenants=["a", "b"]),
+    )
+    assert found.saving.everything == Interval(10, 10, 22)
+    web, db = sorted(found.owners, key=lambda owner: owner.party.name, reverse=True)
+    # No more than its 13 pages.
+    assert web.saving.everything == Interval(10, 10, 13)
+    assert db.saving.everything == Interval(0, 0, 10)
+    assert db.advice == "Unknown: 0.0 MiB of it were not examined."
 
 
 def test_an_unknown_saving_is_unknown_in_the_sums_too() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 from ksmwatch.kernel import page_content
-from ksmwatch.kernel.page_content import KcoreSource, MemSource
+from ksmwatch.kernel.page_content import KcoreSource, MemSource, Pages
 from ksmwatch.units import PAGE_SIZE
 from tests.estimate_host import ALONE, PRESENT, content
 from tests.kcores import write_ram
@@ -17,19 +19,26 @@ from tests.kcores import write_ram
 # ---- contents ----
 
 
+def pages_at(addresses: Sequence[int], frames: Sequence[int]) -> Pages:
+    """Pages at these addresses, in these frames."""
+    entries = array("Q", [frame | PRESENT | ALONE for frame in frames])
+    return Pages([(address, 1) for address in addresses], b"\1" * len(entries), entries)
+
+
 def test_kcore_reads_frames_and_never_one_that_it_does_not_show(tmp_path: Path) -> None:
     pages = {7: content("seven"), 8: content("eight"), 40: content("forty")}
     write_ram(tmp_path, pages)
     with KcoreSource(tmp_path).open(tmp_path) as source:
-        wanted = [(0, frame | PRESENT | ALONE) for frame in (8, 40, 7, 9, 39)]
-        found = source.read(wanted, PAGE_SIZE)
+        found = source.read(pages_at([0] * 5, [8, 40, 7, 9, 39]), PAGE_SIZE)
+        middles = source.read(pages_at([0] * 3, [8, 9, 7]), 4, 2)
     assert found == [pages[8], pages[40], pages[7], b"", b""]
+    assert middles == [pages[8][2:6], b"", pages[7][2:6]]
 
 
 def test_mem_reads_addresses_and_what_cannot_be_read_is_empty(tmp_path: Path) -> None:
     (tmp_path / "mem").write_bytes(content("a") + content("b")[:100])
     with MemSource().open(tmp_path) as source:
-        found = source.read([(0, 0), (PAGE_SIZE, 0), (9 * PAGE_SIZE, 0)], 200)
+        found = source.read(pages_at([0, PAGE_SIZE, 9 * PAGE_SIZE], [0] * 3), 200)
     assert found == [content("a")[:200], b"", b""]
 
 

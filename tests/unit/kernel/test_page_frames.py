@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ksmwatch.errors import SourceError
 from ksmwatch.kernel import page_frames
-from ksmwatch.kernel.kcore import NOWHERE, Segment
+from ksmwatch.kernel.frame_places import NOWHERE, Segment
 from ksmwatch.kernel.page_frames import AnyFrame, KpageFlags, PageStructs, page_structs
 from ksmwatch.units import PAGE_SIZE
 
