@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from ksmwatch.counting import ledger
 from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import Bracket
-from ksmwatch.kernel import areas
+from ksmwatch.kernel import areas, procfs
 from ksmwatch.kernel.areas import Area
 from ksmwatch.kernel.node_reader import ByNode, NodeReader
 from ksmwatch.kernel.page_tables import CarefulReader, PagemapReader, Reader, SmapsReader
@@ -135,11 +135,24 @@ class ExactReader:
         self._missed_ends.see(self._maps.migrations())
 
     def read(self, pid: int) -> ExactReading:
-        """Read a process exactly, and settle its account if nothing moved meanwhile."""
+        """Read a process exactly, and settle its account if nothing moved meanwhile.
+
+        A main thread that has ended has no memory any more, though other threads may live.
+        """
+        reading = self._read(pid, pid)
+        if reading.outcome is Outcome.GONE:
+            for thread in procfs.other_threads(self._host.proc, pid):
+                reading = self._read(pid, thread)
+                if reading.outcome is not Outcome.GONE:
+                    break
+        return reading
+
+    def _read(self, pid: int, thread: int) -> ExactReading:
+        """The same, by the files of one of its threads."""
         unseen = 0
         while unseen < _BRACKETS:
             try:
-                with self._pinned(pid, self._choose()) as (file, read):
+                with self._pinned(thread, self._choose()) as (file, read):
                     if file is not None:
                         return replace(self._settle(pid, file, read), unseen=unseen)
             except OSError as error:
@@ -159,13 +172,13 @@ class ExactReader:
 
     @contextmanager
     def _pinned(
-        self, pid: int, reader: Reader | CarefulReader | NodeReader
+        self, task: int, reader: Reader | CarefulReader | NodeReader
     ) -> Iterator[tuple[Opened | None, ReadPages[Any]]]:
         """An opened file, which pins the mm, and whose it is; None if that is unknown."""
         thread = threading.get_native_id()
         self._maps.forget_opened(thread)
         seen: list[Opened | None] = []
-        directory = self._host.proc / str(pid)
+        directory = self._host.proc / str(task)
         with reader.open(directory, lambda: seen.append(self._maps.opened(thread))) as opened:
             file = seen[0]
             if any(each is None or file is None or each.mm != file.mm for each in seen):

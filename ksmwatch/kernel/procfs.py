@@ -177,6 +177,18 @@ def pids(proc: Path) -> list[int]:
     return sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
 
 
+def other_threads(proc: Path, pid: int) -> list[int]:
+    """Threads of a process besides its main thread, which may have ended; none if it has gone.
+
+    /proc does not list them, and has their directories all the same.
+    """
+    try:
+        names = os.listdir(f"{proc}/{pid}/task")
+    except OSError:
+        return []
+    return sorted(int(name) for name in names if name != str(pid))
+
+
 def read_file(path: str, limit: int = 1 << 16) -> bytes:
     """A small file, or its first bytes, at a fifth of the cost of Path.read_bytes().
 

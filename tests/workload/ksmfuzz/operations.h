@@ -57,5 +57,6 @@ int do_setting(struct step *s);
 int write_file(const char *path, const char *text);
 /* Writes /sys/kernel/mm/ksm/run. */
 int set_ksmd(const char *run);
-/* The same settings at the beginning and at the end of each seed. */
-void reset_settings(void);
+/* The same settings for each seed to begin with, and at the end what they were before. */
+void begin_settings(void);
+void end_settings(void);

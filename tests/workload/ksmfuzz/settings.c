@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Settings of the kernel that change while everything else goes on. */
+#include <fcntl.h>
 #include <stddef.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "operations.h"
 
 #define VALUES 4
+#define LENGTH 64
 /* The last ones, which fuzz.py chooses for a seed to begin with. */
 #define OF_SEED 3
 
@@ -34,15 +38,44 @@ static const struct setting {
 
 #define SETTINGS (sizeof(settings) / sizeof(*settings))
 
+/* What each was before; empty if the kernel does not have it. */
+static char before[SETTINGS][LENGTH];
+
+/* A value, of which a list of choices has one in brackets. */
+static void read_value(const char *path, char *value)
+{
+    char text[LENGTH] = "";
+    int fd = open(path, O_RDONLY);
+    char *begin;
+
+    if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+        text[0] = 0;
+    if (fd >= 0)
+        close(fd);
+    begin = strpbrk(text, "[(");
+    strcpy(value, begin ? begin + 1 : text);
+    value[strcspn(value, "])\n")] = 0;
+}
+
 static int set(const struct setting *setting, unsigned value)
 {
     return write_file(setting->path, setting->values[value]);
 }
 
-void reset_settings(void)
+void begin_settings(void)
 {
-    for (size_t i = 0; i < SETTINGS - OF_SEED; i++)
-        set(&settings[i], 0);
+    for (size_t i = 0; i < SETTINGS; i++) {
+        read_value(settings[i].path, before[i]);
+        if (i < SETTINGS - OF_SEED)
+            set(&settings[i], 0);
+    }
+}
+
+void end_settings(void)
+{
+    for (size_t i = 0; i < SETTINGS; i++)
+        if (before[i][0])
+            write_file(settings[i].path, before[i]);
 }
 
 int do_setting(struct step *s)
