@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import add
 from typing import Generic, TypeVar
 
-from ksmwatch.differences import differences
+from ksmwatch.differences import Edition, differences
 from ksmwatch.probes.map_records import Account, Baseline, Conversion, Migrations
 
 # USER_HZ: /proc/PID/stat gives start times in ticks of this size on every architecture.
@@ -88,7 +88,7 @@ class Ledger:
     def __init__(self) -> None:
         self._accounts: Mapping[int, Account] = {}
         self._baselines: Mapping[int, Baseline] = {}
-        self._known: dict[int, Count] = {}
+        self._known: Edition[int, Count] = Edition()
         self._counts: list[Count] = []
 
     def counts(
@@ -106,14 +106,14 @@ class Ledger:
         if of_accounts.new or of_accounts.gone:
             # In the order of the accounts.
             before = self._known
-            self._known = {
-                mm: count(mm, account, baselines.get(mm)) if mm in changed else before[mm]
+            self._known = Edition(
+                (mm, count(mm, account, baselines.get(mm)) if mm in changed else before[mm])
                 for mm, account in accounts.items()
-            }
+            )
         elif changed:
-            self._known = dict(self._known)
-            for mm in changed & accounts.keys():
-                self._known[mm] = count(mm, accounts[mm], baselines.get(mm))
+            self._known = self._known.revised(
+                {mm: count(mm, accounts[mm], baselines.get(mm)) for mm in changed if mm in accounts}
+            )
         if changed or of_accounts.gone:
             self._counts = list(self._known.values())
         return self._counts

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
+from ksmwatch.differences import Edition
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes.age_maps import AgeMaps
 from ksmwatch.probes.loader import NO_ROOM, Loaded, LoadedMap, ProgramRefusedError
@@ -30,6 +31,7 @@ from ksmwatch.probes.map_records import (
 from ksmwatch.probes.mapped_memory import Mapped, fdinfo
 from ksmwatch.probes.quiet_map import QuietMap
 from ksmwatch.probes.record_table import RecordTable
+from ksmwatch.probes.standstill import Standstill
 
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
@@ -77,6 +79,11 @@ class _One(Generic[_T]):
         data = memoryview(self._record.pack(members)).cast("Q")
         for place, word in enumerate(data):
             self._mapped.words[place] = word
+
+    @property
+    def data(self) -> bytes:
+        """All of it, as it is now."""
+        return self._mapped.data
 
     def close(self) -> None:
         self._mapped.close()
@@ -127,10 +134,15 @@ class Maps:
         # None if the programs do not keep ages.
         self.ages = self._age_maps(loaded) if "ages" in maps else None
         self._all_accounts = RecordTable(self._accounts, self._steady)
+        self._standstill = Standstill(lambda: self._totals.data + self._forgetting.data)
         # Only the daemon writes baselines. A program deletes one together with its account, whose
         # id no other account has. So what the daemon has written need not be read again.
         self._written: dict[int, Baseline] | None = None
-        self._shown_baselines: Mapping[int, Baseline] | None = None
+        # As they were last shown, and which have been written or have gone since.
+        self._shown: Edition[int, Baseline] = Edition()
+        self._unshown: set[int] = set()
+        # The memory of the maps with so many accounts and baselines.
+        self._memory = ((-1, -1), 0)
         self.limit = int(fdinfo(self._accounts.fd, "max_entries"))
 
     def _hash(self, loaded: Loaded, name: str) -> bpf_maps.Map | QuietMap:
@@ -166,7 +178,10 @@ class Maps:
 
     def accounts(self) -> Mapping[int, Account]:
         """All accounts by mm. What has not changed is the same object as before, also the whole."""
+        if self._standstill.lasts():
+            return self._all_accounts.records
         accounts = self._all_accounts.read()
+        self._standstill.see_reading()
         if self._written is not None and len(self._written) > len(accounts):
             for gone in self._written.keys() - accounts.keys():
                 self._forget_baseline(gone)
@@ -205,6 +220,7 @@ class Maps:
         """Open an account that no event has opened yet; False if one has just done so."""
         members = account._asdict()
         members["comm"] = account.comm.encode(errors="replace")[:15]
+        self._standstill.end()
         try:
             self._accounts.put(_U64.pack(mm), self._account.pack(members), bpf_maps.NOEXIST)
         except OSError as error:
@@ -215,13 +231,14 @@ class Maps:
 
     def close_account(self, mm: int) -> None:
         """Forget an mm."""
+        self._standstill.end()
         self._accounts.delete(_U64.pack(mm))
         self._baselines.delete(_U64.pack(mm))
         self._forget_baseline(mm)
 
     def _forget_baseline(self, mm: int) -> None:
         if self._written is not None and self._written.pop(mm, None) is not None:
-            self._shown_baselines = None
+            self._unshown.add(mm)
 
     def baseline(self, mm: int) -> Baseline | None:
         """The last exact read of this mm."""
@@ -230,15 +247,19 @@ class Maps:
 
     def baselines(self) -> Mapping[int, Baseline]:
         """All baselines by mm; the same object as before if none was written or deleted."""
-        if self._shown_baselines is None:
-            self._shown_baselines = dict(self._all_written())
-        return self._shown_baselines
+        written = self._all_written()
+        changed = {mm: written[mm] for mm in self._unshown if mm in written}
+        gone = (self._unshown - changed.keys()) & self._shown.keys()
+        self._shown = self._shown.revised(changed, gone)
+        self._unshown.clear()
+        return self._shown
 
     def _all_written(self) -> dict[int, Baseline]:
         """What this daemon and its predecessors have written."""
         if self._written is None:
             table = RecordTable(self._baselines, lambda _, data, __: self._unpack_baseline(data))
             self._written = dict(table.read())
+            self._shown = Edition(self._written)
         return self._written
 
     def put_baseline(self, mm: int, baseline: Baseline) -> None:
@@ -248,7 +269,7 @@ class Maps:
             del members["node_doubts"]
         self._baselines.put(_U64.pack(mm), self._baseline.pack(members))
         self._all_written()[mm] = baseline
-        self._shown_baselines = None
+        self._unshown.add(mm)
 
     def totals(self) -> dict[Movement | Total, int]:
         """Host-wide totals, summed over CPUs."""
@@ -313,17 +334,26 @@ class Maps:
         self._node_place.write({"shift": shift})
 
     def forget_opened(self, thread: int) -> None:
-        """Call before opening a /proc file, so that an old answer is not mistaken for a new one."""
+        """Call before opening a /proc file, so that an old answer is not mistaken for a new one.
+
+        The opening may give an account its name.
+        """
+        self._standstill.end()
         self._opening.write({"thread": thread})
 
     def opened(self, thread: int) -> Opened | None:
         """The mm of the /proc file that this thread opened last; None if no probe saw it."""
+        self._standstill.end()
         found = self._opening.read()
         return found if found.seen and found.thread == thread else None
 
     def memory_bytes(self) -> int:
         """Kernel memory of the account maps, if the kernel tells (fdinfo's memlock)."""
-        return sum(int(fdinfo(table.fd, "memlock")) for table in (self._accounts, self._baselines))
+        entries = len(self._all_accounts), len(self._written or ())
+        if self._memory[0] != entries:
+            tables = self._accounts, self._baselines
+            self._memory = entries, sum(int(fdinfo(table.fd, "memlock")) for table in tables)
+        return self._memory[1]
 
     def close(self) -> None:
         """Close the descriptors; the kernel frees the maps with the last program."""

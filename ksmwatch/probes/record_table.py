@@ -6,6 +6,8 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
+from ksmwatch.differences import Edition
+
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
 # Records that are compared in one piece before each is compared.
@@ -45,22 +47,23 @@ class RecordTable(Generic[_T]):
         self._map = table
         self._make = make
         self._keys = self._values = b""
-        self._records: dict[int, _T] = {}
+        # As they were last read.
+        self.records: Edition[int, _T] = Edition()
 
     def read(self) -> Mapping[int, _T]:
         """The current records."""
         keys, values = self._map.dump()
         if keys == self._keys:
             if values != self._values:
-                self._records = self._with_changes(values)
+                self.records = self._with_changes(values)
         else:
-            self._records = self._looked_up(keys, values)
+            self.records = self._looked_up(keys, values)
         self._keys, self._values = keys, values
-        return self._records
+        return self.records
 
-    def _with_changes(self, values: bytes) -> dict[int, _T]:
+    def _with_changes(self, values: bytes) -> Edition[int, _T]:
         """The records if no key has come or gone."""
-        size, records = self._map.value_size, dict(self._records)
+        size, records = self._map.value_size, {}
         changed = list(_changed(self._values, values, size))
         later = self._later() if len(changed) > _MANY else None
         for number in changed:
@@ -68,14 +71,14 @@ class RecordTable(Generic[_T]):
             part = slice(number * size, (number + 1) * size)
             again = None if later is None else later[part]
             records[_U64.unpack(key)[0]] = self._make(key, values[part], again)
-        return records
+        return self.records.revised(records)
 
     def _later(self) -> bytes | None:
         """All values once more; None if keys have come or gone."""
         keys, values = self._map.dump()
         return values if keys == self._keys else None
 
-    def _looked_up(self, keys: bytes, values: bytes) -> dict[int, _T]:
+    def _looked_up(self, keys: bytes, values: bytes) -> Edition[int, _T]:
         """The records if keys have come or gone."""
         slot = struct.Struct(f"{self._map.value_size}s")
         before = dict(
@@ -84,10 +87,10 @@ class RecordTable(Generic[_T]):
         records = {}
         for key, value in zip(_U64.iter_unpack(keys), slot.iter_unpack(values), strict=True):
             same = before.get(key) == value
-            record = self._records[key[0]] if same else self._make(_U64.pack(*key), value[0], None)
+            record = self.records[key[0]] if same else self._make(_U64.pack(*key), value[0], None)
             records[key[0]] = record
-        return records
+        return Edition(records)
 
     def __len__(self) -> int:
         """Their number at the last reading."""
-        return len(self._records)
+        return len(self.records)
