@@ -23,6 +23,11 @@ class Differences(NamedTuple, Generic[_K]):
 _NOTHING: Differences[Any] = Differences(frozenset(), frozenset(), frozenset())
 
 
+def _changed(before: Mapping[_K, Any], now: Mapping[_K, Any]) -> set[_K]:
+    """Keys whose value is another object. A loop in C, because it can be over all processes."""
+    return set(compress(now, map(is_not, map(before.get, now), now.values())))
+
+
 class Edition(dict[_K, _V]):
     """A mapping that is not changed any more, and knows how it differs from the one before it.
 
@@ -50,9 +55,8 @@ class Edition(dict[_K, _V]):
         for key in gone:
             del now[key]
         now.update(changes)
-        before = self.get
-        changed = {key for key, value in changes.items() if before(key) is not value}
-        new = {key for key in changed if key not in self}
+        changed = _changed(self, changes)
+        new = changed.difference(self)
         now._mark_before = self._mark
         now._differences = Differences(changed, new, gone)
         return now
@@ -70,8 +74,8 @@ def differences(before: Mapping[_K, Any], now: Mapping[_K, Any]) -> Differences[
         return _NOTHING
     if isinstance(now, Edition) and (known := now.since(before)) is not None:
         return known
-    changed = set(compress(now, map(is_not, map(before.get, now), now.values())))
-    new = {key for key in changed if key not in before}
+    changed = _changed(before, now)
+    new = changed.difference(before)
     # Sets of all keys would cost more than everything else.
     same_keys = len(before) == len(now) - len(new)
     return Differences(changed, new, set() if same_keys else before.keys() - now.keys())

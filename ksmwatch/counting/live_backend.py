@@ -184,7 +184,7 @@ class Live:
         if not unknown and not conversion.in_place:
             return found
         return [
-            replace(each, exact=False) if unknown or uncounted(conversion, each.mm) else each
+            each._replace(exact=False) if unknown or uncounted(conversion, each.mm) else each
             for each in found
         ]
 

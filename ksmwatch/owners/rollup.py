@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import add, sub
+from operator import sub
 from typing import Any, Protocol
 
 from ksmwatch.counting.ages import Wear
@@ -17,7 +17,7 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind, best_known
 from ksmwatch.owners.savings import Bounds, Relative
-from ksmwatch.owners.spread import NOWHERE, Spread
+from ksmwatch.owners.spread import NOWHERE, Spread, together
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.units import PAGE_SIZE
 
@@ -239,9 +239,13 @@ def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Hol
         kernel_merging_pages=total(h.kernel_merging_pages for h in rest),
         stray_mappings=total(h.stray_mappings for h in rest),
         zero_pages=total(h.zero_pages for h in rest),
-        spread=sum((h.spread for h in rest), NOWHERE),
+        spread=together(h.spread for h in rest),
     )
     return shown, other
+
+
+def _columns(rows: Iterable[Moves]) -> Moves:
+    return tuple(map(sum, zip(*rows, strict=True)))
 
 
 class Turnover:
@@ -271,15 +275,22 @@ class Turnover:
         Returns totals by owner; the same object if nothing has changed.
         """
         totals = dict(self._totals)
+        # By owner: rows now, and those of the same accounts before.
+        rows: dict[OwnerKey, tuple[list[Moves], list[Moves]]] = {}
         for account, key, moves in changed:
-            before = self._earlier.pop(account, None) or (0,) * len(moves)
+            nows, befores = rows.setdefault(key, ([], []))
+            nows.append(moves)
             if account in self._seen:
                 owner, before = self._seen[account]
                 self._accounts[owner] -= 1
+                befores.append(before)
+            elif account in self._earlier:
+                befores.append(self._earlier.pop(account))
             self._accounts[key] += 1
-            sums = totals.get(key) or (0,) * len(moves)
-            totals[key] = tuple(map(add, sums, map(sub, moves, before)))
             self._seen[account] = key, moves
+        for key, (nows, befores) in rows.items():
+            sums = _columns([totals[key], *nows] if key in totals else nows)
+            totals[key] = tuple(map(sub, sums, _columns(befores))) if befores else sums
         for account in gone:
             if account in self._seen:
                 self._accounts[self._seen.pop(account)[0]] -= 1

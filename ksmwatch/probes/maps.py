@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ _COMM = Account._fields.index("comm")
 _IN_ORDER = (*Account._fields[:_COMM], *Account._fields[_COMM + 1 :], "comm")
 
 
+@functools.lru_cache(maxsize=4096)
 def _text(comm: bytes) -> str:
     return comm.split(b"\0", 1)[0].decode(errors="replace")
 

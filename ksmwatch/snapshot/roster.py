@@ -4,55 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from typing import NamedTuple
 
 from ksmwatch.counting.backend import Evidence
 from ksmwatch.counting.ledger import Count
-from ksmwatch.counting.residue import Residue, residue
+from ksmwatch.counting.residue import residue
 from ksmwatch.counting.run_state import UNMERGED, RunState
-from ksmwatch.differences import differences
+from ksmwatch.differences import Edition, differences
 from ksmwatch.owners.owner import UNKNOWN
 from ksmwatch.owners.processes import Identity
 from ksmwatch.owners.rollup import AccountKey, Moves, OwnerKey
 from ksmwatch.owners.savings import Who
 from ksmwatch.snapshot.ksmd_numbers import Book, CountKey
 from ksmwatch.snapshot.process import Confidence, Process
-
-
-class Sources(NamedTuple):
-    """The inputs of a process in a snapshot."""
-
-    counted: Count
-    identity: Identity
-    book: Book
-    evidence: Evidence
-    residue: Residue
-    home: int | None
-
-    def process(self) -> Process:
-        identity = self.identity
-        return Process(
-            pid=self.counted.pid,
-            start_time=identity.start_ticks,
-            ppid=identity.ppid,
-            comm=identity.comm,
-            name=identity.name,
-            owner=identity.owner,
-            cgroup=identity.cgroup_path,
-            mappings=self.counted.mappings,
-            confidence=Confidence.EXACT if self.counted.exact else Confidence.ESTIMATED,
-            movements=self.counted.moves,
-            kernel_merging_pages=self.book.merging_pages,
-            zero_pages=self.book.zero_pages,
-            kernel_at=self.book.at,
-            read_at=self.evidence.read_at,
-            stray=self.evidence.stray,
-            residue=self.residue,
-            family=identity.family,
-            nodes=self.counted.nodes if self.counted.exact else None,
-            home=self.home,
-        )
 
 
 def joined(processes: Iterable[Process]) -> Process:
@@ -73,8 +37,7 @@ def _together(a: Process, b: Process) -> Process:
     nodes = None
     if a.nodes is not None and b.nodes is not None:
         nodes = tuple(map(sum, zip(a.nodes, b.nodes, strict=True)))
-    return replace(
-        main,
+    return main._replace(
         mappings=a.mappings + b.mappings,
         confidence=main.confidence if other.confidence is Confidence.EXACT else other.confidence,
         movements=tuple(map(sum, zip(a.movements, b.movements, strict=True))),
@@ -143,7 +106,8 @@ class Roster:
         # By process id: counts, and the process that they are joined to.
         self._keys: dict[int, set[CountKey]] = {}
         self._whos: dict[int, Who] = {}
-        self.processes: Mapping[Who, Process] = {}
+        self.processes: Edition[Who, Process] = Edition()
+        self.everyone: tuple[Process, ...] = ()
         # In the last update: accounts that are new or may have moved, and those that have gone.
         self.moved: list[AccountMoves] = []
         self.gone: set[AccountKey] = set()
@@ -192,12 +156,7 @@ class Roster:
         identity = self._identify(count.pid)
         process = None
         if identity is not None and identity.start_ticks == count.start_ticks:
-            evidence = self._evidence(count)
-            kind = residue(inputs.run, inputs.pages_shared, evidence.read_at)
-            sources = Sources(
-                count, identity, self._book(count), evidence, kind, self._home(count.pid)
-            )
-            process = sources.process()
+            process = self._process(count, identity, inputs)
             self._unnamed.discard(key)
         else:
             self._unnamed.add(key)
@@ -205,12 +164,37 @@ class Roster:
         self._keys.setdefault(count.pid, set()).add(key)
         return self._named[key]
 
+    def _process(self, count: Count, identity: Identity, inputs: Inputs) -> Process:
+        book, evidence = self._book(count), self._evidence(count)
+        return Process(
+            pid=count.pid,
+            start_time=identity.start_ticks,
+            ppid=identity.ppid,
+            comm=identity.comm,
+            name=identity.name,
+            owner=identity.owner,
+            cgroup=identity.cgroup_path,
+            mappings=count.mappings,
+            confidence=Confidence.EXACT if count.exact else Confidence.ESTIMATED,
+            movements=count.moves,
+            kernel_merging_pages=book.merging_pages,
+            zero_pages=book.zero_pages,
+            kernel_at=book.at,
+            read_at=evidence.read_at,
+            stray=evidence.stray,
+            residue=residue(inputs.run, inputs.pages_shared, evidence.read_at),
+            family=identity.family,
+            nodes=count.nodes if count.exact else None,
+            home=self._home(count.pid),
+        )
+
     def _join(self, pids: set[int]) -> None:
         """Make the processes with these numbers again."""
-        processes = dict(self.processes)
+        changed: dict[Who, Process] = {}
+        gone: set[Who] = set()
         for pid in pids:
             if pid in self._whos:
-                del processes[self._whos.pop(pid)]
+                gone.add(self._whos.pop(pid))
             keys = self._keys[pid]
             if not keys:
                 del self._keys[pid]
@@ -219,8 +203,9 @@ class Roster:
             if known:
                 process = joined(known)
                 self._whos[pid] = process.pid, process.start_time
-                processes[self._whos[pid]] = process
-        self.processes = processes
+                changed[self._whos[pid]] = process
+        self.processes = self.processes.revised(changed, gone - changed.keys())
+        self.everyone = tuple(self.processes.values())
 
 
 def _owner_key(process: Process | None) -> OwnerKey:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections import Counter
@@ -185,7 +184,7 @@ def test_whose_process_cannot_be_named_moves_for_the_unknown(host: Host) -> None
 
 def test_polling_has_no_movements(host: Host) -> None:
     host.proc.process(7)
-    made = host.watch(FakeBackend(dataclasses.replace(count(7, 3), moves=()))).snapshot(0)
+    made = host.watch(FakeBackend(count(7, 3)._replace(moves=()))).snapshot(0)
     assert made.moved == {}
     assert [h.movements for h in made.owners] == [()]
 
@@ -229,8 +228,8 @@ def test_rooms_are_of_cgroups_with_a_limit_that_share_pages(host: Host) -> None:
 
 def test_the_mm_before_an_exec_and_the_one_after_it_are_one_process(host: Host) -> None:
     host.proc.process(7, comm="seven", ticks=5000)
-    old = dataclasses.replace(count(7, 0), account=1, mm=1, moves=(5, 0, 0, 0, 0, 5, 0))
-    new = dataclasses.replace(count(7, 12), account=2, mm=2)
+    old = count(7, 0)._replace(account=1, mm=1, moves=(5, 0, 0, 0, 0, 5, 0))
+    new = count(7, 12)._replace(account=2, mm=2)
     for counts in ((old, new), (new, old)):
         (process,) = host.watch(FakeBackend(*counts)).snapshot(0).processes
         assert (process.pid, process.mappings) == (7, 12)
@@ -240,7 +239,7 @@ def test_the_mm_before_an_exec_and_the_one_after_it_are_one_process(host: Host) 
 
 def test_a_process_is_exact_if_all_its_accounts_are(host: Host) -> None:
     host.proc.process(7, comm="seven", ticks=5000)
-    doubtful = dataclasses.replace(count(7, 1, exact=False), account=1, mm=1)
+    doubtful = count(7, 1, exact=False)._replace(account=1, mm=1)
     for counts in ((doubtful, count(7, 12)), (count(7, 12), doubtful)):
         (process,) = host.watch(FakeBackend(*counts)).snapshot(0).processes
         assert (process.mappings, process.confidence) == (13, Confidence.ESTIMATED)

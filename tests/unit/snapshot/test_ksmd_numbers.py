@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,8 +70,8 @@ def test_of_many_those_go_first_that_have_moved_or_differ(host: Host) -> None:
     for pid in counts:
         host.proc.process(pid, merging=5 if pid != 150 else 9)
     host.look(*counts.values())
-    counts[170] = replace(counts[170], mappings=6)
-    counts[160] = replace(counts[160], exact=False)
+    counts[170] = counts[170]._replace(mappings=6)
+    counts[160] = counts[160]._replace(exact=False)
     found = host.look(*counts.values())
     assert set(found[:3]) == {150, 160, 170}
     # Two milliseconds for the others.
@@ -95,7 +94,7 @@ def test_while_ksmd_does_nothing_all_are_read_once(host: Host) -> None:
     assert turns[2] == []
     assert host.books.stood_still
     # Our count moves, but ksmd's number cannot.
-    counts[107] = replace(counts[107], mappings=6)
+    counts[107] = counts[107]._replace(mappings=6)
     assert host.look(*counts.values()) == []
     counts[200] = count(200)
     host.proc.process(200, merging=1)
