@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch import __version__
-from ksmwatch.counting.backend import Backend, Budget
+from ksmwatch.counting.backend import Backend, Budget, Counted
 from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.comeback import Comeback
 from ksmwatch.counting.cow_breaks import events
@@ -108,6 +108,9 @@ class Watcher:
         # The last counts, as the backend listed them.
         self._listed: list[Count] = []
         self._counts: Edition[CountKey, Count] = Edition()
+        # The processes of some counts, if the host has zero pages.
+        self._pids_of: list[Count] = []
+        self._pids: set[int] = set()
         # The last sums, and how often they were others than before.
         self._summed: ProcessSums | None = None
         self._looks = 0
@@ -177,9 +180,11 @@ class Watcher:
         numbers = self._host.read()
         self.losses["sources_unreadable"] += len(numbers.failures)
         ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * procfs.TICKS_PER_SECOND)
-        kin, sums = self._add_up(numbers, ticks)
-        unnamed = self._roster.unnamed
+        # Before the counts: what moves in between has moved since this snapshot, see `moved_since`.
         totals = self.backend.totals()
+        counted = self.backend.counted()
+        kin, sums = self._add_up(counted, numbers, ticks)
+        unnamed = self._roster.unnamed
         happened = events(numbers.vmstat, totals)
         return Snapshot(
             time=time.time(),
@@ -189,8 +194,8 @@ class Watcher:
             kernel=self._facts.release,
             mode=self.backend.mode,
             mode_reason=self._reason,
-            asleep=self.backend.asleep,
-            doubt=self.backend.doubt or _doubt_about(sum(map(abs, unnamed))),
+            asleep=counted.asleep,
+            doubt=counted.doubt or _doubt_about(sum(map(abs, unnamed))),
             processes=self._roster.everyone,
             unnamed=sum(unnamed),
             moved=self._turnover.see(self._roster.moved, self._roster.gone),
@@ -224,12 +229,14 @@ class Watcher:
         names = (which.name.lower() for which in Movement)
         return any(totals.get(name) != snapshot.totals.get(name) for name in names)
 
-    def _add_up(self, numbers: KernelNumbers, ticks: int) -> tuple[Mapping[Who, int], ProcessSums]:
-        """Count, name and add up; returns what forks say, and the sums."""
+    def _add_up(
+        self, counted: Counted, numbers: KernelNumbers, ticks: int
+    ) -> tuple[Mapping[Who, int], ProcessSums]:
+        """Name and add up; returns what forks say, and the sums."""
         ksm = numbers.ksm or {}
-        counts = self.backend.counts()
+        counts = counted.counts
         # A list that is not the same says that something has changed.
-        if others := self._zero_only(counts, ksm.get("ksm_zero_pages", 0)):
+        if others := self._zero_only(counted, ksm.get("ksm_zero_pages", 0)):
             counts = [*counts, *others]
         if counts is not self._listed:
             self._counts = by_key(counts, self._listed, self._counts)
@@ -256,11 +263,13 @@ class Watcher:
         self._summed = sums
         return kin, sums
 
-    def _zero_only(self, counts: list[Count], zeros: int) -> list[Count]:
+    def _zero_only(self, counted: Counted, zeros: int) -> list[Count]:
         """Processes with zero pages and nothing else, if the host has zero pages."""
-        exact = self.backend.mode is Mode.BPF and self.backend.doubt is None
-        counted = {count.pid for count in counts} if zeros > 0 else set[int]()
-        return self._zero_holders.others(counted, zeros, exact=exact)
+        exact = self.backend.mode is Mode.BPF and counted.doubt is None
+        if zeros > 0 and counted.counts is not self._pids_of:
+            self._pids_of = counted.counts
+            self._pids = {count.pid for count in counted.counts}
+        return self._zero_holders.others(self._pids, zeros, exact=exact)
 
     def _all_losses(self, totals: dict[str, int]) -> dict[str, int]:
         """Losses seen by the daemon and by the programs, with every known kind present."""
