@@ -273,6 +273,23 @@ def test_what_tells_that_a_count_may_have_changed(host: Host) -> None:
     assert not watcher.moved_since(taken)
 
 
+def test_what_moves_while_a_snapshot_is_made_has_moved_since(host: Host) -> None:
+    class Moving(FakeBackend):
+        merged = 5
+
+        def totals(self) -> dict[str, int]:
+            return {"merged": self.merged}
+
+        def counts(self) -> list[Count]:
+            """Then a page is merged."""
+            self.merged = 6
+            return super().counts()
+
+    watcher = host.watch(Moving(count(7, 10)))
+    assert watcher.moved_since(watcher.snapshot(0.1))
+    assert not watcher.moved_since(watcher.snapshot(0.1))
+
+
 def test_wrong_sums_are_found_and_corrected(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "_CHECKED_LOOKS", 3)
     # By difference, however many have changed.
