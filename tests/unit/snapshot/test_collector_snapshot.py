@@ -285,6 +285,7 @@ def test_what_moves_while_a_snapshot_is_made_has_moved_since(host: Host) -> None
             self.merged = 6
             return super().counts()
 
+    host.proc.process(7)
     watcher = host.watch(Moving(count(7, 10)))
     assert watcher.moved_since(watcher.snapshot(0.1))
     assert not watcher.moved_since(watcher.snapshot(0.1))
