@@ -12,8 +12,8 @@ _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
 # Records that are compared in one piece before each is compared.
 _BLOCK = 64
-# With this many changed records, one more dump costs less than a look-up of each.
-_MANY = 64
+# If more than one in so many records has changed, one more dump costs less than a look-up of each.
+_FEW = 16
 
 
 def _changed(before: bytes, after: bytes, size: int) -> Iterator[int]:
@@ -65,7 +65,7 @@ class RecordTable(Generic[_T]):
         """The records if no key has come or gone."""
         size, records = self._map.value_size, {}
         changed = list(_changed(self._values, values, size))
-        later = self._later() if len(changed) > _MANY else None
+        later = self._later() if len(changed) * _FEW > len(self.records) else None
         for number in changed:
             key = self._keys[number * _U64.size : (number + 1) * _U64.size]
             part = slice(number * size, (number + 1) * size)
