@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import sub
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ksmwatch.counting.ages import Wear
 from ksmwatch.counting.residue import Residue
@@ -91,6 +91,8 @@ class OwnerSums:
 class BothCounts:
     """What follows from our count and the kernel's, of a process or of an owner."""
 
+    __slots__ = ()
+
     mappings: int
     kernel_merging_pages: int | None
 
@@ -107,8 +109,7 @@ class BothCounts:
         return self.mappings - self.kernel_merging_pages
 
 
-@dataclass(frozen=True)
-class Holding(BothCounts):
+class HoldingFacts(NamedTuple):
     """Totals of one owner's processes, in pages; `saved` in bytes, between bounds.
 
     `movements`: see Turnover; empty if events are not seen. `wear`: None if that is not known. A
@@ -126,6 +127,12 @@ class Holding(BothCounts):
     zero_pages: int | None
     wear: Wear | None = None
     spread: Spread = NOWHERE
+
+
+class Holding(BothCounts, HoldingFacts):
+    """The totals of one owner."""
+
+    __slots__ = ()
 
     @property
     def remote(self) -> int | None:

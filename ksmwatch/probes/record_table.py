@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from ksmwatch.differences import Edition
 
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
-# Records that are compared in one piece before each is compared.
-_BLOCK = 64
+# Records that are compared in one piece; where they differ, in smaller pieces.
+_PIECES = (64, 8, 1)
 # If more than one in so many records has changed, one more dump costs less than a look-up of each.
 _FEW = 16
 
 
 def _changed(before: bytes, after: bytes, size: int) -> Iterator[int]:
     """Which of the records of this size differ, by number."""
-    block = size * _BLOCK
-    for start in range(0, len(after), block):
-        if before[start : start + block] != after[start : start + block]:
-            for at in range(start, min(start + block, len(after)), size):
-                if before[at : at + size] != after[at : at + size]:
+
+    def within(start: int, end: int, pieces: Sequence[int]) -> Iterator[int]:
+        piece, *smaller = pieces
+        for at in range(start, end, piece * size):
+            stop = min(at + piece * size, end)
+            if before[at:stop] != after[at:stop]:
+                if smaller:
+                    yield from within(at, stop, smaller)
+                else:
                     yield at // size
+
+    return within(0, len(after), _PIECES)
 
 
 class Dumps(Protocol):
