@@ -56,8 +56,6 @@ def _nodes(account: Account, baseline: Baseline | None, mappings: int) -> tuple[
     They must add up to `mappings`. In a copy of an account that is being changed they may not, or
     if a page lies on a node that has come later.
     """
-    if not account.nodes:
-        return None
     found, settled = account.nodes, 0
     if baseline is not None and baseline.id == account.id:
         found, settled = tuple(map(add, account.nodes, baseline.nodes)), baseline.node_doubts
@@ -78,7 +76,7 @@ def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
         exact=settled == account.doubts,
         moves=account.moves,
         wear=(account.noted, account.wasted, *account.ages),
-        nodes=_nodes(account, baseline, mappings),
+        nodes=_nodes(account, baseline, mappings) if account.nodes else None,
     )
 
 

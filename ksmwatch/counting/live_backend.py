@@ -27,9 +27,12 @@ from ksmwatch.counting.run_state import STOPPED, UNMERGED, RunWatch
 from ksmwatch.counting.steps import Steps
 from ksmwatch.kernel import procfs
 from ksmwatch.probes.attachments import AttachError, Attachments
+from ksmwatch.probes.map_records import Movement, Total
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Keep, Nowhere
 from ksmwatch.probes.plan import Plan
+
+_NAMES = {which: which.name.lower() for which in (*Movement, *Total)}
 
 
 @dataclass(frozen=True)
@@ -269,7 +272,7 @@ class Live:
 
     def totals(self) -> dict[str, int]:
         """Totals of the host since the maps were created, by the names in `map_records`."""
-        return {which.name.lower(): amount for which, amount in self._maps.totals().items()}
+        return {_NAMES[which]: amount for which, amount in self._maps.totals().items()}
 
     def ages(self) -> AgeState | None:
         """How long mappings last; None if that is not known here."""

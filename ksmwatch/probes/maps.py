@@ -36,6 +36,7 @@ from ksmwatch.probes.standstill import Standstill
 
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
+_TOTALS = (*Movement, *Total)
 # How often to look at an account that keeps changing.
 _COPIES = 4
 # The name, which is no number, comes last where an account is unpacked.
@@ -275,7 +276,7 @@ class Maps:
 
     def totals(self) -> dict[Movement | Total, int]:
         """Host-wide totals, summed over CPUs."""
-        return {which: self.total(which) for which in (*Movement, *Total)}
+        return {which: self.total(which) for which in _TOTALS}
 
     def total(self, which: Movement | Total) -> int:
         """One host-wide total."""

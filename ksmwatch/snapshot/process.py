@@ -28,6 +28,10 @@ class Confidence(StrEnum):
     UNKNOWN = "unknown"
 
 
+# Before Python 3.12, looking up a member of an enumeration takes as long as making a tuple.
+_EXACT = Confidence.EXACT
+
+
 class ProcessFacts(NamedTuple):
     """What is known of one process that has or had KSM mappings.
 
@@ -78,7 +82,7 @@ class Process(BothCounts, ProcessFacts):
     @property
     def exact(self) -> bool:
         """Whether the count is known to equal the page tables."""
-        return self.confidence is Confidence.EXACT
+        return self.confidence is _EXACT
 
     @property
     def stray_mappings(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import reduce
 from typing import NamedTuple
 
 from ksmwatch.counting.backend import Evidence
@@ -25,10 +26,7 @@ def joined(processes: Iterable[Process]) -> Process:
     After exec ksmd can keep the old mm, and with it an account of the same process, until it
     scans again.
     """
-    first, *others = processes
-    for other in others:
-        first = _together(first, other)
-    return first
+    return reduce(_together, processes)
 
 
 def _together(a: Process, b: Process) -> Process:
@@ -44,6 +42,10 @@ def _together(a: Process, b: Process) -> Process:
         stray=stray,
         nodes=nodes,
     )
+
+
+# See process.py.
+_EXACT, _ESTIMATED = Confidence.EXACT, Confidence.ESTIMATED
 
 
 class Inputs(NamedTuple):
@@ -121,17 +123,24 @@ class Roster:
         """Bring everything up to date."""
         gone, changed = self._differences(inputs)
         self._before = inputs
-        before = [self._named.pop(key) for key in gone | changed if key in self._named]
+        left = {self._named[key].account for key in gone}
         for key in gone:
+            del self._named[key]
             self._keys[key[1]].discard(key)
             self._unnamed.discard(key)
-        named = [self._name(key, inputs) for key in changed]
+        named: list[_Named] = []
+        for key in changed:
+            before = self._named.get(key)
+            named.append(self._name(key, inputs))
+            if before is not None and before.counted.account != named[-1].counted.account:
+                left.add(before.account)
         self.moved = [
             (each.account, _owner_key(each.process), each.counted.turnover)
             for each in named
             if each.counted.moves
         ]
-        self.gone = {each.account for each in before} - {each.account for each in named}
+        # An account can be that of another process now.
+        self.gone = left - {each.account for each in named} if left else left
         pids = {key[1] for key in gone | changed}
         if pids:
             self._join(pids)
@@ -175,7 +184,7 @@ class Roster:
             owner=identity.owner,
             cgroup=identity.cgroup_path,
             mappings=count.mappings,
-            confidence=Confidence.EXACT if count.exact else Confidence.ESTIMATED,
+            confidence=_EXACT if count.exact else _ESTIMATED,
             movements=count.moves,
             kernel_merging_pages=book.merging_pages,
             zero_pages=book.zero_pages,
@@ -199,8 +208,7 @@ class Roster:
             if not keys:
                 del self._keys[pid]
             members = [self._named[key].process for key in sorted(keys)]
-            known = [each for each in members if each is not None]
-            if known:
+            if known := [each for each in members if each is not None]:
                 process = joined(known)
                 self._whos[pid] = process.pid, process.start_time
                 changed[self._whos[pid]] = process
