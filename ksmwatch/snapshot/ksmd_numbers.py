@@ -157,6 +157,6 @@ class Books:
         self._entries.pop(key, None)
         self._entries[key] = _Entry(count, book, self._work)
 
-    def of(self, count: Count) -> Book:
+    def of(self, key: CountKey) -> Book:
         """What ksmd knows about a process that was among the last counts."""
-        return self._entries[key_of(count)].book
+        return self._entries[key].book

@@ -92,7 +92,7 @@ class Roster:
     def __init__(
         self,
         identify: Callable[[int], Identity | None],
-        book: Callable[[Count], Book],
+        book: Callable[[CountKey], Book],
         evidence: Callable[[Count], Evidence],
         home: Callable[[int], int | None] = lambda _: None,
     ) -> None:
@@ -131,8 +131,11 @@ class Roster:
         named: list[_Named] = []
         for key in changed:
             before = self._named.get(key)
-            named.append(self._name(key, inputs))
-            if before is not None and before.counted.account != named[-1].counted.account:
+            now = self._named[key] = self._name(key, inputs)
+            named.append(now)
+            if before is None:
+                self._keys.setdefault(key[1], set()).add(key)
+            elif before.counted.account != now.counted.account:
                 left.add(before.account)
         self.moved = [
             (each.account, _owner_key(each.process), each.counted.turnover)
@@ -163,18 +166,14 @@ class Roster:
     def _name(self, key: CountKey, inputs: Inputs) -> _Named:
         count = self._counts[key]
         identity = self._identify(count.pid)
-        process = None
-        if identity is not None and identity.start_ticks == count.start_ticks:
-            process = self._process(count, identity, inputs)
-            self._unnamed.discard(key)
-        else:
+        if identity is None or identity.start_ticks != count.start_ticks:
             self._unnamed.add(key)
-        self._named[key] = _Named(count, process)
-        self._keys.setdefault(count.pid, set()).add(key)
-        return self._named[key]
+            return _Named(count, None)
+        self._unnamed.discard(key)
+        return _Named(count, self._process(key, count, identity, inputs))
 
-    def _process(self, count: Count, identity: Identity, inputs: Inputs) -> Process:
-        book, evidence = self._book(count), self._evidence(count)
+    def _process(self, key: CountKey, count: Count, identity: Identity, inputs: Inputs) -> Process:
+        book, evidence = self._book(key), self._evidence(count)
         return Process(
             pid=count.pid,
             start_time=identity.start_ticks,
@@ -202,17 +201,22 @@ class Roster:
         changed: dict[Who, Process] = {}
         gone: set[Who] = set()
         for pid in pids:
-            if pid in self._whos:
-                gone.add(self._whos.pop(pid))
             keys = self._keys[pid]
+            members = [self._named[key].process for key in sorted(keys)]
+            known = [each for each in members if each is not None]
+            before, now = self._whos.get(pid), None
+            if known:
+                process = joined(known)
+                now = process.pid, process.start_time
+                changed[now] = process
             if not keys:
                 del self._keys[pid]
-            members = [self._named[key].process for key in sorted(keys)]
-            if known := [each for each in members if each is not None]:
-                process = joined(known)
-                self._whos[pid] = process.pid, process.start_time
-                changed[self._whos[pid]] = process
-        self.processes = self.processes.revised(changed, gone - changed.keys())
+            if before is not None and before != now:
+                gone.add(before)
+                del self._whos[pid]
+            if now is not None and before != now:
+                self._whos[pid] = now
+        self.processes = self.processes.revised(changed, gone)
         self.everyone = tuple(self.processes.values())
 
 

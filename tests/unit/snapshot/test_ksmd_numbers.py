@@ -62,7 +62,7 @@ def test_few_are_all_read_each_time(host: Host) -> None:
     host.proc.process(7, merging=5)
     host.look(count(7))
     assert host.look(count(7)) == [7]
-    assert host.books.of(count(7)) == Book(5, None, host.clock.now - 0.001)
+    assert host.books.of(key_of(count(7))) == Book(5, None, host.clock.now - 0.001)
 
 
 def test_of_many_those_go_first_that_have_moved_or_differ(host: Host) -> None:
@@ -111,7 +111,7 @@ def test_who_unmerges_while_ksmd_does_nothing_is_seen(host: Host) -> None:
     host.proc.process(7, merging=4)
     host.sharing -= 1
     assert host.look(*counts) == [7]
-    assert host.books.of(counts[0]).merging_pages == 4
+    assert host.books.of(key_of(counts[0])).merging_pages == 4
 
 
 @pytest.mark.parametrize("missing", ["pages_scanned", "full_scans"])
@@ -151,11 +151,11 @@ def test_who_is_gone_is_forgotten(host: Host) -> None:
     host.look(count(7))
     assert host.look() == []
     with pytest.raises(KeyError):
-        host.books.of(count(7))
+        host.books.of(key_of(count(7)))
 
 
 def test_what_cannot_be_read_is_not_known(host: Host) -> None:
     host.proc.process(7, merging=None)
     host.look(count(7))
-    book = host.books.of(count(7))
+    book = host.books.of(key_of(count(7)))
     assert (book.merging_pages, book.zero_pages) == (None, None)

@@ -46,7 +46,7 @@ class World:
         """One that knows nothing."""
         return Roster(
             self.identities.get,
-            lambda count: self.books[key_of(count)],
+            lambda key: self.books[key],
             lambda count: self.evidence.get((count.mm, count.account), Evidence()),
         )
 
