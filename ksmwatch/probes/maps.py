@@ -6,12 +6,14 @@ import errno
 import functools
 import os
 import struct
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
-from ksmwatch.differences import Edition
+from ksmwatch.differences import differences
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes.age_maps import AgeMaps
+from ksmwatch.probes.baselines import Baselines
 from ksmwatch.probes.loader import NO_ROOM, Loaded, LoadedMap, ProgramRefusedError
 from ksmwatch.probes.map_records import (
     TOTALS_ROOM,
@@ -122,7 +124,7 @@ class Maps:
             self._open.append(self._node_place)
         try:
             self._accounts = self._hash(loaded, "accounts")
-            self._baselines = self._hash(loaded, "baselines")
+            baselines = self._hash(loaded, "baselines")
         except (OSError, ProgramRefusedError):
             self.close()
             raise
@@ -133,17 +135,13 @@ class Maps:
         self._account_members = self._account.members(known)
         # The part of an account by which it is counted.
         self._counted = next(f.offset for f in maps["accounts"].fields if f.name == "doubts") + 8
-        self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
+        self._baselines = Baselines(baselines, maps["baselines"])
         # None if the programs do not keep ages.
         self.ages = self._age_maps(loaded) if "ages" in maps else None
         self._all_accounts = RecordTable(self._accounts, self._steady)
-        self._standstill = Standstill(lambda: self._totals.data + self._forgetting.data)
-        # Only the daemon writes baselines. A program deletes one together with its account, whose
-        # id no other account has. So what the daemon has written need not be read again.
-        self._written: dict[int, Baseline] | None = None
-        # As they were last shown, and which have been written or have gone since.
-        self._shown: Edition[int, Baseline] = Edition()
-        self._unshown: set[int] = set()
+        self._standstill = Standstill(self._told, time.monotonic)
+        # Accounts of no process. When the daemon opens a file, a program can name one untold.
+        self._nameless: set[int] = set()
         # The memory of the maps with so many accounts and baselines.
         self._memory = ((-1, -1), 0)
         self.limit = int(fdinfo(self._accounts.fd, "max_entries"))
@@ -181,14 +179,25 @@ class Maps:
 
     def accounts(self) -> Mapping[int, Account]:
         """All accounts by mm. What has not changed is the same object as before, also the whole."""
-        if self._standstill.lasts():
+        if self._standstill.lasts() and not self._nameless:
             return self._all_accounts.records
-        accounts = self._all_accounts.read()
+        before, accounts = self._all_accounts.records, self._all_accounts.read()
         self._standstill.see_reading()
-        if self._written is not None and len(self._written) > len(accounts):
-            for gone in self._written.keys() - accounts.keys():
-                self._forget_baseline(gone)
+        self._see_nameless(before, accounts)
+        self._baselines.forget_others(accounts)
         return accounts
+
+    def _told(self) -> bytes:
+        return self._totals.data + self._forgetting.data
+
+    def _see_nameless(self, before: Mapping[int, Account], accounts: Mapping[int, Account]) -> None:
+        changed, _, gone = differences(before, accounts)
+        self._nameless -= gone
+        for mm in changed:
+            if accounts[mm].tgid:
+                self._nameless.discard(mm)
+            else:
+                self._nameless.add(mm)
 
     @property
     def filled(self) -> int:
@@ -216,9 +225,6 @@ class Maps:
         *numbers, comm = self._account_members(data)
         return Account._make((*numbers[:_COMM], _text(comm), *numbers[_COMM:], *self._absent))
 
-    def _unpack_baseline(self, data: bytes) -> Baseline:
-        return Baseline(**self._baseline.unpack(data))
-
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account that no event has opened yet; False if one has just done so."""
         members = account._asdict()
@@ -236,43 +242,19 @@ class Maps:
         """Forget an mm."""
         self._standstill.end()
         self._accounts.delete(_U64.pack(mm))
-        self._baselines.delete(_U64.pack(mm))
-        self._forget_baseline(mm)
-
-    def _forget_baseline(self, mm: int) -> None:
-        if self._written is not None and self._written.pop(mm, None) is not None:
-            self._unshown.add(mm)
+        self._baselines.delete(mm)
 
     def baseline(self, mm: int) -> Baseline | None:
         """The last exact read of this mm."""
-        data = self._baselines.get(_U64.pack(mm))
-        return None if data is None else self._unpack_baseline(data)
+        return self._baselines.of(mm)
 
     def baselines(self) -> Mapping[int, Baseline]:
         """All baselines by mm; the same object as before if none was written or deleted."""
-        written = self._all_written()
-        changed = {mm: written[mm] for mm in self._unshown if mm in written}
-        gone = (self._unshown - changed.keys()) & self._shown.keys()
-        self._shown = self._shown.revised(changed, gone)
-        self._unshown.clear()
-        return self._shown
-
-    def _all_written(self) -> dict[int, Baseline]:
-        """What this daemon and its predecessors have written."""
-        if self._written is None:
-            table = RecordTable(self._baselines, lambda _, data, __: self._unpack_baseline(data))
-            self._written = dict(table.read())
-            self._shown = Edition(self._written)
-        return self._written
+        return self._baselines.all()
 
     def put_baseline(self, mm: int, baseline: Baseline) -> None:
         """Record an exact read."""
-        members = baseline._asdict()
-        if "nodes" not in self._baseline.names:
-            del members["node_doubts"]
-        self._baselines.put(_U64.pack(mm), self._baseline.pack(members))
-        self._all_written()[mm] = baseline
-        self._unshown.add(mm)
+        self._baselines.put(mm, baseline)
 
     def totals(self) -> dict[Movement | Total, int]:
         """Host-wide totals, summed over CPUs."""
@@ -337,22 +319,17 @@ class Maps:
         self._node_place.write({"shift": shift})
 
     def forget_opened(self, thread: int) -> None:
-        """Call before opening a /proc file, so that an old answer is not mistaken for a new one.
-
-        The opening may give an account its name.
-        """
-        self._standstill.end()
+        """Call before opening a /proc file, so that an old answer is not mistaken for a new one."""
         self._opening.write({"thread": thread})
 
     def opened(self, thread: int) -> Opened | None:
         """The mm of the /proc file that this thread opened last; None if no probe saw it."""
-        self._standstill.end()
         found = self._opening.read()
         return found if found.seen and found.thread == thread else None
 
     def memory_bytes(self) -> int:
         """Kernel memory of the account maps, if the kernel tells (fdinfo's memlock)."""
-        entries = len(self._all_accounts), len(self._written or ())
+        entries = len(self._all_accounts), len(self._baselines)
         if self._memory[0] != entries:
             tables = self._accounts, self._baselines
             self._memory = entries, sum(int(fdinfo(table.fd, "memlock")) for table in tables)

@@ -11,7 +11,6 @@ reading counts only if nothing was told for a second before it, which is far lon
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 _STANDS_SECONDS = 1.0
@@ -25,9 +24,7 @@ class Standstill:
     `told`: all that grows after a change of an account.
     """
 
-    def __init__(
-        self, told: Callable[[], bytes], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, told: Callable[[], bytes], clock: Callable[[], float]) -> None:
         self._told = told
         self._clock = clock
         self._last: bytes | None = None

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -25,18 +23,8 @@ from ksmwatch.probes.map_records import (
     Total,
 )
 from ksmwatch.probes.maps import Maps
-from ksmwatch.probes.standstill import Standstill
-from tests.fakes import Clock
 from tests.loaded_maps import ACCOUNT, LOADED
 from tests.map_memory import MM, PARTS, FakeMap, account, again, memory, present
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of all maps that are made."""
-    found = Clock()
-    monkeypatch.setattr(maps, "Standstill", partial(Standstill, clock=found))
-    return found
 
 
 @pytest.mark.parametrize(
@@ -96,73 +84,6 @@ def test_an_account_that_has_not_changed_is_the_same_object(shared: Maps) -> Non
     shared.close_account(MM)
     assert shared.accounts() == {MM + 1: moved}
     assert shared.filled == 1
-
-
-def change(number: int) -> None:
-    """An event of an account, which is not told yet."""
-    (key,) = FakeMap.contents[1]
-    value = FakeMap.contents[1][key]
-    FakeMap.contents[1][key] = value[:8] + struct.pack("<Q", number) + value[16:]
-
-
-def add(array: str, place: int) -> None:
-    """A program adds to a word of an array."""
-    (word,) = struct.unpack_from("<Q", memory[array], 8 * place)
-    struct.pack_into("<Q", memory[array], 8 * place, word + 1)
-
-
-@pytest.fixture
-def resting(clock: Clock, shared: Maps) -> Maps:
-    """One account, of which nothing was told for a while."""
-    shared.open_account(MM, account())
-    for _ in range(2):
-        shared.accounts()
-        clock.now += 2
-    return shared
-
-
-def merged(maps: Maps) -> int:
-    return maps.accounts()[MM].moves[Movement.MERGED]
-
-
-@pytest.mark.parametrize(
-    ("array", "place"),
-    [
-        ("totals", Movement.MERGED),
-        ("totals", (PARTS - 1) * TOTALS_ROOM + Total.AGES_LOST),
-        ("forgettings", 0),
-        ("forgettings", 1),
-    ],
-)
-def test_accounts_are_read_when_the_programs_tell(resting: Maps, array: str, place: int) -> None:
-    change(77)
-    assert merged(resting) == 1
-    add(array, place)
-    assert merged(resting) == 77
-
-
-def test_a_change_that_was_not_told_is_seen_within_a_minute(resting: Maps, clock: Clock) -> None:
-    change(77)
-    clock.now += 50
-    assert merged(resting) == 1
-    clock.now += 10
-    assert merged(resting) == 77
-
-
-def test_what_the_daemon_changes_itself_is_seen_at_once(resting: Maps) -> None:
-    resting.open_account(MM + 1, account())
-    assert resting.accounts().keys() == {MM, MM + 1}
-    resting.close_account(MM + 1)
-    assert resting.accounts().keys() == {MM}
-
-
-@pytest.mark.parametrize("opens", [Maps.forget_opened, Maps.opened])
-def test_an_opening_may_give_an_account_a_name(
-    resting: Maps, opens: Callable[[Maps, int], object]
-) -> None:
-    opens(resting, 7)
-    change(77)
-    assert merged(resting) == 77
 
 
 def test_an_account_that_an_event_has_just_opened_is_left_alone(shared: Maps) -> None:
@@ -371,20 +292,6 @@ def test_a_kernel_threads_file_was_seen_though_it_has_no_mm(shared: Maps) -> Non
 def test_size_and_memory_are_the_kernels_word(shared: Maps) -> None:
     assert shared.limit == 64
     assert shared.memory_bytes() == 8192 + 4096
-
-
-def test_the_memory_is_asked_again_when_there_are_more_accounts(
-    shared: Maps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = shared.memory_bytes()
-    monkeypatch.setattr(maps, "fdinfo", lambda _, __: "5000")
-    assert shared.memory_bytes() == before
-    shared.open_account(MM, account())
-    shared.accounts()
-    assert shared.memory_bytes() == 10000
-    monkeypatch.setattr(maps, "fdinfo", lambda _, __: "6000")
-    shared.put_baseline(MM, Baseline(5, 1, 0))
-    assert shared.memory_bytes() == 12000
 
 
 def test_closing_closes_every_map(shared: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
