@@ -73,6 +73,7 @@ test-kernel-quick: setup workload kernels
 .PHONY: test-kernel-rest
 test-kernel-rest: setup workload kernels
 	$(BIN)/python -m tests.kernel.run --rest $(KERNELS)
+	$(BIN)/python -m tests.kernel.run 6.12 7.3 -- tests/kernel/test_hardware_errors.py
 	$(VM) --kernel $(QUICK_KERNEL) --memory 2G -- $(GUEST_PYTEST) tests/kernel/test_memory_blocks.py
 	$(VM) --kernel $(QUICK_KERNEL) --iommu -- $(GUEST_PYTEST) tests/kernel/test_passthrough.py
 
@@ -131,6 +132,9 @@ NODES ?= 1
 REQUESTS ?= 10000
 # Seconds between kill -9 of the daemon; 0 for never.
 RESTART ?= 0
+# With 1, the guest's CPUs (as many as CPUS) run at the same time, by a newer QEMU.
+PARALLEL ?=
+CPUS ?= $(if $(PARALLEL),2,$(NODES))
 # Operations of tests/workload/ksmfuzz to leave out, and options of the daemon.
 WITHOUT ?=
 DAEMON ?=
@@ -143,7 +147,9 @@ test-page: setup ## The page for a person in a headless browser; pictures go to 
 	$(BIN)/pytest -p no:cacheprovider tests/page
 
 soak: setup workload kernels ## Random programs against the page tables: SEED= OPS= KERNEL= ...
-	@$(VM) --kernel $(KERNEL) --memory 2G --cpus $(NODES) --nodes $(NODES) -- $(BIN)/python \
+	@$(if $(PARALLEL),deploy/packages mmdebstrap)
+	@$(VM) --kernel $(KERNEL) --memory 2G --cpus $(CPUS) --nodes $(NODES) \
+	  $(if $(PARALLEL),--parallel) -- $(BIN)/python \
 	  -m tests.fuzz.fuzz --seed $(SEED) --ops $(OPS) --pause 5000 --restart $(RESTART) --shrink \
 	  $(addprefix --without=,$(WITHOUT)) -- $(DAEMON)
 
@@ -154,7 +160,7 @@ accuracy: setup workload kernels ## Error of every count on the 2011 benchmark: 
 	@$(BIN)/python -m bench.accuracy
 
 # In the order in which they run. Each writes bench/results/NAME.json.
-BENCHES := hotpath ages nodes realtime freshness daemon crowds peers scale estimate two-guests history stores
+BENCHES := hotpath arm64 ages nodes realtime freshness daemon crowds peers scale estimate two-guests history stores
 .PHONY: $(BENCHES:%=bench-%)
 
 bench: ## Every benchmark, then docs/overhead.md
@@ -167,6 +173,9 @@ bench-report: setup ## docs/overhead.md and its plots, from what was measured la
 bench-hotpath: setup workload kernels ## Cost of the hooks, in instructions, on every test kernel
 	@deploy/packages bpftrace
 	@$(BIN)/python -m bench.hotpath
+
+bench-arm64: workload-arm64 ## The same on arm64
+	@$(BIN)/python -m bench.arm64
 
 bench-ages: setup workload kernels ## Cost of keeping the age of mappings, in instructions
 	@$(BIN)/python -m bench.ages

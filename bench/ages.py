@@ -81,7 +81,7 @@ def main(kernels: list[str]) -> int:
     before = {} if not kernels else (load(NAME) or {"kernels": {}})["kernels"]
     kernels = kernels or list(KERNELS)
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda kernel: measure(kernel, *CASES), kernels))
+        found = list(pool.map(lambda kernel: measure(kernel, CASES), kernels))
     measured = {**before, **dict(zip(kernels, found, strict=True))}
     save(NAME, {"kernels": {each: measured[each] for each in KERNELS if each in measured}})
     return 0

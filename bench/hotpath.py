@@ -114,12 +114,14 @@ def unmap_table(result: Result) -> str:
     return table(("instructions per page unmapped", *result["kernels"]), rows)
 
 
-def _kernel_table(costs: Mapping[str, Mapping[str, float]]) -> str:
+def kernel_table(costs: Mapping[str, Mapping[str, float]], cases: Iterable[str]) -> str:
+    """Every operation in these cases, on one kernel."""
+    cases = list(cases)
     rows = [
-        (operation, *(_cell(costs, case, operation) for case in CASES))
+        (operation, *(_cell(costs, case, operation) for case in cases))
         for operation in costs["nothing"]
     ]
-    return table(("per page, or exec", *CASES.values()), rows)
+    return table(("per page, or exec", *(CASES[case] for case in cases)), rows)
 
 
 def section(result: Result) -> str:
@@ -131,7 +133,7 @@ def section(result: Result) -> str:
         "![Extra instructions per unmapped page](overhead-hotpath.svg)",
     ]
     for kernel, found in result["kernels"].items():
-        parts += [f"### Linux {kernel} ({found['release']})", _kernel_table(found["costs"])]
+        parts += [f"### Linux {kernel} ({found['release']})", kernel_table(found["costs"], CASES)]
     return "\n\n".join([*parts, _limits(result)])
 
 
@@ -145,17 +147,17 @@ def _limits(result: Result) -> str:
     above = [extra(c, "fentry", _UNMAP) - extra(c, "empty fentry", _UNMAP) for c in costs]
     turnovers = [c["nothing"][_READ] / extra(c, "fentry", _UNMAP) for c in costs]
     return _LIMITS.format(
-        above=_span(above, ".0f"),
-        cycle=_span(shares, ".1%"),
+        above=span(above, ".0f"),
+        cycle=span(shares, ".1%"),
         gigabyte=f"{page * millions:.0f}",
         core=f"{page * millions / 3000 * 100:.1f}",
         large=f"{large * millions:.1f}",
-        read=_span([c["nothing"][_READ] for c in costs], ".0f"),
-        turnover=_span(turnovers, ".1f"),
+        read=span([c["nothing"][_READ] for c in costs], ".0f"),
+        turnover=span(turnovers, ".1f"),
     )
 
 
-def _span(values: Sequence[float], form: str) -> str:
+def span(values: Sequence[float], form: str) -> str:
     """The range from the lowest to the highest."""
     ends = [format(value, form) for value in (min(values), max(values))]
     return " to ".join(dict.fromkeys(ends))
@@ -277,10 +279,16 @@ def _shown(kernel: str, lines: Iterable[str]) -> Iterator[str]:
         yield line
 
 
-def measure(kernel: str, *cases: str, nodes: int = 1) -> Result:
+def measure(kernel: str, cases: Iterable[str], *, nodes: int = 1, arch: str = "amd64") -> Result:
     """Cases on one kernel, in a guest of its own. `nodes`: of memory."""
-    environment = {"PYTHONPATH": str(ROOT)}
-    guest = Guest(kernel, memory="3G", icount=True, nodes=nodes, environment=environment)
+    guest = Guest(
+        kernel,
+        memory="3G",
+        icount=True,
+        nodes=nodes,
+        environment={"PYTHONPATH": str(ROOT)},
+        options=("--arch", arch),
+    )
     return collect(_shown(kernel, printed(guest, "bench.hotpath_guest", *cases)))
 
 
@@ -290,7 +298,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="guests at a time")
     arguments = parser.parse_args(argv)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        found = list(pool.map(lambda kernel: measure(kernel, *CASES), KERNELS))
+        found = list(pool.map(lambda kernel: measure(kernel, CASES), KERNELS))
     # They depend on the programs and on the kernel only, so they need not be counted again.
     before = {key: value for key, value in (load(NAME) or {}).items() if key == "before"}
     save(NAME, {"kernels": dict(zip(KERNELS, found, strict=True)), **before})

@@ -45,7 +45,7 @@ def goals(_: Result) -> list[Goal]:
 def main() -> int:
     """Measure both, and keep the result."""
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda nodes: measure(KERNEL, *_CASES, nodes=nodes), (1, 2)))
+        found = list(pool.map(lambda nodes: measure(KERNEL, _CASES, nodes=nodes), (1, 2)))
     save(NAME, {"kernel": KERNEL, "nodes": dict(zip(("1", "2"), found, strict=True))})
     return 0
 

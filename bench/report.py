@@ -10,6 +10,7 @@ from types import ModuleType
 
 from bench import (
     ages,
+    arm64,
     crowds,
     daemon,
     estimate,
@@ -29,6 +30,7 @@ from bench.results import Goal, Result, table
 # In the order of the page. A benchmark without a result has no section.
 BENCHMARKS: tuple[ModuleType, ...] = (
     hotpath,
+    arm64,
     ages,
     nodes,
     realtime,

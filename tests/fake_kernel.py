@@ -54,7 +54,8 @@ class _Opened:
             self._kernel.during_reads.pop(0)()
         self._kernel.reads += 1
         found: int | None = self._kernel.pages[self._mm]
-        if self._careful and self._kernel.moving[self._mm]:
+        away = self._kernel.moving[self._mm] + self._kernel.poisoned[self._mm]
+        if away if self._careful else found and self._kernel.poisoned.total():
             found = None
         if self._kernel.after_reads:
             self._kernel.after_reads.pop(0)()
@@ -62,16 +63,17 @@ class _Opened:
 
 
 class FakeReader(SmapsReader):
-    """Reads the page tables of the fake kernel; a careful one nothing while pages are away."""
+    """Reads page tables of the fake kernel; a careful one none with pages away or poisoned."""
 
     def __init__(self, kernel: Kernel, files: int = 1, *, is_careful: bool = False) -> None:
         self.kernel = kernel
         self.files = files
         self._is_careful = is_careful
 
-    @property
-    def careful(self) -> FakeReader:  # type: ignore[override]
-        return FakeReader(self.kernel, self.files, is_careful=True)
+    def now(self, *, away: bool) -> FakeReader:
+        return FakeReader(
+            self.kernel, self.files, is_careful=away or self.kernel.poisoned.total() > 0
+        )
 
     @contextmanager
     def open(  # type: ignore[override]
@@ -102,6 +104,8 @@ class Kernel:
         self.pages: dict[int, int] = defaultdict(int)
         # Of mm -> how many of these PTEs are migration entries.
         self.moving: Counter[int] = Counter()
+        # Of mm -> entries of poisoned pages, which are no PTEs of KSM pages.
+        self.poisoned: Counter[int] = Counter()
         self.accounts: dict[int, Account] = {}
         self.baselines: dict[int, Baseline] = {}
         self.totals: Counter[Movement | Total] = Counter()

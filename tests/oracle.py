@@ -1,7 +1,8 @@
 """The truth for all comparisons: PTEs that map a KSM page, read from the page tables.
 
 Shares no code with ksmwatch. smaps' KSM lines where the kernel has them (since 6.6); they also
-count migration entries, which exist only while a page is being moved. Elsewhere pagemap and
+count migration entries, which exist only while a page is being moved, and entries of poisoned
+pages, which are taken off here. Elsewhere pagemap and
 kpageflags, after kpageflags has been shown to tell a private page from a KSM page.
 """
 
@@ -14,9 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-_PRESENT, _SHARED = 1 << 63, 1 << 61
+_PRESENT, _SWAPPED, _SHARED = 1 << 63, 1 << 62, 1 << 61
 _FRAME = (1 << 55) - 1
-_KSM_FLAG = 1 << 21
+_KSM_FLAG, _POISONED_FLAG = 1 << 21, 1 << 19
+# An entry that is not present has a type in place of the lowest bits of a frame. Those from 16 on
+# are of no swap device.
+_TYPE_BITS, _NO_DEVICE = 5, 16
 
 
 @dataclass
@@ -53,6 +57,8 @@ def areas(pid: int) -> list[Area]:
             found = _parse(smaps.read())
         if not _smaps_has_ksm():
             _count_by_frames(pid, found)
+        elif _some_are_poisoned():
+            _take_off_poisoned(pid, found)
     except (FileNotFoundError, ProcessLookupError):
         return []
     return found
@@ -87,6 +93,35 @@ def _parse(text: str) -> list[Area]:
 def _smaps_has_ksm() -> bool:
     with open("/proc/self/smaps", encoding="utf-8") as smaps:
         return "\nKSM:" in smaps.read()
+
+
+def _some_are_poisoned() -> bool:
+    with open("/proc/meminfo", encoding="utf-8") as meminfo:
+        return any(
+            line.startswith("HardwareCorrupted:") and line.split()[1] != "0" for line in meminfo
+        )
+
+
+def _take_off_poisoned(pid: int, found: list[Area]) -> None:
+    """In areas without a KSM page the entries are of other pages."""
+    with (
+        open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap,
+        open("/proc/kpageflags", "rb", buffering=0) as kpageflags,
+    ):
+        for area in found:
+            if area.pages:
+                pages = (area.end - area.start) // PAGE
+                raw = os.pread(pagemap.fileno(), pages * 8, area.start // PAGE * 8)
+                area.pages -= sum(
+                    bool(_flag(kpageflags.fileno(), frame) & _POISONED_FLAG) for frame in _away(raw)
+                )
+
+
+def _away(entries: bytes) -> Iterator[int]:
+    """Frames of entries that are not present and of no swap device."""
+    for (entry,) in struct.iter_unpack("=Q", entries):
+        if entry & _SWAPPED and entry & (1 << _TYPE_BITS) - 1 >= _NO_DEVICE:
+            yield (entry & _FRAME) >> _TYPE_BITS
 
 
 def _count_by_frames(pid: int, found: list[Area]) -> None:

@@ -81,6 +81,7 @@ def kernels() -> str:
         "## The same with kprobes only (`--probes=kprobe`)",
         "",
         *_table({meaning: _probe(name, Wish.KPROBE) for name, meaning in events.items()}),
+        *_on_arm64(events),
         "## Other features",
         "",
         *_table(
@@ -102,6 +103,24 @@ def kernels() -> str:
         *_everywhere(),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _on_arm64(events: Mapping[str, str]) -> list[str]:
+    """The same for arm64, as ksmwatch itself said there."""
+    rows = [row for row in everywhere.recorded() if row.plan and row.name.endswith("-arm64")]
+    if not rows:
+        return []
+    return [
+        "## The same on arm64",
+        "",
+        "| | " + " | ".join(row.release for row in rows) + " |",
+        "|---" * (len(rows) + 1) + "|",
+        *(
+            f"| {meaning} | {' | '.join(row.plan.get(name, 'none') for row in rows)} |"
+            for name, meaning in events.items()
+        ),
+        "",
+    ]
 
 
 def _everywhere() -> list[str]:

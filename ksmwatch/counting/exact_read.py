@@ -173,10 +173,13 @@ class ExactReader:
             yield file, opened.read
 
     def _choose(self) -> SmapsReader | CarefulReader | PagemapReader:
-        """A page that is away unseen would be counted by its migration entry, and its arrival."""
+        """A page that is away unseen would be counted by its migration entry, and its arrival.
+
+        One that is poisoned would be counted by its entry, which goes without an event.
+        """
         since = self._maps.read_control().calls_since
         seen = sees_every_call(since, self._host.nanoseconds())
-        return self._reader if seen else self._reader.careful
+        return self._reader.now(away=not seen)
 
     def read_nodes(self, pid: int) -> bool:
         """Read on which nodes the mappings lie of a process whose count is exact.

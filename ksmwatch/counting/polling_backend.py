@@ -140,7 +140,7 @@ class Poll(Eventless):
                 raise _UnknownError
             return stat.merging_pages
         with self._reader.open(directory) as opened:
-            return opened.read()
+            return opened.estimate()
 
     def counts(self) -> list[Count]:
         """The last reading of each process."""

@@ -15,6 +15,7 @@ import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ksmwatch.kernel.syscalls import open_kprobe
 
@@ -129,7 +130,7 @@ class _LoadOptions(ct.Structure):
         ("line_info_rec_size", ct.c_uint32),
         ("log_level", ct.c_uint32),
         ("log_size", ct.c_uint32),
-        ("log_buf", ct.c_char_p),
+        ("log_buf", ct.c_void_p),
     ]
 
 
@@ -186,18 +187,28 @@ def prog_load(
 
 
 def _prog_load(name: str, prog_type: int, code: bytes, options: _LoadOptions) -> int:
-    arguments = (prog_type, name.encode(), b"GPL", code, len(code) // 8, ct.byref(options))
-    fd = library().bpf_prog_load(*arguments)
+    arguments = (prog_type, name.encode(), b"GPL", code, len(code) // 8)
+    fd = int(library().bpf_prog_load(*arguments, ct.byref(options)))
     if fd >= 0:
-        return int(fd)
+        return fd
     # Only now: writing the log takes the verifier much longer than its work.
-    log = ct.create_string_buffer(_LOG_BYTES)
-    options.log_level, options.log_size = 1, _LOG_BYTES
-    options.log_buf = ct.cast(log, ct.c_char_p)
-    fd = library().bpf_prog_load(*arguments)
+    fd, why = _load_with_log(arguments, options)
     if fd >= 0:
-        return int(fd)
-    raise OSError(-fd, verdict(log.value.decode(errors="replace")) or os.strerror(-fd))
+        return fd
+    raise OSError(-fd, why or os.strerror(-fd))
+
+
+def _load_with_log(arguments: tuple[Any, ...], options: _LoadOptions) -> tuple[int, str]:
+    """The descriptor, or an error's number below 0; and the verifier's reason.
+
+    The log ends here. An exception that is kept would keep all that its frames refer to.
+    """
+    log = ct.create_string_buffer(_LOG_BYTES)
+    more = _LoadOptions.from_buffer_copy(options)
+    # Its address: ct.cast() makes a cycle, so the log would end with a garbage collection.
+    more.log_level, more.log_size, more.log_buf = 1, _LOG_BYTES, ct.addressof(log)
+    fd = library().bpf_prog_load(*arguments, ct.byref(more))
+    return int(fd), verdict(log.value.decode(errors="replace"))
 
 
 def verdict(log: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ksmwatch.errors import SourceError
 from ksmwatch.kernel.page_frames import Frames, KpageFlags
-from ksmwatch.kernel.smaps import kilobytes, smaps_areas
+from ksmwatch.kernel.smaps import SmapsArea, kilobytes, smaps_areas
 from ksmwatch.units import PAGE_KB, PAGE_SIZE
 
 # Documentation/admin-guide/mm/pagemap.rst
@@ -46,17 +46,38 @@ def _slurp(fd: int) -> bytes:
     return b"".join(chunks)
 
 
+def _rollup(fd: int) -> int:
+    """Pages of smaps_rollup's `KSM:` line (since 6.6, commit 24cf14d8b3fd)."""
+    size = kilobytes(_slurp(fd), "KSM")
+    if size is None:
+        raise SourceError("smaps_rollup has no KSM line")
+    return size // PAGE_KB
+
+
+def memory_is_poisoned(proc: Path) -> bool:
+    """Whether the kernel has taken broken frames out of use (HardwareCorrupted in meminfo).
+
+    The processes that mapped a frame keep an entry that is no mapping, and smaps counts it as one
+    of a KSM page if the frame held one. The kernel adds to HardwareCorrupted soon after it has
+    changed these entries (action_result() in mm/memory-failure.c).
+    """
+    return bool(kilobytes((proc / "meminfo").read_bytes(), "HardwareCorrupted"))
+
+
 class _Smaps:
-    """smaps_rollup's `KSM:` line (since 6.6, commit 24cf14d8b3fd)."""
+    """smaps_rollup, unless it may count what is no mapping."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fd: int, proc: Path) -> None:
+        self._fd, self._proc = fd, proc
 
-    def read(self) -> int:
-        size = kilobytes(_slurp(self._fd), "KSM")
-        if size is None:
-            raise SourceError("smaps_rollup has no KSM line")
-        return size // PAGE_KB
+    def read(self) -> int | None:
+        """KSM mappings; None if memory is poisoned, which began during the read or before."""
+        mappings = self.estimate()
+        return None if mappings and memory_is_poisoned(self._proc) else mappings
+
+    def estimate(self) -> int:
+        """The same with the entries of pages that are away or poisoned."""
+        return _rollup(self._fd)
 
 
 # Called after a reader has opened a /proc file.
@@ -84,10 +105,16 @@ class SmapsReader:
 
     name = "smaps_rollup"
 
-    @property
-    def careful(self) -> CarefulReader:
-        """What does not count migration entries either."""
-        return CarefulReader()
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+
+    def now(self, *, away: bool) -> SmapsReader | CarefulReader:
+        """What reads right at the moment. `away`: pages may be away unseen."""
+        if away:
+            return CarefulReader(pages_may_be_away)
+        if memory_is_poisoned(self._proc):
+            return CarefulReader(others_than_swap)
+        return self
 
     @contextmanager
     def open(self, directory: Path, opened: WhenOpened = unobserved) -> Iterator[_Smaps]:
@@ -96,7 +123,7 @@ class SmapsReader:
         fd = os.open(directory / "smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)
         try:
             opened()
-            yield _Smaps(fd)
+            yield _Smaps(fd, self._proc)
         finally:
             os.close(fd)
 
@@ -135,43 +162,69 @@ def may_be_away(entries: bytes) -> bool:
     )
 
 
+# Looks in an area of an opened pagemap for entries that smaps may count as KSM pages.
+Check = Callable[[int, SmapsArea], bool]
+
+
+def pages_may_be_away(pagemap: int, area: SmapsArea) -> bool:
+    """Whether a page of the area can be on its way to another place."""
+    return any(map(may_be_away, _entries(pagemap, area)))
+
+
+def others_than_swap(pagemap: int, area: SmapsArea) -> bool:
+    """Whether entries that are not present are not all of swap space, of which smaps tells.
+
+    Types of entries are not needed for this.
+    """
+    away = sum(
+        bool(entry & SWAPPED and not entry & GUARD)
+        for entries in _entries(pagemap, area)
+        for entry in array("Q", entries)
+    )
+    return away * PAGE_KB != area.kilobytes("Swap")
+
+
+def _entries(pagemap: int, area: SmapsArea) -> Iterator[bytes]:
+    for at, until in _pieces(area.start, area.end):
+        yield pagemap_entries(pagemap, at, (until - at) // PAGE_SIZE)
+
+
 class _Careful:
     """smaps_rollup, after a look in pagemap."""
 
-    def __init__(self, rollup: int, smaps: int, pagemap: int) -> None:
-        self._rollup, self._smaps, self._pagemap = _Smaps(rollup), smaps, pagemap
+    def __init__(self, rollup: int, smaps: int, pagemap: int, check: Check) -> None:
+        self._rollup, self._smaps, self._pagemap = rollup, smaps, pagemap
+        self._check = check
 
     def read(self) -> int | None:
-        """KSM mappings; None if a page may have been away.
+        """KSM mappings; None if other entries may be counted.
 
-        No page was away before the second read of smaps_rollup. One that left since was there when
-        the hooks were on, so they have seen that. In the other order, the migration entry of a page
-        could be counted, and then go without an event.
+        There was none before the second read of smaps_rollup. The entry of a page that left since
+        came with an event. In the other order, the migration entry of a page could be counted, and
+        then go without an event.
         """
-        if not self._rollup.read():
+        if not _rollup(self._rollup):
             return 0
         areas = smaps_areas(_slurp(self._smaps))
-        if any(self._away(area.start, area.end) for area in areas if area.kilobytes("KSM")):
+        if any(self._check(self._pagemap, area) for area in areas if area.kilobytes("KSM")):
             return None
-        return self._rollup.read()
-
-    def _away(self, start: int, end: int) -> bool:
-        return any(
-            may_be_away(pagemap_entries(self._pagemap, at, (until - at) // PAGE_SIZE))
-            for at, until in _pieces(start, end)
-        )
+        return _rollup(self._rollup)
 
 
 class CarefulReader:
-    """Reads smaps_rollup if no page of the process can be on its way to another place."""
+    """Reads smaps_rollup if pagemap shows that it counts nothing but mappings."""
 
     name = "smaps_rollup"
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
 
     @contextmanager
     def open(self, directory: Path, opened: WhenOpened = unobserved) -> Iterator[_Careful]:
         """Open three files; `opened` sees each, and so several mms if the process has exec'ed."""
-        with _open(directory, opened, "smaps_rollup", "smaps", "pagemap") as files:
-            yield _Careful(*files)
+        names = ("smaps_rollup", "smaps", "pagemap")
+        with _open(directory, opened, *names) as (rollup, smaps, pagemap):
+            yield _Careful(rollup, smaps, pagemap, self._check)
 
 
 class Pagemap:
@@ -189,6 +242,10 @@ class Pagemap:
             for area in smaps_areas(self.smaps())
             if area.kilobytes("Anonymous")
         )
+
+    def estimate(self) -> int:
+        """The same."""
+        return self.read()
 
     def area(self, start: int, end: int) -> int:
         """KSM mappings between two addresses."""
@@ -224,9 +281,9 @@ class PagemapReader:
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
 
-    @property
-    def careful(self) -> PagemapReader:
-        """It never counts migration entries."""
+    def now(self, *, away: bool) -> PagemapReader:
+        """It counts present pages only, whatever `away` says."""
+        del away
         return self
 
     @contextmanager
@@ -275,7 +332,7 @@ def smaps_has_ksm(proc: Path) -> bool:
 def choose_reader(proc: Path, *, smaps_ksm: bool) -> Reader:
     """The cheapest reader that is right on this host. Raises SourceError if there is none."""
     if smaps_ksm:
-        return SmapsReader()
+        return SmapsReader(proc)
     try:
         frames = KpageFlags(proc)
         if honest(frames, proc):

@@ -8,18 +8,13 @@ while a program (`learn_copy` of bpf/rmap.c) records the caller.
 
 from __future__ import annotations
 
-import mmap
-import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 from ksmwatch.probes.map_records import CallSite
+from ksmwatch.probes.own_page import ATTEMPTS, private_page
 
 _NOTHING = CallSite(hooked=0, copy=0, function=0, learner=0, seen=0)
-# This thread may make other calls in between, for memory that it frees.
-_ATTEMPTS = 5
 
 
 class CallSites(Protocol):
@@ -32,25 +27,13 @@ class CallSites(Protocol):
         """What the program has seen."""
 
 
-@contextmanager
-def _private_page() -> Iterator[Callable[[], None]]:
-    """Map and read a page of a file; yields a function that makes the kernel copy it."""
-    fd = os.memfd_create("ksmwatch-copy")
-    try:
-        os.truncate(fd, mmap.PAGESIZE)
-        with mmap.mmap(fd, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE) as page:
-            assert page[0] == 0
-            yield lambda: page.__setitem__(0, 1)
-    finally:
-        os.close(fd)
-
-
 def learn(maps: CallSites) -> bool:
     """Tell the programs the call, while `learn_copy` is attached; False if it was not seen."""
-    for _ in range(_ATTEMPTS):
-        with _private_page() as copy:
+    for _ in range(ATTEMPTS):
+        with private_page() as page:
+            assert page[0] == 0
             maps.put_call_site(_NOTHING._replace(learner=threading.get_native_id()))
-            copy()
+            page[0] = 1
             site = maps.call_site()
         if site.seen == 1 and site.copy:
             maps.put_call_site(site._replace(learner=0))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes as ct
 import mmap
-import os
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -17,9 +16,7 @@ from typing import Protocol
 from ksmwatch.kernel import syscalls
 from ksmwatch.log import logger
 from ksmwatch.probes.map_records import CallSite, NodePlace
-
-# This thread may make other calls in between, for memory that it frees.
-_ATTEMPTS = 5
+from ksmwatch.probes.own_page import ATTEMPTS, private_page
 
 
 class Places(Protocol):
@@ -52,10 +49,8 @@ def shift_of(seen: Mapping[int, int]) -> int | None:
 def _flags_on(maps: Places, node: int) -> int | None:
     """The flags of a page on this node; None if they were not seen. Raises OSError."""
     before = maps.call_site()
-    fd = os.memfd_create("ksmwatch-node")
     try:
-        os.truncate(fd, mmap.PAGESIZE)
-        with mmap.mmap(fd, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE) as page:
+        with private_page() as page:
             address = ct.addressof(ct.c_char.from_buffer(page))
             syscalls.bind_memory(address, mmap.PAGESIZE, node)
             # Reading brings in the page of the file, which the write then replaces by a copy.
@@ -64,7 +59,6 @@ def _flags_on(maps: Places, node: int) -> int | None:
             page[0] = 1
             seen = maps.call_site().seen
     finally:
-        os.close(fd)
         maps.put_call_site(before)
     return maps.node_place().flags if seen == 1 and lies_on == node else None
 
@@ -76,7 +70,7 @@ def learn(maps: Places, nodes: Iterable[int]) -> bool:
     """
     seen: dict[int, int] = {}
     for node in nodes:
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             try:
                 flags = _flags_on(maps, node)
             except OSError as error:

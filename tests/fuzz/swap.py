@@ -34,6 +34,12 @@ def ready() -> Iterator[None]:
         (_SYSFS / "reset").write_text("1")
 
 
+def emptied() -> None:
+    """Everything comes back (swapoff), and there is swap space again."""
+    subprocess.run(["/sbin/swapoff", _DEVICE], check=True)
+    subprocess.run(["/sbin/swapon", _DEVICE], check=True)
+
+
 def used() -> int:
     """Pages that are swapped out at the moment."""
     _, *devices = Path("/proc/swaps").read_text().splitlines()

@@ -1,8 +1,8 @@
 """Runs a part of the kernel tests on every kernel of Debian's, and records the results.
 
-`python -m tests.kernel.everywhere [--arch ARCH] [KERNEL...]`. The record, everywhere.json, is the
-source of a table in docs/kernels.md (`make docs`). A kernel that is not run keeps its row. Exit
-status 1 if a test failed.
+`python -m tests.kernel.everywhere [--arch ARCH] [--append WORDS] [KERNEL...]`. The record,
+everywhere.json, is the source of a table in docs/kernels.md (`make docs`). A kernel that is not run
+keeps its row. Exit status 1 if a test failed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ class Row:
     hooks: str
     stand_ins: tuple[str, ...]
     tests: Mapping[str, tuple[int, int]]
+    # By event: how it is seen, and in which function. Empty of polled counts.
+    plan: Mapping[str, str] = field(default_factory=dict)
+    # To the kernel's command line.
+    append: str = ""
 
 
 def results(junit: str) -> dict[str, tuple[int, int]]:
@@ -57,7 +61,8 @@ def row_of(name: str, release: str, check: Mapping[str, Any], junit: str) -> Row
     probes = {probe["event"]: probe["mechanism"] for probe in check["probes"]}
     hooks = probes.get("rmap_remove", "poll") if check["live"] else "poll"
     stand_ins = tuple(event for event in probes if event == "moves_away")
-    return Row(name, release, hooks, stand_ins, results(junit))
+    plan = {each["event"]: f"{each['mechanism']} `{each['symbol']}`" for each in check["probes"]}
+    return Row(name, release, hooks, stand_ins, results(junit), plan if check["live"] else {})
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -72,7 +77,8 @@ def table(rows: Sequence[Row]) -> list[str]:
         counts = {"poll": "polled"}.get(row.hooks, f"live, by {row.hooks}")
         counts += "".join(f", and `{event}`" for event in row.stand_ins)
         cells = [_cell(row.tests.get(name)) for name in files]
-        lines.append(f"| {row.release} | {counts} | {' | '.join(cells)} |")
+        kernel = f"{row.release} `{row.append}`" if row.append else row.release
+        lines.append(f"| {kernel} | {counts} | {' | '.join(cells)} |")
     return lines
 
 
@@ -99,10 +105,14 @@ def _pairs(tests: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
 
 
 def keep(row: Row) -> None:
-    """Replace the recorded row of that kernel."""
-    rows = {each.name: each for each in recorded()} | {row.name: row}
-    ordered = sorted(rows.values(), key=lambda each: [*map(_number, each.name.split("-")[:2])])
+    """Replace the recorded row of that kernel and its words."""
+    rows = {(each.name, each.append): each for each in recorded()} | {(row.name, row.append): row}
+    ordered = sorted(rows.values(), key=_order)
     RECORD.write_text(json.dumps([asdict(each) for each in ordered], indent=1) + "\n")
+
+
+def _order(row: Row) -> tuple[object, ...]:
+    return [*map(_number, row.name.split("-")[:2])], row.append
 
 
 def _number(part: str) -> tuple[tuple[int, ...], str]:
@@ -110,13 +120,15 @@ def _number(part: str) -> tuple[tuple[int, ...], str]:
     return (tuple(map(int, part.split("."))), "") if numeric else ((), part)
 
 
-def run(name: str, arch: str) -> Row:
+def run(name: str, arch: str, append: str) -> Row:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as out:
-        guest = Guest(name, memory="3G", options=("--arch", arch, "--writable", out))
+        words = ("--append", append) if append else ()
+        guest = Guest(name, memory="3G", options=("--arch", arch, "--writable", out, *words))
         watched(guest, command(ROOT / ".venv/bin/python", out), partial(print, flush=True))
         texts = [(Path(out) / each).read_text() for each in ("release", "check", "junit")]
     label = name if arch == "amd64" else f"{name}-{arch}"
-    return row_of(label, texts[0].strip(), json.loads(texts[1]), texts[2])
+    row = row_of(label, texts[0].strip(), json.loads(texts[1]), texts[2])
+    return replace(row, append=append)
 
 
 def command(python: Path, out: str) -> list[str]:
@@ -144,12 +156,13 @@ def main(argv: Sequence[str]) -> int:
 
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--arch", default="amd64", choices=list(FLAVOURS))
+    parse.add_argument("--append", default="", metavar="WORDS", help="to the command line")
     parse.add_argument("kernels", nargs="*", metavar="KERNEL")
     options = parse.parse_args(argv)
     everything = [series + flavour for series in SERIES for flavour in FLAVOURS[options.arch]]
     failed = 0
     for name in options.kernels or everything:
-        row = run(name, options.arch)
+        row = run(name, options.arch, options.append)
         keep(row)
         failed += sum(bad for _, bad in row.tests.values())
     print("\n".join(table(recorded())))

@@ -31,3 +31,8 @@ def attached(tracefs: Path) -> set[str]:
     """Kernel functions with a probe of anybody's."""
     traced = {line.split()[0] for line in tracefs.read_text().splitlines()}
     return traced | {line.split()[2].split("+")[0] for line in KPROBES.read_text().splitlines()}
+
+
+def complete_mechanisms() -> list[str]:
+    """Those by which the kernel skips no run: with PREEMPT_RT it does by fentry."""
+    return ["kprobe"] if Path("/sys/kernel/realtime").exists() else mechanisms()

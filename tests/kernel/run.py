@@ -54,8 +54,15 @@ LONG_SECOND_SHARE = (
     "test_userfault.py",
     "test_why.py",
 )
-# Wants another machine, or a kernel with PREEMPT_RT, or is for every kernel: see the Makefile.
-SPECIAL = ("test_long_fuzz.py", "test_memory_blocks.py", "test_passthrough.py", "test_pressure.py")
+# Wants another machine, spoils it, wants PREEMPT_RT, or is for every kernel: see the Makefile.
+SPECIAL = (
+    "test_hardware_errors.py",
+    "test_long_fuzz.py",
+    "test_memory_blocks.py",
+    "test_passthrough.py",
+    "test_pressure.py",
+    "test_tagged.py",
+)
 FILES = tuple(sorted(path.name for path in Path(__file__).parent.glob("test_*.py")))
 _PYTEST = ("-p", "no:cacheprovider", "--color=no", "--durations=8", "-v", "-p", "tests.deadlines")
 _printing = threading.Lock()

@@ -93,6 +93,20 @@ def test_zswap_takes_merged_pages_and_gives_them_back(ksm: Ksm, tenants: list[Te
         assert_exact(daemon, {a.pid: PAGES, b.pid: PAGES})
 
 
+def test_swapoff_brings_merged_pages_back(ksm: Ksm, tenants: list[Tenant]) -> None:
+    """It puts them into page tables itself, without a fault."""
+    a, b = tenants
+    with Daemon() as daemon:
+        ksm.merge_all()
+        assert_exact(daemon, {a.pid: PAGES, b.pid: PAGES})
+        wait_until(partial(reclaimed, a), lambda: f"{oracle.host()} are still mapped")
+        before = counted(daemon)
+        swap.emptied()
+        assert counted(daemon) >= before
+        ksm.merge_all()
+        assert_exact(daemon, {a.pid: PAGES, b.pid: PAGES})
+
+
 def test_a_page_in_swap_space_may_pass_for_one_that_is_away_but_not_for_long(
     ksm: Ksm, swapping: None
 ) -> None:

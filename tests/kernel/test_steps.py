@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests import oracle
 from tests.kernel.compare import assert_exact, assert_exact_while_merging
 from tests.kernel.daemon import Daemon
 from tests.kernel.hooks import mechanisms
@@ -13,6 +14,8 @@ from tests.ksmctl import Ksm
 from tests.workload import Tenant, Workload
 
 A, B, C = 2003, 3001, 4001
+# Pages in a huge one, where they have 4 KiB.
+HUGE = 512
 
 
 @pytest.fixture(scope="module", params=mechanisms())
@@ -93,6 +96,28 @@ def test_every_step_is_counted_to_the_page(daemon: Daemon, ksm: Ksm, ksmd: str) 
 
         ksm.unmerge()
         assert_exact(daemon, {})
+
+
+def test_pages_that_collapse_into_a_huge_page_are_no_longer_merged(
+    daemon: Daemon, ksm: Ksm
+) -> None:
+    """As khugepaged does it. Three huge pages' worth of memory has two aligned ones at least."""
+    with Workload() as load:
+        tenant, other = load.spawn("tenant"), load.spawn("other")
+        # A page that is mapped twice within a huge one would not collapse.
+        for each in (tenant, other):
+            each.offer("heap", 3 * HUGE, seed=1, modulo=0)
+        ksm.merge_all()
+        assert_exact(daemon, {tenant.pid: 3 * HUGE, other.pid: 3 * HUGE})
+        # It wants one page of each huge page to be writable.
+        for page in range(0, 3 * HUGE, HUGE // 4):
+            tenant.write("heap", page, 1)
+        assert_exact(daemon, {tenant.pid: 3 * HUGE - 12, other.pid: 3 * HUGE})
+        tenant.madvise("heap", 0, 3 * HUGE, "collapse")
+        truth = oracle.host()
+        assert truth.pop(tenant.pid, 0) <= HUGE
+        assert truth == {other.pid: 3 * HUGE}
+        assert_exact(daemon, oracle.host())
 
 
 def test_a_kill_shows_at_once_while_the_kernel_still_counts_it(daemon: Daemon, ksm: Ksm) -> None:

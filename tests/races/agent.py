@@ -29,6 +29,7 @@ from tests.nodes import move_pages
 from tests.workload import Tenant, Workload
 
 HOME = 0
+_PINS = "/sys/fs/bpf/ksmwatch-races"
 
 
 def _process(comm: str) -> int:
@@ -86,13 +87,14 @@ class Agent:
         self._whole.enter_context(swap.ready())
         self._whole.enter_context(self._ksm)
 
-    def count(self, checkout: str, cpu: int) -> None:
-        """Start the daemon of a checkout on a CPU."""
+    def count(self, checkout: str, cpu: int, pinned: bool) -> None:  # noqa: FBT001 - from JSON
+        """Start the daemon of a checkout on a CPU. `pinned`: its hooks stay when it is killed."""
         # Neither from the current directory nor by PYTHONPATH may it, or what it starts, import
         # another checkout's code.
         prefix = ("env", "--chdir=/", "--unset=PYTHONPATH", f"{checkout}/.venv/bin/python", "-m")
         there = ("taskset", "--cpu-list", str(cpu), *prefix)
-        self._daemon = Daemon("--audit.cpu-percent=0", prefix=there, http=False)
+        pins = [f"--state.pin-path={_PINS}"] if pinned else []
+        self._daemon = Daemon("--audit.cpu-percent=0", *pins, prefix=there, http=False)
         self._daemon.wait_until_ready()
         mode = self._daemon.snapshot()["mode"]
         assert mode == "bpf", f"it counts by {mode}:\n{self.log()}"
@@ -102,6 +104,12 @@ class Agent:
         assert self._daemon is not None
         status = self._daemon.stop()
         assert status == 0, f"it ended with {status}:\n{self.log()}"
+
+    def kill_daemon(self) -> None:
+        """By SIGKILL; returns when it has ended."""
+        assert self._daemon is not None
+        self._daemon.process.kill()
+        self._daemon.process.wait()
 
     def take_off(self) -> None:
         """Detach one of the daemon's probes behind its back."""
@@ -212,6 +220,7 @@ def _compared(document: dict[str, Any]) -> dict[str, Any]:
         "host": document["host"]["confidence"],
         "reason": document["host"]["reason"],
         "asleep": document["asleep"],
+        "adopted": document["map"]["adopted"],
         "events": document["host"].get("events"),
         "mms miscounted": document["totals"].get("miscounted_mms", 0),
         "pages drifted": document["audit"]["surplus"] + document["audit"]["missing"],

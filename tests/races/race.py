@@ -171,14 +171,34 @@ class Daemon(Actor):
         """No hook is attached from now on."""
         self.guest.ask("stop_counting")
 
+    def keeps_its_hooks(self) -> None:
+        """From now on they stay when the daemon is killed."""
+        self.is_stopped()
+        self.guest.wait(self.guest.send("count", *self.how(pinned=True)), START_SECONDS)
+        self.guest.ask("snapshot")
+
+    def is_replaced(self) -> None:
+        """It is killed, and a successor adopts its counts."""
+        dying = self.guest.send("kill_daemon")
+        if self.guest.held(self.cpu):
+            self.guest.release(self.cpu)
+        self.guest.wait(dying)
+        self.guest.wait(self.guest.send("count", *self.how(pinned=True)), START_SECONDS)
+        if not self.guest.ask("snapshot")["adopted"]:
+            raise StuckError("the successor has begun anew")
+
+    def how(self, *, pinned: bool) -> tuple[str, int, bool]:
+        """Its checkout, its CPU, and whether its hooks outlive it."""
+        return str(self.guest.daemon), THIRD, pinned
+
     def begins_to_start(self) -> None:
         """A new one is held before any of its hooks is attached.
 
         By then it has learned where pages are copied, by a program that is attached and detached.
         To detach one, the kernel waits until no task is held.
         """
-        start = ("count", str(self.guest.daemon), THIRD)
-        self.arrives(places.ATTACHING, lambda: self.starts(*start), passes=1)
+        how = self.how(pinned=False)
+        self.arrives(places.ATTACHING, lambda: self.starts("count", *how), passes=1)
 
     def begins_to_renew(self) -> None:
         """It has lost a probe, and is held before all of them are attached again."""
@@ -284,7 +304,8 @@ def prepare(guest: Guest) -> None:
     """Ksmd, the daemon and its CPUs."""
     guest.ask("pin", "ksmd", KSMD)
     guest.ask("begin")
-    guest.wait(guest.send("count", str(guest.daemon), THIRD), START_SECONDS)
+    how = Race(guest).daemon.how(pinned=False)
+    guest.wait(guest.send("count", *how), START_SECONDS)
 
 
 def _awake(guest: Guest) -> None:

@@ -19,6 +19,7 @@ from tests.races.gdb import GdbError
 from tests.races.guest import ROOT, Guest, StuckError
 from tests.races.race import Scenario
 from tests.races.scenarios import (
+    adoption,
     conversion,
     fork,
     migration,
@@ -29,7 +30,7 @@ from tests.races.scenarios import (
     waking,
 )
 
-MODULES = (conversion, replacement, fork, reading, swap, migration, waking, tracing)
+MODULES = (conversion, replacement, fork, reading, swap, migration, waking, adoption, tracing)
 # What was once counted wrong.
 QUICK = (
     "zap_sees_no_ksm_page_and_conversion_sees_the_mapping",

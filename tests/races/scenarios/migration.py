@@ -7,7 +7,7 @@ when it has arrived.
 from __future__ import annotations
 
 from tests.races import places
-from tests.races.race import SECOND, Race, Tenant
+from tests.races.race import HOME, SECOND, Race, Tenant
 
 
 def _away(race: Race) -> Tenant:
@@ -66,4 +66,24 @@ def fork_is_told_before_the_page_is_back(race: Race) -> None:
     race.mover.begins_moving(s, 0, to=places.AWAY)
     t.begins_fork("u", to=places.COPIED)
     t.finishes()
+    race.mover.finishes()
+
+
+def unmerging_while_the_page_is_away(race: Race) -> None:
+    """To move an area that is mergeable, mremap breaks its pages, and waits for this one."""
+    x = _away(race)
+    x.begins("move", "heap", 0, 4, to=places.WAITING_FOR_A_PAGE)
+    x.goes_on()
+    race.mover.finishes()
+    x.finishes()
+
+
+def two_calls_at_once(race: Race) -> None:
+    """One page is away while another goes and comes."""
+    x = race.merged("x", pages=4)
+    y = race.merged("y", pages=4, seed=race.seed + 1000)
+    race.mover.begins_moving(x, 0, to=places.PUTTING_BACK)
+    for node in (1, 0):
+        race.guest.ask("migrate", "y", 0, node, HOME)
+    y.does("write", "heap", 0, 1)
     race.mover.finishes()

@@ -141,3 +141,25 @@ def swap_out_behind_the_read(race: Race) -> None:
     race.is_exact()
     y.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
     y.finishes()
+
+
+def swap_in_behind_the_read(race: Race) -> None:
+    """A page was in swap space when its area was read, and is back when the read ends."""
+    y = _half_read(race, pages=2)
+    race.guest.ask("kill", "x")
+    y.does("madvise", "heap", 0, 1, "dontneed")
+    y.does("madvise", "heap", 1, 1, "pageout")
+    race.daemon.goes_on(to=places.AREA)
+    y.does("read", "heap", 1, 1)
+    race.daemon.goes_on()
+
+
+def replacement_behind_the_read(race: Race) -> None:
+    """A PTE is made to map a KSM page in an area that has been read."""
+    y = _half_read(race)
+    race.daemon.goes_on(to=places.AREA)
+    y.does("fill", "middle", 0, 16, race.seed, 1)
+    race.ksmd.runs(to=places.MERGE_ENDS)
+    race.daemon.goes_on()
+    race.guest.ask("snapshot")
+    race.ksmd.merges_all()

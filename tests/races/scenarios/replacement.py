@@ -58,3 +58,30 @@ def exec_during_the_replacement(race: Race) -> None:
     x.begins("exec", to=places.WAITING)
     race.ksmd.goes_on()
     x.finishes()
+
+
+def snapshot_before_the_replacement_is_told(race: Race) -> None:
+    """The PTE maps the KSM page, and the arrival is counted already, or in doubt."""
+    race.mergeable("x", cpu=SECOND)
+    race.ksmd.runs(to=places.MERGE_ENDS, passes=1)
+    race.is_honest("while ksmd stands in front of the return")
+    race.ksmd.goes_on(to=places.MERGED)
+
+
+def sibling_forks_during_the_replacement(race: Race) -> None:
+    """It shares the page that is replaced, and keeps it, as does its child."""
+    x = race.mergeable("x", cpu=SECOND)
+    y = x.forks("y")
+    race.ksmd.runs(to=places.PROTECTED, passes=1)
+    y.forks("z")
+    race.ksmd.goes_on(to=places.MERGED)
+    race.is_honest("while the merge is told")
+
+
+def sibling_moves_its_area_during_the_replacement(race: Race) -> None:
+    """Of the page that goes out of use in x, the sibling takes its PTE elsewhere."""
+    x = race.mergeable("x", cpu=SECOND)
+    y = x.forks("y")
+    race.ksmd.runs(to=places.PROTECTED, passes=1)
+    y.does("move", "heap", 0, 2)
+    race.ksmd.goes_on(to=places.MERGED)

@@ -53,3 +53,44 @@ def zap_while_the_page_goes_out(race: Race) -> None:
     x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
     t.does("madvise", "heap", 1, 1, "dontneed")
     x.finishes()
+
+
+def copy_while_the_page_goes_out(race: Race) -> None:
+    """A write finds the page in the swap cache."""
+    x = _mapped_once(race)
+    t = x.shares("t", cpu=KSMD)
+    x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    t.begins("write", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
+    x.finishes()
+    t.finishes()
+
+
+def mremap_while_the_page_goes_out(race: Race) -> None:
+    """It waits for the lock, and takes a swap entry along."""
+    x = _mapped_once(race)
+    t = x.shares("t", cpu=KSMD)
+    x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    t.begins("move", "heap", 0, 2, to=places.WAITING)
+    x.finishes()
+    t.finishes()
+    race.is_exact()
+    t.does("read", "heap", 1, 1)
+
+
+def fork_after_the_page_has_begun_to_come_in(race: Race) -> None:
+    """Parent and child bring it in at the same time."""
+    x = _mapped_once(race)
+    t = x.shares("t", cpu=KSMD)
+    x.does("madvise", "heap", 1, 1, "pageout")
+    u = t.forks("u")
+    x.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
+    u.does("read", "heap", 1, 1)
+    x.finishes()
+
+
+def snapshot_while_the_page_goes_out(race: Race) -> None:
+    """The departure is counted, and the page is still in memory."""
+    x = _mapped_once(race)
+    x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    race.is_honest("while the page is in the swap cache")
+    x.finishes()

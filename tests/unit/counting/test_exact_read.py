@@ -64,6 +64,24 @@ def test_nothing_is_settled_while_a_page_is_on_its_way(kernel: Kernel, started: 
     assert started.read(10).outcome is Outcome.SETTLED
 
 
+def test_entries_of_poisoned_pages_are_no_mappings(kernel: Kernel, started: Live) -> None:
+    """A plain read would count those of process 10; process 20 maps none."""
+    kernel.poisoned[kernel.users[10]] = 1
+    for pid in (10, 20):
+        kernel.doubt(kernel.users[pid])
+    outcomes = [started.read(pid).outcome for pid in (10, 20)]
+    assert outcomes == [Outcome.DISTURBED, Outcome.SETTLED]
+    assert [exact for _, exact in (shown(started)[pid] for pid in (10, 20))] == [False, True]
+
+
+def test_a_page_that_is_poisoned_during_the_read_spoils_it(kernel: Kernel, started: Live) -> None:
+    """Its departure may have been counted before the read began."""
+    mm = kernel.users[10]
+    kernel.doubt(mm)
+    kernel.during_reads = [lambda: kernel.poisoned.update([mm])]
+    assert started.read(10).outcome is Outcome.DISTURBED
+
+
 def test_a_migration_during_the_read_disturbs_it(kernel: Kernel, started: Live) -> None:
     def move_there_and_back() -> None:
         begun, ended, _ = kernel.migrations

@@ -1,4 +1,4 @@
-"""Reads of smaps_rollup that count only if no page may be away."""
+"""Reads of smaps_rollup that count only if no page may be away, or is poisoned."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def process(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def area(first: int, pages: int, *, ksm: int) -> str:
+def area(first: int, pages: int, *, ksm: int, swap: int = 0) -> str:
     """An area of smaps that begins at a page number."""
     start, end = first * PAGE_SIZE, (first + pages) * PAGE_SIZE
-    return f"{start:08x}-{end:08x} rw-p 00000000 00:00 0 \nKSM: {ksm * KB:14} kB\n"
+    amounts = f"KSM: {ksm * KB:14} kB\nSwap: {swap * KB:14} kB\n"
+    return f"{start:08x}-{end:08x} rw-p 00000000 00:00 0 \n{amounts}"
 
 
 def swap_entry(kind: int, place: int = 7) -> int:
@@ -53,7 +54,7 @@ def test_which_entries_may_be_those_of_a_page_that_is_away(entry: int, *, away: 
 
 
 def read_carefully(process: Path) -> int | None:
-    with SmapsReader().careful.open(process) as opened:
+    with SmapsReader().now(away=True).open(process) as opened:
         return opened.read()
 
 
@@ -96,3 +97,29 @@ def test_a_careful_read_counts_after_it_has_looked_for_pages_that_are_away(
 
     monkeypatch.setattr(page_tables, "pagemap_entries", unmap)
     assert read_carefully(process) == 1
+
+
+HIDDEN = SWAPPED | 1 << 55
+
+
+@pytest.mark.parametrize(
+    ("entries", "swap", "found"),
+    [
+        ([PRESENT, PRESENT], 0, 2),
+        ([PRESENT, swap_entry(0), HIDDEN], 2, 2),
+        ([PRESENT, 0, SWAPPED | GUARD], 0, 2),
+        # One of them is poisoned, and it does not matter whether the kernel hides which.
+        ([PRESENT, HIDDEN, HIDDEN], 1, None),
+        ([PRESENT, swap_entry(23)], 0, None),
+        # A page has come back between the reads of the two files.
+        ([PRESENT, PRESENT], 1, None),
+    ],
+)
+def test_where_memory_is_poisoned_all_entries_that_are_away_must_be_in_swap(
+    process: Path, entries: list[int], swap: int, found: int | None
+) -> None:
+    careful_process(process, *entries, ksm=2)
+    (process / "smaps").write_text(area(0, 1, ksm=0) + area(1, len(entries), ksm=2, swap=swap))
+    (process.parent / "meminfo").write_text("HardwareCorrupted:     4 kB\n")
+    with SmapsReader(process.parent).now(away=False).open(process) as opened:
+        assert opened.read() == found

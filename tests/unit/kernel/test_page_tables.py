@@ -19,7 +19,7 @@ from ksmwatch.errors import SourceError
 from ksmwatch.kernel import page_tables
 from ksmwatch.kernel.areas import Area, parse, stray
 from ksmwatch.kernel.page_frames import KpageFlags, runs
-from ksmwatch.kernel.page_tables import PagemapReader, SmapsReader, choose_reader
+from ksmwatch.kernel.page_tables import CarefulReader, PagemapReader, SmapsReader, choose_reader
 from ksmwatch.kernel.read_areas import read_areas
 from ksmwatch.units import PAGE_SIZE
 
@@ -52,8 +52,10 @@ def process(tmp_path: Path) -> Path:
 # ---- smaps ----
 
 
-def read_smaps(process: Path) -> int:
-    with SmapsReader().open(process) as opened:
+def read_smaps(process: Path, corrupted: int = 0) -> int | None:
+    proc = process.parent
+    (proc / "meminfo").write_text(f"MemTotal: 9 kB\nHardwareCorrupted: {corrupted:5} kB\n")
+    with SmapsReader(proc).open(process) as opened:
         return opened.read()
 
 
@@ -62,6 +64,24 @@ def test_smaps_rollup_says_kilobytes(process: Path, pages: int) -> None:
     text = f"Rss: 8 kB\nAnonymous: 4 kB\nKSM: {pages * KB:14} kB\nLazyFree: 0 kB\n"
     (process / "smaps_rollup").write_text(text)
     assert read_smaps(process) == pages
+
+
+def test_what_smaps_says_may_be_wrong_while_memory_is_poisoned(process: Path) -> None:
+    rollup = process / "smaps_rollup"
+    rollup.write_text(f"KSM: {3 * KB:14} kB\n")
+    assert read_smaps(process, corrupted=0) == 3
+    reader = SmapsReader(process.parent)
+    assert reader.now(away=False) is reader
+    assert read_smaps(process, corrupted=4) is None
+    assert isinstance(reader.now(away=False), CarefulReader)
+    rollup.write_text("KSM: 0 kB\n")
+    assert read_smaps(process, corrupted=4) == 0
+
+
+def test_a_kernel_that_cannot_poison_memory_has_none(process: Path) -> None:
+    (process.parent / "meminfo").write_text("MemTotal: 9 kB\n")
+    reader = SmapsReader(process.parent)
+    assert reader.now(away=False) is reader
 
 
 def test_an_empty_rollup_means_that_the_mm_has_gone(process: Path) -> None:
@@ -94,7 +114,7 @@ def test_who_observes_openings_is_called_once_per_file(process: Path) -> None:
         assert calls == ["rollup"]
     with PagemapReader(KpageFlags(process.parent)).open(process, lambda: calls.append("pagemap")):
         assert calls == ["rollup", "pagemap", "pagemap"]
-    with SmapsReader().careful.open(process, lambda: calls.append("careful")):
+    with SmapsReader().now(away=True).open(process, lambda: calls.append("careful")):
         assert calls[3:] == ["careful"] * 3
 
 
@@ -106,7 +126,7 @@ def test_descriptors_are_closed_also_when_a_file_is_missing(process: Path) -> No
     with pytest.raises(FileNotFoundError), reader.open(process):
         pass
     (process / "smaps_rollup").write_text("")
-    with pytest.raises(FileNotFoundError), SmapsReader().careful.open(process):
+    with pytest.raises(FileNotFoundError), SmapsReader().now(away=True).open(process):
         pass
     assert len(os.listdir("/proc/self/fd")) == before
 

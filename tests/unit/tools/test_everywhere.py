@@ -30,6 +30,7 @@ def test_what_did_not_pass_has_failed() -> None:
 def test_a_row_is_of_what_the_kernel_had() -> None:
     row = everywhere.row_of("7.3-rt", "7.3.4-rt", {"live": True, "probes": PROBES}, JUNIT)
     assert (row.hooks, row.stand_ins) == ("kprobe", ("moves_away",))
+    assert row.plan == {"rmap_remove": "kprobe `f`", "moves_away": "kprobe `g`"}
     polled = everywhere.row_of("5.10", "5.10", {"live": False, "probes": []}, JUNIT)
     assert (polled.hooks, polled.stand_ins) == ("poll", ())
 
@@ -56,7 +57,11 @@ def test_rows_are_replaced_and_stand_by_version(
     for name in ("7.3-rt", "6.12", "6.1", "7.3", "5.10", "6.12-16k-arm64"):
         everywhere.keep(Row(name, f"{name}-x", "fentry", (), {"test_long_fuzz": (1, 0)}))
     everywhere.keep(Row("6.12", "new", "poll", (), {"test_polling": (2, 0)}))
+    everywhere.keep(Row("6.12", "new", "poll", (), {}, append="lockdown=integrity"))
     rows = everywhere.recorded()
+    assert [row.name for row in rows if row.append] == ["6.12"]
+    assert "| new `lockdown=integrity` | polled" in everywhere.table(rows)[5]
+    rows = [row for row in rows if not row.append]
     names = ["5.10", "6.1", "6.12", "6.12-16k-arm64", "7.3", "7.3-rt"]
     assert [row.name for row in rows] == names
     lines = everywhere.table(rows)

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vm"))
 
-from vmharness import cli, machine
+from vmharness import cli, emulator, machine
 from vmharness.errors import HarnessError
 from vmharness.machine import Machine, Publish, Share
 from vmharness.platforms import PLATFORMS
@@ -32,6 +32,16 @@ def test_plain_machine_is_emulated_on_one_thread_and_has_no_network() -> None:
     assert value(words, "-nic") == "none"
     assert "-netdev" not in words
     assert "-no-reboot" in words
+
+
+def test_cpus_run_in_parallel_only_by_the_emulator_that_can() -> None:
+    command = emulator.command(Path("/t"))
+    words = argv(Machine(IMAGE, parallel=command))
+    assert value(words, "-accel") == "tcg,thread=multi"
+    # The library that loads programs is a program itself: it takes the path of another.
+    assert words[0] == "/t/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+    assert words[3] == "/t/usr/bin/qemu-system-x86_64"
+    assert argv(Machine(IMAGE))[0] == "qemu-system-x86_64"
 
 
 def test_icount_counts_on_one_thread_even_if_kvm_works() -> None:
@@ -119,7 +129,12 @@ def test_an_arm_machine() -> None:
     assert value(words, "-M").startswith("virt,")
     assert "console=ttyAMA0" in value(words, "-append").split()
     assert "ttyS0" not in value(words, "-append")
-    assert value(argv(Machine(IMAGE, platform=PLATFORMS["arm64"], cpu="max")), "-cpu") == "max"
+    assert "mte" not in value(words, "-M")
+    words = argv(Machine(IMAGE, platform=PLATFORMS["arm64"], cpu="max,pauth-impdef=on"))
+    assert value(words, "-cpu") == "max,pauth-impdef=on"
+    # Only that processor has memory tags, and only with memory for them.
+    assert value(words, "-M").endswith(",mte=on")
+    assert "mte" not in value(argv(Machine(IMAGE, cpu="max")), "-M")
 
 
 def test_each_port_has_its_own_descriptor() -> None:

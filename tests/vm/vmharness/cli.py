@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import initramfs, kernels, machine, probe, roots, trees, virtiofs
+from . import emulator, initramfs, kernels, machine, probe, roots, trees, virtiofs
 from .brake import Brake
 from .cachedir import cache_root, say
 from .errors import STATUS_HARNESS, HarnessError
@@ -107,6 +107,9 @@ def _its_machine(parse: argparse.ArgumentParser) -> None:
         "--icount", action="store_true", help="one CPU whose clock counts instructions"
     )
     parse.add_argument(
+        "--parallel", action="store_true", help="run CPUs in parallel, by the QEMU of Debian 13"
+    )
+    parse.add_argument(
         "--iommu", action="store_true", help="with an IOMMU and a device to hand to a process"
     )
 
@@ -136,9 +139,7 @@ def _how_it_runs(parse: argparse.ArgumentParser) -> None:
         "--timeout is that of a quick one",
     )
     parse.add_argument("--console", type=Path, metavar="FILE", help="keep the kernel's console")
-    parse.add_argument(
-        "--gdb", type=Path, metavar="PATH", help="make QEMU's gdbstub listen there; without KVM"
-    )
+    parse.add_argument("--gdb", type=Path, metavar="PATH", help="make QEMU's gdbstub listen there")
     parse.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parse.add_argument("--verbose", action="store_true", help="say how long things took")
 
@@ -245,8 +246,10 @@ def prepare(
     # What is installed there is under test, with all of its directories.
     programs = None if own_root else programs_directory(kernel)
     disk = roots.ensure(options.root) if own_root else None
-    tree = None if options.arch == NATIVE else trees.ensure(options.arch)
+    tree = None if options.arch == NATIVE else trees.guest_root(options.arch)
     foreign = tree is not None
+    # Breakpoints in the kernel's text are sure only under emulation.
+    emulated = options.icount or options.parallel or options.gdb or foreign
     here = str(Path.cwd())
     # The virtual environment may be somewhere else.
     kept = [here, str(CHECKOUT), str((CHECKOUT / ".venv").resolve())]
@@ -280,8 +283,8 @@ def prepare(
         memory=machine.parse_memory(options.memory),
         cpus=1 if options.icount else options.cpus,
         nodes=options.nodes,
-        # Breakpoints in the kernel's text are sure only under emulation.
-        kvm=not (options.icount or foreign or options.gdb) and probe.kvm_works(kernel),
+        kvm=not emulated and probe.kvm_works(kernel),
+        parallel=emulator.ensure() if options.parallel else None,
         icount=options.icount,
         publish=publish,
         shares=shares_of(tree, writable, programs),

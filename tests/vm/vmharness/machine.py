@@ -60,6 +60,7 @@ class Machine:
     virtiofs: bool = False  # the shares, instead of 9p
     disk: Path | None = None  # an image with a root of its own, of which writes are forgotten
     gdb: Path | None = None  # Unix socket of QEMU's gdbstub
+    parallel: tuple[str, ...] | None = None  # the command of a QEMU that may run CPUs in parallel
     iommu: bool = False  # Intel's, and a device (edu) that may be handed to a process
 
 
@@ -92,7 +93,9 @@ def accelerator(machine: Machine) -> list[str]:
         ]
     if machine.kvm:
         return ["-accel", "kvm", "-cpu", machine.cpu or "host"]
-    # One host thread for all CPUs: with a thread each, QEMU runs torn instructions while the
+    if machine.parallel:
+        return ["-accel", "tcg,thread=multi", "-cpu", cpu]
+    # One host thread for all CPUs: with a thread each, QEMU 7.2 runs torn instructions while the
     # kernel patches code that another CPU executes. Kprobes switched on and off on a busy
     # function panic the guest within seconds (a jump to address 0), without any BPF.
     return ["-accel", "tcg,thread=single", "-cpu", cpu]
@@ -186,8 +189,10 @@ def debugger(machine: Machine) -> list[str]:
 
 
 def board(machine: Machine) -> str:
-    """What its parts are plugged into. An IOMMU needs PCI Express."""
+    """What its parts are plugged into. An IOMMU needs PCI Express, and tags (MTE) their memory."""
     board = machine.platform.board
+    if machine.platform.arch == "arm64" and (machine.cpu or "").split(",")[0] == "max":
+        board += ",mte=on"
     return board.replace("pc,", "q35,", 1) if machine.iommu else board
 
 
@@ -235,7 +240,7 @@ def base(machine: Machine, initrd: str) -> list[str]:
     """What every guest has."""
     clock = "vm" if machine.icount else "host"
     return [
-        machine.platform.qemu,
+        *(machine.parallel or [machine.platform.qemu]),
         "-nodefaults",
         "-no-user-config",
         "-display",

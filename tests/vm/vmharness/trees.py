@@ -1,4 +1,6 @@
-"""Roots for machines that this one cannot run: directories, made without running anything of them.
+"""Unpacked packages: directories, made without running anything of them.
+
+Roots for guests of another kind than this machine, and programs of another Debian.
 
 A cache entry is a directory with `root/` and `complete.json`, written last.
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import debian, roots
@@ -51,6 +54,10 @@ def prepare(root: Path) -> None:
         (root / name).mkdir(exist_ok=True)
 
 
+def nothing(root: Path) -> None:
+    """No preparation."""
+
+
 def load(arch: str, entry: Path) -> Path | None:
     """The directory of a complete cache entry."""
     try:
@@ -60,22 +67,29 @@ def load(arch: str, entry: Path) -> Path | None:
     return entry / "root" if complete == {"format": FORMAT, "arch": arch} else None
 
 
-def ensure(arch: str) -> Path:
-    """The root of a machine's kind, made first if it must be."""
-    entry = cache_root() / "trees" / arch
+def guest_root(arch: str) -> Path:
+    """The root of a guest of another kind than this machine."""
+    return ensure(arch, arch, PACKAGES, prepare)
+
+
+def ensure(
+    name: str, arch: str, packages: Sequence[str], prepare: Callable[[Path], None] = nothing
+) -> Path:
+    """A root with packages of a kind of machine, made first if it must be. Raises HarnessError."""
+    entry = cache_root() / "trees" / name
     try:
         with locked(entry):
             root = load(arch, entry)
             if root is None:
-                say(f"root {arch}: unpacking it, which takes a minute")
+                say(f"root {name}: unpacking it, which takes a minute")
                 with filled_atomically(entry) as scratch:
                     line = Source(debian.machine_archives().main, SUITE, arch).line()
                     options = [f"--arch={arch}", "--variant=extract"]
-                    roots.mmdebstrap(options, PACKAGES, SUITE, scratch / "root", line)
+                    roots.mmdebstrap(options, packages, SUITE, scratch / "root", line)
                     prepare(scratch / "root")
                     complete = {"format": FORMAT, "arch": arch}
                     (scratch / "complete.json").write_text(json.dumps(complete) + "\n")
-                say(f"root {arch}: ready in {entry}")
+                say(f"root {name}: ready in {entry}")
     except OSError as error:
-        raise HarnessError(f"root {arch} could not be put into the cache: {error}") from error
+        raise HarnessError(f"root {name} could not be put into the cache: {error}") from error
     return entry / "root"

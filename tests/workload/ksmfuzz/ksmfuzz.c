@@ -64,6 +64,7 @@ static void open_descriptors(void)
 static void run(unsigned long operations, unsigned long every)
 {
     open_descriptors();
+    reset_settings();
     if (set_ksmd("1"))
         fail("ksm/run");
     while (operation < operations) {
@@ -78,6 +79,7 @@ static void run(unsigned long operations, unsigned long every)
         fail("ksm/run");
     report("unmerged");
     end_all();
+    reset_settings();
     report_counters();
     puts("ended");
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/swap.h>
 #include <unistd.h>
 
 #include "operations.h"
@@ -40,6 +41,13 @@ int do_reclaim(struct step *s)
 {
     (void)s;
     return write_file("/sys/fs/cgroup/ksmfuzz/memory.reclaim", "512K");
+}
+
+/* Everything comes back from swap space, if fuzz.py has made some. */
+int do_swapoff(struct step *s)
+{
+    (void)s;
+    return swapoff("/dev/zram0") || swapon("/dev/zram0", 0) ? -1 : 0;
 }
 
 /* Rarely unmerges everything on the way. */

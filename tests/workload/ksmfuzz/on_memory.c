@@ -2,12 +2,24 @@
 /* Operations of a process on its own memory. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <sys/ioctl.h>
 
 #include "arena.h"
 #include "operations.h"
+
+/* Linux 6.8; for older headers. */
+#define UFFD_MOVE (1 << 16)
+#define UFFD_MOVE_HOLES 2
+struct moving {
+    uint64_t target, source, length, mode;
+    int64_t moved;
+};
+#define UFFD_DO_MOVE _IOWR(UFFDIO, 0x05, struct moving)
 
 static _Thread_local sigjmp_buf fault;
 
@@ -113,9 +125,10 @@ int do_munmap(struct step *s)
 }
 
 static const int advices[] = {
-    MADV_DONTNEED, MADV_DONTNEED,   MADV_FREE,       MADV_PAGEOUT,    MADV_PAGEOUT,
-    MADV_COLD,     MADV_DONTFORK,   MADV_DOFORK,     MADV_DOFORK,     MADV_WIPEONFORK,
-    MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_KEEPONFORK, MADV_KEEPONFORK,
+    MADV_DONTNEED,      MADV_DONTNEED,     MADV_FREE,         MADV_PAGEOUT,    MADV_PAGEOUT,
+    MADV_COLD,          MADV_DONTFORK,     MADV_DOFORK,       MADV_DOFORK,     MADV_WIPEONFORK,
+    MADV_HUGEPAGE,      MADV_NOHUGEPAGE,   MADV_KEEPONFORK,   MADV_KEEPONFORK, MADV_POPULATE_WRITE,
+    MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_GUARD_REMOVE,
 };
 
 static int some_advice(struct step *s)
@@ -162,6 +175,84 @@ int do_move(struct step *s)
 
     return mremap(page_at(s->first), bytes_of(s), bytes_of(s), flags, target) == MAP_FAILED ? -1
                                                                                             : 0;
+}
+
+/* There and back, many times: between two halves of what somebody may read meanwhile. */
+int do_shuttle(struct step *s)
+{
+    int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+    size_t half = (s->pages + 1) / 2 * PAGE;
+    char *here = page_at(s->first), *there = here + half;
+
+    if (s->first + 2 * half / PAGE > ARENA_PAGES)
+        return do_read(s);
+    for (unsigned i = 0; i < 2 * (4 + s->argument % 29); i++) {
+        char *from = i % 2 ? there : here;
+
+        if (mremap(from, half, half, flags, i % 2 ? here : there) == MAP_FAILED)
+            return -1;
+    }
+    return 0;
+}
+
+/* Khugepaged's work, at once: KSM pages end in a huge page. */
+int do_collapse(struct step *s)
+{
+    struct step whole = {.pages = HUGE_PAGES};
+
+    (void)s;
+    return madvise(page_at(0), bytes_of(&whole), MADV_COLLAPSE);
+}
+
+/* What is suspected to break soon moves to another frame. Each costs the machine a frame. */
+int do_offline(struct step *s)
+{
+    return madvise(page_at(s->first), PAGE, MADV_SOFT_OFFLINE);
+}
+
+/* Since 6.8. Whoever waits for a missing page meanwhile goes on when the descriptor is closed. */
+static int move_by(int uffd, struct step *s, unsigned target)
+{
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_MOVE};
+    struct uffdio_register area = {
+        {(unsigned long)page_at(target), bytes_of(s)}, UFFDIO_REGISTER_MODE_MISSING, 0};
+    struct moving moving = {area.range.start, (unsigned long)page_at(s->first), area.range.len,
+                            UFFD_MOVE_HOLES, 0};
+
+    if (ioctl(uffd, UFFDIO_API, &api) || madvise(page_at(target), bytes_of(s), MADV_DONTNEED) ||
+        ioctl(uffd, UFFDIO_REGISTER, &area))
+        return -1;
+    return ioctl(uffd, UFFD_DO_MOVE, &moving);
+}
+
+int do_uffdmove(struct step *s)
+{
+    int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    int result, error;
+
+    if (uffd < 0)
+        return -1;
+    result = move_by(uffd, s, s->argument % (ARENA_PAGES - s->pages));
+    error = errno;
+    close(uffd);
+    errno = error;
+    return result ? -1 : 0;
+}
+
+/* A child that is gone again before anybody knows it; other threads may make theirs meanwhile. */
+int do_flash(struct step *s)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        if (s->argument % 2)
+            do_write(s);
+        _exit(0);
+    }
+    /* Nobody waits for it: SIGCHLD is ignored, and so this fails when the child is gone. */
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return pid < 0 ? -1 : 0;
 }
 
 /* Mostly back to all rights, for what may be written to remain. */

@@ -18,6 +18,11 @@ int do_pageout(struct step *s);
 int do_shrink(struct step *s);
 int do_grow(struct step *s);
 int do_move(struct step *s);
+int do_shuttle(struct step *s);
+int do_uffdmove(struct step *s);
+int do_collapse(struct step *s);
+int do_offline(struct step *s);
+int do_flash(struct step *s);
 int do_mprotect(struct step *s);
 int do_mlock(struct step *s);
 int do_munlock(struct step *s);
@@ -43,8 +48,14 @@ int do_oomkill(struct step *s);
 int do_compact(struct step *s);
 int do_dropcaches(struct step *s);
 int do_reclaim(struct step *s);
+int do_swapoff(struct step *s);
 int do_ksmd(struct step *s);
+
+/* settings.c: how the kernel is set up */
+int do_setting(struct step *s);
 
 int write_file(const char *path, const char *text);
 /* Writes /sys/kernel/mm/ksm/run. */
 int set_ksmd(const char *run);
+/* The same settings at the beginning and at the end of each seed. */
+void reset_settings(void);

@@ -20,6 +20,11 @@ const struct verb verbs[] = {
     {"shrink", 8, ON_MEMORY, do_shrink},
     {"grow", 8, ON_MEMORY, do_grow},
     {"move", 30, ON_MEMORY, do_move},
+    {"shuttle", 10, ON_MEMORY, do_shuttle},
+    {"uffdmove", 8, ON_MEMORY, do_uffdmove},
+    {"collapse", 2, ON_MEMORY, do_collapse},
+    {"offline", 1, ON_MEMORY, do_offline},
+    {"flash", 6, ON_MEMORY, do_flash},
     {"mprotect", 40, ON_MEMORY, do_mprotect},
     {"mlock", 10, ON_MEMORY, do_mlock},
     {"munlock", 15, ON_MEMORY, do_munlock},
@@ -38,7 +43,9 @@ const struct verb verbs[] = {
     {"compact", 2, ON_HOST, do_compact},
     {"dropcaches", 1, ON_HOST, do_dropcaches},
     {"reclaim", 4, ON_HOST, do_reclaim},
+    {"swapoff", 1, ON_HOST, do_swapoff},
     {"ksmd", 2, ON_HOST, do_ksmd},
+    {"setting", 6, ON_HOST, do_setting},
 };
 
 _Static_assert(sizeof(verbs) / sizeof(*verbs) == VERBS, "VERBS is their number");

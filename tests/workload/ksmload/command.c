@@ -19,11 +19,13 @@ struct advice {
 static struct region regions[MAX_REGIONS];
 
 static const struct advice advices[] = {
+    {"hwpoison", MADV_HWPOISON},     {"soft_offline", MADV_SOFT_OFFLINE},
     {"mergeable", MADV_MERGEABLE},   {"unmergeable", MADV_UNMERGEABLE},
     {"dontneed", MADV_DONTNEED},     {"free", MADV_FREE},
     {"pageout", MADV_PAGEOUT},       {"cold", MADV_COLD},
     {"dontfork", MADV_DONTFORK},     {"dofork", MADV_DOFORK},
     {"wipeonfork", MADV_WIPEONFORK}, {"keeponfork", MADV_KEEPONFORK},
+    {"collapse", MADV_COLLAPSE},     {"populate", MADV_POPULATE_WRITE},
     {"hugepage", MADV_HUGEPAGE},     {"nohugepage", MADV_NOHUGEPAGE},
 };
 
