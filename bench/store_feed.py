@@ -60,7 +60,7 @@ class Row:
 def _host(number: int) -> Snapshot:
     """With as many owners as have series by default."""
     processes = tuple(
-        dataclasses.replace(process, owner=Owner(OwnerKind.VM, f"vm-{n}", f"proxmox/{n}"))
+        process._replace(owner=Owner(OwnerKind.VM, f"vm-{n}", f"proxmox/{n}"))
         for n, process in enumerate(crowd(OWNERS, number))
     )
     moved = {process.owner.key: process.movements for process in processes}

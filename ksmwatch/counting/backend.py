@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ksmwatch.config import Config
 from ksmwatch.counting.ages import AgeState
@@ -43,6 +43,14 @@ class Evidence:
     stray: tuple[Area, ...] | None = None
 
 
+class Counted(NamedTuple):
+    """Counts, and `asleep` and `doubt` as they were right after."""
+
+    counts: list[Count]
+    asleep: bool
+    doubt: str | None
+
+
 class Backend(Protocol):
     """A way to count KSM mappings. Only one thread may use it."""
 
@@ -76,6 +84,9 @@ class Backend(Protocol):
         A count is the same object as in the last call if neither it nor its evidence has changed,
         and the list is, if no count has. Unchanged counts are in the same order.
         """
+
+    def counted(self) -> Counted:
+        """The same, and what holds for all of them."""
 
     def evidence(self, count: Count) -> Evidence:
         """What exact reads have found in the process; the same object until the next read."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from ksmwatch.config import Config
 from ksmwatch.counting.assembly import make_live
 from ksmwatch.counting.audit_schedule import Policy
-from ksmwatch.counting.backend import Backend, Budget, Eventless, Evidence
+from ksmwatch.counting.backend import Backend, Budget, Counted, Eventless, Evidence
 from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.comeback import may_pass
 from ksmwatch.counting.exact_read import Readers
@@ -69,6 +69,9 @@ class Nothing(Eventless):
 
     def counts(self) -> list[Count]:
         return []
+
+    def counted(self) -> Counted:
+        return Counted(self.counts(), self.asleep, self.doubt)
 
     def evidence(self, count: Count) -> Evidence:
         return Evidence()

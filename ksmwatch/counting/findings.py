@@ -198,7 +198,7 @@ class Findings:
         missing = {pid: each.mm for pid, each in self._missing.items() if not each.trusted}
         mms = set(missing.values())
         return [
-            replace(each, exact=False)
+            each._replace(exact=False)
             if (each.mm, each.account) in self._unverified or each.mm in mms or each.pid in missing
             else each
             for each in counts

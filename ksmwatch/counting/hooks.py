@@ -6,7 +6,7 @@ Two groups are attached separately: the sentry, which can see KSM stir, and the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -184,12 +184,17 @@ class Hooks:
         resumes = state.resumes + (stopped is None)
         self._becomes(stopped=stopped, stops=state.stops + 1, resumes=resumes)
 
+    @property
+    def _wanted(self) -> Sequence[Probe]:
+        """The probes that should be attached."""
+        return self.plan.probes if self._state.on else self._sentry
+
     def look_for_lost(self) -> None:
         """Check that each probe that should be attached is."""
         if self._state.lost is not None:
             # Its misses still count, even if it is attached again.
             return
-        lost = self._attachments.first_lost(self.plan.probes if self._state.on else self._sentry)
+        lost = self._attachments.first_lost(self._wanted)
         if lost is not None:
             self.losses["probes_lost"] += 1
             self._becomes(lost=f"the probe on {lost.symbol} was taken off")
@@ -207,13 +212,14 @@ class Hooks:
         return sum(self._attachments.missed(program) for program in probe.programs)
 
     def probes(self) -> list[ProbeState]:
-        """The state of every probe of the plan."""
+        """The state of every probe of the plan, at the last look if none was lost."""
+        held = self._wanted if self._state.lost is None else ()
         return [
             ProbeState(
                 probe.event,
                 probe.mechanism,
                 probe.symbol,
-                self._attachments.holds([probe]),
+                probe in held or self._attachments.holds([probe]),
                 self._missed(probe),
             )
             for probe in self.plan.probes

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import add
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from ksmwatch.differences import differences
+from ksmwatch.differences import Edition, differences
 from ksmwatch.probes.map_records import Account, Baseline, Conversion, Migrations
 
 # USER_HZ: /proc/PID/stat gives start times in ticks of this size on every architecture.
 NANOSECONDS_PER_TICK = 10_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """The number of KSM mappings of one mm, in pages, and whether it is certainly right.
 
     `account` distinguishes two mms that used the same address one after the other. `wear`: see
@@ -57,8 +56,6 @@ def _nodes(account: Account, baseline: Baseline | None, mappings: int) -> tuple[
     They must add up to `mappings`. In a copy of an account that is being changed they may not, or
     if a page lies on a node that has come later.
     """
-    if not account.nodes:
-        return None
     found, settled = account.nodes, 0
     if baseline is not None and baseline.id == account.id:
         found, settled = tuple(map(add, account.nodes, baseline.nodes)), baseline.node_doubts
@@ -69,16 +66,17 @@ def _nodes(account: Account, baseline: Baseline | None, mappings: int) -> tuple[
 def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
     """The count of one account. Exact means: no doubtful event since the last exact read."""
     base, settled = base_of(account, baseline)
+    mappings = base + account.net
     return Count(
         mm=mm,
         account=account.id,
         pid=account.tgid,
         start_ticks=account.start_boottime // NANOSECONDS_PER_TICK,
-        mappings=base + account.net,
+        mappings=mappings,
         exact=settled == account.doubts,
         moves=account.moves,
         wear=(account.noted, account.wasted, *account.ages),
-        nodes=_nodes(account, baseline, base + account.net),
+        nodes=_nodes(account, baseline, mappings) if account.nodes else None,
     )
 
 
@@ -88,7 +86,7 @@ class Ledger:
     def __init__(self) -> None:
         self._accounts: Mapping[int, Account] = {}
         self._baselines: Mapping[int, Baseline] = {}
-        self._known: dict[int, Count] = {}
+        self._known: Edition[int, Count] = Edition()
         self._counts: list[Count] = []
 
     def counts(
@@ -103,18 +101,11 @@ class Ledger:
         of_baselines = differences(self._baselines, baselines)
         self._accounts, self._baselines = accounts, baselines
         changed = of_accounts.changed | of_baselines.changed | of_baselines.gone
-        if of_accounts.new or of_accounts.gone:
-            # In the order of the accounts.
-            before = self._known
-            self._known = {
-                mm: count(mm, account, baselines.get(mm)) if mm in changed else before[mm]
-                for mm, account in accounts.items()
-            }
-        elif changed:
-            self._known = dict(self._known)
-            for mm in changed & accounts.keys():
-                self._known[mm] = count(mm, accounts[mm], baselines.get(mm))
         if changed or of_accounts.gone:
+            recounted = {
+                mm: count(mm, accounts[mm], baselines.get(mm)) for mm in changed if mm in accounts
+            }
+            self._known = self._known.revised(recounted, of_accounts.gone)
             self._counts = list(self._known.values())
         return self._counts
 

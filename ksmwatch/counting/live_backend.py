@@ -14,7 +14,7 @@ from ksmwatch.config import Config
 from ksmwatch.counting.accounting import Accounting
 from ksmwatch.counting.ages import AgeState
 from ksmwatch.counting.audit_schedule import DEFAULT_POLICY, Allowance, Policy
-from ksmwatch.counting.backend import Budget, Evidence
+from ksmwatch.counting.backend import Budget, Counted, Evidence
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
 from ksmwatch.counting.calm import Calm
 from ksmwatch.counting.exact_read import ExactReading, Readers
@@ -27,9 +27,12 @@ from ksmwatch.counting.run_state import STOPPED, UNMERGED, RunWatch
 from ksmwatch.counting.steps import Steps
 from ksmwatch.kernel import procfs
 from ksmwatch.probes.attachments import AttachError, Attachments
+from ksmwatch.probes.map_records import Movement, Total
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Keep, Nowhere
 from ksmwatch.probes.plan import Plan
+
+_NAMES = {which: which.name.lower() for which in (*Movement, *Total)}
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Live:
     @property
     def asleep(self) -> bool:
         """Whether the hooks are off because there is nothing to see, not because they must be."""
-        return not self._hooks.state.on and self._state().unknown is None
+        return self._state().asleep
 
     @property
     def doubt(self) -> str | None:
@@ -176,17 +179,21 @@ class Live:
 
     def counts(self) -> list[Count]:
         """Every account's count, as of now. None is exact while any account may be wrong."""
+        return self.counted().counts
+
+    def counted(self) -> Counted:
+        """The same, and what holds for all of them."""
         found = self._accounting.counts()
         # Asked afterwards: an alarm is raised before its cause makes counts wrong.
         state = self._state()
         unknown = state.unknown is not None or state.unread is not None
         conversion = self._maps.conversion()
-        if not unknown and not conversion.in_place:
-            return found
-        return [
-            replace(each, exact=False) if unknown or uncounted(conversion, each.mm) else each
-            for each in found
-        ]
+        if unknown or conversion.in_place:
+            found = [
+                each._replace(exact=False) if unknown or uncounted(conversion, each.mm) else each
+                for each in found
+            ]
+        return Counted(found, state.asleep, state.doubt)
 
     def evidence(self, count: Count) -> Evidence:
         """What exact reads have found in the mm."""
@@ -265,7 +272,7 @@ class Live:
 
     def totals(self) -> dict[str, int]:
         """Totals of the host since the maps were created, by the names in `map_records`."""
-        return {which.name.lower(): amount for which, amount in self._maps.totals().items()}
+        return {_NAMES[which]: amount for which, amount in self._maps.totals().items()}
 
     def ages(self) -> AgeState | None:
         """How long mappings last; None if that is not known here."""

@@ -152,6 +152,11 @@ class State:
         return None
 
     @property
+    def asleep(self) -> bool:
+        """Whether the hooks are off because there is nothing to see, not because they must be."""
+        return self.phase is Phase.ASLEEP
+
+    @property
     def settled(self) -> bool:
         """Whether nothing is left to do until something happens."""
         known = self.phase in (Phase.ASLEEP, Phase.COUNTING) and self.doubt is None

@@ -29,12 +29,19 @@ class NodeReads:
         self._read = read
         self._host = host
         self._allowance = Allowance(_SHARE, host.clock, host.cpu)
+        self._counts: list[Count] = []
         self._unknown: list[Count] = []
         # When a read that did not succeed is tried again, and after how long it was put off.
         self._put_off: dict[Key, tuple[float, float]] = {}
 
     def see(self, counts: list[Count]) -> None:
-        """Look for accounts whose nodes are unknown. Doubts about the sum are settled first."""
+        """Look for accounts whose nodes are unknown. Doubts about the sum are settled first.
+
+        A list in which nothing has changed is the same object.
+        """
+        if counts is self._counts:
+            return
+        self._counts = counts
         self._unknown = [c for c in counts if c.nodes is None and c.exact and c.mappings and c.pid]
         if self._put_off:
             accounts = {(each.mm, each.account) for each in counts}
@@ -63,6 +70,7 @@ class NodeReads:
         if self._read(count.pid):
             self._put_off.pop(key, None)
             return
+        self._unknown.append(count)
         _, waited = self._put_off.get(key, (0.0, _SOON / 2))
         wait = min(2 * waited, _LATE)
         self._put_off[key] = self._host.clock() + wait, wait

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ksmwatch.config import Config
-from ksmwatch.counting.backend import Budget, Eventless, Evidence
+from ksmwatch.counting.backend import Budget, Counted, Eventless, Evidence
 from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.run_state import RunWatch
@@ -145,6 +145,9 @@ class Poll(Eventless):
     def counts(self) -> list[Count]:
         """The last reading of each process."""
         return [seen.count for seen in self._seen.values()]
+
+    def counted(self) -> Counted:
+        return Counted(self.counts(), self.asleep, self.doubt)
 
     def evidence(self, count: Count) -> Evidence:
         """When the process was read."""

@@ -23,6 +23,10 @@ class Residue(StrEnum):
     LEFT = "left"
 
 
+# Before Python 3.12, looking up a member takes as long as the rest of the function.
+_MERGED, _KEPT = Residue.MERGED, Residue.KEPT
+
+
 def residue(state: RunState, pages_shared: int | None, read_at: float | None) -> Residue:
     """What the mappings of a process are.
 
@@ -30,9 +34,9 @@ def residue(state: RunState, pages_shared: int | None, read_at: float | None) ->
     `read_at`: when the process was last read exactly, on the monotonic clock, None if never.
     """
     if state.run == STOPPED:
-        return Residue.KEPT
+        return _KEPT
     if state.run != UNMERGED:
-        return Residue.MERGED
+        return _MERGED
     if pages_shared != 0:
         return Residue.UNMERGING
     if read_at is None or read_at < state.since:

@@ -94,8 +94,7 @@ class SampleSender:
     def send(self, sock: socket.socket, answer: Answer) -> None:
         """Send an answer. Raises OSError if the front is gone."""
         before, self._sent = self._sent, dict(answer.samples)
-        # Lists that are made anew differ mostly, and are not compared.
-        families = [(name, None if before.get(name) is s else s) for name, s in answer.samples]
+        families = [(name, None if before.get(name) == s else s) for name, s in answer.samples]
         send(sock, SentAnswer(answer.taken, families, self._new(answer.hour)))
 
     def _new(self, hour: tuple[HourPoint, ...] | None) -> tuple[HourPoint, ...] | None:

@@ -28,6 +28,9 @@ class Series:
     processes: bool = False
 
 
+_REASONS = {which: which.name.lower() for which in Movement}
+
+
 def _one(value: float | None) -> list[LabelledValue]:
     return [] if value is None else [((), value)]
 
@@ -39,7 +42,7 @@ def _states(names: Iterable[str], current: str) -> list[LabelledValue]:
 def _reasons(
     moves: Any, which: tuple[Movement, ...], labels: tuple[str, ...] = ()
 ) -> list[LabelledValue]:
-    return [((*labels, m.name.lower()), moves[m]) for m in which]
+    return [((*labels, _REASONS[m]), moves[m]) for m in which]
 
 
 def samples(snapshot: Snapshot, series: Series, owners: OwnerSeries | None = None) -> Samples:

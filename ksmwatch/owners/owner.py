@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import TypedDict
 
 from ksmwatch.owners.safe_text import MAX_TEXT
@@ -57,7 +58,7 @@ class Owner:
     slice: str | None = None
     uid: int | None = None
 
-    @property
+    @cached_property
     def key(self) -> tuple[OwnerKind, str]:
         """Equal for two processes if and only if they have the same owner."""
         return self.kind, self.id

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import add, sub
-from typing import Any, Protocol
+from operator import sub
+from typing import Any, NamedTuple, Protocol
 
 from ksmwatch.counting.ages import Wear
 from ksmwatch.counting.residue import Residue
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind, best_known
 from ksmwatch.owners.savings import Bounds, Relative
-from ksmwatch.owners.spread import NOWHERE, Spread
+from ksmwatch.owners.spread import NOWHERE, Spread, together
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.units import PAGE_SIZE
 
@@ -91,6 +91,8 @@ class OwnerSums:
 class BothCounts:
     """What follows from our count and the kernel's, of a process or of an owner."""
 
+    __slots__ = ()
+
     mappings: int
     kernel_merging_pages: int | None
 
@@ -107,8 +109,7 @@ class BothCounts:
         return self.mappings - self.kernel_merging_pages
 
 
-@dataclass(frozen=True)
-class Holding(BothCounts):
+class HoldingFacts(NamedTuple):
     """Totals of one owner's processes, in pages; `saved` in bytes, between bounds.
 
     `movements`: see Turnover; empty if events are not seen. `wear`: None if that is not known. A
@@ -126,6 +127,12 @@ class Holding(BothCounts):
     zero_pages: int | None
     wear: Wear | None = None
     spread: Spread = NOWHERE
+
+
+class Holding(BothCounts, HoldingFacts):
+    """The totals of one owner."""
+
+    __slots__ = ()
 
     @property
     def remote(self) -> int | None:
@@ -239,9 +246,13 @@ def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Hol
         kernel_merging_pages=total(h.kernel_merging_pages for h in rest),
         stray_mappings=total(h.stray_mappings for h in rest),
         zero_pages=total(h.zero_pages for h in rest),
-        spread=sum((h.spread for h in rest), NOWHERE),
+        spread=together(h.spread for h in rest),
     )
     return shown, other
+
+
+def _columns(rows: Iterable[Moves]) -> Moves:
+    return tuple(map(sum, zip(*rows, strict=True)))
 
 
 class Turnover:
@@ -271,15 +282,22 @@ class Turnover:
         Returns totals by owner; the same object if nothing has changed.
         """
         totals = dict(self._totals)
+        # By owner: rows now, and those of the same accounts before.
+        rows: dict[OwnerKey, tuple[list[Moves], list[Moves]]] = {}
         for account, key, moves in changed:
-            before = self._earlier.pop(account, None) or (0,) * len(moves)
+            nows, befores = rows.setdefault(key, ([], []))
+            nows.append(moves)
             if account in self._seen:
                 owner, before = self._seen[account]
                 self._accounts[owner] -= 1
+                befores.append(before)
+            elif account in self._earlier:
+                befores.append(self._earlier.pop(account))
             self._accounts[key] += 1
-            sums = totals.get(key) or (0,) * len(moves)
-            totals[key] = tuple(map(add, sums, map(sub, moves, before)))
             self._seen[account] = key, moves
+        for key, (nows, befores) in rows.items():
+            sums = _columns([totals[key], *nows] if key in totals else nows)
+            totals[key] = tuple(map(sub, sums, _columns(befores))) if befores else sums
         for account in gone:
             if account in self._seen:
                 self._accounts[self._seen.pop(account)[0]] -= 1

@@ -48,9 +48,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
-from ksmwatch.differences import differences
+from ksmwatch.differences import Edition, differences
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 
 # Addresses where the first stack and the code of a program begin; None if they are hidden.
@@ -71,6 +72,7 @@ class Bounds(NamedTuple):
 
 
 NONE = Bounds(0, 0)
+_arrivals, _departures = itemgetter(*ARRIVALS), itemgetter(*DEPARTURES)
 
 
 class Relative(Protocol):
@@ -115,8 +117,8 @@ def lost_by(process: Relative) -> int:
     moves = process.movements
     if not moves:
         return 0
-    departed = sum(moves[m] for m in DEPARTURES)
-    net = sum(moves[m] for m in ARRIVALS) - departed
+    departed: int = sum(_departures(moves))
+    net: int = sum(_arrivals(moves)) - departed
     return departed + max(0, net - process.mappings)
 
 
@@ -139,7 +141,7 @@ class Forks:
         self._at = 0
         # The parent of each child, and what the parent had lost before.
         self._before: dict[Who, tuple[Who, int]] = {}
-        self._kin: dict[Who, int] = {}
+        self._kin: Edition[Who, int] = Edition()
         # Processes by pid, and children by the pid of their parent.
         self._pids: dict[int, Who] = {}
         self._children: dict[int, set[Who]] = {}
@@ -157,22 +159,24 @@ class Forks:
             self._forget(who)
         for who in changed:
             if who in self._processes:
+                if self._processes[who].ppid == processes[who].ppid:
+                    continue
                 self._unlink(who)
             self._pids[who[0]] = who
             self._children.setdefault(processes[who].ppid, set()).add(who)
         lost = {who: lost_by(processes[who]) for who in changed}
         self._processes = processes
-        kin = dict(self._kin) if changed or gone else self._kin
+        kin: dict[Who, int] = {}
+        alone = set(gone)
         for who in {*changed, *(c for pid in parents for c in self._children.get(pid, ()))}:
-            kin.pop(who, None)
-            if (sure := self._certain(who, lost)) > 0:
+            sure = self._certain(who, lost)
+            if sure <= 0:
+                alone.add(who)
+            elif sure != self._kin.get(who):
                 kin[who] = sure
         self._gone.update(lost)
-        for who in gone:
-            kin.pop(who, None)
         self._at = now
-        if kin != self._kin:
-            self._kin = kin
+        self._kin = self._kin.revised(kin, alone & self._kin.keys())
         return self._kin
 
     def _forget(self, who: Who) -> None:

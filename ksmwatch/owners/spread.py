@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -39,11 +40,15 @@ class Spread:
         """
         return self.remote if self.placed == mappings else None
 
-    def __add__(self, other: Spread) -> Spread:
-        return Spread.of(*map(sum, zip_longest(self.amounts, other.amounts, fillvalue=0)))
-
 
 NOWHERE = Spread()
+
+
+def together(spreads: Iterable[Spread]) -> Spread:
+    """Their sum."""
+    # On a host with one node all are nowhere.
+    amounts = [each.amounts for each in spreads if each is not NOWHERE]
+    return Spread.of(*map(sum, zip_longest(*amounts, fillvalue=0))) if amounts else NOWHERE
 
 
 def spread_of(nodes: Nodes | None, home: int | None) -> Spread:

@@ -18,7 +18,7 @@ from ksmwatch.owners import savings
 from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.rollup import Addend, OwnerCgroup, OwnerKey, OwnerSums, common, total
 from ksmwatch.owners.savings import Bounds, Family, Who
-from ksmwatch.owners.spread import NOWHERE, Spread
+from ksmwatch.owners.spread import Spread, together
 
 
 class Charge(NamedTuple):
@@ -46,7 +46,7 @@ class ProcessSums:
     @cached_property
     def spread(self) -> Spread:
         """On which nodes of memory the mappings lie."""
-        return sum((each.spread for each in self.owners.values()), NOWHERE)
+        return together(each.spread for each in self.owners.values())
 
 
 def full(processes: Iterable[Addend], kin: Mapping[Who, int]) -> ProcessSums:
@@ -85,7 +85,7 @@ def _owner_sums(group: list[Addend], kin: Mapping[Who, int]) -> OwnerSums:
         kernel_merging_pages=total(m.kernel_merging_pages for m in group),
         stray_mappings=total(m.stray_mappings for m in group),
         zero_pages=total(m.zero_pages for m in group),
-        spread=sum((m.spread for m in group), NOWHERE),
+        spread=together(m.spread for m in group),
     )
 
 
@@ -311,10 +311,9 @@ class RunningSums:
         Unchanged processes are the same objects as in the last call.
         """
         changed, _, gone = differences(self._processes, processes)
-        if kin is not self._kin:
-            changed = (
-                changed | {who for who, _ in kin.items() ^ self._kin.items()} & processes.keys()
-            )
+        related = differences(self._kin, kin)
+        if related.changed or related.gone:
+            changed = changed | {who for who in related.changed | related.gone if who in processes}
         self._processes, self._kin = processes, kin
         if not changed and not gone:
             return self._sums

@@ -21,6 +21,11 @@ class Mapped:
         self._memory = mmap.mmap(loaded.fd, count * loaded.value_size)
         self.words = memoryview(self._memory).cast("Q")
 
+    @property
+    def data(self) -> bytes:
+        """All of it, as it is now."""
+        return self._memory[:]
+
     def close(self) -> None:
         """Let go of it."""
         self.words.release()

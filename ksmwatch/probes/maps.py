@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import struct
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
+from ksmwatch.differences import differences
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes.age_maps import AgeMaps
+from ksmwatch.probes.baselines import Baselines
 from ksmwatch.probes.loader import NO_ROOM, Loaded, LoadedMap, ProgramRefusedError
 from ksmwatch.probes.map_records import (
     TOTALS_ROOM,
@@ -30,9 +34,11 @@ from ksmwatch.probes.map_records import (
 from ksmwatch.probes.mapped_memory import Mapped, fdinfo
 from ksmwatch.probes.quiet_map import QuietMap
 from ksmwatch.probes.record_table import RecordTable
+from ksmwatch.probes.standstill import Standstill
 
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
+_TOTALS = (*Movement, *Total)
 # How often to look at an account that keeps changing.
 _COPIES = 4
 # The name, which is no number, comes last where an account is unpacked.
@@ -40,6 +46,7 @@ _COMM = Account._fields.index("comm")
 _IN_ORDER = (*Account._fields[:_COMM], *Account._fields[_COMM + 1 :], "comm")
 
 
+@functools.lru_cache(maxsize=4096)
 def _text(comm: bytes) -> str:
     return comm.split(b"\0", 1)[0].decode(errors="replace")
 
@@ -78,6 +85,11 @@ class _One(Generic[_T]):
         for place, word in enumerate(data):
             self._mapped.words[place] = word
 
+    @property
+    def data(self) -> bytes:
+        """All of it, as it is now."""
+        return self._mapped.data
+
     def close(self) -> None:
         self._mapped.close()
 
@@ -112,7 +124,7 @@ class Maps:
             self._open.append(self._node_place)
         try:
             self._accounts = self._hash(loaded, "accounts")
-            self._baselines = self._hash(loaded, "baselines")
+            baselines = self._hash(loaded, "baselines")
         except (OSError, ProgramRefusedError):
             self.close()
             raise
@@ -123,14 +135,15 @@ class Maps:
         self._account_members = self._account.members(known)
         # The part of an account by which it is counted.
         self._counted = next(f.offset for f in maps["accounts"].fields if f.name == "doubts") + 8
-        self._baseline = Record(maps["baselines"].value_size, maps["baselines"].fields)
+        self._baselines = Baselines(baselines, maps["baselines"])
         # None if the programs do not keep ages.
         self.ages = self._age_maps(loaded) if "ages" in maps else None
         self._all_accounts = RecordTable(self._accounts, self._steady)
-        # Only the daemon writes baselines. A program deletes one together with its account, whose
-        # id no other account has. So what the daemon has written need not be read again.
-        self._written: dict[int, Baseline] | None = None
-        self._shown_baselines: Mapping[int, Baseline] | None = None
+        self._standstill = Standstill(self._told, time.monotonic)
+        # Accounts of no process. When the daemon opens a file, a program can name one untold.
+        self._nameless: set[int] = set()
+        # The memory of the maps with so many accounts and baselines.
+        self._memory = ((-1, -1), 0)
         self.limit = int(fdinfo(self._accounts.fd, "max_entries"))
 
     def _hash(self, loaded: Loaded, name: str) -> bpf_maps.Map | QuietMap:
@@ -166,11 +179,25 @@ class Maps:
 
     def accounts(self) -> Mapping[int, Account]:
         """All accounts by mm. What has not changed is the same object as before, also the whole."""
-        accounts = self._all_accounts.read()
-        if self._written is not None and len(self._written) > len(accounts):
-            for gone in self._written.keys() - accounts.keys():
-                self._forget_baseline(gone)
+        if self._standstill.lasts() and not self._nameless:
+            return self._all_accounts.records
+        before, accounts = self._all_accounts.records, self._all_accounts.read()
+        self._standstill.see_reading()
+        self._see_nameless(before, accounts)
+        self._baselines.forget_others(accounts)
         return accounts
+
+    def _told(self) -> bytes:
+        return self._totals.data + self._forgetting.data
+
+    def _see_nameless(self, before: Mapping[int, Account], accounts: Mapping[int, Account]) -> None:
+        changed, _, gone = differences(before, accounts)
+        self._nameless -= gone
+        for mm in changed:
+            if accounts[mm].tgid:
+                self._nameless.discard(mm)
+            else:
+                self._nameless.add(mm)
 
     @property
     def filled(self) -> int:
@@ -198,13 +225,11 @@ class Maps:
         *numbers, comm = self._account_members(data)
         return Account._make((*numbers[:_COMM], _text(comm), *numbers[_COMM:], *self._absent))
 
-    def _unpack_baseline(self, data: bytes) -> Baseline:
-        return Baseline(**self._baseline.unpack(data))
-
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account that no event has opened yet; False if one has just done so."""
         members = account._asdict()
         members["comm"] = account.comm.encode(errors="replace")[:15]
+        self._standstill.end()
         try:
             self._accounts.put(_U64.pack(mm), self._account.pack(members), bpf_maps.NOEXIST)
         except OSError as error:
@@ -215,44 +240,25 @@ class Maps:
 
     def close_account(self, mm: int) -> None:
         """Forget an mm."""
+        self._standstill.end()
         self._accounts.delete(_U64.pack(mm))
-        self._baselines.delete(_U64.pack(mm))
-        self._forget_baseline(mm)
-
-    def _forget_baseline(self, mm: int) -> None:
-        if self._written is not None and self._written.pop(mm, None) is not None:
-            self._shown_baselines = None
+        self._baselines.delete(mm)
 
     def baseline(self, mm: int) -> Baseline | None:
         """The last exact read of this mm."""
-        data = self._baselines.get(_U64.pack(mm))
-        return None if data is None else self._unpack_baseline(data)
+        return self._baselines.of(mm)
 
     def baselines(self) -> Mapping[int, Baseline]:
         """All baselines by mm; the same object as before if none was written or deleted."""
-        if self._shown_baselines is None:
-            self._shown_baselines = dict(self._all_written())
-        return self._shown_baselines
-
-    def _all_written(self) -> dict[int, Baseline]:
-        """What this daemon and its predecessors have written."""
-        if self._written is None:
-            table = RecordTable(self._baselines, lambda _, data, __: self._unpack_baseline(data))
-            self._written = dict(table.read())
-        return self._written
+        return self._baselines.all()
 
     def put_baseline(self, mm: int, baseline: Baseline) -> None:
         """Record an exact read."""
-        members = baseline._asdict()
-        if "nodes" not in self._baseline.names:
-            del members["node_doubts"]
-        self._baselines.put(_U64.pack(mm), self._baseline.pack(members))
-        self._all_written()[mm] = baseline
-        self._shown_baselines = None
+        self._baselines.put(mm, baseline)
 
     def totals(self) -> dict[Movement | Total, int]:
         """Host-wide totals, summed over CPUs."""
-        return {which: self.total(which) for which in (*Movement, *Total)}
+        return {which: self.total(which) for which in _TOTALS}
 
     def total(self, which: Movement | Total) -> int:
         """One host-wide total."""
@@ -323,7 +329,11 @@ class Maps:
 
     def memory_bytes(self) -> int:
         """Kernel memory of the account maps, if the kernel tells (fdinfo's memlock)."""
-        return sum(int(fdinfo(table.fd, "memlock")) for table in (self._accounts, self._baselines))
+        entries = len(self._all_accounts), len(self._baselines)
+        if self._memory[0] != entries:
+            tables = self._accounts, self._baselines
+            self._memory = entries, sum(int(fdinfo(table.fd, "memlock")) for table in tables)
+        return self._memory[1]
 
     def close(self) -> None:
         """Close the descriptors; the kernel frees the maps with the last program."""

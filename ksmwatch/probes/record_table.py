@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
+
+from ksmwatch.differences import Edition
 
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
-# Records that are compared in one piece before each is compared.
-_BLOCK = 64
-# With this many changed records, one more dump costs less than a look-up of each.
-_MANY = 64
+# Records that are compared in one piece; where they differ, in smaller pieces.
+_PIECES = (64, 8, 1)
+# If more than one in so many records has changed, one more dump costs less than a look-up of each.
+_FEW = 16
 
 
 def _changed(before: bytes, after: bytes, size: int) -> Iterator[int]:
     """Which of the records of this size differ, by number."""
-    block = size * _BLOCK
-    for start in range(0, len(after), block):
-        if before[start : start + block] != after[start : start + block]:
-            for at in range(start, min(start + block, len(after)), size):
-                if before[at : at + size] != after[at : at + size]:
+
+    def within(start: int, end: int, pieces: Sequence[int]) -> Iterator[int]:
+        piece, *smaller = pieces
+        for at in range(start, end, piece * size):
+            stop = min(at + piece * size, end)
+            if before[at:stop] != after[at:stop]:
+                if smaller:
+                    yield from within(at, stop, smaller)
+                else:
                     yield at // size
+
+    return within(0, len(after), _PIECES)
 
 
 class Dumps(Protocol):
@@ -45,37 +53,38 @@ class RecordTable(Generic[_T]):
         self._map = table
         self._make = make
         self._keys = self._values = b""
-        self._records: dict[int, _T] = {}
+        # As they were last read.
+        self.records: Edition[int, _T] = Edition()
 
     def read(self) -> Mapping[int, _T]:
         """The current records."""
         keys, values = self._map.dump()
         if keys == self._keys:
             if values != self._values:
-                self._records = self._with_changes(values)
+                self.records = self._with_changes(values)
         else:
-            self._records = self._looked_up(keys, values)
+            self.records = self._looked_up(keys, values)
         self._keys, self._values = keys, values
-        return self._records
+        return self.records
 
-    def _with_changes(self, values: bytes) -> dict[int, _T]:
+    def _with_changes(self, values: bytes) -> Edition[int, _T]:
         """The records if no key has come or gone."""
-        size, records = self._map.value_size, dict(self._records)
+        size, records = self._map.value_size, {}
         changed = list(_changed(self._values, values, size))
-        later = self._later() if len(changed) > _MANY else None
+        later = self._later() if len(changed) * _FEW > len(self.records) else None
         for number in changed:
             key = self._keys[number * _U64.size : (number + 1) * _U64.size]
             part = slice(number * size, (number + 1) * size)
             again = None if later is None else later[part]
             records[_U64.unpack(key)[0]] = self._make(key, values[part], again)
-        return records
+        return self.records.revised(records)
 
     def _later(self) -> bytes | None:
         """All values once more; None if keys have come or gone."""
         keys, values = self._map.dump()
         return values if keys == self._keys else None
 
-    def _looked_up(self, keys: bytes, values: bytes) -> dict[int, _T]:
+    def _looked_up(self, keys: bytes, values: bytes) -> Edition[int, _T]:
         """The records if keys have come or gone."""
         slot = struct.Struct(f"{self._map.value_size}s")
         before = dict(
@@ -84,10 +93,10 @@ class RecordTable(Generic[_T]):
         records = {}
         for key, value in zip(_U64.iter_unpack(keys), slot.iter_unpack(values), strict=True):
             same = before.get(key) == value
-            record = self._records[key[0]] if same else self._make(_U64.pack(*key), value[0], None)
+            record = self.records[key[0]] if same else self._make(_U64.pack(*key), value[0], None)
             records[key[0]] = record
-        return records
+        return Edition(records)
 
     def __len__(self) -> int:
         """Their number at the last reading."""
-        return len(self._records)
+        return len(self.records)

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch import __version__
-from ksmwatch.counting.backend import Backend, Budget
+from ksmwatch.counting.backend import Backend, Budget, Counted
 from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.comeback import Comeback
 from ksmwatch.counting.cow_breaks import events
 from ksmwatch.counting.ledger import Count
+from ksmwatch.differences import Edition
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.cgroup_rooms import CgroupRooms
 from ksmwatch.kernel.facts import Facts
@@ -28,7 +29,7 @@ from ksmwatch.owners.sums import ProcessSums, RunningSums, full
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.homes import Homes
-from ksmwatch.snapshot.ksmd_numbers import Books, CountKey, key_of
+from ksmwatch.snapshot.ksmd_numbers import Books, CountKey, by_key
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.model import Reload, Snapshot
 from ksmwatch.snapshot.process import Confidence
@@ -38,7 +39,8 @@ from ksmwatch.snapshot.zero_holders import ZeroHolders
 
 # Time in a snapshot to check whether processes are still in their cgroups.
 _CGROUP_BUDGET_SECONDS = 0.02
-# After this many snapshots everything is added up, and compared with the sums by difference.
+# After this many snapshots in which something has changed, everything is added up and compared with
+# the sums by difference.
 _CHECKED_LOOKS = 100
 
 
@@ -104,8 +106,13 @@ class Watcher:
             self._table.identify, self._books.of, self.backend.evidence, self._homes.of
         )
         # The last counts, as the backend listed them.
-        self._listed: list[Count] | None = None
-        self._counts: Mapping[CountKey, Count] = {}
+        self._listed: list[Count] = []
+        self._counts: Edition[CountKey, Count] = Edition()
+        # The processes of some counts, if the host has zero pages.
+        self._pids_of: list[Count] = []
+        self._pids: set[int] = set()
+        # The last sums, and how often they were others than before.
+        self._summed: ProcessSums | None = None
         self._looks = 0
 
     def take(self, backend: Backend) -> None:
@@ -173,9 +180,11 @@ class Watcher:
         numbers = self._host.read()
         self.losses["sources_unreadable"] += len(numbers.failures)
         ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * procfs.TICKS_PER_SECOND)
-        kin, sums = self._add_up(numbers, ticks)
-        unnamed = self._roster.unnamed
+        # Before the counts: what moves in between has moved since this snapshot, see `moved_since`.
         totals = self.backend.totals()
+        counted = self.backend.counted()
+        kin, sums = self._add_up(counted, numbers, ticks)
+        unnamed = self._roster.unnamed
         happened = events(numbers.vmstat, totals)
         return Snapshot(
             time=time.time(),
@@ -185,9 +194,9 @@ class Watcher:
             kernel=self._facts.release,
             mode=self.backend.mode,
             mode_reason=self._reason,
-            asleep=self.backend.asleep,
-            doubt=self.backend.doubt or _doubt_about(sum(map(abs, unnamed))),
-            processes=tuple(self._roster.processes.values()),
+            asleep=counted.asleep,
+            doubt=counted.doubt or _doubt_about(sum(map(abs, unnamed))),
+            processes=self._roster.everyone,
             unnamed=sum(unnamed),
             moved=self._turnover.see(self._roster.moved, self._roster.gone),
             rooms=self._rooms.read(_shared_cgroups(sums)),
@@ -220,15 +229,18 @@ class Watcher:
         names = (which.name.lower() for which in Movement)
         return any(totals.get(name) != snapshot.totals.get(name) for name in names)
 
-    def _add_up(self, numbers: KernelNumbers, ticks: int) -> tuple[Mapping[Who, int], ProcessSums]:
-        """Count, name and add up; returns what forks say, and the sums."""
+    def _add_up(
+        self, counted: Counted, numbers: KernelNumbers, ticks: int
+    ) -> tuple[Mapping[Who, int], ProcessSums]:
+        """Name and add up; returns what forks say, and the sums."""
         ksm = numbers.ksm or {}
-        counts = self.backend.counts()
+        counts = counted.counts
         # A list that is not the same says that something has changed.
-        if others := self._zero_only(counts, ksm.get("ksm_zero_pages", 0)):
+        if others := self._zero_only(counted, ksm.get("ksm_zero_pages", 0)):
             counts = [*counts, *others]
         if counts is not self._listed:
-            self._listed, self._counts = counts, {key_of(count): count for count in counts}
+            self._counts = by_key(counts, self._listed, self._counts)
+            self._listed = counts
         inputs = Inputs(
             self._counts,
             self._books.update(self._counts, numbers.ksm) | self._homes.update(self._counts),
@@ -240,19 +252,24 @@ class Watcher:
         processes = self._roster.processes
         kin = self._forks.see(processes, ticks)
         sums = self._sums.update(processes, kin)
+        if sums is self._summed:
+            return kin, sums
         self._looks += 1
         if self._looks % _CHECKED_LOOKS == 0 and sums != full(processes.values(), kin):
             self.losses["sums_wrong"] += 1
             logger.error("sums by difference were wrong; everything is added up again")
             self._sums = RunningSums()
             sums = self._sums.update(processes, kin)
+        self._summed = sums
         return kin, sums
 
-    def _zero_only(self, counts: list[Count], zeros: int) -> list[Count]:
+    def _zero_only(self, counted: Counted, zeros: int) -> list[Count]:
         """Processes with zero pages and nothing else, if the host has zero pages."""
-        exact = self.backend.mode is Mode.BPF and self.backend.doubt is None
-        counted = {count.pid for count in counts} if zeros > 0 else set[int]()
-        return self._zero_holders.others(counted, zeros, exact=exact)
+        exact = self.backend.mode is Mode.BPF and counted.doubt is None
+        if zeros > 0 and counted.counts is not self._pids_of:
+            self._pids_of = counted.counts
+            self._pids = {count.pid for count in counted.counts}
+        return self._zero_holders.others(self._pids, zeros, exact=exact)
 
     def _all_losses(self, totals: dict[str, int]) -> dict[str, int]:
         """Losses seen by the daemon and by the programs, with every known kind present."""

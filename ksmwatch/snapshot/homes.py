@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.ledger import Count
+from ksmwatch.differences import differences
 from ksmwatch.kernel.memory_nodes import parse_list
 from ksmwatch.snapshot.ksmd_numbers import CountKey
 
@@ -52,6 +53,9 @@ class Homes:
         self._clock = clock
         self._affinity = affinity
         self._cpus = {node: _cpus(sys, node) for node in nodes}
+        self._counts: Mapping[CountKey, Count] = {}
+        # Those that have not been read yet.
+        self._new: dict[CountKey, None] = {}
         # The node, and when it was read. Those that were read first come first.
         self._found: dict[CountKey, tuple[int | None, float]] = {}
         self._by_pid: dict[int, int | None] = {}
@@ -61,18 +65,17 @@ class Homes:
         return self._by_pid.get(pid)
 
     def update(self, counts: Mapping[CountKey, Count]) -> set[CountKey]:
-        """Look at processes that are new, or were read long ago; returns those that changed."""
+        """Look at processes that are new, or were read long ago; returns those that changed.
+
+        Counts that have not changed are the same object, also together.
+        """
         if not self._cpus:
             return set()
-        for gone in self._found.keys() - counts.keys():
-            del self._found[gone]
+        self._see(counts)
         changed, budget = set(), Budget(_SECONDS, self._clock)
         now = self._clock()
-        old = [key for key, (_, at) in self._found.items() if now >= at + _AGAIN_SECONDS]
-        new = [k for k, count in counts.items() if count.mappings and k not in self._found]
-        for key in (*new, *old):
-            if not budget.left():
-                break
+        while budget.left() and (key := self._next(now)) is not None:
+            self._new.pop(key, None)
             before, _ = self._found.pop(key, (None, 0.0))
             home = self._read(key[1])
             self._found[key] = home, now
@@ -81,6 +84,25 @@ class Homes:
         if changed or len(self._by_pid) != len(self._found):
             self._by_pid = {key[1]: home for key, (home, _) in self._found.items()}
         return changed
+
+    def _see(self, counts: Mapping[CountKey, Count]) -> None:
+        """Find out who is new and who has gone."""
+        others, _, gone = differences(self._counts, counts)
+        self._counts = counts
+        for key in gone:
+            self._found.pop(key, None)
+            self._new.pop(key, None)
+        for key in others:
+            if counts[key].mappings and key not in self._found:
+                self._new[key] = None
+
+    def _next(self, now: float) -> CountKey | None:
+        """Who is looked at next: the new ones, then who was read long ago."""
+        if self._new:
+            return next(iter(self._new))
+        for key, (_, at) in self._found.items():
+            return key if now >= at + _AGAIN_SECONDS else None
+        return None
 
     def _read(self, pid: int) -> int | None:
         try:

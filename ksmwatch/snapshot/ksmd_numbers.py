@@ -11,13 +11,15 @@ no batch of pages and no process has unmerged any or lost a zero page. Then noth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import attrgetter, is_not
 from pathlib import Path
 
 from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.ledger import Count
-from ksmwatch.differences import differences
+from ksmwatch.differences import Edition, differences
 from ksmwatch.kernel import procfs
 
 # Time in a snapshot to read numbers that have probably changed, and others in turn.
@@ -51,9 +53,22 @@ Work = Mapping[str, int]
 _PROGRESS = ("pages_scanned", "full_scans")
 
 
-def key_of(count: Count) -> CountKey:
-    """An mm is named after one process at a time. Polling knows no mm."""
-    return count.mm, count.pid, count.start_ticks
+# An mm is named after one process at a time. Polling knows no mm.
+key_of: Callable[[Count], CountKey] = attrgetter("mm", "pid", "start_ticks")
+
+
+def by_key(
+    counts: Sequence[Count], before: Sequence[Count], keyed: Edition[CountKey, Count]
+) -> Edition[CountKey, Count]:
+    """Counts by their keys. `keyed`: those of `before`."""
+    if len(counts) == len(before):
+        # Loops in C, because there are as many as processes.
+        others = list(map(is_not, before, counts))
+        moved = list(compress(counts, others))
+        keys = list(map(key_of, moved))
+        if keys == list(map(key_of, compress(before, others))):
+            return keyed.revised(dict(zip(keys, moved, strict=True)))
+    return Edition(zip(map(key_of, counts), counts, strict=True))
 
 
 class Books:
@@ -142,6 +157,6 @@ class Books:
         self._entries.pop(key, None)
         self._entries[key] = _Entry(count, book, self._work)
 
-    def of(self, count: Count) -> Book:
+    def of(self, key: CountKey) -> Book:
         """What ksmd knows about a process that was among the last counts."""
-        return self._entries[key_of(count)].book
+        return self._entries[key].book

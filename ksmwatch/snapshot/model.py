@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ksmwatch.counting.ages import AgeState
@@ -119,10 +119,8 @@ class Snapshot:
         }
 
     def _need(self, mappings: int, holding: Holding | None) -> Need:
-        known = need(mappings, self._zeros(holding), self._pages_shared, self._available)
-        # If the host is not in doubt, there is no need to look at all processes.
-        counted = self.doubt is None or self.confidence is not Confidence.UNKNOWN
-        return replace(known, counted=counted)
+        zeros, counted = self._zeros(holding), self.confidence is not Confidence.UNKNOWN
+        return need(mappings, zeros, self._pages_shared, self._available, counted=counted)
 
     def _zeros(self, holding: Holding | None) -> Zeros:
         """Zero pages of the host or an owner. A kernel that does not count them unmerges none."""

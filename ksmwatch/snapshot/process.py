@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, TypedDict
+from typing import Annotated, NamedTuple, TypedDict
 
 from ksmwatch.counting.residue import Residue
 from ksmwatch.kernel.areas import Area, AreaDocument, area_document
@@ -29,9 +28,12 @@ class Confidence(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class Process(BothCounts):
-    """One process that has or had KSM mappings.
+# Before Python 3.12, looking up a member of an enumeration takes as long as making a tuple.
+_EXACT = Confidence.EXACT
+
+
+class ProcessFacts(NamedTuple):
+    """What is known of one process that has or had KSM mappings.
 
     `start_time` is field 22 of /proc/PID/stat, in clock ticks since boot. With the pid, it
     identifies a process for ever, whatever the wall clock does. `kernel_merging_pages` is ksmd's
@@ -63,7 +65,11 @@ class Process(BothCounts):
     nodes: Nodes | None = None
     home: int | None = None
 
-    @cached_property
+
+class Process(BothCounts, ProcessFacts):
+    """One process. A tuple, because there are many, and Python makes tuples fastest."""
+
+    @property
     def spread(self) -> Spread:
         """On which nodes of memory its mappings lie."""
         return spread_of(self.nodes, self.home)
@@ -76,7 +82,7 @@ class Process(BothCounts):
     @property
     def exact(self) -> bool:
         """Whether the count is known to equal the page tables."""
-        return self.confidence is Confidence.EXACT
+        return self.confidence is _EXACT
 
     @property
     def stray_mappings(self) -> int | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from functools import reduce
 from typing import NamedTuple
 
 from ksmwatch.counting.backend import Evidence
 from ksmwatch.counting.ledger import Count
-from ksmwatch.counting.residue import Residue, residue
+from ksmwatch.counting.residue import residue
 from ksmwatch.counting.run_state import UNMERGED, RunState
-from ksmwatch.differences import differences
+from ksmwatch.differences import Edition, differences
 from ksmwatch.owners.owner import UNKNOWN
 from ksmwatch.owners.processes import Identity
 from ksmwatch.owners.rollup import AccountKey, Moves, OwnerKey
@@ -20,51 +20,13 @@ from ksmwatch.snapshot.ksmd_numbers import Book, CountKey
 from ksmwatch.snapshot.process import Confidence, Process
 
 
-class Sources(NamedTuple):
-    """The inputs of a process in a snapshot."""
-
-    counted: Count
-    identity: Identity
-    book: Book
-    evidence: Evidence
-    residue: Residue
-    home: int | None
-
-    def process(self) -> Process:
-        identity = self.identity
-        return Process(
-            pid=self.counted.pid,
-            start_time=identity.start_ticks,
-            ppid=identity.ppid,
-            comm=identity.comm,
-            name=identity.name,
-            owner=identity.owner,
-            cgroup=identity.cgroup_path,
-            mappings=self.counted.mappings,
-            confidence=Confidence.EXACT if self.counted.exact else Confidence.ESTIMATED,
-            movements=self.counted.moves,
-            kernel_merging_pages=self.book.merging_pages,
-            zero_pages=self.book.zero_pages,
-            kernel_at=self.book.at,
-            read_at=self.evidence.read_at,
-            stray=self.evidence.stray,
-            residue=self.residue,
-            family=identity.family,
-            nodes=self.counted.nodes if self.counted.exact else None,
-            home=self.home,
-        )
-
-
 def joined(processes: Iterable[Process]) -> Process:
     """The accounts of one process as one.
 
     After exec ksmd can keep the old mm, and with it an account of the same process, until it
     scans again.
     """
-    first, *others = processes
-    for other in others:
-        first = _together(first, other)
-    return first
+    return reduce(_together, processes)
 
 
 def _together(a: Process, b: Process) -> Process:
@@ -73,14 +35,17 @@ def _together(a: Process, b: Process) -> Process:
     nodes = None
     if a.nodes is not None and b.nodes is not None:
         nodes = tuple(map(sum, zip(a.nodes, b.nodes, strict=True)))
-    return replace(
-        main,
+    return main._replace(
         mappings=a.mappings + b.mappings,
         confidence=main.confidence if other.confidence is Confidence.EXACT else other.confidence,
         movements=tuple(map(sum, zip(a.movements, b.movements, strict=True))),
         stray=stray,
         nodes=nodes,
     )
+
+
+# See process.py.
+_EXACT, _ESTIMATED = Confidence.EXACT, Confidence.ESTIMATED
 
 
 class Inputs(NamedTuple):
@@ -127,7 +92,7 @@ class Roster:
     def __init__(
         self,
         identify: Callable[[int], Identity | None],
-        book: Callable[[Count], Book],
+        book: Callable[[CountKey], Book],
         evidence: Callable[[Count], Evidence],
         home: Callable[[int], int | None] = lambda _: None,
     ) -> None:
@@ -143,7 +108,8 @@ class Roster:
         # By process id: counts, and the process that they are joined to.
         self._keys: dict[int, set[CountKey]] = {}
         self._whos: dict[int, Who] = {}
-        self.processes: Mapping[Who, Process] = {}
+        self.processes: Edition[Who, Process] = Edition()
+        self.everyone: tuple[Process, ...] = ()
         # In the last update: accounts that are new or may have moved, and those that have gone.
         self.moved: list[AccountMoves] = []
         self.gone: set[AccountKey] = set()
@@ -157,17 +123,27 @@ class Roster:
         """Bring everything up to date."""
         gone, changed = self._differences(inputs)
         self._before = inputs
-        before = [self._named.pop(key) for key in gone | changed if key in self._named]
+        left = {self._named[key].account for key in gone}
         for key in gone:
+            del self._named[key]
             self._keys[key[1]].discard(key)
             self._unnamed.discard(key)
-        named = [self._name(key, inputs) for key in changed]
+        named: list[_Named] = []
+        for key in changed:
+            before = self._named.get(key)
+            now = self._named[key] = self._name(key, inputs)
+            named.append(now)
+            if before is None:
+                self._keys.setdefault(key[1], set()).add(key)
+            elif before.counted.account != now.counted.account:
+                left.add(before.account)
         self.moved = [
             (each.account, _owner_key(each.process), each.counted.turnover)
             for each in named
             if each.counted.moves
         ]
-        self.gone = {each.account for each in before} - {each.account for each in named}
+        # An account can be that of another process now.
+        self.gone = left - {each.account for each in named} if left else left
         pids = {key[1] for key in gone | changed}
         if pids:
             self._join(pids)
@@ -190,37 +166,58 @@ class Roster:
     def _name(self, key: CountKey, inputs: Inputs) -> _Named:
         count = self._counts[key]
         identity = self._identify(count.pid)
-        process = None
-        if identity is not None and identity.start_ticks == count.start_ticks:
-            evidence = self._evidence(count)
-            kind = residue(inputs.run, inputs.pages_shared, evidence.read_at)
-            sources = Sources(
-                count, identity, self._book(count), evidence, kind, self._home(count.pid)
-            )
-            process = sources.process()
-            self._unnamed.discard(key)
-        else:
+        if identity is None or identity.start_ticks != count.start_ticks:
             self._unnamed.add(key)
-        self._named[key] = _Named(count, process)
-        self._keys.setdefault(count.pid, set()).add(key)
-        return self._named[key]
+            return _Named(count, None)
+        self._unnamed.discard(key)
+        return _Named(count, self._process(key, count, identity, inputs))
+
+    def _process(self, key: CountKey, count: Count, identity: Identity, inputs: Inputs) -> Process:
+        book, evidence = self._book(key), self._evidence(count)
+        return Process(
+            pid=count.pid,
+            start_time=identity.start_ticks,
+            ppid=identity.ppid,
+            comm=identity.comm,
+            name=identity.name,
+            owner=identity.owner,
+            cgroup=identity.cgroup_path,
+            mappings=count.mappings,
+            confidence=_EXACT if count.exact else _ESTIMATED,
+            movements=count.moves,
+            kernel_merging_pages=book.merging_pages,
+            zero_pages=book.zero_pages,
+            kernel_at=book.at,
+            read_at=evidence.read_at,
+            stray=evidence.stray,
+            residue=residue(inputs.run, inputs.pages_shared, evidence.read_at),
+            family=identity.family,
+            nodes=count.nodes if count.exact else None,
+            home=self._home(count.pid),
+        )
 
     def _join(self, pids: set[int]) -> None:
         """Make the processes with these numbers again."""
-        processes = dict(self.processes)
+        changed: dict[Who, Process] = {}
+        gone: set[Who] = set()
         for pid in pids:
-            if pid in self._whos:
-                del processes[self._whos.pop(pid)]
             keys = self._keys[pid]
-            if not keys:
-                del self._keys[pid]
             members = [self._named[key].process for key in sorted(keys)]
             known = [each for each in members if each is not None]
+            before, now = self._whos.get(pid), None
             if known:
                 process = joined(known)
-                self._whos[pid] = process.pid, process.start_time
-                processes[self._whos[pid]] = process
-        self.processes = processes
+                now = process.pid, process.start_time
+                changed[now] = process
+            if not keys:
+                del self._keys[pid]
+            if before is not None and before != now:
+                gone.add(before)
+                del self._whos[pid]
+            if now is not None and before != now:
+                self._whos[pid] = now
+        self.processes = self.processes.revised(changed, gone)
+        self.everyone = tuple(self.processes.values())
 
 
 def _owner_key(process: Process | None) -> OwnerKey:

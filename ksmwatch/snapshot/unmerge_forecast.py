@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ksmwatch.owners.rollup import OwnerCgroup, OwnerKey
 from ksmwatch.owners.sums import Charge
@@ -33,16 +33,14 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class Zeros:
+class Zeros(NamedTuple):
     """Bounds of the zero pages placed by KSM. They are equal if the number is known."""
 
     least: int = 0
     most: int = 0
 
 
-@dataclass(frozen=True)
-class Need:
+class Need(NamedTuple):
     """Bytes that unmerging needs, and those available; None if unknown.
 
     `counted`: whether all mappings are known.
@@ -65,7 +63,14 @@ class Need:
         return Verdict.UNCERTAIN
 
 
-def need(mappings: int, zeros: Zeros, pages_shared: int | None, available: int | None) -> Need:
+def need(
+    mappings: int,
+    zeros: Zeros,
+    pages_shared: int | None,
+    available: int | None,
+    *,
+    counted: bool = True,
+) -> Need:
     """The need of unmerging these mappings, of one owner or of the host.
 
     For an owner, the upper bound is right if others map all its pages too. The host has no more
@@ -77,11 +82,11 @@ def need(mappings: int, zeros: Zeros, pages_shared: int | None, available: int |
         at_least=None if freed is None else (freed + zeros.least) * PAGE_SIZE,
         at_most=(mappings + zeros.most) * PAGE_SIZE,
         available=available,
+        counted=counted,
     )
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(NamedTuple):
     """A cgroup with a limit: what is left, and the most that could be charged to it, in bytes.
 
     Reclaimable page cache counts as used, so more may fit than is left.
@@ -97,8 +102,7 @@ class Limit:
         return self.at_most <= self.left
 
 
-@dataclass(frozen=True)
-class Forecast:
+class Forecast(NamedTuple):
     """The forecast for one owner: against the host's memory, and the tightest cgroup limit."""
 
     memory: Need

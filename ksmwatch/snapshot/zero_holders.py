@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch.counting.backend import Budget
@@ -51,7 +50,7 @@ class ZeroHolders:
                 self._found = {p: self._found[p] for p in self._queue if p in self._found}
             self._look(self._queue.pop())
         found = [count for pid, (count, _) in self._found.items() if pid not in counted]
-        return found if exact else [replace(count, exact=False) for count in found]
+        return found if exact else [count._replace(exact=False) for count in found]
 
     def _look(self, pid: int) -> None:
         before = self._found.pop(pid, None)

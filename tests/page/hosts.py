@@ -76,7 +76,7 @@ class Ordinary:
         """The host some time later."""
         step = next(self._steps)
         processes = crowd(self._processes, step * 40)
-        alone = (dataclasses.replace(p, family=(p.pid, p.pid)) for p in processes)
+        alone = (p._replace(family=(p.pid, p.pid)) for p in processes)
         return _host(tuple(alone), step)
 
 

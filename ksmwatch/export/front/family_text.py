@@ -1,7 +1,7 @@
 """The text of one metric family. What has not changed is not rendered again.
 
-prometheus_client renders every new line. Of a line whose labels are known, only the value is
-rendered again: the text before it is kept.
+prometheus_client renders every new line. A line stays as it is until its value changes, and then
+only the value is rendered again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from prometheus_client.utils import floatToGoString
 
 from ksmwatch.export.metric_family import COUNT, SUM, LabelledValue, Spec
 
+_number = cast("Callable[[float], str]", floatToGoString)
 # One of the library's formats.
 Encoder = Callable[[Collector], bytes]
 
@@ -80,8 +81,8 @@ class FamilyText:
         self._encode = encode
         # Everything before the first sample.
         self._head = rendered(spec, (), encode)
-        # By label values: the line up to its value.
-        self._beginnings: dict[tuple[str, ...], str] = {}
+        # By label values: the value, and the line with it.
+        self._lines: dict[tuple[str, ...], tuple[float, str]] = {}
         self._samples: Sequence[LabelledValue] = ()
         self.text = b""
 
@@ -89,22 +90,25 @@ class FamilyText:
         """Take the samples; returns whether the text is another one than before."""
         if samples is self._samples or samples == self._samples:
             return False
-        known = self._beginnings
-        new = [(labels, 0.0) for labels, _ in samples if labels not in known]
+        known = self._lines
+        new = [sample for sample in samples if sample[0] not in known]
         if new:
-            known = known | self._render(new)
-        number = cast("Callable[[float], str]", floatToGoString)
-        lines = [f"{known[labels]}{number(value)}\n" for labels, value in samples]
-        self.text = (self._head + "".join(lines)).encode()
+            known |= self._render(new)
+        for labels, value in samples:
+            before, line = known[labels]
+            if value != before:
+                known[labels] = value, f"{line[: line.rindex(' ')]} {_number(value)}\n"
+        self.text = (self._head + "".join([known[labels][1] for labels, _ in samples])).encode()
         if len(known) > len(samples):
-            known = {labels: known[labels] for labels, _ in samples}
-        self._beginnings, self._samples = known, samples
+            self._lines = {labels: known[labels] for labels, _ in samples}
+        self._samples = samples
         return True
 
-    def _render(self, samples: Sequence[LabelledValue]) -> dict[tuple[str, ...], str]:
+    def _render(self, samples: Sequence[LabelledValue]) -> dict[tuple[str, ...], tuple[float, str]]:
         # A line feed in a label is escaped, so each sample is one line.
-        lines = rendered(self._spec, samples, self._encode).removeprefix(self._head).split("\n")
+        text = rendered(self._spec, samples, self._encode).removeprefix(self._head)
+        lines = text.split("\n")[:-1]
         return {
-            labels: line.removesuffix("0.0")
-            for (labels, _), line in zip(samples, lines[:-1], strict=True)
+            labels: (value, f"{line}\n")
+            for (labels, value), line in zip(samples, lines, strict=True)
         }

@@ -86,6 +86,16 @@ def test_what_cannot_be_read_is_tried_again_later_and_later(world: World) -> Non
     assert world.turn(600) == [10]
 
 
+def test_it_is_tried_again_although_no_count_has_changed(world: World) -> None:
+    world.unreadable = {10}
+    counts = [count(10), count(11)]
+    tried = []
+    for second in range(200):
+        world.reads.see(counts)
+        tried += [(second, pid) for pid in world.turn()]
+    assert tried == [(0, 10), (0, 11), *((second, 10) for second in (10, 30, 70, 150))]
+
+
 def test_an_account_that_has_gone_is_not_waited_for(world: World) -> None:
     world.unreadable = {10}
     world.reads.see([count(10)])

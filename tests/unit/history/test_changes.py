@@ -127,7 +127,7 @@ def test_who_has_not_moved_yet_has_moved_nothing(tmp_path: Any) -> None:
 
 def test_an_estimated_count_is_called_so(tmp_path: Any) -> None:
     doubtful = past_snapshot(10, {"web": 400}).processes[0]
-    members = (replace(doubtful, confidence=Confidence.ESTIMATED, owner=vm("web")),)
+    members = (doubtful._replace(confidence=Confidence.ESTIMATED, owner=vm("web")),)
     rows: list[Row] = [(0, {"web": 1000}, {}), (10, {"web": 400}, {"processes": members})]
     found = first(tmp_path, rows)
     assert not found.exact

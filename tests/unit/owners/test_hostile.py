@@ -63,9 +63,7 @@ CROWDS = st.lists(PROCESSES, min_size=CROWD, max_size=CROWD)
 
 def crowd(found: list[Process]) -> Snapshot:
     """A host of these, with their own pids, whose cgroups all have limits."""
-    members = tuple(
-        process(**{**vars(p), "pid": 100 + at, "start_time": at}) for at, p in enumerate(found)
-    )
+    members = tuple(p._replace(pid=100 + at, start_time=at) for at, p in enumerate(found))
     rooms = {p.cgroup: 4096 for p in members if p.cgroup and p.cgroup != "/"}
     return snapshot(processes=members, rooms=rooms, moved={})
 

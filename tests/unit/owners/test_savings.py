@@ -178,7 +178,7 @@ def test_a_prefork_server_saves_what_it_saved_before() -> None:
 
 
 def test_without_events_it_is_known_between_bounds() -> None:
-    seen = [process(**{**vars(p), "movements": ()}) for p in prefork()]
+    seen = [p._replace(movements=()) for p in prefork()]
     need = pages_without_ksm(seen, Forks().see(by_who(seen), 0))
     assert saved_pages(need, 5003) == Bounds(5003, 10 * 5003)
 
@@ -186,7 +186,7 @@ def test_without_events_it_is_known_between_bounds() -> None:
 def test_what_the_parent_lost_before_the_fork_does_not_matter() -> None:
     """A daemon that was there before the fork knows what had gone by then."""
     parent, _, *children = prefork()
-    busy = process(**{**vars(parent), "movements": (9003, 0, 0, 0, 4000, 0, 0)})
+    busy = parent._replace(movements=(9003, 0, 0, 0, 4000, 0, 0))
     forks = Forks()
     forks.see(by_who([busy]), now=9050)
     seen = [busy, *children]
@@ -199,13 +199,13 @@ def test_a_child_that_was_handed_on_is_nobodys() -> None:
     parent, _, child, *_ = prefork()
     forks = Forks()
     assert forks.see(by_who([parent, child]), 9200)
-    other = process(**{**vars(parent), "pid": 11})
-    moved = process(**{**vars(child), "ppid": 11})
+    other = parent._replace(pid=11)
+    moved = child._replace(ppid=11)
     assert forks.see(by_who([other, moved]), 9300) == {}
 
 
 def test_relatives_that_are_not_known_may_be_of_one_family() -> None:
-    seen = [process(**{**vars(p), "family": None}) for p in prefork()[:2]]
+    seen = [p._replace(family=None) for p in prefork()[:2]]
     assert pages_without_ksm(seen, {}) == Bounds(5003, 10006)
     assert pages_without_ksm([], {}, unnamed=7) == Bounds(0, 7)
 

@@ -75,8 +75,8 @@ class World:
         if found is None:
             found = process(pid=pid, start_time=self.now, mappings=3, family=(1, 1))
         if what == "fork" and (parent := self.find(found.ppid)) is not None:
-            found = replace(found, family=parent.family, movements=(0, 0, 0, 9, 0, 0, 0))
-        self.processes[pid, found.start_time] = replace(found, **values)
+            found = found._replace(family=parent.family, movements=(0, 0, 0, 9, 0, 0, 0))
+        self.processes[pid, found.start_time] = found._replace(**values)
 
 
 @settings(max_examples=300, deadline=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections import Counter
@@ -185,7 +184,7 @@ def test_whose_process_cannot_be_named_moves_for_the_unknown(host: Host) -> None
 
 def test_polling_has_no_movements(host: Host) -> None:
     host.proc.process(7)
-    made = host.watch(FakeBackend(dataclasses.replace(count(7, 3), moves=()))).snapshot(0)
+    made = host.watch(FakeBackend(count(7, 3)._replace(moves=()))).snapshot(0)
     assert made.moved == {}
     assert [h.movements for h in made.owners] == [()]
 
@@ -229,8 +228,8 @@ def test_rooms_are_of_cgroups_with_a_limit_that_share_pages(host: Host) -> None:
 
 def test_the_mm_before_an_exec_and_the_one_after_it_are_one_process(host: Host) -> None:
     host.proc.process(7, comm="seven", ticks=5000)
-    old = dataclasses.replace(count(7, 0), account=1, mm=1, moves=(5, 0, 0, 0, 0, 5, 0))
-    new = dataclasses.replace(count(7, 12), account=2, mm=2)
+    old = count(7, 0)._replace(account=1, mm=1, moves=(5, 0, 0, 0, 0, 5, 0))
+    new = count(7, 12)._replace(account=2, mm=2)
     for counts in ((old, new), (new, old)):
         (process,) = host.watch(FakeBackend(*counts)).snapshot(0).processes
         assert (process.pid, process.mappings) == (7, 12)
@@ -240,7 +239,7 @@ def test_the_mm_before_an_exec_and_the_one_after_it_are_one_process(host: Host) 
 
 def test_a_process_is_exact_if_all_its_accounts_are(host: Host) -> None:
     host.proc.process(7, comm="seven", ticks=5000)
-    doubtful = dataclasses.replace(count(7, 1, exact=False), account=1, mm=1)
+    doubtful = count(7, 1, exact=False)._replace(account=1, mm=1)
     for counts in ((doubtful, count(7, 12)), (count(7, 12), doubtful)):
         (process,) = host.watch(FakeBackend(*counts)).snapshot(0).processes
         assert (process.mappings, process.confidence) == (13, Confidence.ESTIMATED)
@@ -272,6 +271,24 @@ def test_what_tells_that_a_count_may_have_changed(host: Host) -> None:
     quiet.totals = lambda: {"merged": 5, "events_lost": 4}  # type: ignore[method-assign]
     watcher.backend = quiet
     assert not watcher.moved_since(taken)
+
+
+def test_what_moves_while_a_snapshot_is_made_has_moved_since(host: Host) -> None:
+    class Moving(FakeBackend):
+        merged = 5
+
+        def totals(self) -> dict[str, int]:
+            return {"merged": self.merged}
+
+        def counts(self) -> list[Count]:
+            """Then a page is merged."""
+            self.merged = 6
+            return super().counts()
+
+    host.proc.process(7)
+    watcher = host.watch(Moving(count(7, 10)))
+    assert watcher.moved_since(watcher.snapshot(0.1))
+    assert not watcher.moved_since(watcher.snapshot(0.1))
 
 
 def test_wrong_sums_are_found_and_corrected(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

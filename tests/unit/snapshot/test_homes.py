@@ -43,11 +43,12 @@ class World:
             directory.mkdir(parents=True)
             (directory / "cpulist").write_text(cpus + "\n")
         self.bound: dict[int, set[int]] = {}
-        self.clock = Clock()
+        self.clock, self.seconds = Clock(), 0.0
         self.sys = path / "sys"
         self.homes = Homes((0, 1), self.proc, self.sys, self.clock, self._affinity)
 
     def _affinity(self, pid: int) -> set[int]:
+        self.clock.now += self.seconds
         if pid not in self.bound:
             raise ProcessLookupError(3, "No such process")
         return self.bound[pid]
@@ -82,6 +83,28 @@ def test_it_is_looked_at_again_after_minutes(world: World) -> None:
     assert world.homes.update(counts) == counts.keys()
     assert world.homes.of(10) == 1
     assert world.homes.update(counts) == set()
+
+
+def test_who_comes_later_is_looked_at_then(world: World) -> None:
+    counts = world.process(10, {3}, MAPS)
+    idle = {key: count._replace(mappings=0) for key, count in world.process(11, {0}, MAPS).items()}
+    assert world.homes.update(counts | idle) == counts.keys()
+    both = counts | world.process(11, {0}, MAPS)
+    assert world.homes.update(both) == idle.keys()
+    world.homes.update(both)
+    assert [world.homes.of(pid) for pid in (10, 11)] == [1, 0]
+
+
+def test_what_there_is_no_time_for_is_looked_at_later(world: World) -> None:
+    counts = world.process(10, {3}, MAPS) | world.process(11, {0}, MAPS)
+    world.seconds = 1.0
+    assert [len(world.homes.update(counts)) for _ in range(3)] == [1, 1, 0]
+    assert [world.homes.of(pid) for pid in (10, 11)] == [1, 0]
+    # One that has gone is not looked at any more.
+    more = counts | world.process(12, {0}, MAPS) | world.process(13, {0}, MAPS)
+    world.homes.update(more)
+    world.homes.update(counts)
+    assert [world.homes.of(pid) for pid in (12, 13)] == [None, None]
 
 
 def test_who_cannot_be_looked_at_has_none(world: World) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,7 @@ def test_few_are_all_read_each_time(host: Host) -> None:
     host.proc.process(7, merging=5)
     host.look(count(7))
     assert host.look(count(7)) == [7]
-    assert host.books.of(count(7)) == Book(5, None, host.clock.now - 0.001)
+    assert host.books.of(key_of(count(7))) == Book(5, None, host.clock.now - 0.001)
 
 
 def test_of_many_those_go_first_that_have_moved_or_differ(host: Host) -> None:
@@ -71,8 +70,8 @@ def test_of_many_those_go_first_that_have_moved_or_differ(host: Host) -> None:
     for pid in counts:
         host.proc.process(pid, merging=5 if pid != 150 else 9)
     host.look(*counts.values())
-    counts[170] = replace(counts[170], mappings=6)
-    counts[160] = replace(counts[160], exact=False)
+    counts[170] = counts[170]._replace(mappings=6)
+    counts[160] = counts[160]._replace(exact=False)
     found = host.look(*counts.values())
     assert set(found[:3]) == {150, 160, 170}
     # Two milliseconds for the others.
@@ -95,7 +94,7 @@ def test_while_ksmd_does_nothing_all_are_read_once(host: Host) -> None:
     assert turns[2] == []
     assert host.books.stood_still
     # Our count moves, but ksmd's number cannot.
-    counts[107] = replace(counts[107], mappings=6)
+    counts[107] = counts[107]._replace(mappings=6)
     assert host.look(*counts.values()) == []
     counts[200] = count(200)
     host.proc.process(200, merging=1)
@@ -112,7 +111,7 @@ def test_who_unmerges_while_ksmd_does_nothing_is_seen(host: Host) -> None:
     host.proc.process(7, merging=4)
     host.sharing -= 1
     assert host.look(*counts) == [7]
-    assert host.books.of(counts[0]).merging_pages == 4
+    assert host.books.of(key_of(counts[0])).merging_pages == 4
 
 
 @pytest.mark.parametrize("missing", ["pages_scanned", "full_scans"])
@@ -152,11 +151,11 @@ def test_who_is_gone_is_forgotten(host: Host) -> None:
     host.look(count(7))
     assert host.look() == []
     with pytest.raises(KeyError):
-        host.books.of(count(7))
+        host.books.of(key_of(count(7)))
 
 
 def test_what_cannot_be_read_is_not_known(host: Host) -> None:
     host.proc.process(7, merging=None)
     host.look(count(7))
-    book = host.books.of(count(7))
+    book = host.books.of(key_of(count(7)))
     assert (book.merging_pages, book.zero_pages) == (None, None)

@@ -46,7 +46,7 @@ class World:
         """One that knows nothing."""
         return Roster(
             self.identities.get,
-            lambda count: self.books[key_of(count)],
+            lambda key: self.books[key],
             lambda count: self.evidence.get((count.mm, count.account), Evidence()),
         )
 
@@ -77,7 +77,7 @@ class World:
     def settle(self, mm: int, stray: tuple[Any, ...] | None) -> None:
         """An exact read: the count is another object, because its baseline is."""
         if mm in self.counts:
-            count = self.counts[mm] = replace(self.counts[mm], exact=True)
+            count = self.counts[mm] = self.counts[mm]._replace(exact=True)
             self.clock += 1
             found = Evidence(float(self.clock), count.moves, stray)
             self.evidence[mm, count.account] = found
