@@ -183,10 +183,10 @@ def other_threads(proc: Path, pid: int) -> list[int]:
     /proc does not list them, and has their directories all the same.
     """
     try:
-        names = os.listdir(f"{proc}/{pid}/task")
+        threads = [int(entry.name) for entry in (proc / str(pid) / "task").iterdir()]
     except OSError:
         return []
-    return sorted(int(name) for name in names if name != str(pid))
+    return sorted(thread for thread in threads if thread != pid)
 
 
 def read_file(path: str, limit: int = 1 << 16) -> bytes:
