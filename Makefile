@@ -35,7 +35,7 @@ help: ## Show what can be made
 demo: setup ## Live counts of made-up tenants, on this host or on the newest test kernel
 	@$(BIN)/python demo/run.py
 
-test: lint test-unit model test-callers-some test-kernel ## Everything that CI runs
+test: lint test-unit model test-callers-some test-kernel test-arm64-some ## Everything that CI runs
 
 test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
@@ -60,6 +60,11 @@ workload-arm64: setup
 test-arm64: workload-arm64 ## The same on arm64 in QEMU, which is slow: ONLY="6.12-16k"
 	$(BIN)/python -m tests.kernel.everywhere --arch arm64 $(or $(ONLY),6.1 6.12 6.12-16k 7.3 7.3-16k)
 	$(BIN)/python -m tools.generate
+
+.PHONY: test-arm64-some
+test-arm64-some: workload-arm64
+	$(VM) --arch arm64 --kernel $(QUICK_KERNEL) --memory 3G -- $(GUEST_PYTEST) -v -m "not once" \
+	  -k "not kprobe" tests/kernel/test_lifecycle.py tests/kernel/test_fuzz.py
 
 test-callers-some: setup kernels
 	$(BIN)/python -m tests.callers $(KERNELS)
