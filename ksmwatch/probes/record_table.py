@@ -16,20 +16,22 @@ _PIECES = (64, 8, 1)
 _FEW = 16
 
 
-def _changed(before: bytes, after: bytes, size: int) -> Iterator[int]:
-    """Which of the records of this size differ, by number."""
+def _changed(
+    before: bytes, after: bytes, size: int, span: range, pieces: Sequence[int] = _PIECES
+) -> Iterator[int]:
+    """Which of the records of this size differ between two places, by number.
 
-    def within(start: int, end: int, pieces: Sequence[int]) -> Iterator[int]:
-        piece, *smaller = pieces
-        for at in range(start, end, piece * size):
-            stop = min(at + piece * size, end)
-            if before[at:stop] != after[at:stop]:
-                if smaller:
-                    yield from within(at, stop, smaller)
-                else:
-                    yield at // size
-
-    return within(0, len(after), _PIECES)
+    It is no function in a function: one that calls itself is garbage of the kind that keeps what it
+    refers to, all records, until a collector comes round.
+    """
+    piece, *smaller = pieces
+    for at in range(span.start, span.stop, piece * size):
+        stop = min(at + piece * size, span.stop)
+        if before[at:stop] != after[at:stop]:
+            if smaller:
+                yield from _changed(before, after, size, range(at, stop), smaller)
+            else:
+                yield at // size
 
 
 class Dumps(Protocol):
@@ -70,7 +72,7 @@ class RecordTable(Generic[_T]):
     def _with_changes(self, values: bytes) -> Edition[int, _T]:
         """The records if no key has come or gone."""
         size, records = self._map.value_size, {}
-        changed = list(_changed(self._values, values, size))
+        changed = list(_changed(self._values, values, size, range(len(values))))
         later = self._later() if len(changed) * _FEW > len(self.records) else None
         for number in changed:
             key = self._keys[number * _U64.size : (number + 1) * _U64.size]

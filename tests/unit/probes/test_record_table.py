@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections.abc import Callable
 
@@ -120,3 +121,15 @@ def test_when_many_have_changed_all_are_read_once_more(*, keys_stay: bool) -> No
     assert copies == [
         ([1, 2, 1000 + mm], later[mm] if keys_stay else None) for mm in range(100, 200)
     ]
+
+
+def test_no_reading_leaves_garbage_that_keeps_all_records() -> None:
+    """The daemon's collector comes round seldom, and a dump can have megabytes."""
+    there = Dictionary(300)
+    table = RecordTable(there, lambda _, data, __: unpack(data))
+    table.read()
+    gc.collect()
+    for number in range(5):
+        there.put(17, 1000 + number)
+        table.read()
+    assert gc.collect() == 0
