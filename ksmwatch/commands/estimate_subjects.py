@@ -89,8 +89,8 @@ def _memory(proc: Path, task: str) -> tuple[str, int]:
         if found:
             return task, int(found[1]) * 1024 // PAGE_SIZE
         if "/" not in task and _ONE_THREAD not in status:
-            threads = (proc / task / "task").iterdir()
-            others = (_memory(proc, f"{task}/task/{thread.name}") for thread in threads)
+            threads = procfs.other_threads(proc, int(task))
+            others = (_memory(proc, f"{task}/task/{thread}") for thread in threads)
             return max(others, key=lambda other: other[1])
     except (OSError, ValueError):
         pass

@@ -13,11 +13,17 @@ def _mapped_once(race: Race) -> Tenant:
     return x
 
 
-def swap_in_while_the_page_goes_out(race: Race) -> None:
-    """The page is still in the swap cache when it is wanted again."""
+def _going_out(race: Race) -> tuple[Tenant, Tenant]:
+    """Such a process, held while its page is reclaimed, and another one in its address space."""
     x = _mapped_once(race)
     t = x.shares("t", cpu=KSMD)
     x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    return x, t
+
+
+def swap_in_while_the_page_goes_out(race: Race) -> None:
+    """The page is still in the swap cache when it is wanted again."""
+    x, t = _going_out(race)
     t.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
     x.finishes()
     t.finishes()
@@ -25,9 +31,7 @@ def swap_in_while_the_page_goes_out(race: Race) -> None:
 
 def fork_while_the_page_goes_out(race: Race) -> None:
     """Fork waits for the lock, and the child gets a swap entry."""
-    x = _mapped_once(race)
-    t = x.shares("t", cpu=KSMD)
-    x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    x, t = _going_out(race)
     child = t.begins_fork("u", to=places.WAITING)
     x.finishes()
     t.finishes()
@@ -48,18 +52,14 @@ def zap_while_the_page_comes_in(race: Race) -> None:
 
 def zap_while_the_page_goes_out(race: Race) -> None:
     """The hook of reclaim has run, and the zap waits for the page table."""
-    x = _mapped_once(race)
-    t = x.shares("t", cpu=KSMD)
-    x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    x, t = _going_out(race)
     t.does("madvise", "heap", 1, 1, "dontneed")
     x.finishes()
 
 
 def copy_while_the_page_goes_out(race: Race) -> None:
     """A write finds the page in the swap cache."""
-    x = _mapped_once(race)
-    t = x.shares("t", cpu=KSMD)
-    x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    x, t = _going_out(race)
     t.begins("write", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
     x.finishes()
     t.finishes()
@@ -67,9 +67,7 @@ def copy_while_the_page_goes_out(race: Race) -> None:
 
 def mremap_while_the_page_goes_out(race: Race) -> None:
     """It waits for the lock, and takes a swap entry along."""
-    x = _mapped_once(race)
-    t = x.shares("t", cpu=KSMD)
-    x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    x, t = _going_out(race)
     t.begins("move", "heap", 0, 2, to=places.WAITING)
     x.finishes()
     t.finishes()
