@@ -35,7 +35,8 @@ from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.configured_plan import plan_for
 from ksmwatch.probes.loader import Loaded, ProgramRefusedError
 from ksmwatch.probes.obstacles import Obstacle
-from ksmwatch.probes.persistence import FdStore, Keep, Nowhere, Pins
+from ksmwatch.probes.persistence import FdStore, Keep, Nowhere
+from ksmwatch.probes.pins import Pins
 from ksmwatch.probes.plan import ACCESS, AGES, Plan, Probe
 from ksmwatch.probes.programs import Programs
 from ksmwatch.systemd import Manager

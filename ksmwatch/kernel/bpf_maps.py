@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes as ct
 import errno
 import functools
+import os
 
 from ksmwatch.kernel.libbpf import checked, library
 
@@ -17,13 +18,34 @@ NOEXIST = 1
 _BATCH = 1024
 
 
-def value_size(map_fd: int) -> int:
-    """Bytes of one value (struct bpf_map_info: type, id, key_size, value_size)."""
+def _info(map_fd: int) -> ct.Array[ct.c_uint32]:
+    """The `struct bpf_map_info`: type, id, key_size, value_size."""
     info = (ct.c_uint32 * 32)()
     size = ct.c_uint32(ct.sizeof(info))
     result = library().bpf_obj_get_info_by_fd(map_fd, ct.byref(info), ct.byref(size))
     checked(result, "map info")
-    return int(info[3])
+    return info
+
+
+def value_size(map_fd: int) -> int:
+    """Bytes of one value."""
+    return int(_info(map_fd)[3])
+
+
+def identity(map_fd: int) -> int:
+    """The number by which the kernel knows the map."""
+    return int(_info(map_fd)[1])
+
+
+def exists(number: int) -> bool:
+    """Whether the kernel still has the map of this number. Looking keeps it for a moment."""
+    fd = library().bpf_map_get_fd_by_id(number)
+    if fd < 0:
+        if ct.get_errno() == errno.ENOENT:
+            return False
+        checked(fd, "open a map by its number")
+    os.close(fd)
+    return True
 
 
 class Map:

@@ -6,7 +6,9 @@ unless it is kept (``persistence``).
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +17,9 @@ from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.events import Mechanism
 from ksmwatch.probes.persistence import Keep
 from ksmwatch.probes.plan import Probe, Program
+
+# How long a former attachment may take to end.
+_SECONDS, _PAUSE = 30.0, 0.005
 
 
 class AttachError(OSError):
@@ -51,6 +56,7 @@ class Attachments:
         self._sys = sys
         self.unkept = 0
         self._ids: dict[str, int] = {}
+        self._detached: set[str] = set()
         # Missed by former attachments.
         self._missed_before: Counter[str] = Counter()
 
@@ -68,7 +74,7 @@ class Attachments:
 
     def _attach(self, program: Program) -> None:
         name = program.name
-        link = attach(self._programs[name], program, self._sys)
+        link = self._attach_once_free(program)
         self._links[name] = link
         try:
             self._keep.store(f"link-{name}", link)
@@ -76,20 +82,39 @@ class Attachments:
             # Accounting works anyway; it only ends with this process.
             self.unkept += 1
 
+    def _attach_once_free(self, program: Program) -> int:
+        """Attach, when the former attachment of the same program has ended: see `Pins`."""
+        late = time.monotonic() + _SECONDS
+        while True:
+            try:
+                return attach(self._programs[program.name], program, self._sys)
+            except OSError as error:
+                former = error.errno == errno.EBUSY and program.name in self._detached
+                if not former or time.monotonic() > late:
+                    raise
+            time.sleep(_PAUSE)
+
     def detach(self, probes: Iterable[Probe]) -> None:
-        """Detach the probes, the last one first."""
-        for probe in reversed(list(probes)):
-            for program in probe.programs:
-                if program.name not in self._links:
-                    continue
-                # Another program may have closed it, and its number may now belong to another file.
-                ours = self._is_ours(program.name)
-                if program.mechanism is Mechanism.KPROBE:
-                    self._missed_before[program.name] += self._missed_hits(program.name)
-                link = self._links.pop(program.name)
-                self._keep.drop(f"link-{program.name}")
-                if ours:
-                    os.close(link)
+        """Detach the probes, the last one first.
+
+        When it returns, no kprobe runs. What is left of others cannot be attached beside them.
+        """
+        attached = [
+            program
+            for probe in reversed(list(probes))
+            for program in probe.programs
+            if program.name in self._links
+        ]
+        self._keep.drop(*(f"link-{program.name}" for program in attached))
+        for program in attached:
+            # Another program may have closed it, and its number may now belong to another file.
+            ours = self._is_ours(program.name)
+            if program.mechanism is Mechanism.KPROBE:
+                self._missed_before[program.name] += self._missed_hits(program.name)
+            link = self._links.pop(program.name)
+            self._detached.add(program.name)
+            if ours:
+                os.close(link)
 
     def holds(self, probes: Iterable[Probe]) -> bool:
         """Whether every program of the probes is attached, and is the one that we know."""

@@ -67,9 +67,10 @@ def load(facts: Facts, settings: Config, keep: Keep) -> Kept | None:
         return None
     kept = _match(descriptors, facts, settings)
     if kept is None:
+        # In this order nothing runs any more when it is over.
+        keep.clear()
         for fd in descriptors.values():
             os.close(fd)
-        keep.clear()
     return kept
 
 

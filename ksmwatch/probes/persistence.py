@@ -2,25 +2,22 @@
 
 Each object is kept by name (``map-accounts``, ``prog-on_fork``, ``link-on_fork``), as a
 descriptor that keeps the kernel's object alive. Either systemd keeps the descriptors, or pins
-below a BPF file system do.
+below a BPF file system do (``pins``).
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-from pathlib import Path
 from typing import Protocol
 
-from ksmwatch.kernel import libbpf
 from ksmwatch.systemd import Manager
 
 # The prefix of descriptor names.
 _KINDS = ("map-", "prog-", "link-")
 
 
-def _links_first(name: str) -> bool:
+def links_first(name: str) -> bool:
     """Sort attachments first, so that no program runs without its maps' owner."""
     return not name.startswith("link-")
 
@@ -40,8 +37,11 @@ class Keep(Protocol):
     def store(self, name: str, fd: int) -> None:
         """Keep a descriptor. Raises OSError."""
 
-    def drop(self, name: str) -> None:
-        """Drop a descriptor, if it is there. Raises OSError."""
+    def drop(self, *names: str) -> None:
+        """Drop descriptors, those that are there. Raises OSError.
+
+        When it returns, nothing but the caller's own descriptors keeps these objects.
+        """
 
     def clear(self) -> None:
         """Drop all."""
@@ -59,47 +59,11 @@ class Nowhere:
     def store(self, name: str, fd: int) -> None:
         """Not kept."""
 
-    def drop(self, name: str) -> None:
+    def drop(self, *names: str) -> None:
         """Not kept."""
 
     def clear(self) -> None:
         """Nothing is there."""
-
-
-class Pins:
-    """Pins in a directory of a BPF file system, used by one daemon at a time."""
-
-    works = True
-    hands_over = False
-
-    def __init__(self, directory: Path) -> None:
-        """Raises OSError: no BPF file system, not allowed, or (EWOULDBLOCK) in use."""
-        directory.mkdir(mode=0o700, exist_ok=True)
-        self._directory = directory
-        self._lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise
-
-    def load(self) -> dict[str, int]:
-        """Open every pin."""
-        return {path.name: libbpf.obj_get(str(path)) for path in sorted(self._directory.iterdir())}
-
-    def store(self, name: str, fd: int) -> None:
-        """Pin a descriptor, in place of an earlier one with this name."""
-        self.drop(name)
-        libbpf.obj_pin(fd, str(self._directory / name))
-
-    def drop(self, name: str) -> None:
-        """Remove a pin; the object goes with its last descriptor."""
-        (self._directory / name).unlink(missing_ok=True)
-
-    def clear(self) -> None:
-        """Remove all pins."""
-        for path in sorted(self._directory.iterdir(), key=lambda path: _links_first(path.name)):
-            path.unlink()
 
 
 class FdStore:
@@ -128,11 +92,12 @@ class FdStore:
         self._manager.store(name, fd)
         self._names.add(name)
 
-    def drop(self, name: str) -> None:
-        """Make systemd close a descriptor."""
-        if name in self._names:
-            self._manager.forget(name)
-            self._names.remove(name)
+    def drop(self, *names: str) -> None:
+        """Make systemd close descriptors."""
+        stored = [name for name in names if name in self._names]
+        if stored:
+            self._manager.forget(*stored)
+            self._names.difference_update(stored)
 
     def clear(self) -> None:
         """Make systemd close all, and close passed descriptors that were not loaded."""
@@ -140,5 +105,5 @@ class FdStore:
             os.close(fd)
         self._passed = []
         if self._names:
-            self._manager.forget(*sorted(self._names, key=_links_first))
+            self._manager.forget(*sorted(self._names, key=links_first))
             self._names = set()

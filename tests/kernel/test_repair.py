@@ -115,6 +115,29 @@ def test_probes_that_were_stopped(daemon: Daemon, ksm: Ksm) -> None:
             assert audit == {"surplus": 0, "missing": 0, "corrected_surplus": 30}
 
 
+def test_what_happens_while_probes_are_attached_anew(daemon: Daemon, ksm: Ksm) -> None:
+    """A former attachment that lives on would count it again."""
+    (mechanism,) = {p["mechanism"] for p in daemon.snapshot()["probes"]} & SWITCHES.keys()
+    with Workload() as load:
+        a = mergeable(load, "a", 5003)
+        ksm.merge_all()
+        assert_repaired(daemon, {a.pid: 5003})
+        before = daemon.snapshot()
+        with switched_off(SWITCHES[mechanism][-1]):
+            assert daemon.snapshot()["host"]["confidence"] == "unknown"
+        written = 0
+        # Each look is a pass of the daemon, which takes longer than a write.
+        while daemon.snapshot()["losses"]["renewals"] == before["losses"]["renewals"]:
+            a.write("heap", written, 1)
+            written += 1
+        for page in range(written, written + 2000):
+            a.write("heap", page, 1)
+        assert_repaired(daemon, {a.pid: 5003 - written - 2000})
+        after = daemon.snapshot()
+        for sign in ("surplus", "missing"):
+            assert after["audit"][sign] == before["audit"][sign]
+
+
 CORRECTED = ("surplus", "missing", "corrected_surplus")
 
 

@@ -11,6 +11,7 @@ from tests.kernel.compare import assert_exact, mappings
 from tests.kernel.daemon import Daemon
 from tests.kernel.hooks import HOT, attached, mechanisms
 from tests.ksmctl import Ksm
+from tests.waiting import wait_until
 from tests.workload import Workload, mergeable
 
 PINS = Path("/sys/fs/bpf/ksmwatch-test")
@@ -52,7 +53,7 @@ def test_a_successor_goes_on_where_a_killed_daemon_was(
             assert after["map"]["kept"] is True
             assert after["totals"]["copied"] == before["totals"]["copied"] + 101 + 13
             assert second.stop() == 0
-    assert not attached(tracefs)
+    wait_until(lambda: not attached(tracefs), lambda: attached(tracefs))
 
 
 NAMES = (("a", 1009), ("b", 1511), ("c", 701))
@@ -71,7 +72,7 @@ def test_other_settings_start_anew_and_count_right(pins: str, ksm: Ksm, tracefs:
             document = assert_exact(second, {a.pid: 908})
             assert document["map"]["adopted"] is False
             assert second.stop() == 0
-    assert not attached(tracefs)
+    wait_until(lambda: not attached(tracefs), lambda: attached(tracefs))
 
 
 def test_killed_asleep_and_woken_by_nobody(pins: str, ksm: Ksm, tracefs: Path) -> None:
@@ -86,7 +87,7 @@ def test_killed_asleep_and_woken_by_nobody(pins: str, ksm: Ksm, tracefs: Path) -
             document = assert_exact(second, {a.pid: 1009})
             assert document["map"]["adopted"] is True
             assert second.stop() == 0
-    assert not attached(tracefs)
+    wait_until(lambda: not attached(tracefs), lambda: attached(tracefs))
 
 
 @pytest.mark.once

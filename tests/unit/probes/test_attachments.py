@@ -23,6 +23,8 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.attached: dict[int, tuple[object, ...]] = {}
         self.refuses: set[int] = set()
+        # Attempts to come that find the function busy.
+        self.busy = 0
         # Runs that were skipped by program, and hits that were missed by attachment.
         self.skipped: Counter[int] = Counter()
         self.missed: Counter[int] = Counter()
@@ -44,6 +46,9 @@ class Kernel:
     def _add(self, prog_fd: int, *what: object) -> int:
         if prog_fd in self.refuses:
             raise OSError(22, "attach: Invalid argument")
+        if self.busy:
+            self.busy -= 1
+            raise OSError(16, "attach: Device or resource busy")
         self._next += 1
         self.attached[self._next] = (prog_fd, *what)
         return self._next
@@ -86,8 +91,9 @@ class FakeKeep(Nowhere):
             raise OSError(28, "No space left on device")
         self.kept[name] = fd
 
-    def drop(self, name: str) -> None:
-        self.kept.pop(name, None)
+    def drop(self, *names: str) -> None:
+        for name in names:
+            self.kept.pop(name, None)
 
 
 @pytest.fixture
@@ -130,6 +136,38 @@ def test_what_cannot_be_kept_is_attached_and_counted(kernel: Kernel, keep: FakeK
     attachments = Attachments(PROGRAMS, keep)
     attachments.attach(PLANS[Wish.FENTRY])
     assert attachments.unkept == len(kernel.attached) == 18
+
+
+def test_what_has_not_ended_yet_is_attached_when_it_has(kernel: Kernel, keep: FakeKeep) -> None:
+    """The kernel frees the link of a removed pin later, and refuses a second attachment."""
+    merge = [probe for probe in PLANS[Wish.FENTRY] if probe.event == "merge"]
+    attachments = Attachments(PROGRAMS, keep)
+    attachments.attach(merge)
+    attachments.detach(merge)
+    kernel.busy = 3
+    attachments.attach(merge)
+    assert (kernel.busy, attachments.holds(merge)) == (0, True)
+
+
+def test_what_somebody_else_holds_is_not_waited_for(kernel: Kernel, keep: FakeKeep) -> None:
+    kernel.busy = 1
+    with pytest.raises(AttachError, match="busy"):
+        Attachments(PROGRAMS, keep).attach(PLANS[Wish.FENTRY])
+    assert kernel.attached == {}
+
+
+def test_what_never_ends_is_refused_at_last(
+    kernel: Kernel, keep: FakeKeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SECONDS", 0.0)
+    merge = [probe for probe in PLANS[Wish.FENTRY] if probe.event == "merge"]
+    attachments = Attachments(PROGRAMS, keep)
+    attachments.attach(merge)
+    attachments.detach(merge)
+    kernel.busy = 100
+    with pytest.raises(AttachError, match="busy"):
+        attachments.attach(merge)
+    assert kernel.busy > 0
 
 
 def test_one_refusal_takes_everything_off_again_and_names_the_probe(

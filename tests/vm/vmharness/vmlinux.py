@@ -11,6 +11,9 @@ import ctypes
 import lzma
 import struct
 
+# Most that one block of the old format of LZ4 holds.
+_LZ4_BLOCK = 8 << 20
+
 
 def unpack_zstd(payload: bytes, size: int) -> bytes | None:
     """Unpack with the library that apt and dpkg themselves are linked to."""
@@ -28,6 +31,24 @@ def unpack_zstd(payload: bytes, size: int) -> bytes | None:
     buffer = ctypes.create_string_buffer(size)
     got = int(lib.ZSTD_decompress(buffer, size, payload, len(payload)))
     return buffer.raw if got == size else None
+
+
+def unpack_lz4(payload: bytes, size: int) -> bytes | None:
+    """Unpack the old format of blocks with their lengths, which Debian's cloud kernels have."""
+    try:
+        lib = ctypes.CDLL("liblz4.so.1")
+    except OSError:
+        return None
+    plain, at = b"", 4
+    while at < len(payload):
+        (length,) = struct.unpack_from("<I", payload, at)
+        block = payload[at + 4 : at + 4 + length]
+        buffer = ctypes.create_string_buffer(_LZ4_BLOCK)
+        got = int(lib.LZ4_decompress_safe(block, buffer, len(block), _LZ4_BLOCK))
+        if got < 0:
+            return None
+        plain, at = plain + buffer.raw[:got], at + 4 + length
+    return plain if len(plain) == size else None
 
 
 def payload_of(image: bytes) -> bytes | None:
@@ -52,6 +73,9 @@ def extract(image: bytes) -> bytes | None:
     elif payload[:4] == b"\x28\xb5\x2f\xfd":
         (size,) = struct.unpack("<I", payload[-4:])
         plain = unpack_zstd(payload[:-4], size)
+    elif payload[:4] == b"\x02\x21\x4c\x18":
+        (size,) = struct.unpack("<I", payload[-4:])
+        plain = unpack_lz4(payload[:-4], size)
     if plain is None or plain[:4] != b"\x7fELF" or b"Xen\0" not in plain:
         return None
     return plain
