@@ -36,7 +36,8 @@ class Manager:
         # Since 254; the unit for an earlier systemd sets it itself.
         self.store_limit = int(environment.pop("FDSTORE", "0")) if self._address else 0
         self._passed = _take_passed(environment)
-        self._interval = _take_watchdog(environment) / _BEATS
+        # Seconds between two beats; 0 if nobody waits for them.
+        self.interval = _take_watchdog(environment) / _BEATS
         self._next_beat = 0.0
         self._status = ""
 
@@ -68,8 +69,8 @@ class Manager:
     def beat(self) -> None:
         """Report progress. Called often; sent as often as systemd's watchdog needs it."""
         now = time.monotonic()
-        if self._interval and now >= self._next_beat:
-            self._next_beat = now + self._interval
+        if self.interval and now >= self._next_beat:
+            self._next_beat = now + self.interval
             self._say("WATCHDOG=1")
 
     def store(self, name: str, fd: int) -> None:

@@ -9,12 +9,13 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from ksmwatch import log
+from ksmwatch.commands.rest import Rest, settings
 from ksmwatch.config import Config, reloaded
 from ksmwatch.counting.backend import Backend, Budget
 from ksmwatch.counting.backend_state import Mode
@@ -48,8 +49,8 @@ from ksmwatch.systemd import Manager
 if TYPE_CHECKING:
     from ksmwatch.history.recorder import Recorder
 
-# Time between two checks for due work, without requests.
-TICK_SECONDS = 1.0
+# From a tick to the next, and the same in a rest.
+TICK_SECONDS, REST_SECONDS = 1.0, 10.0
 # Time between two checks for the end of loading.
 _TURN_SECONDS = 0.05
 # Limits of exact reads of doubtful processes, in a tick and in a snapshot.
@@ -216,22 +217,41 @@ class Daemon:
             },
         )
         due = time.monotonic() + TICK_SECONDS
-        while not self._stopping:
-            if self._desk.wait_for_request(max(0.0, due - time.monotonic())):
-                self._publish(watcher)
-            if self._reload_wanted:
-                self._reload(watcher)
-            # However often requests come, due work is done.
-            if time.monotonic() >= due:
-                changed = watcher.tick(self._tick_budget(watcher))
-                if watcher.comeback.is_due(time.monotonic()):
-                    self._start_again()
-                self._record(watcher)
-                # To ask for it costs more than a tick that finds nothing to do.
-                if changed:
-                    self._manager.status(status_line(watcher.backend, reason))
-                self._manager.beat()
-                due = time.monotonic() + TICK_SECONDS
+        with closing(Rest(settings(Path("/proc"), Path("/sys")))) as rest:
+            while not self._stopping:
+                pause = max(0.0, due - time.monotonic())
+                if self._desk.wait_for_request(pause, rest.descriptors):
+                    self._publish(watcher)
+                    # A snapshot may find that KSM is not asleep any more.
+                    due = min(due, time.monotonic() + TICK_SECONDS)
+                if self._reload_wanted:
+                    self._reload(watcher)
+                # However often requests come, due work is done.
+                if time.monotonic() >= due or rest.is_over():
+                    rest.before_tick(watcher.process_events)
+                    self._tick(watcher, reason)
+                    due = self._next_tick(rests=rest.after_tick(asleep=watcher.rests))
+
+    def _tick(self, watcher: Watcher, reason: str | None) -> None:
+        changed = watcher.tick(self._tick_budget(watcher))
+        if watcher.comeback.is_due(time.monotonic()):
+            self._start_again()
+        self._record(watcher)
+        # To ask for it costs more than a tick that finds nothing to do.
+        if changed:
+            self._manager.status(status_line(watcher.backend, reason))
+        self._manager.beat()
+
+    def _next_tick(self, *, rests: bool) -> float:
+        """When it is due, on the monotonic clock."""
+        now = time.monotonic()
+        soon = now + TICK_SECONDS
+        if not rests:
+            return soon
+        due = now + min(REST_SECONDS, self._manager.interval or REST_SECONDS)
+        if self._recorder is not None:
+            due = min(due, self._recorder.due)
+        return max(due, soon)
 
     def _come_back(self, watcher: Watcher, facts: Facts, keep: Keep, cleanup: ExitStack) -> None:
         """Try again to count live. Meanwhile polling answers requests."""
@@ -323,6 +343,7 @@ class Daemon:
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         self._reload_wanted = True
+        self._desk.ring()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True

@@ -56,6 +56,8 @@ class Backend(Protocol):
 
     mode: Mode
     run: RunWatch
+    # Whether KSM was asleep at the last tick, and nothing was left to do.
+    rests: bool
 
     @property
     def losses(self) -> Counter[str]:
@@ -112,6 +114,8 @@ class Backend(Protocol):
 
 class Eventless:
     """The answers of a backend that sees no events."""
+
+    rests = False
 
     def totals(self) -> dict[str, int]:
         """None: events are not seen."""

@@ -84,6 +84,7 @@ class Live:
         self._adopted = False
         self._calm = Calm(host.clock)
         self._said: tuple[bool, str | None] | None = None
+        self.rests = False
         self._take(policy)
 
     @property
@@ -215,6 +216,7 @@ class Live:
         self._hooks.look_for_lost()
         state = self._pass(_Pass(budget, patient=True, run=run))
         self._calm.see(happened if state.settled else None)
+        self.rests = state.settled and state.asleep
         said, self._said = self._said, (self._hooks.state.on, state.doubt)
         return said != self._said
 

@@ -94,7 +94,8 @@ class Recorder:
         suspended: Callable[[], float] = _suspended,
     ) -> None:
         self._interval = settings.keep.interval
-        self._due = 0.0
+        # When the next snapshot is due, on the monotonic clock.
+        self.due = 0.0
         self._last: Snapshot | None = None
         self._suspended = suspended
         # The wall clock at boot, as it seemed at the last snapshot.
@@ -123,7 +124,7 @@ class Recorder:
 
     def is_due(self, now: float) -> bool:
         """Whether the next snapshot is due, on the monotonic clock."""
-        return now >= self._due
+        return now >= self.due
 
     def is_new(self, taken: float, now: float) -> bool:
         """Whether a snapshot begun at this time will do, so that none is made for the history."""
@@ -136,7 +137,7 @@ class Recorder:
             return False
         if moved_since(last):
             return False
-        self._due += self._interval
+        self.due += self._interval
         return True
 
     def take(self, snapshot: Snapshot, seconds: float = 0.0) -> None:
@@ -147,7 +148,7 @@ class Recorder:
         self._last = snapshot
         pause = self._interval * max(0.5, seconds / _CHEAP_SECONDS)
         # In step with the interval, although the daemon looks only once a second.
-        self._due = max((self._due or snapshot.clock) + self._interval, snapshot.clock + pause)
+        self.due = max((self.due or snapshot.clock) + self._interval, snapshot.clock + pause)
         begin = snapshot.time - snapshot.duration - snapshot.clock
         self._watch_clock(begin - self._suspended())
         try:

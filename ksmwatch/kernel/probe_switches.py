@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ksmwatch.kernel.procfs import read_file
@@ -24,6 +25,12 @@ def read_stopped(proc: Path, sys: Path, *, kprobes: bool) -> str | None:
     if kprobes and _is_off(f"{sys}{_KPROBES}"):
         return "probes do not run while /sys/kernel/debug/kprobes/enabled is 0"
     return None
+
+
+def readable(proc: Path, sys: Path) -> list[Path]:
+    """The switches that this kernel has, and that we may read."""
+    paths = (f"{proc}{_FTRACE}", f"{sys}{_KPROBES}")
+    return [Path(path) for path in paths if os.access(path, os.R_OK)]
 
 
 def _is_off(path: str) -> bool:

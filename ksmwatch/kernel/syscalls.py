@@ -26,6 +26,8 @@ _MBIND = {"x86_64": 237, "aarch64": 235}
 _GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236}
 # include/uapi/linux/mempolicy.h
 _MPOL_BIND, _MPOL_F_NODE, _MPOL_F_ADDR = 2, 1, 2
+# include/uapi/linux/inotify.h
+_IN_MODIFY = 2
 # include/uapi/linux/kcmp.h
 _KCMP_VM = 1
 
@@ -161,6 +163,21 @@ def node_of_memory(address: int) -> int:
     arguments = (ct.byref(node), None, ct.c_ulong(0), ct.c_ulong(address), flags)
     _checked(_libc.syscall(number, *arguments), "get_mempolicy")
     return node.value
+
+
+def watch_writes(files: Iterable[Path]) -> int:
+    """A descriptor that is readable once a process has written to one of the files, by inotify(7).
+
+    A file of sysfs tells only of writes in the same instance of it: each network namespace has one.
+    """
+    fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
+    try:
+        for file in files:
+            _checked(_libc.inotify_add_watch(fd, os.fsencode(file), _IN_MODIFY), str(file))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def give_memory_back() -> None:

@@ -102,6 +102,11 @@ class Connector:
                     raise
                 yield None
 
+    @property
+    def descriptor(self) -> int:
+        """Readable when there is something to take."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Listen no longer."""
         self._socket.close()

@@ -105,6 +105,11 @@ class ProcessTable:
         """Remember identities, and trust them until the connector reports a change."""
         self._connector = connector
 
+    @property
+    def descriptor(self) -> int | None:
+        """Readable when processes have changed; None without a connector."""
+        return None if self._connector is None else self._connector.descriptor
+
     def catch_up(self) -> bool:
         """Forget processes that have changed. False if events were lost.
 

@@ -6,7 +6,8 @@ import errno
 import fcntl
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ksmwatch.kernel import bpf_maps, libbpf, new_maps
@@ -17,6 +18,21 @@ _WITNESS = "witness"
 # Before kernel 6.18 it takes a grace period of RCU, which can last some seconds where that saves
 # power (CONFIG_RCU_LAZY).
 _SECONDS, _PAUSE = 30.0, 0.005
+
+
+@contextmanager
+def _one_cpu() -> Iterator[None]:
+    """Stay on one CPU, if a sandbox does not refuse that."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+    except PermissionError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 class Pins:
@@ -69,14 +85,10 @@ class Pins:
         """
         if not paths:
             return
-        allowed = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {min(allowed)})
-        try:
+        with _one_cpu():
             for path in paths:
                 path.unlink()
             witness = self._pass_witness()
-        finally:
-            os.sched_setaffinity(0, allowed)
         late = time.monotonic() + _SECONDS
         with suppress(PermissionError):
             while bpf_maps.exists(witness):

@@ -149,6 +149,16 @@ class Watcher:
         self._catch_up()
         return self.backend.tick(budget)
 
+    @property
+    def rests(self) -> bool:
+        """Whether no tick has anything to do until KSM stirs, or a process changes."""
+        return self.backend.rests and self._subscription is None
+
+    @property
+    def process_events(self) -> int | None:
+        """A descriptor that is readable when processes have changed, if there are events."""
+        return self._table.descriptor
+
     def _catch_up(self) -> None:
         self._subscribe()
         self.losses["connector_lost"] += not self._table.catch_up()

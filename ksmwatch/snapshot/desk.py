@@ -6,9 +6,12 @@ come while one is being made share the next, so ten scrapers cost what one does.
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from ksmwatch.errors import (
     NoDaemonError,
@@ -21,6 +24,8 @@ class Desk:
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
+        # Rung to wake the main thread, which may wait for descriptors too.
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._latest: Snapshot | None = None
         self._taken = 0.0
         self._wanted = False
@@ -38,17 +43,28 @@ class Desk:
                 if self._closed:
                     raise NoDaemonError("The daemon is stopping.")
                 self._wanted = True
-                self._condition.notify_all()
+                self.ring()
                 self._condition.wait(1)
             return self._latest, self._taken
 
-    def wait_for_request(self, seconds: float) -> bool:
-        """For the main thread: sleep until a request comes, at most this many seconds."""
+    def wait_for_request(self, seconds: float, descriptors: Iterable[int] = ()) -> bool:
+        """For the main thread: sleep until a request comes, at most this many seconds.
+
+        It ends as well when one of the descriptors is readable, or by `ring`.
+        """
+        poll = select.poll()
+        for each in (self._bell, *descriptors):
+            poll.register(each, select.POLLIN)
+        poll.poll(0 if self._closed else seconds * 1000)
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
         with self._condition:
-            if not self._wanted and not self._closed:
-                self._condition.wait(seconds)
             wanted, self._wanted = self._wanted, False
             return wanted
+
+    def ring(self) -> None:
+        """Wake the main thread. A signal handler may call it."""
+        os.eventfd_write(self._bell, 1)
 
     def publish(self, make: Callable[[], Snapshot]) -> None:
         """For the main thread: make a snapshot and hand it to everyone who waits."""
@@ -75,3 +91,4 @@ class Desk:
         with self._condition:
             self._closed = True
             self._condition.notify_all()
+        self.ring()

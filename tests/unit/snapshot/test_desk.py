@@ -136,6 +136,27 @@ def test_a_closed_desk_answers_nobody() -> None:
     assert desk.wait_for_request(1e6) is False
 
 
+def test_the_main_thread_is_woken_by_a_descriptor(clock: Clock) -> None:
+    desk = Desk()
+    theirs, ours = os.pipe()
+    os.write(ours, b"event")
+    assert desk.wait_for_request(1e6, [theirs]) is False
+    os.close(theirs)
+    os.close(ours)
+
+
+def test_the_main_thread_is_woken_by_a_ring_and_once() -> None:
+    desk = Desk()
+    desk.ring()
+    desk.ring()
+    assert desk.wait_for_request(1e6) is False
+    # A second wait would not end: a request does.
+    asker = Asker(desk)
+    assert desk.wait_for_request(1e6) is True
+    desk.publish(numbered(1))
+    assert asker.answer() == 1
+
+
 class Daemon:
     """What the main thread does: publish at every request."""
 

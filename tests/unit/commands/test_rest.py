@@ -1,0 +1,98 @@
+"""Rests of the main loop: when one begins, and what ends it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ksmwatch.commands import rest as module
+from ksmwatch.commands.rest import Rest, settings
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The file by which KSM is started."""
+    path = tmp_path / "run"
+    path.write_text("0")
+    return path
+
+
+@pytest.fixture
+def rest(run: Path) -> Iterator[Rest]:
+    rest = Rest([run])
+    yield rest
+    rest.close()
+
+
+def begins(rest: Rest, events: int | None = None, *, asleep: bool = True) -> bool:
+    """A tick goes by."""
+    rest.before_tick(events)
+    return rest.after_tick(asleep=asleep)
+
+
+def test_only_a_sleeping_host_is_left_alone(rest: Rest) -> None:
+    assert begins(rest, asleep=False) is False
+    assert rest.descriptors == ()
+    assert begins(rest) is True
+    assert len(rest.descriptors) == 1
+    assert rest.is_over() is False
+
+
+def test_a_write_ends_the_rest_and_the_next_begins_a_tick_later(rest: Rest, run: Path) -> None:
+    assert begins(rest) is True
+    run.write_text("1")
+    assert rest.is_over() is True
+    # This tick looks at it. If KSM sleeps on, it does so for a second at least.
+    assert begins(rest) is False
+    assert rest.is_over() is False
+    assert begins(rest) is True
+
+
+def test_a_write_during_a_tick_is_not_forgotten(rest: Rest, run: Path) -> None:
+    rest.before_tick(None)
+    run.write_text("1")
+    assert rest.after_tick(asleep=True) is True
+    assert rest.is_over() is True
+
+
+def test_process_events_end_it_as_well(rest: Rest) -> None:
+    ours, kernels = os.pipe()
+    assert begins(rest, ours) is True
+    os.write(kernels, b"event")
+    assert rest.is_over() is True
+    # What has come is taken by the tick, after the look.
+    rest.before_tick(ours)
+    os.read(ours, 5)
+    assert rest.after_tick(asleep=True) is False
+    assert begins(rest, ours) is True
+    assert rest.is_over() is False
+    os.close(ours)
+    os.close(kernels)
+
+
+def test_without_inotify_there_is_no_rest(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(files: object) -> int:
+        raise OSError(24, "inotify: Too many open files")
+
+    monkeypatch.setattr(module, "watch_writes", refuse)
+    rest = Rest([run])
+    assert begins(rest) is False
+    assert rest.is_over() is False
+    rest.close()
+
+
+def test_what_starts_ksm_or_stops_probes_is_listened_to(tmp_path: Path) -> None:
+    proc, sys = tmp_path / "proc", tmp_path / "sys"
+    ftrace, kprobes = proc / "sys/kernel/ftrace_enabled", sys / "kernel/debug/kprobes/enabled"
+    run = sys / "kernel/mm/ksm/run"
+    # A kernel without ftrace and kprobes has no switches.
+    assert settings(proc, sys) == [run]
+    for path in (ftrace, kprobes):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert settings(proc, sys) == [run, ftrace, kprobes]
