@@ -51,8 +51,7 @@ class _Pass:
 class Live:
     """The BPF backend. Only one thread may use it.
 
-    While asleep, no KSM page exists and ksmd does not run. Only the probes that can see KSM wake up
-    are attached, and every count is known to be 0.
+    While asleep, no KSM page exists, only the sentry is attached, and all counts are known to be 0.
 
     `progress` is called again and again while something takes long.
     """
@@ -81,10 +80,9 @@ class Live:
             maps, readers, self._explain, host, tells_missed=plan.tells_missed
         )
         self._steps = Steps(self._hooks, maps, self._accounting, progress, host)
-        self._adopted = False
+        self._adopted = self.rests = False
         self._calm = Calm(host.clock)
         self._said: tuple[bool, str | None] | None = None
-        self.rests = False
         self._take(policy)
 
     @property

@@ -61,7 +61,7 @@ class Manager(systemd.Manager):
 
 def made(
     reread: Callable[[], Config] = lambda: config.make({}, {}),
-    manager: systemd.Manager | None = None,
+    manager: Manager | None = None,
 ) -> Daemon:
     return Daemon(config.make({}, {}), reread, manager or Manager())
 
@@ -120,64 +120,6 @@ def test_what_is_due_is_done_however_often_somebody_asks(
     assert backend.ticks == 3
     # Once for being ready, then as often as was asked.
     assert len(published) == 1 if not wanted else len(published) > 1
-
-
-def rested(
-    tested: Daemon, monkeypatch: pytest.MonkeyPatch, asked: Callable[[], bool] = lambda: False
-) -> list[tuple[float, int]]:
-    """How long the loop waits at most, and for how many descriptors, while KSM is asleep."""
-    waits: list[tuple[float, int]] = []
-    backend, now = Backend(), [100.0]
-
-    def stop() -> None:
-        tested._stopping = True
-
-    def wait_for_request(seconds: float, descriptors: tuple[int, ...]) -> bool:
-        waits.append((round(seconds, 3), len(descriptors)))
-        wanted = asked()
-        now[0] += 0.25 if wanted else seconds
-        return wanted
-
-    backend.stop = stop
-    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(run, "settings", lambda *_: [])
-    monkeypatch.setattr(tested._desk, "wait_for_request", wait_for_request)
-    monkeypatch.setattr(tested, "_publish", lambda _: None)
-    monkeypatch.setattr(tested, "_record", lambda _: None)
-    watcher: Any = SimpleNamespace(
-        backend=backend,
-        rests=True,
-        process_events=None,
-        tick=backend.tick,
-        comeback=Comeback(),
-    )
-    tested._loop(watcher)
-    return waits
-
-
-def test_while_ksm_is_asleep_ticks_are_rare(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = rested(made(manager=systemd.Manager({})), monkeypatch)
-    assert waits == [(1.0, 0), (10.0, 1), (10.0, 1)]
-
-
-def test_a_watchdog_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment = {"NOTIFY_SOCKET": "@nowhere", "WATCHDOG_USEC": str(16 * 10**6)}
-    waits = rested(made(manager=systemd.Manager(environment)), monkeypatch)
-    assert waits == [(1.0, 0), (4.0, 1), (4.0, 1)]
-
-
-def test_the_history_gets_its_moments(monkeypatch: pytest.MonkeyPatch) -> None:
-    tested = made(manager=systemd.Manager({}))
-    tested._recorder = SimpleNamespace(due=104.0)  # type: ignore[assignment]
-    # The second is overdue, and waits for the next tick.
-    assert rested(tested, monkeypatch) == [(1.0, 0), (3.0, 1), (1.0, 1)]
-
-
-def test_after_a_request_a_tick_follows_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the snapshot found may have to be followed up."""
-    turns = iter([False, True, False, False])
-    waits = rested(made(manager=systemd.Manager({})), monkeypatch, lambda: next(turns))
-    assert waits == [(1.0, 0), (10.0, 1), (1.0, 1), (10.0, 1)]
 
 
 def test_systemd_is_told_what_is_and_each_turn_of_the_loop(
