@@ -35,6 +35,15 @@ def _one_cpu() -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
+def _wait_for_end(witness: int) -> None:
+    late = time.monotonic() + _SECONDS
+    with suppress(PermissionError):
+        while bpf_maps.exists(witness):
+            if time.monotonic() > late:
+                raise TimeoutError(errno.ETIMEDOUT, "the kernel does not remove pins")
+            time.sleep(_PAUSE)
+
+
 class Pins:
     """Pins in a directory of a BPF file system, used by one daemon at a time."""
 
@@ -79,9 +88,9 @@ class Pins:
         would count twice. RCU frees what one CPU has given it in that order, so when a witness that
         was removed last is gone, the others are. Raises TimeoutError.
 
-        Only who has CAP_SYS_ADMIN can see the witness. A daemon keeps it if it has kprobes. Without
-        them nothing counts twice: the kernel refuses a second fentry attachment of a program, and
-        `Attachments` tries it again.
+        Only who has CAP_SYS_ADMIN can have such a witness, as a daemon with kprobes does. Without
+        kprobes nothing counts twice: the kernel refuses a second fentry attachment of a program,
+        and `Attachments` tries it again.
         """
         if not paths:
             return
@@ -89,16 +98,18 @@ class Pins:
             for path in paths:
                 path.unlink()
             witness = self._pass_witness()
-        late = time.monotonic() + _SECONDS
-        with suppress(PermissionError):
-            while bpf_maps.exists(witness):
-                if time.monotonic() > late:
-                    raise TimeoutError(errno.ETIMEDOUT, "the kernel does not remove pins")
-                time.sleep(_PAUSE)
+        if witness is not None:
+            _wait_for_end(witness)
 
-    def _pass_witness(self) -> int:
-        """Pin a map that nothing else keeps, remove the pin, and return the map's number."""
-        witness = new_maps.array(_WITNESS, 4)
+    def _pass_witness(self) -> int | None:
+        """Pin a map that nothing else keeps, remove the pin, and return the map's number.
+
+        None without the capability to create one.
+        """
+        try:
+            witness = new_maps.array(_WITNESS, 4)
+        except PermissionError:
+            return None
         path = self._directory / _WITNESS
         try:
             libbpf.obj_pin(witness.fd, str(path))

@@ -20,15 +20,21 @@ class Kernel:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.later = 0
-        self.denies = False
+        # What is denied without capabilities: to look, or to create as well.
+        self.denies: set[str] = set()
         self.looks = 0
 
     def pin(self, fd: int, path: str) -> None:
         Path(path).touch()
 
+    def create(self, name: str, size: int) -> SimpleNamespace:
+        if "create" in self.denies:
+            raise PermissionError
+        return SimpleNamespace(fd=os.open(os.devnull, os.O_RDONLY))
+
     def exists(self, number: int) -> bool:
         assert number == 7
-        if self.denies:
+        if "look" in self.denies:
             raise PermissionError
         # Everything is unpinned by now, and the witness last.
         assert not (self.directory / "witness").exists()
@@ -42,9 +48,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
     monkeypatch.setattr(libbpf, "obj_pin", kernel.pin)
     monkeypatch.setattr(bpf_maps, "identity", lambda _: 7)
     monkeypatch.setattr(bpf_maps, "exists", kernel.exists)
-    monkeypatch.setattr(
-        new_maps, "array", lambda *_: SimpleNamespace(fd=os.open(os.devnull, os.O_RDONLY))
-    )
+    monkeypatch.setattr(new_maps, "array", kernel.create)
     yield kernel
     assert len(os.sched_getaffinity(0)) == len(ALLOWED)
 
@@ -77,8 +81,9 @@ def test_everything_is_cleared_and_waited_for(kernel: Kernel) -> None:
     assert kernel.looks == 1
 
 
-def test_who_may_not_see_the_witness_does_not_wait(kernel: Kernel) -> None:
-    kernel.denies = True
+@pytest.mark.parametrize("denies", [{"look"}, {"look", "create"}])
+def test_who_may_not_have_a_witness_does_not_wait(kernel: Kernel, denies: set[str]) -> None:
+    kernel.denies = denies
     pins = Pins(kernel.directory)
     pins.store("link-a", 0)
     pins.drop("link-a")
