@@ -147,7 +147,7 @@ def goals(result: Result) -> list[Goal]:
             f"no KSM page on the host: {_FEWER} x fewer wake-ups than {COMMIT}",
             f"{woke / wakes:.3g} x ({wakes:.0f} a minute instead of {woke:.0f})",
             woke >= _FEWER * wakes,
-            _WHY_WAKEUPS,
+            _SEE,
         ),
         Goal(
             "10,000 KSM processes: idle CPU under 0.3 % of a core",
@@ -199,10 +199,6 @@ _WHY_MEMORY = (
     "there are two Python interpreters, because a separate process serves HTTP; 12 MB are pages of "
     "Python and of libraries, 14 MB the daemon's objects and 18 MB those of the other process, of "
     "which 10 are tornado with asyncio and ssl ([why](decisions/http-server.md))"
-)
-_WHY_WAKEUPS = (
-    "the daemon looks once a second whether KSM has begun, so that its hooks are there before the "
-    "first merge, and takes process events out of a buffer that a busy host fills in two seconds"
 )
 
 
