@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from ksmwatch.commands.estimate import EstimateWish
 from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import Exit
 from ksmwatch.kernel.page_content import MemSource, Pages
+from ksmwatch.kernel.pinned_frames import PinnedFrames
 from ksmwatch.units import PAGE_SIZE
 from tests.fakes import Proc, Sys
 
@@ -75,6 +76,17 @@ class KnownKsm:
         return frame not in self.frames
 
 
+class KnownPins:
+    """Tells pinned frames."""
+
+    def __init__(self, frames: set[int]) -> None:
+        self.frames = frames
+
+    def pinned(self, frames: Any) -> set[int]:
+        """Those of them."""
+        return self.frames & set(frames)
+
+
 class Host:
     """Made-up processes with pages."""
 
@@ -89,13 +101,16 @@ class Host:
         )
         self.memory = Memory()
         self.ksm: set[int] = set()
+        # None: nothing tells pinned pages.
+        self.pins: set[int] | None = set()
         self.next_frame = 100
         monkeypatch.setattr(estimate, "_tools", self.tools)
 
     def tools(self, proc: Path, ksm: Mapping[str, int]) -> Tools:
         """What reads them."""
         known = KnownKsm(self.ksm) if ksm["pages_shared"] else None
-        return Tools(proc, self.memory, ZERO_FRAME, known)
+        pins = None if self.pins is None else KnownPins(self.pins)
+        return Tools(proc, self.memory, ZERO_FRAME, known, cast("PinnedFrames | None", pins))
 
     def add(
         self,

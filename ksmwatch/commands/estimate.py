@@ -19,11 +19,12 @@ from ksmwatch.diagnose.content_sample import ContentSample, Domain, Strata
 from ksmwatch.diagnose.equal_pages import Rules
 from ksmwatch.diagnose.estimate import EstimateResult, Material, Seen, judge
 from ksmwatch.diagnose.merge_cost import cost_of
-from ksmwatch.diagnose.page_survey import ZERO_PRINT, Survey, Tools
+from ksmwatch.diagnose.page_prints import ZERO_PRINT
+from ksmwatch.diagnose.page_survey import Survey, Tools
 from ksmwatch.diagnose.sharers import Label
 from ksmwatch.errors import Exit, NoKsmError
 from ksmwatch.kernel import procfs
-from ksmwatch.kernel.frame_source import choose_frames, demand_frames
+from ksmwatch.kernel.frame_source import choose_frames, demand_frames, pinned_frames
 from ksmwatch.kernel.page_content import choose_source, zero_frame
 from ksmwatch.kernel.page_frames import AnyFrame
 
@@ -87,7 +88,7 @@ def _tools(proc: Path, ksm: dict[str, int]) -> Tools:
     source, why = choose_source(proc)
     frames = choose_frames(proc) if ksm.get("pages_shared") else None
     known = None if isinstance(frames, AnyFrame) else frames
-    return Tools(proc, source, zero_frame(proc), known, why)
+    return Tools(proc, source, zero_frame(proc), known, pinned_frames(proc), why)
 
 
 class Estimator:
@@ -230,12 +231,18 @@ class Estimator:
             yield f"a sample was read: at least 1 of {1 / self._part:.0f} contents"
         for reason, processes in Counter(self._survey.unread.values()).items():
             yield f"processes that were not read to the end: {processes} ({reason})"
-        if pinned := sum(process.pinned for process in self._survey.processes):
-            yield f"{pinned} pages are pinned, so they do not merge; which ones is not known"
+        yield from self._pinned()
         if moved := sum(after.get(name, 0) - self._ksm.get(name, 0) for name in _MERGED):
             yield f"the number of merged pages changed by {moved} meanwhile"
         if self._tools.frames is None and self._ksm.get("pages_shared"):
             yield "KSM pages cannot be distinguished here, so what is saved now is not known"
+
+    def _pinned(self) -> Iterator[str]:
+        if held := sum(process.held for process in self._survey.processes):
+            yield f"{held} pages are pinned, so they do not merge, and their copies may not either"
+        pinned = sum(process.pinned for process in self._survey.processes)
+        if pinned and (self._tools.pins is None or not self._complete):
+            yield f"{pinned} pages are pinned, so they do not merge; which ones is not known"
 
     def _judge(self, choice: ContentSample) -> EstimateResult:
         survey, ksm = self._survey, self._ksm

@@ -53,11 +53,16 @@ class Copy(NamedTuple):
 
 
 class Copies:
-    """The copies of one content."""
+    """The copies of one content that can merge.
 
-    __slots__ = ("_alone", "_frames")
+    `pinned`: whether there are others, which are pinned. `doubtful`: whether some of these here may
+    be pinned.
+    """
+
+    __slots__ = ("_alone", "_frames", "doubtful", "pinned")
 
     def __init__(self) -> None:
+        self.pinned = self.doubtful = False
         # Of frames that one entry maps; and of the others, by frame.
         self._alone: dict[Copy, int] = {}
         self._frames: dict[int, dict[Copy, int]] = {}
@@ -66,6 +71,15 @@ class Copies:
         """One entry; `frame` where others may map it too."""
         copies = self._alone if frame is None else self._frames.setdefault(frame, {})
         copies[copy] = copies.get(copy, 0) + 1
+
+    def at_risk(self, rules: Rules, *, zero: bool) -> bool:
+        """Whether it can be that none of them merges.
+
+        ksmd compares each page with the first copy that it has found. If that one is pinned, no
+        other merges either (cmp_and_merge_page() in mm/ksm.c). Zero pages that it frees are
+        compared with nothing.
+        """
+        return self.doubtful or (self.pinned and not (zero and rules.zero_pages))
 
     def gains(self, rules: Rules, *, zero: bool) -> Mapping[tuple[Gain, int | None], float]:
         """What merging them saves: of the host (None), and by party what is its part of that."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ksmwatch.diagnose.content_sample import (
     ContentSample,
@@ -45,8 +45,8 @@ class EstimateParty:
 class Seen:
     """The pages of a party that were read. `same`: those of `whole` that did not change.
 
-    `saved_now`: None where KSM pages cannot be distinguished. `pinned`: pages that cannot merge, of
-    which only the number is known. `unexamined`: pages beside `pages` that were not read.
+    `saved_now`: None where KSM pages cannot be distinguished. `pinned`: pages that cannot merge, as
+    the kernel counts them. `unexamined`: pages beside `pages` that were not read.
     """
 
     pages: int
@@ -83,6 +83,9 @@ class OwnerResult:
     advice: str
 
 
+_Gains = defaultdict[tuple[Gain, int | None], defaultdict[int, float]]
+
+
 @dataclass(frozen=True)
 class EstimateResult:
     saving: Saving
@@ -111,33 +114,44 @@ class Material:
     merging: bool
 
 
-def _sums(material: Material, rules: Rules) -> dict[tuple[Gain, int | None], dict[int, float]]:
-    """Gains by bucket."""
-    found: defaultdict[tuple[Gain, int | None], defaultdict[int, float]] = defaultdict(
-        lambda: defaultdict(float)
-    )
-    for content, copies in material.copies.items():
-        bucket = material.bucket_of[content]
-        for key, value in copies.gains(rules, zero=content == 0).items():
-            found[key][bucket] += value
-    return {key: dict(values) for key, values in found.items()}
+class _Sums:
+    """Gains by bucket. `sure`: without contents at risk; None if there are none."""
+
+    def __init__(self, material: Material, rules: Rules) -> None:
+        self._choice = material.choice
+        self._all: _Gains = defaultdict(lambda: defaultdict(float))
+        risky = {
+            content
+            for content, copies in material.copies.items()
+            if copies.at_risk(rules, zero=content == 0)
+        }
+        self._sure: _Gains | None = defaultdict(lambda: defaultdict(float)) if risky else None
+        for content, copies in material.copies.items():
+            bucket = material.bucket_of[content]
+            for key, value in copies.gains(rules, zero=content == 0).items():
+                self._all[key][bucket] += value
+                # Zero pages are counted, whether or not they merge.
+                if self._sure is not None and (content not in risky or key[0] is Gain.ZERO):
+                    self._sure[key][bucket] += value
+
+    def of(self, gain: Gain, party: int | None, domain: Domain) -> Interval:
+        """What all buckets have of such a gain."""
+        found = estimate(self._all[gain, party], domain, self._choice)
+        if self._sure is None:
+            return found
+        return replace(found, low=estimate(self._sure[gain, party], domain, self._choice).low)
 
 
 def judge(material: Material, rules: Rules) -> EstimateResult:
     """The owners that have most to gain first."""
-    sums = _sums(material, rules) if material.complete else {}
-    pinned = sum(seen.pinned for seen in material.seen)
+    sums = _Sums(material, rules) if material.complete else None
     unexamined = sum(seen.unexamined for seen in material.seen)
 
     def interval(gain: Gain, party: int | None, domain: Domain) -> Interval:
-        if material.complete:
-            found = estimate(sums.get((gain, party), {}), domain, material.choice)
-        else:
-            found = unread(domain)
+        found = unread(domain) if sums is None else sums.of(gain, party, domain)
         if party is None:
-            return found.less(pinned).more(unexamined)
-        seen = material.seen[party]
-        return _with_unexamined(found.less(seen.pinned), seen, unexamined)
+            return found.more(unexamined)
+        return _with_unexamined(found, material.seen[party], unexamined)
 
     host = host_domain(material.choice)
     owners = []
@@ -146,12 +160,15 @@ def judge(material: Material, rules: Rules) -> EstimateResult:
         saving = _saving(seen.saved_now, seen.unexamined, more)
         owners.append(OwnerResult(party, seen, saving, _advise(seen, more, material)))
     more = {gain: interval(gain, None, host) for gain in BY_OWNER}
+    tenants = interval(Gain.TENANTS, None, host)
+    # What does not merge in a tenant by itself may merge with what others have.
+    across = interval(Gain.ACROSS, None, host).more(tenants.value - tenants.low)
     return EstimateResult(
         _saving(material.saved_now, unexamined, more),
         interval(Gain.ZERO, None, zero_domain(material.choice)) + material.zero_now,
         interval(Gain.OWNERS, None, host),
-        interval(Gain.TENANTS, None, host),
-        interval(Gain.ACROSS, None, host),
+        tenants,
+        across,
         tuple(sorted(owners, key=_order)),
     )
 
@@ -187,11 +204,11 @@ def amount(interval: Interval) -> str:
     return f"{value:.{digits}f}" + (f" ± {off:.{digits}f}" if off else "")
 
 
-def _doubt(seen: Seen, material: Material) -> str:
+def _doubt(material: Material) -> str:
     """Why nothing can be decided."""
-    if any(other.unexamined for other in material.seen):
+    if any(seen.unexamined for seen in material.seen):
         return "not all memory was examined"
-    return f"{_mib(seen.pinned)} MiB are pinned" if seen.pinned else "ask for more precision"
+    return "copies are pinned" if material.choice.whole else "ask for more precision"
 
 
 def _mib(pages: float) -> str:
@@ -229,7 +246,7 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
         ),
         (
             everything.high >= worth > everything.low,
-            f"Undecided: saves {amount(everything)} MiB more {of}; {_doubt(seen, material)}.",
+            f"Undecided: saves {amount(everything)} MiB more {of}; {_doubt(material)}.",
         ),
         (
             seen.changing > _FAST,

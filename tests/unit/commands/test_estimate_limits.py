@@ -79,12 +79,12 @@ def test_what_it_took_to_begin_does_not_make_pages_dear(
 def test_why_kcore_was_not_read_is_said(
     host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tools = Tools(host.proc.path, host.memory, ZERO_FRAME, None, "kcore: No such file or directory")
+    tools = Tools(host.proc.path, host.memory, ZERO_FRAME, None, None, "kcore: no such file")
     monkeypatch.setattr(estimate, "_tools", lambda proc, ksm: tools)
     host.add(10, [1, 1])
     assert host.ask(as_json=False) == Exit.OK
     text = " ".join(capsys.readouterr().out.split())
-    assert "processes by mem (kcore: No such file or directory)" in text
+    assert "processes by mem (kcore: no such file)" in text
 
 
 # ---- what goes wrong ----
