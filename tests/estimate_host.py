@@ -20,6 +20,7 @@ from tests.fakes import Proc, Sys
 
 PRESENT, SHARED, ALONE = 1 << 63, 1 << 61, 1 << 56
 ZERO_FRAME = 3
+KERNEL = (6, 12)
 BASE = 0x10000
 SMAPS = """\
 {start:x}-{end:x} rw-p 00000000 00:00 0
@@ -101,6 +102,7 @@ class Host:
         )
         self.memory = Memory()
         self.ksm: set[int] = set()
+        self.kernel = KERNEL
         # None: nothing tells pinned pages.
         self.pins: set[int] | None = set()
         self.next_frame = 100
@@ -110,7 +112,9 @@ class Host:
         """What reads them."""
         known = KnownKsm(self.ksm) if ksm["pages_shared"] else None
         pins = None if self.pins is None else KnownPins(self.pins)
-        return Tools(proc, self.memory, ZERO_FRAME, known, cast("PinnedFrames | None", pins))
+        return Tools(
+            proc, self.kernel, self.memory, ZERO_FRAME, known, cast("PinnedFrames | None", pins)
+        )
 
     def add(
         self,

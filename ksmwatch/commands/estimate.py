@@ -24,6 +24,7 @@ from ksmwatch.diagnose.page_survey import Survey, Tools
 from ksmwatch.diagnose.sharers import Label
 from ksmwatch.errors import Exit, NoKsmError
 from ksmwatch.kernel import procfs
+from ksmwatch.kernel.facts import version_of
 from ksmwatch.kernel.frame_source import choose_frames, demand_frames, pinned_frames
 from ksmwatch.kernel.page_content import choose_source, zero_frame
 from ksmwatch.kernel.page_frames import AnyFrame
@@ -88,7 +89,8 @@ def _tools(proc: Path, ksm: dict[str, int]) -> Tools:
     source, why = choose_source(proc)
     frames = choose_frames(proc) if ksm.get("pages_shared") else None
     known = None if isinstance(frames, AnyFrame) else frames
-    return Tools(proc, source, zero_frame(proc), known, pinned_frames(proc), why)
+    kernel = version_of((proc / "sys/kernel/osrelease").read_text())
+    return Tools(proc, kernel, source, zero_frame(proc), known, pinned_frames(proc), why)
 
 
 class Estimator:

@@ -64,13 +64,15 @@ _OFFERED, _MERGED = 1, 2
 
 @dataclass(frozen=True)
 class Tools:
-    """What reads. `frames`: recognises KSM pages; None if there are none, or nothing can do so.
+    """What reads. `kernel`: its version.
 
-    `pins`: recognises pinned pages; None if nothing can. `why`: why it is not the source that
-    disturbs least; empty if it is.
+    `frames`: recognises KSM pages; None if there are none, or nothing can do so. `pins`: recognises
+    pinned pages; None if nothing can. `why`: why it is not the source that disturbs least; empty if
+    it is.
     """
 
     proc: Path
+    kernel: tuple[int, int]
     source: ContentSource
     zero_frame: int
     frames: Frames | None
@@ -175,7 +177,7 @@ class Survey:
             smaps = (directory / "smaps").read_bytes()
             status = procfs.read_file(f"{directory}/status").decode()
             process.pinned = pinned_kilobytes(smaps, status) * 1024 // PAGE_SIZE
-            for area in anonymous_areas(smaps, self.left_out):
+            for area in anonymous_areas(smaps, self._tools.kernel, self.left_out):
                 if area.fetched and self._tools.source.faults:
                     self.left_out["userfaultfd"] += (area.end - area.start) // PAGE_SIZE
                 else:

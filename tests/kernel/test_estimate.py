@@ -23,8 +23,6 @@ from tests.ksmctl import Ksm
 from tests.waiting import wait_until
 from tests.workload import Tenant, Workload
 
-pytestmark = pytest.mark.once
-
 CGROUPS = Path("/sys/fs/cgroup")
 # Pages, all prime: of two tenants, of one content beyond max_page_sharing, of zeros, of a child,
 # and of what changes.
@@ -278,12 +276,13 @@ def test_other_kinds_of_memory(ksm: Ksm, kind: str) -> None:
             assert bool(huge) == (kind == "huge")
         found = estimate(str(child.pid), "--interval", "0.5")
         assert (found["confidence"], found["reasons"]) == ("exact", [])
-        assert found["host"]["would_save"] == pages - contents
+        unseen = kind == "unreadable" and os.uname().release.startswith("6.1.")
+        assert found["host"]["would_save"] == (0 if unseen else pages - contents)
         if kind != "orphan":
             assert in_offered_areas(child.pid, "AnonHugePages") == huge
             assert faults(child.pid) == before
         ksm.merge_all(scans=6)
-        assert ksm.read("pages_sharing") == pages - contents
+        assert ksm.read("pages_sharing") == found["host"]["would_save"]
 
 
 def test_with_too_small_a_budget_the_interval_has_what_was_not_examined(ksm: Ksm) -> None:
@@ -304,9 +303,12 @@ def test_zero_pages_are_free_with_use_zero_pages(ksm: Ksm) -> None:
             found = estimate(str(zeros.pid), "--interval", "0.5")
             assert found["host"]["would_save"] == ZEROS
             ksm.merge_all()
-            assert ksm.read("ksm_zero_pages") == ZEROS
             after = estimate(str(zeros.pid), "--interval", "0.5")
-            assert after["host"]["saved_now"] == after["host"]["would_save"] == ZEROS
+            assert after["spent"]["pages"] == found["spent"]["pages"] - ZEROS
+            # Before 6.5 KSM does not count them.
+            freed = ksm.read("ksm_zero_pages") if ksm.has("ksm_zero_pages") else 0
+            assert freed == ZEROS * ksm.has("ksm_zero_pages")
+            assert after["host"]["saved_now"] == after["host"]["would_save"] == freed
     finally:
         ksm.unmerge()
         ksm.write("use_zero_pages", 0)

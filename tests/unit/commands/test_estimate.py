@@ -11,7 +11,7 @@ from ksmwatch.commands import estimate
 from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import ConfigError
 from ksmwatch.units import PAGE_SIZE
-from tests.estimate_host import ALONE, PRESENT, SHARED, ZERO_FRAME, Host, content
+from tests.estimate_host import ALONE, KERNEL, PRESENT, SHARED, ZERO_FRAME, Host, content
 
 Asked = Callable[..., dict[str, Any]]
 
@@ -133,7 +133,7 @@ def test_where_ksm_pages_cannot_be_told_what_is_saved_is_unknown(
     host.sys.write("pages_shared", 1)
     host.add(10, [1, 1])
     monkeypatch.setattr(
-        estimate, "_tools", lambda proc, ksm: Tools(proc, host.memory, ZERO_FRAME, None)
+        estimate, "_tools", lambda proc, ksm: Tools(proc, KERNEL, host.memory, ZERO_FRAME, None)
     )
     found = asked()
     assert found["host"]["saved_now"] is None
@@ -172,6 +172,19 @@ def test_what_cannot_be_merged_is_in_the_numbers(host: Host, asked: Asked) -> No
     left_out = {"swapped": 2, "hugetlb": 20, "shared": 10, "special": 20, "tagged": 10}
     assert found["left_out"] == left_out
     assert found["host"]["would_save"] == 1
+
+
+@pytest.mark.parametrize(("kernel", "saved"), [((5, 10), 1), ((6, 1), 0), ((6, 5), 0), ((6, 6), 1)])
+def test_some_kernels_do_not_see_pages_that_may_not_be_read(
+    host: Host, asked: Asked, kernel: tuple[int, int], saved: int
+) -> None:
+    host.kernel = kernel
+    host.add(10, [1, 1])
+    smaps = host.proc.path / "10/smaps"
+    smaps.write_text(smaps.read_text().replace("VmFlags: rd wr mr", "VmFlags: mr"))
+    found = asked()
+    assert found["host"]["would_save"] == saved
+    assert found["left_out"].get("unreadable", 0) == (0 if saved else 2)
 
 
 def test_userfaultfd_areas_are_read_only_by_what_never_faults(host: Host, asked: Asked) -> None:

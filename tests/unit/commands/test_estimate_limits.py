@@ -20,7 +20,7 @@ from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import Exit, NoKsmError, PrivilegeError
 from ksmwatch.kernel import frame_source
 from ksmwatch.kernel.page_content import Pages
-from tests.estimate_host import ZERO_FRAME, Host
+from tests.estimate_host import KERNEL, ZERO_FRAME, Host
 from tests.published import faults
 
 Asked = Callable[..., dict[str, Any]]
@@ -79,7 +79,9 @@ def test_what_it_took_to_begin_does_not_make_pages_dear(
 def test_why_kcore_was_not_read_is_said(
     host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tools = Tools(host.proc.path, host.memory, ZERO_FRAME, None, None, "kcore: no such file")
+    tools = Tools(
+        host.proc.path, KERNEL, host.memory, ZERO_FRAME, None, None, "kcore: no such file"
+    )
     monkeypatch.setattr(estimate, "_tools", lambda proc, ksm: tools)
     host.add(10, [1, 1])
     assert host.ask(as_json=False) == Exit.OK
