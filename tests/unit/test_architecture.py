@@ -71,7 +71,8 @@ EFFECTFUL = {
     *("top.timeline", "top.widgets"),
 }
 EFFECTS = {
-    *("os", "io", "pathlib", "tempfile", "shutil", "glob", "mmap", "sqlite3", "fcntl", "platform"),
+    *("os", "io", "pathlib", "tempfile", "shutil", "glob", "mmap", "sqlite3", "_sqlite3"),
+    *("fcntl", "platform"),
     *("socket", "select", "selectors", "ssl", "asyncio", "urllib.request", "tornado", "textual"),
     *("subprocess", "multiprocessing", "threading", "concurrent", "queue", "signal", "resource"),
     *("time", "random", "secrets", "uuid", "ctypes", "psutil", "pyroute2", "bcc", "pwd", "grp"),
