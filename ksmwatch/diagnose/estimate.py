@@ -197,11 +197,14 @@ def _saving(now: float | None, unexamined: int, more: Mapping[Gain, Interval]) -
 
 
 def amount(interval: Interval) -> str:
-    """MiB, with how far it may be off."""
+    """MiB, with how far it may be off; from low to high if that is not the same on both sides."""
     value, low, high = (each * PAGE_SIZE / _MIB for each in vars(interval).values())
-    off = max(value - low, high - value)
     digits = 0 if value >= _MANY else 1
-    return f"{value:.{digits}f}" + (f" ± {off:.{digits}f}" if off else "")
+    below, above = (f"{off:.{digits}f}" for off in (value - low, high - value))
+    if below != above:
+        digits = 0 if high >= _MANY else 1
+        return f"{low:.{digits}f} to {high:.{digits}f}"
+    return f"{value:.{digits}f}" + (f" ± {above}" if high > low else "")
 
 
 def _doubt(material: Material) -> str:
@@ -221,6 +224,9 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
     worth = max(_WORTH_PAGES, _WORTH_PART * seen.pages)
     of = f"of {_mib(seen.pages)} MiB"
     now = seen.saved_now or 0.0
+    further = everything.value - offered.value
+    ready = offered.low >= worth
+    all_of_it = f"; if all of it were offered, {amount(everything)} MiB" if further >= worth else ""
     choices = (
         (not seen.pages and not seen.unexamined, "Unknown: it has ended."),
         (not material.complete, "Unknown: no page of it was read whole."),
@@ -229,16 +235,16 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
             f"Leave it: {_mib(seen.pinned)} MiB {of} are pinned and cannot merge.",
         ),
         (
-            everything.value - offered.value >= worth and everything.low >= worth,
+            further >= worth and everything.low >= worth and (further > offered.value or not ready),
             f"Offer it: saves {amount(everything)} MiB more {of}.",
         ),
         (
-            offered.low >= worth and material.merging,
-            f"Wait: it is offered, and ksmd can save {amount(offered)} MiB more {of}.",
+            ready and material.merging,
+            f"Wait: it is offered, and ksmd can save {amount(offered)} MiB more {of}{all_of_it}.",
         ),
         (
-            offered.low >= worth,
-            f"Start ksmd: it is offered, and saves {amount(offered)} MiB more {of}.",
+            ready,
+            f"Start ksmd: it is offered, and saves {amount(offered)} MiB more {of}{all_of_it}.",
         ),
         (
             seen.unexamined > _MOSTLY * (seen.pages + seen.unexamined),

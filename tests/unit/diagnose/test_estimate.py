@@ -66,6 +66,14 @@ def judged(
             {"offered": 1000, "merging": True},
             "Wait: it is offered, and ksmd can save 3.9 MiB more of 3.9 MiB.",
         ),
+        (
+            {"offered": 600, "others": 400},
+            (
+                "Start ksmd: it is offered, and saves 2.3 MiB more of 3.9 MiB; if all of it were "
+                "offered, 3.9 MiB."
+            ),
+        ),
+        ({"offered": 300, "others": 700}, "Offer it: saves 3.9 MiB more of 3.9 MiB."),
         ({"others": 3, "saved": 700.0}, "Keep it: it saves 2.7 MiB of 0.0 MiB already."),
         (
             {"others": 100, "same": 200},
@@ -80,16 +88,16 @@ def judged(
         ),
         (
             {"others": 500, "held": True},
-            "Undecided: saves 1.9 ± 1.9 MiB more of 2.0 MiB; copies are pinned.",
+            "Undecided: saves 0.0 to 1.9 MiB more of 2.0 MiB; copies are pinned.",
         ),
         (
             {"others": 250, "unexamined": 100},
-            "Undecided: saves 1.0 ± 0.4 MiB more of 1.0 MiB; not all memory was examined.",
+            "Undecided: saves 1.0 to 1.4 MiB more of 1.0 MiB; not all memory was examined.",
         ),
         ({"others": 3, "unexamined": 1000}, "Unknown: 3.9 MiB of it were not examined."),
         (
             {"others": 1000, "unexamined": 2000},
-            "Offer it: saves 3.9 ± 7.8 MiB more of 3.9 MiB.",
+            "Offer it: saves 3.9 to 11.7 MiB more of 3.9 MiB.",
         ),
     ],
 )
@@ -155,16 +163,20 @@ def test_an_unknown_saving_is_unknown_in_the_sums_too() -> None:
 
 def test_amounts_have_an_error_and_few_digits() -> None:
     assert amount(Interval.exactly(256)) == "1.0"
-    assert amount(Interval(256 * 812, 256 * 800, 256 * 832)) == "812 ± 20"
+    assert amount(Interval(256 * 812, 256 * 792, 256 * 832)) == "812 ± 20"
+    assert amount(Interval(256 * 0.3, 0, 256 * 22.8)) == "0.0 to 22.8"
+    assert amount(Interval(256 * 2, 256, 256 * 150)) == "1 to 150"
 
 
 # ---- cost ----
 
 
 def test_cost_by_the_pace_of_now() -> None:
-    ksm = {"pages_to_scan": 100, "sleep_millisecs": 20, "pages_scanned": 1_000_000}
+    ksm = {"run": 1, "pages_to_scan": 100, "sleep_millisecs": 20, "pages_scanned": 1_000_000}
     # 3,000,000 pages in batches of 100 with 20 ms between; 5 microseconds of CPU for each.
-    assert cost_of(1_000_000, ksm, 5.0) == MergeCost(1_000_000, 64_000_000, 615.0, 17, 15.0)
+    assert cost_of(1_000_000, ksm, 5.0) == MergeCost(
+        1_000_000, 64_000_000, 615.0, 17, 15.0, ksmd_runs=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,6 +189,11 @@ def test_without_a_measurement_the_cpu_time_is_unknown(scanned: int, cpu: float 
     assert found.seconds_until_merged == 0.6
 
 
+def test_without_pages_nothing_takes_an_hour() -> None:
+    found = cost_of(0, {"pages_to_scan": 100, "sleep_millisecs": 20}, None)
+    assert (found.seconds_until_merged, found.pages_to_scan_for_an_hour) == (0, None)
+
+
 @pytest.mark.parametrize("ksm", [{}, {"pages_to_scan": 0, "sleep_millisecs": 20}])
 def test_without_a_pace_the_time_is_unknown(ksm: dict[str, int]) -> None:
     found = cost_of(1000, ksm, None)
@@ -185,7 +202,7 @@ def test_without_a_pace_the_time_is_unknown(ksm: dict[str, int]) -> None:
 
 def test_without_sleep_or_with_too_much_to_do_no_setting_takes_an_hour() -> None:
     assert cost_of(10, {"pages_to_scan": 1, "sleep_millisecs": 0}, None) == MergeCost(
-        10, 640, 0.0, None, None
+        10, 640, 0.0, None, None, ksmd_runs=False
     )
     busy = {"pages_to_scan": 1, "sleep_millisecs": 1, "pages_scanned": 100_000}
     assert cost_of(10**9, busy, 1000.0).pages_to_scan_for_an_hour is None
