@@ -103,18 +103,20 @@ class Host:
         self.memory = Memory()
         self.ksm: set[int] = set()
         self.kernel = KERNEL
+        # Of frames, where that counts.
+        self.nodes: dict[int, int] = {}
         # None: nothing tells pinned pages.
         self.pins: set[int] | None = set()
         self.next_frame = 100
         monkeypatch.setattr(estimate, "_tools", self.tools)
 
-    def tools(self, proc: Path, ksm: Mapping[str, int]) -> Tools:
+    def tools(self, proc: Path, sys: Path, ksm: Mapping[str, int]) -> Tools:
         """What reads them."""
         known = KnownKsm(self.ksm) if ksm["pages_shared"] else None
         pins = None if self.pins is None else KnownPins(self.pins)
-        return Tools(
-            proc, self.kernel, self.memory, ZERO_FRAME, known, cast("PinnedFrames | None", pins)
-        )
+        told = cast("PinnedFrames | None", pins)
+        node_of = None if ksm.get("merge_across_nodes", 1) else self.nodes.get
+        return Tools(proc, self.kernel, self.memory, ZERO_FRAME, known, told, node_of=node_of)
 
     def add(
         self,

@@ -26,6 +26,7 @@ from ksmwatch.errors import Exit, NoKsmError
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.facts import version_of
 from ksmwatch.kernel.frame_source import choose_frames, demand_frames, pinned_frames
+from ksmwatch.kernel.memory_nodes import NodeOfFrame, read_memory_nodes
 from ksmwatch.kernel.page_content import choose_source, zero_frame
 from ksmwatch.kernel.page_frames import AnyFrame
 
@@ -69,7 +70,7 @@ def run(
     ksm, _ = procfs.read_ksm(sys)
     if ksm is None:
         raise NoKsmError("This kernel has no KSM (CONFIG_KSM).")
-    estimator = Estimator(wish, ksm, proc)
+    estimator = Estimator(wish, ksm, proc, sys)
     with estimator.progress.interruptible():
         estimator.read_all()
     after, _ = procfs.read_ksm(sys)
@@ -84,22 +85,26 @@ def run(
     return Exit.OK
 
 
-def _tools(proc: Path, ksm: dict[str, int]) -> Tools:
+def _tools(proc: Path, sys: Path, ksm: dict[str, int]) -> Tools:
     demand_frames(proc)
     source, why = choose_source(proc)
     frames = choose_frames(proc) if ksm.get("pages_shared") else None
     known = None if isinstance(frames, AnyFrame) else frames
     kernel = version_of((proc / "sys/kernel/osrelease").read_text())
-    return Tools(proc, kernel, source, zero_frame(proc), known, pinned_frames(proc), why)
+    node_of = None
+    if ksm.get("merge_across_nodes") == 0 and len(read_memory_nodes(sys)) > 1:
+        node_of = NodeOfFrame(sys)
+    pins = pinned_frames(proc)
+    return Tools(proc, kernel, source, zero_frame(proc), known, pins, why, node_of)
 
 
 class Estimator:
     """Reads processes in three steps, and makes the report."""
 
-    def __init__(self, wish: EstimateWish, ksm: dict[str, int], proc: Path) -> None:
+    def __init__(self, wish: EstimateWish, ksm: dict[str, int], proc: Path, sys: Path) -> None:
         self._wish, self._ksm, self._proc = wish, ksm, proc
         self.progress = Progress(wish.budget)
-        self._tools = _tools(proc, ksm)
+        self._tools = _tools(proc, sys, ksm)
         self._parties, processes = subjects.find(proc, wish.subjects, wish.labels)
         self._survey = Survey(self._tools, processes, self.progress.tick)
         self._doubts: list[str] = []

@@ -98,14 +98,14 @@ class EstimateResult:
 
 @dataclass(frozen=True)
 class Material:
-    """What was read. `choice`: None where nothing was read whole; `saved_now`: of the host.
+    """What was read. `saved_now`: of the host. `copies`: by content, and node of memory or None.
 
     `zero_now`: zero pages that KSM has placed. `merging`: whether ksmd scans.
     """
 
     parties: Sequence[EstimateParty]
     seen: Sequence[Seen]
-    copies: Mapping[int, Copies]
+    copies: Mapping[tuple[int, int | None], Copies]
     bucket_of: Sequence[int]
     choice: ContentSample
     complete: bool
@@ -121,17 +121,18 @@ class _Sums:
         self._choice = material.choice
         self._all: _Gains = defaultdict(lambda: defaultdict(float))
         risky = {
-            content
-            for content, copies in material.copies.items()
-            if copies.at_risk(rules, zero=content == 0)
+            place
+            for place, copies in material.copies.items()
+            if copies.at_risk(rules, zero=place[0] == 0)
         }
         self._sure: _Gains | None = defaultdict(lambda: defaultdict(float)) if risky else None
-        for content, copies in material.copies.items():
+        for place, copies in material.copies.items():
+            content, _ = place
             bucket = material.bucket_of[content]
             for key, value in copies.gains(rules, zero=content == 0).items():
                 self._all[key][bucket] += value
                 # Zero pages are counted, whether or not they merge.
-                if self._sure is not None and (content not in risky or key[0] is Gain.ZERO):
+                if self._sure is not None and (place not in risky or key[0] is Gain.ZERO):
                     self._sure[key][bucket] += value
 
     def of(self, gain: Gain, party: int | None, domain: Domain) -> Interval:

@@ -68,7 +68,7 @@ class Tools:
 
     `frames`: recognises KSM pages; None if there are none, or nothing can do so. `pins`: recognises
     pinned pages; None if nothing can. `why`: why it is not the source that disturbs least; empty if
-    it is.
+    it is. `node_of`: on which node of memory a frame lies, if ksmd merges only within each.
     """
 
     proc: Path
@@ -78,6 +78,7 @@ class Tools:
     frames: Frames | None
     pins: PinnedFrames | None = None
     why: str = ""
+    node_of: Callable[[int], int | None] | None = None
 
 
 @dataclass
@@ -164,7 +165,8 @@ class Survey:
         # Contents by a hash of 64 bits with a secret key, and the bucket of each.
         self._contents: dict[int, int] = {_content(_ZEROS): _ZERO}
         self.bucket_of: list[int] = []
-        self.copies: defaultdict[int, Copies] = defaultdict(Copies)
+        # By content, and by node of memory where that counts.
+        self.copies: defaultdict[tuple[int, int | None], Copies] = defaultdict(Copies)
         self.party_pages: Counter[tuple[int, int]] = Counter()
 
     # ---- the first reading ----
@@ -284,7 +286,8 @@ class Survey:
         frame = None if is_alone(entry) else entry & FRAME
         if content == _ZERO and frame is not None and self._zero_pages.has(frame):
             return
-        copies = self.copies[content]
+        node_of = self._tools.node_of
+        copies = self.copies[content, node_of(entry & FRAME) if node_of else None]
         if pinned:
             process.held += 1
             copies.pinned = True

@@ -20,6 +20,7 @@ from ksmwatch.kernel.smaps import MERGEABLE, smaps_areas
 from tests import oracle
 from tests.children import output
 from tests.ksmctl import Ksm
+from tests.nodes import move_pages
 from tests.waiting import wait_until
 from tests.workload import Tenant, Workload
 
@@ -259,6 +260,28 @@ def test_a_huge_page_of_which_a_page_is_pinned_does_not_merge(ksm: Ksm) -> None:
         )
         ksm.merge_all(scans=6)
         assert ksm.read("pages_sharing") == pages - in_huge - contents
+
+
+def test_equal_pages_of_two_nodes_stay_apart_if_ksmd_is_told_so(ksm: Ksm) -> None:
+    near = 97
+    with Workload() as load:
+        a = tenant(load, "a", A, seed=1, contents=A_CONTENTS)
+        begin = a.address("heap")
+        addresses = [begin + page * mmap.PAGESIZE for page in range(A)]
+        move_pages(a.pid, addresses[:near], 0)
+        move_pages(a.pid, addresses[near:], 1)
+        # Of a hundred contents each is on node 1, and 97 on node 0, each once.
+        # What was merged may be anywhere afterwards.
+        for across, apart in ((0, near), (1, 0)):
+            ksm.write("merge_across_nodes", across)
+            try:
+                found = estimate(str(a.pid), "--interval", "0.5")
+                assert interval(found["host"]) == (A - A_CONTENTS - apart,) * 3
+                ksm.merge_all(scans=6)
+                assert ksm.read("pages_sharing") == A - A_CONTENTS - apart
+            finally:
+                ksm.unmerge()
+                ksm.write("merge_across_nodes", 1)
 
 
 @pytest.mark.parametrize("kind", ["huge", "memfd", "unreadable", "orphan"])

@@ -133,7 +133,9 @@ def test_where_ksm_pages_cannot_be_told_what_is_saved_is_unknown(
     host.sys.write("pages_shared", 1)
     host.add(10, [1, 1])
     monkeypatch.setattr(
-        estimate, "_tools", lambda proc, ksm: Tools(proc, KERNEL, host.memory, ZERO_FRAME, None)
+        estimate,
+        "_tools",
+        lambda proc, sys, ksm: Tools(proc, KERNEL, host.memory, ZERO_FRAME, None),
     )
     found = asked()
     assert found["host"]["saved_now"] is None
@@ -247,6 +249,24 @@ def test_a_pinned_page_may_keep_all_its_copies_from_merging(host: Host, asked: A
     # Apart, b saves one page of each content; together, 1 can merge although it does not in a.
     assert interval(found, "within_owners") == (1, 2, 2)
     assert interval(found, "across_tenants") == (1, 2, 3)
+
+
+def test_pages_merge_only_within_a_node_of_memory_if_ksmd_is_told_so(
+    host: Host, asked: Asked
+) -> None:
+    host.add(10, [1, 1, 1, None, None, None])
+    host.nodes = {100: 0, 101: 0, 102: 1, 103: 0, 104: 1, 105: 1}
+    assert asked()["host"]["would_save"] == 2 + 2
+    host.sys.write("merge_across_nodes", 0)
+    found = asked()
+    assert (found["host"]["would_save"], found["zero_pages"]) == (1 + 1, 3)
+    # A pinned page is compared with those of its node.
+    host.pins = {102}
+    assert interval(asked()["host"]) == (2, 2, 2)
+    host.pins = {100}
+    assert interval(asked()["host"]) == (1, 1, 1)
+    host.sys.write("use_zero_pages", 1)
+    assert asked()["host"]["would_save"] == 3
 
 
 def test_pinned_pages_without_copies_change_nothing(host: Host, asked: Asked) -> None:

@@ -45,7 +45,7 @@ def judged(
         Material(
             [PARTY],
             [seen],
-            {1: copies} if pages else {},
+            {(1, None): copies} if pages else {},
             [0, 5],
             choice(pages),
             complete,
@@ -138,7 +138,7 @@ def test_a_page_of_others_adds_at_most_half_a_page() -> None:
         Material(
             [PARTY, party],
             [own, other],
-            {1: copies},
+            {(1, None): copies},
             [0, 5],
             choice(11),
             complete=True,
