@@ -311,7 +311,7 @@ class Survey:
                 pages, contents = _read(table, reading, batch, PAGE_SIZE)
                 places = list(compress(range(done, done + len(pages.mask)), pages.mask))
                 merged = self._merged(pages, [addresses[at] & _MERGED for at in places])
-                pinned = pins.pinned(pages.frames) if pins else ()
+                pinned = pins.pinned(set(pages.frames) - merged) if pins else ()
                 for at, entry, content in zip(places, pages.entries, contents, strict=True):
                     frame = entry & FRAME
                     yield at, (entry, frame in merged, frame in pinned), content

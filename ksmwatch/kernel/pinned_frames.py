@@ -19,6 +19,7 @@ from ksmwatch.kernel.page_frames import PAGE_STRUCT, page_structs, runs
 _PIN = 1024
 _MOST_ORDER = 20
 _WORD = 4
+_WORDS = PAGE_STRUCT // _WORD
 
 
 class PinnedFrames:
@@ -36,7 +37,10 @@ class PinnedFrames:
         )
         if None in places:
             raise SourceError("BTF does not describe how pages are pinned.")
-        self._references, self._mappings, self._pins, self._head = (place or 0 for place in places)
+        # In words. Bit 0 of the head's lower half marks a page that is not the first of its folio.
+        self._references, self._mappings, self._pins, self._head = (
+            (place or 0) // _WORD for place in places
+        )
         self._kcore = Kcore(proc)
         self._base = page_structs(self._kcore.segments)
 
@@ -49,40 +53,43 @@ class PinnedFrames:
 
     def knows(self, frames: Collection[int]) -> bool:
         """Whether it is right about pages of our own: mapped by us, referred to, and not pinned."""
-        data = [self._with_next(frame, 1) for frame in frames]
-        own = [self._small(each)[0] for each in data if not any(self._tails(each))]
-        return not self.pinned(frames) and all(m == 1 <= r for r, m in own)
+        pages = [self._with_next(frame, 1) for frame in frames]
+        own = [page for page in pages if not self._is_large(page, 0)]
+        return not self.pinned(frames) and all(
+            page[self._mappings] + 1 == 1 <= page[self._references] for page in own
+        )
 
-    def _read(self, first: int, count: int) -> bytes:
-        return self._kcore.read(self._base + first * PAGE_STRUCT, count * PAGE_STRUCT)
+    def _read(self, first: int, count: int) -> array[int]:
+        data = self._kcore.read(self._base + first * PAGE_STRUCT, count * PAGE_STRUCT)
+        return array("i", data)
 
-    def _with_next(self, first: int, count: int) -> bytes:
+    def _with_next(self, first: int, count: int) -> array[int]:
         """Also of the frame that follows, which says whether the last one begins a large folio."""
         try:
             return self._read(first, count + 1)
         except SourceError:
             # No memory follows.
-            return self._read(first, count) + bytes(PAGE_STRUCT)
+            return self._read(first, count) + array("i", bytes(PAGE_STRUCT))
 
-    def _tails(self, data: bytes) -> list[bool]:
-        """Whether each page is part of a large folio, and not its first."""
-        return [bool(word & 1) for word in data[self._head :: PAGE_STRUCT]]
+    def _is_tail(self, words: array[int], at: int) -> bool:
+        return bool(words[at * _WORDS + self._head] & 1)
 
-    def _small(self, data: bytes) -> list[tuple[int, int]]:
-        """References and mappings of each page, if it is no large folio."""
-        words = array("i", data)
-        step = PAGE_STRUCT // _WORD
-        references = words[self._references // _WORD :: step]
-        mappings = words[self._mappings // _WORD :: step]
-        return [(r, m + 1) for r, m in zip(references, mappings, strict=True)]
+    def _is_large(self, words: array[int], at: int) -> bool:
+        """Whether a page is part of a large folio: not its first, or followed by such a page."""
+        head = at * _WORDS + self._head
+        return bool((words[head] | words[head + _WORDS]) & 1)
 
     def _pinned(self, first: int, count: int) -> Iterator[int]:
-        data = self._with_next(first, count)
-        tails = self._tails(data)
-        for at, (references, mappings) in enumerate(self._small(data)[:count]):
-            if tails[at] or tails[at + 1]:
+        words = self._with_next(first, count)
+        for at in range(count):
+            if self._is_large(words, at):
                 is_pinned = self._large_is_pinned(first + at)
             else:
+                own = at * _WORDS
+                references, mappings = (
+                    words[own + self._references],
+                    words[own + self._mappings] + 1,
+                )
                 is_pinned = references - mappings >= _PIN
             if is_pinned:
                 yield first + at
@@ -90,6 +97,5 @@ class PinnedFrames:
     def _large_is_pinned(self, frame: int) -> bool:
         # It begins at a multiple of its size.
         starts = (frame >> order << order for order in range(_MOST_ORDER))
-        head = next(start for start in starts if not any(self._tails(self._read(start, 1))))
-        pins = self._read(head, 2)[self._pins : self._pins + _WORD]
-        return any(pins)
+        head = next(start for start in starts if not self._is_tail(self._read(start, 1), 0))
+        return self._read(head, 2)[self._pins] > 0
