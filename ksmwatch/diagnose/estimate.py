@@ -19,7 +19,7 @@ from ksmwatch.diagnose.content_sample import (
     unread,
     zero_domain,
 )
-from ksmwatch.diagnose.equal_pages import BY_OWNER, Copies, Gain, Rules
+from ksmwatch.diagnose.equal_pages import BY_OWNER, Copies, Gain, Risk, Rules
 from ksmwatch.units import PAGE_SIZE
 
 _MIB = 1 << 20
@@ -114,25 +114,29 @@ class Material:
     merging: bool
 
 
+def _is_sure(gain: Gain, risk: Risk) -> bool:
+    # Zero pages are counted, whether or not they merge.
+    return gain is Gain.ZERO or risk < (Risk.OFFERED if gain is Gain.OFFERED else Risk.IF_OFFERED)
+
+
 class _Sums:
     """Gains by bucket. `sure`: without contents at risk; None if there are none."""
 
     def __init__(self, material: Material, rules: Rules) -> None:
         self._choice = material.choice
         self._all: _Gains = defaultdict(lambda: defaultdict(float))
-        risky = {
-            place
+        risks = {
+            place: risk
             for place, copies in material.copies.items()
-            if copies.at_risk(rules, zero=place[0] == 0)
+            if (risk := copies.risk(rules, zero=place[0] == 0))
         }
-        self._sure: _Gains | None = defaultdict(lambda: defaultdict(float)) if risky else None
+        self._sure: _Gains | None = defaultdict(lambda: defaultdict(float)) if risks else None
         for place, copies in material.copies.items():
             content, _ = place
             bucket = material.bucket_of[content]
             for key, value in copies.gains(rules, zero=content == 0).items():
                 self._all[key][bucket] += value
-                # Zero pages are counted, whether or not they merge.
-                if self._sure is not None and (place not in risky or key[0] is Gain.ZERO):
+                if self._sure is not None and _is_sure(key[0], risks.get(place, Risk.NONE)):
                     self._sure[key][bucket] += value
 
     def of(self, gain: Gain, party: int | None, domain: Domain) -> Interval:

@@ -31,7 +31,7 @@ from ksmwatch.diagnose.content_sample import (
     sorted_in,
     where,
 )
-from ksmwatch.diagnose.equal_pages import Copies, Copy
+from ksmwatch.diagnose.equal_pages import Copies, Copy, Risk
 from ksmwatch.diagnose.page_prints import PART, Looks, part_of
 from ksmwatch.diagnose.pinned_memory import pinned_kilobytes
 from ksmwatch.errors import SourceError
@@ -288,13 +288,15 @@ class Survey:
             return
         node_of = self._tools.node_of
         copies = self.copies[content, node_of(entry & FRAME) if node_of else None]
+        offered = bool(process.address(page) & _OFFERED)
+        risk = Risk.OFFERED if offered else Risk.IF_OFFERED
         if pinned:
             process.held += 1
-            copies.pinned = True
+            copies.pinned = max(copies.pinned, risk)
             return
-        # Where pinned pages look like all others, each can be one.
-        copies.doubtful |= self._tools.pins is None and process.pinned > 0
-        offered = bool(process.address(page) & _OFFERED)
+        if self._tools.pins is None and process.pinned:
+            # Pinned pages look like all others, so each can be one.
+            copies.doubtful = max(copies.doubtful, risk)
         copies.add(Copy(process.party, offered, merged), frame)
 
     def _whole(

@@ -7,9 +7,8 @@ import mmap
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ import pytest
 from ksmwatch.kernel.smaps import MERGEABLE, smaps_areas
 from tests import oracle
 from tests.children import output
+from tests.kernel.known_memory import memory, tenant, writer
 from tests.ksmctl import Ksm
 from tests.nodes import move_pages
 from tests.waiting import wait_until
-from tests.workload import Tenant, Workload
+from tests.workload import Workload
 
 CGROUPS = Path("/sys/fs/cgroup")
 # Pages, all prime: of two tenants, of one content beyond max_page_sharing, of zeros, of a child,
@@ -31,58 +31,10 @@ A, B, CHAIN, ZEROS, CHILD, CHANGING = 997, 499, 1009, 503, 211, 307
 A_CONTENTS, B_CONTENTS = 100, 50
 MOST = 256
 
-# Pages with one content, of which some become another one again and again.
-WRITER = """
-import mmap, sys, time
-pages, content = int(sys.argv[1]), sys.argv[2]
-area = mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-area.madvise(mmap.MADV_NOHUGEPAGE)
-area.madvise(mmap.MADV_MERGEABLE)
-turn = 0
-while True:
-    turn += content == "changing"
-    for page in range(pages):
-        at = page * mmap.PAGESIZE
-        area[at : at + mmap.PAGESIZE] = bytes([turn % 256]) * mmap.PAGESIZE
-    if not turn or turn == 1:
-        print("written", flush=True)
-    if not turn:
-        sys.stdin.read()
-        break
-"""
 
-# Memory of a kind, offered, with so many pages that have so many contents. What it prints then is
-# where it begins. `orphan`: the main thread ends.
-KINDS = """
-import ctypes, mmap, os, sys, threading, time
-kind, pages, contents = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-size, huge = pages * mmap.PAGESIZE, 2 << 20
-fd = os.memfd_create("estimate") if kind == "memfd" else -1
-if fd >= 0:
-    os.ftruncate(fd, size)
-area = mmap.mmap(fd, size + huge if fd < 0 else size, flags=mmap.MAP_PRIVATE)
-begin = ctypes.addressof(ctypes.c_char.from_buffer(area))
-first = -begin % huge if fd < 0 else 0
-area.madvise(mmap.MADV_HUGEPAGE if kind == "huge" else mmap.MADV_NOHUGEPAGE)
-for page in range(pages):
-    at = first + page * mmap.PAGESIZE
-    area[at : at + mmap.PAGESIZE] = (b"%d." % (page % contents) * mmap.PAGESIZE)[: mmap.PAGESIZE]
-area.madvise(mmap.MADV_MERGEABLE)
-libc = ctypes.CDLL(None)
-if kind == "unreadable":
-    assert libc.mprotect(ctypes.c_void_p(begin + first), ctypes.c_size_t(size), 0) == 0
-if kind == "orphan":
-    threading.Thread(target=time.sleep, args=(1000,)).start()
-print(begin + first, flush=True)
-if kind == "orphan":
-    libc.syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
-sys.stdin.read()
-"""
-
-
-def estimate(*words: str) -> dict[str, Any]:
+def estimate(*words: str, prefix: Sequence[str] = ()) -> dict[str, Any]:
     """What it prints of these."""
-    found: dict[str, Any] = json.loads(output(["ksmwatch", "estimate", "--json", *words]))
+    found: dict[str, Any] = json.loads(output([*prefix, "ksmwatch", "estimate", "--json", *words]))
     return found
 
 
@@ -92,44 +44,6 @@ def enter(name: str, pid: int) -> str:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "cgroup.procs").write_text(str(pid))
     return f"container:lxc/{name}"
-
-
-def tenant(load: Workload, name: str, pages: int, *, seed: int, contents: int) -> Tenant:
-    """One that offers pages with so many contents."""
-    made = load.spawn(name)
-    made.map("heap", pages)
-    made.madvise("heap", 0, pages, "nohugepage")
-    made.fill("heap", 0, pages, seed=seed, modulo=contents)
-    made.madvise("heap", 0, pages, "mergeable")
-    return made
-
-
-@contextmanager
-def writer(pages: int, content: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with pages of zeros, or with pages that are equal and change."""
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(pages), content],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"written\n"
-        yield child
-        child.kill()
-
-
-@contextmanager
-def memory(kind: str, pages: int, contents: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with memory of this kind."""
-    with subprocess.Popen(
-        [sys.executable, "-c", KINDS, kind, str(pages), str(contents)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline().strip().isdigit()
-        yield child
-        child.kill()
 
 
 def in_offered_areas(pid: int, name: str) -> int:
@@ -237,6 +151,30 @@ def test_pinned_pages_keep_their_copies_from_merging_if_ksmd_finds_them_first(
         assert reason.startswith(f"{pinned} pages are pinned")
         ksm.merge_all(scans=6)
         assert ksm.read("pages_sharing") == everything - lost * first
+
+
+def test_without_kcore_each_page_of_who_has_pinned_some_may_be_pinned(ksm: Ksm) -> None:
+    pinned, pages = 3, 7
+    # Whom a limit holds is accounted for by every kernel.
+    limited = (f"--memlock={A * mmap.PAGESIZE}", "setpriv", "--bounding-set=-ipc_lock")
+    with Workload() as load:
+        holder = load.spawn("holder", ("prlimit", *limited))
+        holder.map("heap", pages)
+        holder.fill("heap", 0, pages, seed=1, modulo=A_CONTENTS)
+        holder.tell("pin", "heap", 0, pinned)
+        a = tenant(load, "a", A, seed=1, contents=A_CONTENTS)
+        words = (str(holder.pid), str(a.pid), "--interval", "0.5")
+        found = estimate(*words, prefix=("setpriv", "--bounding-set=-sys_rawio"))
+        assert found["spent"]["read_by"] == "mem"
+        copies = contents_of(A, 1, A_CONTENTS)
+        # Only `a` has offered its pages.
+        assert interval(found["host"]) == (A - A_CONTENTS,) * 3
+        lost = sum(copies[1, at] - 1 for at in range(pages))
+        assert found["host"]["would_save_all_high"] == A + pages - A_CONTENTS
+        assert found["host"]["would_save_all_low"] == A - A_CONTENTS - lost
+        assert found["reasons"] == [
+            f"{pinned} pages are pinned, so they do not merge; which ones is not known"
+        ]
 
 
 def test_a_huge_page_of_which_a_page_is_pinned_does_not_merge(ksm: Ksm) -> None:

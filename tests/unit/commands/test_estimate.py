@@ -269,6 +269,21 @@ def test_pages_merge_only_within_a_node_of_memory_if_ksmd_is_told_so(
     assert asked()["host"]["would_save"] == 3
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_pinned_page_that_is_not_offered_is_in_nobodys_way(
+    host: Host, asked: Asked, *, told: bool
+) -> None:
+    host.add(10, [1], name="a", flags="")
+    host.add(11, [1, 1, 1], name="b")
+    pin(host, 10, 1)
+    host.pins = {100} if told else None
+    found = asked()
+    assert interval(found["host"]) == (2, 2, 2)
+    # If everything were offered, it would be.
+    most = 2 if told else 3
+    assert interval(found["host"], "would_save_all") == (0, most, most)
+
+
 def test_pinned_pages_without_copies_change_nothing(host: Host, asked: Asked) -> None:
     host.add(10, [1, 1, 2])
     pin(host, 10, 1)

@@ -7,7 +7,7 @@ from array import array
 import pytest
 
 from ksmwatch.diagnose.content_sample import ContentSample, Domain, Interval, Strata, count
-from ksmwatch.diagnose.equal_pages import Copies, Copy, Rules
+from ksmwatch.diagnose.equal_pages import Copies, Copy, Risk, Rules
 from ksmwatch.diagnose.estimate import EstimateParty, EstimateResult, Material, Seen, amount, judge
 from ksmwatch.diagnose.merge_cost import MergeCost, cost_of
 
@@ -34,7 +34,7 @@ def judged(
 ) -> EstimateResult:
     """Of one owner with so many copies of one content, offered or not."""
     copies = Copies()
-    copies.pinned = held
+    copies.pinned = Risk.OFFERED if held and offered else Risk.IF_OFFERED if held else Risk.NONE
     for amount_of, is_offered in ((offered, True), (others, False)):
         for _ in range(amount_of):
             copies.add(Copy(0, is_offered, merged=False), None)
