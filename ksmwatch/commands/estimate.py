@@ -246,10 +246,10 @@ class Estimator:
 
     def _pinned(self) -> Iterator[str]:
         if held := sum(process.held for process in self._survey.processes):
-            yield f"{held} pages are pinned, so they do not merge, and their copies may not either"
+            yield f"pinned pages that have copies: {held} (their copies may not merge either)"
         pinned = sum(process.pinned for process in self._survey.processes)
         if pinned and (self._tools.pins is None or not self._complete):
-            yield f"{pinned} pages are pinned, so they do not merge; which ones is not known"
+            yield f"pinned pages, which do not merge: {pinned} (which ones is not known)"
 
     def _judge(self, choice: ContentSample) -> EstimateResult:
         survey, ksm = self._survey, self._ksm

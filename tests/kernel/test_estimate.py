@@ -148,7 +148,7 @@ def test_pinned_pages_keep_their_copies_from_merging_if_ksmd_finds_them_first(
         everything = A - A_CONTENTS
         assert interval(found["host"]) == (everything - lost, everything, everything)
         (reason,) = found["reasons"]
-        assert reason.startswith(f"{pinned} pages are pinned")
+        assert f"have copies: {pinned} " in reason
         ksm.merge_all(scans=6)
         assert ksm.read("pages_sharing") == everything - lost * first
 
@@ -173,7 +173,7 @@ def test_without_kcore_each_page_of_who_has_pinned_some_may_be_pinned(ksm: Ksm) 
         assert found["host"]["would_save_all_high"] == A + pages - A_CONTENTS
         assert found["host"]["would_save_all_low"] == A - A_CONTENTS - lost
         assert found["reasons"] == [
-            f"{pinned} pages are pinned, so they do not merge; which ones is not known"
+            f"pinned pages, which do not merge: {pinned} (which ones is not known)"
         ]
 
 
@@ -189,7 +189,7 @@ def test_a_huge_page_of_which_a_page_is_pinned_does_not_merge(ksm: Ksm) -> None:
         assert in_offered_areas(holder.pid, "AnonHugePages")
         found = estimate(str(holder.pid), "--interval", "0.5")
         in_huge = (2 << 20) // mmap.PAGESIZE
-        assert found["reasons"][0].startswith(f"{in_huge} pages are pinned")
+        assert f"have copies: {in_huge} " in found["reasons"][0]
         # The pages before it have all contents, so these merge.
         assert interval(found["host"]) == (
             0,

@@ -241,7 +241,7 @@ def test_a_pinned_page_may_keep_all_its_copies_from_merging(host: Host, asked: A
     # 1 three times, 2 three times.
     assert interval(found["host"]) == (2, 4, 4)
     assert found["reasons"] == [
-        "1 pages are pinned, so they do not merge, and their copies may not either"
+        "pinned pages that have copies: 1 (their copies may not merge either)"
     ]
     a, b = owner(found, "a"), owner(found, "b")
     assert interval(b) == pytest.approx((4 / 3, 8 / 3, 8 / 3), abs=1e-3)
@@ -312,7 +312,7 @@ def test_where_pinned_pages_cannot_be_told_each_may_be_one(host: Host, asked: As
     found = asked()
     assert interval(found["host"]) == (2, 6, 6)
     assert found["confidence"] == "estimated"
-    assert found["reasons"] == ["2 pages are pinned, so they do not merge; which ones is not known"]
+    assert found["reasons"] == ["pinned pages, which do not merge: 2 (which ones is not known)"]
 
 
 def test_the_interval_of_a_sample_knows_of_pinned_pages(
