@@ -58,7 +58,7 @@ def ask(pid: int, precision: float) -> tuple[float, float, float]:
     """CPU seconds of an estimate, the pages that it read whole, and what it says."""
     wish = EstimateWish((str(pid),), (), precision, 86400.0, 0.0, 1)
     ksm, _ = procfs.read_ksm(Path("/sys"))
-    asked = Estimator(wish, ksm or {}, _PROC)
+    asked = Estimator(wish, ksm or {}, _PROC, Path("/sys"))
     asked.read_all()
     report = asked.report(ksm or {})
     everything = report.result.saving.everything

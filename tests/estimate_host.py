@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,11 +14,13 @@ from ksmwatch.commands.estimate import EstimateWish
 from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import Exit
 from ksmwatch.kernel.page_content import MemSource, Pages
+from ksmwatch.kernel.pinned_frames import PinnedFrames
 from ksmwatch.units import PAGE_SIZE
 from tests.fakes import Proc, Sys
 
 PRESENT, SHARED, ALONE = 1 << 63, 1 << 61, 1 << 56
 ZERO_FRAME = 3
+KERNEL = (6, 12)
 BASE = 0x10000
 SMAPS = """\
 {start:x}-{end:x} rw-p 00000000 00:00 0
@@ -75,6 +77,17 @@ class KnownKsm:
         return frame not in self.frames
 
 
+class KnownPins:
+    """Tells pinned frames."""
+
+    def __init__(self, frames: set[int]) -> None:
+        self.frames = frames
+
+    def pinned(self, frames: Any) -> set[int]:
+        """Those of them."""
+        return self.frames & set(frames)
+
+
 class Host:
     """Made-up processes with pages."""
 
@@ -89,13 +102,21 @@ class Host:
         )
         self.memory = Memory()
         self.ksm: set[int] = set()
+        self.kernel = KERNEL
+        # Of frames, where that counts.
+        self.nodes: dict[int, int] = {}
+        # None: nothing tells pinned pages.
+        self.pins: set[int] | None = set()
         self.next_frame = 100
         monkeypatch.setattr(estimate, "_tools", self.tools)
 
-    def tools(self, proc: Path, ksm: Mapping[str, int]) -> Tools:
+    def tools(self, proc: Path, sys: Path, ksm: Mapping[str, int]) -> Tools:
         """What reads them."""
         known = KnownKsm(self.ksm) if ksm["pages_shared"] else None
-        return Tools(proc, self.memory, ZERO_FRAME, known)
+        pins = None if self.pins is None else KnownPins(self.pins)
+        told = cast("PinnedFrames | None", pins)
+        node_of = None if ksm.get("merge_across_nodes", 1) else self.nodes.get
+        return Tools(proc, self.kernel, self.memory, ZERO_FRAME, known, told, node_of=node_of)
 
     def add(
         self,

@@ -19,11 +19,14 @@ from ksmwatch.diagnose.content_sample import ContentSample, Domain, Strata
 from ksmwatch.diagnose.equal_pages import Rules
 from ksmwatch.diagnose.estimate import EstimateResult, Material, Seen, judge
 from ksmwatch.diagnose.merge_cost import cost_of
-from ksmwatch.diagnose.page_survey import ZERO_PRINT, Survey, Tools
+from ksmwatch.diagnose.page_prints import ZERO_PRINT
+from ksmwatch.diagnose.page_survey import Survey, Tools
 from ksmwatch.diagnose.sharers import Label
 from ksmwatch.errors import Exit, NoKsmError
 from ksmwatch.kernel import procfs
-from ksmwatch.kernel.frame_source import choose_frames, demand_frames
+from ksmwatch.kernel.facts import version_of
+from ksmwatch.kernel.frame_source import choose_frames, demand_frames, pinned_frames
+from ksmwatch.kernel.memory_nodes import NodeOfFrame, read_memory_nodes
 from ksmwatch.kernel.page_content import choose_source, zero_frame
 from ksmwatch.kernel.page_frames import AnyFrame
 
@@ -67,7 +70,7 @@ def run(
     ksm, _ = procfs.read_ksm(sys)
     if ksm is None:
         raise NoKsmError("This kernel has no KSM (CONFIG_KSM).")
-    estimator = Estimator(wish, ksm, proc)
+    estimator = Estimator(wish, ksm, proc, sys)
     with estimator.progress.interruptible():
         estimator.read_all()
     after, _ = procfs.read_ksm(sys)
@@ -82,21 +85,26 @@ def run(
     return Exit.OK
 
 
-def _tools(proc: Path, ksm: dict[str, int]) -> Tools:
+def _tools(proc: Path, sys: Path, ksm: dict[str, int]) -> Tools:
     demand_frames(proc)
     source, why = choose_source(proc)
     frames = choose_frames(proc) if ksm.get("pages_shared") else None
     known = None if isinstance(frames, AnyFrame) else frames
-    return Tools(proc, source, zero_frame(proc), known, why)
+    kernel = version_of((proc / "sys/kernel/osrelease").read_text())
+    node_of = None
+    if ksm.get("merge_across_nodes") == 0 and len(read_memory_nodes(sys)) > 1:
+        node_of = NodeOfFrame(sys)
+    pins = pinned_frames(proc)
+    return Tools(proc, kernel, source, zero_frame(proc), known, pins, why, node_of)
 
 
 class Estimator:
     """Reads processes in three steps, and makes the report."""
 
-    def __init__(self, wish: EstimateWish, ksm: dict[str, int], proc: Path) -> None:
+    def __init__(self, wish: EstimateWish, ksm: dict[str, int], proc: Path, sys: Path) -> None:
         self._wish, self._ksm, self._proc = wish, ksm, proc
         self.progress = Progress(wish.budget)
-        self._tools = _tools(proc, ksm)
+        self._tools = _tools(proc, sys, ksm)
         self._parties, processes = subjects.find(proc, wish.subjects, wish.labels)
         self._survey = Survey(self._tools, processes, self.progress.tick)
         self._doubts: list[str] = []
@@ -230,12 +238,18 @@ class Estimator:
             yield f"a sample was read: at least 1 of {1 / self._part:.0f} contents"
         for reason, processes in Counter(self._survey.unread.values()).items():
             yield f"processes that were not read to the end: {processes} ({reason})"
-        if pinned := sum(process.pinned for process in self._survey.processes):
-            yield f"{pinned} pages are pinned, so they do not merge; which ones is not known"
+        yield from self._pinned()
         if moved := sum(after.get(name, 0) - self._ksm.get(name, 0) for name in _MERGED):
             yield f"the number of merged pages changed by {moved} meanwhile"
         if self._tools.frames is None and self._ksm.get("pages_shared"):
             yield "KSM pages cannot be distinguished here, so what is saved now is not known"
+
+    def _pinned(self) -> Iterator[str]:
+        if held := sum(process.held for process in self._survey.processes):
+            yield f"pinned pages that have copies: {held} (their copies may not merge either)"
+        pinned = sum(process.pinned for process in self._survey.processes)
+        if pinned and (self._tools.pins is None or not self._complete):
+            yield f"pinned pages, which do not merge: {pinned} (which ones is not known)"
 
     def _judge(self, choice: ContentSample) -> EstimateResult:
         survey, ksm = self._survey, self._ksm

@@ -125,7 +125,8 @@ def _cost(cost: MergeCost) -> list[str]:
     hour = cost.pages_to_scan_for_an_hour
     return [
         f"would cost       {size:.1f} MiB of ksmd's book-keeping, {cpu} of its CPU time",
-        f"would take       {'unknown' if until is None else f'{until:.0f} s'}, as ksmd is set now"
+        f"would take       {'unknown' if until is None else f'{until:.0f} s'}"
+        + (", as ksmd is set now" if cost.ksmd_runs else " once ksmd is started, as it is set now")
         + ("" if hour is None else f"; an hour with pages_to_scan {hour}"),
     ]
 

@@ -12,6 +12,10 @@ from ksmwatch.units import PAGE_SIZE
 
 # Of VmFlags: another process supplies missing pages (userfaultfd).
 _FETCHED_FLAGS = frozenset({"um", "ui"})
+# Who maps it may do nothing with it without one of these (PROT_NONE).
+_ACCESS_FLAGS = frozenset({"rd", "wr", "ex"})
+# Versions whose ksmd does not see pages of such an area (commit 474098edac26).
+_BLIND_SINCE, _BLIND_UNTIL = (6, 1), (6, 6)
 # Pages may be dropped at any time (MAP_DROPPABLE, since 6.11); KSM refuses these too.
 _DROPPABLE_FLAGS = frozenset({"dp"})
 
@@ -30,11 +34,16 @@ class AnonymousArea:
     fetched: bool
 
 
-def anonymous_areas(smaps: bytes, left_out: Counter[str]) -> Iterator[AnonymousArea]:
-    """Areas whose anonymous pages can be offered. Counts the other pages by the reason."""
+def anonymous_areas(
+    smaps: bytes, kernel: tuple[int, int], left_out: Counter[str]
+) -> Iterator[AnonymousArea]:
+    """Areas whose anonymous pages `kernel` can merge. Counts the other pages by the reason."""
+    is_blind = _BLIND_SINCE <= kernel < _BLIND_UNTIL
     for area in smaps_areas(smaps):
         flags = area.flags
         reason, lines = _reason(flags)
+        if is_blind and reason == "swapped" and not flags & _ACCESS_FLAGS:
+            reason, lines = "unreadable", ("Rss",)
         left_out[reason] += sum(_pages(area, line) for line in lines)
         if reason == "swapped" and _pages(area, "Anonymous"):
             # Before 6.6 there is no KSM line, so any page may be a KSM page.

@@ -232,10 +232,6 @@ class Interval:
         """With what is known exactly."""
         return Interval(self.value + known, self.low + known, self.high + known)
 
-    def less(self, pages: float) -> Interval:
-        """The same, if it can be that so many pages do not count."""
-        return Interval(self.value, max(0.0, self.low - pages), self.high)
-
     def more(self, pages: float) -> Interval:
         """The same, if there can be so many more."""
         return Interval(self.value, self.low, self.high + pages)

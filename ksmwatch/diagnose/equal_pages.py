@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 
@@ -52,12 +52,25 @@ class Copy(NamedTuple):
     merged: bool
 
 
-class Copies:
-    """The copies of one content."""
+class Risk(IntEnum):
+    """Whether a copy is pinned, or may be. OFFERED: one that is offered to KSM."""
 
-    __slots__ = ("_alone", "_frames")
+    NONE = 0
+    IF_OFFERED = 1
+    OFFERED = 2
+
+
+class Copies:
+    """The copies of one content that can merge.
+
+    `pinned`: whether there are others, which are pinned; `doubtful`: whether some of these here may
+    be.
+    """
+
+    __slots__ = ("_alone", "_frames", "doubtful", "pinned")
 
     def __init__(self) -> None:
+        self.pinned = self.doubtful = Risk.NONE
         # Of frames that one entry maps; and of the others, by frame.
         self._alone: dict[Copy, int] = {}
         self._frames: dict[int, dict[Copy, int]] = {}
@@ -66,6 +79,15 @@ class Copies:
         """One entry; `frame` where others may map it too."""
         copies = self._alone if frame is None else self._frames.setdefault(frame, {})
         copies[copy] = copies.get(copy, 0) + 1
+
+    def risk(self, rules: Rules, *, zero: bool) -> Risk:
+        """Whether it can be that none of them merges.
+
+        ksmd compares each page with the first copy that it has found. If that one is pinned, no
+        other merges either (cmp_and_merge_page() in mm/ksm.c). Zero pages that it frees are
+        compared with nothing.
+        """
+        return self.doubtful if zero and rules.zero_pages else max(self.doubtful, self.pinned)
 
     def gains(self, rules: Rules, *, zero: bool) -> Mapping[tuple[Gain, int | None], float]:
         """What merging them saves: of the host (None), and by party what is its part of that."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ksmwatch.diagnose.content_sample import (
     ContentSample,
@@ -19,7 +19,7 @@ from ksmwatch.diagnose.content_sample import (
     unread,
     zero_domain,
 )
-from ksmwatch.diagnose.equal_pages import BY_OWNER, Copies, Gain, Rules
+from ksmwatch.diagnose.equal_pages import BY_OWNER, Copies, Gain, Risk, Rules
 from ksmwatch.units import PAGE_SIZE
 
 _MIB = 1 << 20
@@ -45,8 +45,8 @@ class EstimateParty:
 class Seen:
     """The pages of a party that were read. `same`: those of `whole` that did not change.
 
-    `saved_now`: None where KSM pages cannot be distinguished. `pinned`: pages that cannot merge, of
-    which only the number is known. `unexamined`: pages beside `pages` that were not read.
+    `saved_now`: None where KSM pages cannot be distinguished. `pinned`: pages that cannot merge, as
+    the kernel counts them. `unexamined`: pages beside `pages` that were not read.
     """
 
     pages: int
@@ -83,6 +83,9 @@ class OwnerResult:
     advice: str
 
 
+_Gains = defaultdict[tuple[Gain, int | None], defaultdict[int, float]]
+
+
 @dataclass(frozen=True)
 class EstimateResult:
     saving: Saving
@@ -95,14 +98,14 @@ class EstimateResult:
 
 @dataclass(frozen=True)
 class Material:
-    """What was read. `choice`: None where nothing was read whole; `saved_now`: of the host.
+    """What was read. `saved_now`: of the host. `copies`: by content, and node of memory or None.
 
     `zero_now`: zero pages that KSM has placed. `merging`: whether ksmd scans.
     """
 
     parties: Sequence[EstimateParty]
     seen: Sequence[Seen]
-    copies: Mapping[int, Copies]
+    copies: Mapping[tuple[int, int | None], Copies]
     bucket_of: Sequence[int]
     choice: ContentSample
     complete: bool
@@ -111,33 +114,49 @@ class Material:
     merging: bool
 
 
-def _sums(material: Material, rules: Rules) -> dict[tuple[Gain, int | None], dict[int, float]]:
-    """Gains by bucket."""
-    found: defaultdict[tuple[Gain, int | None], defaultdict[int, float]] = defaultdict(
-        lambda: defaultdict(float)
-    )
-    for content, copies in material.copies.items():
-        bucket = material.bucket_of[content]
-        for key, value in copies.gains(rules, zero=content == 0).items():
-            found[key][bucket] += value
-    return {key: dict(values) for key, values in found.items()}
+def _is_sure(gain: Gain, risk: Risk) -> bool:
+    # Zero pages are counted, whether or not they merge.
+    return gain is Gain.ZERO or risk < (Risk.OFFERED if gain is Gain.OFFERED else Risk.IF_OFFERED)
+
+
+class _Sums:
+    """Gains by bucket. `sure`: without contents at risk; None if there are none."""
+
+    def __init__(self, material: Material, rules: Rules) -> None:
+        self._choice = material.choice
+        self._all: _Gains = defaultdict(lambda: defaultdict(float))
+        risks = {
+            place: risk
+            for place, copies in material.copies.items()
+            if (risk := copies.risk(rules, zero=place[0] == 0))
+        }
+        self._sure: _Gains | None = defaultdict(lambda: defaultdict(float)) if risks else None
+        for place, copies in material.copies.items():
+            content, _ = place
+            bucket = material.bucket_of[content]
+            for key, value in copies.gains(rules, zero=content == 0).items():
+                self._all[key][bucket] += value
+                if self._sure is not None and _is_sure(key[0], risks.get(place, Risk.NONE)):
+                    self._sure[key][bucket] += value
+
+    def of(self, gain: Gain, party: int | None, domain: Domain) -> Interval:
+        """What all buckets have of such a gain."""
+        found = estimate(self._all[gain, party], domain, self._choice)
+        if self._sure is None:
+            return found
+        return replace(found, low=estimate(self._sure[gain, party], domain, self._choice).low)
 
 
 def judge(material: Material, rules: Rules) -> EstimateResult:
     """The owners that have most to gain first."""
-    sums = _sums(material, rules) if material.complete else {}
-    pinned = sum(seen.pinned for seen in material.seen)
+    sums = _Sums(material, rules) if material.complete else None
     unexamined = sum(seen.unexamined for seen in material.seen)
 
     def interval(gain: Gain, party: int | None, domain: Domain) -> Interval:
-        if material.complete:
-            found = estimate(sums.get((gain, party), {}), domain, material.choice)
-        else:
-            found = unread(domain)
+        found = unread(domain) if sums is None else sums.of(gain, party, domain)
         if party is None:
-            return found.less(pinned).more(unexamined)
-        seen = material.seen[party]
-        return _with_unexamined(found.less(seen.pinned), seen, unexamined)
+            return found.more(unexamined)
+        return _with_unexamined(found, material.seen[party], unexamined)
 
     host = host_domain(material.choice)
     owners = []
@@ -146,12 +165,15 @@ def judge(material: Material, rules: Rules) -> EstimateResult:
         saving = _saving(seen.saved_now, seen.unexamined, more)
         owners.append(OwnerResult(party, seen, saving, _advise(seen, more, material)))
     more = {gain: interval(gain, None, host) for gain in BY_OWNER}
+    tenants = interval(Gain.TENANTS, None, host)
+    # What does not merge in a tenant by itself may merge with what others have.
+    across = interval(Gain.ACROSS, None, host).more(tenants.value - tenants.low)
     return EstimateResult(
         _saving(material.saved_now, unexamined, more),
         interval(Gain.ZERO, None, zero_domain(material.choice)) + material.zero_now,
         interval(Gain.OWNERS, None, host),
-        interval(Gain.TENANTS, None, host),
-        interval(Gain.ACROSS, None, host),
+        tenants,
+        across,
         tuple(sorted(owners, key=_order)),
     )
 
@@ -180,18 +202,21 @@ def _saving(now: float | None, unexamined: int, more: Mapping[Gain, Interval]) -
 
 
 def amount(interval: Interval) -> str:
-    """MiB, with how far it may be off."""
+    """MiB, with how far it may be off; from low to high if that is not the same on both sides."""
     value, low, high = (each * PAGE_SIZE / _MIB for each in vars(interval).values())
-    off = max(value - low, high - value)
     digits = 0 if value >= _MANY else 1
-    return f"{value:.{digits}f}" + (f" ± {off:.{digits}f}" if off else "")
+    below, above = (f"{off:.{digits}f}" for off in (value - low, high - value))
+    if below != above:
+        digits = 0 if high >= _MANY else 1
+        return f"{low:.{digits}f} to {high:.{digits}f}"
+    return f"{value:.{digits}f}" + (f" ± {above}" if high > low else "")
 
 
-def _doubt(seen: Seen, material: Material) -> str:
+def _doubt(material: Material) -> str:
     """Why nothing can be decided."""
-    if any(other.unexamined for other in material.seen):
+    if any(seen.unexamined for seen in material.seen):
         return "not all memory was examined"
-    return f"{_mib(seen.pinned)} MiB are pinned" if seen.pinned else "ask for more precision"
+    return "copies are pinned" if material.choice.whole else "ask for more precision"
 
 
 def _mib(pages: float) -> str:
@@ -204,6 +229,9 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
     worth = max(_WORTH_PAGES, _WORTH_PART * seen.pages)
     of = f"of {_mib(seen.pages)} MiB"
     now = seen.saved_now or 0.0
+    further = everything.value - offered.value
+    ready = offered.low >= worth
+    all_of_it = f"; if all of it were offered, {amount(everything)} MiB" if further >= worth else ""
     choices = (
         (not seen.pages and not seen.unexamined, "Unknown: it has ended."),
         (not material.complete, "Unknown: no page of it was read whole."),
@@ -212,16 +240,16 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
             f"Leave it: {_mib(seen.pinned)} MiB {of} are pinned and cannot merge.",
         ),
         (
-            everything.value - offered.value >= worth and everything.low >= worth,
+            further >= worth and everything.low >= worth and (further > offered.value or not ready),
             f"Offer it: saves {amount(everything)} MiB more {of}.",
         ),
         (
-            offered.low >= worth and material.merging,
-            f"Wait: it is offered, and ksmd can save {amount(offered)} MiB more {of}.",
+            ready and material.merging,
+            f"Wait: it is offered, and ksmd can save {amount(offered)} MiB more {of}{all_of_it}.",
         ),
         (
-            offered.low >= worth,
-            f"Start ksmd: it is offered, and saves {amount(offered)} MiB more {of}.",
+            ready,
+            f"Start ksmd: it is offered, and saves {amount(offered)} MiB more {of}{all_of_it}.",
         ),
         (
             seen.unexamined > _MOSTLY * (seen.pages + seen.unexamined),
@@ -229,7 +257,7 @@ def _advise(seen: Seen, more: Mapping[Gain, Interval], material: Material) -> st
         ),
         (
             everything.high >= worth > everything.low,
-            f"Undecided: saves {amount(everything)} MiB more {of}; {_doubt(seen, material)}.",
+            f"Undecided: saves {amount(everything)} MiB more {of}; {_doubt(material)}.",
         ),
         (
             seen.changing > _FAST,

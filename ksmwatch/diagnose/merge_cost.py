@@ -22,6 +22,7 @@ class MergeCost:
     `seconds_until_merged`: by pages_to_scan and sleep_millisecs as they are now.
     `pages_to_scan_for_an_hour`: the pages_to_scan with which it takes an hour. `ksmd_cpu_seconds`:
     until then, from the time that ksmd has used for each page since this host was booted.
+    `ksmd_runs`: now; otherwise the time begins when it is started.
     """
 
     pages: int
@@ -29,6 +30,7 @@ class MergeCost:
     seconds_until_merged: float | None
     pages_to_scan_for_an_hour: int | None
     ksmd_cpu_seconds: float | None
+    ksmd_runs: bool
 
 
 def cost_of(pages: int, ksm: Mapping[str, int], ksmd_cpu_seconds: float | None) -> MergeCost:
@@ -41,13 +43,14 @@ def cost_of(pages: int, ksm: Mapping[str, int], ksmd_cpu_seconds: float | None) 
         # Sleeping, and working where that is known.
         until = scans / batch * sleep / 1000 + scans * (each or 0.0)
         left = _HOUR - scans * (each or 0.0)
-        hour = math.ceil(scans * sleep / 1000 / left) if left > 0 and sleep else None
+        hour = math.ceil(scans * sleep / 1000 / left) if pages and left > 0 and sleep else None
     return MergeCost(
         pages,
         pages * _RMAP_ITEM,
         None if until is None else round(until, 3),
         hour,
         None if each is None else round(scans * each, 3),
+        ksm.get("run") == 1,
     )
 
 

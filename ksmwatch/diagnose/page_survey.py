@@ -31,7 +31,8 @@ from ksmwatch.diagnose.content_sample import (
     sorted_in,
     where,
 )
-from ksmwatch.diagnose.equal_pages import Copies, Copy
+from ksmwatch.diagnose.equal_pages import Copies, Copy, Risk
+from ksmwatch.diagnose.page_prints import PART, Looks, part_of
 from ksmwatch.diagnose.pinned_memory import pinned_kilobytes
 from ksmwatch.errors import SourceError
 from ksmwatch.kernel import procfs
@@ -47,14 +48,10 @@ from ksmwatch.kernel.page_content import (
 )
 from ksmwatch.kernel.page_frames import Frames
 from ksmwatch.kernel.page_tables import FRAME
+from ksmwatch.kernel.pinned_frames import PinnedFrames
 from ksmwatch.units import PAGE_SIZE
 
-# Bytes of each page that decide whether it is read whole: its beginning, and also its middle if
-# that is zeros. Very many pages that are no pages of zeros begin with some.
-PART = 64
-_MIDDLE = PAGE_SIZE // 2
-_ZERO_PART, _ZEROS = bytes(PART), bytes(PAGE_SIZE)
-ZERO_PRINT = crc32(2 * _ZERO_PART)
+_ZEROS = bytes(PAGE_SIZE)
 # Pages at once: of parts, and of whole pages.
 _PIECE, _WHOLE_PIECE = 2048, 256
 _IN_PIECE = array("H", range(_PIECE))
@@ -67,16 +64,21 @@ _OFFERED, _MERGED = 1, 2
 
 @dataclass(frozen=True)
 class Tools:
-    """What reads. `frames`: recognises KSM pages; None if there are none, or nothing can do so.
+    """What reads. `kernel`: its version.
 
-    `why`: why it is not the source that disturbs least; empty if it is.
+    `frames`: recognises KSM pages; None if there are none, or nothing can do so. `pins`: recognises
+    pinned pages; None if nothing can. `why`: why it is not the source that disturbs least; empty if
+    it is. `node_of`: on which node of memory a frame lies, if ksmd merges only within each.
     """
 
     proc: Path
+    kernel: tuple[int, int]
     source: ContentSource
     zero_frame: int
     frames: Frames | None
+    pins: PinnedFrames | None = None
     why: str = ""
+    node_of: Callable[[int], int | None] | None = None
 
 
 @dataclass
@@ -105,9 +107,11 @@ class SurveyedProcess:
     # Frames of KSM pages, as often as it maps them; zero pages that KSM has put.
     merged: array[int] = field(default_factory=lambda: array("Q"))
     zero_pages: int = 0
-    # Pages that are offered to KSM; and how many of all are pinned, whichever these are.
+    # Pages that are offered to KSM; how many of all the kernel says are pinned; and those that are
+    # known to be pinned, and had a copy.
     offered: int = 0
     pinned: int = 0
+    held: int = 0
     # Pages that were to be read whole, and those that were the same each time.
     whole: int = 0
     same: int = 0
@@ -161,7 +165,8 @@ class Survey:
         # Contents by a hash of 64 bits with a secret key, and the bucket of each.
         self._contents: dict[int, int] = {_content(_ZEROS): _ZERO}
         self.bucket_of: list[int] = []
-        self.copies: defaultdict[int, Copies] = defaultdict(Copies)
+        # By content, and by node of memory where that counts.
+        self.copies: defaultdict[tuple[int, int | None], Copies] = defaultdict(Copies)
         self.party_pages: Counter[tuple[int, int]] = Counter()
 
     # ---- the first reading ----
@@ -172,14 +177,14 @@ class Survey:
         with self._noted(process), self._open(process) as (table, reading):
             directory = self._directory(process)
             smaps = (directory / "smaps").read_bytes()
-            for area in anonymous_areas(smaps, self.left_out):
+            status = procfs.read_file(f"{directory}/status").decode()
+            process.pinned = pinned_kilobytes(smaps, status) * 1024 // PAGE_SIZE
+            for area in anonymous_areas(smaps, self._tools.kernel, self.left_out):
                 if area.fetched and self._tools.source.faults:
                     self.left_out["userfaultfd"] += (area.end - area.start) // PAGE_SIZE
                 else:
                     self._look_at(process, area, table, reading)
             process.zero_pages = max(0, procfs.read_ksm_stat(directory).zero_pages or 0)
-            status = procfs.read_file(f"{directory}/status").decode()
-            process.pinned = pinned_kilobytes(smaps, status) * 1024 // PAGE_SIZE
             process.done = True
 
     def _look_at(
@@ -192,7 +197,7 @@ class Survey:
         bits = _OFFERED * area.offered
         frames = self._tools.frames if area.merged else None
         bits |= _MERGED if frames is not None else 0
-        looks = _Looks(reading)
+        looks = Looks(reading)
         for start in range(area.start, area.end, _PIECE * PAGE_SIZE):
             run = (start, min(_PIECE, (area.end - start) // PAGE_SIZE))
             pages, parts = _read(table, looks, [run], PART)
@@ -250,7 +255,7 @@ class Survey:
             self.party_pages[bucket, process.party] += pages
         process.whole = len(buckets)
         for at, _, page in self._whole(process, chosen.pages):
-            if crc32(_part(page)) & mask == buckets[at]:
+            if crc32(part_of(page)) & mask == buckets[at]:
                 chosen.contents[at] = self._number(page, buckets[at])
 
     def _number(self, page: bytes, bucket: int) -> int:
@@ -267,28 +272,37 @@ class Survey:
         times = count((chosen.contents for chosen in before), len(self.bucket_of) + 1)
         for process, chosen in zip(self.processes, before, strict=True):
             with self._noted(process):
-                for at, entry, page in self._whole(process, chosen.pages):
+                for at, seen, page in self._whole(process, chosen.pages, self._tools.pins):
                     content = chosen.contents[at]
                     if self._contents.get(_content(page)) == content:
                         process.same += 1
                         # A page without a copy saves nothing, and there are many.
                         if content == _ZERO or times.small[content] > 1:
-                            self._take(process, chosen.pages[at], content, entry)
+                            self._take(process, chosen.pages[at], content, seen)
 
     def _take(self, process: SurveyedProcess, page: int, content: int, seen: _Seen) -> None:
         """A copy of a content."""
-        entry, merged = seen
+        entry, merged, pinned = seen
         frame = None if is_alone(entry) else entry & FRAME
         if content == _ZERO and frame is not None and self._zero_pages.has(frame):
             return
+        node_of = self._tools.node_of
+        copies = self.copies[content, node_of(entry & FRAME) if node_of else None]
         offered = bool(process.address(page) & _OFFERED)
-        copy = Copy(process.party, offered, merged)
-        self.copies[content].add(copy, frame)
+        risk = Risk.OFFERED if offered else Risk.IF_OFFERED
+        if pinned:
+            process.held += 1
+            copies.pinned = max(copies.pinned, risk)
+            return
+        if self._tools.pins is None and process.pinned:
+            # Pinned pages look like all others, so each can be one.
+            copies.doubtful = max(copies.doubtful, risk)
+        copies.add(Copy(process.party, offered, merged), frame)
 
     def _whole(
-        self, process: SurveyedProcess, wanted: Sequence[int]
+        self, process: SurveyedProcess, wanted: Sequence[int], pins: PinnedFrames | None = None
     ) -> Iterator[tuple[int, _Seen, bytes]]:
-        """Whole pages: the place of each in `wanted`, what page tables say, its content."""
+        """Whole pages: the place of each in `wanted`, what is known of it, its content."""
         if not wanted:
             return
         addresses = array("Q", map(process.address, wanted))
@@ -299,8 +313,10 @@ class Survey:
                 pages, contents = _read(table, reading, batch, PAGE_SIZE)
                 places = list(compress(range(done, done + len(pages.mask)), pages.mask))
                 merged = self._merged(pages, [addresses[at] & _MERGED for at in places])
+                pinned = pins.pinned(set(pages.frames) - merged) if pins else ()
                 for at, entry, content in zip(places, pages.entries, contents, strict=True):
-                    yield at, (entry, entry & FRAME in merged), content
+                    frame = entry & FRAME
+                    yield at, (entry, frame in merged, frame in pinned), content
                 done += len(pages.mask)
                 self._tick(len(pages.mask))
 
@@ -344,8 +360,8 @@ class Survey:
         self.unread.setdefault(process.pid, why)
 
 
-# What pagemap has of a page, and whether it is a KSM page.
-_Seen = tuple[int, bool]
+# What pagemap has of a page, whether it is a KSM page, and whether it is pinned.
+_Seen = tuple[int, bool, bool]
 
 
 def _read(
@@ -368,30 +384,6 @@ def _read(
         for content, frame, other in zip(contents, pages.frames, same, strict=True)
     ]
     return pages.only(kept), list(compress(contents, kept))
-
-
-@dataclass(frozen=True)
-class _Looks:
-    """Reads what prints are made of."""
-
-    reading: ContentReading
-
-    def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:
-        parts = self.reading.read(pages, size, first)
-        if _ZERO_PART not in parts:
-            return parts
-        zeros = [part == _ZERO_PART for part in parts]
-        middles = iter(self.reading.read(pages.only(zeros), size, _MIDDLE))
-        return [
-            (part + middle if (middle := next(middles)) else b"") if is_zero else part
-            for part, is_zero in zip(parts, zeros, strict=True)
-        ]
-
-
-def _part(page: bytes) -> bytes:
-    """What its print is made of."""
-    begin = page[:PART]
-    return begin + page[_MIDDLE : _MIDDLE + PART] if begin == _ZERO_PART else begin
 
 
 def _content(page: bytes) -> int:

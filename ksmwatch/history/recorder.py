@@ -7,8 +7,6 @@ reason, and the log has one line when that begins and one when it ends.
 from __future__ import annotations
 
 import os
-import queue
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -28,7 +26,7 @@ from ksmwatch.history.file_errors import (
 from ksmwatch.history.moment import moment_of
 from ksmwatch.history.past_hour import point_of, recorded_points
 from ksmwatch.history.retention import Retention
-from ksmwatch.history.store import FILE_NAME, Store
+from ksmwatch.history.store import FILE_NAME, Error, Store
 from ksmwatch.log import logger
 from ksmwatch.option_values import AUTO
 from ksmwatch.snapshot.history_state import HistoryState, Unwritten
@@ -102,7 +100,11 @@ class Recorder:
         self._boot: float | None = None
         self._steps = 0
         self._dropped = 0
-        self._waiting: queue.Queue[Snapshot | None] = queue.Queue(1)
+        # One snapshot for the writer's thread, and whether it is the last. (The module queue would
+        # take 90 KiB of memory.)
+        self._changed = threading.Condition()
+        self._waiting: Snapshot | None = None
+        self._ending = False
         self._writer = Writer(settings, top)
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
 
@@ -113,9 +115,10 @@ class Recorder:
     def stop(self) -> None:
         """Write what waits, and close the file."""
         if self._thread.ident is not None:
-            with suppress(queue.Full):
-                self._waiting.put(None, timeout=_STOP_SECONDS)
-                self._thread.join(_STOP_SECONDS)
+            with self._changed:
+                self._ending = True
+                self._changed.notify()
+            self._thread.join(_STOP_SECONDS)
 
     @property
     def state(self) -> HistoryState:
@@ -151,10 +154,12 @@ class Recorder:
         self.due = max((self.due or snapshot.clock) + self._interval, snapshot.clock + pause)
         begin = snapshot.time - snapshot.duration - snapshot.clock
         self._watch_clock(begin - self._suspended())
-        try:
-            self._waiting.put_nowait(snapshot)
-        except queue.Full:
-            self._dropped += 1
+        with self._changed:
+            if self._waiting is None:
+                self._waiting = snapshot
+                self._changed.notify()
+            else:
+                self._dropped += 1
 
     def _watch_clock(self, boot: float) -> None:
         if self._boot is not None and abs(boot - self._boot) > _STEP_SECONDS:
@@ -166,9 +171,16 @@ class Recorder:
         self._boot = boot
 
     def _run(self) -> None:
-        while (snapshot := self._waiting.get()) is not None:
+        while (snapshot := self._next()) is not None:
             self._writer.write(snapshot)
         self._writer.close()
+
+    def _next(self) -> Snapshot | None:
+        """Wait for a snapshot; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting is not None or self._ending)
+            snapshot, self._waiting = self._waiting, None
+            return snapshot
 
 
 class Writer:
@@ -227,7 +239,7 @@ class Writer:
         if self._store is None or self._before is None:
             return []
         boot = snapshot.time - snapshot.duration - snapshot.clock
-        with suppress(sqlite3.Error, TypeError):
+        with suppress(Error, TypeError):
             moments = self._store.host_between(snapshot.time - SECONDS, snapshot.time)
             return recorded_points(moments, boot)
         return []
@@ -289,5 +301,5 @@ class Writer:
         """Close the file. It is opened again when something is written."""
         store, self._store = self._store, None
         if store is not None:
-            with suppress(sqlite3.Error):
+            with suppress(Error):
                 store.close()

@@ -6,7 +6,8 @@ loss of power costs at most the last moment. There is no other writer.
 
 from __future__ import annotations
 
-import sqlite3
+# Not the package sqlite3: that loads datetime, which takes 250 KiB of memory with Python 3.11.
+import _sqlite3 as sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -65,6 +66,10 @@ def _insert(table: str, columns: int) -> str:
 _ADD_MOMENT = _insert("moment", 5 + len(HostNumbers._fields))
 _ADD_HOLDING = _insert("holding", 2 + len(OwnerNumbers._fields))
 _HOST_MOMENT = ", ".join(HostMoment._fields)
+
+
+# What every call may raise.
+Error = sqlite3.Error
 
 
 class DamagedError(sqlite3.DatabaseError):
@@ -261,6 +266,6 @@ class Store:
         with closing(self._db):
             try:
                 self._db.execute("PRAGMA journal_mode = DELETE")
-            except sqlite3.Error:
+            except Error:
                 # Another process is reading.
                 return

@@ -20,6 +20,12 @@ CAPABILITIES = {
 }
 
 
+def version_of(release: str) -> tuple[int, int]:
+    """Major and minor number of a kernel's release; (0, 0) if it has none."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
 @dataclass(frozen=True)
 class Facts:
     """One host. ``None`` and empty mean "not there", never "not looked at"."""
@@ -70,8 +76,7 @@ class Facts:
     @property
     def version(self) -> tuple[int, int]:
         """Major and minor number of the release; (0, 0) if it has none."""
-        found = re.match(r"(\d+)\.(\d+)", self.release)
-        return (int(found[1]), int(found[2])) if found else (0, 0)
+        return version_of(self.release)
 
     @property
     def realtime(self) -> bool:

@@ -8,6 +8,7 @@ from ksmwatch.errors import PrivilegeError, SourceError
 from ksmwatch.kernel.btf import Btf
 from ksmwatch.kernel.page_frames import AnyFrame, Frames, KpageFlags, PageStructs
 from ksmwatch.kernel.page_tables import honest, own_frames
+from ksmwatch.kernel.pinned_frames import PinnedFrames
 from ksmwatch.kernel.read_facts import member_offsets
 
 
@@ -21,6 +22,17 @@ def demand_frames(proc: Path) -> None:
     with own_frames(proc) as own:
         if not all(own):
             raise PrivilegeError("The kernel hides page frame numbers without CAP_SYS_ADMIN.")
+
+
+def pinned_frames(proc: Path) -> PinnedFrames | None:
+    """What tells pinned pages from others, after a test with our own pages; None if nothing can."""
+    try:
+        with Btf() as btf:
+            found = PinnedFrames(proc, btf.offset)
+        with own_frames(proc) as own:
+            return found if found.knows(own) else None
+    except (OSError, SourceError):
+        return None
 
 
 def choose_frames(proc: Path) -> Frames:

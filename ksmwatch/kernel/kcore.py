@@ -26,6 +26,8 @@ class Kcore:
     def __init__(self, proc: Path) -> None:
         self.fd = os.open(proc / "kcore", os.O_RDONLY | os.O_CLOEXEC)
         self.segments = list(self._read_segments())
+        # That was read last, and mostly is again.
+        self._near = self.segments[0] if self.segments else Segment(0, 0, 0, 0)
 
     def _read_segments(self) -> Iterator[Segment]:
         header = os.pread(self.fd, _HEADER_BYTES, 0)
@@ -39,12 +41,16 @@ class Kcore:
 
     def read(self, address: int, size: int) -> bytes:
         """What neighbouring segments show together. Raises SourceError for a gap."""
+        near = self._near
+        if 0 <= address - near.address <= near.size - size:
+            return os.pread(self.fd, size, near.place + address - near.address)
         data = b""
         while len(data) < size:
             at = address + len(data)
             found = next((s for s in self.segments if 0 <= at - s.address < s.size), None)
             piece = b""
             if found is not None:
+                self._near = found
                 inside = at - found.address
                 length = min(size - len(data), found.size - inside)
                 piece = os.pread(self.fd, length, found.place + inside)

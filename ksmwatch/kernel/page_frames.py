@@ -72,7 +72,7 @@ class KpageFlags:
 
 
 # struct page has 64 bytes on x86-64 and arm64; include/linux/mm_types.h aligns it so.
-_PAGE_STRUCT = 64
+PAGE_STRUCT = 64
 
 
 def page_structs(segments: Sequence[Segment]) -> int:
@@ -87,8 +87,8 @@ def page_structs(segments: Sequence[Segment]) -> int:
         if ram.physical == NOWHERE or part.physical != NOWHERE:
             continue
         first = ram.physical // PAGE_SIZE
-        start = first * _PAGE_STRUCT // PAGE_SIZE
-        end = -((first + ram.size // PAGE_SIZE) * _PAGE_STRUCT // -PAGE_SIZE)
+        start = first * PAGE_STRUCT // PAGE_SIZE
+        end = -((first + ram.size // PAGE_SIZE) * PAGE_STRUCT // -PAGE_SIZE)
         if part.size == (end - start) * PAGE_SIZE:
             found.add(part.address - start * PAGE_SIZE)
     if len(found) != 1:
@@ -115,8 +115,8 @@ class PageStructs:
 
     def _bits(self, first: int, count: int) -> Iterator[int]:
         """Low bits of `mapping` of consecutive frames; 0 for tail pages, whose word is another."""
-        data = self._kcore.read(self._base + first * _PAGE_STRUCT, count * _PAGE_STRUCT)
-        mappings, heads = (data[at::_PAGE_STRUCT] for at in (self._mapping, self._head))
+        data = self._kcore.read(self._base + first * PAGE_STRUCT, count * PAGE_STRUCT)
+        mappings, heads = (data[at::PAGE_STRUCT] for at in (self._mapping, self._head))
         return (m & _MAPPING_BITS if not h & 1 else 0 for m, h in zip(mappings, heads, strict=True))
 
     def ksm(self, frames: Collection[int]) -> set[int]:

@@ -23,8 +23,6 @@ from tests.slowness import patience
 from tests.waiting import wait_until
 from tests.workload import Tenant, Workload
 
-pytestmark = pytest.mark.once
-
 PINS = Path("/sys/fs/bpf/ksmwatch-ages")
 _PAGES = 61
 _WAIT_SECONDS = 480

@@ -17,7 +17,6 @@ from tests.ksmctl import Ksm
 from tests.waiting import wait_until
 from tests.workload import Workload, mergeable
 
-pytestmark = pytest.mark.once
 # A snapshot that is asked for here is new enough for the history, in a slow guest too. One of its
 # own would be dear there, and then the daemon makes few.
 INTERVAL = 3

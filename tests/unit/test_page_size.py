@@ -102,7 +102,7 @@ def test_kilobytes_of_smaps_are_pages(
         (area,) = parse_areas(smaps.encode())
         assert area.mappings == merged
         left_out: Counter[str] = Counter()
-        list(anonymous_areas(smaps.encode(), left_out))
+        list(anonymous_areas(smaps.encode(), (6, 12), left_out))
         assert left_out["swapped"] == merged
         memory = read_process(proc.path, 7).memory
         assert (memory.offered, memory.merged) == (private * kilobyte, merged * kilobyte)

@@ -11,7 +11,7 @@ from ksmwatch.commands import estimate
 from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import ConfigError
 from ksmwatch.units import PAGE_SIZE
-from tests.estimate_host import ALONE, PRESENT, SHARED, ZERO_FRAME, Host, content
+from tests.estimate_host import ALONE, KERNEL, PRESENT, SHARED, ZERO_FRAME, Host, content
 
 Asked = Callable[..., dict[str, Any]]
 
@@ -133,7 +133,9 @@ def test_where_ksm_pages_cannot_be_told_what_is_saved_is_unknown(
     host.sys.write("pages_shared", 1)
     host.add(10, [1, 1])
     monkeypatch.setattr(
-        estimate, "_tools", lambda proc, ksm: Tools(proc, host.memory, ZERO_FRAME, None)
+        estimate,
+        "_tools",
+        lambda proc, sys, ksm: Tools(proc, KERNEL, host.memory, ZERO_FRAME, None),
     )
     found = asked()
     assert found["host"]["saved_now"] is None
@@ -174,6 +176,19 @@ def test_what_cannot_be_merged_is_in_the_numbers(host: Host, asked: Asked) -> No
     assert found["host"]["would_save"] == 1
 
 
+@pytest.mark.parametrize(("kernel", "saved"), [((5, 10), 1), ((6, 1), 0), ((6, 5), 0), ((6, 6), 1)])
+def test_some_kernels_do_not_see_pages_that_may_not_be_read(
+    host: Host, asked: Asked, kernel: tuple[int, int], saved: int
+) -> None:
+    host.kernel = kernel
+    host.add(10, [1, 1])
+    smaps = host.proc.path / "10/smaps"
+    smaps.write_text(smaps.read_text().replace("VmFlags: rd wr mr", "VmFlags: mr"))
+    found = asked()
+    assert found["host"]["would_save"] == saved
+    assert found["left_out"].get("unreadable", 0) == (0 if saved else 2)
+
+
 def test_userfaultfd_areas_are_read_only_by_what_never_faults(host: Host, asked: Asked) -> None:
     host.add(10, [1, 1], flags="mg um")
     found = asked()
@@ -205,15 +220,112 @@ def test_a_process_without_its_main_thread_is_read_by_another_thread(
     assert asked("10")["host"]["would_save"] == 2
 
 
-def test_pinned_pages_widen_the_interval(host: Host, asked: Asked) -> None:
-    host.add(10, [1, 1, 1, 1], name="a")
-    with (host.proc.path / "10/status").open("a") as status:
-        status.write("VmPin:\t       8 kB\n")
+def pin(host: Host, pid: int, pages: int) -> None:
+    """As the kernel counts them."""
+    with (host.proc.path / str(pid) / "status").open("a") as status:
+        status.write(f"VmPin:\t{4 * pages:8d} kB\n")
+
+
+def interval(of: dict[str, Any], name: str = "would_save") -> tuple[float, float, float]:
+    """From low to high."""
+    return of[f"{name}_low"], of[name], of[f"{name}_high"]
+
+
+def test_a_pinned_page_may_keep_all_its_copies_from_merging(host: Host, asked: Asked) -> None:
+    host.add(10, [1, 1, 2, 3], name="a")
+    host.add(11, [1, 1, 2, 2], name="b")
+    pin(host, 10, 2)
+    # A copy of 1, and a page without a copy.
+    host.pins = {100, 103}
     found = asked()
-    saved = found["host"]
-    assert (saved["would_save_low"], saved["would_save"], saved["would_save_high"]) == (1, 3, 3)
+    # 1 three times, 2 three times.
+    assert interval(found["host"]) == (2, 4, 4)
+    assert found["reasons"] == [
+        "pinned pages that have copies: 1 (their copies may not merge either)"
+    ]
+    a, b = owner(found, "a"), owner(found, "b")
+    assert interval(b) == pytest.approx((4 / 3, 8 / 3, 8 / 3), abs=1e-3)
+    assert a["would_save_low"] + b["would_save_low"] == pytest.approx(2)
+    # Apart, b saves one page of each content; together, 1 can merge although it does not in a.
+    assert interval(found, "within_owners") == (1, 2, 2)
+    assert interval(found, "across_tenants") == (1, 2, 3)
+
+
+def test_pages_merge_only_within_a_node_of_memory_if_ksmd_is_told_so(
+    host: Host, asked: Asked
+) -> None:
+    host.add(10, [1, 1, 1, None, None, None])
+    host.nodes = {100: 0, 101: 0, 102: 1, 103: 0, 104: 1, 105: 1}
+    assert asked()["host"]["would_save"] == 2 + 2
+    host.sys.write("merge_across_nodes", 0)
+    found = asked()
+    assert (found["host"]["would_save"], found["zero_pages"]) == (1 + 1, 3)
+    # A pinned page is compared with those of its node.
+    host.pins = {102}
+    assert interval(asked()["host"]) == (2, 2, 2)
+    host.pins = {100}
+    assert interval(asked()["host"]) == (1, 1, 1)
+    host.sys.write("use_zero_pages", 1)
+    assert asked()["host"]["would_save"] == 3
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_pinned_page_that_is_not_offered_is_in_nobodys_way(
+    host: Host, asked: Asked, *, told: bool
+) -> None:
+    host.add(10, [1], name="a", flags="")
+    host.add(11, [1, 1, 1], name="b")
+    pin(host, 10, 1)
+    host.pins = {100} if told else None
+    found = asked()
+    assert interval(found["host"]) == (2, 2, 2)
+    # If everything were offered, it would be.
+    most = 2 if told else 3
+    assert interval(found["host"], "would_save_all") == (0, most, most)
+
+
+def test_pinned_pages_without_copies_change_nothing(host: Host, asked: Asked) -> None:
+    host.add(10, [1, 1, 2])
+    pin(host, 10, 1)
+    host.pins = {102}
+    found = asked()
+    assert (found["confidence"], found["host"]["would_save_low"]) == ("exact", 1)
+
+
+@pytest.mark.parametrize(("freed", "low", "value"), [(0, 0, 1), (1, 2, 2)])
+def test_zero_pages_that_ksmd_frees_wait_for_no_copy(
+    host: Host, asked: Asked, freed: int, low: int, value: int
+) -> None:
+    host.sys.write("use_zero_pages", freed)
+    host.add(10, [None, None, None])
+    host.pins = {100}
+    found = asked()
+    assert interval(found["host"]) == (low, value, value)
+    assert interval(found, "zero_pages") == (2, 2, 2)
+
+
+def test_where_pinned_pages_cannot_be_told_each_may_be_one(host: Host, asked: Asked) -> None:
+    host.pins = None
+    host.add(10, [1, 1, 2, None, None], name="a")
+    host.add(11, [1, 2, 3, 3, 3], name="b")
+    pin(host, 10, 2)
+    found = asked()
+    assert interval(found["host"]) == (2, 6, 6)
     assert found["confidence"] == "estimated"
-    assert found["reasons"] == ["2 pages are pinned, so they do not merge; which ones is not known"]
+    assert found["reasons"] == ["pinned pages, which do not merge: 2 (which ones is not known)"]
+
+
+def test_the_interval_of_a_sample_knows_of_pinned_pages(
+    host: Host, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "SMALL", 100)
+    # Of each content the first copy is pinned, and two would merge.
+    host.add(10, [at // 3 for at in range(6000)], name="a")
+    host.pins = set(range(100, 6100, 3))
+    found = asked(precision=10)
+    assert found["spent"]["part"] < 1
+    assert found["host"]["would_save_low"] == 0
+    assert found["host"]["would_save_high"] >= 2000
 
 
 # ---- what it looks like ----

@@ -20,7 +20,7 @@ from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import Exit, NoKsmError, PrivilegeError
 from ksmwatch.kernel import frame_source
 from ksmwatch.kernel.page_content import Pages
-from tests.estimate_host import ZERO_FRAME, Host
+from tests.estimate_host import KERNEL, ZERO_FRAME, Host
 from tests.published import faults
 
 Asked = Callable[..., dict[str, Any]]
@@ -64,10 +64,10 @@ def test_what_it_took_to_begin_does_not_make_pages_dear(
     real = host.tools
     monkeypatch.setattr(time, "process_time", lambda: next(seconds))
 
-    def slow(proc: Path, ksm: Mapping[str, int]) -> Tools:
+    def slow(proc: Path, sys: Path, ksm: Mapping[str, int]) -> Tools:
         nonlocal seconds
         seconds = itertools.count(20.0, 1e-6)
-        return real(proc, ksm)
+        return real(proc, sys, ksm)
 
     monkeypatch.setattr(estimate, "_tools", slow)
     host.add(10, [at // 2 for at in range(9000)])
@@ -79,12 +79,14 @@ def test_what_it_took_to_begin_does_not_make_pages_dear(
 def test_why_kcore_was_not_read_is_said(
     host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tools = Tools(host.proc.path, host.memory, ZERO_FRAME, None, "kcore: No such file or directory")
-    monkeypatch.setattr(estimate, "_tools", lambda proc, ksm: tools)
+    tools = Tools(
+        host.proc.path, KERNEL, host.memory, ZERO_FRAME, None, None, "kcore: no such file"
+    )
+    monkeypatch.setattr(estimate, "_tools", lambda proc, sys, ksm: tools)
     host.add(10, [1, 1])
     assert host.ask(as_json=False) == Exit.OK
     text = " ".join(capsys.readouterr().out.split())
-    assert "processes by mem (kcore: No such file or directory)" in text
+    assert "processes by mem (kcore: no such file)" in text
 
 
 # ---- what goes wrong ----
@@ -218,4 +220,4 @@ def test_hidden_frame_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(frame_source, "own_frames", hidden)
     with pytest.raises(PrivilegeError, match="hides page frame numbers"):
-        estimate._tools(tmp_path, {})
+        estimate._tools(tmp_path, tmp_path, {})

@@ -12,7 +12,10 @@ PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 # A wrong flag or setting is named in the sentence, with what it must be.
 SELF_EXPLANATORY = {"ConfigError", "KsmwatchError"}
 # Sentences about one file, which are caught before a user sees them.
-INTERNAL = {"smaps_rollup has no KSM line"}
+INTERNAL = {
+    "smaps_rollup has no KSM line",
+    "BTF does not describe how pages are pinned.",
+}
 
 
 def text_of(node: ast.expr) -> str | None:

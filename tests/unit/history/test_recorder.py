@@ -254,8 +254,7 @@ def test_snapshots_are_taken_in_step(tmp_path: Path) -> None:
         if tested.is_due(now):
             tested.take(at(now - CLOCK))
             taken.append(now - CLOCK)
-        while not tested._waiting.empty():
-            tested._waiting.get()
+            tested._next()
     assert len(taken) == 11, taken
     assert not tested.is_new(CLOCK, CLOCK + 5)
     assert tested.is_new(CLOCK, CLOCK + 4)

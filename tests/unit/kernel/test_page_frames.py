@@ -16,8 +16,8 @@ from ksmwatch.kernel import page_frames
 from ksmwatch.kernel.frame_places import NOWHERE, Segment
 from ksmwatch.kernel.page_frames import AnyFrame, KpageFlags, PageStructs, page_structs
 from ksmwatch.units import PAGE_SIZE
+from tests.kcores import STRUCTS, write_structs
 
-BASE = 0xFFFFEA0000000000
 OFFSETS = {"page_mapping": 24, "page_compound_head": 8}
 ANON, KSM, FILE = 0xFFFF888000001001, 0xFFFF888000002003, 0xFFFF888000003000
 TAIL = 0x3
@@ -26,23 +26,12 @@ PER_PAGE = PAGE_SIZE // 64
 
 
 def write_kcore(proc: Path, pieces: Mapping[int, list[int]]) -> None:
-    """An ELF with pieces of RAM, by first frame, and their parts of the array of struct page."""
-    heads = [(4, 0, 0, 0, b"")]
-    for first, mappings in pieces.items():
-        array = b"".join(struct.pack("<8Q", 7, m == TAIL, 7, m, 7, 7, 7, 7) for m in mappings)
-        size = len(mappings) * PAGE_SIZE
-        heads.append((1, 0xFFFF888000000000 + first * PAGE_SIZE, first * PAGE_SIZE, size, b""))
-        part = array.ljust(-(len(array) // -PAGE_SIZE) * PAGE_SIZE, b"\0")
-        heads.append((1, BASE + first * 64, NOWHERE, len(part), part))
-    head = bytearray(64)
-    struct.pack_into("<Q", head, 32, 64)
-    struct.pack_into("<HH", head, 54, 56, len(heads))
-    text, bodies = bytes(head), b""
-    for kind, address, physical, size, body in heads:
-        where = 64 + 56 * len(heads) + len(bodies)
-        text += struct.pack("<IIQQQQQQ", kind, 7, where, address, physical, size, size, PAGE_SIZE)
-        bodies += body
-    (proc / "kcore").write_bytes(text + bodies)
+    """The same with pages of these mappings."""
+    structs = {
+        first: [struct.pack("<8Q", 7, m == TAIL, 7, m, 7, 7, 7, 7) for m in mappings]
+        for first, mappings in pieces.items()
+    }
+    write_structs(proc, structs)
 
 
 def test_low_bits_of_mapping_tell(tmp_path: Path) -> None:
@@ -58,7 +47,7 @@ def test_a_frame_in_a_hole_is_an_error(tmp_path: Path) -> None:
     found = PageStructs(tmp_path, OFFSETS)
     frames = [0, PER_PAGE - 1, 2 * PER_PAGE, 2 * PER_PAGE + 1]
     assert found.ksm(frames) == set(frames)
-    address = f"{BASE + PAGE_SIZE:#x}"
+    address = f"{STRUCTS + PAGE_SIZE:#x}"
     with pytest.raises(SourceError, match=f"kcore does not contain the address {address}"):
         found.ksm([PER_PAGE - 1, PER_PAGE])
 
