@@ -39,7 +39,7 @@ from ksmwatch.export.samples import OwnerSeries, Series, samples
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_tables import SmapsReader
 from ksmwatch.owners.owner import Owner, OwnerKind
-from ksmwatch.owners.process_connector import Connector, Subscription
+from ksmwatch.owners.process_connector import subscribe
 from ksmwatch.owners.processes import Identity, ProcessTable
 from ksmwatch.probes.attachments import Attachments
 from ksmwatch.probes.compile_flags import compile_flags
@@ -57,7 +57,6 @@ _CROWD = Path(__file__).resolve().parents[1] / "tests/workload/build/crowd"
 _PAGES = 4
 _ROUNDS = 7
 _KERNEL = "6.12"
-_START_SECONDS = 60
 _TICKS = 100
 # Longer than changes may be told late, see ksmwatch/probes/standstill.py.
 _PAUSE_SECONDS = 1.1
@@ -137,7 +136,7 @@ class Host:
         self.live, self._maps = empty_maps(_KERNEL)
         self.move(0, 1)
         table = Dealt(owners)
-        table.follow(_connector())
+        table.follow(subscribe())
         self._watcher = Watcher(self.live, recorded(_KERNEL), table)
         self.snapshot: Snapshot
         self._owners = OwnerSeries()
@@ -176,16 +175,6 @@ class Host:
     def tick(self) -> None:
         """What is done every second."""
         self._watcher.tick(Budget(0.1))
-
-
-def _connector() -> Connector:
-    subscription = Subscription()
-    deadline = time.monotonic() + _START_SECONDS
-    while (connector := subscription.take()) is None:
-        if time.monotonic() > deadline:
-            raise TimeoutError("nobody subscribes to the process connector")
-        time.sleep(0.1)
-    return connector
 
 
 def best_of(host: Host, work: Callable[[], object], every: int | None) -> float:

@@ -1,7 +1,6 @@
 """The command line. The only place where an error becomes a line on stderr and a status."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`, see config.
 import argparse
 import os
 import sys
@@ -233,10 +232,13 @@ def _add(commands: Any, form: _Form, *, rare: bool) -> None:
         parser.epilog = f"{hidden} more flags: see man ksmwatch-{form.name}."
 
 
-def build_parser(*, rare: bool = False, only: str | None = None) -> argparse.ArgumentParser:
+def build_parser(
+    *, rare: bool = False, only: str | None = None, listed: bool = True
+) -> argparse.ArgumentParser:
     """The parser of all commands. `rare`: with the help of rarely needed flags.
 
     `only`: the command that is called. The others then have no flags, because they are not used.
+    If it is not to be `listed` with them, and exists, they are left out.
     """
     parser = _Parser(
         prog="ksmwatch",
@@ -250,10 +252,11 @@ def build_parser(*, rare: bool = False, only: str | None = None) -> argparse.Arg
     commands = parser.add_subparsers(
         metavar="COMMAND", required=True, parser_class=_Parser, prog="ksmwatch"
     )
+    listed = listed or only not in [form.name for form in _FORMS]
     for form in _FORMS:
         if only in (None, form.name):
             _add(commands, form, rare=rare)
-        else:
+        elif listed:
             commands.add_parser(form.name, help=form.text, add_help=False)
     return parser
 
@@ -277,7 +280,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = joined(sys.argv[1:] if argv is None else argv)
     called = next((word for word in words if not word.startswith("-")), "")
     try:
-        args = build_parser(only=called).parse_args(words)
+        # A flag before it can be --help, which lists all commands.
+        parser = build_parser(only=called, listed=words[:1] != [called])
+        args = parser.parse_args(words)
         status: Exit = args.run(args)
         sys.stdout.flush()
     except KsmwatchError as error:

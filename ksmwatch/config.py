@@ -4,8 +4,8 @@ The flag ``--web.listen-address`` is the key ``listen-address`` in the table ``[
 without a dot is a top-level key. Flags override the file.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`, here and in other modules that every command loads:
+# NamedTuple compiles annotations that are strings, and in a short command nothing else is compiled.
 import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,7 +92,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_file(path: "Path") -> dict[str, Any]:
     """The settings of a TOML file by flag name. Raises ConfigError for an unknown setting."""
     # Imported here: it takes ten milliseconds, and most starts need no file.
     import tomllib

@@ -1,7 +1,6 @@
 """The checks of option values: each returns the setting, or raises ValueError."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`, see config.
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, NamedTuple

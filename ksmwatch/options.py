@@ -3,8 +3,7 @@
 Flags, the configuration file, man pages and completions are generated from it.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`, see config.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -19,9 +19,10 @@ from ksmwatch.counting.exact_read import Readers
 from ksmwatch.counting.host import Host
 from ksmwatch.counting.ledger import NANOSECONDS_PER_TICK, Count
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.kernel import probe_switches, procfs
+from ksmwatch.kernel import procfs
 from ksmwatch.kernel.node_reader import NodeReader
 from ksmwatch.kernel.page_tables import SmapsReader
+from ksmwatch.kernel.probe_switches import ProbeSwitches
 from ksmwatch.probes.map_records import (
     DEPARTURES,
     Account,
@@ -241,7 +242,8 @@ class Kernel:
     def sees(self, event: str) -> bool:
         """Whether the programs of an event are attached and run."""
         (probe,) = (probe for probe in self.plan.probes if probe.event == event)
-        running = probe_switches.read_stopped(self.proc.path, self.sys.path, kprobes=False) is None
+        switches = ProbeSwitches(self.proc.path, self.sys.path, kprobes=False)
+        running = switches.stopped() is None
         return running and programs_of([probe]) <= self.attached - self.dead
 
     def take_off(self, event: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from ksmwatch.counting.audit_schedule import Policy
 from ksmwatch.counting.exact_read import Readers
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.probes import learning
 from ksmwatch.probes.attachments import Attachments
 from ksmwatch.probes.handover import Kept
 from ksmwatch.probes.loader import ProgramRefusedError
@@ -33,6 +32,9 @@ def make_live(
         kept.loaded.close_programs()
         raise
     if kept.loaded.learner is not None:
+        # Imported here: who adopts learns nothing.
+        from ksmwatch.probes import learning
+
         (program,) = kept.plan.learners
         learning.learn(maps, kept.loaded.learner, program, kept.plan.nodes)
     return Live(

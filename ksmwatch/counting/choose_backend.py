@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ksmwatch.config import Config
 from ksmwatch.counting.assembly import make_live
@@ -19,14 +20,10 @@ from ksmwatch.counting.comeback import may_pass
 from ksmwatch.counting.exact_read import Readers
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.counting.polling_backend import Poll
 from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.errors import NoLiveError, PrivilegeError, SourceError
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.kernel.frame_source import choose_frames
-from ksmwatch.kernel.memory_nodes import NodeOfFrame
 from ksmwatch.kernel.node_reader import NodeReader
-from ksmwatch.kernel.page_frames import AnyFrame
 from ksmwatch.kernel.page_tables import choose_reader
 from ksmwatch.log import logger
 from ksmwatch.probes import handover
@@ -40,6 +37,9 @@ from ksmwatch.probes.pins import Pins
 from ksmwatch.probes.plan import ACCESS, AGES, Plan, Probe
 from ksmwatch.probes.programs import Programs
 from ksmwatch.systemd import Manager
+
+if TYPE_CHECKING:
+    from ksmwatch.counting.polling_backend import Poll
 
 # There cannot be more refusals than there are probes to choose from.
 _ATTEMPTS = 12
@@ -139,6 +139,11 @@ def _node_reader(facts: Facts) -> NodeReader | None:
     """What reads on which nodes pages lie; None if that is impossible, or there is one node."""
     if len(facts.memory_nodes) < 2:
         return None
+    # Most hosts have one node.
+    from ksmwatch.kernel.frame_source import choose_frames
+    from ksmwatch.kernel.memory_nodes import NodeOfFrame
+    from ksmwatch.kernel.page_frames import AnyFrame
+
     try:
         frames, node_of = choose_frames(Path("/proc")), NodeOfFrame(Path("/sys"))
     except (OSError, SourceError, PrivilegeError) as error:
@@ -207,6 +212,9 @@ def _refuse(facts: Facts, plan: Plan, program: str, why: str) -> Facts:
 
 def start_poll(facts: Facts, interval: float) -> Poll:
     """The polling backend, with the best reader for this host."""
+    # Most daemons never poll.
+    from ksmwatch.counting.polling_backend import Poll
+
     try:
         reader = choose_reader(Path("/proc"), smaps_ksm=facts.smaps_ksm)
     except SourceError:

@@ -13,8 +13,8 @@ from typing import Any
 from ksmwatch.backoff import Backoff
 from ksmwatch.counting.backend_state import ProbeState
 from ksmwatch.counting.host import Host
-from ksmwatch.kernel import probe_switches
 from ksmwatch.kernel.events import Mechanism
+from ksmwatch.kernel.probe_switches import ProbeSwitches
 from ksmwatch.probes.attachments import AttachError, Attachments
 from ksmwatch.probes.plan import Plan, Probe
 
@@ -70,7 +70,8 @@ class Hooks:
         self._host = host
         self._sentry = [probe for probe in plan.probes if probe.asleep]
         self._counting = [probe for probe in plan.probes if not probe.asleep]
-        self._kprobes = Mechanism.KPROBE in {probe.mechanism for probe in plan.probes}
+        kprobes = Mechanism.KPROBE in {probe.mechanism for probe in plan.probes}
+        self._switches = ProbeSwitches(host.proc, host.sys, kprobes=kprobes)
         # An attempt attaches and detaches a dozen programs, so a request must not wait for each.
         self._backoff = Backoff()
         self._state = HookState()
@@ -173,10 +174,7 @@ class Hooks:
 
         While probes do not run, and once more afterwards, any process may be wrong.
         """
-        stopped = probe_switches.read_stopped(
-            self._host.proc, self._host.sys, kprobes=self._kprobes
-        )
-        state = self._state
+        stopped, state = self._switches.stopped(), self._state
         if stopped is None and state.stopped is None:
             return
         if state.stopped is None:

@@ -63,7 +63,7 @@ class Poll(Eventless):
         self._seen: dict[int, _Seen] = {}
         self._queue: list[int] = []
         self.run = RunWatch(clock)
-        self._sys = sys
+        self._run_file = procfs.run_file(sys)
 
     @property
     def asleep(self) -> bool:
@@ -81,7 +81,7 @@ class Poll(Eventless):
 
     def tick(self, budget: Budget) -> bool:
         """Read the next processes of the round, within the budget."""
-        self.run.see(procfs.read_run(self._sys))
+        self.run.see(procfs.read_run(self._run_file))
         if not self._queue and self._clock() >= self._next_round:
             self._begin_round()
         self._work(budget)
@@ -89,7 +89,7 @@ class Poll(Eventless):
 
     def refresh(self, budget: Budget) -> None:
         """A whole new round, or as much of it as the budget allows."""
-        self.run.see(procfs.read_run(self._sys))
+        self.run.see(procfs.read_run(self._run_file))
         self._begin_round()
         self._work(budget)
 

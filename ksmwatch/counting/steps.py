@@ -71,6 +71,7 @@ class Steps:
         self.losses: Counter[str] = Counter()
         self._progress = progress
         self._host = host
+        self._run_file = procfs.run_file(host.sys)
         self._ksmd = procfs.find_ksmd(host.proc)
         self._controls = Controls(maps, self._ksmd)
         # None if the programs do not keep ages.
@@ -119,7 +120,7 @@ class Steps:
 
     def see_run(self, watch: RunWatch) -> int | None:
         """Look at KSM's run state."""
-        run = procfs.read_run(self._host.sys)
+        run = procfs.read_run(self._run_file)
         if run is None:
             self.losses["run_unreadable"] += 1
         watch.see(run)

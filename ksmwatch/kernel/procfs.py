@@ -66,9 +66,17 @@ def _read_ksm_file(sys: Path, name: str) -> int | None:
         return None
 
 
-def read_run(sys: Path) -> int | None:
-    """/sys/kernel/mm/ksm/run: 0 stopped, 1 scanning, 2 unmerged; None if unreadable."""
-    return _read_ksm_file(sys, "run")
+def run_file(sys: Path) -> KeptFile:
+    """/sys/kernel/mm/ksm/run, which is read every second."""
+    return KeptFile(f"{sys}/kernel/mm/ksm/run")
+
+
+def read_run(file: KeptFile) -> int | None:
+    """KSM's run state: 0 stopped, 1 scanning, 2 unmerged; None if unreadable."""
+    try:
+        return int(file.read())
+    except (OSError, ValueError):
+        return None
 
 
 def read_pages_shared(sys: Path) -> int | None:

@@ -1,21 +1,19 @@
 """The kernel's process connector: which processes exec'ed, ended, or changed name or user.
 
-pyroute2 implements the protocol, and takes 20 MB. So it runs in a process that subscribes, hands
-the socket over, and exits (`main`). What stays is a filter in the kernel, and reading one number
-from each message. A host that forks a lot sends thousands of messages a second.
+A subscription is one message, by pyroute2. After that, there is a filter in the kernel, and one
+number to read from each message: a host that forks a lot sends thousands of messages a second.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
 import struct
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec, module_from_spec
 
-from ksmwatch.child_process import Child
 from ksmwatch.kernel.syscalls import ClassicProgram
 
 # include/uapi/linux/netlink.h, connector.h and cn_proc.h
@@ -49,7 +47,7 @@ _U32 = struct.Struct("=I")
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 # Room for some thousand messages. The kernel allocates it only as they come.
 _BUFFER_BYTES = 1 << 20
-_ANSWER_SECONDS = 1.0
+_ANSWER_SECONDS = 0.1
 
 # Classic BPF, include/uapi/linux/bpf_common.h
 _LOAD, _JUMP_IF, _JUMP_IF_X, _TO_X, _RETURN = 0x20, 0x15, 0x1D, 0x07, 0x06
@@ -112,40 +110,29 @@ class Connector:
         self._socket.close()
 
 
-class Subscription:
-    """A process that subscribes, without making anything wait for it.
+def subscribe() -> Connector:
+    """Listen from now on. Raises OSError if the kernel refuses, and ImportError without pyroute2.
 
     Needs CAP_NET_ADMIN and the initial user, pid and network namespaces.
     """
-
-    def __init__(self) -> None:
-        self._child = Child(__name__)
-
-    def take(self) -> Connector | None:
-        """The connector; None until it is there. Raises OSError if it is refused."""
-        self._child.channel.settimeout(0)
-        try:
-            answer, descriptors, _, _ = socket.recv_fds(self._child.channel, _U32.size, 1)
-        except BlockingIOError:
-            return None
-        self.close()
-        if not descriptors:
-            number = _U32.unpack(answer)[0] if answer else errno.EPROTO
-            raise OSError(number, f"the process connector refuses: {os.strerror(number)}")
-        return Connector(socket.socket(fileno=descriptors[0]))
-
-    def close(self) -> None:
-        """Wait for the process to end, which it has done or does at once."""
-        self._child.end()
+    listening = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_CONNECTOR)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        program = ClassicProgram(_FILTER)
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program.record)
+        # A bit for each group.
+        listening.bind((0, 1 << (_IDX_PROC - 1)))
+        _ask(listening)
+    except (OSError, ImportError):
+        listening.close()
+        raise
+    return Connector(listening)
 
 
-# ---- what runs in the process that subscribes ----
-
-
-def subscribe() -> socket.socket:
-    """A socket that receives what passes the filter. Raises OSError if the kernel refuses."""
+def _ask(listening: socket.socket) -> None:
+    """Ask for events, and wait until the kernel agrees. Raises OSError if it does not."""
+    _load_no_more_than_messages()
     from pyroute2.netlink import NLMSG_DONE, nlmsg
-    from pyroute2.netlink.nlsocket import NetlinkSocket
 
     # pyroute2's own messages of the connector came after the version in Debian 12 (0.7.2).
     class Listen(nlmsg):  # type: ignore[misc]
@@ -154,40 +141,32 @@ def subscribe() -> socket.socket:
     class Event(nlmsg):  # type: ignore[misc]
         fields = _EVENT
 
-    connector = NetlinkSocket(family=_NETLINK_CONNECTOR)
-    connector.bind(groups=_IDX_PROC)
-    raw = socket.socket(fileno=os.dup(connector.fileno()))
-    raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-    program = ClassicProgram(_FILTER)
-    raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program.record)
     request = Listen()
     request["header"]["type"] = NLMSG_DONE
     request["idx"], request["val"], request["len"] = _IDX_PROC, _VAL_PROC, _U32.size
     request["operation"] = _MCAST_LISTEN
     request.encode()
-    # In other namespaces the kernel sends nothing at all.
-    raw.settimeout(_ANSWER_SECONDS)
-    raw.send(request.data)
+    # The kernel answers while this sends. In other namespaces, it never does.
+    listening.settimeout(_ANSWER_SECONDS)
+    listening.send(request.data)
     while True:
-        answer = Event(raw.recv(4096))
+        try:
+            answer = Event(listening.recv(4096))
+        except TimeoutError as error:
+            raise OSError(errno.ETIMEDOUT, "the process connector does not answer") from error
         answer.decode()
         if answer["what"] == _NONE:
             break
-    if answer["pid"]:
-        raise OSError(answer["pid"], "refused")
-    return raw
+    if number := answer["pid"]:
+        raise OSError(number, f"the process connector refuses: {os.strerror(number)}")
 
 
-def main() -> None:
-    """Subscribe, and hand over the socket, or an error number, on the socket that argv names."""
-    answers = socket.socket(fileno=int(sys.argv[1]))
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            subscribed = subscribe()
-            socket.send_fds(answers, [_U32.pack(0)], [subscribed.fileno()])
-        except TimeoutError:
-            answers.send(_U32.pack(errno.ETIMEDOUT))
-        except OSError as error:
-            answers.send(_U32.pack(error.errno or errno.EPROTO))
-    # Nothing in pyroute2 needs an orderly exit, so nothing waits for one.
-    os._exit(0)
+def _load_no_more_than_messages() -> None:
+    """Prevent pyroute2 from importing all that it can do, which takes 20 MB and 0.1 s of CPU time.
+
+    Its package does that as soon as any of its modules is imported. So an empty package with the
+    same path takes its place: messages need nothing of it.
+    """
+    if (spec := find_spec("pyroute2")) is None:
+        raise ModuleNotFoundError("there is no pyroute2")
+    sys.modules.setdefault("pyroute2", module_from_spec(spec))

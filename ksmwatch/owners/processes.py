@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,11 +68,54 @@ def _the(owner: Owner) -> Owner:
     return owner
 
 
-@dataclass(slots=True)
-class _Known:
-    identity: Identity
-    # When its cgroup was read.
+@dataclass
+class _Room:
+    """The known processes of a cgroup, and when the longest unchecked of them was checked."""
+
+    pids: dict[int, None]
     at: float
+
+
+class _Rounds:
+    """Which processes have to be asked for their cgroup, because it does not list them."""
+
+    def __init__(self, members: CgroupMembers, clock: Callable[[], float]) -> None:
+        self._members = members
+        self._clock = clock
+        # By cgroup, in the order in which they were last checked.
+        self._rooms: dict[bytes, _Room] = {}
+        # Processes of the last one that are still to be asked.
+        self._unlisted: deque[int] = deque()
+
+    def add(self, pid: int, cgroup: bytes, at: float) -> None:
+        """A process was in this cgroup then."""
+        self._rooms.setdefault(cgroup, _Room({}, at)).pids[pid] = None
+
+    def remove(self, pid: int, cgroup: bytes) -> None:
+        """A process is no longer known to be there."""
+        pids = self._rooms[cgroup].pids
+        del pids[pid]
+        if not pids:
+            del self._rooms[cgroup]
+
+    def clear(self) -> None:
+        """No process is known."""
+        self._rooms.clear()
+
+    def due(self, budget: Budget) -> Iterator[int]:
+        """Processes to ask, as far as time allows. Some may be known no longer."""
+        now = self._clock()
+        while budget.left():
+            if self._unlisted:
+                yield self._unlisted.popleft()
+                continue
+            cgroup = next(iter(self._rooms), None)
+            if cgroup is None or now < self._rooms[cgroup].at + CGROUP_SECONDS:
+                return
+            room = self._rooms[cgroup] = self._rooms.pop(cgroup)
+            room.at = now
+            listed = self._members.of(cgroup)
+            self._unlisted.extend(pid for pid in room.pids if pid not in listed)
 
 
 class ProcessTable:
@@ -89,7 +133,7 @@ class ProcessTable:
         self._proc = proc
         # A daemon is not moved while it runs.
         self._top = cgroup_top.read_top(proc)
-        self._members = CgroupMembers(proc)
+        self._rounds = _Rounds(CgroupMembers(proc), clock)
         self._clock = clock
         # Users of this host, not of a directory service, which may never answer. Others appear by
         # number.
@@ -97,8 +141,8 @@ class ProcessTable:
         self._connector: Connector | None = None
         # Those whose identity may be another one than at the last `take_forgotten`; None: any.
         self._forgotten: set[int] | None = None
-        self._known: dict[int, _Known] = {}
-        # Identities of the known processes.
+        self._known: dict[int, Identity] = {}
+        # Of the known processes.
         self._children: dict[int, set[int]] = {}
 
     def follow(self, connector: Connector) -> None:
@@ -123,6 +167,7 @@ class ProcessTable:
                 whole = False
                 self._known.clear()
                 self._children.clear()
+                self._rounds.clear()
                 self._forgotten = None
             else:
                 self._forget(pid)
@@ -130,19 +175,25 @@ class ProcessTable:
 
     def _forget(self, pid: int) -> None:
         """A process changed or ended."""
-        known = self._known.pop(pid, None)
-        if known is None:
+        identity = self._drop(pid)
+        if identity is None:
             return
-        siblings = self._children[known.identity.ppid]
+        siblings = self._children[identity.ppid]
         siblings.discard(pid)
         if not siblings:
-            del self._children[known.identity.ppid]
+            del self._children[identity.ppid]
         # If it has ended, its children have another parent.
         children = self._children.pop(pid, set())
         for child in children:
-            del self._known[child]
+            self._drop(child)
         if self._forgotten is not None:
             self._forgotten |= {pid, *children}
+
+    def _drop(self, pid: int) -> Identity | None:
+        identity = self._known.pop(pid, None)
+        if identity is not None:
+            self._rounds.remove(pid, identity.cgroup)
+        return identity
 
     def take_forgotten(self) -> set[int] | None:
         """Processes that have to be identified again since the last call; None: all."""
@@ -151,14 +202,15 @@ class ProcessTable:
         return forgotten
 
     def _remember(self, pid: int, identity: Identity, at: float) -> None:
-        self._known[pid] = _Known(identity, at)
+        self._known[pid] = identity
+        self._rounds.add(pid, identity.cgroup, at)
         self._children.setdefault(identity.ppid, set()).add(pid)
 
     def identify(self, pid: int) -> Identity | None:
         """The process that has this pid now; None if there is none."""
         known = self._known.get(pid)
         if known is not None:
-            return known.identity
+            return known
         now = self._clock()
         identity = self._read(pid)
         if identity is not None and self._connector is not None:
@@ -167,20 +219,9 @@ class ProcessTable:
 
     def look_again(self, budget: Budget) -> None:
         """Check which processes have moved to another cgroup, the longest unchecked first."""
-        now = self._clock()
-        members: dict[bytes, frozenset[int]] = {}
-        while self._known and budget.left():
-            # They are in the order in which they were last checked.
-            pid, known = next(iter(self._known.items()))
-            if now < known.at + CGROUP_SECONDS:
-                return
-            cgroup = known.identity.cgroup
-            if cgroup not in members:
-                members[cgroup] = self._members.of(cgroup)
-            if pid in members[cgroup] or not self._has_moved(pid, known.identity):
-                known.at = now
-                self._known[pid] = self._known.pop(pid)
-            else:
+        for pid in self._rounds.due(budget):
+            known = self._known.get(pid)
+            if known is not None and self._has_moved(pid, known):
                 self._forget(pid)
 
     def _has_moved(self, pid: int, identity: Identity) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ksmwatch.errors import Exit
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.compiled import Compiled
-from ksmwatch.probes.compiler import compile_programs
 from ksmwatch.probes.kept_programs import PACKAGED, KeptPrograms, key
 from ksmwatch.probes.loader import Loaded, ProgramOrigin, load
 from ksmwatch.probes.obstacles import Obstacle
@@ -35,6 +34,9 @@ class Programs:
         if compiled is None:
             if self._facts.bcc is None:
                 raise self._without_bcc.error()
+            # Imported here: most starts find a kept file, or adopt what runs.
+            from ksmwatch.probes.compiler import compile_programs
+
             compiled, origin = compile_programs(plan, flags), ProgramOrigin.COMPILED
             if self._own:
                 self._own.keep(wanted, compiled)

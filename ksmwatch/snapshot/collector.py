@@ -21,7 +21,7 @@ from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.host_sources import HostSources
 from ksmwatch.kernel.kernel_numbers import KernelNumbers
 from ksmwatch.log import logger
-from ksmwatch.owners.process_connector import Subscription
+from ksmwatch.owners.process_connector import subscribe
 from ksmwatch.owners.processes import ProcessTable
 from ksmwatch.owners.rollup import Turnover
 from ksmwatch.owners.savings import Forks, Who
@@ -79,7 +79,6 @@ class Watcher:
         self.losses: Counter[str] = Counter() if losses is None else losses
         self._facts = facts
         self._table = table
-        self._subscription: Subscription | None = None
         self._reason = reason
         self._proc = proc
         self._sys = sys
@@ -139,7 +138,14 @@ class Watcher:
 
     def follow_processes(self) -> None:
         """Subscribe to process events, so that a snapshot need not read all processes."""
-        self._subscription = Subscription()
+        try:
+            self._table.follow(subscribe())
+        except (OSError, ImportError) as error:
+            self.losses["connector_lost"] += 1
+            logger.warning(
+                "every snapshot reads all processes, because there are no process events",
+                extra={"why": str(error)},
+            )
 
     def tick(self, budget: Budget) -> bool:
         """Do the work that is due about every second, even without requests.
@@ -152,7 +158,7 @@ class Watcher:
     @property
     def rests(self) -> bool:
         """Whether no tick has anything to do until KSM stirs, or a process changes."""
-        return self.backend.rests and self._subscription is None
+        return self.backend.rests
 
     @property
     def process_events(self) -> int | None:
@@ -160,26 +166,7 @@ class Watcher:
         return self._table.descriptor
 
     def _catch_up(self) -> None:
-        self._subscribe()
         self.losses["connector_lost"] += not self._table.catch_up()
-
-    def _subscribe(self) -> None:
-        """Nothing is remembered until the subscription works."""
-        if self._subscription is None:
-            return
-        try:
-            connector = self._subscription.take()
-        except OSError as error:
-            self.losses["connector_lost"] += 1
-            logger.warning(
-                "every snapshot reads all processes, because there are no process events",
-                extra={"why": str(error)},
-            )
-        else:
-            if connector is None:
-                return
-            self._table.follow(connector)
-        self._subscription = None
 
     def snapshot(self, seconds: float) -> Snapshot:
         """The state now. Settles doubts first, for at most this many seconds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ksmwatch.counting.ages import BOUNDS, AgeState, Wear
 from ksmwatch.counting.backend_state import MapState
@@ -16,29 +16,31 @@ from ksmwatch.owners.rollup import Holding
 from ksmwatch.owners.safe_text import harmless
 from ksmwatch.owners.savings import Bounds
 from ksmwatch.owners.spread import Spread
-from ksmwatch.snapshot.document_types import (
-    AgesDocument,
-    EventsDocument,
-    HeadDocument,
-    HistoryDocument,
-    HoldingDocument,
-    HostAgesDocument,
-    HostDocument,
-    ListedProcess,
-    MapDocument,
-    NeedDocument,
-    NodesDocument,
-    OwnerNeedDocument,
-    SavedDocument,
-    SnapshotDocument,
-    SourcesDocument,
-    WearDocument,
-)
 from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Process, movements_document, process_document
 from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Verdict
 from ksmwatch.units import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from ksmwatch.snapshot.document_types import (
+        AgesDocument,
+        EventsDocument,
+        HeadDocument,
+        HistoryDocument,
+        HoldingDocument,
+        HostAgesDocument,
+        HostDocument,
+        ListedProcess,
+        MapDocument,
+        NeedDocument,
+        NodesDocument,
+        OwnerNeedDocument,
+        SavedDocument,
+        SnapshotDocument,
+        SourcesDocument,
+        WearDocument,
+    )
 
 SCHEMA: Final = "ksmwatch.snapshot/1"
 

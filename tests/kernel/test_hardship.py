@@ -106,21 +106,10 @@ def test_a_clock_that_is_set(daemon: Daemon, ksm: Ksm, hours: int) -> None:
         assert 0 <= document["host"]["run_age_seconds"] < 3600
 
 
-def wait_until_it_listens() -> None:
-    """Returns when something listens to the process connector: protocol 11, group 1."""
-
-    def listens() -> bool:
-        sockets = [line.split() for line in Path("/proc/net/netlink").read_text().splitlines()]
-        return any(words[1] == "11" and words[3] == "00000001" for words in sockets)
-
-    wait_until(listens, "nobody listens")
-
-
 def test_lost_messages_about_processes_leave_no_wrong_name(daemon: Daemon, ksm: Ksm) -> None:
     with Workload() as load:
         a, b = mergeable(load, "a", 211), mergeable(load, "b", 101)
         ksm.merge_all()
-        wait_until_it_listens()
         before = assert_exact(daemon, {a.pid: 211, b.pid: 101})
         daemon.process.send_signal(signal.SIGSTOP)
         # More than the socket's buffer takes, and then what must not be missed.

@@ -94,7 +94,7 @@ def test_the_daemon_runs_nothing_that_lies_about(
         ) as daemon,
     ):
         try:
-            # The file is there when compiler, connector and both fronts have begun.
+            # The file is there when the compiler and both fronts have begun.
             wait_until(lambda: metrics.exists() or daemon.poll() is not None, log.read_text)
             assert metrics.exists(), log.read_text()
             assert Path(f"/proc/{daemon.pid}/comm").read_text() == "ksmwatch\n"

@@ -113,7 +113,6 @@ def test_the_first_error_is_what_people_see(text: str, line: str | None) -> None
 # A question to each child, upon which it has imported all that it ever imports.
 CHILDREN = {
     "ksmwatch.probes.compiler": '{"layout": "headers", "flags": [], "programs": []}\\n',
-    "ksmwatch.owners.process_connector": "",
     "ksmwatch.export.front.main": "",
 }
 

@@ -10,7 +10,7 @@ import pytest
 from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.kernel.probe_switches import read_stopped
+from ksmwatch.kernel.probe_switches import ProbeSwitches
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.probes.plan import Wish, choose
 from tests.fake_kernel import Kernel, shown
@@ -31,7 +31,7 @@ def set_kprobes(kernel: Kernel, value: int) -> None:
 
 
 def test_a_host_without_the_files_stops_nothing(tmp_path: Path) -> None:
-    assert read_stopped(tmp_path, tmp_path, kprobes=True) is None
+    assert ProbeSwitches(tmp_path, tmp_path, kprobes=True).stopped() is None
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,8 @@ def test_the_switches(
 ) -> None:
     kernel.switch_ftrace(ftrace)
     set_kprobes(kernel, kprobes)
-    assert read_stopped(kernel.proc.path, kernel.sys.path, kprobes=used) == sentence
+    switches = ProbeSwitches(kernel.proc.path, kernel.sys.path, kprobes=used)
+    assert switches.stopped() == sentence
 
 
 def test_while_probes_are_stopped_nothing_is_known_and_afterwards_all_is_read(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import socket
 import struct
+import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import cast
 
 import pytest
 
 from ksmwatch.owners import process_connector
-from ksmwatch.owners.process_connector import COMM, EXEC, EXIT, UID, Connector, Subscription
+from ksmwatch.owners.process_connector import COMM, EXEC, EXIT, UID, Connector
 
 FORK, PTRACE, COREDUMP = 0x1, 0x100, 0x40000000
 
@@ -105,48 +103,45 @@ def test_what_nobody_expects_is_not_hidden() -> None:
         list(failing(errno.EBADF).changed())
 
 
-def taken(subscription: Subscription) -> Connector:
-    """What a subscription yields."""
-    while True:
-        connector = subscription.take()
-        if connector is not None:
-            return connector
-        time.sleep(0.01)
+def kernel_that(*answers: bytes) -> tuple[socket.socket, socket.socket]:
+    """Our socket, and the kernel's end, which answers before it is asked."""
+    ours, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for answer in answers:
+        kernel.send(answer)
+    return ours, kernel
 
 
-def subscriber(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str) -> Subscription:
-    """A subscription by a program that ends in this way."""
-    script, program = tmp_path / "script", tmp_path / "program"
-    script.write_text(
-        f"import os, socket, sys\nanswers = socket.socket(fileno=int(sys.argv[-1]))\n{end}\n"
-    )
-    # Not a "#!" with the interpreter's path, which ends at a space.
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {script} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
-    return Subscription()
+def test_it_asks_for_events_and_waits_for_the_answer() -> None:
+    ours, kernel = kernel_that(message(EXEC, 7, 7), message(0, 0, 0), message(EXIT, 8, 8))
+    process_connector._ask(ours)
+    asked = struct.pack("=IHHII", 40, 3, 0, 0, 0) + struct.pack("=IIIIHHI", 1, 1, 0, 0, 4, 0, 1)
+    assert kernel.recv(4096) == asked
+    assert list(Connector(ours).changed()) == [8]
 
 
-def test_the_socket_is_handed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    end = (
-        "ours, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
-        f"kernel.send({message(EXEC, 7, 7)!r})\n"
-        "socket.send_fds(answers, [bytes(4)], [ours.fileno()])"
-    )
-    assert list(taken(subscriber(monkeypatch, tmp_path, end)).changed()) == [7]
+def test_where_it_is_refused() -> None:
+    ours, _kernel = kernel_that(message(0, errno.EPERM, 0))
+    with pytest.raises(PermissionError, match="the process connector refuses"):
+        process_connector._ask(ours)
 
 
-@pytest.mark.parametrize(
-    ("end", "number"),
-    [
-        ("answers.send((1).to_bytes(4, sys.byteorder))", errno.EPERM),
-        # Killed, or without pyroute2.
-        ("pass", errno.EPROTO),
-    ],
-)
-def test_where_it_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str, number: int
-) -> None:
-    with pytest.raises(OSError, match="the process connector refuses") as raised:
-        taken(subscriber(monkeypatch, tmp_path, end))
-    assert raised.value.errno == number
+def test_where_nobody_answers() -> None:
+    ours, _kernel = kernel_that()
+    with pytest.raises(TimeoutError, match="the process connector does not answer"):
+        process_connector._ask(ours)
+
+
+ALONE = """
+import sys
+from ksmwatch.owners.process_connector import _load_no_more_than_messages
+_load_no_more_than_messages()
+import pyroute2.netlink
+print(*(name for name in sys.modules if name.startswith("pyroute2")))
+"""
+
+
+def test_of_pyroute2_it_loads_only_messages() -> None:
+    command = [sys.executable, "-I", "-c", ALONE]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    names = {"pyroute2", "pyroute2.common", "pyroute2.netlink", "pyroute2.netlink.exceptions"}
+    assert set(done.stdout.split()) == names

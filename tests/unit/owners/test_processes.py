@@ -234,6 +234,33 @@ def test_with_little_time_those_are_looked_at_that_were_not_for_longest(
     assert looked == [9, 7, 8]
 
 
+def test_who_has_ended_is_not_asked_for_its_cgroup(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    table = Table(proc, clock)
+    for pid, parent in ((7, 1), (8, 7), (9, 1), (10, 1)):
+        put(proc, pid, b"tenant", 1, parent=parent)
+        table.identify(pid)
+    asked: list[str] = []
+
+    def look(directory: Path) -> bytes:
+        asked.append(directory.name)
+        clock.now += 1
+        return (directory / "cgroup").read_bytes()
+
+    monkeypatch.setattr(procfs, "read_cgroup", look)
+    # 8 has another parent then, and will be read anew.
+    table.hear(7)
+    clock.now += CGROUP_SECONDS
+    table.look_again(Budget(1, clock))
+    assert asked == ["9"]
+    # It ends before its turn.
+    table.hear(10)
+    table.look_again(PLENTY)
+    assert asked == ["9"]
+
+
 def test_who_is_listed_in_its_cgroup_is_not_asked_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,7 +354,7 @@ def test_a_guest_is_told_by_its_program_and_from_a_name_space(tmp_path: Path) ->
 
 
 def test_who_must_be_identified_again_is_told_once(tmp_path: Path) -> None:
-    for pid, parent in ((7, 1), (8, 7), (9, 1)):
+    for pid, parent in ((7, 1), (8, 7), (9, 1), (10, 1)):
         put(tmp_path, pid, b"x", 1, parent=parent)
     table = Table(tmp_path)
     # Before anything is remembered, all must be.

@@ -12,7 +12,7 @@ import pytest
 
 from ksmwatch.errors import Exit, NoLiveError
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.probes import programs
+from ksmwatch.probes import compiler, programs
 from ksmwatch.probes.compiled import Compiled, Instructions, encode
 from ksmwatch.probes.kept_programs import KeptPrograms, key
 from ksmwatch.probes.loader import Loaded, ProgramOrigin
@@ -56,7 +56,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     fake = Host(tmp_path)
     monkeypatch.setattr(KeptPrograms.__init__, "__defaults__", (os.geteuid(),))
     monkeypatch.setattr(programs, "PACKAGED", str(fake.packaged))
-    monkeypatch.setattr(programs, "compile_programs", fake.compile)
+    monkeypatch.setattr(compiler, "compile_programs", fake.compile)
     monkeypatch.setattr(programs, "load", fake.load)
     return fake
 

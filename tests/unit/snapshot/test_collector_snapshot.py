@@ -154,6 +154,19 @@ def test_losses_of_all_kinds_are_added_up(host: Host) -> None:
     assert watch.snapshot(0).losses["sources_unreadable"] == 2
 
 
+@pytest.mark.parametrize("missing", [PermissionError(1, "no"), ModuleNotFoundError("no pyroute2")])
+def test_a_snapshot_needs_no_process_events(
+    missing: Exception, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def subscribe() -> None:
+        raise missing
+
+    monkeypatch.setattr(collector, "subscribe", subscribe)
+    watcher = host.watch(FakeBackend())
+    watcher.follow_processes()
+    assert watcher.snapshot(0).losses["connector_lost"] == 1
+
+
 def test_the_reason_and_the_budget_are_passed_on(host: Host) -> None:
     backend = FakeBackend()
     made = host.watch(backend, "Because.").snapshot(0)
