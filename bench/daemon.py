@@ -171,8 +171,7 @@ def _ratio_goal(result: Result, wanted: _Ratio) -> Goal:
 _SEE = "see the tables in *The daemon*"
 _WHY_COMMANDS = "a third of it is the start of Python itself, which is the same in both"
 _WHY_ADOPTED = (
-    "most of it is Python that loads modules, in three processes, of which one only subscribes to "
-    "process events"
+    "most of it is Python that loads modules, in two processes, and reads facts of the kernel"
 )
 _RATIOS = (
     _Ratio(
