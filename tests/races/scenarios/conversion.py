@@ -63,8 +63,9 @@ def tree_of_a_family_changes_in_every_walk(race: Race) -> None:
     race.ksmd.runs(to=places.PROTECTED)
     before = race.losses("families_changed")
     race.ksmd.goes_on(to=places.CONVERTED).goes_on(to=places.OUR_FUNCTION, passes=4)
-    # A walk of n members has 2n steps; with each fork there is one member more.
-    for number, steps in enumerate((7, 10, 13)):
+    # A walk of n members has 2n steps, and each fork adds a member. The step at which ksmd is held
+    # is the first that it passes.
+    for number, steps in enumerate((8, 11, 14)):
         family[0].forks(f"child-{number}")
         race.ksmd.goes_on(to=places.OUR_FUNCTION, passes=steps)
     family[0].forks("last")
