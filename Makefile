@@ -87,9 +87,10 @@ model: setup ## Every interleaving of the counting protocol, by spin: docs/model
 	@$(BIN)/python -m tests.model.check
 
 .PHONY: test-realtime
-test-realtime: setup workload ## Load under which hooks are preempted, on PREEMPT_RT
+test-realtime: setup workload ## PREEMPT_RT: hooks that are preempted, a caller that was inlined
 	@$(VM) --fetch --kernel 6.12-rt && $(VM) --fetch --kernel 7.3-rt
-	$(BIN)/python -m tests.kernel.run 6.12-rt 7.3-rt -- tests/kernel/test_pressure.py
+	$(BIN)/python -m tests.kernel.run 6.12-rt 7.3-rt -- tests/kernel/test_migration.py \
+	  tests/kernel/test_pressure.py
 
 test-callers: setup ## Who calls the hooked functions, by the code of every kernel in the cache
 	$(BIN)/python -m tests.callers

@@ -10,6 +10,8 @@ from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.choose_backend import start_poll
 from ksmwatch.kernel.read_facts import read_facts
 from tests import oracle
+from tests.kernel.compare import mappings
+from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
 from tests.workload import Workload
 
@@ -35,3 +37,14 @@ def test_what_was_merged_is_polled(ksm: Ksm, *, told: bool) -> None:
         assert {c.pid: c.mappings for c in poll.counts() if c.mappings} == {merged.pid: 296}
         assert not any(count.exact for count in poll.counts())
         assert not +poll.losses
+
+
+def test_a_daemon_that_polls_knows_what_was_merged(ksm: Ksm) -> None:
+    with Daemon("--backend=poll", http=False) as daemon, Workload() as load:
+        merged = load.spawn("merged")
+        merged.offer("heap", 307, seed=3)
+        ksm.merge_all()
+        document = daemon.snapshot()
+        assert mappings(document) == oracle.host() == {merged.pid: 307}
+        assert document["host"]["confidence"] == "estimated"
+        assert daemon.stop() == 0

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ksmwatch.kernel import libbpf
+from ksmwatch.kernel.btf import Btf
 from tests import oracle
 from tests.fuzz import swap
 from tests.kernel.compare import settled_snapshot
@@ -58,8 +60,11 @@ class Agent:
         self._daemon: Daemon | None = None
         self._ksm = Ksm()
         self._whole = contextlib.ExitStack()
-        # Processes in another one's address space: a count is listed once, for its owner.
-        self._guests: set[int] = set()
+        # Processes in another one's address space, and whose it is: a count is listed once, for
+        # its owner.
+        self._guests: dict[int, int] = {}
+        # A program of ours, and its link.
+        self._attached: list[int] = []
 
     # ---- the machine ----
 
@@ -128,6 +133,25 @@ class Agent:
         """Write to a file of /proc or /sys."""
         Path(path).write_text(text)
 
+    def attach_at_return(self, function: str) -> None:
+        """A program that does nothing, where a function of the kernel returns."""
+        with Btf() as btf:
+            known = btf.function(function)
+        assert known is not None, f"BTF lacks {function}"
+        program = libbpf.prog_load(
+            "idle",
+            libbpf.PROG_TYPE_TRACING,
+            libbpf.assemble((0xB7, 0x00, 0, 0), (0x95, 0x00, 0, 0)),  # r0 = 0; exit
+            attach_type=libbpf.TRACE_FEXIT,
+            function=known,
+        )
+        self._attached = [program, libbpf.raw_tracepoint_open(program)]
+
+    def detach(self) -> None:
+        """That program."""
+        while self._attached:
+            os.close(self._attached.pop())
+
     def migrate(self, name: str, page: int, node: int, cpu: int) -> None:
         """Move a page of a tenant's heap to a node of memory, on a CPU.
 
@@ -159,12 +183,14 @@ class Agent:
     def clone_vm(self, name: str, child: str, cpu: int) -> int:
         """Another process in the same address space; its pid."""
         pid = self._keep(self._tenants[name].clone_vm(child), cpu)
-        self._guests.add(pid)
+        self._guests[pid] = self._tenants[name].pid
         return pid
 
     def exec(self, name: str) -> None:
-        """The same process with nothing in memory."""
-        self._tenants[name] = self._tenants[name].exec()
+        """The same process with nothing in memory. What it had passes to its guest."""
+        fresh = self._tenants[name].exec()
+        self._tenants[name] = fresh
+        self._guests = {pid: owner for pid, owner in self._guests.items() if owner != fresh.pid}
 
     def kill(self, name: str) -> None:
         """The end of a tenant, by SIGKILL."""

@@ -54,6 +54,9 @@ SWAPPED_OUT_FAULT = at("do_swap_page")
 
 # ---- the end of an address space ----
 
+# Exec has made the new one. From now on, until the old one has gone, whoever opens smaps or pagemap
+# of the process waits.
+EXECUTING = at("begin_new_exec")
 EMPTYING = before_call("exit_mmap", "unmap_vmas")
 EMPTIED = behind_call("exit_mmap", "unmap_vmas")
 

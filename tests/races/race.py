@@ -167,6 +167,10 @@ class Daemon(Actor):
         yield
         self.guest.ask("send_signal", "SIGCONT")
 
+    def is_started(self, *, pinned: bool = False) -> None:
+        """A new one. `pinned`: its hooks stay when it is killed."""
+        self.guest.wait(self.guest.send("count", *self.how(pinned=pinned)), START_SECONDS)
+
     def is_stopped(self) -> None:
         """No hook is attached from now on."""
         self.guest.ask("stop_counting")
@@ -174,7 +178,7 @@ class Daemon(Actor):
     def keeps_its_hooks(self) -> None:
         """From now on they stay when the daemon is killed."""
         self.is_stopped()
-        self.guest.wait(self.guest.send("count", *self.how(pinned=True)), START_SECONDS)
+        self.is_started(pinned=True)
         self.guest.ask("snapshot")
 
     def is_replaced(self) -> None:
@@ -183,7 +187,7 @@ class Daemon(Actor):
         if self.guest.held(self.cpu):
             self.guest.release(self.cpu)
         self.guest.wait(dying)
-        self.guest.wait(self.guest.send("count", *self.how(pinned=True)), START_SECONDS)
+        self.is_started(pinned=True)
         if not self.guest.ask("snapshot")["adopted"]:
             raise StuckError("the successor has begun anew")
 
@@ -266,6 +270,10 @@ class Race:
         events = self.guest.ask("snapshot")["events"]
         return events["copied"], events["unattributed"]
 
+    def losses(self, kind: str) -> int:
+        """How many of a kind so far."""
+        return int(self.guest.ask("snapshot")["losses"].get(kind, 0))
+
     def is_honest(self, when: str) -> None:
         """While somebody is held: what is called exact equals the page tables."""
         found = self.guest.ask("compare", "now")
@@ -304,8 +312,7 @@ def prepare(guest: Guest) -> None:
     """Ksmd, the daemon and its CPUs."""
     guest.ask("pin", "ksmd", KSMD)
     guest.ask("begin")
-    how = Race(guest).daemon.how(pinned=False)
-    guest.wait(guest.send("count", *how), START_SECONDS)
+    Race(guest).daemon.is_started()
 
 
 def _awake(guest: Guest) -> None:

@@ -80,3 +80,22 @@ def child_is_in_doubt(race: Race) -> None:
     y = race.daemon.reads_child(x, "y", to=places.AREA, cpu=SECOND)
     y.does("write", "heap", 0, 1)
     race.daemon.is_replaced()
+
+
+def process_execs(race: Race) -> None:
+    """It has a new address space and still its old one, which ends under the successor's eyes."""
+    race.daemon.keeps_its_hooks()
+    x = race.merged("x", pages=4, cpu=SECOND)
+    x.begins("exec", to=places.EXECUTING)
+    race.daemon.is_replaced()
+    x.finishes()
+
+
+def daemon_falls_asleep(race: Race) -> None:
+    """It is killed while its hooks go off."""
+    race.daemon.keeps_its_hooks()
+    x = race.mergeable("x", pages=4)
+    race.daemon.arrives(places.DETACHING, race.unmerges)
+    race.daemon.is_replaced()
+    race.ksmd.merges_all()
+    x.does("write", "heap", 0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.races import places
+from tests.races.guest import StuckError
 from tests.races.race import SECOND, Race
 
 
@@ -53,6 +54,24 @@ def walk_of_a_family_loses_a_member_to_a_rotation(race: Race) -> None:
     race.ksmd.goes_on(to=places.CONVERTED).goes_on(to=places.OUR_FUNCTION, passes=4)
     family[0].forks("v")
     race.ksmd.goes_on(to=places.MERGED)
+
+
+def tree_of_a_family_changes_in_every_walk(race: Race) -> None:
+    """No walk is sure to have met every member, so the daemon reads every process."""
+    x = race.mergeable("x", cpu=SECOND)
+    family = [x.forks(name) for name in ("y", "z", "w")]
+    race.ksmd.runs(to=places.PROTECTED)
+    before = race.losses("families_changed")
+    race.ksmd.goes_on(to=places.CONVERTED).goes_on(to=places.OUR_FUNCTION, passes=4)
+    # A walk of n members has 2n steps, and each fork adds a member. The step at which ksmd is held
+    # is the first that it passes.
+    for number, steps in enumerate((8, 11, 14)):
+        family[0].forks(f"child-{number}")
+        race.ksmd.goes_on(to=places.OUR_FUNCTION, passes=steps)
+    family[0].forks("last")
+    race.ksmd.goes_on(to=places.MERGED)
+    if race.losses("families_changed") != before + 1:
+        raise StuckError("one of the walks was not disturbed")
 
 
 def own_mapping_of_a_shared_page_is_copied_before_it_turns(race: Race) -> None:

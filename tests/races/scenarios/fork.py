@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.races import places
-from tests.races.race import SECOND, Race, Tenant
+from tests.races.race import KSMD, SECOND, Race, Tenant
 
 
 def _never_registered(race: Race) -> tuple[Tenant, Tenant]:
@@ -81,4 +81,30 @@ def page_turns_in_a_child_that_is_not_born(race: Race) -> None:
     race.ksmd.runs(to=places.MERGED)
     race.ksmd.merges_all()
     race.guest.ask("snapshot")
+    t.finishes()
+
+
+def parent_and_child_fork_at_the_same_time(race: Race) -> None:
+    """Two children of one family are born, and both parents lose pages before that is told."""
+    s = race.merged("s", pages=4)
+    m = s.forks("m")
+    t = s.shares("t", cpu=SECOND)
+    n = m.shares("n", cpu=KSMD)
+    t.begins_fork("u", to=places.COPIED)
+    n.begins_fork("v", to=places.COPIED)
+    s.does("write", "heap", 0, 1)
+    m.does("madvise", "heap", 1, 2, "dontneed")
+    n.finishes()
+    t.finishes()
+
+
+def two_tasks_of_a_process_fork_at_the_same_time(race: Race) -> None:
+    """The second copies what the first has left, and is told first."""
+    s = race.merged("s", pages=4)
+    t, n = s.shares("t", cpu=SECOND), s.shares("n", cpu=KSMD)
+    t.begins_fork("u", to=places.COPIED)
+    s.does("write", "heap", 0, 1)
+    n.begins_fork("v", to=places.COPIED)
+    s.does("madvise", "heap", 1, 2, "dontneed")
+    n.finishes()
     t.finishes()

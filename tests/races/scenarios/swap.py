@@ -92,3 +92,24 @@ def snapshot_while_the_page_goes_out(race: Race) -> None:
     x.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
     race.is_honest("while the page is in the swap cache")
     x.finishes()
+
+
+def exec_while_the_page_goes_out(race: Race) -> None:
+    """The address space passes to another task, which reclaims its page."""
+    x = _mapped_once(race)
+    t = x.shares("t", cpu=KSMD)
+    t.begins("madvise", "heap", 1, 1, "pageout", to=places.UNMAPPED)
+    x.execs()
+    t.finishes()
+    race.is_exact()
+    t.does("read", "heap", 1, 1)
+
+
+def exec_while_the_page_comes_in(race: Race) -> None:
+    """The address space passes to another task, whose fault has begun."""
+    x = _mapped_once(race)
+    t = x.shares("t", cpu=KSMD)
+    x.does("madvise", "heap", 1, 1, "pageout")
+    t.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
+    x.execs()
+    t.finishes()
