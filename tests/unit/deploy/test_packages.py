@@ -33,7 +33,9 @@ DEBIAN_12 = settings(DEPLOY / "systemd/debian-12.conf")
 
 
 def test_there_are_units() -> None:
-    assert {path.name for path in UNITS} == {"ksmwatch.service", "debian-12.conf", "kprobes.conf"}
+    assert [path.name for path in UNITS] == [
+        *("debian-12.conf", "kprobes.conf", "ksmwatch-estimate.service", "ksmwatch.service")
+    ]
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)

@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ksmwatch.export.catalogue import CATALOGUE
 
-SCRIPT = Path(__file__).resolve().parents[3] / "deploy/prometheus/ksmwatch-textfile"
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = ROOT / "deploy/prometheus/ksmwatch-textfile"
 SAVED = {
     f"{key}{suffix}": number
     for key, number in (("saved_now", 10), ("would_save", 20), ("would_save_all", 30.5))
@@ -190,3 +191,15 @@ def test_no_metric_is_in_the_daemons_file_too() -> None:
     names = set(runpy.run_path(str(SCRIPT))["METRICS"])
     assert names
     assert names.isdisjoint(spec.name for spec in CATALOGUE)
+
+
+def test_the_timer_runs_it_as_it_is_documented() -> None:
+    systemd = SCRIPT.parents[1] / "systemd"
+    service = (systemd / "ksmwatch-estimate.service").read_text()
+    words = service.partition("ExecStart=")[2].splitlines()[0].split()
+    assert words[1] == "estimate"
+    assert all(Path(word).is_absolute() for word in (words[0], words[2]))
+    documented = (ROOT / "docs/estimate.md").read_text()
+    assert f"prometheus/ksmwatch-textfile {Path(words[0]).parent}/" in documented
+    # A timer starts the service of its name.
+    assert "OnCalendar=" in (systemd / "ksmwatch-estimate.timer").read_text()
