@@ -135,6 +135,9 @@ def measure_crowd(build: Build, name: str) -> None:
         assert document["host"]["mappings"] == (merging + fork) * pages, document["host"]
         if audited:
             auditing.finish(daemon)
+        # As in a daemon that has run for some time: sums are kept by difference since a change.
+        crowd.do("touch", 1)
+        scrape(daemon)
         still = used(daemon, lambda: scrape(daemon))
         asked = after_moves(daemon, crowd) if owners else undisturbed(daemon, rest="rest" in words)
         build.report(

@@ -44,8 +44,9 @@ are merged, so that many processes have many pages; ksmd is stopped and knows no
 15 s* is CPU time in milliseconds: a quarter of what the daemon uses in a minute in which it is
 scraped every 15 s, and one round of a script through smaps_rollup of every process
 (`bench/smaps_poller.py`). Before, the daemon's audit has read each process once; that takes longer
-with 10,000, for which the audit's whole allowance is added. Not measured: 10,000 processes with
-more than 100 pages each."""
+with 10,000, for which the audit's whole allowance is added. A process has written to a page, too:
+the first change after all were added up takes more. Not measured: 10,000 processes with more than
+100 pages each."""
 _SCRAPES_METHOD = """A scrape with series by owner, compressed. The processes have 20 merged pages
 each, and belong to real cgroups, one for each owner. CPU time in milliseconds, the median of 3:
 after nothing has moved, a page in 1 % of the processes, or one in each. *x* is the ratio of
