@@ -32,6 +32,8 @@ ONCE_KERNEL = "6.12"
 SECOND_SHARE = (*EVERYWHERE, "test_repair.py", "test_refusals.py")
 # Counts instructions, for which the guest needs another clock.
 COUNTING = "test_hotpath.py"
+# With two nodes of memory, as most guests have, and with four.
+NODES = "test_nodes.py"
 # Takes too long for CI. The second share is about half of it.
 LONG = (
     "test_ages.py",
@@ -127,6 +129,7 @@ def rest_jobs(kernels: list[str]) -> list[Job]:
         *on_each(others, paths(EVERYWHERE), "-k", "kprobe"),
         Job(once, paths(LONG), nodes=2),
         Job(once, paths(LONG_SECOND_SHARE), nodes=2),
+        Job(once, paths([NODES]), nodes=4),
         *(Job(each, paths([COUNTING]), icount=True) for each in others),
     ]
 

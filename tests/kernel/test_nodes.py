@@ -1,4 +1,4 @@
-"""Mappings by node of memory, in a guest with two nodes, compared with what move_pages() says."""
+"""Mappings by node of memory, in a guest with several, compared with what move_pages() says."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ PINS = Path("/sys/fs/bpf/ksmwatch-nodes")
 # Of each tenant, on node 0 and on node 1: two primes.
 NEAR, FAR = 211, 113
 _KNOWN_SECONDS = 300
+_DIRECTORIES = Path("/sys/devices/system/node").glob("node[0-9]")
+NODES = sorted(path.name.removeprefix("node") for path in _DIRECTORIES)
 
 
 def addresses(tenant: Tenant, region: str, first: int, pages: int) -> list[int]:
@@ -40,12 +42,17 @@ def offered(load: Workload, name: str) -> Tenant:
     return tenant
 
 
+def on(first: int, second: int) -> dict[str, int]:
+    """Mappings on the first two nodes, and none on all others."""
+    return dict.fromkeys(NODES, 0) | {"0": first, "1": second}
+
+
 def truth(tenant: Tenant, **left: int) -> dict[str, int]:
     """On which nodes the pages from the beginning of each region are."""
     found: Counter[int] = Counter()
     for region, pages in left.items():
         found.update(pages_by_node(tenant.pid, addresses(tenant, region, 0, pages)))
-    return {str(node): number for node, number in sorted(found.items())}
+    return on(0, 0) | {str(node): number for node, number in sorted(found.items())}
 
 
 def known(daemon: Daemon, what: str = "nodes") -> dict[str, Any]:
@@ -114,7 +121,7 @@ def options_of(probes: str) -> tuple[str, ...]:
 def test_each_movement_counts_on_the_node_of_its_page(apart: Ksm, probes: str) -> None:
     with Workload() as load, Daemon(*options_of(probes), http=False) as daemon:
         both = merged(load, apart)
-        assert both.nodes()[both.one] == {"0": NEAR, "1": FAR}
+        assert both.nodes()[both.one] == on(NEAR, FAR)
         assert_exact(daemon, both.counts())
         # The daemon was asleep until then, so it has to look at the pages.
         assert_nodes(known(daemon), both.nodes())
@@ -133,7 +140,7 @@ def test_each_movement_counts_on_the_node_of_its_page(apart: Ksm, probes: str) -
         assert_nodes(assert_exact(daemon, both.counts()), both.nodes())
         # To the other node, for both.
         move_pages(both.one.pid, addresses(both.one, "near", 0, 30), 1)
-        assert both.nodes()[both.one] == {"0": NEAR - 40, "1": FAR + 30}
+        assert both.nodes()[both.one] == on(NEAR - 40, FAR + 30)
         assert_nodes(assert_exact(daemon, both.counts()), both.nodes())
         assert daemon.stop() == 0
     PINS.rmdir()
@@ -177,15 +184,15 @@ def test_without_frame_numbers_only_events_tell(apart: Ksm) -> None:
         with Daemon("--audit.cpu-percent=0", prefix=denied, http=False) as daemon:
             document = assert_exact(daemon, both.counts())
             host = document["host"]
-            assert host["nodes"] == {"0": 0, "1": 0}
+            assert host["nodes"] == on(0, 0)
             assert host["mappings_on_unknown_nodes"] == 2 * (NEAR + FAR)
             assert host["remote_mappings"] is None
             late = offered(load, "late")
             apart.merge_all()
             both.left[late] = {"near": NEAR, "far": FAR}
             document = assert_exact(daemon, both.counts())
-            assert process(document, late.pid)["nodes"] == {"0": NEAR, "1": FAR}
-            assert document["host"]["nodes"] == {"0": NEAR, "1": FAR}
+            assert process(document, late.pid)["nodes"] == on(NEAR, FAR)
+            assert document["host"]["nodes"] == on(NEAR, FAR)
             assert document["host"]["mappings_on_unknown_nodes"] == 2 * (NEAR + FAR)
             assert daemon.stop() == 0
 

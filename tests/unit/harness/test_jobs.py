@@ -16,6 +16,7 @@ from tests.kernel.run import (
     LACKING,
     LONG,
     LONG_SECOND_SHARE,
+    NODES,
     ONCE_KERNEL,
     SECOND_SHARE,
     SPECIAL,
@@ -73,7 +74,11 @@ def test_with_the_rest_all_that_depends_on_the_kernel_runs_on_every_kernel() -> 
     }
     wanted |= {(kernel, "all", COUNTING) for kernel in OTHERS}
     jobs = [*usual_jobs(KERNELS), *rest_jobs(KERNELS)]
-    assert runs(jobs) == Counter(each for each in wanted if each[2] not in SPECIAL)
+    expected = Counter(each for each in wanted if each[2] not in SPECIAL)
+    # Twice: with two nodes of memory, and with four.
+    expected[ONCE_KERNEL, "all", NODES] += 1
+    assert runs(jobs) == expected
+    assert sorted(job.nodes for job in jobs if job.nodes > 2) == [4]
 
 
 def test_quick_is_what_counts_most() -> None:
