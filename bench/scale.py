@@ -34,8 +34,8 @@ _LESS = {"": ("nothing", 30.0), " some": ("1 %", 12.0), " all": ("all", 2.5)}
 _WHY_NOT = {
     "": "most of such a scrape does not depend on the processes: HTTP, numbers of the host, and "
     "looks at every probe",
-    " some": "a third of it is what a scrape takes when nothing moved; the rest is spread over some "
-    "fifteen stages, of which none takes much",
+    " some": "a third of it is what a scrape takes when nothing moved; the rest is spread over "
+    "some fifteen stages, of which none takes much",
     " all": "a moved process costs what it did: it is read, named and added up again in Python",
 }
 _MOST_GROWTH = 1.5

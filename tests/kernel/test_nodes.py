@@ -43,8 +43,13 @@ def offered(load: Workload, name: str) -> Tenant:
 
 
 def on(first: int, second: int) -> dict[str, int]:
-    """Mappings on the first two nodes, and none on all others."""
-    return dict.fromkeys(NODES, 0) | {"0": first, "1": second}
+    """Mappings on the first two nodes, and none on others."""
+    return {node: number for node, number in (("0", first), ("1", second)) if number}
+
+
+def nodes_of(told: dict[str, Any]) -> dict[str, int]:
+    """The nodes on which it has mappings: a process, or the host."""
+    return {node: number for node, number in told["nodes"].items() if number}
 
 
 def truth(tenant: Tenant, **left: int) -> dict[str, int]:
@@ -52,7 +57,7 @@ def truth(tenant: Tenant, **left: int) -> dict[str, int]:
     found: Counter[int] = Counter()
     for region, pages in left.items():
         found.update(pages_by_node(tenant.pid, addresses(tenant, region, 0, pages)))
-    return on(0, 0) | {str(node): number for node, number in sorted(found.items())}
+    return {str(node): number for node, number in found.items() if number}
 
 
 def known(daemon: Daemon, what: str = "nodes") -> dict[str, Any]:
@@ -71,13 +76,14 @@ def assert_nodes(document: dict[str, Any], tenants: dict[Tenant, dict[str, int]]
     """Each tenant, the host and the owners have these mappings on each node."""
     sums: Counter[str] = Counter()
     for tenant, nodes in tenants.items():
-        assert process(document, tenant.pid)["nodes"] == nodes
+        assert nodes_of(process(document, tenant.pid)) == nodes
         sums.update(nodes)
-    assert document["host"]["nodes"] == dict(sums)
+    assert nodes_of(document["host"]) == sums
+    assert sorted(document["host"]["nodes"]) == NODES
     owners: Counter[str] = Counter()
     for owner in document["owners"]:
         assert owner["mappings_on_unknown_nodes"] == 0
-        owners.update(owner["nodes"])
+        owners.update(nodes_of(owner))
     assert owners == sums
 
 
@@ -184,15 +190,15 @@ def test_without_frame_numbers_only_events_tell(apart: Ksm) -> None:
         with Daemon("--audit.cpu-percent=0", prefix=denied, http=False) as daemon:
             document = assert_exact(daemon, both.counts())
             host = document["host"]
-            assert host["nodes"] == on(0, 0)
+            assert host["nodes"] == dict.fromkeys(NODES, 0)
             assert host["mappings_on_unknown_nodes"] == 2 * (NEAR + FAR)
             assert host["remote_mappings"] is None
             late = offered(load, "late")
             apart.merge_all()
             both.left[late] = {"near": NEAR, "far": FAR}
             document = assert_exact(daemon, both.counts())
-            assert process(document, late.pid)["nodes"] == on(NEAR, FAR)
-            assert document["host"]["nodes"] == on(NEAR, FAR)
+            assert nodes_of(process(document, late.pid)) == on(NEAR, FAR)
+            assert nodes_of(document["host"]) == on(NEAR, FAR)
             assert document["host"]["mappings_on_unknown_nodes"] == 2 * (NEAR + FAR)
             assert daemon.stop() == 0
 
