@@ -132,8 +132,8 @@ def _everywhere() -> list[str]:
         "",
         "## Test results",
         "",
-        "The number of tests that passed, by `make test-kernels` and `make test-arm64`. On 6.1, 6.12",
-        "and 7.3 for x86-64, `make test-all` runs all tests.",
+        "The number of tests that passed, by `make test-kernels` and `make test-arm64`. On 6.1,",
+        "6.12 and 7.3 for x86-64, `make test-all` runs all tests.",
         "",
         *everywhere.table(rows),
     ]
