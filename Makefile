@@ -26,7 +26,7 @@ ROOT_PACKAGES := mmdebstrap e2fsprogs
 MODEL_PACKAGES := spin gcc libc6-dev
 SUITES := trixie bookworm
 
-.PHONY: help demo test model test-quick test-all test-unit test-coverage test-callers test-callers-some test-kernels test-arm64 workload-arm64 test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet test-stores test-page pictures soak accuracy bench bench-report bench-hotpath bench-top bench-page screenshot lint format docs dashboards fixtures setup packages \
+.PHONY: help demo test model test-races-some test-quick test-all test-unit test-coverage test-callers test-callers-some test-kernels test-arm64 workload-arm64 test-kernel test-kernel-quick test-soaks test-alerts test-alerts-healthy test-fleet test-stores test-page pictures soak accuracy bench bench-report bench-hotpath bench-top bench-page screenshot lint format docs dashboards fixtures setup packages \
 	kernels workload clean
 
 help: ## Show what can be made
@@ -35,7 +35,7 @@ help: ## Show what can be made
 demo: setup ## Live counts of made-up tenants, on this host or on the newest test kernel
 	@$(BIN)/python demo/run.py
 
-test: lint test-unit model test-callers-some test-kernel test-arm64-some ## Everything that CI runs
+test: lint test-unit model test-callers-some test-races-some test-kernel test-arm64-some ## Everything that CI runs
 
 test-quick: lint test-unit test-kernel-quick ## Lint, units, and what counts most on one kernel
 
@@ -65,6 +65,9 @@ test-arm64: workload-arm64 ## The same on arm64 in QEMU, which is slow: ONLY="6.
 test-arm64-some: workload-arm64
 	$(VM) --arch arm64 --kernel $(QUICK_KERNEL) --memory 3G -- $(GUEST_PYTEST) -v -m "not once" \
 	  -k "not kprobe" tests/kernel/test_lifecycle.py tests/kernel/test_fuzz.py
+
+test-races-some: setup workload kernels
+	$(BIN)/python -m tests.races.run --quick 6.12 7.3
 
 test-callers-some: setup kernels
 	$(BIN)/python -m tests.callers $(KERNELS)
