@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 _GETREGS, _SETREGS, _SINGLESTEP, _ATTACH, _DETACH, _SEIZE = 12, 13, 9, 16, 17, 0x4206
 _TRACE_EXIT, _EVENT_EXIT = 0x40, 6
-_SYS_CLOSE, _SYS_FUTEX = 3, 202
+_SYS_CLOSE, _SYS_POLL = 3, 7
 # `syscall` has two bytes, and a process that waits in the kernel is just behind one.
 _SYSCALL_BYTES = 2
 _NAMES = (
@@ -53,7 +53,7 @@ def _close_if_it_waits(pid: int, fd: int) -> bool:
         _ptrace(_GETREGS, pid, ct.addressof(before))
         _ptrace(_GETREGS, pid, ct.addressof(call))
         # Others must not be interrupted, and can be told so by no error.
-        if before.orig_rax != _SYS_FUTEX:
+        if before.orig_rax != _SYS_POLL:
             return False
         call.rip = before.rip - _SYSCALL_BYTES
         call.rax, call.rdi, call.orig_rax = _SYS_CLOSE, fd, 2**64 - 1
