@@ -21,6 +21,14 @@ def _going_out(race: Race) -> tuple[Tenant, Tenant]:
     return x, t
 
 
+def _swapped_out(race: Race) -> tuple[Tenant, Tenant]:
+    """Such a process, whose page is in swap space, and another one in its address space."""
+    x = _mapped_once(race)
+    t = x.shares("t", cpu=KSMD)
+    x.does("madvise", "heap", 1, 1, "pageout")
+    return x, t
+
+
 def swap_in_while_the_page_goes_out(race: Race) -> None:
     """The page is still in the swap cache when it is wanted again."""
     x, t = _going_out(race)
@@ -42,9 +50,7 @@ def fork_while_the_page_goes_out(race: Race) -> None:
 
 def zap_while_the_page_comes_in(race: Race) -> None:
     """The fault has begun, and the swap entry goes before the page is mapped."""
-    x = _mapped_once(race)
-    t = x.shares("t", cpu=KSMD)
-    x.does("madvise", "heap", 1, 1, "pageout")
+    x, t = _swapped_out(race)
     x.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
     t.does("madvise", "heap", 1, 1, "dontneed")
     x.finishes()
@@ -77,9 +83,7 @@ def mremap_while_the_page_goes_out(race: Race) -> None:
 
 def fork_after_the_page_has_begun_to_come_in(race: Race) -> None:
     """Parent and child bring it in at the same time."""
-    x = _mapped_once(race)
-    t = x.shares("t", cpu=KSMD)
-    x.does("madvise", "heap", 1, 1, "pageout")
+    x, t = _swapped_out(race)
     u = t.forks("u")
     x.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
     u.does("read", "heap", 1, 1)
@@ -107,9 +111,7 @@ def exec_while_the_page_goes_out(race: Race) -> None:
 
 def exec_while_the_page_comes_in(race: Race) -> None:
     """The address space passes to another task, whose fault has begun."""
-    x = _mapped_once(race)
-    t = x.shares("t", cpu=KSMD)
-    x.does("madvise", "heap", 1, 1, "pageout")
+    x, t = _swapped_out(race)
     t.begins("read", "heap", 1, 1, to=places.SWAPPED_OUT_FAULT)
     x.execs()
     t.finishes()
