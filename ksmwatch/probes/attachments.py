@@ -16,10 +16,8 @@ from pathlib import Path
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.events import Mechanism
 from ksmwatch.probes.persistence import Keep
+from ksmwatch.probes.pins import FREED_SECONDS, PAUSE
 from ksmwatch.probes.plan import Probe, Program
-
-# How long a former attachment may take to end.
-_SECONDS, _PAUSE = 30.0, 0.005
 
 
 class AttachError(OSError):
@@ -84,7 +82,7 @@ class Attachments:
 
     def _attach_once_free(self, program: Program) -> int:
         """Attach, when the former attachment of the same program has ended: see `Pins`."""
-        late = time.monotonic() + _SECONDS
+        late = time.monotonic() + FREED_SECONDS
         while True:
             try:
                 return attach(self._programs[program.name], program, self._sys)
@@ -92,7 +90,7 @@ class Attachments:
                 former = error.errno == errno.EBUSY and program.name in self._detached
                 if not former or time.monotonic() > late:
                     raise
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
 
     def detach(self, probes: Iterable[Probe]) -> None:
         """Detach the probes, the last one first.

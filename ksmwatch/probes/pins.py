@@ -17,7 +17,7 @@ from ksmwatch.probes.persistence import links_first
 _WITNESS = "witness"
 # Before kernel 6.18 it takes a grace period of RCU, which can last some seconds where that saves
 # power (CONFIG_RCU_LAZY).
-_SECONDS, _PAUSE = 30.0, 0.005
+FREED_SECONDS, PAUSE = 30.0, 0.005
 
 
 @contextmanager
@@ -36,12 +36,12 @@ def _one_cpu() -> Iterator[None]:
 
 
 def _wait_for_end(witness: int) -> None:
-    late = time.monotonic() + _SECONDS
+    late = time.monotonic() + FREED_SECONDS
     with suppress(PermissionError):
         while bpf_maps.exists(witness):
             if time.monotonic() > late:
                 raise TimeoutError(errno.ETIMEDOUT, "the kernel does not remove pins")
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
 
 
 class Pins:

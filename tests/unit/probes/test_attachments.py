@@ -159,7 +159,7 @@ def test_what_somebody_else_holds_is_not_waited_for(kernel: Kernel, keep: FakeKe
 def test_what_never_ends_is_refused_at_last(
     kernel: Kernel, keep: FakeKeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SECONDS", 0.0)
+    monkeypatch.setattr(module, "FREED_SECONDS", 0.0)
     merge = [probe for probe in PLANS[Wish.FENTRY] if probe.event == "merge"]
     attachments = Attachments(PROGRAMS, keep)
     attachments.attach(merge)

@@ -93,7 +93,7 @@ def test_who_may_not_have_a_witness_does_not_wait(kernel: Kernel, denies: set[st
 def test_a_kernel_that_removes_nothing_is_an_error(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SECONDS", 0.0)
+    monkeypatch.setattr(module, "FREED_SECONDS", 0.0)
     kernel.later = 10**9
     pins = Pins(kernel.directory)
     pins.store("link-a", 0)
