@@ -35,7 +35,7 @@ _CPUCLOCK_SCHED = 2
 # Of `ruler`: enough that the scheduler's clock does not matter.
 _TURNS = 2_000
 # Modules that only help a daemon to start; the last two are of the baseline.
-_HELPERS = (*(b"ksmwatch.probes.compiler", b"ksmwatch.loader", b"ksmwatch.connector"),)
+_HELPERS = (b"ksmwatch.probes.compiler", b"ksmwatch.loader", b"ksmwatch.connector")
 
 
 def ruler(times: int = 5) -> float:

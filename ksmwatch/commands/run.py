@@ -230,7 +230,7 @@ class Daemon:
                 if time.monotonic() >= due or rest.is_over():
                     rest.before_tick(watcher.process_events)
                     self._tick(watcher, reason)
-                    due = self._next_tick(rests=rest.after_tick(asleep=watcher.rests))
+                    due = self._next_tick(rests=rest.after_tick(asleep=watcher.backend.rests))
 
     def _tick(self, watcher: Watcher, reason: str | None) -> None:
         changed = watcher.tick(self._tick_budget(watcher))

@@ -156,11 +156,6 @@ class Watcher:
         return self.backend.tick(budget)
 
     @property
-    def rests(self) -> bool:
-        """Whether no tick has anything to do until KSM stirs, or a process changes."""
-        return self.backend.rests
-
-    @property
     def process_events(self) -> int | None:
         """A descriptor that is readable when processes have changed, if there are events."""
         return self._table.descriptor

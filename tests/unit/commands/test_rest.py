@@ -137,8 +137,7 @@ def rested(
     monkeypatch.setattr(tested, "_publish", lambda _: None)
     monkeypatch.setattr(tested, "_record", lambda _: None)
     watcher: Any = SimpleNamespace(
-        backend=SimpleNamespace(mode=Mode.BPF, asleep=True, doubt=None),
-        rests=True,
+        backend=SimpleNamespace(mode=Mode.BPF, asleep=True, rests=True, doubt=None),
         process_events=None,
         tick=tick,
         comeback=Comeback(),

@@ -26,6 +26,7 @@ class Backend:
 
     mode = Mode.BPF
     asleep = False
+    rests = False
     doubt: str | None = None
 
     def __init__(self, *, doubts: bool = False) -> None:
@@ -78,7 +79,6 @@ def loop(tested: Daemon, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> l
     monkeypatch.setattr(tested, "_publish", lambda _: None)
     watcher = SimpleNamespace(
         backend=backend,
-        rests=False,
         process_events=None,
         tick=backend.tick,
         reload_taken=lambda: read.append("taken"),
@@ -111,7 +111,6 @@ def test_what_is_due_is_done_however_often_somebody_asks(
     monkeypatch.setattr(tested, "_publish", lambda _: published.append(1))
     watcher: Any = SimpleNamespace(
         backend=backend,
-        rests=False,
         process_events=None,
         tick=backend.tick,
         comeback=Comeback(),

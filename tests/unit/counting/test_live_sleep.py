@@ -43,6 +43,18 @@ def test_a_tick_tells_when_it_has_fallen_asleep_or_woken(kernel: Kernel, idle: L
     assert not idle.tick(PLENTY)
 
 
+def test_it_rests_from_the_tick_that_falls_asleep_to_the_one_that_wakes(
+    kernel: Kernel, idle: Live
+) -> None:
+    assert not idle.rests
+    for _ in range(3):
+        idle.tick(PLENTY)
+        assert idle.rests
+    _scan(kernel, idle)
+    idle.tick(PLENTY)
+    assert not idle.rests
+
+
 def test_while_asleep_a_tick_only_looks_whether_something_has_happened(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
