@@ -31,6 +31,7 @@ enum alarm { RAISED, RAISED_AT, ALARMS };
 MAPPED_RECORD(u64, alarms, ALARMS);
 MAPPED_RECORD(struct opened, openings, 1);
 MAPPED_RECORD(struct forgetting, forgettings, 1);
+MAPPED_RECORD(struct cgroup_moves, cgroup_moves, 1);
 /* Used only before the hooks are attached. */
 BPF_ARRAY(manifests, struct manifest, 1);
 

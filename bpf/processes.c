@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The life of an mm: fork, its owners, its end, and /proc files about it. */
+/* The life of an mm: fork, its owners and their cgroups, its end, and /proc files about it. */
 
 /*
  * An mm at this address cannot have an account yet. An existing one was left
@@ -89,6 +89,26 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
     if (account)
         forget_stale(mm);
     inherit(own, mm, child);
+    return 0;
+}
+
+/*
+ * cgroup_attach_task(cgroup, path, task, threadgroup): a process, or a thread of it, has been moved
+ * to another cgroup. The kernel calls this under a lock (since 4.18, commit e4f8d81c738d), so no
+ * two CPUs are here at once. The daemon knows each word by its number, so no order is needed.
+ */
+int on_cgroup(struct bpf_raw_tracepoint_args *ctx)
+{
+    struct task_struct *task = (struct task_struct *)ctx->args[2];
+    u32 zero = 0;
+    struct cgroup_moves *moves = cgroup_moves.lookup(&zero);
+    u64 number;
+
+    if (!moves)
+        return 0;
+    number = moves->last + 1;
+    moves->processes[number % CGROUP_MOVES] = number << 32 | task_struct_tgid(task);
+    moves->last = number;
     return 0;
 }
 

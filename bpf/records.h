@@ -176,6 +176,16 @@ struct conversion {
     struct page *last;     /* the page that was converted last */
 };
 
+/*
+ * The last processes that were moved to another cgroup: the number of the move in the upper half
+ * of a word, whose place is that number by modulo, and the process id in the lower.
+ */
+#define CGROUP_MOVES 256
+struct cgroup_moves {
+    u64 last; /* the number of the last move; the first one is 1 */
+    u64 processes[CGROUP_MOVES];
+};
+
 /* The mm that the daemon is reading exactly, and how often PTEs were moved in it since. */
 struct reading {
     struct mm_struct *mm;

@@ -36,6 +36,7 @@ from ksmwatch.probes.map_records import (
 )
 from ksmwatch.probes.persistence import Keep
 from ksmwatch.probes.plan import Plan, choose
+from tests.cgroup_ring import Ring
 from tests.fake_maps import FakeAttachments, FakeMaps, programs_of
 from tests.fakes import Clock, Proc, Sys, capable
 
@@ -128,6 +129,7 @@ class Kernel:
         self.conversion = Conversion()
         # Of mm -> how often PTEs were moved since a read of it began.
         self.moves: Counter[int] = Counter()
+        self.cgroup_ring = Ring()
         # Events whose functions can no longer be attached to.
         self.refused: set[str] = set()
         self.before_detaching: Callable[[], None] = lambda: None
@@ -245,6 +247,11 @@ class Kernel:
         switches = ProbeSwitches(self.proc.path, self.sys.path, kprobes=False)
         running = switches.stopped() is None
         return running and programs_of([probe]) <= self.attached - self.dead
+
+    def move_to_cgroup(self, pid: int) -> None:
+        """A process is moved to another cgroup."""
+        if self.sees("cgroup"):
+            self.cgroup_ring.move(pid)
 
     def take_off(self, event: str) -> None:
         """Another tool detaches the programs of an event."""

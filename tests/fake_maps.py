@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ksmwatch.probes.attachments import AttachError, Attachments
+from ksmwatch.probes.cgroup_moves import CgroupMoves
 from ksmwatch.probes.loader import ProgramOrigin
 from ksmwatch.probes.map_records import (
     Account,
@@ -47,6 +48,7 @@ class FakeMaps(Maps):
         self._kernel = kernel
         self.limit = 16
         self._reads = 0
+        self.cgroup_moves = CgroupMoves(kernel.cgroup_ring)
         self.closed = False
         self.looks = 0
 

@@ -88,6 +88,7 @@ LOADED = Loaded(
                 Field("seen", 20, "I"),
             ),
         ),
+        "cgroup_moves": LoadedMap(14, 4, 8 * 257, ()),
         "manifests": LoadedMap(7, 4, 16384, (Field("text", 0, "16384s"),)),
     },
     {},

@@ -9,7 +9,7 @@ from pathlib import Path
 from ksmwatch import cli
 from ksmwatch.export import fronts
 from ksmwatch.export.front import web
-from ksmwatch.kernel.events import EVENTS
+from ksmwatch.kernel.events import EVENTS, TRACEPOINTS
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import Wish, choose
 from tests.kernel import everywhere
@@ -65,7 +65,8 @@ def _table(rows: Mapping[str, _Row]) -> list[str]:
 
 def kernels() -> str:
     """docs/kernels.md, from the table of events and the recordings of the test kernels."""
-    events = {event.name: event.meaning for event in EVENTS} | {"fork": "a process forks"}
+    events = {event.name: event.meaning for event in EVENTS}
+    events |= {tracepoint.event: tracepoint.meaning for tracepoint in TRACEPOINTS}
     lines = [
         "# Tested kernels",
         "",

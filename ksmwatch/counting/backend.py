@@ -14,6 +14,7 @@ from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeSta
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.kernel.areas import Area
+from ksmwatch.probes.cgroup_moves import Moved
 
 
 class Budget:
@@ -93,6 +94,9 @@ class Backend(Protocol):
     def evidence(self, count: Count) -> Evidence:
         """What exact reads have found in the process; the same object until the next read."""
 
+    def moved(self) -> Moved | None:
+        """Who was moved to another cgroup since the last call; None if that is not seen."""
+
     def totals(self) -> dict[str, int]:
         """Totals of the host by name; empty if events are not seen."""
 
@@ -116,6 +120,10 @@ class Eventless:
     """The answers of a backend that sees no events."""
 
     rests = False
+
+    def moved(self) -> Moved | None:
+        """None: moves are not seen."""
+        return None
 
     def totals(self) -> dict[str, int]:
         """None: events are not seen."""

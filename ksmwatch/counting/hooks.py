@@ -22,6 +22,8 @@ from ksmwatch.probes.plan import Plan, Probe
 _NEVER = 1 << 63
 # The hook on migrate_pages().
 _CALLS = "migrate"
+# That on a process's move to another cgroup.
+_CGROUP = "cgroup"
 # Events whose loss makes a count wrong. A missed mm_goes shows as a stale account, a missed
 # mm_opened as an unattributed read.
 _COUNTING = frozenset(
@@ -76,6 +78,8 @@ class Hooks:
         self._backoff = Backoff()
         self._state = HookState()
         self._calls_since, self._calls_missed = 0, 0
+        # How often the sentry was attached.
+        self._watches = 0
 
     @property
     def state(self) -> HookState:
@@ -98,6 +102,7 @@ class Hooks:
     def put_sentry_on(self) -> None:
         """Attach the sentry. Raises AttachError."""
         self._attachments.attach(self._sentry)
+        self._watches += 1
         self._see_calls()
 
     def put_on(self) -> None:
@@ -118,6 +123,7 @@ class Hooks:
     def put_all_on(self) -> None:
         """Attach everything. Raises AttachError."""
         self._attachments.attach(self.plan.probes)
+        self._watches += 1
         self._see_calls()
         self._becomes(on=True)
 
@@ -149,6 +155,17 @@ class Hooks:
 
     def _missed_calls(self) -> int:
         return self._missed_of({_CALLS})
+
+    # ---- moves to other cgroups ----
+
+    def cgroup_watch(self) -> int | None:
+        """The number of the watch in which moves are seen; None if they are not.
+
+        What moved between two watches was not seen.
+        """
+        state = self._state
+        watched = self._sentry_has(_CGROUP) and state.lost is None and state.refused is None
+        return self._watches if watched else None
 
     # ---- what a daemon before us has left ----
 

@@ -27,6 +27,7 @@ from ksmwatch.counting.run_state import STOPPED, UNMERGED, RunWatch
 from ksmwatch.counting.steps import Steps
 from ksmwatch.kernel import procfs
 from ksmwatch.probes.attachments import AttachError, Attachments
+from ksmwatch.probes.cgroup_moves import Moved
 from ksmwatch.probes.map_records import Movement, Total
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Keep, Nowhere
@@ -83,6 +84,8 @@ class Live:
         self._adopted = self.rests = False
         self._calm = Calm(host.clock)
         self._said: tuple[bool, str | None] | None = None
+        # In which moves to other cgroups were seen at the last look.
+        self._cgroup_watch: int | None = None
         self._take(policy)
 
     @property
@@ -269,6 +272,14 @@ class Live:
         return self._accounting.read(pid)
 
     # ---- state for the snapshot ----
+
+    def moved(self) -> Moved | None:
+        """Who was moved to another cgroup since the last call; None if that is not seen."""
+        before, self._cgroup_watch = self._cgroup_watch, self._hooks.cgroup_watch()
+        if self._cgroup_watch is None:
+            return None
+        moved = self._maps.cgroup_moves.take()
+        return moved if self._cgroup_watch == before else moved._replace(whole=False)
 
     def totals(self) -> dict[str, int]:
         """Totals of the host since the maps were created, by the names in `map_records`."""

@@ -171,8 +171,23 @@ STAND_INS: tuple[Event, ...] = (
     ),
 )
 
-# A better source than any function, because the child already has its process id.
-FORK_TRACEPOINT = "sched_process_fork"
+
+@dataclass(frozen=True)
+class Tracepoint:
+    """A kind of event that a raw tracepoint tells. None is required."""
+
+    event: str
+    meaning: str
+    symbol: str
+    asleep: bool
+
+
+TRACEPOINTS: tuple[Tracepoint, ...] = (
+    # A better source than any function, because the child already has its process id.
+    Tracepoint("fork", "a process forks", "sched_process_fork", asleep=False),
+    # The names of processes are kept while KSM is asleep.
+    Tracepoint("cgroup", "a process is moved to another cgroup", "cgroup_attach_task", asleep=True),
+)
 
 # No event: what a program of an iterator over a map is for (since 5.9).
 MAP_ITERATOR = "bpf_iter_bpf_map_elem"

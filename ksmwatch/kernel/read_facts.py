@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ksmwatch.kernel import libbpf
 from ksmwatch.kernel.btf import Btf
-from ksmwatch.kernel.events import FORK_TRACEPOINT, MAP_ITERATOR, symbols
+from ksmwatch.kernel.events import MAP_ITERATOR, TRACEPOINTS, symbols
 from ksmwatch.kernel.facts import CAPABILITIES, Facts
 from ksmwatch.kernel.kernel_text import callers_and_called, read_calls, read_symbols
 from ksmwatch.kernel.memory_nodes import read_memory_nodes
@@ -208,12 +208,17 @@ def _trampolines(symbols_found: Container[str], machine: str) -> bool:
     return direct and "bpf_trampoline_link_prog" in symbols_found
 
 
+def _caller_of(tracepoint: str) -> str:
+    """The kernel's function that calls what is attached to a tracepoint."""
+    return f"__traceiter_{tracepoint}"
+
+
 def read_facts(root: Path = Path("/")) -> Facts:
     """Examine the running host."""
     release = os.uname().release
     extra = (
         *("bpf_trampoline_link_prog", "register_ftrace_direct", "bpf_mem_alloc_init"),
-        f"__traceiter_{FORK_TRACEPOINT}",
+        *(_caller_of(tracepoint.symbol) for tracepoint in TRACEPOINTS),
     )
     with _kernel_btf() as (opened, btf_error):
         btf = _read_btf(opened, btf_error)
@@ -221,7 +226,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
     found = text.symbols
     programs, bpf_error = _read_bpf()
     bcc, bcc_error = _read_bcc()
-    tracepoint = f"__traceiter_{FORK_TRACEPOINT}" in found
+    tracepoints = (each.symbol for each in TRACEPOINTS if _caller_of(each.symbol) in found)
     rollup = _text(root / "proc/self/smaps_rollup") or ""
     return Facts(
         release=release,
@@ -236,7 +241,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         offsets=btf.offsets,
         btf_error=btf.error,
         headers=_read_headers(root, release),
-        tracepoints=frozenset([FORK_TRACEPOINT] if tracepoint else []),
+        tracepoints=frozenset(tracepoints),
         kprobes=(root / "sys/bus/event_source/devices/kprobe/type").exists(),
         kprobes_disarmed=(_text(root / "sys/kernel/debug/kprobes/enabled") or "").strip() == "0",
         trampolines=_trampolines(found, os.uname().machine),

@@ -6,6 +6,7 @@ A process is (pid, start time), never a bare pid.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,9 +19,10 @@ from ksmwatch.kernel.cgroup_members import CgroupMembers
 from ksmwatch.owners.judgement import owner_of
 from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.process_connector import Connector
+from ksmwatch.probes.cgroup_moves import Moved
 
-# A move to another cgroup causes no event. So cgroups that were read this long ago are read again
-# for a snapshot, as far as time allows. Managers usually move a process before it execs; only an
+# Where moves to other cgroups are not seen, cgroups that were read this long ago are read again for
+# a snapshot, as far as time allows. Managers usually move a process before it execs; only an
 # administrator's own move shows late.
 CGROUP_SECONDS = 30.0
 
@@ -60,6 +62,18 @@ class Identity:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cgroup_path", procfs.unified_path(self.cgroup))
+
+
+def _alone(proc: Path) -> bool:
+    """Whether the unified hierarchy of cgroups is the only one.
+
+    Beside it, cpusets (v1) that lose their last CPU lose their processes too, without an event
+    that is followed here.
+    """
+    try:
+        return procfs.read_cgroup(proc / "self").count(b"\n") == 1
+    except OSError:
+        return False
 
 
 @functools.lru_cache(maxsize=4096)
@@ -102,18 +116,20 @@ class _Rounds:
         """No process is known."""
         self._rooms.clear()
 
-    def due(self, budget: Budget) -> Iterator[int]:
-        """Processes to ask, as far as time allows. Some may be known no longer."""
-        now = self._clock()
+    def due(self, doubted: float, budget: Budget) -> Iterator[int]:
+        """Processes to ask, as far as time allows. Some may be known no longer.
+
+        `doubted`: cgroups that were last checked until then are checked again.
+        """
         while budget.left():
             if self._unlisted:
                 yield self._unlisted.popleft()
                 continue
             cgroup = next(iter(self._rooms), None)
-            if cgroup is None or now < self._rooms[cgroup].at + CGROUP_SECONDS:
+            if cgroup is None or self._rooms[cgroup].at > doubted:
                 return
             room = self._rooms[cgroup] = self._rooms.pop(cgroup)
-            room.at = now
+            room.at = self._clock()
             listed = self._members.of(cgroup)
             self._unlisted.extend(pid for pid in room.pids if pid not in listed)
 
@@ -134,6 +150,9 @@ class ProcessTable:
         # A daemon is not moved while it runs.
         self._top = cgroup_top.read_top(proc)
         self._rounds = _Rounds(CgroupMembers(proc), clock)
+        self._alone = _alone(proc)
+        # Who is where was in doubt then.
+        self._doubted = -math.inf
         self._clock = clock
         # Users of this host, not of a directory service, which may never answer. Others appear by
         # number.
@@ -217,9 +236,21 @@ class ProcessTable:
             self._remember(pid, identity, now)
         return identity
 
-    def look_again(self, budget: Budget) -> None:
-        """Check which processes have moved to another cgroup, the longest unchecked first."""
-        for pid in self._rounds.due(budget):
+    def look_again(self, moved: Moved | None, budget: Budget) -> None:
+        """Find out which processes are in another cgroup now. `moved`: as the backend says.
+
+        Of those that it may not have seen, as many are checked as time allows, the longest
+        unchecked first.
+        """
+        now = self._clock()
+        if moved is None or not self._alone:
+            self._doubted = max(self._doubted, now - CGROUP_SECONDS)
+        if moved is not None:
+            if not moved.whole:
+                self._doubted = now
+            for pid in moved.pids:
+                self._forget(pid)
+        for pid in self._rounds.due(self._doubted, budget):
             known = self._known.get(pid)
             if known is not None and self._has_moved(pid, known):
                 self._forget(pid)

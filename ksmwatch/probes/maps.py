@@ -14,6 +14,7 @@ from ksmwatch.differences import differences
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes.age_maps import AgeMaps
 from ksmwatch.probes.baselines import Baselines
+from ksmwatch.probes.cgroup_moves import CgroupMoves
 from ksmwatch.probes.loader import NO_ROOM, Loaded, LoadedMap, ProgramRefusedError
 from ksmwatch.probes.map_records import (
     TOTALS_ROOM,
@@ -115,10 +116,12 @@ class Maps:
         if "node_places" in maps:
             self._node_place = _One(maps["node_places"], NodePlace)
         self._alarms = Mapped(maps["alarms"])
+        moves = Mapped(maps["cgroup_moves"])
+        self.cgroup_moves = CgroupMoves(moves.words)
         self._totals = Mapped(maps["totals"], int(fdinfo(maps["totals"].fd, "max_entries")))
         self._open: list[_Closes] = [
             *(self._control, self._migrations, self._conversion, self._reading, self._call_site),
-            *(self._opening, self._forgetting, self._alarms, self._totals),
+            *(self._opening, self._forgetting, self._alarms, self._totals, moves),
         ]
         if self._node_place is not None:
             self._open.append(self._node_place)

@@ -14,13 +14,14 @@ from ksmwatch.errors import Exit
 from ksmwatch.kernel import callers
 from ksmwatch.kernel.events import (
     EVENTS,
-    FORK_TRACEPOINT,
     MAP_ITERATOR,
     STAND_INS,
+    TRACEPOINTS,
     VMA,
     Event,
     Mechanism,
     Side,
+    Tracepoint,
 )
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.obstacles import Obstacle, host_obstacle
@@ -160,10 +161,11 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO, *, ages: bool = True) -> Plan:
         if chosen is None:
             return Plan(rejected=tuple(rejected), obstacle=_event_obstacle(event, refused))
         probes.append(chosen)
-    fork, refused = _choose_fork(facts)
-    rejected += refused
-    if fork is not None:
-        probes.append(fork)
+    for tracepoint in TRACEPOINTS:
+        chosen, refused = _choose_tracepoint(facts, tracepoint)
+        rejected += refused
+        if chosen is not None:
+            probes.append(chosen)
     layout = "btf" if facts.offsets else facts.headers or ""
     nodes, nodeless = _nodes(facts)
     return Plan(
@@ -379,12 +381,12 @@ def _programs(event: Event, mechanism: Mechanism, symbol: str) -> list[Program]:
     return programs[::-1] if event.return_first else programs
 
 
-def _choose_fork(facts: Facts) -> tuple[Probe | None, list[Rejected]]:
-    mechanism, symbol = Mechanism.RAW_TRACEPOINT, FORK_TRACEPOINT
-    why = refusal = _refusal(facts, "fork", mechanism, symbol)
+def _choose_tracepoint(facts: Facts, tracepoint: Tracepoint) -> tuple[Probe | None, list[Rejected]]:
+    mechanism, event, symbol = Mechanism.RAW_TRACEPOINT, tracepoint.event, tracepoint.symbol
+    why = refusal = _refusal(facts, event, mechanism, symbol)
     if why is None and symbol not in facts.tracepoints:
         why = "no such tracepoint in this kernel"
     if why is not None:
-        return None, [Rejected("fork", mechanism, symbol, why, refusal is not None)]
-    programs = (Program("on_fork", mechanism, symbol),)
-    return Probe("fork", mechanism, symbol, programs, asleep=False), []
+        return None, [Rejected(event, mechanism, symbol, why, refusal is not None)]
+    programs = (Program(f"on_{event}", mechanism, symbol),)
+    return Probe(event, mechanism, symbol, programs, tracepoint.asleep), []

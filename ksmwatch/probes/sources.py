@@ -11,6 +11,7 @@ MAPS = (
     "alarms",
     "baselines",
     "call_sites",
+    "cgroup_moves",
     "totals",
     "controls",
     "converting",

@@ -168,7 +168,7 @@ class Watcher:
         began = time.monotonic()
         self.backend.refresh(Budget(seconds))
         self._catch_up()
-        self._table.look_again(Budget(_CGROUP_BUDGET_SECONDS))
+        self._table.look_again(self.backend.moved(), Budget(_CGROUP_BUDGET_SECONDS))
         numbers = self._host.read()
         self.losses["sources_unreadable"] += len(numbers.failures)
         ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * procfs.TICKS_PER_SECOND)

@@ -24,7 +24,7 @@ def test_where_no_ksm_page_exists_the_hot_hooks_come_off(kernel: Kernel, idle: L
     kernel.move(kernel.users[10], 2, Movement.UNMAPPED)
     idle.tick(PLENTY)
     assert idle.asleep
-    sentry = {"break_cow", "merge", "migrate", "mm_opened", "protect", "swapin"}
+    sentry = {"break_cow", "cgroup", "merge", "migrate", "mm_opened", "protect", "swapin"}
     assert {p.event for p in idle.plan.probes if kernel.sees(p.event)} == sentry
     # Doubt before the hooks come off: accounts opened meanwhile must not be called exact.
     assert kernel.log[-2:] == ["doubt", "detach"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksmwatch.kernel import callers
-from ksmwatch.kernel.events import EVENTS, FORK_TRACEPOINT, symbols
+from ksmwatch.kernel.events import EVENTS, TRACEPOINTS, symbols
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.kernel_text import Symbol, callers_and_called, extents, records
 from ksmwatch.probes.compile_flags import compile_flags
@@ -97,8 +97,9 @@ def test_a_migration_that_is_not_seen_is_hooked_where_it_begins() -> None:
     )
     plan = choose(facts)
     assert plan.obstacle is None
-    assert plan.probes[-2].event == "moves_away"
-    assert [program.name for program in plan.probes[-2].programs] == ["on_moves_away"]
+    probe = plan.probes[-1 - len(TRACEPOINTS)]
+    assert probe.event == "moves_away"
+    assert [program.name for program in probe.programs] == ["on_moves_away"]
     assert "-DVIA_MOVES_AWAY=FENTRY" in compile_flags(plan, facts, 100)
 
 
@@ -140,7 +141,8 @@ def test_what_the_iterator_writes_is_names_with_their_module() -> None:
 
 def test_every_name_that_is_looked_for_is_found_whole() -> None:
     # One that fills its field would have no end.
-    names = {*symbols(), f"__traceiter_{FORK_TRACEPOINT}", *callers_and_called()}
+    tracepoints = {f"__traceiter_{each.symbol}" for each in TRACEPOINTS}
+    names = {*symbols(), *tracepoints, *callers_and_called()}
     assert max(map(len, names)) < 32
 
 

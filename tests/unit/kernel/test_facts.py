@@ -158,6 +158,12 @@ def test_a_pointer_is_cast_only_where_the_kernel_has_taken_a_program_that_does(
             "tracepoints",
             frozenset({"sched_process_fork"}),
         ),
+        (
+            "proc/kallsyms",
+            "0 T __traceiter_cgroup_attach_task\n0 T __traceiter_cgroup_mkdir\n",
+            "tracepoints",
+            frozenset({"cgroup_attach_task"}),
+        ),
     ],
 )
 def test_each_file_is_one_fact(

@@ -12,7 +12,7 @@ import pytest
 
 from ksmwatch.commands.meminfo import with_ksm
 from ksmwatch.kernel import procfs, struct_layout
-from ksmwatch.kernel.events import EVENTS
+from ksmwatch.kernel.events import EVENTS, TRACEPOINTS
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.host_sources import HostSources
 from ksmwatch.kernel.page_tables import SmapsReader
@@ -38,6 +38,7 @@ ALWAYS = {
     "swapin": "ksm_might_need_to_copy",
     "break_cow": "break_cow",
     "fork": "sched_process_fork",
+    "cgroup": "cgroup_attach_task",
 }
 RMAP = {
     "6.1": {"rmap_add": "page_add_anon_rmap", "rmap_remove": "page_remove_rmap"},
@@ -96,10 +97,11 @@ def test_the_plan(kernel: str, wish: str, mechanism: str) -> None:
     assert plan.obstacle is None
     assert plan.mechanisms == mechanism
     assert {p.event: p.symbol for p in plan.probes} == {**ALWAYS, **RMAP[kernel], **TREES[kernel]}
-    kinds = {p.mechanism.value for p in plan.probes if p.event != "fork"}
+    told = [tracepoint.event for tracepoint in TRACEPOINTS]
+    kinds = {p.mechanism.value for p in plan.probes if p.event not in told}
     assert kinds == {mechanism}
-    # In the order of attachment, which matters, and with the fork last.
-    assert [p.event for p in plan.probes] == [*(event.name for event in EVENTS), "fork"]
+    # In the order of attachment, which matters, and with the tracepoints last.
+    assert [p.event for p in plan.probes] == [*(event.name for event in EVENTS), *told]
     positions = {p.event: p.vma for p in plan.probes if p.vma is not None}
     assert positions == dict.fromkeys(RMAP[kernel], 1 if kernel == OLD else 3)
 

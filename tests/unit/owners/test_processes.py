@@ -16,6 +16,7 @@ from ksmwatch.kernel import procfs
 from ksmwatch.owners.owner import OwnerKind
 from ksmwatch.owners.process_connector import Connector
 from ksmwatch.owners.processes import CGROUP_SECONDS, Identity, ProcessTable, full_name
+from ksmwatch.probes.cgroup_moves import Moved
 from tests.fakes import Clock, Proc
 
 
@@ -186,10 +187,10 @@ def test_a_move_to_another_cgroup_is_seen_in_time(proc: Path) -> None:
     table.identify(7)
     move(proc, 7, "/system.slice/b.service")
     clock.now += CGROUP_SECONDS - 1
-    table.look_again(PLENTY)
+    table.look_again(None, PLENTY)
     assert owner_name(table.identify(7)) == "a.service"
     clock.now += 1
-    table.look_again(PLENTY)
+    table.look_again(None, PLENTY)
     assert owner_name(table.identify(7)) == "b.service"
     assert table.reads == 2
 
@@ -201,12 +202,12 @@ def test_who_stays_in_the_cgroup_is_not_read_anew(proc: Path) -> None:
     first = table.identify(7)
     for _ in range(3):
         clock.now += CGROUP_SECONDS
-        table.look_again(PLENTY)
+        table.look_again(None, PLENTY)
         assert table.identify(7) is first
     # After a look at the cgroup the time begins again.
     move(proc, 7, "/system.slice/b.service")
     clock.now += CGROUP_SECONDS - 1
-    table.look_again(PLENTY)
+    table.look_again(None, PLENTY)
     assert table.identify(7) is first
     assert table.reads == 1
 
@@ -228,9 +229,9 @@ def test_with_little_time_those_are_looked_at_that_were_not_for_longest(
         table.identify(pid)
     monkeypatch.setattr(procfs, "read_cgroup", look)
     clock.now += CGROUP_SECONDS
-    table.look_again(Budget(2, clock))
+    table.look_again(None, Budget(2, clock))
     assert looked == [9, 7]
-    table.look_again(Budget(2, clock))
+    table.look_again(None, Budget(2, clock))
     assert looked == [9, 7, 8]
 
 
@@ -253,11 +254,11 @@ def test_who_has_ended_is_not_asked_for_its_cgroup(
     # 8 has another parent then, and will be read anew.
     table.hear(7)
     clock.now += CGROUP_SECONDS
-    table.look_again(Budget(1, clock))
+    table.look_again(None, Budget(1, clock))
     assert asked == ["9"]
     # It ends before its turn.
     table.hear(10)
-    table.look_again(PLENTY)
+    table.look_again(None, PLENTY)
     assert asked == ["9"]
 
 
@@ -283,9 +284,75 @@ def test_who_is_listed_in_its_cgroup_is_not_asked_for_it(
 
     monkeypatch.setattr(procfs, "read_cgroup", look)
     clock.now += CGROUP_SECONDS
-    table.look_again(PLENTY)
+    table.look_again(None, PLENTY)
     # 9 was in a.service, and is not listed there.
     assert asked == [9]
+
+
+def alone(proc: Path) -> None:
+    """The unified hierarchy of cgroups is the only one."""
+    put(proc, 1, b"daemon", 1)
+    (proc / "self").symlink_to("1")
+
+
+NOBODY = Moved((), whole=True)
+
+
+def test_who_was_seen_to_move_has_another_owner_at_once(proc: Path) -> None:
+    alone(proc)
+    table = Table(proc)
+    for pid in (7, 8):
+        put(proc, pid, b"tenant", 1)
+        table.identify(pid)
+        move(proc, pid, "/system.slice/b.service")
+    table.take_forgotten()
+    # Of 99 nothing is known.
+    table.look_again(Moved((7, 99), whole=True), PLENTY)
+    assert table.take_forgotten() == {7}
+    assert owner_name(table.identify(7)) == "b.service"
+    assert owner_name(table.identify(8)) == "a.service"
+
+
+def test_who_was_not_seen_to_move_is_not_looked_at(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone(proc)
+    clock = Clock()
+    table = Table(proc, clock)
+    put(proc, 7, b"tenant", 1)
+    table.identify(7)
+    monkeypatch.delattr(procfs, "read_cgroup")
+    clock.now += 10 * CGROUP_SECONDS
+    table.look_again(NOBODY, PLENTY)
+
+
+def test_if_not_all_moves_were_seen_everybody_is_looked_at(proc: Path) -> None:
+    alone(proc)
+    clock = Clock()
+    table = Table(proc, clock)
+    for pid in (7, 8):
+        put(proc, pid, b"tenant", 1)
+        table.identify(pid)
+        move(proc, pid, f"/system.slice/{pid}.service")
+    table.look_again(Moved((), whole=False), Budget(0, clock))
+    # There was no time; there is at the next look.
+    assert owner_name(table.identify(8)) == "a.service"
+    clock.now += 1
+    table.look_again(NOBODY, PLENTY)
+    assert [owner_name(table.identify(pid)) for pid in (7, 8)] == ["7.service", "8.service"]
+
+
+def test_beside_other_hierarchies_cgroups_are_looked_at_from_time_to_time(proc: Path) -> None:
+    alone(proc)
+    (proc / "1/cgroup").write_text("3:cpuset:/\n0::/system.slice/a.service\n")
+    clock = Clock()
+    table = Table(proc, clock)
+    put(proc, 7, b"tenant", 1)
+    table.identify(7)
+    move(proc, 7, "/system.slice/b.service")
+    clock.now += CGROUP_SECONDS
+    table.look_again(NOBODY, PLENTY)
+    assert owner_name(table.identify(7)) == "b.service"
 
 
 def test_who_ended_unnoticed_is_nobody(proc: Path) -> None:
@@ -297,7 +364,7 @@ def test_who_ended_unnoticed_is_nobody(proc: Path) -> None:
         path.unlink()
     (proc / "7").rmdir()
     clock.now += CGROUP_SECONDS
-    table.look_again(PLENTY)
+    table.look_again(None, PLENTY)
     assert table.identify(7) is None
 
 

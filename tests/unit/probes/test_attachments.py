@@ -104,7 +104,7 @@ def keep() -> FakeKeep:
 def test_fentry_takes_its_function_from_the_program(kernel: Kernel, keep: FakeKeep) -> None:
     Attachments(PROGRAMS, keep).attach(PLANS[Wish.FENTRY])
     kinds = [what for _, *what in kernel.attached.values()]
-    assert kinds == [["tracing"]] * 17 + [["sched_process_fork"]]
+    assert kinds == [["tracing"]] * 17 + [["sched_process_fork"], ["cgroup_attach_task"]]
 
 
 def test_kprobes_are_told_the_function_and_the_side(
@@ -135,7 +135,7 @@ def test_what_cannot_be_kept_is_attached_and_counted(kernel: Kernel, keep: FakeK
     keep.full = True
     attachments = Attachments(PROGRAMS, keep)
     attachments.attach(PLANS[Wish.FENTRY])
-    assert attachments.unkept == len(kernel.attached) == 18
+    assert attachments.unkept == len(kernel.attached) == 19
 
 
 def test_what_has_not_ended_yet_is_attached_when_it_has(kernel: Kernel, keep: FakeKeep) -> None:

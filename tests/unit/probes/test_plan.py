@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ksmwatch.kernel.events import EVENTS, FORK_TRACEPOINT, Mechanism, symbols
+from ksmwatch.kernel.events import EVENTS, TRACEPOINTS, Mechanism, Tracepoint, symbols
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.probes.plan import Plan, Probe, Wish, choose
 from tests.fakes import capable, recorded, without
@@ -34,7 +34,7 @@ def why(plan: Plan, event: str, mechanism: Mechanism, symbol: str) -> str:
 # ---- choices ----
 
 
-def test_a_capable_host_gets_fentry_everywhere_and_the_fork_tracepoint() -> None:
+def test_a_capable_host_gets_fentry_everywhere_and_the_tracepoints() -> None:
     plan = choose(capable())
     assert [(p.event, p.mechanism.value, p.symbol) for p in plan.probes] == [
         ("mm_goes", "fentry", "__mmdrop"),
@@ -53,6 +53,7 @@ def test_a_capable_host_gets_fentry_everywhere_and_the_fork_tracepoint() -> None
         ("swapin", "fentry", "ksm_might_need_to_copy"),
         ("break_cow", "fentry", "break_cow"),
         ("fork", "raw_tracepoint", "sched_process_fork"),
+        ("cgroup", "raw_tracepoint", "cgroup_attach_task"),
     ]
     assert plan.rejected == ()
     assert (plan.layout, plan.mechanisms) == ("btf", "fentry")
@@ -62,6 +63,7 @@ def test_asleep_only_those_probes_stay_that_see_ksm_wake_up() -> None:
     plan = choose(capable())
     assert {p.event for p in plan.probes if p.asleep} == {
         "break_cow",
+        "cgroup",
         "merge",
         "migrate",
         "mm_opened",
@@ -269,21 +271,21 @@ def test_when_everything_was_refused_the_kernels_words_are_the_obstacle() -> Non
     )
 
 
-@pytest.mark.parametrize(
-    ("facts", "expected"),
-    [
-        (without(tracepoints=frozenset()), "no such tracepoint in this kernel"),
+@pytest.mark.parametrize("tracepoint", TRACEPOINTS, ids=lambda each: each.event)
+def test_without_a_tracepoint_live_accounting_goes_on(tracepoint: Tracepoint) -> None:
+    event, symbol = tracepoint.event, tracepoint.symbol
+    others = capable().tracepoints - {symbol}
+    for facts, expected in (
+        (without(tracepoints=others), "no such tracepoint in this kernel"),
         (
-            capable().with_refusal("fork", "raw_tracepoint", FORK_TRACEPOINT, "no"),
+            capable().with_refusal(event, "raw_tracepoint", symbol, "no"),
             "the kernel refused it: no",
         ),
-    ],
-)
-def test_without_the_fork_tracepoint_live_accounting_goes_on(facts: Facts, expected: str) -> None:
-    plan = choose(facts)
-    assert plan.obstacle is None
-    assert "fork" not in {p.event for p in plan.probes}
-    assert why(plan, "fork", Mechanism.RAW_TRACEPOINT, FORK_TRACEPOINT) == expected
+    ):
+        plan = choose(facts)
+        assert plan.obstacle is None
+        assert {each.event for each in TRACEPOINTS} - {p.event for p in plan.probes} == {event}
+        assert why(plan, event, Mechanism.RAW_TRACEPOINT, symbol) == expected
 
 
 # ---- without BTF ----
