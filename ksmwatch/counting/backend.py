@@ -14,7 +14,7 @@ from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeSta
 from ksmwatch.counting.ledger import Count
 from ksmwatch.counting.run_state import RunWatch
 from ksmwatch.kernel.areas import Area
-from ksmwatch.probes.cgroup_moves import Moved
+from ksmwatch.probes.cgroup_moves import SeenMoves
 
 
 class Budget:
@@ -94,7 +94,7 @@ class Backend(Protocol):
     def evidence(self, count: Count) -> Evidence:
         """What exact reads have found in the process; the same object until the next read."""
 
-    def moved(self) -> Moved | None:
+    def moved(self) -> SeenMoves | None:
         """Who was moved to another cgroup since the last call; None if that is not seen."""
 
     def totals(self) -> dict[str, int]:
@@ -121,7 +121,7 @@ class Eventless:
 
     rests = False
 
-    def moved(self) -> Moved | None:
+    def moved(self) -> SeenMoves | None:
         """None: moves are not seen."""
         return None
 

@@ -14,9 +14,10 @@ from ksmwatch.config import Config
 from ksmwatch.counting.accounting import Accounting
 from ksmwatch.counting.ages import AgeState
 from ksmwatch.counting.audit_schedule import DEFAULT_POLICY, Allowance, Policy
-from ksmwatch.counting.backend import Budget, Counted, Evidence
+from ksmwatch.counting.backend import Budget, Counted
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
 from ksmwatch.counting.calm import Calm
+from ksmwatch.counting.cgroup_watch import CgroupWatch
 from ksmwatch.counting.exact_read import ExactReading, Readers
 from ksmwatch.counting.findings import Sweep, Unread
 from ksmwatch.counting.hooks import Hooks
@@ -27,7 +28,6 @@ from ksmwatch.counting.run_state import STOPPED, UNMERGED, RunWatch
 from ksmwatch.counting.steps import Steps
 from ksmwatch.kernel import procfs
 from ksmwatch.probes.attachments import AttachError, Attachments
-from ksmwatch.probes.cgroup_moves import Moved
 from ksmwatch.probes.map_records import Movement, Total
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Keep, Nowhere
@@ -77,15 +77,15 @@ class Live:
         self._keep = keep or Nowhere()
         self._host = host
         self._hooks = Hooks(plan, attachments, host)
+        self.moved = CgroupWatch(self._hooks.cgroup_watch, maps.cgroup_moves.take).moved
         self._accounting = Accounting(
             maps, readers, self._explain, host, tells_missed=plan.tells_missed
         )
+        self.evidence = self._accounting.evidence
         self._steps = Steps(self._hooks, maps, self._accounting, progress, host)
         self._adopted = self.rests = False
         self._calm = Calm(host.clock)
         self._said: tuple[bool, str | None] | None = None
-        # In which moves to other cgroups were seen at the last look.
-        self._cgroup_watch: int | None = None
         self._take(policy)
 
     @property
@@ -197,10 +197,6 @@ class Live:
             ]
         return Counted(found, state.asleep, state.doubt)
 
-    def evidence(self, count: Count) -> Evidence:
-        """What exact reads have found in the mm."""
-        return self._accounting.evidence(count)
-
     # ---- passes ----
 
     def tick(self, budget: Budget) -> bool:
@@ -272,14 +268,6 @@ class Live:
         return self._accounting.read(pid)
 
     # ---- state for the snapshot ----
-
-    def moved(self) -> Moved | None:
-        """Who was moved to another cgroup since the last call; None if that is not seen."""
-        before, self._cgroup_watch = self._cgroup_watch, self._hooks.cgroup_watch()
-        if self._cgroup_watch is None:
-            return None
-        moved = self._maps.cgroup_moves.take()
-        return moved if self._cgroup_watch == before else moved._replace(whole=False)
 
     def totals(self) -> dict[str, int]:
         """Totals of the host since the maps were created, by the names in `map_records`."""

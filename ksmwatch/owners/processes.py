@@ -19,7 +19,7 @@ from ksmwatch.kernel.cgroup_members import CgroupMembers
 from ksmwatch.owners.judgement import owner_of
 from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.process_connector import Connector
-from ksmwatch.probes.cgroup_moves import Moved
+from ksmwatch.probes.cgroup_moves import SeenMoves
 
 # Where moves to other cgroups are not seen, cgroups that were read this long ago are read again for
 # a snapshot, as far as time allows. Managers usually move a process before it execs; only an
@@ -236,7 +236,7 @@ class ProcessTable:
             self._remember(pid, identity, now)
         return identity
 
-    def look_again(self, moved: Moved | None, budget: Budget) -> None:
+    def look_again(self, moved: SeenMoves | None, budget: Budget) -> None:
         """Find out which processes are in another cgroup now. `moved`: as the backend says.
 
         Of those that it may not have seen, as many are checked as time allows, the longest

@@ -15,7 +15,7 @@ _NUMBER_SHIFT = 32
 _HALF = (1 << 32) - 1
 
 
-class Moved(NamedTuple):
+class SeenMoves(NamedTuple):
     """Processes that were moved since the last time. `whole`: whether these are all."""
 
     pids: tuple[int, ...]
@@ -36,7 +36,7 @@ class CgroupMoves:
         self._words = words
         self._next = words[0] + 1
 
-    def take(self) -> Moved:
+    def take(self) -> SeenMoves:
         """What was moved since the last call; not whole if more than `KEPT` were."""
         pids: list[int] = []
         while True:
@@ -44,10 +44,10 @@ class CgroupMoves:
             ahead = ((word >> _NUMBER_SHIFT) - self._next) & _HALF
             if ahead > _HALF // 2:
                 # It has an older number: there is no such move yet.
-                return Moved(tuple(pids), whole=True)
+                return SeenMoves(tuple(pids), whole=True)
             if ahead:
                 # A newer move took its place.
                 self._next = self._words[0] + 1
-                return Moved((), whole=False)
+                return SeenMoves((), whole=False)
             pids.append(word & _HALF)
             self._next += 1

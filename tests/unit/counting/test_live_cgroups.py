@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 
 from ksmwatch.counting.live_backend import Live
-from ksmwatch.probes.cgroup_moves import Moved
+from ksmwatch.probes.cgroup_moves import SeenMoves
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.probes.plan import choose
 from tests.fake_kernel import PLENTY, Kernel
 from tests.fakes import without
 
-NOBODY = Moved((), whole=True)
+NOBODY = SeenMoves((), whole=True)
 
 
 @pytest.fixture
 def watching(started: Live) -> Live:
     """A backend that was asked once."""
-    assert started.moved() == Moved((), whole=False)
+    assert started.moved() == SeenMoves((), whole=False)
     return started
 
 
@@ -25,7 +25,7 @@ def test_who_is_moved_is_told_once(kernel: Kernel, watching: Live) -> None:
     assert watching.moved() == NOBODY
     for pid in (20, 10):
         kernel.move_to_cgroup(pid)
-    assert watching.moved() == Moved((20, 10), whole=True)
+    assert watching.moved() == SeenMoves((20, 10), whole=True)
     assert watching.moved() == NOBODY
 
 
@@ -40,7 +40,7 @@ def test_moves_are_seen_while_ksm_is_asleep(kernel: Kernel, idle: Live) -> None:
     idle.tick(PLENTY)
     assert idle.asleep
     kernel.move_to_cgroup(10)
-    assert idle.moved() == Moved((10,), whole=True)
+    assert idle.moved() == SeenMoves((10,), whole=True)
     kernel.sys.write("run", 1)
     kernel.move(kernel.users[10], 2, Movement.MERGED)
     idle.tick(PLENTY)
@@ -53,9 +53,9 @@ def test_while_the_probe_is_off_any_process_may_have_moved(kernel: Kernel, watch
     kernel.move_to_cgroup(10)
     # Found at once; the probes are attached again in the same look.
     watching.refresh(PLENTY)
-    assert watching.moved() == Moved((), whole=False)
+    assert watching.moved() == SeenMoves((), whole=False)
     kernel.move_to_cgroup(10)
-    assert watching.moved() == Moved((10,), whole=True)
+    assert watching.moved() == SeenMoves((10,), whole=True)
 
 
 def test_while_the_probe_cannot_be_attached_moves_are_not_seen(
@@ -68,14 +68,14 @@ def test_while_the_probe_cannot_be_attached_moves_are_not_seen(
     kernel.refused = set()
     kernel.clock.now += 3600
     watching.refresh(PLENTY)
-    assert watching.moved() == Moved((), whole=False)
+    assert watching.moved() == SeenMoves((), whole=False)
 
 
 def test_a_successor_begins_behind_what_was_moved_before(kernel: Kernel, watching: Live) -> None:
     kernel.move_to_cgroup(10)
-    assert watching.moved() == Moved((10,), whole=True)
+    assert watching.moved() == SeenMoves((10,), whole=True)
     successor = kernel.live()
     assert successor.adopt()
-    assert successor.moved() == Moved((), whole=False)
+    assert successor.moved() == SeenMoves((), whole=False)
     kernel.move_to_cgroup(20)
-    assert successor.moved() == Moved((20,), whole=True)
+    assert successor.moved() == SeenMoves((20,), whole=True)

@@ -95,7 +95,7 @@ def reasons() -> set[str]:
         "_inlined",
         "_fentry_objection",
         "_kprobe_objection",
-        "_choose_fork",
+        "_choose_tracepoint",
     ):
         for node in ast.walk(function(tree, name)):
             for value in given(node):
