@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.host import CONFIDENT, HERE, HOST, JOB
+from grafana.host import CONFIDENT, HERE, HOST, JOB, NO_ESTIMATE, by_timer
 from grafana.host import UID as HOST_UID
 from grafana.parts import BLUE, Board, Column, Kind, Panel, Variable, drill
 from grafana.processes import TOP
@@ -70,6 +70,17 @@ ALL: tuple[Panel, ...] = (
         },
         HOST_UID,
         link=CLOSER,
+    ),
+    Panel(
+        Kind.BARS,
+        "What merging all would save",
+        "What each owner would add to the saving, if all were merged that can be offered to KSM, "
+        "whether it is offered now or not. Needs ksmwatch-estimate.timer and node_exporter.",
+        "bytes",
+        {LEGEND: f"topk($top, {by_timer('ksmwatch_estimate_owner_would_save_all_bytes')})"},
+        HOST_UID,
+        width=24,
+        absent=NO_ESTIMATE,
     ),
     Panel(
         Kind.TABLE,

@@ -51,7 +51,8 @@ class Panel:
     `queries`: expressions by legend. In a table the legends only tell them apart; its columns
     are labels and `Value #A`, `Value #B` and so on. `more`: uid of the dashboard that tells more.
     `steps`: colour from each value on, the first from the beginning. `states`: text and colour
-    by value. `colors`: of the series whose names say whether all is well.
+    by value. `colors`: of the series whose names say whether all is well. `absent`: what is shown
+    without data, on a host where that is as it should be.
     """
 
     kind: Kind
@@ -67,6 +68,7 @@ class Panel:
     columns: Sequence[Column] = ()
     link: str = ""
     colors: Mapping[str, str] = field(default_factory=dict)
+    absent: str = ""
 
 
 def cell(
@@ -197,6 +199,8 @@ def _panel(panel: Panel, number: int) -> _Builder:
     made.thresholds(_thresholds(panel.steps))
     if panel.states:
         made.mappings([_states(panel.states)])
+    if panel.absent:
+        made.no_value(panel.absent)
     if panel.link:
         made.data_links([_data_link(panel.link)])
     for name, color in panel.colors.items():

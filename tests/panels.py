@@ -25,7 +25,8 @@ def filled_in(text: str, values: Mapping[str, str]) -> str:
     # The longest first, as one name may begin like another.
     for variable in sorted(values, key=len, reverse=True):
         text = text.replace(variable, values[variable])
-    assert "$" not in text, text
+    # label_replace() reads that, and Grafana has no variable of this name.
+    assert "$" not in text.replace('"$1"', ""), text
     return text
 
 

@@ -43,6 +43,21 @@ def prometheus(config: str, directory: Path) -> Iterator[int]:
         yield port
 
 
+@contextmanager
+def node_exporter(directory: Path) -> Iterator[int]:
+    """The real one, which serves text files; yields its port."""
+    port = free_port()
+    command = [
+        str(program("prometheus-node-exporter", "prometheus-node-exporter")),
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+        *("--collector.disable-defaults", "--collector.textfile"),
+        f"--collector.textfile.directory={directory}",
+    ]
+    with running(command):
+        yield port
+
+
 def interval(scrape: Callable[[], object]) -> int:
     """Seconds between scrapes with which this machine keeps up, whatever its load.
 

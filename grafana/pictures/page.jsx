@@ -99,12 +99,13 @@ function Panel({ panel, data, view }) {
   }
   const Look = LOOKS[panel.type];
   const empty = data.every((frame) => frame.length === 0);
+  const absent = panel.fieldConfig.defaults.noValue;
   return (
     <div style={box}>
       <PanelChrome title={panel.title} description={panel.description} width={width} height={height}>
         {(innerWidth, innerHeight) =>
           empty ? (
-            <div className="no-data">No data: {panel.title}</div>
+            <div className={absent ? 'absent' : 'no-data'}>{absent ?? `No data: ${panel.title}`}</div>
           ) : (
             <Look panel={panel} data={data} width={innerWidth} height={innerHeight} view={view} />
           )

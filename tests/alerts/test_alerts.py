@@ -5,7 +5,6 @@ What else fires meanwhile is named as well: there may be nothing more.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,18 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from tests import oracle, provoke
-from tests.alerts.conftest import RULES
+from tests import oracle, provoke, textfile
 from tests.alerts.crowd import Crowd
 from tests.alerts.shorten import shortened, whole_slowness
 from tests.alerts.station import DEADLINE_SECONDS, Station, Watched
-from tests.children import running
-from tests.debs import program
 from tests.fleet.guest import place
 from tests.kernel.compare import settled_snapshot
-from tests.kernel.daemon import Daemon, free_port
+from tests.kernel.daemon import Daemon
 from tests.kernel.damage import MERGED, PINS, change_account
 from tests.ksmctl import Ksm
+from tests.prometheus import node_exporter
 from tests.slowness import patience
 from tests.waiting import wait_until
 from tests.workload import Workload, mergeable
@@ -37,7 +34,6 @@ pytestmark = pytest.mark.timeout(patience(1800))
 KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
 HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 HUGE = 2 << 20
-TEXTFILE = RULES.with_name("ksmwatch-textfile")
 PINNED = f"--state.pin-path={PINS}"
 # The daemon must be this old before its losses count: 18 minutes by the rules.
 GROWN_UP_SECONDS = shortened(18 * 60, whole_slowness())
@@ -72,21 +68,6 @@ def another(station: Station, instance: str, *options: str) -> Iterator[Watched]
             yield seen
         station.forget(instance)
         daemon.stop()
-
-
-@contextmanager
-def node_exporter(directory: Path) -> Iterator[int]:
-    """The real one, which serves text files; yields its port."""
-    port = free_port()
-    command = [
-        str(program("prometheus-node-exporter", "prometheus-node-exporter")),
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=error",
-        *("--collector.disable-defaults", "--collector.textfile"),
-        f"--collector.textfile.directory={directory}",
-    ]
-    with running(command):
-        yield port
 
 
 # ---- KSM ----
@@ -225,9 +206,7 @@ def test_a_limit_of_sharing_that_was_reached(seen: Watched) -> None:
 def test_pages_that_two_tenants_have_in_common(
     station: Station, host: Daemon, ksm: Ksm, tmp_path: Path
 ) -> None:
-    # It runs the ksmwatch beside it.
-    (tmp_path / "ksmwatch").symlink_to(Path(sys.executable).with_name("ksmwatch"))
-    script = shutil.copy(TEXTFILE, tmp_path)
+    script = textfile.installed(tmp_path, Path(sys.executable).with_name("ksmwatch"))
 
     def read() -> None:
         file = str(tmp_path / "peers.prom")

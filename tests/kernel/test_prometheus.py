@@ -13,13 +13,13 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from tests import installed, oracle, provoke
+from tests import installed, oracle, provoke, textfile
 from tests.certificates import Authority
 from tests.debs import program
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
 from tests.panels import queries
-from tests.prometheus import complaints, interval, prometheus, query
+from tests.prometheus import complaints, interval, node_exporter, prometheus, query
 from tests.waiting import wait_until
 from tests.workload import Workload
 
@@ -33,6 +33,11 @@ scrape_configs:
     scheme: https
     tls_config: {{ca_file: {certificate}}}
     basic_auth: {{username: scraper, password: {password}}}
+    static_configs: [{{targets: ['127.0.0.1:{port}']}}]
+"""
+# What it serves came from a timer: ksmwatch-textfile.
+NODE_EXPORTER = """\
+  - job_name: node
     static_configs: [{{targets: ['127.0.0.1:{port}']}}]
 """
 PASSWORD = "right"
@@ -131,13 +136,21 @@ def test_every_query_of_every_panel_has_an_answer(
     daemon: Daemon, authority: Authority, ksm: Ksm, tmp_path: Path, scrape_seconds: int
 ) -> None:
     config = configuration(daemon, authority, scrape_seconds)
-    with Workload() as load, prometheus(config, tmp_path) as port:
+    (collected := tmp_path / "collected").mkdir()
+    script = textfile.installed(tmp_path, installed.program())
+    with (
+        Workload() as load,
+        node_exporter(collected) as collector,
+        prometheus(config + NODE_EXPORTER.format(port=collector), tmp_path) as port,
+    ):
         # One panel is of mappings where nothing may merge.
         provoke.not_mergeable(load, ksm)
         writer = load.spawn("writer")
         writer.offer("heap", 9000, seed=7, modulo=1)
         ksm.merge_all(stop=False)
         (owner,) = (o["id"] for o in daemon.snapshot()["owners"] if o["name"] == "writer")
+        file = collected / "ksmwatch-estimate.prom"
+        subprocess.run([script, "estimate", file, "--interval=1"], check=True)
         missing = queries(
             {
                 "$job": "ksmwatch",

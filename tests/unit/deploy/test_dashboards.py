@@ -5,30 +5,33 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from grafana import build
+from grafana.host import NO_ESTIMATE
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.samples import Series
-from tests import made_up
+from tests import made_up, textfile
 from tests.exposed import families
 from tests.panels import BOARDS, PANELS, queries
 from tests.promtool import STANDARD, metrics_of, promtool
 
-EXPOSED = {name for spec in CATALOGUE for name in spec.series}
+EXPOSED = {name for spec in CATALOGUE for name in spec.series} | textfile.METRICS
 FILES = build.generate()
+OWNER = {"kind": "vm", "id": "1", "name": "web"}
 # What Grafana puts in.
 FILLED_IN = {
     "$__rate_interval": "5m",
     "$__range": "1h",
     "$job": "ksmwatch",
-    "$instance": "a",
+    "$instance": "a:10054",
     "$pid": "42",
     "$owner": made_up.UNIT.id,
     "$top": "10",
@@ -181,7 +184,7 @@ def test_columns_are_answers_or_labels(where: str) -> None:
 
 def scraped() -> Iterator[dict[str, str]]:
     """What a live host exposes, for an hour; counters grow."""
-    where = 'job="ksmwatch",instance="a"'
+    where = 'job="ksmwatch",instance="a:10054"'
     for family in families(made_up.snapshot(), Series(processes=True)):
         for sample in family.samples:
             labels = "".join(f'{key}="{value}",' for key, value in sample.labels.items())
@@ -194,25 +197,54 @@ def scraped() -> Iterator[dict[str, str]]:
         yield {"series": f"{name}{{{where}}}", "values": "1+1x60"}
 
 
-def test_every_query_gives_data_on_a_live_host(tmp_path: Path) -> None:
-    expressions = sorted(set(queries(FILLED_IN).values()))
-    document = {
-        "evaluation_interval": "1m",
-        "tests": [
-            {
-                "interval": "1m",
-                "input_series": list(scraped()),
-                "promql_expr_test": [
-                    {
-                        "expr": f"count({expression}) > bool 0",
-                        "eval_time": "1h",
-                        "exp_samples": [{"labels": "{}", "value": 1}],
-                    }
-                    for expression in expressions
-                ],
-            }
-        ],
-    }
+def collected(machine: str) -> Iterator[dict[str, str]]:
+    """What node_exporter exposes of an estimate on a machine, for an hour."""
+    document = {**textfile.ESTIMATE, "owners": [{**textfile.SAVED, **OWNER}]}
+    for family in text_string_to_metric_families(textfile.text("estimate", document)):
+        for sample in family.samples:
+            labels = {**sample.labels, "job": "node", "instance": f"{machine}:9100"}
+            words = ",".join(f'{key}="{value}"' for key, value in labels.items())
+            yield {"series": f"{sample.name}{{{words}}}", "values": f"{sample.value}+0x60"}
+
+
+def evaluated(
+    tmp_path: Path, series: Iterable[dict[str, str]], expected: Mapping[str, list[dict[str, Any]]]
+) -> None:
+    """Whether each expression has these samples after an hour, by promtool."""
+    tests = [
+        {"expr": expression, "eval_time": "1h", "exp_samples": samples}
+        for expression, samples in expected.items()
+    ]
+    case = {"interval": "1m", "input_series": list(series), "promql_expr_test": tests}
     path = tmp_path / "dashboards.test.yml"
-    path.write_text(yaml.safe_dump(document))
+    path.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [case]}))
     promtool("test", "rules", path)
+
+
+def test_every_query_gives_data_on_a_live_host(tmp_path: Path) -> None:
+    one = [{"labels": "{}", "value": 1}]
+    evaluated(
+        tmp_path,
+        chain(scraped(), collected("a")),
+        {f"count({text}) > bool 0": one for text in queries(FILLED_IN).values()},
+    )
+
+
+def test_estimates_of_other_hosts_are_not_shown(tmp_path: Path) -> None:
+    """Its panels have no data then, and say why."""
+    of_estimate = {
+        where for where, text in queries(FILLED_IN).items() if metrics_of(text) & textfile.METRICS
+    }
+    assert {where.partition(": ")[0] for where in of_estimate} == {
+        "ksmwatch-host.json",
+        "ksmwatch-owners.json",
+    }
+    for where in of_estimate:
+        panel = PANELS[where.rpartition(" (")[0]]
+        assert panel["fieldConfig"]["defaults"]["noValue"] == NO_ESTIMATE
+    texts = queries(FILLED_IN)
+    evaluated(
+        tmp_path,
+        chain(scraped(), collected("ab"), collected("b")),
+        {texts[where]: [] for where in of_estimate},
+    )

@@ -11,6 +11,7 @@ import yaml
 
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.snapshot.losses import LOSSES
+from tests import textfile
 from tests.promtool import STANDARD, metrics_of, promtool
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,14 +26,8 @@ ALL = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in ALL if "alert" in rule}
 RECORDED = {rule["record"] for rule in ALL if "record" in rule}
 # Made by a timer, not by the daemon.
-PEERS = set(
-    re.findall(
-        r'^    "(ksmwatch_peers_\w+)":',
-        (DEPLOYED / "ksmwatch-textfile").read_text(),
-        re.MULTILINE,
-    )
-)
-KNOWN = {name for spec in CATALOGUE for name in spec.series} | STANDARD | RECORDED | PEERS
+BY_TIMER = textfile.METRICS
+KNOWN = {name for spec in CATALOGUE for name in spec.series} | STANDARD | RECORDED | BY_TIMER
 
 
 # ---- promtool ----

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import shutil
 import stat
 import subprocess
@@ -14,24 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ksmwatch.export.catalogue import CATALOGUE
+from tests.textfile import ESTIMATE, METRICS, SAVED, SCRIPT
 
 ROOT = Path(__file__).resolve().parents[3]
-SCRIPT = ROOT / "deploy/prometheus/ksmwatch-textfile"
-SAVED = {
-    f"{key}{suffix}": number
-    for key, number in (("saved_now", 10), ("would_save", 20), ("would_save_all", 30.5))
-    for suffix in ("", "_low", "_high")
-}
-DOCUMENT = {
-    "schema": "ksmwatch.estimate/1",
-    "confidence": "exact",
-    "page_size": 4096,
-    "host": SAVED,
-    "owners": [{**SAVED, "kind": "vm", "id": 'a"b\\c', "name": "web"}],
-    "zero_pages": 7,
-    "across_tenants": 3,
-}
-
 
 PEERS = {
     "schema": "ksmwatch.peers/1",
@@ -92,7 +76,7 @@ def written(
 
 
 def test_amounts_are_bytes(tmp_path: Path) -> None:
-    found = written(tmp_path, DOCUMENT)
+    found = written(tmp_path, ESTIMATE)
     assert found.pop(("timestamp_seconds",)) > 1e9
     expected: dict[tuple[str, ...], float] = {
         ("saved_bytes",): 10 * 4096,
@@ -108,7 +92,7 @@ def test_amounts_are_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("confidence", ["estimated"])
 def test_what_is_unknown_is_absent(tmp_path: Path, confidence: str) -> None:
-    unknown = {**DOCUMENT, "confidence": confidence, "host": dict.fromkeys(SAVED), "owners": []}
+    unknown = {**ESTIMATE, "confidence": confidence, "host": dict.fromkeys(SAVED), "owners": []}
     found = written(tmp_path, unknown)
     assert not [name for name, *_ in found if "sav" in name]
     assert found["exact",] == 0
@@ -188,9 +172,14 @@ def test_other_words_are_answered_by_the_usage(words: list[str]) -> None:
 
 def test_no_metric_is_in_the_daemons_file_too() -> None:
     """Of two files, node_exporter takes a metric from one if HELP differs (node_exporter#2317)."""
-    names = set(runpy.run_path(str(SCRIPT))["METRICS"])
-    assert names
-    assert names.isdisjoint(spec.name for spec in CATALOGUE)
+    assert METRICS
+    assert METRICS.isdisjoint(spec.name for spec in CATALOGUE)
+
+
+def test_each_metric_of_an_estimate_is_documented(tmp_path: Path) -> None:
+    documented = (ROOT / "docs/estimate.md").read_text()
+    for name, *_ in written(tmp_path, ESTIMATE):
+        assert f"`ksmwatch_estimate_{name}`" in documented
 
 
 def test_the_timer_runs_it_as_it_is_documented() -> None:
