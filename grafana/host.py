@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from grafana import estimate
 from grafana.parts import BLUE, GREEN, GREY, RED, YELLOW, Board, Kind, Panel, Variable, cell
 
 UID = "ksmwatch-host"
@@ -61,21 +60,6 @@ def mode(labels: str) -> str:
         f'ksmwatch_mode{{mode="poll", {labels}}}'
         f' + ignoring (mode) 2 * ksmwatch_mode{{mode="bpf", {labels}}}'
     )
-
-
-def _machine(metric: str) -> str:
-    """The same with the label `machine`: the instance without its port."""
-    return f'label_replace({metric}, "machine", "$1", "instance", "(.*?)(:[0-9]+)?")'
-
-
-def by_timer(metric: str) -> str:
-    """A metric of ksmwatch-textfile on this host. It has the job and the port of node_exporter."""
-    here = _machine(f"ksmwatch_build_info{{{HERE}}}")
-    return f"{_machine(metric)} and on (machine) {here}"
-
-
-# What is shown where nothing runs `ksmwatch estimate`.
-NO_ESTIMATE = "ksmwatch-estimate.timer is off"
 
 
 def profit(labels: str, saved: str = "saved") -> str:
@@ -353,52 +337,6 @@ ECONOMICS: tuple[Panel, ...] = (
 )
 
 
-_OF_ESTIMATE: tuple[Panel, ...] = (
-    Panel(
-        Kind.GRAPH,
-        "What merging would save",
-        "Saved when the estimate was made; if all were merged that is offered to KSM, or all that "
-        "can be offered; with the bounds. Needs ksmwatch-estimate.timer and node_exporter.",
-        "bytes",
-        {
-            "saved then": by_timer("ksmwatch_estimate_saved_bytes"),
-            "offered: {{bound}}": by_timer("ksmwatch_estimate_would_save_bytes"),
-            "all: {{bound}}": by_timer("ksmwatch_estimate_would_save_all_bytes"),
-        },
-        OWNERS,
-    ),
-    cell(
-        "Only across tenants",
-        "What would be saved only by sharing across tenants, of all that can be offered: the price "
-        "of keeping tenants apart.",
-        "bytes",
-        {"across": by_timer("ksmwatch_estimate_across_tenants_bytes")},
-        OWNERS,
-        height=8,
-        steps=((None, BLUE),),
-    ),
-    cell(
-        "Pages of zeros",
-        "Memory that contains only zeros. use_zero_pages frees all of it.",
-        "bytes",
-        {"zeros": by_timer("ksmwatch_estimate_zero_bytes")},
-        HEALTH,
-        height=8,
-        steps=((None, BLUE),),
-    ),
-    cell(
-        "Age of the estimate",
-        "Yellow after two days: the timer has not run, or its command has failed.",
-        "s",
-        {"age": f"time() - ({by_timer('ksmwatch_estimate_timestamp_seconds')})"},
-        HEALTH,
-        height=8,
-        steps=((None, GREEN), (172_800, YELLOW)),
-    ),
-)
-ESTIMATE = tuple(replace(panel, absent=NO_ESTIMATE) for panel in _OF_ESTIMATE)
-
-
 BOARD = Board(
     UID,
     "KSM: host",
@@ -410,6 +348,6 @@ BOARD = Board(
         "Counts and the kernel's claim": TRUTH,
         "Reconciliation": RECONCILIATION,
         "Savings and cost": ECONOMICS,
-        "Estimate (ksmwatch estimate, by a timer)": ESTIMATE,
+        "Estimate (ksmwatch estimate, by a timer)": estimate.panels(HERE),
     },
 )

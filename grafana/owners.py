@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from grafana.host import CONFIDENT, HERE, HOST, JOB, NO_ESTIMATE, by_timer
+from grafana import estimate
+from grafana.host import CONFIDENT, HERE, HOST, JOB
 from grafana.host import UID as HOST_UID
 from grafana.parts import BLUE, Board, Column, Kind, Panel, Variable, drill
 from grafana.processes import TOP
@@ -18,6 +19,7 @@ THIS = f'id="$owner", {HERE}'
 LEGEND = "{{kind}} {{name}}"
 CLOSER = drill(UID, instance="${instance}", owner="${__field.labels.id}")
 CLOSER_ROW = drill(UID, instance="${instance}", owner="${__data.fields.Id}")
+_OF_ESTIMATE = "ksmwatch_estimate_owner_would_save_all_bytes"
 FIRST = f"topk($top, ksmwatch_owner_mappings{{{NAMED}}})"
 
 
@@ -77,10 +79,10 @@ ALL: tuple[Panel, ...] = (
         "What each owner would add to the saving, if all were merged that can be offered to KSM, "
         "whether it is offered now or not. Needs ksmwatch-estimate.timer and node_exporter.",
         "bytes",
-        {LEGEND: f"topk($top, {by_timer('ksmwatch_estimate_owner_would_save_all_bytes')})"},
+        {LEGEND: f"topk($top, {estimate.by_timer(_OF_ESTIMATE, HERE)})"},
         HOST_UID,
         width=24,
-        absent=NO_ESTIMATE,
+        absent=estimate.ABSENT,
     ),
     Panel(
         Kind.TABLE,

@@ -14,8 +14,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from grafana import build
-from grafana.host import NO_ESTIMATE
+from grafana import build, estimate
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.samples import Series
 from tests import made_up, textfile
@@ -241,7 +240,7 @@ def test_estimates_of_other_hosts_are_not_shown(tmp_path: Path) -> None:
     }
     for where in of_estimate:
         panel = PANELS[where.rpartition(" (")[0]]
-        assert panel["fieldConfig"]["defaults"]["noValue"] == NO_ESTIMATE
+        assert panel["fieldConfig"]["defaults"]["noValue"] == estimate.ABSENT
     texts = queries(FILLED_IN)
     evaluated(
         tmp_path,
