@@ -20,9 +20,12 @@ from tests.fuzz.generator import Generator, Pause
 from tests.fuzz.restarts import Restarts
 from tests.kernel.compare import Counting, settled_snapshot
 from tests.ksmctl import Ksm
+from tests.waiting import Deadline, Pace
 
 # A page on its way to another place is in neither count for a moment.
 _ATTEMPTS = 3
+# The daemon looks for unknown nodes within a hundredth of a core.
+_KNOWN_SECONDS = 600
 _TRIES_PER_PREFIX = 3
 # A program with fewer would show little about restarts.
 _KILLS = 3
@@ -76,15 +79,37 @@ def misplaced(document: dict[str, Any]) -> list[str]:
 
     Processes with one address space are one entry, under the name of one of them.
     """
-    if document["host"]["nodes"] is None:
+    host = document["host"]
+    if host["nodes"] is None:
         return []
-    found = []
+    found, sums = [], Counter[str]()
     for each in document["processes"]:
         if each["nodes"]:
+            sums.update(each["nodes"])
             truth = node_oracle.by_node(each["pid"])
             if truth != {int(node): pages for node, pages in each["nodes"].items()}:
                 found.append(f"process {each['pid']}: on nodes {each['nodes']}, true {truth}")
+    if +Counter(host["nodes"]) != sums:
+        found.append(f"the host: on nodes {host['nodes']}, its processes {dict(sums)}")
     return found
+
+
+def known(daemon: Counting) -> dict[str, Any]:
+    """A snapshot in which all nodes are known, or the last one before the deadline."""
+    deadline, pace = Deadline(_KNOWN_SECONDS), Pace()
+    while True:
+        document = settled_snapshot(daemon)
+        if not document["host"]["mappings_on_unknown_nodes"] or deadline.passed:
+            return document
+        pace.pause()
+
+
+def misplaced_at_last(daemon: Counting) -> list[str]:
+    """The same once all nodes are known, so that the program goes on with known ones."""
+    document = known(daemon)
+    if unknown := document["host"]["mappings_on_unknown_nodes"]:
+        return [f"the nodes of {unknown} mappings stay unknown"]
+    return misplaced(document)
 
 
 def expected_losses(document: dict[str, Any]) -> set[str]:
@@ -149,6 +174,9 @@ def check(daemon: Counting, pause: Pause, tolerated: Collection[str]) -> dict[st
         settled = time.monotonic() - began
         truth = oracle.host()
         wrong = complaints(document, truth, pause, tolerated) or misplaced(document)
+        began_nodes = time.monotonic()
+        wrong = wrong or misplaced_at_last(daemon)
+        print(f"nodes known after {time.monotonic() - began_nodes:.1f} s")
         if not wrong:
             break
         print(f"attempt {attempt}:", *wrong, sep="\n  ", flush=True)

@@ -19,12 +19,14 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <getopt.h>
+#include <linux/mempolicy.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "arena.h"
@@ -59,6 +61,15 @@ static void open_descriptors(void)
         close(ends[0]);
         close(ends[1]);
     }
+}
+
+/* Pages come to each node in turn. Children and new programs inherit that. */
+static void spread_over_nodes(void)
+{
+    unsigned long all = (1UL << count_nodes()) - 1;
+
+    if (all > 1 && syscall(SYS_set_mempolicy, MPOL_INTERLEAVE, &all, 8 * sizeof(all)))
+        fail("set_mempolicy");
 }
 
 static void run(unsigned long operations, unsigned long every)
@@ -121,6 +132,7 @@ int main(int argc, char **argv)
     /* Children that end are nobody's business but the root's, who has a pidfd. */
     signal(SIGCHLD, SIG_IGN);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    spread_over_nodes();
     run(operations, every);
     return 0;
 }

@@ -274,10 +274,10 @@ int do_munlock(struct step *s)
     return munlock(page_at(s->first), bytes_of(s));
 }
 
-/* To the other node, if there are two. */
+/* To one of the nodes. */
 int do_movepages(struct step *s)
 {
-    int node = access("/sys/devices/system/node/node1", F_OK) ? 0 : s->argument & 1;
+    int node = s->argument % count_nodes();
     void *pages[FEW_PAGES];
     int nodes[FEW_PAGES], status[FEW_PAGES];
     unsigned count = s->pages < FEW_PAGES ? s->pages : FEW_PAGES;

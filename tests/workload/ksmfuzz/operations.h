@@ -51,6 +51,9 @@ int do_reclaim(struct step *s);
 int do_swapoff(struct step *s);
 int do_ksmd(struct step *s);
 
+/* How many nodes of memory there are, from 0 on. */
+unsigned count_nodes(void);
+
 /* settings.c: how the kernel is set up */
 int do_setting(struct step *s);
 
