@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.fuzz.fuzz import HARMLESS, complaints
+from tests import node_oracle
+from tests.fuzz.fuzz import HARMLESS, complaints, misplaced
 from tests.fuzz.generator import Pause
 
 PAUSE = Pause(unmerged=False, operations=100, spaces={10: 1})
@@ -66,3 +67,29 @@ def test_what_follows_from_runs_that_the_kernel_skipped_is_no_surprise() -> None
     missed = [{"event": "merge", "missed": 1}]
     found = document(losses={"conversions_unseen": 1}, probes=missed)
     assert complaints(found, {10: 7}, PAUSE, ()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "known", "true", "words"),
+    [
+        (None, None, {0: 7}, []),
+        ({"0": 0, "1": 0}, None, {0: 7}, []),
+        ({"0": 3, "1": 4}, {"0": 3, "1": 4}, {0: 3, 1: 4}, []),
+        ({"0": 3, "1": 4}, {"0": 3, "1": 4}, {0: 4, 1: 3}, ["process 10: on nodes"]),
+        ({"0": 3, "1": 4}, {"0": 3, "1": 4}, None, ["process 10: on nodes"]),
+        ({"0": 4, "1": 3}, {"0": 3, "1": 4}, {0: 3, 1: 4}, ["the host: on nodes"]),
+        ({"0": 0, "1": 0}, {"0": 3, "1": 4}, {0: 3, 1: 4}, ["the host: on nodes"]),
+        ({"0": 1, "1": 0}, None, {0: 7}, ["the host: on nodes"]),
+    ],
+)
+def test_nodes_that_are_called_known_must_be_right(
+    monkeypatch: pytest.MonkeyPatch,
+    host: dict[str, int] | None,
+    known: dict[str, int] | None,
+    true: dict[int, int] | None,
+    words: list[str],
+) -> None:
+    monkeypatch.setattr(node_oracle, "by_node", {10: true}.__getitem__)
+    told = document(host={"nodes": host}, processes=[{"pid": 10, "mappings": 7, "nodes": known}])
+    found = misplaced(told)
+    assert [text[: len(word)] for text, word in zip(found, words, strict=True)] == words
