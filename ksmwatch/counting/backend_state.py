@@ -32,6 +32,7 @@ class MapState:
     `kept`: maps and attachments outlive the daemon. `adopted`: an earlier daemon created them.
     `programs`: compiled, kept (in a file), or adopted. `tells_copies`: whether COW breaks are told
     from unmapping. `nodes`: the nodes of memory by which mappings are counted, if they are.
+    `ageless`: why it is not known how old mappings are when they end; None if it is.
     """
 
     accounts: int
@@ -42,6 +43,7 @@ class MapState:
     programs: str = "compiled"
     tells_copies: bool = True
     nodes: tuple[int, ...] = ()
+    ageless: str | None = None
 
 
 @dataclass(frozen=True)

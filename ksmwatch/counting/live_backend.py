@@ -53,7 +53,6 @@ class Live:
     """The BPF backend. Only one thread may use it.
 
     While asleep, no KSM page exists, only the sentry is attached, and all counts are known to be 0.
-
     `progress` is called again and again while something takes long.
     """
 
@@ -296,4 +295,5 @@ class Live:
             programs=self._maps.origin.value,
             tells_copies=self._maps.call_site().copy != 0,
             nodes=self.plan.nodes if self._maps.node_place().shift else (),
+            ageless=self.plan.ageless,
         )

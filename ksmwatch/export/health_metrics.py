@@ -31,7 +31,8 @@ HEALTH_METRICS: tuple[Spec, ...] = (
     Spec(
         "ksmwatch_mapping_ages_one_in",
         "gauge",
-        "Ages are kept for one page in this many (ages.one-in, or more if the maps would fill up).",
+        "Ages are kept for one page in this many (ages.one-in, or more if the maps would fill up). "
+        "0: none are kept; host.ages_reason in ksmwatch snapshot --json says why.",
     ),
     Spec(
         "ksmwatch_noted_merges",

@@ -134,6 +134,8 @@ def _samples(
     yield from _event_samples(s)
     if s.ages is not None:
         yield from _age_samples(s.ages)
+    elif s.map_state is not None:
+        yield "ksmwatch_mapping_ages_one_in", _one(0)
     yield from _kernel_samples(s)
 
 

@@ -206,6 +206,7 @@ def _host(snapshot: Snapshot) -> HostDocument:
         ],
         "events": None if snapshot.events is None else _events(snapshot.events),
         "ages": None if snapshot.ages is None else _host_ages(snapshot.ages),
+        "ages_reason": snapshot.ageless,
         "run": snapshot.run.run,
         "run_age_seconds": snapshot.run.age,
         "residue": {kind.value: snapshot.residue(kind) for kind in Residue},

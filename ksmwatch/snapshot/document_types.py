@@ -147,6 +147,7 @@ class HostDocument(SavedDocument, NodesDocument):
     meminfo_ksm: list[MeminfoLine]
     events: EventsDocument | None
     ages: HostAgesDocument | None
+    ages_reason: str | None
     run: int | None
     run_age_seconds: float
     residue: Annotated[dict[str, int], Keys(tuple(Residue), all=True)]

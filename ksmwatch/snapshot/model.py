@@ -172,6 +172,11 @@ class Snapshot:
         return Confidence.ESTIMATED if self.estimated else Confidence.EXACT
 
     @property
+    def ageless(self) -> str | None:
+        """Why it is not known how long mappings last; None if it is."""
+        return "events are not seen" if self.map_state is None else self.map_state.ageless
+
+    @property
     def reason(self) -> str | None:
         """Why the host's sum is not exact; None if it is."""
         if self.doubt is not None:

@@ -293,7 +293,8 @@ def test_ages_that_are_not_wanted_are_not_kept(ksm: Ksm) -> None:
         a.write("heap", 0, 7)
         (count,) = (p["mappings"] for p in daemon.snapshot()["processes"] if p["pid"] == a.pid)
         assert count == _PAGES - 7
-        assert daemon.snapshot()["host"]["ages"] is None
+        host = daemon.snapshot()["host"]
+        assert (host["ages"], host["ages_reason"]) == (None, "--ages.one-in=0")
         assert "ksmwatch_mapping_age" not in daemon.metrics()
         assert {path.name for path in pins.iterdir()} & {
             "map-ages",
