@@ -17,7 +17,7 @@ from typing import Any
 
 from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
 from ksmwatch.export.web_config import WebConfig
-from ksmwatch.snapshot.last_hour import HourPoint
+from ksmwatch.snapshot.last_hour import HourPoints
 
 # The age that an answer may have, in seconds; how often the front has failed to pass one on.
 QUESTION = struct.Struct("!dI")
@@ -72,7 +72,7 @@ class Answer:
 
     taken: float
     samples: Samples
-    hour: tuple[HourPoint, ...] | None = None
+    hour: HourPoints | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SentAnswer:
 
     taken: float
     families: list[tuple[str, list[LabelledValue] | None]]
-    hour: tuple[HourPoint, ...] | None
+    hour: HourPoints | None
 
 
 class SampleSender:
@@ -97,7 +97,7 @@ class SampleSender:
         families = [(name, None if before.get(name) == s else s) for name, s in answer.samples]
         send(sock, SentAnswer(answer.taken, families, self._new(answer.hour)))
 
-    def _new(self, hour: tuple[HourPoint, ...] | None) -> tuple[HourPoint, ...] | None:
+    def _new(self, hour: HourPoints | None) -> HourPoints | None:
         if not hour:
             return hour
         new = hour[bisect_right(hour, self._sent_until, key=attrgetter("at")) :]

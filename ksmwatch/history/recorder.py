@@ -12,8 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ksmwatch.config import Config
 from ksmwatch.history.file_errors import (
@@ -30,7 +30,7 @@ from ksmwatch.history.store import FILE_NAME, Error, Store
 from ksmwatch.log import logger
 from ksmwatch.option_values import AUTO
 from ksmwatch.snapshot.history_state import HistoryState, Unwritten
-from ksmwatch.snapshot.last_hour import SECONDS, HourPoint, LastHour
+from ksmwatch.snapshot.last_hour import SECONDS, HourPoint, HourPoints, LastHour
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.socket_server import group_of
 
@@ -46,8 +46,7 @@ _CHEAP_SECONDS = 0.01
 _STOP_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class HistorySettings:
+class HistorySettings(NamedTuple):
     """Where the history is, how much of it is kept, and the gid of the group that may read it."""
 
     directory: Path
@@ -209,7 +208,7 @@ class Writer:
         """What happened so far. `dropped`: moments that came while another was being written."""
         missed = dict(self._unwritten)
         missed[Unwritten.BUSY] += dropped
-        hour = () if self._hour is None else self._hour.points
+        hour = HourPoints() if self._hour is None else self._hour.points
         return HistoryState(self._written, missed, steps, self._bytes, self._oldest, hour)
 
     def write(self, snapshot: Snapshot) -> None:

@@ -7,7 +7,6 @@ Moments are merged only if nothing is missing in between, so a gap stays a gap.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ksmwatch.history.moment import seamless
@@ -17,8 +16,7 @@ from ksmwatch.history.moment import seamless
 EXPIRED_AT_ONCE = 24
 
 
-@dataclass(frozen=True)
-class Retention:
+class Retention(NamedTuple):
     """How long moments are kept, in seconds: each of them, then one for each `step`."""
 
     fine: float = 24 * 3600.0

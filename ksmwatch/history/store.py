@@ -25,12 +25,16 @@ from ksmwatch.history.retention import (
 FILE_NAME = "history.db"
 # Stored in the file. Another number is another format.
 FORMAT = 1
+# Of a new file. SQLite makes 20 pages of its cache at once, before the size of the cache is set.
+_PAGE_BYTES = 1024
 # The log is written back when it has this many pages.
-_LOG_PAGES = 128
+_LOG_PAGES = 512
 _LOG_BYTES = 1 << 20
 # The log grows while a reader holds the same moment for long. Beyond this size nothing is recorded.
 _MAX_LOG_BYTES = 4 << 20
-_CACHE_KIB = 64
+_CACHE_KIB = 32
+# As many as each moment needs.
+_STATEMENTS = 8
 # For a file that another process of the daemon's user may have changed.
 CAUTION = ("PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON")
 # The part of the limit that is for the database; the rest is for the log.
@@ -92,7 +96,9 @@ class Store:
         self._ids: dict[tuple[str, str], int] = {}
         # A writer that was not killed leaves no log.
         torn = check and self._log.exists()
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+        self._db = sqlite3.connect(
+            path, isolation_level=None, timeout=1.0, cached_statements=_STATEMENTS
+        )
         try:
             self._prepare(torn=torn)
         except BaseException:
@@ -100,6 +106,7 @@ class Store:
             raise
 
     def _prepare(self, *, torn: bool) -> None:
+        self._db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         for pragma in CAUTION:
             self._db.execute(pragma)

@@ -252,7 +252,9 @@ def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Hol
 
 
 def _columns(rows: Iterable[Moves]) -> Moves:
-    return tuple(map(sum, zip(*rows, strict=True)))
+    # From a list: what an iterator gives becomes a longer tuple first, and Python keeps 2,000 of
+    # each length that it has cut to.
+    return tuple([sum(column) for column in zip(*rows, strict=True)])
 
 
 class Turnover:
@@ -297,7 +299,7 @@ class Turnover:
             self._seen[account] = key, moves
         for key, (nows, befores) in rows.items():
             sums = _columns([totals[key], *nows] if key in totals else nows)
-            totals[key] = tuple(map(sub, sums, _columns(befores))) if befores else sums
+            totals[key] = (*map(sub, sums, _columns(befores)),) if befores else sums
         for account in gone:
             if account in self._seen:
                 self._accounts[self._seen.pop(account)[0]] -= 1

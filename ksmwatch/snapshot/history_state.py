@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ksmwatch.snapshot.last_hour import HourPoint
+from ksmwatch.snapshot.last_hour import HourPoints
 
 
 class Unwritten(StrEnum):
@@ -37,4 +37,4 @@ class HistoryState:
     clock_steps: int = 0
     bytes: int | None = None
     oldest: float | None = None
-    hour: tuple[HourPoint, ...] = ()
+    hour: HourPoints = field(default_factory=HourPoints)

@@ -147,7 +147,7 @@ class Snapshot:
         zeros = self._zeros(None).most - self.sums.zero_pages
         unnamed = savings.pages_without_ksm((), {}, self.unnamed + max(0, zeros))
         pages = savings.saved_pages(self.sums.need + unnamed, self._pages_shared)
-        return None if pages is None else Bounds(*(each * PAGE_SIZE for each in pages))
+        return None if pages is None else Bounds(*[each * PAGE_SIZE for each in pages])
 
     @property
     def bookkeeping(self) -> int | None:

@@ -15,7 +15,7 @@ from ksmwatch.export.samples import Series, samples
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.snapshot.history_state import HistoryState
-from ksmwatch.snapshot.last_hour import HourPoint
+from ksmwatch.snapshot.last_hour import HourPoint, HourPoints
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Process
 from tests.made_up import numbers, process, snapshot
@@ -87,7 +87,7 @@ class Remembered:
         self._host = Ordinary()
         begin = time.monotonic()
         ages = (age for age in range(3590, 0, -10) if not 1500 < age < 1900)
-        self._hour = tuple(_past(begin - age, age) for age in ages)
+        self._hour = HourPoints([_past(begin - age, age) for age in ages])
 
     def __call__(self) -> Snapshot:
         """The host some time later."""

@@ -53,7 +53,7 @@ class PastHour:
     def _points(self, now: float) -> list[HourPoint]:
         points, latest = self._hour.points, self._latest
         if points and latest is not None and latest.at - points[-1].at >= SPACING_SECONDS:
-            points = (*points, latest)
+            points = points.and_then(latest)
         return [point for point in points if point.at >= now - SECONDS]
 
     def begin(self, now: float) -> float:

@@ -15,7 +15,7 @@ from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.rollup import OwnerKey
 from ksmwatch.owners.savings import Who
 from ksmwatch.owners.sums import RunningSums
-from ksmwatch.snapshot.last_hour import HourPoint
+from ksmwatch.snapshot.last_hour import HourPoint, HourPoints
 from ksmwatch.snapshot.process import Process
 from tests.made_up import UNIT, nothing, numbers, process, snapshot
 
@@ -122,6 +122,7 @@ def test_points_of_the_last_hour_are_sent_once() -> None:
     seen = []
     with ours, theirs:
         for hour in (None, (), points[:2], points[:2], points[1:5]):
-            sender.send(ours, Answer(1.0, [], None if hour is None else tuple(hour)))
-            seen.append(receiver.whole(front_channel.receive(theirs)).hour)
-    assert seen == [None, (), tuple(points[:2]), (), tuple(points[2:5])]
+            sender.send(ours, Answer(1.0, [], None if hour is None else HourPoints(hour)))
+            got = receiver.whole(front_channel.receive(theirs)).hour
+            seen.append(None if got is None else [*got])
+    assert seen == [None, [], points[:2], [], points[2:5]]

@@ -12,7 +12,7 @@ from ksmwatch.history.past_hour import recorded_points
 from ksmwatch.history.recorder import HistorySettings, Writer
 from ksmwatch.history.retention import Retention
 from ksmwatch.history.store import FILE_NAME, Store
-from ksmwatch.snapshot.last_hour import HourPoint, LastHour
+from ksmwatch.snapshot.last_hour import SECONDS, HourPoint, LastHour
 from ksmwatch.units import PAGE_SIZE
 from tests.past import BEGIN, CLOCK, past_snapshot
 
@@ -77,7 +77,7 @@ def test_the_numbers_are_those_of_the_snapshots(tmp_path: Path) -> None:
     tested.write(ours)
     seen = tested.state(0, 0).hour
     tested.close()
-    assert seen == (
+    assert tuple(seen) == (
         HourPoint(
             CLOCK,
             joined=False,
@@ -145,3 +145,19 @@ def test_points_that_are_close_are_one_and_a_break_among_them_stays() -> None:
     for each in (point(0), point(3), point(5, joined=False), point(9), point(18)):
         tested.add(each)
     assert [(p.at, p.joined) for p in tested.points] == [(0, True), (9, False), (18, True)]
+
+
+def test_points_are_what_they_were_and_those_of_an_hour_are_kept() -> None:
+    tested, points = LastHour(), []
+    for at in range(-20, 3990, 10):
+        known = at % 40 != 0
+        amounts = (at * 2.0**40, None, at / 3, 0.5) if known else (None, 0.0, None, None)
+        points.append(HourPoint(at, at % 30 != 0, *amounts))
+        tested.add(points[-1])
+    kept = [each for each in points if each.at >= 3980 - SECONDS]
+    assert [*tested.points] == kept
+    assert (len(kept), len(tested.points)) == (361, 361)
+    assert tested.points[-1] == kept[-1]
+    assert [*tested.points[350:355]] == kept[350:355]
+    with pytest.raises(IndexError):
+        tested.points[361]
