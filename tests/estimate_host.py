@@ -107,6 +107,8 @@ class Host:
         self.nodes: dict[int, int] = {}
         # None: nothing tells pinned pages.
         self.pins: set[int] | None = set()
+        # Whether there is broken memory.
+        self.poisoned = False
         self.next_frame = 100
         monkeypatch.setattr(estimate, "_tools", self.tools)
 
@@ -116,7 +118,11 @@ class Host:
         pins = None if self.pins is None else KnownPins(self.pins)
         told = cast("PinnedFrames | None", pins)
         node_of = None if ksm.get("merge_across_nodes", 1) else self.nodes.get
-        return Tools(proc, self.kernel, self.memory, ZERO_FRAME, known, told, node_of=node_of)
+        return Tools(
+            *(proc, self.kernel, self.memory, ZERO_FRAME, known, told),
+            node_of=node_of,
+            poisoned=self.poisoned,
+        )
 
     def add(
         self,

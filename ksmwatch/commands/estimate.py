@@ -29,6 +29,7 @@ from ksmwatch.kernel.frame_source import choose_frames, demand_frames, pinned_fr
 from ksmwatch.kernel.memory_nodes import NodeOfFrame, read_memory_nodes
 from ksmwatch.kernel.page_content import choose_source, zero_frame
 from ksmwatch.kernel.page_frames import AnyFrame
+from ksmwatch.kernel.page_tables import memory_is_poisoned
 
 # So many pages are read whole without a thought: a gibibyte.
 SMALL = 1 << 18
@@ -95,7 +96,8 @@ def _tools(proc: Path, sys: Path, ksm: dict[str, int]) -> Tools:
     if ksm.get("merge_across_nodes") == 0 and len(read_memory_nodes(sys)) > 1:
         node_of = NodeOfFrame(sys)
     pins = pinned_frames(proc)
-    return Tools(proc, kernel, source, zero_frame(proc), known, pins, why, node_of)
+    poisoned = memory_is_poisoned(proc)
+    return Tools(proc, kernel, source, zero_frame(proc), known, pins, why, node_of, poisoned)
 
 
 class Estimator:

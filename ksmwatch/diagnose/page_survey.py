@@ -47,7 +47,7 @@ from ksmwatch.kernel.page_content import (
     open_page_table,
 )
 from ksmwatch.kernel.page_frames import Frames
-from ksmwatch.kernel.page_tables import FRAME
+from ksmwatch.kernel.page_tables import FRAME, neither_here_nor_in_swap
 from ksmwatch.kernel.pinned_frames import PinnedFrames
 from ksmwatch.units import PAGE_SIZE
 
@@ -69,6 +69,7 @@ class Tools:
     `frames`: recognises KSM pages; None if there are none, or nothing can do so. `pins`: recognises
     pinned pages; None if nothing can. `why`: why it is not the source that disturbs least; empty if
     it is. `node_of`: on which node of memory a frame lies, if ksmd merges only within each.
+    `poisoned`: whether there is broken memory.
     """
 
     proc: Path
@@ -79,6 +80,7 @@ class Tools:
     pins: PinnedFrames | None = None
     why: str = ""
     node_of: Callable[[int], int | None] | None = None
+    poisoned: bool = False
 
 
 @dataclass
@@ -208,6 +210,8 @@ class Survey:
             if parts and frames is not None:
                 merged = frames.ksm(set(pages.frames))
                 process.merged.extend(frame for frame in pages.frames if frame in merged)
+            if self._tools.poisoned:
+                self.left_out["poisoned"] += neither_here_nor_in_swap(table.entries([run]))
             self.pages += len(parts)
             self._tick(len(parts))
 

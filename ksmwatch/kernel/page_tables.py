@@ -162,6 +162,14 @@ def may_be_away(entries: bytes) -> bool:
     )
 
 
+def neither_here_nor_in_swap(entries: bytes) -> int:
+    """How many of these entries of pagemap are of pages that are poisoned, or on their way."""
+    if not entries[7::8].translate(None, _OTHERS):
+        return 0
+    others = [entry for entry in array("Q", entries) if entry & SWAPPED and not entry & GUARD]
+    return sum(entry & _TYPE >= _SWAP_TYPES for entry in others)
+
+
 # Looks in an area of an opened pagemap for entries that smaps may count as KSM pages.
 Check = Callable[[int, SmapsArea], bool]
 

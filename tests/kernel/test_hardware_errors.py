@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests import oracle
+from tests.children import output
 from tests.kernel.compare import assert_exact, mappings, process
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
@@ -74,6 +76,10 @@ def test_who_starts_later_does_not_count_it_either(tenants: list[Tenant]) -> Non
     with pytest.raises(RefusedError):
         a.madvise("heap", 5, 1, "hwpoison")
     a.wait()
+    words = ["--json", "--interval", "0.5", str(b.pid), str(c.pid)]
+    found = json.loads(output(["ksmwatch", "estimate", *words]))
+    assert (found["left_out"]["poisoned"], found["reasons"]) == (2, [])
+    assert found["host"]["saved_now"] == found["host"]["would_save"] == PAGES - 1
     b.munmap("heap", 5, 1)
     with Daemon() as daemon:
         counted = {each["pid"]: each["confidence"] for each in daemon.snapshot()["processes"]}

@@ -10,6 +10,7 @@ import pytest
 from ksmwatch.commands import estimate
 from ksmwatch.diagnose.page_survey import Tools
 from ksmwatch.errors import ConfigError
+from ksmwatch.kernel.page_tables import GUARD, SWAPPED
 from ksmwatch.units import PAGE_SIZE
 from tests.estimate_host import ALONE, KERNEL, PRESENT, SHARED, ZERO_FRAME, Host, content
 
@@ -174,6 +175,17 @@ def test_what_cannot_be_merged_is_in_the_numbers(host: Host, asked: Asked) -> No
     left_out = {"swapped": 2, "hugetlb": 20, "shared": 10, "special": 20, "tagged": 10}
     assert found["left_out"] == left_out
     assert found["host"]["would_save"] == 1
+
+
+def test_poisoned_pages_are_in_the_numbers(host: Host, asked: Asked) -> None:
+    host.add(10, [1, 1, 2, 2, 2])
+    # On Linux 6.12, 23 is the type of poisoned pages; the others are in swap space, and a guard.
+    others = (SWAPPED | 23, SWAPPED | 3, SWAPPED | GUARD | 31)
+    host.write_entries(10, [PRESENT | 100 | ALONE, PRESENT | 101 | ALONE, *others])
+    assert "poisoned" not in asked()["left_out"]
+    host.poisoned = True
+    found = asked()
+    assert (found["left_out"]["poisoned"], found["host"]["would_save"]) == (1, 1)
 
 
 @pytest.mark.parametrize(("kernel", "saved"), [((5, 10), 1), ((6, 1), 0), ((6, 5), 0), ((6, 6), 1)])
