@@ -50,7 +50,8 @@ class LiveVerdict:
 
     def warnings(self, facts: Facts) -> list[str]:
         """What live accounting misses on this host."""
-        return warnings(facts, tells_copies=self.tells_copies, tells_nodes=self.tells_nodes)
+        tells = {"tells_copies": self.tells_copies, "tells_nodes": self.tells_nodes}
+        return warnings(facts, self.plan, **tells)
 
 
 def _judge(facts: Facts, settings: Config) -> LiveVerdict:

@@ -147,7 +147,7 @@ class Daemon:
         if obstacle is not None:
             logger.warning(obstacle.sentence, extra={"mode": backend.mode.value})
         elif backend.mode is Mode.BPF:
-            for warning in warnings(facts):
+            for warning in warnings(facts, backend.plan if isinstance(backend, Live) else None):
                 logger.warning(warning)
         table = ProcessTable()
         watcher = Watcher(

@@ -137,7 +137,7 @@ ACCESS = "access"
 AGES = "ages"
 _ABSENT = "no such function in this kernel, or it is inlined"
 _UNWANTED = "--probes="
-_UNWANTED_AGES = "--ages.one-in=0"
+UNWANTED_AGES = "--ages.one-in=0"
 _PREEMPTED = "another task can preempt it (PREEMPT_RT), so events of that task would be skipped"
 
 
@@ -174,7 +174,7 @@ def choose(facts: Facts, wish: Wish = Wish.AUTO, *, ages: bool = True) -> Plan:
         layout=layout,
         tells_missed=_tells_missed(facts, {probe.mechanism for probe in probes}),
         access=_choose_access(facts, probes),
-        ageless=_ageless(facts, probes) if ages else _UNWANTED_AGES,
+        ageless=_ageless(facts, probes) if ages else UNWANTED_AGES,
         nodes=nodes,
         nodeless=nodeless,
     )

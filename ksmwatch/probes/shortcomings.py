@@ -5,7 +5,7 @@ from __future__ import annotations
 from ksmwatch.kernel import callers
 from ksmwatch.kernel.events import Mechanism
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.probes.plan import Plan, choose
+from ksmwatch.probes.plan import UNWANTED_AGES, Plan, choose
 
 
 def _unproven(facts: Facts, plan: Plan) -> list[str]:
@@ -18,15 +18,20 @@ def _unproven(facts: Facts, plan: Plan) -> list[str]:
 
 
 def warnings(
-    facts: Facts, *, tells_copies: bool | None = None, tells_nodes: bool | None = None
+    facts: Facts,
+    plan: Plan | None = None,
+    *,
+    tells_copies: bool | None = None,
+    tells_nodes: bool | None = None,
 ) -> list[str]:
     """What live accounting misses on this host, in sentences.
 
+    `plan`: what was carried out, since the kernel may have refused the first plan.
     `tells_copies`: whether COW breaks are told from unmapping; `tells_nodes`: whether it is known
     on which node of memory a page lies. None if it was not tried.
     """
     found = []
-    plan = choose(facts)
+    plan = plan or choose(facts)
     if meanings := _unproven(facts, plan):
         why = facts.calls_error or "none of the known callers is here"
         found.append(
@@ -46,7 +51,7 @@ def warnings(
             "With PREEMPT_RT, other tasks can preempt fentry programs. The kernel then skips "
             "events, and after each loss every process has to be read."
         )
-    if plan.obstacle is None and plan.ageless is not None:
+    if plan.obstacle is None and plan.ageless not in (None, UNWANTED_AGES):
         found.append(f"It is unknown how long mappings last: {plan.ageless}.")
     if plan.obstacle is None and (
         plan.nodeless is not None or (plan.nodes and tells_nodes is False)

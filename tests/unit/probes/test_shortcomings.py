@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ksmwatch.probes.plan import choose
 from ksmwatch.probes.shortcomings import warnings
 from tests.fakes import capable, without
 
@@ -46,6 +47,15 @@ def test_where_the_age_of_mappings_is_unknown_it_is_said() -> None:
         "It is unknown how long mappings last: no probe is possible where pages are migrated "
         "(meanwhile smaps counts them as mapped)."
     )
+
+
+def test_ages_are_those_of_the_plan_that_was_carried_out() -> None:
+    """6.1 refuses fentry on migrate_pages() only when it is tried."""
+    refused = without(refused={"migrate fentry migrate_pages": "Too many arguments"})
+    (warning,) = warnings(capable(), choose(refused))
+    assert "one of its hooks is a kprobe" in warning
+    # Who does not want them need not be warned.
+    assert warnings(capable(), choose(capable(), ages=False)) == []
 
 
 @pytest.mark.parametrize(
