@@ -37,7 +37,7 @@ is that of all work for one moment, the fastest of {rounds} times {moments} mome
 a disk, and every moment is synced. Memory is what a process that has loaded the daemon's code needs
 more after {written} moments than before SQLite was loaded."""
 
-_SIZES = """Memory: {own_mib:.1f} MiB of its own, and {code_mib:.1f} MiB of code, most of it
+_SIZES = """Memory: {own_mib:.2f} MiB of its own, and {code_mib:.2f} MiB of code, most of it
 SQLite's. One owner takes {bytes_per_owner:.0f} bytes in each moment, so a day of ten seconds and 30
 days of ten minutes take {megabytes:.0f} MB with {owners} owners."""
 
@@ -80,9 +80,9 @@ def goals(result: Result) -> list[Goal]:
         ),
         Goal(
             "history: at most 2 MiB of memory",
-            f"{memory:.1f} MiB",
+            f"{memory:.2f} MiB",
             met=memory <= _MIB,
-            why=f"{result['code_mib']:.1f} MiB are code, which is shared with all users of SQLite",
+            why=f"{result['code_mib']:.2f} MiB are code, which is shared with all users of SQLite",
         ),
         Goal(
             "history: at most 100 MB on disk, with 50 owners",

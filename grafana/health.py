@@ -217,11 +217,51 @@ COST: tuple[Panel, ...] = (
 )
 
 
+NO_HISTORY = "no history is kept"
+HISTORY: tuple[Panel, ...] = (
+    Panel(
+        Kind.GRAPH,
+        "Moments of the history (in an hour)",
+        "Moments that were written, and those that were not, by reason. While nothing moves, one "
+        "moment in a minute is written. After a step of the clock, times in the history jump.",
+        "short",
+        {
+            "written": f"increase(ksmwatch_history_moments_total{{{HERE}}}[1h])",
+            "not written: {{reason}}": f"increase(ksmwatch_history_unwritten_total{{{HERE}}}[1h])",
+            "steps of the clock": f"increase(ksmwatch_history_clock_steps_total{{{HERE}}}[1h])",
+        },
+        HOST_UID,
+        width=8,
+        absent=NO_HISTORY,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "Size of the history",
+        "What the moments take on disk, at most --history.max-mb.",
+        "bytes",
+        {"size": f"ksmwatch_history_bytes{{{HERE}}}"},
+        HOST_UID,
+        width=8,
+        absent=NO_HISTORY,
+    ),
+    Panel(
+        Kind.GRAPH,
+        "Reach of the history",
+        "How old the first moment is that is still kept.",
+        "s",
+        {"reach": f"time() - ksmwatch_history_oldest_timestamp_seconds{{{HERE}}}"},
+        HOST_UID,
+        width=8,
+        absent=NO_HISTORY,
+    ),
+)
+
+
 BOARD = Board(
     UID,
     "KSM: drift and health",
     "How far ksmwatch's counts on one host can be trusted: exact reads against counts, "
     "losses, probes, and what the daemon costs.",
     (JOB, HOST),
-    {"Now": NOW, "Trust": TRUST, "Cost of the daemon": COST},
+    {"Now": NOW, "Trust": TRUST, "Cost of the daemon": COST, "History": HISTORY},
 )

@@ -32,7 +32,7 @@ _LOG_PAGES = 512
 _LOG_BYTES = 1 << 20
 # The log grows while a reader holds the same moment for long. Beyond this size nothing is recorded.
 _MAX_LOG_BYTES = 4 << 20
-_CACHE_KIB = 16
+_CACHE_KIB = 32
 # As many as each moment needs.
 _STATEMENTS = 8
 # For a file that another process of the daemon's user may have changed.

@@ -71,8 +71,9 @@ def daemon(authority: Authority) -> Iterator[Daemon]:
     path.write_text(WEB_CONFIG.format(hash=hashed))
     # Each age that can be known is: panels show them.
     options = ("--metrics.processes=true", "--audit.cpu-percent=10", "--ages.one-in=1")
+    files = (f"--web.config.file={path}", f"--history.directory={path.with_name('history')}")
     wheel = installed.program()
-    with Daemon(*options, f"--web.config.file={path}", program=str(wheel)) as daemon:
+    with Daemon(*options, *files, program=str(wheel)) as daemon:
         # Through the wheel, as it is installed, and nothing of this checkout.
         command = Path(f"/proc/{daemon.process.pid}/cmdline").read_text().split("\0")
         assert (Path(command[0]).parent, command[1:4]) == (wheel.parent, ["-I", "-m", "ksmwatch"])
