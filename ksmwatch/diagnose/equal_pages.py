@@ -1,8 +1,9 @@
 """What merging equal pages saves: judgement on the copies of one content. Pure.
 
 A page frame is what is saved. Processes that share a frame by fork have saved it already, so copies
-are counted by frames. ksmd puts at most max_page_sharing page table entries on a frame: a content
-with more keeps several. With use_zero_pages, pages of zeros take no frame at all.
+are counted by frames, and a frame counts only if all who map it let it go. ksmd puts at most
+max_page_sharing page table entries on a frame: a content with more keeps several. With
+use_zero_pages, pages of zeros take no frame at all.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Copies:
         for gain, (copies, saved) in more.items():
             found[gain, None] = saved
             frames = sum(f for f, _ in copies.values())
-            for party, (own, _) in copies.items():
+            for party, (own, _) in copies.items() if saved else ():
                 found[gain, party] = saved * own / frames
         return {key: value for key, value in found.items() if value}
 
@@ -125,10 +126,12 @@ class Copies:
                 entries[copy.party] += amount
         for copies in self._frames.values():
             some = {copy: n for copy, n in copies.items() if wanted(copy)}
-            shared = sum(some.values())
+            # Who else maps a frame keeps it: it is not offered there, or was not examined.
+            shared = sum(some.values()) if len(some) == len(copies) else 0
+            freed = 1 / shared if shared > 1 else 0
             for copy, amount in some.items():
                 # Each mapping of a KSM page would have a page of its own.
-                frames[copy.party] += amount if copy.merged else amount / shared
+                frames[copy.party] += amount if copy.merged else amount * freed
                 entries[copy.party] += amount
         return {party: (frames[party], entries[party]) for party in entries}
 

@@ -121,6 +121,31 @@ def test_it_is_what_was_made_and_what_merges(ksm: Ksm) -> None:
         assert after["host"]["would_save"] == pytest.approx(merged, rel=0.01)
 
 
+def test_a_frame_that_another_process_maps_is_not_freed(ksm: Ksm) -> None:
+    pages, contents, own = 300, 30, 60
+    with Workload() as load:
+        a = load.spawn("a")
+        a.map("heap", pages)
+        a.madvise("heap", 0, pages, "nohugepage")
+        a.fill("heap", 0, pages, seed=1, modulo=contents)
+        b = a.fork("b")
+        a.fill("heap", 0, own, seed=1, modulo=contents)
+        # The child's area stays as it is.
+        a.madvise("heap", 0, pages, "mergeable")
+        begin = a.address("heap")
+
+        def used() -> int:
+            return len({f for each in (a, b) for f in oracle.frames(each.pid, begin, pages)})
+
+        before = used()
+        assert before == pages + own
+        for words in ([str(a.pid), str(b.pid)], [str(a.pid)]):
+            found = estimate(*words, "--interval", "0.5")
+            assert interval(found["host"]) == (own - contents,) * 3
+        ksm.merge_all(scans=6)
+        assert before - used() == own - contents
+
+
 def interval(of: dict[str, Any]) -> tuple[float, float, float]:
     """What would be saved, from low to high."""
     return of["would_save_low"], of["would_save"], of["would_save_high"]

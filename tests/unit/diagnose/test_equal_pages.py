@@ -56,6 +56,18 @@ def test_what_processes_share_by_fork_is_saved_already() -> None:
     assert host(copies((0, 7), (0, 7), (1, None)))[Gain.MORE] == 1
 
 
+def test_a_frame_that_somebody_else_maps_is_not_freed() -> None:
+    # Of frames 7 and 8 one mapping was not examined; two pages are nobody else's.
+    assert host(copies((0, 7), (0, 8))) == {}
+    assert host(copies((0, 7), (0, 8), (0, None), (0, None)))[Gain.MORE] == 1
+    # The other mapping is of a process that does not offer it.
+    found = copies((0, 7), (0, 8), (0, None), (0, None))
+    for frame in (7, 8):
+        found.add(Copy(1, offered=False, merged=False), frame)
+    assert host(found)[Gain.OFFERED] == 1
+    assert host(found)[Gain.MORE] == 3
+
+
 def test_what_is_merged_is_no_gain() -> None:
     found = copies((0, 7), (0, 7), (1, 7), merged=True)
     gains = host(found)
