@@ -91,7 +91,7 @@ def text(report: Report, shown: Sequence[OwnerResult]) -> str:
         cells = _amount(found.now), _amount(found.offered), _amount(found.everything)
         lines += [_row(owner.party.name, owner.party.kind, *cells), f"    {owner.advice}"]
     if len(shown) > _OWNERS:
-        lines += ["", f"{len(shown) - _OWNERS} more owners have fewer pages; --json lists all."]
+        lines += ["", f"{len(shown) - _OWNERS} more owners would save less; --json lists all."]
     return "\n".join(lines)
 
 
