@@ -314,7 +314,7 @@ def test_one_module_knows_the_format_of_smaps() -> None:
 
 
 FRONT = {
-    *("__init__", "errors", "log", "units", "export.__init__"),
+    *("__init__", "digests", "errors", "log", "units", "export.__init__"),
     *("export.metric_family", "export.own_resources", "export.front_channel"),
     *("export.web_config", "export.tls", "snapshot.last_hour"),
     # Asks the kernel for something and reads nothing of it.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
 import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
+from ksmwatch.digests import blake2b
 from ksmwatch.export.front.limits import MAX_WAITING_CHECKS
 
 # bcrypt ignores further bytes; newer versions of the library raise an exception.
@@ -56,7 +56,7 @@ class Auth:
         if given is None:
             return Admission.NO
         user, password = given
-        digest = hashlib.blake2b(user.encode() + b"\0" + password, key=self._key).digest()
+        digest = blake2b(user.encode() + b"\0" + password, key=self._key).digest()
         if digest in self._good:
             return Admission.YES
         if self._waiting >= MAX_WAITING_CHECKS:

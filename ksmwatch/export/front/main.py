@@ -15,6 +15,7 @@ from functools import partial
 
 from ksmwatch import log
 from ksmwatch.export import front_channel
+from ksmwatch.export.front import libraries
 from ksmwatch.export.front.confine import confine
 from ksmwatch.export.front_channel import Begin, TextfileTask, WebTask
 from ksmwatch.kernel.syscalls import give_memory_back
@@ -33,13 +34,14 @@ def main() -> None:
 
 def _prepared(begin: Begin, task: WebTask | TextfileTask) -> Callable[[socket.socket], None]:
     """Prepare the task, then give up every privilege."""
+    libraries.load_renderer()
     if isinstance(task, WebTask):
-        # tornado.log would load it for the colours of a terminal: half a megabyte.
-        sys.modules["curses"] = None  # type: ignore[assignment]
+        libraries.load_server(tls=task.configured)
         from ksmwatch.export.front import auth, runbook, web
 
         if task.configured:
             auth.prepare()
+            web.prepare_tls()
         # Like the modules: the later user may not be able to read it.
         serve = partial(web.serve, begin, task, runbook.read(runbook.runbook_directory()))
     else:

@@ -13,8 +13,6 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, cast
 
-# tornado loads it at its first use, when the front's user may have no access to its files.
-import tornado.platform.asyncio  # noqa: F401
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.httputil import (
@@ -23,7 +21,6 @@ from tornado.httputil import (
     HTTPMessageDelegate,
     HTTPServerRequest,
     ResponseStartLine,
-    format_timestamp,
 )
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.netutil import add_accept_handler
@@ -43,7 +40,6 @@ from ksmwatch.export.front.page import Page, sentence
 from ksmwatch.export.front.site import Site
 from ksmwatch.export.front_channel import Answer, Begin
 from ksmwatch.export.metric_family import Samples, Spec
-from ksmwatch.export.tls import make_context
 from ksmwatch.export.web_config import WebConfig
 from ksmwatch.log import logger
 
@@ -63,6 +59,11 @@ SPECS = (
         ("kind",),
     ),
 )
+
+
+def prepare_tls() -> None:
+    """Load OpenSSL. Call it while its files can be read, if there may be TLS."""
+    import ksmwatch.export.tls  # noqa: F401 - without TLS, its 4 MB are not needed
 
 
 def _room(wanted: int) -> int:
@@ -172,8 +173,13 @@ class WebFront:
         """Use a configuration: TLS for new connections, users for new requests."""
         self._config = config
         self._auth.use(config.users)
+        context = None
+        if config.tls is not None:
+            from ksmwatch.export.tls import make_context
+
+            context = make_context(config.tls)
         # tornado looks at it for each connection.
-        self._server.ssl_options = None if config.tls is None else make_context(config.tls)
+        self._server.ssl_options = context
 
     def _samples(self) -> Samples:
         counted = sorted(self._requests.items())
@@ -251,7 +257,8 @@ class WebFront:
 async def _write(connection: HTTP1Connection, page: Page, *, head: bool) -> None:
     headers = HTTPHeaders(page.headers)
     headers["Content-Length"] = str(len(page.body))
-    headers["Date"] = format_timestamp(time.time())
+    # The library's own function needs `email.utils`. No locale is set, so names are English.
+    headers["Date"] = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())
     start = ResponseStartLine("HTTP/1.1", page.status.value, page.status.phrase)
     # No body for HEAD: tornado knows that the length is that of the omitted body.
     sent = connection.write_headers(start, headers, None if head else page.body)

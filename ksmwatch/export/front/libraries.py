@@ -1,0 +1,109 @@
+"""Loads the libraries of a front without what they import for what no front does.
+
+A library cannot tell what is not wanted of it: prometheus_client brings an HTTP server and a
+client, and tornado OpenSSL, which together take 6 MB. So an empty stand-in takes the place of each
+such module while the library is imported. What is used of the libraries is the same code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+# Imported by prometheus_client.exposition for its own servers, and to push metrics.
+_SERVERS = ("http.server", "socketserver", "ssl", "wsgiref", "wsgiref.simple_server")
+_CLIENTS = ("urllib.error", "urllib.request")
+# What renders.
+_RENDERER = ("exposition", "metrics_core", "registry", "utils")
+# Imported by tornado for an HTTP client, cookies, dates, its log, and servers of several processes.
+_OTHER_PARTS = (
+    *("curses", "email.utils", "html.entities", "http.client", "http.cookies"),
+    *("logging.handlers", "tornado.process"),
+)
+# What serves HTTP. The first would be loaded at its first use, when the front's user may have no
+# access to its files.
+_SERVER = ("platform.asyncio", "http1connection", "httpserver")
+
+
+class _StandIn(ModuleType):
+    """A module in which there is, under any name, a class that does nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        made = type(name, (), {})
+        setattr(self, name, made)
+        return made
+
+
+# What tornado does with them when it is imported: 6.2 makes a table of entities, and those before
+# 6.5 make contexts.
+_USED: Mapping[str, Mapping[str, Any]] = {
+    "html.entities": {"name2codepoint": {}},
+    "ssl": {
+        "OP_NO_COMPRESSION": 0,
+        "Purpose": SimpleNamespace(SERVER_AUTH=None, CLIENT_AUTH=None),
+        "create_default_context": lambda _: SimpleNamespace(options=0),
+    },
+}
+
+
+def load_renderer() -> None:
+    """Load what renders metrics, and none of the other parts of prometheus_client."""
+    library = "prometheus_client"
+    if (spec := find_spec(library)) is None:
+        raise ModuleNotFoundError(f"there is no {library}")
+    # Its package imports everything as soon as any of its modules is imported.
+    sys.modules.setdefault(library, module_from_spec(spec))
+    _load(library, _RENDERER, (*_SERVERS, *_CLIENTS))
+
+
+def load_server(*, tls: bool) -> None:
+    """Load what serves HTTP. `tls`: perhaps with TLS."""
+    _load("tornado", _SERVER, _OTHER_PARTS if tls else (*_OTHER_PARTS, "ssl"))
+
+
+def _load(library: str, modules: Sequence[str], unused: Sequence[str]) -> None:
+    """Load these modules of a library, with stand-ins for those that are unused.
+
+    A later version may use more of them when it is imported. Then it is loaded as a whole.
+    """
+    try:
+        with _stand_ins(unused):
+            _import(library, modules)
+    except (AttributeError, ImportError, TypeError):
+        for name in [name for name in sys.modules if f"{name}.".startswith(f"{library}.")]:
+            del sys.modules[name]
+        _import(library, modules)
+
+
+def _import(library: str, modules: Sequence[str]) -> None:
+    for name in modules:
+        import_module(f"{library}.{name}")
+
+
+@contextmanager
+def _stand_ins(names: Sequence[str]) -> Iterator[None]:
+    """Stand-ins for modules that nothing has loaded yet; afterwards they can be loaded."""
+    made = {name: _StandIn(name) for name in names if name not in sys.modules}
+    for name, module in made.items():
+        vars(module).update(_USED.get(name, {}))
+    sys.modules.update(made)
+    parents: dict[str, ModuleType] = {}
+    try:
+        for name, module in made.items():
+            package, _, last = name.rpartition(".")
+            if package:
+                parents[name] = import_module(package)
+                setattr(parents[name], last, module)
+        yield
+    finally:
+        for name in made:
+            del sys.modules[name]
+        for name, parent in parents.items():
+            delattr(parent, name.rpartition(".")[2])

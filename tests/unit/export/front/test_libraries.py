@@ -1,0 +1,114 @@
+"""What a front does not load of its libraries, and that it renders the same without it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RENDER = """
+import sys
+from ksmwatch.export.front import libraries
+if sys.argv[1] == "lean":
+    libraries.load_renderer()
+from ksmwatch.export.front.exposition import Exposition
+from ksmwatch.export.metric_family import COUNT, INFINITE, SUM, Spec
+
+specs = (
+    Spec("ksmwatch_one", "gauge", "A \\\\ and\\na line feed."),
+    Spec("ksmwatch_of_owners", "counter", "By owner.", ("name", "id")),
+    Spec("ksmwatch_ages_seconds", "histogram", "Ages.", ("reason",)),
+)
+ages = [((("cow", end)), number) for end, number in
+        (("1.0", 3), ("1e+07", 5), (INFINITE, 6), (COUNT, 6), (SUM, 0.25))]
+page = Exposition(specs, [
+    ("ksmwatch_one", [((), float("inf"))]),
+    ("ksmwatch_of_owners", [(("quoted \\" ", "b\\\\s\\n"), 2**60), (("", "\\u00fc"), 1e300)]),
+    ("ksmwatch_ages_seconds", ages),
+])
+for accept in ("", "text/plain; version=1.0.0; escaping=values", "*/*",
+               "application/openmetrics-text", "application/openmetrics-text; version=0.0.1",
+               "application/openmetrics-text; version=1.0.0; escaping=allow-utf-8"):
+    found = page.page(accept)
+    print(accept, found.headers, found.body)
+print(*sys.modules, file=sys.stderr)
+"""
+SERVE = """
+import sys
+from ksmwatch.export.front import libraries
+libraries.load_renderer()
+libraries.load_server(tls=sys.argv[1] == "tls")
+from ksmwatch.export.front import web
+print(*sys.modules)
+import email.utils, html.entities, http.client, http.cookies, ssl
+# Who imports them later gets the real ones.
+assert issubclass(ssl.SSLError, OSError), ssl.SSLError
+assert html.entities.html5["amp"] == "&"
+assert http.client.responses[404] == "Not Found"
+"""
+# Parts of libraries, and of Python, that only those parts need.
+SERVERS = {"http.server", "socketserver", "urllib.request", "wsgiref.simple_server", "ssl"}
+COLLECTORS = {"prometheus_client.metrics", "prometheus_client.process_collector"}
+OTHERS = {
+    *("curses", "email.utils", "http.client", "http.cookies", "logging.handlers"),
+    *("multiprocessing", "tornado.process"),
+}
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+def test_what_is_rendered_is_the_same_as_with_the_whole_library() -> None:
+    lean, whole = run(RENDER, "lean"), run(RENDER, "whole")
+    assert lean.stdout == whole.stdout
+    assert lean.stdout.count("ksmwatch_ages_seconds_bucket") == 6 * 3
+    assert set(whole.stderr.split()) >= SERVERS | COLLECTORS
+    assert set(lean.stderr.split()) & (SERVERS | COLLECTORS) == set()
+
+
+def test_a_server_without_tls_loads_no_openssl() -> None:
+    names = set(run(SERVE, "plain").stdout.split())
+    assert names & {"ssl", "_ssl", "_hashlib"} == set()
+    assert names & OTHERS == set()
+
+
+def test_a_server_that_may_come_to_need_tls_loads_openssl() -> None:
+    names = set(run(SERVE, "tls").stdout.split())
+    assert names >= {"ssl", "_ssl"}
+    assert names & OTHERS == set()
+
+
+def test_without_prometheus_client_that_is_the_error() -> None:
+    program = """
+import importlib.util, sys
+from ksmwatch.export.front import libraries
+libraries.find_spec = lambda name: None
+libraries.load_renderer()
+"""
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run(program)
+    assert "there is no prometheus_client" in caught.value.stderr
+
+
+def test_a_version_that_uses_more_is_loaded_whole(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/__init__.py").write_text("")
+    (tmp_path / "library/early.py").write_text("import ssl\n")
+    (tmp_path / "library/late.py").write_text(
+        "from library import early\nVERSION = early.ssl.OPENSSL_VERSION_INFO[0] + 0\n"
+    )
+    program = """
+import sys
+sys.path.append(sys.argv[1])
+from ksmwatch.export.front import libraries
+libraries._load("library", ("early", "late"), ("ssl", "http.cookies"))
+import http, library.late, ssl
+assert library.late.VERSION == ssl.OPENSSL_VERSION_INFO[0]
+assert library.late.early.ssl is ssl
+assert not hasattr(http, "cookies")
+"""
+    run(program, str(tmp_path))
