@@ -33,8 +33,9 @@ import sys
 root, module = sys.argv[1:3]
 del sys.argv[1:3]
 sys.path.insert(0, root)
-import ksmwatch
+from ksmwatch.deferred import IN_CHILDREN, defer
 sys.path.append(sys.path.pop(0))
+defer(*IN_CHILDREN)
 from importlib import import_module
 import_module(module).main()
 """

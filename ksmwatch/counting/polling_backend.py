@@ -33,6 +33,8 @@ class _UnknownError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
+    """What the last read has shown of a process."""
+
     count: Count
     evidence: Evidence
 

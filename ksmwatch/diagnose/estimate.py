@@ -88,6 +88,8 @@ _Gains = defaultdict[tuple[Gain, int | None], defaultdict[int, float]]
 
 @dataclass(frozen=True)
 class EstimateResult:
+    """What merging would save, in all and between whom."""
+
     saving: Saving
     zero: Interval
     within_owners: Interval

@@ -129,6 +129,8 @@ class KcoreSource:
 
 @dataclass(frozen=True)
 class _Memory:
+    """An open /proc/PID/mem."""
+
     fd: int
 
     def read(self, pages: Pages, size: int, first: int = 0) -> list[bytes]:

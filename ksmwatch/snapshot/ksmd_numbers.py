@@ -38,6 +38,8 @@ class Book:
 
 @dataclass(slots=True)
 class _Entry:
+    """What was read of one process, and when that was."""
+
     # The count at that moment.
     count: Count
     book: Book

@@ -12,15 +12,12 @@ import pytest
 
 PROGRAM = """
 import sys
-from importlib import import_module
-for name in sys.argv[1].split(","):
-    import_module(name)
+exec(sys.argv[1])
 with open("/proc/self/smaps_rollup") as file:
     anonymous = next(line.split()[1] for line in file if line.startswith("Anonymous:"))
 print(anonymous, *sys.modules)
 """
-# Of other packages, and of the large parts of Python. 10 MiB of a front are tornado and asyncio,
-# which load ssl themselves.
+# Of other packages, and of the large parts of Python.
 LARGE = {
     *("asyncio", "bcc", "bcrypt", "concurrent", "ctypes", "email", "http", "httpx"),
     *("multiprocessing", "psutil", "pyroute2"),
@@ -33,30 +30,41 @@ ELSEWHERE = {
     *("ksmwatch.probes.compiler", "ksmwatch.probes.learning", "ksmwatch.snapshot.document_types"),
     *("ksmwatch.export.tls", "ksmwatch.export.web_config_file", "ksmwatch.history", "ksmwatch.top"),
 }
-RENDERING = {"prometheus_client", "ctypes", "email", "http", "ssl", "wsgiref"}
-DAEMON = "ksmwatch.cli,ksmwatch.commands.run"
-WEB = "ksmwatch.export.front.main,ksmwatch.export.front.web"
+# As `__main__` does it, and the first code of a child process.
+COMMAND = "from ksmwatch.deferred import *; defer(*IN_COMMANDS); "
+CHILD = "from ksmwatch.deferred import *; defer(*IN_CHILDREN); import ksmwatch.export.front.main; "
+DAEMON = f"{COMMAND}import ksmwatch.cli, ksmwatch.commands.run"
+RENDERER = f"{CHILD}from ksmwatch.export.front import libraries; libraries.load_renderer(); "
+TEXTFILE = f"{RENDERER}import ksmwatch.export.front.textfile"
+WEB = f"{RENDERER}libraries.load_server(tls=False); import ksmwatch.export.front.web"
+TLS = (
+    f"{RENDERER}libraries.load_server(tls=True); import ksmwatch.export.front.web as web; "
+    "web.prepare_tls()"
+)
+RENDERING = {"prometheus_client", "ctypes", "http"}
+SERVING = {"asyncio", "concurrent", "email", "tornado"} | RENDERING
 
 
-def load(modules: str) -> tuple[float, set[str]]:
-    """MiB of anonymous memory, and all modules, of a process that loads these modules."""
-    command = [sys.executable, "-I", "-c", PROGRAM, modules]
+def load(program: str) -> tuple[float, set[str]]:
+    """MiB of anonymous memory, and all modules, of a process that runs this."""
+    command = [sys.executable, "-I", "-c", PROGRAM, program]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     anonymous, *names = done.stdout.split()
     return int(anonymous) / 1024, set(names)
 
 
 @pytest.mark.parametrize(
-    ("modules", "expected", "most"),
+    ("program", "expected", "most"),
     [
-        (DAEMON, {"ctypes"}, 15),
-        (WEB, {"asyncio", "concurrent", "multiprocessing", "tornado"} | RENDERING, 19),
-        ("ksmwatch.export.front.main,ksmwatch.export.front.textfile", RENDERING, 15),
+        (DAEMON, {"ctypes"}, 13),
+        (WEB, SERVING, 14),
+        (TLS, SERVING | {"ssl"}, 16),
+        (TEXTFILE, RENDERING, 10),
     ],
-    ids=["daemon", "web", "textfile"],
+    ids=["daemon", "web", "web with TLS", "textfile"],
 )
-def test_a_process_loads_what_it_needs(modules: str, expected: set[str], most: float) -> None:
-    mebibytes, names = load(modules)
+def test_a_process_loads_what_it_needs(program: str, expected: set[str], most: float) -> None:
+    mebibytes, names = load(program)
     assert {name.split(".")[0] for name in names} & LARGE == expected
     assert mebibytes < most
 
@@ -69,3 +77,25 @@ def test_the_daemon_loads_nothing_that_only_others_need() -> None:
 def test_passwords_are_an_expense_of_who_has_them() -> None:
     _, names = load(WEB)
     assert "bcrypt" not in names
+
+
+def test_what_is_deferred_is_there_when_it_is_used() -> None:
+    program = f"""{COMMAND}
+import dataclasses, inspect, logging, sys
+from types import ModuleType
+assert type(inspect) is not ModuleType
+made = dataclasses.make_dataclass("Undocumented", [("value", int)])
+assert made.__doc__ == "Undocumented(value: int)", made.__doc__
+import inspect
+assert type(inspect) is ModuleType
+assert logging.Formatter().formatException((ValueError, ValueError("why"), None)).endswith(": why")
+"""
+    _, names = load(program)
+    assert {"ast", "dis"} <= names
+
+
+def test_a_running_daemon_uses_nothing_that_is_deferred() -> None:
+    more = "ksmwatch.counting.polling_backend, ksmwatch.history.recorder, ksmwatch.config"
+    _, names = load(f"{DAEMON}, {more}")
+    # What these modules import.
+    assert names & {"ast", "dis", "linecache", "tokenize"} == set()

@@ -48,6 +48,8 @@ _LIMITS = {
 
 @dataclass
 class Client:
+    """What a client does, and since when."""
+
     phase: ClientPhase
     since: float
 

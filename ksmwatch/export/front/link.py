@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
-from ksmwatch.export.front_channel import LENGTH, QUESTION, Answer, SampleReceiver
+from ksmwatch.export.front_channel import LENGTH, QUESTION, Answer, SampleReceiver, decoded
 
 _BUFFER_BYTES = 1 << 20
 
@@ -44,8 +43,7 @@ class Link:
 
     async def _message(self) -> Any:
         (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
-        message = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - our daemon's
-        return self._answers.whole(message)
+        return self._answers.whole(decoded(await self._reader.readexactly(length)))
 
     def _receive(self, message: Any) -> None:
         self._take(message)

@@ -1,0 +1,31 @@
+"""Modules that are loaded at their first use, wherever they are imported.
+
+The standard library imports some modules for rare cases only: `inspect` for dataclasses without a
+docstring, `ipaddress` for addresses in URLs, `traceback` for exceptions in logs. importlib's
+LazyLoader does not help: before Python 3.12, an import is such a use.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+# A megabyte, and a tenth of the time that the daemon's modules take to load.
+IN_COMMANDS = ("inspect", "ipaddress", "traceback")
+# A front loads nothing later that it might need: its user may have no access to the files.
+IN_CHILDREN = ("ipaddress", "locale")
+
+
+class _Deferred(ModuleType):
+    """Stands for a module until something of it is used. Whoever imports it then gets it itself."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
+
+
+def defer(*names: str) -> None:
+    """Defer these modules, as long as nothing has loaded them."""
+    for name in names:
+        sys.modules.setdefault(name, _Deferred(name))
