@@ -36,7 +36,7 @@ from ksmwatch.kernel.syscalls import give_memory_back
 from ksmwatch.log import logger
 from ksmwatch.option_values import AUTO
 from ksmwatch.owners.processes import ProcessTable
-from ksmwatch.probes import capabilities
+from ksmwatch.probes import capabilities, kept_image
 from ksmwatch.probes.loader import Loaded
 from ksmwatch.probes.persistence import Keep
 from ksmwatch.probes.programs import Programs
@@ -137,8 +137,8 @@ class Daemon:
         losses: Counter[str] = Counter()
         fronts = self._launch_fronts(cleanup, losses)
         self._recorder = self._make_recorder()
-        facts = read_facts()
         keep = open_keep(config.state_pin_path, self._manager)
+        facts = read_facts(image=kept_image.load(keep))
         backend, obstacle = start_backend(facts, config, keep, self._manager.beat)
         cleanup.callback(backend.stop)
         if backend.mode is not Mode.BPF:

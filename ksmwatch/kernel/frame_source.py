@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ksmwatch.errors import PrivilegeError, SourceError
 from ksmwatch.kernel.btf import Btf
+from ksmwatch.kernel.kernel_image import member_offsets
 from ksmwatch.kernel.page_frames import AnyFrame, Frames, KpageFlags, PageStructs
 from ksmwatch.kernel.page_tables import honest, own_frames
 from ksmwatch.kernel.pinned_frames import PinnedFrames
-from ksmwatch.kernel.read_facts import member_offsets
 
 
 def _structs(proc: Path) -> PageStructs:

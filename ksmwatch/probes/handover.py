@@ -16,6 +16,7 @@ from ksmwatch.config import Config
 from ksmwatch.digests import blake2b
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.kernel.facts import Facts
+from ksmwatch.probes import kept_image
 from ksmwatch.probes.compile_flags import compile_flags
 from ksmwatch.probes.configured_plan import plan_for
 from ksmwatch.probes.loader import Loaded, LoadedMap, ProgramOrigin
@@ -58,11 +59,13 @@ def save(loaded: Loaded, flags: list[str], facts: Facts, keep: Keep) -> None:
         keep.store(f"map-{name}", each.fd)
     for name, fd in loaded.programs.items():
         keep.store(f"prog-{name}", fd)
+    kept_image.save(facts, keep)
 
 
 def load(facts: Facts, settings: Config, keep: Keep) -> Kept | None:
     """What was kept, if this daemon would make the same; otherwise it is dropped."""
     descriptors = keep.load()
+    image_is_current = kept_image.is_current(descriptors.pop(kept_image.NAME, None))
     if not descriptors:
         return None
     kept = _match(descriptors, facts, settings)
@@ -71,6 +74,8 @@ def load(facts: Facts, settings: Config, keep: Keep) -> Kept | None:
         keep.clear()
         for fd in descriptors.values():
             os.close(fd)
+    elif not image_is_current:
+        kept_image.save(facts, keep)
     return kept
 
 

@@ -34,6 +34,9 @@ class Keep(Protocol):
     def load(self) -> dict[str, int]:
         """Descriptors by name, as an earlier daemon left them. The caller owns them."""
 
+    def open(self, name: str) -> int | None:
+        """A new descriptor of one object that an earlier daemon left; call it before `load`."""
+
     def store(self, name: str, fd: int) -> None:
         """Keep a descriptor. Raises OSError."""
 
@@ -55,6 +58,9 @@ class Nowhere:
 
     def load(self) -> dict[str, int]:
         return {}
+
+    def open(self, name: str) -> int | None:
+        return None
 
     def store(self, name: str, fd: int) -> None:
         """Not kept."""
@@ -83,6 +89,11 @@ class FdStore:
             self.clear()
         found, self._passed = dict(self._passed), []
         return found
+
+    def open(self, name: str) -> int | None:
+        """One that systemd has passed."""
+        found = [fd for passed, fd in self._passed if passed == name]
+        return os.dup(found[0]) if len(found) == 1 else None
 
     def store(self, name: str, fd: int) -> None:
         """Store a descriptor, in place of an earlier one with this name."""

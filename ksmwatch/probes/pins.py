@@ -66,6 +66,11 @@ class Pins:
         (self._directory / _WITNESS).unlink(missing_ok=True)
         return {path.name: libbpf.obj_get(str(path)) for path in sorted(self._directory.iterdir())}
 
+    def open(self, name: str) -> int | None:
+        """Open one pin."""
+        path = self._directory / name
+        return libbpf.obj_get(str(path)) if path.exists() else None
+
     def store(self, name: str, fd: int) -> None:
         """Pin a descriptor, in place of an earlier one with this name."""
         self.drop(name)

@@ -189,6 +189,23 @@ def test_a_successor_gets_what_is_its_own(
     assert "FDNAME=link-b" in systemd.messages[0]
 
 
+def test_one_is_opened_before_all_are_loaded(
+    systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager(systemd.environment())
+    ends = os.pipe()
+    monkeypatch.setattr(manager, "_passed", [("map-a", ends[0]), ("map-b", ends[1])])
+    store = FdStore(manager)
+    opened = store.open("map-b")
+    assert opened not in (*ends, None)
+    assert os.path.sameopenfile(opened or -1, ends[1])
+    assert store.open("map-c") is None
+    assert store.load() == {"map-a": ends[0], "map-b": ends[1]}
+    assert store.open("map-b") is None
+    for fd in (*ends, opened or -1):
+        os.close(fd)
+
+
 def test_two_of_one_name_are_both_refused(
     systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,74 +6,17 @@ import importlib.util
 import platform
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
+from ksmwatch.kernel import kernel_image as facts
 from ksmwatch.kernel import libbpf
-from ksmwatch.kernel import read_facts as facts
 from ksmwatch.kernel.facts import CAPABILITIES
 from ksmwatch.kernel.kernel_text import Symbol
 from ksmwatch.kernel.read_facts import read_capabilities, read_facts
 from ksmwatch.kernel.struct_layout import MEMBERS, missing
-
-
-class FakeBtf:
-    """BTF that has certain members and functions."""
-
-    members: dict[tuple[str, str], int]
-    functions: dict[str, list[str]]
-    error: OSError | None
-
-    def __init__(self) -> None:
-        if self.error is not None:
-            raise self.error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-    def struct(self, name: str) -> int | None:
-        """Its index among the structs that the test has declared."""
-        names = [struct for struct, _ in self.members]
-        return names.index(name) if name in names else None
-
-    def function(self, name: str) -> int | None:
-        """Its index among the functions that the test has declared."""
-        return list(self.functions).index(name) if name in self.functions else None
-
-    def offset(self, struct: str, member: str) -> int | None:
-        """Where the test says that it is."""
-        return self.members.get((struct, member))
-
-    def parameters(self, function: str) -> list[str] | None:
-        """What the test says that it takes."""
-        return self.functions.get(function)
-
-
-@pytest.fixture
-def btf(monkeypatch: pytest.MonkeyPatch) -> type[FakeBtf]:
-    """The kernel's BTF; empty until a test fills it."""
-    fake = type("Fake", (FakeBtf,), {"members": {}, "functions": {}, "error": None})
-    monkeypatch.setattr(facts, "Btf", fake)
-    return fake
-
-
-@pytest.fixture
-def root(tmp_path: Path, btf: type[FakeBtf], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host without anything. Everything that is not a file is refused or missing."""
-    (tmp_path / "proc/self").mkdir(parents=True)
-    monkeypatch.setattr(libbpf, "prog_type_supported", lambda number: False)
-    monkeypatch.setattr(libbpf, "cast_supported", lambda function, kind: False)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    return tmp_path
-
-
-def write(path: Path, text: str = "") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+from tests.fake_btf import FakeBtf, write
 
 
 def test_a_host_without_anything_is_read_as_such(root: Path) -> None:

@@ -109,3 +109,10 @@ def test_a_witness_that_a_killed_daemon_left_is_nothing_that_was_kept(
     pins = Pins(kernel.directory)
     pins.store("link-a", 0)
     assert pins.load() == {"link-a": 6}
+
+
+def test_one_pin_is_opened_if_it_is_there(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libbpf, "obj_get", {str(kernel.directory / "map-a"): 5}.__getitem__)
+    pins = Pins(kernel.directory)
+    pins.store("map-a", 0)
+    assert (pins.open("map-a"), pins.open("map-b")) == (5, None)
