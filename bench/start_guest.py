@@ -27,6 +27,9 @@ _PINS = Path("/run/bench-bpf")
 _PROGRAMS = "/run/bench-programs"
 _ROUNDS = 3
 
+# Shorter than the pause between two ticks of the daemon: in some, none of its processes works.
+_PAUSE_SECONDS = 0.1
+
 # A name, and what was measured.
 Report = Callable[..., None]
 
@@ -45,13 +48,25 @@ def starts(*, keeps_programs: bool) -> dict[str, tuple[str, ...]]:
 
 
 def _ready(daemon: Daemon, before: float) -> dict[str, float]:
-    """CPU seconds, its children included, and seconds until the first snapshot."""
+    """Seconds until the first snapshot, and CPU seconds, its children included, by then.
+
+    `cpu` also has what its other process still does to be ready.
+    """
     daemon.wait_until_ready()
     wall = time.monotonic() - before
+    ready = _used(daemon)
+    used = 0.0
+    while used < (used := _used(daemon)):
+        time.sleep(_PAUSE_SECONDS)
+    return {"wall": wall, "ready": ready, "cpu": used}
+
+
+def _used(daemon: Daemon) -> float:
+    """CPU seconds of the daemon's processes so far, those that have ended included."""
     # Of the compiler, which has ended, it has been told by wait4().
     words = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
     ticks = sum(map(int, words[13:15])) / os.sysconf("SC_CLK_TCK")
-    return {"wall": wall, "cpu": cpu_seconds(family(daemon.process.pid)) + ticks}
+    return cpu_seconds(family(daemon.process.pid)) + ticks
 
 
 def measure_starts(report: Report, program: str, *, keeps_programs: bool) -> None:
