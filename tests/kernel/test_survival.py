@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from ksmwatch.kernel import libbpf
+from ksmwatch.kernel.kernel_image import Image
+from ksmwatch.kernel.read_facts import read_facts
+from ksmwatch.probes import kept_image
 from tests.kernel.compare import assert_exact, mappings
 from tests.kernel.daemon import Daemon
 from tests.kernel.hooks import HOT, attached, mechanisms
@@ -54,6 +60,13 @@ def test_a_successor_goes_on_where_a_killed_daemon_was(
             assert after["totals"]["copied"] == before["totals"]["copied"] + 101 + 13
             assert second.stop() == 0
     wait_until(lambda: not attached(tracefs), lambda: attached(tracefs))
+
+
+def test_what_is_handed_over_about_the_kernel_is_what_the_kernel_says(pins: str) -> None:
+    with Daemon(pins, http=False) as first:
+        keep: Any = SimpleNamespace(open=lambda name: libbpf.obj_get(str(PINS / name)))
+        assert kept_image.load(keep) == Image.of(read_facts())
+        assert first.stop() == 0
 
 
 NAMES = (("a", 1009), ("b", 1511), ("c", 701))
