@@ -1,10 +1,10 @@
 #!/bin/sh
 # Linux 6.12.117 (Debian): the tracepoint cgroup_attach_task tells of a process that stays, and not of one that comes.
 #
-# A good engineer who follows members of cgroups would expect one event whenever a cgroup gets another process. But a
-# process that is written to the cgroup.procs in which it already is causes an event too. A process that is created in
-# another cgroup than its parent's (clone3 with CLONE_INTO_CGROUP, which service managers use) causes none: only
-# sched_process_fork tells of it, without its cgroup.
+# A good engineer would expect one event whenever a cgroup gets another process. But a process that is written to the
+# cgroup.procs in which it already is causes an event too. A process that is created in another cgroup than its parent's
+# (clone3 with CLONE_INTO_CGROUP, which service managers use) causes none: only sched_process_fork tells of it, without
+# its cgroup.
 #
 # Seen: moved 1 event, written to its own cgroup 1 event, created in another cgroup 0 events
 set -eu
