@@ -92,12 +92,11 @@ def fill(maps: Maps, number: int, pid: int, pages: int) -> None:
         doubts=0,
         start_boottime=procfs.read_start_ticks(Path(f"/proc/{pid}")) * NANOSECONDS_PER_TICK,
         tgid=pid,
-        comm="crowd",
+        comm=b"crowd",
     )
     mm = _MM + number * 4096
     # In place, as the programs do it: another account would be another place in the map.
-    members = account._asdict() | {"comm": account.comm.encode()}
-    record = maps._account.pack(members)  # noqa: SLF001 - only programs write accounts in place
+    record = maps._account.pack(account._asdict())  # noqa: SLF001
     maps._accounts.put(struct.pack("<Q", mm), record)  # noqa: SLF001
     # The programs tell of it afterwards.
     maps._totals.words[Movement.MERGED] += 1  # noqa: SLF001

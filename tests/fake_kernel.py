@@ -186,7 +186,7 @@ class Kernel:
             new = self.owner(mm)
             self.totals[Total.DOUBTS] += 1
             self.accounts[mm] = self.accounts[mm]._replace(
-                tgid=new.tgid, start_boottime=new.start_boottime, comm=new.comm
+                tgid=new.tgid, start_boottime=new.start_boottime, comm=new.comm.encode()
             )
 
     def event(self, mm: int, **changes: int) -> bool:
@@ -212,7 +212,7 @@ class Kernel:
             doubts=int(self.control.opening_doubt),
             start_boottime=owner.start_boottime if pid else 5000 * NANOSECONDS_PER_TICK,
             tgid=pid,
-            comm="by event",
+            comm=b"by event",
             nodes=(0,) * len(self.nodes),
         )
         return True

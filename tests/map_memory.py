@@ -60,6 +60,6 @@ def again() -> Maps:
     return Maps(replace(LOADED, maps=dict(present)))
 
 
-def account(comm: str = "tenant") -> Account:
+def account() -> Account:
     """One whose numbers all differ."""
-    return Account(5, (1, 2, 3, 4, 5, 6, 7), 7, 123456789, 42, comm)
+    return Account(5, (1, 2, 3, 4, 5, 6, 7), 7, 123456789, 42, b"tenant".ljust(16, b"\0"))

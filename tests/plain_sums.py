@@ -1,11 +1,65 @@
-"""Forks and movements by looking at everything: what the code by difference is compared with."""
+"""Sums, forks and movements by looking at everything: what quicker code is compared with."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from ksmwatch.owners.rollup import AccountKey, Moves, OwnerKey
+from ksmwatch.counting.residue import Residue
+from ksmwatch.owners import savings
+from ksmwatch.owners.rollup import (
+    AccountKey,
+    Addend,
+    Moves,
+    OwnerCgroup,
+    OwnerKey,
+    OwnerSums,
+    common,
+    total,
+)
 from ksmwatch.owners.savings import Relative, Who, forked, lost_by
+from ksmwatch.owners.spread import together
+from ksmwatch.owners.sums import Charge, ProcessSums
+
+
+def plain_full(processes: Iterable[Addend], kin: Mapping[Who, int]) -> ProcessSums:
+    """As sums.full, by a sum for each number."""
+    everybody = list(processes)
+    groups: dict[OwnerKey, list[Addend]] = defaultdict(list)
+    residues, pages, sharers = Counter[Residue](), Counter[OwnerCgroup](), Counter[OwnerCgroup]()
+    for each in everybody:
+        groups[each.owner.key].append(each)
+        residues[each.residue] += each.mappings
+        place = each.owner.key, each.cgroup
+        pages[place] += each.mappings + (each.zero_pages or 0)
+        sharers[place] += _shares(each)
+    return ProcessSums(
+        mappings=sum(each.mappings for each in everybody),
+        estimated=sum(not each.exact for each in everybody),
+        zero_pages=sum(each.zero_pages or 0 for each in everybody),
+        need=savings.pages_without_ksm(everybody, kin),
+        residues={which: residues[which] for which in Residue},
+        owners={key: _owner_sums(group, kin) for key, group in groups.items()},
+        charges={place: Charge(pages[place], sharers[place]) for place in pages},
+    )
+
+
+def _shares(process: Addend) -> bool:
+    return bool(process.mappings or process.zero_pages)
+
+
+def _owner_sums(group: list[Addend], kin: Mapping[Who, int]) -> OwnerSums:
+    return OwnerSums(
+        owner=common([m.owner for m in group]),
+        processes=len(group),
+        estimated=sum(not m.exact for m in group),
+        mappings=sum(m.mappings for m in group),
+        need=savings.pages_without_ksm(group, kin),
+        kernel_merging_pages=total(m.kernel_merging_pages for m in group),
+        stray_mappings=total(m.stray_mappings for m in group),
+        zero_pages=total(m.zero_pages for m in group),
+        spread=together(m.spread for m in group),
+    )
 
 
 class PlainForks:
@@ -35,8 +89,9 @@ class PlainForks:
                 known = whose, began if known is None else -1
             before[who] = known
             since = lost[whose] - known[1]
-            if known[1] >= 0 and since >= 0 and (sure := forked(child) - since) > 0:
-                kin[who] = min(sure, parent.mappings)
+            sure = min(forked(child) - since, parent.mappings)
+            if known[1] >= 0 and since >= 0 and sure > 0:
+                kin[who] = sure
         self._gone, self._before, self._at = lost, before, now
         return kin
 

@@ -319,7 +319,8 @@ class ExactReader:
             doubts=1,
             start_boottime=file.start_boottime,
             tgid=file.tgid,
-            comm=file.comm,
+            # With a zero at its end.
+            comm=file.comm.encode(errors="replace")[:15],
             unseen_until=now,
         )
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import sub
+from operator import add
 from typing import Any, NamedTuple, Protocol
 
 from ksmwatch.counting.ages import Wear
@@ -251,10 +251,10 @@ def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Hol
     return shown, other
 
 
-def _columns(rows: Iterable[Moves]) -> Moves:
-    # From a list: what an iterator gives becomes a longer tuple first, and Python keeps 2,000 of
-    # each length that it has cut to.
-    return tuple([sum(column) for column in zip(*rows, strict=True)])
+def _moved(nows: Iterable[Moves], befores: Iterable[Moves]) -> Moves:
+    """What rows have grown by, together. Most columns have not, and that is seen quickly."""
+    columns = zip(zip(*nows, strict=True), zip(*befores, strict=True), strict=True)
+    return tuple(0 if now == before else sum(now) - sum(before) for now, before in columns)
 
 
 class Turnover:
@@ -287,19 +287,24 @@ class Turnover:
         # By owner: rows now, and those of the same accounts before.
         rows: dict[OwnerKey, tuple[list[Moves], list[Moves]]] = {}
         for account, key, moves in changed:
-            nows, befores = rows.setdefault(key, ([], []))
-            nows.append(moves)
-            if account in self._seen:
-                owner, before = self._seen[account]
-                self._accounts[owner] -= 1
-                befores.append(before)
-            elif account in self._earlier:
-                befores.append(self._earlier.pop(account))
-            self._accounts[key] += 1
+            known = self._seen.get(account)
+            if known is None:
+                before = self._earlier.pop(account, None) or (0,) * len(moves)
+                self._accounts[key] += 1
+            else:
+                owner, before = known
+                if owner != key:
+                    self._accounts[owner] -= 1
+                    self._accounts[key] += 1
             self._seen[account] = key, moves
+            both = rows.get(key)
+            if both is None:
+                both = rows[key] = [], []
+            both[0].append(moves)
+            both[1].append(before)
         for key, (nows, befores) in rows.items():
-            sums = _columns([totals[key], *nows] if key in totals else nows)
-            totals[key] = (*map(sub, sums, _columns(befores)),) if befores else sums
+            sums = _moved(nows, befores)
+            totals[key] = tuple(map(add, totals[key], sums)) if key in totals else sums
         for account in gone:
             if account in self._seen:
                 self._accounts[self._seen.pop(account)[0]] -= 1

@@ -48,11 +48,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from ksmwatch.differences import Edition, differences
-from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
+from ksmwatch.probes.map_records import Movement
 
 # Addresses where the first stack and the code of a program begin; None if they are hidden.
 Family = tuple[int, int]
@@ -72,7 +71,6 @@ class Bounds(NamedTuple):
 
 
 NONE = Bounds(0, 0)
-_arrivals, _departures = itemgetter(*ARRIVALS), itemgetter(*DEPARTURES)
 
 
 class Relative(Protocol):
@@ -117,9 +115,11 @@ def lost_by(process: Relative) -> int:
     moves = process.movements
     if not moves:
         return 0
-    departed: int = sum(_departures(moves))
-    net: int = sum(_arrivals(moves)) - departed
-    return departed + max(0, net - process.mappings)
+    # As in map_records.ARRIVALS and DEPARTURES.
+    merged, converted, other, forked, copied, unmapped, exited = moves
+    departed = copied + unmapped + exited
+    missing = merged + converted + other + forked - departed - process.mappings
+    return departed + missing if missing > 0 else departed
 
 
 def forked(process: Relative) -> int:
@@ -136,8 +136,7 @@ class Forks:
 
     def __init__(self) -> None:
         self._processes: Mapping[Who, Relative] = {}
-        # Losses of each process at the last look, and the time of that look.
-        self._gone: dict[Who, int] = {}
+        # The time of the last look.
         self._at = 0
         # The parent of each child, and what the parent had lost before.
         self._before: dict[Who, tuple[Who, int]] = {}
@@ -153,47 +152,42 @@ class Forks:
         `now`: a time before they were looked at, in clock ticks since boot, like start times.
         """
         changed, _, gone = differences(self._processes, processes)
-        # A child that has another parent now has changed, too.
-        parents = {pid for pid, _ in (*changed, *gone)}
+        last, self._processes = self._processes, processes
         for who in gone:
-            self._forget(who)
+            self._unlink(who, last[who].ppid)
+            self._before.pop(who, None)
         for who in changed:
-            if who in self._processes:
-                if self._processes[who].ppid == processes[who].ppid:
+            ppid, known = processes[who].ppid, last.get(who)
+            if known is not None:
+                if known.ppid == ppid:
                     continue
-                self._unlink(who)
+                self._unlink(who, known.ppid)
             self._pids[who[0]] = who
-            self._children.setdefault(processes[who].ppid, set()).add(who)
-        lost = {who: lost_by(processes[who]) for who in changed}
-        self._processes = processes
+            self._children.setdefault(ppid, set()).add(who)
+        # A child that has another parent now has changed, too.
+        parents = {pid for pid, _ in (*changed, *gone)} & self._children.keys()
         kin: dict[Who, int] = {}
         alone = set(gone)
-        for who in {*changed, *(c for pid in parents for c in self._children.get(pid, ()))}:
-            sure = self._certain(who, lost)
+        for who in {*changed, *(who for pid in parents for who in self._children[pid])}:
+            sure = self._certain(who, last)
             if sure <= 0:
                 alone.add(who)
             elif sure != self._kin.get(who):
                 kin[who] = sure
-        self._gone.update(lost)
         self._at = now
         self._kin = self._kin.revised(kin, alone & self._kin.keys())
         return self._kin
 
-    def _forget(self, who: Who) -> None:
-        self._unlink(who)
-        del self._gone[who]
-        self._before.pop(who, None)
-
-    def _unlink(self, who: Who) -> None:
+    def _unlink(self, who: Who, ppid: int) -> None:
         if self._pids.get(who[0]) == who:
             del self._pids[who[0]]
-        siblings = self._children[self._processes[who].ppid]
+        siblings = self._children[ppid]
         siblings.discard(who)
         if not siblings:
-            del self._children[self._processes[who].ppid]
+            del self._children[ppid]
 
-    def _certain(self, who: Who, lost: Mapping[Who, int]) -> int:
-        """The number f - d of a process; 0 without a parent. `lost`: of those that have changed."""
+    def _certain(self, who: Who, last: Mapping[Who, Relative]) -> int:
+        """The number f - d of a process; 0 without a parent. `last`: processes at the last look."""
         child = self._processes[who]
         whose = self._pids.get(child.ppid)
         parent = None if whose is None else self._processes[whose]
@@ -202,11 +196,12 @@ class Forks:
             return 0
         known = self._before.get(who)
         if known is None or known[0] != whose:
-            began = self._gone.get(whose, 0) if child.start_time > self._at else 0
+            seen = whose in last and child.start_time > self._at
+            began = lost_by(last[whose]) if seen else 0
             # A child with another parent than before was not forked by it.
             known = whose, began if known is None else -1
         self._before[who] = known
-        since = lost.get(whose, self._gone.get(whose, 0)) - known[1]
+        since = lost_by(parent) - known[1]
         if known[1] < 0 or since < 0:
             return 0
         return min(forked(child) - since, parent.mappings)

@@ -1,22 +1,25 @@
 """ProcessSums over processes, of the host and by owner: in full, and by difference. Pure.
 
-`full` adds everything up. `RunningSums` gives the same for the cost of what has changed.
+`full` adds everything up. `RunningSums` gives the same for the cost of what has changed. Both add
+up in loops in C, a column of numbers at a time, because there can be many processes.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import zip_longest
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial, reduce
+from itertools import starmap, zip_longest
+from operator import add, sub
 from typing import NamedTuple
 
 from ksmwatch.counting.residue import Residue
 from ksmwatch.differences import differences
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import Owner
-from ksmwatch.owners.rollup import Addend, OwnerCgroup, OwnerKey, OwnerSums, common, total
+from ksmwatch.owners.rollup import Addend, OwnerCgroup, OwnerKey, OwnerSums, common
 from ksmwatch.owners.savings import Bounds, Family, Who
 from ksmwatch.owners.spread import Spread, together
 
@@ -51,184 +54,143 @@ class ProcessSums:
 
 def full(processes: Iterable[Addend], kin: Mapping[Who, int]) -> ProcessSums:
     """The sums over these processes. `kin`: see savings.Forks."""
-    everybody = list(processes)
-    groups: dict[OwnerKey, list[Addend]] = defaultdict(list)
-    residues, pages, sharers = Counter[Residue](), Counter[OwnerCgroup](), Counter[OwnerCgroup]()
-    for each in everybody:
-        groups[each.owner.key].append(each)
-        residues[each.residue] += each.mappings
-        place = each.owner.key, each.cgroup
-        pages[place] += each.mappings + (each.zero_pages or 0)
-        sharers[place] += _shares(each)
-    return ProcessSums(
-        mappings=sum(each.mappings for each in everybody),
-        estimated=sum(not each.exact for each in everybody),
-        zero_pages=sum(each.zero_pages or 0 for each in everybody),
-        need=savings.pages_without_ksm(everybody, kin),
-        residues={which: residues[which] for which in Residue},
-        owners={key: _owner_sums(group, kin) for key, group in groups.items()},
-        charges={place: Charge(pages[place], sharers[place]) for place in pages},
+    totals = _Totals()
+    totals.put(processes, kin)
+    return totals.sums()
+
+
+# Numbers that are added up: processes, those estimated, mappings, zero pages that are known, and
+# processes that share pages; the amounts that may be unknown, and of how many processes each is
+# unknown; remote mappings, and those of which that is known. Then mappings by node.
+_Amounts = tuple[int, ...]
+
+
+def _added(processes: Sequence[Addend]) -> _Amounts:
+    mappings = [each.mappings for each in processes]
+    zeros = [each.zero_pages for each in processes]
+    kernel = [each.kernel_merging_pages for each in processes]
+    stray = [each.stray_mappings for each in processes]
+    return (
+        len(processes),
+        len(processes) - sum([each.exact for each in processes]),
+        sum(mappings),
+        _known(zeros),
+        sum([bool(m or z) for m, z in zip(mappings, zeros, strict=True)]),
+        *(_known(kernel), kernel.count(None), _known(stray), stray.count(None), zeros.count(None)),
+        *together([each.spread for each in processes]).amounts,
     )
 
 
-def _shares(process: Addend) -> bool:
-    return bool(process.mappings or process.zero_pages)
+def _known(amounts: Sequence[int | None]) -> int:
+    return sum(filter(None, amounts))
 
 
-def _owner_sums(group: list[Addend], kin: Mapping[Who, int]) -> OwnerSums:
-    return OwnerSums(
-        owner=common([m.owner for m in group]),
-        processes=len(group),
-        estimated=sum(not m.exact for m in group),
-        mappings=sum(m.mappings for m in group),
-        need=savings.pages_without_ksm(group, kin),
-        kernel_merging_pages=total(m.kernel_merging_pages for m in group),
-        stray_mappings=total(m.stray_mappings for m in group),
-        zero_pages=total(m.zero_pages for m in group),
-        spread=together(m.spread for m in group),
-    )
-
-
-# If more than one in this many processes has changed, adding all up is cheaper than differences.
-_FEW = 4
-
-# The numbers of a process: 1, estimated, mappings, zero pages that are known, whether it shares
-# pages; the amounts that may be unknown, and whether each is unknown; remote mappings, and those of
-# which that is known. Then mappings by node.
-_AMOUNTS = 12
-
-
-class _Part(NamedTuple):
-    """What a process contributes, and where."""
-
-    owner: Owner
-    cgroup: str | None
-    family: Family | None
-    residue: Residue
-    amounts: tuple[int, ...]
-    weight: int
-    kin: int
-
-    @property
-    def where(self) -> tuple[object, ...]:
-        """What it is added to."""
-        return id(self.owner), *self[1:4]
-
-
-def _part(process: Addend, kin: int) -> _Part:
-    zeros, stray = process.zero_pages, process.stray_mappings
-    kernel = process.kernel_merging_pages
-    amounts = (
-        *(1, not process.exact, process.mappings, zeros or 0, _shares(process)),
-        *(kernel or 0, kernel is None, stray or 0, stray is None, zeros is None),
-        *process.spread.amounts,
-    )
-    return _Part(
-        process.owner,
-        process.cgroup,
-        process.family,
-        process.residue,
-        amounts,
-        max(0, process.mappings + (zeros or 0)),
-        kin,
-    )
+def _both(how: Callable[[int, int], int], left: _Amounts, right: _Amounts) -> _Amounts:
+    # Nodes are not known of every process.
+    return tuple(starmap(how, zip_longest(left, right, fillvalue=0)))
 
 
 @dataclass(slots=True)
-class _Kin:
-    """The members of one family that have one owner. `fell`: `largest` may be too large."""
+class _Place:
+    """What the processes of one owner in one cgroup, whose mappings are of one kind, add up to."""
 
-    weights: dict[Who, int] = field(default_factory=dict)
-    total: int = 0
-    shared: int = 0
-    largest: int = 0
-    fell: bool = False
-
-    def put(self, who: Who, part: _Part) -> None:
-        """A member comes."""
-        self.weights[who] = part.weight
-        self.total += part.weight
-        self.shared += part.kin
-        self.largest = max(self.largest, part.weight)
-
-    def take(self, who: Who, part: _Part) -> None:
-        """A member goes."""
-        del self.weights[who]
-        self.total -= part.weight
-        self.shared -= part.kin
-        self.fell |= part.weight == self.largest
-
-    def change(self, who: Who, before: _Part, part: _Part) -> None:
-        """A member has other numbers."""
-        self.weights[who] = part.weight
-        self.total += part.weight - before.weight
-        self.shared += part.kin - before.kin
-        self.fell |= part.weight < before.weight == self.largest
-        self.largest = max(self.largest, part.weight)
-
-    def settle(self) -> None:
-        """Find the largest member again, if it was taken."""
-        if self.fell:
-            self.largest, self.fell = max(self.weights.values(), default=0), False
+    owner: Owner
+    cgroup: str | None
+    residue: Residue
+    amounts: _Amounts = ()
 
 
-def _bounds(members: Iterable[_Kin]) -> Bounds:
+# The identity of the owner object, the cgroup and the residue: an owner can have several objects.
+_Where = tuple[int, str | None, Residue]
+
+
+def _by_place(processes: Iterable[Addend]) -> dict[_Where, list[Addend]]:
+    found: dict[_Where, list[Addend]] = defaultdict(list)
+    for each in processes:
+        found[id(each.owner), each.cgroup, each.residue].append(each)
+    return found
+
+
+class _Members:
+    """The members of one family that have one owner."""
+
+    __slots__ = ("total", "weights")
+
+    def __init__(self) -> None:
+        # The pages of each, in order.
+        self.weights: list[int] = []
+        # Their sum, less those that are certainly kin of a counted one.
+        self.total = 0
+
+    def put(self, weights: list[int], shared: int) -> None:
+        """Members come."""
+        self.weights += weights
+        self.weights.sort()
+        self.total += sum(weights) - shared
+
+    def take(self, weights: list[int], shared: int) -> None:
+        """Members go."""
+        for each in weights:
+            del self.weights[bisect_left(self.weights, each)]
+        self.total -= sum(weights) - shared
+
+
+def _need(groups: Iterable[_Members]) -> Bounds:
     """The same as savings.pages_without_ksm, for one family."""
-    members = list(members)
-    least = max((each.largest for each in members), default=0)
-    return Bounds(least, max(least, sum(each.total - each.shared for each in members)))
+    least = most = 0
+    for each in groups:
+        if each.weights:
+            least = max(least, each.weights[-1])
+            most += each.total
+    return Bounds(least, max(least, most))
+
+
+_Line = tuple[Family | None, OwnerKey]
 
 
 class _Families:
     """The need of each family: as a whole for the host, and the part of each owner."""
 
     def __init__(self) -> None:
-        self._families: dict[Family | None, dict[OwnerKey, _Kin]] = {}
+        self._families: dict[Family | None, dict[OwnerKey, _Members]] = {}
+        # The needs that `host` and `owners` are made of.
         self._hosts: dict[Family | None, Bounds] = {}
-        self._parts: dict[tuple[Family | None, OwnerKey], Bounds] = {}
-        self._changed: set[tuple[Family | None, OwnerKey]] = set()
+        self._parts: dict[_Line, Bounds] = {}
+        self._changed: set[_Line] = set()
         self.host = savings.NONE
         self.owners: dict[OwnerKey, Bounds] = {}
 
-    def put(self, who: Who, part: _Part) -> None:
-        """A process comes."""
-        family, key = part.family, part.owner.key
-        members = self._families.setdefault(family, {}).setdefault(key, _Kin())
-        members.put(who, part)
-        self._changed.add((family, key))
+    def put(self, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
+        """Processes come."""
+        for (family, key), members in _by_line(processes).items():
+            groups = self._families.setdefault(family, {})
+            if key not in groups:
+                groups[key] = _Members()
+            groups[key].put(_weights(members), _shared(members, kin))
+            self._changed.add((family, key))
 
-    def take(self, who: Who, part: _Part) -> None:
-        """A process goes."""
-        family, key = part.family, part.owner.key
-        self._families[family][key].take(who, part)
-        self._changed.add((family, key))
-
-    def change(self, who: Who, before: _Part, part: _Part) -> None:
-        """A process has other numbers."""
-        if (part.weight, part.kin) != (before.weight, before.kin):
-            family, key = part.family, part.owner.key
-            self._families[family][key].change(who, before, part)
+    def take(self, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
+        """Processes go, with the numbers with which they came."""
+        for (family, key), members in _by_line(processes).items():
+            self._families[family][key].take(_weights(members), _shared(members, kin))
             self._changed.add((family, key))
 
     def settle(self) -> None:
-        """Make `host` and `owners` right."""
+        """Bring `host` and `owners` up to date."""
         for family, key in self._changed:
-            owners = self._families[family]
-            members = owners[key]
-            members.settle()
+            groups = self._families[family]
+            now = _need([groups[key]])
             before = self._parts.pop((family, key), savings.NONE)
-            now = _bounds([members])
             self.owners[key] = _moved(self.owners.get(key, savings.NONE), before, now)
-            if members.weights:
+            if groups[key].weights:
                 self._parts[family, key] = now
             else:
-                del owners[key]
+                del groups[key]
         for family in {family for family, _ in self._changed}:
-            before = self._hosts.pop(family, savings.NONE)
-            owners = self._families[family]
-            now = _bounds(owners.values())
+            groups = self._families[family]
+            now, before = _need(groups.values()), self._hosts.pop(family, savings.NONE)
             self.host = _moved(self.host, before, now)
-            if owners:
+            if groups:
                 self._hosts[family] = now
             else:
                 del self._families[family]
@@ -239,51 +201,116 @@ def _moved(whole: Bounds, before: Bounds, now: Bounds) -> Bounds:
     return Bounds(whole.least - before.least + now.least, whole.most - before.most + now.most)
 
 
-class _Owner:
-    """The sums of one owner's processes."""
+def _by_line(processes: Iterable[Addend]) -> dict[_Line, list[Addend]]:
+    found: dict[_Line, list[Addend]] = defaultdict(list)
+    for each in processes:
+        found[each.family, each.owner.key].append(each)
+    return found
+
+
+def _weights(processes: Iterable[Addend]) -> list[int]:
+    weights = [each.mappings + (each.zero_pages or 0) for each in processes]
+    return weights if min(weights) >= 0 else [max(0, each) for each in weights]
+
+
+def _shared(processes: Iterable[Addend], kin: Mapping[Who, int]) -> int:
+    return sum([kin.get((each.pid, each.start_time), 0) for each in processes]) if kin else 0
+
+
+class _Totals:
+    """What processes add up to, while they come and go."""
 
     def __init__(self) -> None:
-        self.amounts = [0] * _AMOUNTS
-        # Each owner object of these processes, and how many have it.
-        self._objects: dict[int, tuple[Owner, int]] = {}
+        self._amounts: _Amounts = ()
+        self._residues = Counter[Residue]()
+        self._families = _Families()
+        self._owners: dict[OwnerKey, dict[_Where, _Place]] = {}
+        self._touched: set[OwnerKey] = set()
+        # As they were last published.
+        self._sums: dict[OwnerKey, OwnerSums] = {}
+        self._charges: dict[OwnerCgroup, Charge] = {}
 
-    def put(self, part: _Part, sign: int) -> None:
-        """A process comes (1) or goes (-1)."""
-        self._make_room(part)
-        for at, amount in enumerate(part.amounts):
-            self.amounts[at] += sign * amount
-        _, known = self._objects.get(id(part.owner), (part.owner, 0))
-        self._objects[id(part.owner)] = part.owner, known + sign
-        if known + sign == 0:
-            del self._objects[id(part.owner)]
+    def put(self, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
+        """Processes come."""
+        self._families.put(processes, kin)
+        self._move(processes, add)
 
-    def change(self, before: _Part, part: _Part) -> None:
-        """A process has other numbers."""
-        self._make_room(part)
-        pairs = zip_longest(before.amounts, part.amounts, fillvalue=0)
-        for at, (old, new) in enumerate(pairs):
-            if new != old:
-                self.amounts[at] += new - old
+    def take(self, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
+        """Processes go: the same objects, or their equals, with the same kin."""
+        self._families.take(processes, kin)
+        self._move(processes, sub)
 
-    def _make_room(self, part: _Part) -> None:
-        """Nodes are not known of every process."""
-        self.amounts += [0] * (len(part.amounts) - len(self.amounts))
+    def _move(self, processes: Iterable[Addend], how: Callable[[int, int], int]) -> None:
+        for where, group in _by_place(processes).items():
+            amounts = _added(group)
+            first = group[0]
+            key = first.owner.key
+            places = self._owners.setdefault(key, {})
+            place = places.get(where)
+            if place is None:
+                place = places[where] = _Place(first.owner, first.cgroup, first.residue)
+            place.amounts = _both(how, place.amounts, amounts)
+            self._amounts = _both(how, self._amounts, amounts)
+            self._residues[first.residue] = how(self._residues[first.residue], amounts[2])
+            self._touched.add(key)
 
-    def sums(self, need: Bounds) -> OwnerSums:
-        """What is published of it."""
-        processes, estimated, mappings, zeros, _, *rest = self.amounts
-        kernel, no_kernel, stray, no_stray, no_zeros, *spread = rest
-        return OwnerSums(
-            owner=common([owner for owner, _ in self._objects.values()]),
-            processes=processes,
-            estimated=estimated,
+    def sums(self) -> ProcessSums:
+        """Everything, as it is now."""
+        self._families.settle()
+        if self._touched:
+            self._sums, self._charges = dict(self._sums), dict(self._charges)
+        for key in self._touched:
+            self._settle(key, self._owners[key])
+        self._touched.clear()
+        _, estimated, mappings, zeros, *_ = self._amounts or (0,) * 4
+        return ProcessSums(
             mappings=mappings,
-            need=need,
-            kernel_merging_pages=None if no_kernel else kernel,
-            stray_mappings=None if no_stray else stray,
-            zero_pages=None if no_zeros else zeros,
-            spread=Spread.of(*spread),
+            estimated=estimated,
+            zero_pages=zeros,
+            need=self._families.host,
+            residues={which: self._residues[which] for which in Residue},
+            owners=self._sums,
+            charges=self._charges,
         )
+
+    def _settle(self, key: OwnerKey, places: dict[_Where, _Place]) -> None:
+        """Publish what an owner has, or that it has gone."""
+        for place in places.values():
+            self._charges.pop((key, place.cgroup), None)
+        for where in [where for where, place in places.items() if not place.amounts[0]]:
+            del places[where]
+        if not places:
+            del self._owners[key], self._families.owners[key]
+            self._sums.pop(key, None)
+            return
+        for place in places.values():
+            pages, sharers = self._charges.get((key, place.cgroup), (0, 0))
+            _, _, mappings, zeros, shares, *_ = place.amounts
+            charge = Charge(pages + mappings + zeros, sharers + shares)
+            self._charges[key, place.cgroup] = charge
+        self._sums[key] = _owner_sums(places.values(), self._families.owners[key])
+
+
+def _owner_sums(places: Collection[_Place], need: Bounds) -> OwnerSums:
+    first, *others = [place.amounts for place in places]
+    amounts = reduce(partial(_both, add), others, first)
+    processes, estimated, mappings, zeros, _, *rest = amounts
+    kernel, no_kernel, stray, no_stray, no_zeros, *spread = rest
+    return OwnerSums(
+        owner=common([place.owner for place in places]),
+        processes=processes,
+        estimated=estimated,
+        mappings=mappings,
+        need=need,
+        kernel_merging_pages=None if no_kernel else kernel,
+        stray_mappings=None if no_stray else stray,
+        zero_pages=None if no_zeros else zeros,
+        spread=Spread.of(*spread),
+    )
+
+
+# If more than one in this many processes has changed, adding all up is cheaper than differences.
+_FEW = 2
 
 
 class RunningSums:
@@ -292,108 +319,29 @@ class RunningSums:
     def __init__(self) -> None:
         self._processes: Mapping[Who, Addend] = {}
         self._kin: Mapping[Who, int] = {}
-        self._sums = full((), {})
-        self._begin()
-
-    def _begin(self) -> None:
-        """Nothing is added up by difference yet."""
-        self._parts: dict[Who, _Part] = {}
-        self._owners: dict[OwnerKey, _Owner] = {}
-        # Processes, pages and sharers.
-        self._charges: dict[OwnerCgroup, tuple[int, int, int]] = {}
-        self._residues = Counter[Residue]()
-        self._families = _Families()
-        self._touched: set[OwnerKey] = set()
+        self._totals = _Totals()
+        self._sums = self._totals.sums()
 
     def update(self, processes: Mapping[Who, Addend], kin: Mapping[Who, int]) -> ProcessSums:
         """The sums over these processes; the same object if nothing has changed.
 
         Unchanged processes are the same objects as in the last call.
         """
-        changed, _, gone = differences(self._processes, processes)
+        changed, new, gone = differences(self._processes, processes)
         related = differences(self._kin, kin)
         if related.changed or related.gone:
-            changed = changed | {who for who in related.changed | related.gone if who in processes}
-        self._processes, self._kin = processes, kin
+            kept = {who for who in related.changed | related.gone if who in processes}
+            changed = changed | kept
+        before, self._processes = self._processes, processes
+        kin_before, self._kin = self._kin, kin
         if not changed and not gone:
             return self._sums
         if (len(changed) + len(gone)) * _FEW > len(processes):
-            self._begin()
-            self._sums = full(processes.values(), kin)
+            self._totals = _Totals()
+            self._totals.put(processes.values(), kin)
         else:
-            self._differ(changed if self._parts else processes.keys(), gone)
-            self._sums = self._settled()
+            left = [before[who] for who in (*(changed - new), *gone)]
+            self._totals.put([processes[who] for who in changed], kin)
+            self._totals.take(left, kin_before)
+        self._sums = self._totals.sums()
         return self._sums
-
-    def _differ(self, changed: Iterable[Who], gone: Iterable[Who]) -> None:
-        for who in gone:
-            if who in self._parts:
-                self._take(who, self._parts.pop(who))
-        for who in changed:
-            part = _part(self._processes[who], self._kin.get(who, 0))
-            before = self._parts.get(who)
-            if before is not None and before.where == part.where:
-                self._change(who, before, part)
-                continue
-            if before is not None:
-                self._take(who, before)
-            self._put(who, part)
-
-    def _put(self, who: Who, part: _Part) -> None:
-        self._parts[who] = part
-        self._families.put(who, part)
-        self._add(part, 1)
-
-    def _take(self, who: Who, part: _Part) -> None:
-        self._families.take(who, part)
-        self._add(part, -1)
-
-    def _change(self, who: Who, before: _Part, part: _Part) -> None:
-        """A process has other numbers, which are added to the same sums."""
-        self._parts[who] = part
-        self._families.change(who, before, part)
-        old, new, key = before.amounts, part.amounts, part.owner.key
-        self._touched.add(key)
-        self._owners[key].change(before, part)
-        self._residues[part.residue] += new[2] - old[2]
-        members, pages, sharers = self._charges[key, part.cgroup]
-        pages += new[2] + new[3] - old[2] - old[3]
-        self._charges[key, part.cgroup] = members, pages, sharers + new[4] - old[4]
-
-    def _add(self, part: _Part, sign: int) -> None:
-        _, _, mappings, zeros, shares, *_ = part.amounts
-        key = part.owner.key
-        self._touched.add(key)
-        owner = self._owners.get(key)
-        if owner is None:
-            owner = self._owners[key] = _Owner()
-        owner.put(part, sign)
-        self._residues[part.residue] += sign * mappings
-        members, pages, sharers = self._charges.get((key, part.cgroup), (0, 0, 0))
-        self._charges[key, part.cgroup] = (
-            members + sign,
-            pages + sign * (mappings + zeros),
-            sharers + sign * shares,
-        )
-
-    def _settled(self) -> ProcessSums:
-        self._families.settle()
-        owners = {k: v for k, v in self._sums.owners.items() if k in self._owners}
-        for key in self._touched:
-            if self._owners[key].amounts[0]:
-                owners[key] = self._owners[key].sums(self._families.owners[key])
-            else:
-                del self._owners[key], self._families.owners[key]
-                owners.pop(key, None)
-        self._touched.clear()
-        self._charges = {place: each for place, each in self._charges.items() if each[0]}
-        amounts = [each.amounts for each in self._owners.values()]
-        return ProcessSums(
-            mappings=sum(each[2] for each in amounts),
-            estimated=sum(each[1] for each in amounts),
-            zero_pages=sum(each[3] for each in amounts),
-            need=self._families.host,
-            residues={which: self._residues[which] for which in Residue},
-            owners=owners,
-            charges={place: Charge(*each[1:]) for place, each in self._charges.items()},
-        )

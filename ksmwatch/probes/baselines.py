@@ -75,7 +75,7 @@ class Baselines:
 
     def _all_written(self) -> dict[int, Baseline]:
         if self._written is None:
-            table = RecordTable(self._table, lambda _, data, __: self._unpack(data))
+            table = RecordTable(self._table, self._unpack)
             self._written = dict(table.read())
             self._shown = Edition(self._written)
         return self._written

@@ -69,14 +69,14 @@ AGES_ROOM = 64
 
 
 class Account(NamedTuple):
-    """struct account."""
+    """struct account. `comm`: 16 bytes, which the daemon never looks at."""
 
     id: int
     moves: tuple[int, ...]
     doubts: int
     start_boottime: int
     tgid: int
-    comm: str
+    comm: bytes = bytes(16)
     unseen_until: int = 0
     noted: int = 0
     wasted: int = 0
@@ -87,8 +87,8 @@ class Account(NamedTuple):
     @property
     def net(self) -> int:
         """Arrivals minus departures since the account was opened, in pages."""
-        m = self.moves
-        return m[0] + m[1] + m[2] + m[3] - m[4] - m[5] - m[6]
+        merged, converted, other, forked, copied, unmapped, exited = self.moves
+        return merged + converted + other + forked - copied - unmapped - exited
 
     @property
     def sequence(self) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import struct
 import time
@@ -42,12 +41,8 @@ _U64 = struct.Struct("<Q")
 _TOTALS = (*Movement, *Total)
 # How often to look at an account that keeps changing.
 _COPIES = 4
-# The name, which is no number, comes last where an account is unpacked.
-_COMM = Account._fields.index("comm")
-_IN_ORDER = (*Account._fields[:_COMM], *Account._fields[_COMM + 1 :], "comm")
 
 
-@functools.lru_cache(maxsize=4096)
 def _text(comm: bytes) -> str:
     return comm.split(b"\0", 1)[0].decode(errors="replace")
 
@@ -132,16 +127,15 @@ class Maps:
             self.close()
             raise
         self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
-        # Mappings are not always counted by node.
-        known = [name for name in _IN_ORDER if name in self._account.names]
-        self._absent: tuple[Any, ...] = () if "nodes" in known else ((),)
+        # Mappings are not always counted by node, which comes last.
+        known = [name for name in Account._fields if name in self._account.names]
         self._account_members = self._account.members(known)
         # The part of an account by which it is counted.
         self._counted = next(f.offset for f in maps["accounts"].fields if f.name == "doubts") + 8
         self._baselines = Baselines(baselines, maps["baselines"])
         # None if the programs do not keep ages.
         self.ages = self._age_maps(loaded) if "ages" in maps else None
-        self._all_accounts = RecordTable(self._accounts, self._steady)
+        self._all_accounts = RecordTable(self._accounts, self._unpack, self._steady)
         self._standstill = Standstill(self._told, time.monotonic)
         # Accounts of no process. When the daemon opens a file, a program can name one untold.
         self._nameless: set[int] = set()
@@ -225,16 +219,14 @@ class Maps:
         return torn._replace(doubts=torn.doubts + 1)
 
     def _unpack(self, data: bytes) -> Account:
-        *numbers, comm = self._account_members(data)
-        return Account._make((*numbers[:_COMM], _text(comm), *numbers[_COMM:], *self._absent))
+        return Account(*self._account_members(data))
 
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account that no event has opened yet; False if one has just done so."""
-        members = account._asdict()
-        members["comm"] = account.comm.encode(errors="replace")[:15]
+        record = self._account.pack(account._asdict())
         self._standstill.end()
         try:
-            self._accounts.put(_U64.pack(mm), self._account.pack(members), bpf_maps.NOEXIST)
+            self._accounts.put(_U64.pack(mm), record, bpf_maps.NOEXIST)
         except OSError as error:
             if error.errno == errno.EEXIST:
                 return False

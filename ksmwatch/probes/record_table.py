@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from itertools import compress, count
+from operator import ne
 from typing import Generic, Protocol, TypeVar
 
 from ksmwatch.differences import Edition
 
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
-# Records that are compared in one piece; where they differ, in smaller pieces.
-_PIECES = (64, 8, 1)
+# Records that are compared in one piece; where they differ, one by one.
+_PIECE = 64
 # If more than one in so many records has changed, one more dump costs less than a look-up of each.
 _FEW = 16
 
 
-def _changed(
-    before: bytes, after: bytes, size: int, span: range, pieces: Sequence[int] = _PIECES
-) -> Iterator[int]:
-    """Which of the records of this size differ between two places, by number.
-
-    It is no function in a function: one that calls itself is garbage of the kind that keeps what it
-    refers to, all records, until a collector comes round.
-    """
-    piece, *smaller = pieces
-    for at in range(span.start, span.stop, piece * size):
-        stop = min(at + piece * size, span.stop)
-        if before[at:stop] != after[at:stop]:
-            if smaller:
-                yield from _changed(before, after, size, range(at, stop), smaller)
-            else:
-                yield at // size
+def _changed(before: bytes, after: bytes, size: int) -> Iterator[int]:
+    """Which of the records of this size differ between two places, by number."""
+    slot = struct.Struct(f"{size}s")
+    for at in range(0, len(after), _PIECE * size):
+        old, new = before[at : at + _PIECE * size], after[at : at + _PIECE * size]
+        if old != new:
+            # In C, because all can have changed.
+            differ = map(ne, slot.iter_unpack(old), slot.iter_unpack(new))
+            yield from compress(count(at // size), differ)
 
 
 class Dumps(Protocol):
@@ -46,14 +41,21 @@ class Dumps(Protocol):
 class RecordTable(Generic[_T]):
     """All records of a hash map by mm. An unchanged record is the same object as before.
 
-    So is the dictionary, if no record has changed. `make` turns a key and the bytes of a changed
-    record into the object. Its third argument is a later copy of the record, if many have changed,
-    so that `make` need not ask for one.
+    So is the dictionary, if no record has changed. `unpack` turns the bytes of a record into the
+    object. `steady` does that for one that may have been copied while it changed. It gets the key,
+    the bytes, and those of a later copy, if there is one. If the two copies are equal, it is not
+    asked.
     """
 
-    def __init__(self, table: Dumps, make: Callable[[bytes, bytes, bytes | None], _T]) -> None:
+    def __init__(
+        self,
+        table: Dumps,
+        unpack: Callable[[bytes], _T],
+        steady: Callable[[bytes, bytes, bytes | None], _T] | None = None,
+    ) -> None:
         self._map = table
-        self._make = make
+        self._unpack = unpack
+        self._steady = steady or (lambda _, data, __: unpack(data))
         self._keys = self._values = b""
         # As they were last read.
         self.records: Edition[int, _T] = Edition()
@@ -72,13 +74,15 @@ class RecordTable(Generic[_T]):
     def _with_changes(self, values: bytes) -> Edition[int, _T]:
         """The records if no key has come or gone."""
         size, records = self._map.value_size, {}
-        changed = list(_changed(self._values, values, size, range(len(values))))
+        changed = list(_changed(self._values, values, size))
         later = self._later() if len(changed) * _FEW > len(self.records) else None
         for number in changed:
-            key = self._keys[number * _U64.size : (number + 1) * _U64.size]
             part = slice(number * size, (number + 1) * size)
+            key, data = self._keys[number * _U64.size : (number + 1) * _U64.size], values[part]
             again = None if later is None else later[part]
-            records[_U64.unpack(key)[0]] = self._make(key, values[part], again)
+            same = data == again
+            record = self._unpack(data) if same else self._steady(key, data, again)
+            records[_U64.unpack(key)[0]] = record
         return self.records.revised(records)
 
     def _later(self) -> bytes | None:
@@ -95,7 +99,7 @@ class RecordTable(Generic[_T]):
         records = {}
         for key, value in zip(_U64.iter_unpack(keys), slot.iter_unpack(values), strict=True):
             same = before.get(key) == value
-            record = self.records[key[0]] if same else self._make(_U64.pack(*key), value[0], None)
+            record = self.records[key[0]] if same else self._steady(_U64.pack(*key), value[0], None)
             records[key[0]] = record
         return Edition(records)
 

@@ -87,7 +87,9 @@ class Process(BothCounts, ProcessFacts):
     @property
     def stray_mappings(self) -> int | None:
         """KSM mappings in areas that are not mergeable; None until areas have been read."""
-        return None if self.stray is None else sum(area.mappings for area in self.stray)
+        if not self.stray:
+            return None if self.stray is None else 0
+        return sum(area.mappings for area in self.stray)
 
     @cached_property
     def json(self) -> str:

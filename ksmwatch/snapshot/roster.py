@@ -74,18 +74,6 @@ class Inputs(NamedTuple):
 AccountMoves = tuple[AccountKey, OwnerKey, Moves]
 
 
-class _Named(NamedTuple):
-    """A count with its process; None if no process has that mm now."""
-
-    counted: Count
-    process: Process | None
-
-    @property
-    def account(self) -> AccountKey:
-        """Which account it is."""
-        return self.counted.mm, self.counted.account
-
-
 class Roster:
     """All counts with their processes. Only one thread may use it."""
 
@@ -103,7 +91,8 @@ class Roster:
         self._home = home
         self._before: Inputs | None = None
         self._counts: Mapping[CountKey, Count] = {}
-        self._named: dict[CountKey, _Named] = {}
+        # None: no process has that mm now.
+        self._named: dict[CountKey, Process | None] = {}
         self._unnamed: set[CountKey] = set()
         # By process id: counts, and the process that they are joined to.
         self._keys: dict[int, set[CountKey]] = {}
@@ -121,38 +110,36 @@ class Roster:
 
     def update(self, inputs: Inputs) -> None:
         """Bring everything up to date."""
-        gone, changed = self._differences(inputs)
+        before, self._counts = self._counts, inputs.counts
+        gone, changed = self._differences(before, inputs)
         self._before = inputs
-        left = {self._named[key].account for key in gone}
+        left = {_account(before[key]) for key in gone}
         for key in gone:
             del self._named[key]
             self._keys[key[1]].discard(key)
             self._unnamed.discard(key)
-        named: list[_Named] = []
+        self.moved = []
         for key in changed:
-            before = self._named.get(key)
-            now = self._named[key] = self._name(key, inputs)
-            named.append(now)
-            if before is None:
+            count, known = self._counts[key], before.get(key)
+            process = self._named[key] = self._name(key, count, inputs)
+            if known is None:
                 self._keys.setdefault(key[1], set()).add(key)
-            elif before.counted.account != now.counted.account:
-                left.add(before.account)
-        self.moved = [
-            (each.account, _owner_key(each.process), each.counted.turnover)
-            for each in named
-            if each.counted.moves
-        ]
+            elif known.account != count.account:
+                left.add(_account(known))
+            if count.moves:
+                self.moved.append((_account(count), _owner_key(process), count.turnover))
         # An account can be that of another process now.
-        self.gone = left - {each.account for each in named} if left else left
-        pids = {key[1] for key in gone | changed}
+        self.gone = left - {_account(self._counts[key]) for key in changed} if left else left
+        pids = {key[1] for key in gone} | {key[1] for key in changed}
         if pids:
             self._join(pids)
 
-    def _differences(self, inputs: Inputs) -> tuple[AbstractSet[CountKey], AbstractSet[CountKey]]:
-        """Counts that have gone, and those that must be looked at."""
+    def _differences(
+        self, counts: Mapping[CountKey, Count], inputs: Inputs
+    ) -> tuple[AbstractSet[CountKey], AbstractSet[CountKey]]:
+        """Counts that have gone since these, and those that must be looked at."""
         before = self._before
-        moved, _, gone = differences(self._counts, inputs.counts)
-        self._counts = inputs.counts
+        moved, _, gone = differences(counts, inputs.counts)
         if before is None or before.residue_state != inputs.residue_state:
             return gone, set(self._counts)
         if inputs.forgotten is None:
@@ -163,37 +150,37 @@ class Roster:
             changed |= self._keys.get(pid, set()) - gone
         return gone, changed
 
-    def _name(self, key: CountKey, inputs: Inputs) -> _Named:
-        count = self._counts[key]
+    def _name(self, key: CountKey, count: Count, inputs: Inputs) -> Process | None:
+        """The process of a count; None if no process has that mm now."""
         identity = self._identify(count.pid)
         if identity is None or identity.start_ticks != count.start_ticks:
             self._unnamed.add(key)
-            return _Named(count, None)
+            return None
         self._unnamed.discard(key)
-        return _Named(count, self._process(key, count, identity, inputs))
-
-    def _process(self, key: CountKey, count: Count, identity: Identity, inputs: Inputs) -> Process:
         book, evidence = self._book(key), self._evidence(count)
-        return Process(
-            pid=count.pid,
-            start_time=identity.start_ticks,
-            ppid=identity.ppid,
-            comm=identity.comm,
-            name=identity.name,
-            owner=identity.owner,
-            cgroup=identity.cgroup_path,
-            mappings=count.mappings,
-            confidence=_EXACT if count.exact else _ESTIMATED,
-            movements=count.moves,
-            kernel_merging_pages=book.merging_pages,
-            zero_pages=book.zero_pages,
-            kernel_at=book.at,
-            read_at=evidence.read_at,
-            stray=evidence.stray,
-            residue=residue(inputs.run, inputs.pages_shared, evidence.read_at),
-            family=identity.family,
-            nodes=count.nodes if count.exact else None,
-            home=self._home(count.pid),
+        # With names it would take four times as long.
+        return Process._make(
+            (
+                count.pid,
+                identity.start_ticks,
+                identity.ppid,
+                identity.comm,
+                identity.name,
+                identity.owner,
+                identity.cgroup_path,
+                count.mappings,
+                _EXACT if count.exact else _ESTIMATED,
+                count.moves,
+                book.merging_pages,
+                book.zero_pages,
+                book.at,
+                evidence.read_at,
+                evidence.stray,
+                residue(inputs.run, inputs.pages_shared, evidence.read_at),
+                identity.family,
+                count.nodes if count.exact else None,
+                self._home(count.pid),
+            )
         )
 
     def _join(self, pids: set[int]) -> None:
@@ -202,22 +189,27 @@ class Roster:
         gone: set[Who] = set()
         for pid in pids:
             keys = self._keys[pid]
-            members = [self._named[key].process for key in sorted(keys)]
+            members = [self._named[key] for key in (sorted(keys) if len(keys) > 1 else keys)]
             known = [each for each in members if each is not None]
             before, now = self._whos.get(pid), None
             if known:
-                process = joined(known)
+                process = joined(known) if len(known) > 1 else known[0]
                 now = process.pid, process.start_time
                 changed[now] = process
             if not keys:
                 del self._keys[pid]
-            if before is not None and before != now:
-                gone.add(before)
-                del self._whos[pid]
-            if now is not None and before != now:
-                self._whos[pid] = now
+            if before != now:
+                if before is not None:
+                    gone.add(before)
+                    del self._whos[pid]
+                if now is not None:
+                    self._whos[pid] = now
         self.processes = self.processes.revised(changed, gone)
         self.everyone = tuple(self.processes.values())
+
+
+def _account(count: Count) -> AccountKey:
+    return count.mm, count.account
 
 
 def _owner_key(process: Process | None) -> OwnerKey:

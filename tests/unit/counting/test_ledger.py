@@ -31,7 +31,6 @@ def account(**changes: Any) -> Account:
         "doubts": 0,
         "start_boottime": 12_345_678_901,
         "tgid": 42,
-        "comm": "tenant",
     }
     return Account(**{**values, **changes})
 

@@ -27,7 +27,7 @@ NOTHING = (0,) * len(Movement)
 
 def account(**changes: Any) -> Account:
     values = {"id": 11, "moves": NOTHING, "doubts": 0, "start_boottime": 0, "tgid": 42}
-    return Account(**{**values, "comm": "tenant", "nodes": (0, 0), **changes})
+    return Account(**{**values, "nodes": (0, 0), **changes})
 
 
 def nodes_of(of: Account, baseline: Baseline | None) -> tuple[int, ...] | None:

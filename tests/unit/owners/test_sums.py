@@ -14,7 +14,7 @@ from ksmwatch.owners.savings import Forks, Who
 from ksmwatch.owners.sums import RunningSums, full
 from ksmwatch.snapshot.process import Confidence, Process
 from tests.made_up import STRAY, UNIT, process
-from tests.plain_sums import PlainForks
+from tests.plain_sums import PlainForks, plain_full
 
 VM = Owner(OwnerKind.VM, "web", "proxmox/100", manager="proxmox")
 # The same owner, of whom other processes know other things.
@@ -93,6 +93,7 @@ def test_sums_by_difference_are_the_full_sums(
         kin = forks.see(seen, world.now)
         assert kin == plain.see(list(seen.values()), world.now)
         sums = running.update(seen, kin)
+        assert sums == plain_full(seen.values(), kin)
         assert sums == full(seen.values(), kin)
         # Nothing has changed.
         assert forks.see(seen, world.now) is kin

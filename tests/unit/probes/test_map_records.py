@@ -127,7 +127,6 @@ def account(**changes: Any) -> Account:
         "doubts": 0,
         "start_boottime": 0,
         "tgid": 1,
-        "comm": "x",
     }
     return Account(**{**values, **changes})
 

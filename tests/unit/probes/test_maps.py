@@ -23,7 +23,7 @@ from ksmwatch.probes.map_records import (
     Total,
 )
 from ksmwatch.probes.maps import Maps
-from tests.loaded_maps import ACCOUNT, LOADED
+from tests.loaded_maps import LOADED
 from tests.map_memory import MM, PARTS, FakeMap, account, again, memory, present
 
 
@@ -113,17 +113,8 @@ def test_other_failures_are_not_hidden(
     ],
 )
 def test_names_end_at_the_first_zero_and_may_be_broken(shared: Maps, raw: bytes, comm: str) -> None:
-    value = struct.pack("<Q7QQQII16s", 5, *range(1, 8), 7, 123456789, 42, 0, raw)
-    value += bytes(ACCOUNT.value_size - len(value))
-    FakeMap.contents[1][struct.pack("<Q", MM)] = value
-    assert shared.account(MM) == account(comm)
-
-
-def test_a_long_name_keeps_its_last_zero(shared: Maps) -> None:
-    shared.open_account(MM, account("a-name-that-is-too-long"))
-    found = shared.account(MM)
-    assert found is not None
-    assert found.comm == "a-name-that-is-"
+    memory["openings"][:] = struct.pack("<4QII16s", 7, 1, MM, 12, 7, 0, raw)
+    assert shared.opened(7) == Opened(MM, 12, 7, comm, thread=7)
 
 
 def test_numbers_of_an_account_belong_together(shared: Maps) -> None:

@@ -313,8 +313,10 @@ def test_wrong_sums_are_found_and_corrected(host: Host, monkeypatch: pytest.Monk
     backend = FakeBackend(count(7, 3), count(8, 30))
     watch = host.watch(backend)
     watch.snapshot(0)
-    (owner,) = watch._sums._owners.values()
-    owner.amounts[2] += 5
+    totals = watch._sums._totals
+    amounts = list(totals._amounts)
+    amounts[2] += 5
+    totals._amounts = tuple(amounts)
     for mappings, wrong in ((31, 5), (32, 0), (33, 0)):
         backend._counts = [count(7, 3), count(8, mappings)]
         made = watch.snapshot(0)
