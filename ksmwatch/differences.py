@@ -56,7 +56,7 @@ class Edition(dict[_K, _V]):
             del now[key]
         now.update(changes)
         changed = _changed(self, changes)
-        new = changed.difference(self)
+        new = changed.difference(self) if len(now) > len(self) - len(gone) else set[_K]()
         now._mark_before = self._mark
         now._differences = Differences(changed, new, gone)
         return now

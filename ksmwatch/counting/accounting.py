@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ksmwatch.counting import ledger
 from ksmwatch.counting.audit_schedule import Allowance, Schedule
-from ksmwatch.counting.backend import Budget, Evidence
+from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.backend_state import AuditState
 from ksmwatch.counting.exact_read import ExactReader, ExactReading, Outcome, Readers
 from ksmwatch.counting.findings import Findings, Sweep, Unread
@@ -39,6 +39,8 @@ class Accounting:
         # None if nodes of memory cannot be read, or there is only one.
         self._nodes = NodeReads(self._reader.read_nodes, host) if readers.nodes else None
         self._findings = Findings(explain, host)
+        # What exact reads have found in an mm. It is asked for each that has moved.
+        self.evidence = self._findings.evidence
         self._host = host
         self._ledger = Ledger()
         # The result of the last look, as the ledger gave it.
@@ -103,10 +105,6 @@ class Accounting:
     def audited(self) -> AuditState:
         """The wrong counts that reads have found."""
         return self._findings.audited
-
-    def evidence(self, count: Count) -> Evidence:
-        """What exact reads have found in the mm."""
-        return self._findings.evidence(count)
 
     # ---- accounts ----
 

@@ -160,18 +160,18 @@ class _Families:
         self.host = savings.NONE
         self.owners: dict[OwnerKey, Bounds] = {}
 
-    def put(self, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
-        """Processes come."""
-        for (family, key), members in _by_line(processes).items():
+    def put(self, key: OwnerKey, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
+        """Processes of an owner come."""
+        for family, members in _by_family(processes).items():
             groups = self._families.setdefault(family, {})
             if key not in groups:
                 groups[key] = _Members()
             groups[key].put(_weights(members), _shared(members, kin))
             self._changed.add((family, key))
 
-    def take(self, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
-        """Processes go, with the numbers with which they came."""
-        for (family, key), members in _by_line(processes).items():
+    def take(self, key: OwnerKey, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
+        """Processes of an owner go, with the numbers with which they came."""
+        for family, members in _by_family(processes).items():
             self._families[family][key].take(_weights(members), _shared(members, kin))
             self._changed.add((family, key))
 
@@ -201,10 +201,10 @@ def _moved(whole: Bounds, before: Bounds, now: Bounds) -> Bounds:
     return Bounds(whole.least - before.least + now.least, whole.most - before.most + now.most)
 
 
-def _by_line(processes: Iterable[Addend]) -> dict[_Line, list[Addend]]:
-    found: dict[_Line, list[Addend]] = defaultdict(list)
+def _by_family(processes: Iterable[Addend]) -> dict[Family | None, list[Addend]]:
+    found: dict[Family | None, list[Addend]] = defaultdict(list)
     for each in processes:
-        found[each.family, each.owner.key].append(each)
+        found[each.family].append(each)
     return found
 
 
@@ -232,27 +232,27 @@ class _Totals:
 
     def put(self, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
         """Processes come."""
-        self._families.put(processes, kin)
-        self._move(processes, add)
+        for where, group in _by_place(processes).items():
+            self._families.put(group[0].owner.key, group, kin)
+            self._move(where, group, add)
 
     def take(self, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
-        """Processes go: the same objects, or their equals, with the same kin."""
-        self._families.take(processes, kin)
-        self._move(processes, sub)
-
-    def _move(self, processes: Iterable[Addend], how: Callable[[int, int], int]) -> None:
+        """Processes go: the same objects that came, with the same kin."""
         for where, group in _by_place(processes).items():
-            amounts = _added(group)
-            first = group[0]
-            key = first.owner.key
-            places = self._owners.setdefault(key, {})
-            place = places.get(where)
-            if place is None:
-                place = places[where] = _Place(first.owner, first.cgroup, first.residue)
-            place.amounts = _both(how, place.amounts, amounts)
-            self._amounts = _both(how, self._amounts, amounts)
-            self._residues[first.residue] = how(self._residues[first.residue], amounts[2])
-            self._touched.add(key)
+            self._families.take(group[0].owner.key, group, kin)
+            self._move(where, group, sub)
+
+    def _move(self, where: _Where, group: Sequence[Addend], how: Callable[[int, int], int]) -> None:
+        amounts, first = _added(group), group[0]
+        key = first.owner.key
+        places = self._owners.setdefault(key, {})
+        place = places.get(where)
+        if place is None:
+            place = places[where] = _Place(first.owner, first.cgroup, first.residue)
+        place.amounts = _both(how, place.amounts, amounts)
+        self._amounts = _both(how, self._amounts, amounts)
+        self._residues[first.residue] = how(self._residues[first.residue], amounts[2])
+        self._touched.add(key)
 
     def sums(self) -> ProcessSums:
         """Everything, as it is now."""

@@ -76,13 +76,14 @@ class RecordTable(Generic[_T]):
         size, records = self._map.value_size, {}
         changed = list(_changed(self._values, values, size))
         later = self._later() if len(changed) * _FEW > len(self.records) else None
+        mms = memoryview(self._keys).cast("Q")
         for number in changed:
-            part = slice(number * size, (number + 1) * size)
-            key, data = self._keys[number * _U64.size : (number + 1) * _U64.size], values[part]
-            again = None if later is None else later[part]
-            same = data == again
-            record = self._unpack(data) if same else self._steady(key, data, again)
-            records[_U64.unpack(key)[0]] = record
+            part, mm = slice(number * size, (number + 1) * size), mms[number]
+            data, again = values[part], None if later is None else later[part]
+            if data == again:
+                records[mm] = self._unpack(data)
+            else:
+                records[mm] = self._steady(_U64.pack(mm), data, again)
         return self.records.revised(records)
 
     def _later(self) -> bytes | None:

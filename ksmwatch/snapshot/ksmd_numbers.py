@@ -63,12 +63,12 @@ def by_key(
     counts: Sequence[Count], before: Sequence[Count], keyed: Edition[CountKey, Count]
 ) -> Edition[CountKey, Count]:
     """Counts by their keys. `keyed`: those of `before`."""
-    if len(counts) == len(before):
+    if len(counts) == len(before) == len(keyed):
         # Loops in C, because there are as many as processes.
         others = list(map(is_not, before, counts))
         moved = list(compress(counts, others))
-        keys = list(map(key_of, moved))
-        if keys == list(map(key_of, compress(before, others))):
+        keys = list(compress(keyed, others))
+        if keys == list(map(key_of, moved)):
             return keyed.revised(dict(zip(keys, moved, strict=True)))
     return Edition(zip(map(key_of, counts), counts, strict=True))
 

@@ -127,7 +127,8 @@ class Roster:
             elif known.account != count.account:
                 left.add(_account(known))
             if count.moves:
-                self.moved.append((_account(count), _owner_key(process), count.turnover))
+                owner = UNKNOWN if process is None else process.owner
+                self.moved.append(((count.mm, count.account), owner.key, count.turnover))
         # An account can be that of another process now.
         self.gone = left - {_account(self._counts[key]) for key in changed} if left else left
         pids = {key[1] for key in gone} | {key[1] for key in changed}
@@ -156,7 +157,8 @@ class Roster:
         if identity is None or identity.start_ticks != count.start_ticks:
             self._unnamed.add(key)
             return None
-        self._unnamed.discard(key)
+        if self._unnamed:
+            self._unnamed.discard(key)
         book, evidence = self._book(key), self._evidence(count)
         # With names it would take four times as long.
         return Process._make(
@@ -189,11 +191,15 @@ class Roster:
         gone: set[Who] = set()
         for pid in pids:
             keys = self._keys[pid]
-            members = [self._named[key] for key in (sorted(keys) if len(keys) > 1 else keys)]
-            known = [each for each in members if each is not None]
+            if len(keys) == 1:
+                (key,) = keys
+                process = self._named[key]
+            else:
+                members = [self._named[key] for key in sorted(keys)]
+                known = [each for each in members if each is not None]
+                process = joined(known) if known else None
             before, now = self._whos.get(pid), None
-            if known:
-                process = joined(known) if len(known) > 1 else known[0]
+            if process is not None:
                 now = process.pid, process.start_time
                 changed[now] = process
             if not keys:
@@ -210,7 +216,3 @@ class Roster:
 
 def _account(count: Count) -> AccountKey:
     return count.mm, count.account
-
-
-def _owner_key(process: Process | None) -> OwnerKey:
-    return UNKNOWN.key if process is None else process.owner.key
