@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from ksmwatch.export.metric_family import Samples, Spec
 from ksmwatch.units import PAGE_SIZE
 
-_SELF = Path("/proc/self")
+_DESCRIPTORS = Path("/proc/self/fd")
 _STARTED = time.time()
 
 
@@ -34,10 +35,25 @@ def samples(prefix: str) -> Samples:
 def _values() -> Iterator[tuple[str, float]]:
     used = resource.getrusage(resource.RUSAGE_SELF)
     yield "cpu_seconds", used.ru_utime + used.ru_stime
-    virtual, resident = (_SELF / "statm").read_text().split()[:2]
+    virtual, resident = _statm().split()[:2]
     yield "virtual_memory_bytes", int(virtual) * PAGE_SIZE
     yield "resident_memory_bytes", int(resident) * PAGE_SIZE
     yield "start_time_seconds", _STARTED
-    # One of them belongs to the listing itself.
-    yield "open_fds", sum(1 for _ in (_SELF / "fd").iterdir()) - 1
+    yield "open_fds", _descriptors()
     yield "max_fds", resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _statm() -> bytes:
+    # A fifth of the cost of Path.read_bytes().
+    fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 100)
+    finally:
+        os.close(fd)
+
+
+def _descriptors() -> int:
+    # Since 6.2 (commit f1f1f2569901) it is the size of the directory, which was 0.
+    number = _DESCRIPTORS.stat().st_size
+    # One of those in a list belongs to the listing itself.
+    return number or sum(1 for _ in _DESCRIPTORS.iterdir()) - 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import add
 from typing import Any, NamedTuple, Protocol
 
@@ -70,8 +70,7 @@ class Addend(Relative, Protocol):
         """On which nodes of memory its mappings lie."""
 
 
-@dataclass(frozen=True)
-class OwnerSums:
+class OwnerSums(NamedTuple):
     """Sums over one owner's processes, in pages; None if the value of any process is unknown.
 
     `need`: the pages that their mappings would need without KSM.
@@ -149,7 +148,8 @@ def total(amounts: Iterable[int | None]) -> int | None:
 def common(owners: Sequence[Owner]) -> Owner:
     """The most complete of owners with the same key, without what holds only for some."""
     # Many processes have the very same owner object.
-    owners = list({id(owner): owner for owner in owners}.values())
+    if len(owners) > 1:
+        owners = list({id(owner): owner for owner in owners}.values())
     if len(owners) == 1:
         return owners[0]
     differing: dict[str, Any] = {
@@ -201,10 +201,8 @@ def _part(host: Bounds | None, need: Bounds, whole: Bounds) -> Bounds | None:
     """A part of the host's saving in bytes, in proportion to the pages needed without KSM."""
     if host is None:
         return None
-    least, most = (
-        round(saved * PAGE_SIZE * own / of_all) if of_all else 0
-        for saved, own, of_all in zip(host, need, whole, strict=True)
-    )
+    least = round(host.least * PAGE_SIZE * need.least / whole.least) if whole.least else 0
+    most = round(host.most * PAGE_SIZE * need.most / whole.most) if whole.most else 0
     return Bounds(min(least, most), most)
 
 

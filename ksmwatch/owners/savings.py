@@ -71,6 +71,7 @@ class Bounds(NamedTuple):
 
 
 NONE = Bounds(0, 0)
+_FORKED = int(Movement.FORKED)
 
 
 class Relative(Protocol):
@@ -118,14 +119,15 @@ def lost_by(process: Relative) -> int:
     # As in map_records.ARRIVALS and DEPARTURES.
     merged, converted, other, forked, copied, unmapped, exited = moves
     departed = copied + unmapped + exited
-    missing = merged + converted + other + forked - departed - process.mappings
-    return departed + missing if missing > 0 else departed
+    # Arrivals that are neither there nor seen to go were found missing.
+    unaccounted = merged + converted + other + forked - process.mappings
+    return max(departed, unaccounted)
 
 
 def forked(process: Relative) -> int:
     """Mappings that came by fork and certainly still exist: f."""
     moves = process.movements
-    return max(0, moves[Movement.FORKED] - lost_by(process)) if moves else 0
+    return max(0, moves[_FORKED] - lost_by(process)) if moves else 0
 
 
 class Forks:
@@ -167,9 +169,9 @@ class Forks:
         # A child that has another parent now has changed, too.
         parents = {pid for pid, _ in (*changed, *gone)} & self._children.keys()
         kin: dict[Who, int] = {}
-        alone = set(gone)
+        alone, lost = set(gone), dict[Who, int]()
         for who in {*changed, *(who for pid in parents for who in self._children[pid])}:
-            sure = self._certain(who, last)
+            sure = self._certain(who, last, lost)
             if sure <= 0:
                 alone.add(who)
             elif sure != self._kin.get(who):
@@ -186,8 +188,11 @@ class Forks:
         if not siblings:
             del self._children[ppid]
 
-    def _certain(self, who: Who, last: Mapping[Who, Relative]) -> int:
-        """The number f - d of a process; 0 without a parent. `last`: processes at the last look."""
+    def _certain(self, who: Who, last: Mapping[Who, Relative], lost: dict[Who, int]) -> int:
+        """The number f - d of a process; 0 without a parent.
+
+        `last`: processes at the last look. `lost`: what parents have lost until now.
+        """
         child = self._processes[who]
         whose = self._pids.get(child.ppid)
         parent = None if whose is None else self._processes[whose]
@@ -199,9 +204,10 @@ class Forks:
             seen = whose in last and child.start_time > self._at
             began = lost_by(last[whose]) if seen else 0
             # A child with another parent than before was not forked by it.
-            known = whose, began if known is None else -1
-        self._before[who] = known
-        since = lost_by(parent) - known[1]
+            known = self._before[who] = whose, began if known is None else -1
+        if whose not in lost:
+            lost[whose] = lost_by(parent)
+        since = lost[whose] - known[1]
         if known[1] < 0 or since < 0:
             return 0
         return min(forked(child) - since, parent.mappings)

@@ -25,6 +25,8 @@ class Spread:
     @classmethod
     def of(cls, remote: int, placed: int, *nodes: int) -> Spread:
         """From `amounts`, which can be added up."""
+        if not nodes:
+            return cls(remote, placed) if remote or placed else NOWHERE
         last = next((at for at in range(len(nodes), 0, -1) if nodes[at - 1]), 0)
         return cls(remote, placed, nodes[:last])
 

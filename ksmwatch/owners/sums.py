@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 from itertools import starmap, zip_longest
-from operator import add, sub
-from typing import NamedTuple
+from operator import add, attrgetter, sub
+from typing import Any, NamedTuple
 
 from ksmwatch.counting.residue import Residue
 from ksmwatch.differences import differences
@@ -59,29 +59,56 @@ def full(processes: Iterable[Addend], kin: Mapping[Who, int]) -> ProcessSums:
     return totals.sums()
 
 
+class _Columns(NamedTuple):
+    """What processes are added up by, each in the same place of each column."""
+
+    owner: Sequence[Owner]
+    cgroup: Sequence[str | None]
+    residue: Sequence[Residue]
+    family: Sequence[Family | None]
+    pid: Sequence[int]
+    start_time: Sequence[int]
+    mappings: Sequence[int]
+    exact: Sequence[bool]
+    zero_pages: Sequence[int | None]
+    kernel_merging_pages: Sequence[int | None]
+    stray_mappings: Sequence[int | None]
+    spread: Sequence[Spread]
+
+
+_row: Callable[[Addend], tuple[Any, ...]] = attrgetter(*_Columns._fields)
+# The identity of the owner object, the cgroup and the residue: an owner can have several objects.
+_Where = tuple[int, str | None, Residue]
+
+
+def _by_place(processes: Iterable[Addend]) -> Iterator[tuple[_Where, _Columns]]:
+    found: dict[_Where, list[tuple[Any, ...]]] = defaultdict(list)
+    for row in map(_row, processes):
+        found[id(row[0]), row[1], row[2]].append(row)
+    for where, rows in found.items():
+        yield where, _Columns(*zip(*rows, strict=True))
+
+
 # Numbers that are added up: processes, those estimated, mappings, zero pages that are known, and
 # processes that share pages; the amounts that may be unknown, and of how many processes each is
 # unknown; remote mappings, and those of which that is known. Then mappings by node.
 _Amounts = tuple[int, ...]
 
 
-def _added(processes: Sequence[Addend]) -> _Amounts:
-    mappings = [each.mappings for each in processes]
-    zeros = [each.zero_pages for each in processes]
-    kernel = [each.kernel_merging_pages for each in processes]
-    stray = [each.stray_mappings for each in processes]
+def _added(these: _Columns) -> _Amounts:
+    zeros, kernel, stray = these.zero_pages, these.kernel_merging_pages, these.stray_mappings
     return (
-        len(processes),
-        len(processes) - sum([each.exact for each in processes]),
-        sum(mappings),
+        len(these.exact),
+        len(these.exact) - sum(these.exact),
+        sum(these.mappings),
         _known(zeros),
-        sum([bool(m or z) for m, z in zip(mappings, zeros, strict=True)]),
+        sum([1 for m, z in zip(these.mappings, zeros, strict=True) if m or z]),
         *(_known(kernel), kernel.count(None), _known(stray), stray.count(None), zeros.count(None)),
-        *together([each.spread for each in processes]).amounts,
+        *together(these.spread).amounts,
     )
 
 
-def _known(amounts: Sequence[int | None]) -> int:
+def _known(amounts: Iterable[int | None]) -> int:
     return sum(filter(None, amounts))
 
 
@@ -96,19 +123,7 @@ class _Place:
 
     owner: Owner
     cgroup: str | None
-    residue: Residue
-    amounts: _Amounts = ()
-
-
-# The identity of the owner object, the cgroup and the residue: an owner can have several objects.
-_Where = tuple[int, str | None, Residue]
-
-
-def _by_place(processes: Iterable[Addend]) -> dict[_Where, list[Addend]]:
-    found: dict[_Where, list[Addend]] = defaultdict(list)
-    for each in processes:
-        found[id(each.owner), each.cgroup, each.residue].append(each)
-    return found
+    amounts: _Amounts
 
 
 class _Members:
@@ -160,19 +175,19 @@ class _Families:
         self.host = savings.NONE
         self.owners: dict[OwnerKey, Bounds] = {}
 
-    def put(self, key: OwnerKey, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
+    def put(self, key: OwnerKey, these: _Columns, kin: Mapping[Who, int]) -> None:
         """Processes of an owner come."""
-        for family, members in _by_family(processes).items():
+        for family, weights, shared in _by_family(these, kin):
             groups = self._families.setdefault(family, {})
             if key not in groups:
                 groups[key] = _Members()
-            groups[key].put(_weights(members), _shared(members, kin))
+            groups[key].put(weights, shared)
             self._changed.add((family, key))
 
-    def take(self, key: OwnerKey, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
+    def take(self, key: OwnerKey, these: _Columns, kin: Mapping[Who, int]) -> None:
         """Processes of an owner go, with the numbers with which they came."""
-        for family, members in _by_family(processes).items():
-            self._families[family][key].take(_weights(members), _shared(members, kin))
+        for family, weights, shared in _by_family(these, kin):
+            self._families[family][key].take(weights, shared)
             self._changed.add((family, key))
 
     def settle(self) -> None:
@@ -201,20 +216,21 @@ def _moved(whole: Bounds, before: Bounds, now: Bounds) -> Bounds:
     return Bounds(whole.least - before.least + now.least, whole.most - before.most + now.most)
 
 
-def _by_family(processes: Iterable[Addend]) -> dict[Family | None, list[Addend]]:
-    found: dict[Family | None, list[Addend]] = defaultdict(list)
-    for each in processes:
-        found[each.family].append(each)
-    return found
-
-
-def _weights(processes: Iterable[Addend]) -> list[int]:
-    weights = [each.mappings + (each.zero_pages or 0) for each in processes]
-    return weights if min(weights) >= 0 else [max(0, each) for each in weights]
-
-
-def _shared(processes: Iterable[Addend], kin: Mapping[Who, int]) -> int:
-    return sum([kin.get((each.pid, each.start_time), 0) for each in processes]) if kin else 0
+def _by_family(
+    these: _Columns, kin: Mapping[Who, int]
+) -> Iterator[tuple[Family | None, list[int], int]]:
+    """Each family, the pages of its members, and the mappings that are kin of the parent's."""
+    weights: dict[Family | None, list[int]] = defaultdict(list)
+    shared: dict[Family | None, int] = defaultdict(int)
+    for family, mappings, zeros in zip(these.family, these.mappings, these.zero_pages, strict=True):
+        pages = mappings + (zeros or 0)
+        weights[family].append(max(0, pages))
+    if kin:
+        whos = zip(these.pid, these.start_time, strict=True)
+        for family, who in zip(these.family, whos, strict=True):
+            shared[family] += kin.get(who, 0)
+    for family, members in weights.items():
+        yield family, members, shared[family]
 
 
 class _Totals:
@@ -232,27 +248,33 @@ class _Totals:
 
     def put(self, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
         """Processes come."""
-        for where, group in _by_place(processes).items():
-            self._families.put(group[0].owner.key, group, kin)
-            self._move(where, group, add)
+        self._move(processes, add, self._families.put, kin)
 
     def take(self, processes: Iterable[Addend], kin: Mapping[Who, int]) -> None:
         """Processes go: the same objects that came, with the same kin."""
-        for where, group in _by_place(processes).items():
-            self._families.take(group[0].owner.key, group, kin)
-            self._move(where, group, sub)
+        self._move(processes, sub, self._families.take, kin)
 
-    def _move(self, where: _Where, group: Sequence[Addend], how: Callable[[int, int], int]) -> None:
-        amounts, first = _added(group), group[0]
-        key = first.owner.key
-        places = self._owners.setdefault(key, {})
-        place = places.get(where)
-        if place is None:
-            place = places[where] = _Place(first.owner, first.cgroup, first.residue)
-        place.amounts = _both(how, place.amounts, amounts)
-        self._amounts = _both(how, self._amounts, amounts)
-        self._residues[first.residue] = how(self._residues[first.residue], amounts[2])
-        self._touched.add(key)
+    def _move(
+        self,
+        processes: Iterable[Addend],
+        how: Callable[[int, int], int],
+        tell: Callable[[OwnerKey, _Columns, Mapping[Who, int]], None],
+        kin: Mapping[Who, int],
+    ) -> None:
+        moved = []
+        for where, these in _by_place(processes):
+            amounts, owner, residue = _added(these), these.owner[0], these.residue[0]
+            moved.append(amounts)
+            places = self._owners.setdefault(owner.key, {})
+            if where in places:
+                places[where].amounts = _both(how, places[where].amounts, amounts)
+            else:
+                places[where] = _Place(owner, these.cgroup[0], amounts)
+            self._residues[residue] = how(self._residues[residue], amounts[2])
+            self._touched.add(owner.key)
+            tell(owner.key, these, kin)
+        columns = zip_longest(*moved, fillvalue=0)
+        self._amounts = _both(how, self._amounts, tuple(map(sum, columns)))
 
     def sums(self) -> ProcessSums:
         """Everything, as it is now."""
@@ -292,8 +314,7 @@ class _Totals:
 
 
 def _owner_sums(places: Collection[_Place], need: Bounds) -> OwnerSums:
-    first, *others = [place.amounts for place in places]
-    amounts = reduce(partial(_both, add), others, first)
+    amounts = reduce(partial(_both, add), [place.amounts for place in places])
     processes, estimated, mappings, zeros, _, *rest = amounts
     kernel, no_kernel, stray, no_stray, no_zeros, *spread = rest
     return OwnerSums(

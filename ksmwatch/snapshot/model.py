@@ -124,19 +124,23 @@ class Snapshot:
 
     def _zeros(self, holding: Holding | None) -> Zeros:
         """Zero pages of the host or an owner. A kernel that does not count them unmerges none."""
-        host = max(0, (self.numbers.ksm or {}).get("ksm_zero_pages", 0))
         if holding is None:
-            return Zeros(host, host)
+            return self._host_zeros
         if holding.zero_pages is None:
-            return Zeros(0, host)
+            return Zeros(0, self._host_zeros.most)
         return Zeros(holding.zero_pages, holding.zero_pages)
 
-    @property
+    @cached_property
+    def _host_zeros(self) -> Zeros:
+        host = max(0, (self.numbers.ksm or {}).get("ksm_zero_pages", 0))
+        return Zeros(host, host)
+
+    @cached_property
     def _available(self) -> int | None:
         kib = self.numbers.meminfo.get("MemAvailable")
         return None if kib is None else kib * 1024
 
-    @property
+    @cached_property
     def _pages_shared(self) -> int | None:
         return (self.numbers.ksm or {}).get("pages_shared")
 
@@ -164,7 +168,7 @@ class Snapshot:
         """Number of processes whose count is not known to be exact."""
         return self.sums.estimated
 
-    @property
+    @cached_property
     def confidence(self) -> Confidence:
         """Confidence in the host's sum."""
         if self.doubt is not None:

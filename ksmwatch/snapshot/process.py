@@ -12,7 +12,7 @@ from ksmwatch.kernel.areas import Area, AreaDocument, area_document
 from ksmwatch.owners.owner import Owner, OwnerDocument, owner_document
 from ksmwatch.owners.rollup import BothCounts
 from ksmwatch.owners.savings import Family
-from ksmwatch.owners.spread import Nodes, Spread, spread_of
+from ksmwatch.owners.spread import NOWHERE, Nodes, Spread, spread_of
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.schema_marks import Keys
 
@@ -72,7 +72,7 @@ class Process(BothCounts, ProcessFacts):
     @property
     def spread(self) -> Spread:
         """On which nodes of memory its mappings lie."""
-        return spread_of(self.nodes, self.home)
+        return NOWHERE if self.nodes is None else spread_of(self.nodes, self.home)
 
     @property
     def remote(self) -> int | None:

@@ -126,9 +126,10 @@ class Roster:
                 self._keys.setdefault(key[1], set()).add(key)
             elif known.account != count.account:
                 left.add(_account(known))
-            if count.moves:
+            mm, account, _, _, _, _, moves, wear, _ = count
+            if moves:
                 owner = UNKNOWN if process is None else process.owner
-                self.moved.append(((count.mm, count.account), owner.key, count.turnover))
+                self.moved.append(((mm, account), owner.key, moves + wear))
         # An account can be that of another process now.
         self.gone = left - {_account(self._counts[key]) for key in changed} if left else left
         pids = {key[1] for key in gone} | {key[1] for key in changed}
@@ -153,8 +154,10 @@ class Roster:
 
     def _name(self, key: CountKey, count: Count, inputs: Inputs) -> Process | None:
         """The process of a count; None if no process has that mm now."""
-        identity = self._identify(count.pid)
-        if identity is None or identity.start_ticks != count.start_ticks:
+        # One step instead of one for each member.
+        _, _, pid, start_ticks, mappings, exact, moves, _, nodes = count
+        identity = self._identify(pid)
+        if identity is None or identity.start_ticks != start_ticks:
             self._unnamed.add(key)
             return None
         if self._unnamed:
@@ -163,16 +166,16 @@ class Roster:
         # With names it would take four times as long.
         return Process._make(
             (
-                count.pid,
-                identity.start_ticks,
+                pid,
+                start_ticks,
                 identity.ppid,
                 identity.comm,
                 identity.name,
                 identity.owner,
                 identity.cgroup_path,
-                count.mappings,
-                _EXACT if count.exact else _ESTIMATED,
-                count.moves,
+                mappings,
+                _EXACT if exact else _ESTIMATED,
+                moves,
                 book.merging_pages,
                 book.zero_pages,
                 book.at,
@@ -180,8 +183,8 @@ class Roster:
                 evidence.stray,
                 residue(inputs.run, inputs.pages_shared, evidence.read_at),
                 identity.family,
-                count.nodes if count.exact else None,
-                self._home(count.pid),
+                nodes if exact else None,
+                self._home(pid),
             )
         )
 
@@ -200,7 +203,7 @@ class Roster:
                 process = joined(known) if known else None
             before, now = self._whos.get(pid), None
             if process is not None:
-                now = process.pid, process.start_time
+                now = pid, process.start_time
                 changed[now] = process
             if not keys:
                 del self._keys[pid]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -155,9 +156,9 @@ def test_a_piece_that_is_known_is_not_compressed_again(monkeypatch: pytest.Monke
     compressed: list[bytes] = []
     deflated = gzip_pieces._deflated
 
-    def count(piece: bytes) -> bytes:
+    def count(squeeze: Any, piece: bytes) -> bytes:
         compressed.append(piece)
-        return deflated(piece)
+        return deflated(squeeze, piece)
 
     monkeypatch.setattr(gzip_pieces, "_deflated", count)
     pieces = GzipPieces()
