@@ -1,4 +1,8 @@
-"""`make bench-scale`: how the daemon's cost grows with processes and with merged pages."""
+"""`make bench-scale`: how the daemon's cost grows with processes and with merged pages.
+
+`python -m bench.scale scrapes` measures only the crowds that belong to many owners, and keeps what
+was measured last of the others, and how long instructions took then.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.baseline import COMMIT, program
 from bench.guests import Sample, at_rest, method, milliseconds, run, with_ruler
-from bench.results import Goal, Result, save, table
+from bench.results import Goal, Result, load, save, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -215,17 +219,23 @@ def _measure(cases: Sequence[str]) -> list[Sample]:
     return run("bench.daemon_guest", str(program()), *cases, icount=True, memory="6G")
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """Measure, and keep the result."""
     # What goals are about comes first.
     polled = sorted(_CASES, key=lambda case: case != _POLLED)
     beside = [prefix + case for case in _BESIDE for prefix in ("", _BASELINE)]
-    guests = (polled, [*beside, _SCRAPED_MORE])
+    scrapes = [*beside, _SCRAPED_MORE]
+    guests = [scrapes] if argv == ["scrapes"] else [polled, scrapes]
     with ThreadPoolExecutor(len(guests)) as pool:
         samples = [sample for found in pool.map(_measure, guests) for sample in found]
-    save(NAME, with_ruler(samples, "case"))
+    result = with_ruler(samples, "case")
+    before = load(NAME) if scrapes in guests[:1] else None
+    if before is not None:
+        kept = {name: each for name, each in before.items() if name != "date"}
+        result = {**kept, "cases": {**before["cases"], **result["cases"]}}
+    save(NAME, result)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
