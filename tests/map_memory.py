@@ -62,4 +62,4 @@ def again() -> Maps:
 
 def account() -> Account:
     """One whose numbers all differ."""
-    return Account(5, (1, 2, 3, 4, 5, 6, 7), 7, 123456789, 42, b"tenant".ljust(16, b"\0"))
+    return Account(5, (1, 2, 3, 4, 5, 6, 7), 7, 123456789, 42)

@@ -8,7 +8,7 @@ from operator import add
 from typing import Generic, NamedTuple, TypeVar
 
 from ksmwatch.differences import Edition, differences
-from ksmwatch.probes.map_records import Account, Baseline, Conversion, Migrations
+from ksmwatch.probes.map_records import Account, Baseline, Conversion, Migrations, wear_of
 
 # USER_HZ: /proc/PID/stat gives start times in ticks of this size on every architecture.
 NANOSECONDS_PER_TICK = 10_000_000
@@ -65,7 +65,7 @@ def _nodes(account: Account, baseline: Baseline | None, mappings: int) -> tuple[
 
 def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
     """The count of one account. Exact means: no doubtful event since the last exact read."""
-    number, moves, doubts, began, pid, _, _, noted, wasted, ages, nodes = account
+    number, moves, doubts, began, pid, wear, nodes, _, _ = account
     base, settled = base_of(account, baseline)
     mappings = base + account.net
     # With names it would take four times as long.
@@ -78,7 +78,7 @@ def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
             mappings,
             settled == doubts,
             moves,
-            (noted, wasted, *ages),
+            wear_of(wear),
             _nodes(account, baseline, mappings) if nodes else None,
         )
     )

@@ -7,6 +7,7 @@ twice, and a test compares them with the C source.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,21 +69,27 @@ AGE_CLASSES = 18
 AGES_ROOM = 64
 
 
+# Members of struct account that follow one another, and are one member here.
+WEAR = ("noted", "wasted", "ages")
+_WEAR = struct.Struct(f"<{2 + AGE_CLASSES}I")
+
+
 class Account(NamedTuple):
-    """struct account. `comm`: 16 bytes, which the daemon never looks at."""
+    """struct account. `wear`: bytes, see `wear_of`.
+
+    The last two are written when an account is opened. They are not read.
+    """
 
     id: int
     moves: tuple[int, ...]
     doubts: int
     start_boottime: int
     tgid: int
-    comm: bytes = bytes(16)
-    unseen_until: int = 0
-    noted: int = 0
-    wasted: int = 0
-    ages: tuple[int, ...] = (0,) * AGE_CLASSES
+    wear: bytes = bytes(_WEAR.size)
     # By node of memory; empty if the programs do not count by node.
     nodes: tuple[int, ...] = ()
+    unseen_until: int = 0
+    comm: bytes = bytes(16)
 
     @property
     def net(self) -> int:
@@ -94,6 +101,12 @@ class Account(NamedTuple):
     def sequence(self) -> tuple[int, int]:
         """Stays the same exactly while no event happens to the mm."""
         return sum(self.moves), self.doubts
+
+
+@functools.lru_cache(maxsize=1024)
+def wear_of(wear: bytes) -> tuple[int, ...]:
+    """The members `noted`, `wasted` and `ages` of an account in a row. Most accounts have none."""
+    return _WEAR.unpack(wear)
 
 
 class Conversion(NamedTuple):

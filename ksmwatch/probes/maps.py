@@ -6,7 +6,7 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from ksmwatch.differences import differences
@@ -17,11 +17,13 @@ from ksmwatch.probes.cgroup_moves import CgroupMoves
 from ksmwatch.probes.loader import NO_ROOM, Loaded, LoadedMap, ProgramRefusedError
 from ksmwatch.probes.map_records import (
     TOTALS_ROOM,
+    WEAR,
     Account,
     Baseline,
     CallSite,
     Control,
     Conversion,
+    Field,
     Forgetting,
     Migrations,
     Movement,
@@ -41,10 +43,23 @@ _U64 = struct.Struct("<Q")
 _TOTALS = (*Movement, *Total)
 # How often to look at an account that keeps changing.
 _COPIES = 4
+# What is read of one; the last is not always there.
+_READ = ("id", "moves", "doubts", "start_boottime", "tgid", "wear", "nodes")
 
 
 def _text(comm: bytes) -> str:
     return comm.split(b"\0", 1)[0].decode(errors="replace")
+
+
+def _with_wear(fields: Iterable[Field]) -> list[Field]:
+    """The fields of an account, those of its wear as one."""
+    by_name = {field.name: field for field in fields}
+    wear = [by_name.pop(name) for name in WEAR]
+    first, size = wear[0].offset, 0
+    for field in wear:
+        assert field.offset == first + size, field
+        size += struct.calcsize("<" + field.format)
+    return [*by_name.values(), Field("wear", first, f"{size}s")]
 
 
 def _opened(**members: Any) -> Opened:
@@ -126,10 +141,12 @@ class Maps:
         except (OSError, ProgramRefusedError):
             self.close()
             raise
-        self._account = Record(maps["accounts"].value_size, maps["accounts"].fields)
-        # Mappings are not always counted by node, which comes last.
-        known = [name for name in Account._fields if name in self._account.names]
-        self._account_members = self._account.members(known)
+        fields = _with_wear(maps["accounts"].fields)
+        self._account = Record(maps["accounts"].value_size, fields)
+        # Mappings are not always counted by node.
+        read = [name for name in _READ if name in self._account.names]
+        self._account_members = self._account.members(read)
+        self._unread = tuple(map(Account._field_defaults.get, Account._fields[len(read) :]))
         # The part of an account by which it is counted.
         self._counted = next(f.offset for f in maps["accounts"].fields if f.name == "doubts") + 8
         self._baselines = Baselines(baselines, maps["baselines"])
@@ -219,7 +236,7 @@ class Maps:
         return torn._replace(doubts=torn.doubts + 1)
 
     def _unpack(self, data: bytes) -> Account:
-        return Account(*self._account_members(data))
+        return Account._make(self._account_members(data) + self._unread)
 
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account that no event has opened yet; False if one has just done so."""

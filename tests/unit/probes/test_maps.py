@@ -257,7 +257,7 @@ def test_an_age_that_grows_does_not_make_an_account_unsteady(
     shared.open_account(MM, account())
     (key,) = FakeMap.contents[1]
     before = FakeMap.contents[1][key]
-    later = account()._replace(noted=9, wasted=3, ages=(5,) * AGE_CLASSES)
+    later = account()._replace(wear=struct.pack("<20I", 9, 3, *(5,) * AGE_CLASSES))
     shared.close_account(MM)
     shared.open_account(MM, later)
     after = FakeMap.contents[1][key]
