@@ -21,6 +21,7 @@ from ksmwatch.probes.map_records import (
     Movement,
     Opened,
     Total,
+    wear_of,
 )
 from ksmwatch.probes.maps import Maps
 from tests.loaded_maps import LOADED
@@ -67,6 +68,22 @@ def test_an_account_is_read_as_it_was_opened(shared: Maps) -> None:
     assert shared.open_account(MM, account())
     assert shared.account(MM) == account()
     assert shared.accounts() == {MM: account()}
+
+
+def test_the_name_and_the_wear_of_an_account_are_where_the_programs_expect_them(
+    shared: Maps,
+) -> None:
+    assert shared.open_account(MM, account()._replace(comm=b"tenant", unseen_until=99))
+    (key,) = FakeMap.contents[1]
+    record = bytearray(FakeMap.contents[1][key])
+    assert struct.unpack_from("<16sQ", record, 88) == (b"tenant".ljust(16, b"\0"), 99)
+    wear = tuple(range(1, 21))
+    struct.pack_into("<20I", record, 112, *wear)
+    FakeMap.contents[1][key] = bytes(record)
+    found = shared.account(MM)
+    assert found is not None
+    assert found == account()._replace(wear=found.wear)
+    assert wear_of(found.wear) == wear
 
 
 def test_an_account_that_has_not_changed_is_the_same_object(shared: Maps) -> None:
