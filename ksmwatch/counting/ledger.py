@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from operator import add
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ksmwatch.differences import Edition, differences
 from ksmwatch.probes.map_records import Account, Baseline, Conversion, Migrations, wear_of
@@ -47,7 +48,8 @@ def base_of(account: Account, baseline: Baseline | None) -> tuple[int, int]:
     """(mappings when the account was opened, doubts that an exact read has settled)."""
     if baseline is None or baseline.id != account.id:
         return 0, 0
-    return baseline.mappings, baseline.doubts
+    _, mappings, doubts, _, _ = baseline
+    return mappings, doubts
 
 
 def _nodes(account: Account, baseline: Baseline | None, mappings: int) -> tuple[int, ...] | None:
@@ -63,13 +65,16 @@ def _nodes(account: Account, baseline: Baseline | None, mappings: int) -> tuple[
     return found if right else None
 
 
+_make: Callable[[tuple[Any, ...]], Count] = partial(tuple.__new__, Count)
+
+
 def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
     """The count of one account. Exact means: no doubtful event since the last exact read."""
     number, moves, doubts, began, pid, wear, nodes, _, _ = account
     base, settled = base_of(account, baseline)
     mappings = base + account.net
     # With names it would take four times as long.
-    return Count._make(
+    return _make(
         (
             mm,
             number,

@@ -7,7 +7,7 @@ account has. So what the daemon has written need not be read again.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ksmwatch.differences import Edition
 from ksmwatch.kernel import bpf_maps
@@ -75,10 +75,14 @@ class Baselines:
 
     def _all_written(self) -> dict[int, Baseline]:
         if self._written is None:
-            table = RecordTable(self._table, self._unpack)
+            table = RecordTable(self._table, self._unpack_all)
             self._written = dict(table.read())
             self._shown = Edition(self._written)
         return self._written
+
+    def _unpack_all(self, data: bytes) -> Iterator[Baseline]:
+        size = self._record.size
+        return (self._unpack(data[at : at + size]) for at in range(0, len(data), size))
 
     def _unpack(self, data: bytes) -> Baseline:
         return Baseline(**self._record.unpack(data))

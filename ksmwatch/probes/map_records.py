@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from operator import itemgetter
@@ -255,9 +255,9 @@ class Record:
             values[part] = list(value) if part.stop - part.start > 1 else [value]
         return self._struct.pack(*values)
 
-    def members(self, names: Sequence[str]) -> Callable[[bytes], tuple[Any, ...]]:
-        """What unpacks two or more members in this order, quicker than `unpack`."""
+    def members(self, names: Sequence[str]) -> Callable[[bytes], Iterator[tuple[Any, ...]]]:
+        """What unpacks two or more members in this order, of records one after the other."""
         parts = [self._slices[name] for name in names]
         pick = itemgetter(*(p if p.stop - p.start > 1 else p.start for p in parts))
-        unpack = self._struct.unpack
-        return lambda data: pick(unpack(data))
+        unpack = self._struct.iter_unpack
+        return lambda data: map(pick, unpack(data))

@@ -6,7 +6,10 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import repeat
+from operator import add
 from typing import Any, Generic, Protocol, TypeVar
 
 from ksmwatch.differences import differences
@@ -49,6 +52,9 @@ _READ = ("id", "moves", "doubts", "start_boottime", "tgid", "wear", "nodes")
 
 def _text(comm: bytes) -> str:
     return comm.split(b"\0", 1)[0].decode(errors="replace")
+
+
+_account: Callable[[tuple[Any, ...]], Account] = partial(tuple.__new__, Account)
 
 
 def _with_wear(fields: Iterable[Field]) -> list[Field]:
@@ -152,7 +158,7 @@ class Maps:
         self._baselines = Baselines(baselines, maps["baselines"])
         # None if the programs do not keep ages.
         self.ages = self._age_maps(loaded) if "ages" in maps else None
-        self._all_accounts = RecordTable(self._accounts, self._unpack, self._steady)
+        self._all_accounts = RecordTable(self._accounts, self._unpack_all, self._steady)
         self._standstill = Standstill(self._told, time.monotonic)
         # Accounts of no process. When the daemon opens a file, a program can name one untold.
         self._nameless: set[int] = set()
@@ -236,7 +242,12 @@ class Maps:
         return torn._replace(doubts=torn.doubts + 1)
 
     def _unpack(self, data: bytes) -> Account:
-        return Account._make(self._account_members(data) + self._unread)
+        (account,) = self._unpack_all(data)
+        return account
+
+    def _unpack_all(self, data: bytes) -> Iterator[Account]:
+        """The accounts in some records. In loops in C: all can have changed."""
+        return map(_account, map(add, self._account_members(data), repeat(self._unread)))
 
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account that no event has opened yet; False if one has just done so."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import compress, count
 from operator import ne
 from typing import Generic, Protocol, TypeVar
@@ -41,21 +41,21 @@ class Dumps(Protocol):
 class RecordTable(Generic[_T]):
     """All records of a hash map by mm. An unchanged record is the same object as before.
 
-    So is the dictionary, if no record has changed. `unpack` turns the bytes of a record into the
-    object. `steady` does that for one that may have been copied while it changed. It gets the key,
-    the bytes, and those of a later copy, if there is one. If the two copies are equal, it is not
-    asked.
+    So is the dictionary, if no record has changed. `unpack` turns the bytes of records, one after
+    the other, into the objects. `steady` does that for one that may have been copied while it
+    changed. It gets the key, the bytes, and those of a later copy, if there is one. If the two
+    copies are equal, it is not asked.
     """
 
     def __init__(
         self,
         table: Dumps,
-        unpack: Callable[[bytes], _T],
+        unpack: Callable[[bytes], Iterable[_T]],
         steady: Callable[[bytes, bytes, bytes | None], _T] | None = None,
     ) -> None:
         self._map = table
         self._unpack = unpack
-        self._steady = steady or (lambda _, data, __: unpack(data))
+        self._steady = steady or (lambda _, data, __: next(iter(unpack(data))))
         self._keys = self._values = b""
         # As they were last read.
         self.records: Edition[int, _T] = Edition()
@@ -73,17 +73,20 @@ class RecordTable(Generic[_T]):
 
     def _with_changes(self, values: bytes) -> Edition[int, _T]:
         """The records if no key has come or gone."""
-        size, records = self._map.value_size, {}
+        size, mms = self._map.value_size, memoryview(self._keys).cast("Q")
         changed = list(_changed(self._values, values, size))
         later = self._later() if len(changed) * _FEW > len(self.records) else None
-        mms = memoryview(self._keys).cast("Q")
+        records: dict[int, _T] = {}
+        if later is not None:
+            moving = set(_changed(values, later, size))
+            still = [number for number in changed if number not in moving]
+            data = b"".join([values[number * size : (number + 1) * size] for number in still])
+            records |= zip([mms[number] for number in still], self._unpack(data), strict=True)
+            changed = [number for number in changed if number in moving]
         for number in changed:
-            part, mm = slice(number * size, (number + 1) * size), mms[number]
-            data, again = values[part], None if later is None else later[part]
-            if data == again:
-                records[mm] = self._unpack(data)
-            else:
-                records[mm] = self._steady(_U64.pack(mm), data, again)
+            part, key = slice(number * size, (number + 1) * size), _U64.pack(mms[number])
+            again = None if later is None else later[part]
+            records[mms[number]] = self._steady(key, values[part], again)
         return self.records.revised(records)
 
     def _later(self) -> bytes | None:

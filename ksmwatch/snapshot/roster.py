@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from functools import reduce
-from typing import NamedTuple
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
 from ksmwatch.counting.backend import Evidence
 from ksmwatch.counting.ledger import Count
@@ -44,6 +44,7 @@ def _together(a: Process, b: Process) -> Process:
     )
 
 
+_make: Callable[[tuple[Any, ...]], Process] = partial(tuple.__new__, Process)
 # See process.py.
 _EXACT, _ESTIMATED = Confidence.EXACT, Confidence.ESTIMATED
 
@@ -164,7 +165,7 @@ class Roster:
             self._unnamed.discard(key)
         book, evidence = self._book(key), self._evidence(count)
         # With names it would take four times as long.
-        return Process._make(
+        return _make(
             (
                 pid,
                 start_ticks,

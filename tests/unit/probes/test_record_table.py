@@ -48,10 +48,15 @@ def unpack(data: bytes) -> list[int]:
     return list(struct.unpack("<3Q", data))
 
 
+def unpack_all(data: bytes) -> list[list[int]]:
+    """Records one after the other."""
+    return [list(each) for each in struct.iter_unpack("<3Q", data)]
+
+
 @given(st.sampled_from([0, 1, 63, 64, 65, 200]), ACTS)
 def test_what_is_read_is_what_is_in_the_map(records: int, acts: list[tuple[str, int]]) -> None:
     there = Dictionary(records)
-    table = RecordTable(there, unpack)
+    table = RecordTable(there, unpack_all)
     shown, before = table.read(), dict(table.read())
     for number, (act, mm) in enumerate([*acts, ("read", 0)]):
         if act == "put":
@@ -71,7 +76,7 @@ def test_what_is_read_is_what_is_in_the_map(records: int, acts: list[tuple[str, 
 
 def test_what_was_given_away_does_not_change() -> None:
     there = Dictionary(3)
-    table = RecordTable(there, unpack)
+    table = RecordTable(there, unpack_all)
     before = table.read()
     there.put(1, 99)
     assert table.read()[1] == [1, 2, 99]
@@ -87,7 +92,7 @@ def test_only_a_record_that_differs_is_read_steadily() -> None:
         asked.append(struct.unpack("<Q", key)[0])
         return unpack(data)
 
-    table = RecordTable(there, unpack, steady)
+    table = RecordTable(there, unpack_all, steady)
     table.read()
     assert asked == list(range(100))
     asked.clear()
@@ -110,7 +115,7 @@ def test_when_many_have_changed_all_are_read_once_more(*, keys_stay: bool) -> No
         copies.append((unpack(data), None if later is None else unpack(later)))
         return unpack(data)
 
-    table = RecordTable(there, unpack, steady)
+    table = RecordTable(there, unpack_all, steady)
     table.read()
     copies.clear()
     for mm in range(100, 200):
@@ -129,7 +134,7 @@ def test_when_many_have_changed_all_are_read_once_more(*, keys_stay: bool) -> No
 def test_no_reading_leaves_garbage_that_keeps_all_records() -> None:
     """The daemon's collector comes round seldom, and a dump can have megabytes."""
     there = Dictionary(300)
-    table = RecordTable(there, unpack)
+    table = RecordTable(there, unpack_all)
     table.read()
     gc.collect()
     for number in range(5):
