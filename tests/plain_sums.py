@@ -9,6 +9,7 @@ from ksmwatch.counting.residue import Residue
 from ksmwatch.owners import savings
 from ksmwatch.owners.rollup import (
     AccountKey,
+    AccountMoves,
     Addend,
     Moves,
     OwnerCgroup,
@@ -103,13 +104,12 @@ class PlainTurnover:
         self._seen: dict[AccountKey, Moves] = {}
         self._totals: dict[OwnerKey, Moves] = {}
 
-    def see(
-        self, accounts: Iterable[tuple[AccountKey, OwnerKey, Moves]]
-    ) -> Mapping[OwnerKey, Moves]:
+    def see(self, accounts: Iterable[AccountMoves]) -> Mapping[OwnerKey, Moves]:
         """Look at all accounts."""
         seen: dict[AccountKey, Moves] = {}
         totals: dict[OwnerKey, Moves] = {}
-        for account, key, moves in accounts:
+        for account, key, only_moves, wear in accounts:
+            moves = only_moves + wear
             before = self._seen.get(account, (0,) * len(moves))
             sums = totals.get(key) or self._totals.get(key) or (0,) * len(moves)
             totals[key] = tuple(s + m - b for s, m, b in zip(sums, moves, before, strict=True))

@@ -33,11 +33,6 @@ class Count(NamedTuple):
     wear: tuple[int, ...] = ()
     nodes: tuple[int, ...] | None = None
 
-    @property
-    def turnover(self) -> tuple[int, ...]:
-        """What only grows, and is added up by owner."""
-        return self.moves + self.wear
-
 
 # In place of a number of doubts: no read of nodes is valid any more.
 _NEVER = (1 << 64) - 1

@@ -249,10 +249,16 @@ def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Hol
     return shown, other
 
 
-def _moved(nows: Iterable[Moves], befores: Iterable[Moves]) -> Moves:
+def _grown(nows: list[Moves], befores: list[Moves]) -> Moves:
     """What rows have grown by, together. Most columns have not, and that is seen quickly."""
+    if nows == befores:
+        return (0,) * len(nows[0])
     columns = zip(zip(*nows, strict=True), zip(*befores, strict=True), strict=True)
     return tuple(0 if now == before else sum(now) - sum(before) for now, before in columns)
+
+
+# An account, whose it is, its movements and its wear.
+AccountMoves = tuple[AccountKey, OwnerKey, Moves, Moves]
 
 
 class Turnover:
@@ -264,44 +270,48 @@ class Turnover:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[AccountKey, tuple[OwnerKey, Moves]] = {}
-        self._earlier: dict[AccountKey, Moves] = {}
+        # Movements and wear apart: most accounts have no wear.
+        self._seen: dict[AccountKey, tuple[OwnerKey, Moves, Moves]] = {}
+        self._earlier: dict[AccountKey, tuple[Moves, Moves]] = {}
         # How many accounts an owner has, and their movements.
         self._accounts = Counter[OwnerKey]()
         self._totals: dict[OwnerKey, Moves] = {}
 
-    def begin_after(self, accounts: Iterable[tuple[AccountKey, Moves]]) -> None:
-        """Ignore the movements of these accounts so far: an earlier daemon reported them."""
-        self._earlier.update(accounts)
+    def begin_after(self, accounts: Iterable[tuple[AccountKey, Moves, Moves]]) -> None:
+        """Ignore movements and wear of these accounts so far: an earlier daemon reported them."""
+        self._earlier.update((account, (moves, wear)) for account, moves, wear in accounts)
 
     def see(
-        self, changed: Iterable[tuple[AccountKey, OwnerKey, Moves]], gone: Iterable[AccountKey] = ()
+        self, changed: Iterable[AccountMoves], gone: Iterable[AccountKey] = ()
     ) -> Mapping[OwnerKey, Moves]:
-        """Look at accounts that are new or have changed, with their owners and movements.
+        """Look at accounts that are new or have changed.
 
-        Returns totals by owner; the same object if nothing has changed.
+        Returns totals by owner, movements before wear; the same object if nothing has changed.
         """
         totals = dict(self._totals)
-        # By owner: rows now, and those of the same accounts before.
-        rows: dict[OwnerKey, tuple[list[Moves], list[Moves]]] = {}
-        for account, key, moves in changed:
+        # By owner: movements now and those of the same accounts before, and wear.
+        rows: dict[OwnerKey, tuple[list[Moves], ...]] = {}
+        for account, key, moves, wear in changed:
             known = self._seen.get(account)
             if known is None:
-                before = self._earlier.pop(account, None) or (0,) * len(moves)
+                nothing = (0,) * len(moves), (0,) * len(wear)
+                before, wear_before = self._earlier.pop(account, nothing)
                 self._accounts[key] += 1
             else:
-                owner, before = known
+                owner, before, wear_before = known
                 if owner != key:
                     self._accounts[owner] -= 1
                     self._accounts[key] += 1
-            self._seen[account] = key, moves
-            both = rows.get(key)
-            if both is None:
-                both = rows[key] = [], []
-            both[0].append(moves)
-            both[1].append(before)
-        for key, (nows, befores) in rows.items():
-            sums = _moved(nows, befores)
+            self._seen[account] = key, moves, wear
+            lists = rows.get(key)
+            if lists is None:
+                lists = rows[key] = [], [], [], []
+            lists[0].append(moves)
+            lists[1].append(before)
+            lists[2].append(wear)
+            lists[3].append(wear_before)
+        for key, (now, then, wears, wears_then) in rows.items():
+            sums = _grown(now, then) + _grown(wears, wears_then)
             totals[key] = tuple(map(add, totals[key], sums)) if key in totals else sums
         for account in gone:
             if account in self._seen:

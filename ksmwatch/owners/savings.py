@@ -214,8 +214,10 @@ class Forks:
 
 
 def _related(parent: Relative, child: Relative) -> bool:
-    known = parent.family is not None and parent.family == child.family
-    return known and parent.start_time <= child.start_time
+    family = child.family
+    if family is None or parent.family != family:
+        return False
+    return parent.start_time <= child.start_time
 
 
 def pages_without_ksm(

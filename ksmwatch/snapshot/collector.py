@@ -93,7 +93,8 @@ class Watcher:
         self._begin = events(vmstat, totals)
         state = backend.map_state()
         if state is not None and state.adopted:
-            self._turnover.begin_after(((c.mm, c.account), c.turnover) for c in backend.counts())
+            known = backend.counts()
+            self._turnover.begin_after(((c.mm, c.account), c.moves, c.wear) for c in known)
 
     def _begin_anew(self) -> None:
         """Forget what was derived from the counts of another backend."""

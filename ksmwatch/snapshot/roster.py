@@ -14,7 +14,7 @@ from ksmwatch.counting.run_state import UNMERGED, RunState
 from ksmwatch.differences import Edition, differences
 from ksmwatch.owners.owner import UNKNOWN
 from ksmwatch.owners.processes import Identity
-from ksmwatch.owners.rollup import AccountKey, Moves, OwnerKey
+from ksmwatch.owners.rollup import AccountKey, AccountMoves
 from ksmwatch.owners.savings import Who
 from ksmwatch.snapshot.ksmd_numbers import Book, CountKey
 from ksmwatch.snapshot.process import Confidence, Process
@@ -69,10 +69,6 @@ class Inputs(NamedTuple):
         if self.run.run != UNMERGED:
             return (self.run.run,)
         return self.run.run, self.run.since, self.pages_shared == 0
-
-
-# An account, whose it is, and its movements and wear.
-AccountMoves = tuple[AccountKey, OwnerKey, Moves]
 
 
 class Roster:
@@ -130,7 +126,7 @@ class Roster:
             mm, account, _, _, _, _, moves, wear, _ = count
             if moves:
                 owner = UNKNOWN if process is None else process.owner
-                self.moved.append(((mm, account), owner.key, moves + wear))
+                self.moved.append(((mm, account), owner.key, moves, wear))
         # An account can be that of another process now.
         self.gone = left - {_account(self._counts[key]) for key in changed} if left else left
         pids = {key[1] for key in gone} | {key[1] for key in changed}

@@ -220,36 +220,36 @@ A, B = UNIT.key, VM.key
 
 def test_totals_do_not_fall_when_a_process_ends() -> None:
     turnover = Turnover()
-    assert turnover.see([((1, 1), A, (5, 1)), ((2, 2), A, (7, 0))]) == {A: (12, 1)}
-    assert turnover.see([((2, 2), A, (9, 0))], [(1, 1)]) == {A: (14, 1)}
+    assert turnover.see([((1, 1), A, (5,), (1,)), ((2, 2), A, (7,), (0,))]) == {A: (12, 1)}
+    assert turnover.see([((2, 2), A, (9,), (0,))], [(1, 1)]) == {A: (14, 1)}
     # Another account at the same address.
-    assert turnover.see([((1, 3), A, (2, 2))]) == {A: (16, 3)}
+    assert turnover.see([((1, 3), A, (2,), (2,))]) == {A: (16, 3)}
 
 
 def test_totals_go_with_the_owner() -> None:
     turnover = Turnover()
-    turnover.see([((1, 1), A, (5,)), ((2, 2), B, (6,))])
+    turnover.see([((1, 1), A, (5,), ()), ((2, 2), B, (6,), ())])
     assert turnover.see([], [(1, 1)]) == {B: (6,)}
-    assert turnover.see([((3, 3), A, (1,))]) == {A: (1,), B: (6,)}
+    assert turnover.see([((3, 3), A, (1,), ())]) == {A: (1,), B: (6,)}
 
 
 def test_what_was_moved_before_stays_with_who_owned_it_then() -> None:
     turnover = Turnover()
-    turnover.see([((1, 1), A, (5,)), ((2, 2), A, (1,))])
-    assert turnover.see([((1, 1), B, (8,))]) == {A: (6,), B: (3,)}
+    turnover.see([((1, 1), A, (5,), ()), ((2, 2), A, (1,), ())])
+    assert turnover.see([((1, 1), B, (8,), ())]) == {A: (6,), B: (3,)}
 
 
 def test_nothing_new_is_the_same_object() -> None:
     turnover = Turnover()
-    first = turnover.see([((1, 1), A, (5,))])
+    first = turnover.see([((1, 1), A, (5,), ())])
     assert turnover.see([]) is first
-    assert turnover.see([((1, 1), A, (5,))]) is first
+    assert turnover.see([((1, 1), A, (5,), ())]) is first
 
 
 def test_what_a_daemon_before_us_has_told_is_not_told_again() -> None:
     turnover = Turnover()
-    turnover.begin_after([((1, 1), (5,))])
-    assert turnover.see([((1, 1), A, (7,)), ((2, 2), B, (6,))]) == {A: (2,), B: (6,)}
+    turnover.begin_after([((1, 1), (5,), ())])
+    assert turnover.see([((1, 1), A, (7,), ()), ((2, 2), B, (6,), ())]) == {A: (2,), B: (6,)}
 
 
 @given(
@@ -273,7 +273,7 @@ def test_no_total_ever_falls_and_nothing_is_counted_twice(
         gone = moved.keys() - look.keys()
         moved = {account: moved.get(account, 0) + more for account, (_, more) in look.items()}
         changed = [
-            (account, key, (moved[account],))
+            (account, key, (moved[account],), ())
             for account, (key, more) in look.items()
             if known.get(account, (None, 1))[0] != key or more
         ]
