@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
-from itertools import starmap, zip_longest
+from itertools import repeat, starmap, zip_longest
 from operator import add, attrgetter, sub
 from typing import Any, NamedTuple
 
@@ -220,17 +220,20 @@ def _by_family(
     these: _Columns, kin: Mapping[Who, int]
 ) -> Iterator[tuple[Family | None, list[int], int]]:
     """Each family, the pages of its members, and the mappings that are kin of the parent's."""
-    weights: dict[Family | None, list[int]] = defaultdict(list)
-    shared: dict[Family | None, int] = defaultdict(int)
-    for family, mappings, zeros in zip(these.family, these.mappings, these.zero_pages, strict=True):
-        pages = mappings + (zeros or 0)
-        weights[family].append(max(0, pages))
-    if kin:
-        whos = zip(these.pid, these.start_time, strict=True)
-        for family, who in zip(these.family, whos, strict=True):
-            shared[family] += kin.get(who, 0)
-    for family, members in weights.items():
-        yield family, members, shared[family]
+    pages = [max(0, m + (z or 0)) for m, z in zip(these.mappings, these.zero_pages, strict=True)]
+    whos = zip(these.pid, these.start_time, strict=True)
+    shared = list(map(kin.get, whos, repeat(0))) if kin else [0] * len(pages)
+    first = these.family[0]
+    if these.family.count(first) == len(pages):
+        yield first, pages, sum(shared)
+        return
+    found: dict[Family | None, tuple[list[int], list[int]]] = {}
+    for family, weight, of_kin in zip(these.family, pages, shared, strict=True):
+        weights, kins = found.setdefault(family, ([], []))
+        weights.append(weight)
+        kins.append(of_kin)
+    for family, (weights, kins) in found.items():
+        yield family, weights, sum(kins)
 
 
 class _Totals:
@@ -350,19 +353,16 @@ class RunningSums:
         """
         changed, new, gone = differences(self._processes, processes)
         related = differences(self._kin, kin)
-        if related.changed or related.gone:
-            kept = {who for who in related.changed | related.gone if who in processes}
-            changed = changed | kept
         before, self._processes = self._processes, processes
         kin_before, self._kin = self._kin, kin
-        if not changed and not gone:
+        if not changed and not gone and not related.changed and not related.gone:
             return self._sums
         if (len(changed) + len(gone)) * _FEW > len(processes):
             self._totals = _Totals()
             self._totals.put(processes.values(), kin)
         else:
-            left = [before[who] for who in (*(changed - new), *gone)]
+            changed = changed | ((related.changed | related.gone) & processes.keys())
             self._totals.put([processes[who] for who in changed], kin)
-            self._totals.take(left, kin_before)
+            self._totals.take([before[who] for who in (*(changed - new), *gone)], kin_before)
         self._sums = self._totals.sums()
         return self._sums
