@@ -43,8 +43,7 @@ def base_of(account: Account, baseline: Baseline | None) -> tuple[int, int]:
     """(mappings when the account was opened, doubts that an exact read has settled)."""
     if baseline is None or baseline.id != account.id:
         return 0, 0
-    _, mappings, doubts, _, _ = baseline
-    return mappings, doubts
+    return baseline.mappings, baseline.doubts
 
 
 def _nodes(account: Account, baseline: Baseline | None, mappings: int) -> tuple[int, ...] | None:
@@ -66,7 +65,10 @@ _make: Callable[[tuple[Any, ...]], Count] = partial(tuple.__new__, Count)
 def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
     """The count of one account. Exact means: no doubtful event since the last exact read."""
     number, moves, doubts, began, pid, wear, nodes, _, _ = account
-    base, settled = base_of(account, baseline)
+    # As in `base_of`.
+    base = settled = 0
+    if baseline is not None and baseline.id == number:
+        _, base, settled, _, _ = baseline
     mappings = base + account.net
     # With names it would take four times as long.
     return _make(

@@ -169,7 +169,7 @@ class Forks:
         # A child that has another parent now has changed, too.
         parents = {pid for pid, _ in (*changed, *gone)} & self._children.keys()
         kin: dict[Who, int] = {}
-        alone, lost = set(gone), dict[Who, int]()
+        alone, lost = set(gone), dict[int, int]()
         for who in {*changed, *(who for pid in parents for who in self._children[pid])}:
             sure = self._certain(who, last, lost)
             if sure <= 0:
@@ -188,10 +188,10 @@ class Forks:
         if not siblings:
             del self._children[ppid]
 
-    def _certain(self, who: Who, last: Mapping[Who, Relative], lost: dict[Who, int]) -> int:
+    def _certain(self, who: Who, last: Mapping[Who, Relative], lost: dict[int, int]) -> int:
         """The number f - d of a process; 0 without a parent.
 
-        `last`: processes at the last look. `lost`: what parents have lost until now.
+        `last`: processes at the last look. `lost`: what parents have lost until now, by pid.
         """
         child = self._processes[who]
         whose = self._pids.get(child.ppid)
@@ -205,9 +205,10 @@ class Forks:
             began = lost_by(last[whose]) if seen else 0
             # A child with another parent than before was not forked by it.
             known = self._before[who] = whose, began if known is None else -1
-        if whose not in lost:
-            lost[whose] = lost_by(parent)
-        since = lost[whose] - known[1]
+        pid = whose[0]
+        if pid not in lost:
+            lost[pid] = lost_by(parent)
+        since = lost[pid] - known[1]
         if known[1] < 0 or since < 0:
             return 0
         return min(forked(child) - since, parent.mappings)

@@ -317,19 +317,20 @@ class _Totals:
 
 
 def _owner_sums(places: Collection[_Place], need: Bounds) -> OwnerSums:
-    amounts = reduce(partial(_both, add), [place.amounts for place in places])
+    first, *others = [place.amounts for place in places]
+    amounts = reduce(partial(_both, add), others, first) if others else first
     processes, estimated, mappings, zeros, _, *rest = amounts
     kernel, no_kernel, stray, no_stray, no_zeros, *spread = rest
     return OwnerSums(
-        owner=common([place.owner for place in places]),
-        processes=processes,
-        estimated=estimated,
-        mappings=mappings,
-        need=need,
-        kernel_merging_pages=None if no_kernel else kernel,
-        stray_mappings=None if no_stray else stray,
-        zero_pages=None if no_zeros else zeros,
-        spread=Spread.of(*spread),
+        common([place.owner for place in places]),
+        processes,
+        estimated,
+        mappings,
+        need,
+        None if no_kernel else kernel,
+        None if no_stray else stray,
+        None if no_zeros else zeros,
+        Spread.of(*spread),
     )
 
 

@@ -118,12 +118,13 @@ class Roster:
         self.moved = []
         for key in changed:
             count, known = self._counts[key], before.get(key)
+            # One step instead of one for each member.
+            mm, account, _, _, _, _, moves, wear, _ = count
             process = self._named[key] = self._name(key, count, inputs)
             if known is None:
                 self._keys.setdefault(key[1], set()).add(key)
-            elif known.account != count.account:
+            elif known.account != account:
                 left.add(_account(known))
-            mm, account, _, _, _, _, moves, wear, _ = count
             if moves:
                 owner = UNKNOWN if process is None else process.owner
                 self.moved.append(((mm, account), owner.key, moves, wear))
@@ -151,7 +152,6 @@ class Roster:
 
     def _name(self, key: CountKey, count: Count, inputs: Inputs) -> Process | None:
         """The process of a count; None if no process has that mm now."""
-        # One step instead of one for each member.
         _, _, pid, start_ticks, mappings, exact, moves, _, nodes = count
         identity = self._identify(pid)
         if identity is None or identity.start_ticks != start_ticks:

@@ -79,10 +79,10 @@ def need(
     # Each mapping gets a page, however it came. This differs from what merging saves.
     freed = None if pages_shared is None else max(0, mappings - pages_shared)
     return Need(
-        at_least=None if freed is None else (freed + zeros.least) * PAGE_SIZE,
-        at_most=(mappings + zeros.most) * PAGE_SIZE,
-        available=available,
-        counted=counted,
+        None if freed is None else (freed + zeros.least) * PAGE_SIZE,
+        (mappings + zeros.most) * PAGE_SIZE,
+        available,
+        counted,
     )
 
 

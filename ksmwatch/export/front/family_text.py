@@ -81,8 +81,8 @@ class FamilyText:
         self._encode = encode
         # Everything before the first sample.
         self._head = rendered(spec, (), encode)
-        # By label values: the value, and the line with it.
-        self._lines: dict[tuple[str, ...], tuple[float, str]] = {}
+        # By label values: the value, the line up to it, and the line with it.
+        self._lines: dict[tuple[str, ...], tuple[float, str, str]] = {}
         self._samples: Sequence[LabelledValue] = ()
         self.text = b""
 
@@ -95,20 +95,22 @@ class FamilyText:
         if new:
             known |= self._render(new)
         for labels, value in samples:
-            before, line = known[labels]
+            before, beginning, _ = known[labels]
             if value != before:
-                known[labels] = value, f"{line[: line.rindex(' ')]} {_number(value)}\n"
-        self.text = (self._head + "".join([known[labels][1] for labels, _ in samples])).encode()
+                known[labels] = value, beginning, f"{beginning} {_number(value)}\n"
+        self.text = (self._head + "".join([known[labels][2] for labels, _ in samples])).encode()
         if len(known) > len(samples):
             self._lines = {labels: known[labels] for labels, _ in samples}
         self._samples = samples
         return True
 
-    def _render(self, samples: Sequence[LabelledValue]) -> dict[tuple[str, ...], tuple[float, str]]:
+    def _render(
+        self, samples: Sequence[LabelledValue]
+    ) -> dict[tuple[str, ...], tuple[float, str, str]]:
         # A line feed in a label is escaped, so each sample is one line.
         text = rendered(self._spec, samples, self._encode).removeprefix(self._head)
         lines = text.split("\n")[:-1]
         return {
-            labels: (value, f"{line}\n")
+            labels: (value, line[: line.rindex(" ")], f"{line}\n")
             for (labels, value), line in zip(samples, lines, strict=True)
         }
