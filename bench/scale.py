@@ -38,9 +38,10 @@ _LESS = {"": ("nothing", 30.0), " some": ("1 %", 12.0), " all": ("all", 2.5)}
 _WHY_NOT = {
     "": "most of such a scrape does not depend on the processes: HTTP, numbers of the host, and "
     "looks at every probe",
-    " some": "a third of it is what a scrape takes when nothing moved; the rest is spread over "
+    " some": "almost half of it is what a scrape takes when nothing moved; the rest is spread over "
     "some fifteen stages, of which none takes much",
-    " all": "a moved process costs what it did: it is read, named and added up again in Python",
+    " all": "a moved process is counted, named and added up again in Python; only its record is "
+    "unpacked, and its numbers are added up, in loops in C",
 }
 _MOST_GROWTH = 1.5
 _MIB = 1 << 20
@@ -199,10 +200,7 @@ def _scrape_goals(result: Result) -> Iterator[Goal]:
         )
 
 
-_WHY_GROWTH = (
-    "each looks whether processes have moved to another cgroup, which no event tells, for at most "
-    "20 ms of the guest's time; with 10,000, there are always some to look at"
-)
+_WHY_GROWTH = "where the rest goes has not been looked for; moves to other cgroups are told"
 
 
 def _why(result: Result) -> str:
