@@ -6,7 +6,7 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from operator import add
@@ -66,6 +66,26 @@ def _with_wear(fields: Iterable[Field]) -> list[Field]:
         assert field.offset == first + size, field
         size += struct.calcsize("<" + field.format)
     return [*by_name.values(), Field("wear", first, f"{size}s")]
+
+
+class _Accounts(Record):
+    """Packs accounts, and unpacks them in loops in C: all can have changed."""
+
+    def __init__(self, size: int, fields: Sequence[Field]) -> None:
+        super().__init__(size, _with_wear(fields))
+        # Mappings are not always counted by node.
+        read = [name for name in _READ if name in self.names]
+        self._members = self.members(read)
+        self._unread = tuple(map(Account._field_defaults.get, Account._fields[len(read) :]))
+
+    def all_in(self, data: bytes) -> Iterator[Account]:
+        """The accounts in records one after the other."""
+        return map(_account, map(add, self._members(data), repeat(self._unread)))
+
+    def of(self, data: bytes) -> Account:
+        """The account in a record."""
+        (account,) = self.all_in(data)
+        return account
 
 
 def _opened(**members: Any) -> Opened:
@@ -147,18 +167,13 @@ class Maps:
         except (OSError, ProgramRefusedError):
             self.close()
             raise
-        fields = _with_wear(maps["accounts"].fields)
-        self._account = Record(maps["accounts"].value_size, fields)
-        # Mappings are not always counted by node.
-        read = [name for name in _READ if name in self._account.names]
-        self._account_members = self._account.members(read)
-        self._unread = tuple(map(Account._field_defaults.get, Account._fields[len(read) :]))
+        self._account = _Accounts(maps["accounts"].value_size, maps["accounts"].fields)
         # The part of an account by which it is counted.
         self._counted = next(f.offset for f in maps["accounts"].fields if f.name == "doubts") + 8
         self._baselines = Baselines(baselines, maps["baselines"])
         # None if the programs do not keep ages.
         self.ages = self._age_maps(loaded) if "ages" in maps else None
-        self._all_accounts = RecordTable(self._accounts, self._unpack_all, self._steady)
+        self._all_accounts = RecordTable(self._accounts, self._account.all_in, self._steady)
         self._standstill = Standstill(self._told, time.monotonic)
         # Accounts of no process. When the daemon opens a file, a program can name one untold.
         self._nameless: set[int] = set()
@@ -195,7 +210,7 @@ class Maps:
 
     def account(self, mm: int) -> Account | None:
         data = self._accounts.get(_U64.pack(mm))
-        return None if data is None else self._unpack(data)
+        return None if data is None else self._account.of(data)
 
     def accounts(self) -> Mapping[int, Account]:
         """All accounts by mm. What has not changed is the same object as before, also the whole."""
@@ -236,18 +251,10 @@ class Maps:
             if again is None:
                 again = self._accounts.get(key)
             if again is None or again == data or len(_grown(data, again, self._counted)) <= 1:
-                return self._unpack(data)
+                return self._account.of(data)
             data, again = again, None
-        torn = self._unpack(data)
+        torn = self._account.of(data)
         return torn._replace(doubts=torn.doubts + 1)
-
-    def _unpack(self, data: bytes) -> Account:
-        (account,) = self._unpack_all(data)
-        return account
-
-    def _unpack_all(self, data: bytes) -> Iterator[Account]:
-        """The accounts in some records. In loops in C: all can have changed."""
-        return map(_account, map(add, self._account_members(data), repeat(self._unread)))
 
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account that no event has opened yet; False if one has just done so."""
