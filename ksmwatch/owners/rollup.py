@@ -254,7 +254,9 @@ def _grown(nows: list[Moves], befores: list[Moves]) -> Moves:
     if nows == befores:
         return (0,) * len(nows[0])
     columns = zip(zip(*nows, strict=True), zip(*befores, strict=True), strict=True)
-    return tuple(0 if now == before else sum(now) - sum(before) for now, before in columns)
+    # From a list: what an iterator gives becomes a longer tuple first, and Python keeps 2,000 of
+    # each length that it has cut to.
+    return tuple([0 if now == then else sum(now) - sum(then) for now, then in columns])
 
 
 # An account, whose it is, its movements and its wear.
@@ -312,7 +314,7 @@ class Turnover:
             lists[3].append(wear_before)
         for key, (now, then, wears, wears_then) in rows.items():
             sums = _grown(now, then) + _grown(wears, wears_then)
-            totals[key] = tuple(map(add, totals[key], sums)) if key in totals else sums
+            totals[key] = (*map(add, totals[key], sums),) if key in totals else sums
         for account in gone:
             if account in self._seen:
                 self._accounts[self._seen.pop(account)[0]] -= 1

@@ -113,8 +113,8 @@ def _known(amounts: Iterable[int | None]) -> int:
 
 
 def _both(how: Callable[[int, int], int], left: _Amounts, right: _Amounts) -> _Amounts:
-    # Nodes are not known of every process.
-    return tuple(starmap(how, zip_longest(left, right, fillvalue=0)))
+    # Nodes are not known of every process. From a list: see `rollup`.
+    return (*starmap(how, zip_longest(left, right, fillvalue=0)),)
 
 
 @dataclass(slots=True)
@@ -277,7 +277,7 @@ class _Totals:
             self._touched.add(owner.key)
             tell(owner.key, these, kin)
         columns = zip_longest(*moved, fillvalue=0)
-        self._amounts = _both(how, self._amounts, tuple(map(sum, columns)))
+        self._amounts = _both(how, self._amounts, (*map(sum, columns),))
 
     def sums(self) -> ProcessSums:
         """Everything, as it is now."""
