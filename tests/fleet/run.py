@@ -108,12 +108,14 @@ def value(port: int, expression: str) -> float:
     return float(rows[0]["value"][1]) if len(rows) == 1 else float("nan")
 
 
-def wait_for(what: str, done: Callable[[], bool], seconds: float) -> None:
-    """Returns when something is so."""
+def wait_for(
+    what: str, done: Callable[[], bool], seconds: float, why: Callable[[], str] = lambda: "no"
+) -> None:
+    """Returns when something is so. `why`: the reason if it never is."""
     try:
-        wait_until(done, what, seconds=seconds, every=2)
-    except AssertionError:
-        raise SystemExit(f"FAILED: {what}") from None
+        wait_until(done, why, seconds=seconds, every=2)
+    except AssertionError as error:
+        raise SystemExit(f"FAILED: {what}: {error}") from None
     print(f"ok: {what}", flush=True)
 
 
@@ -161,10 +163,12 @@ def check_stores(scraper: int, stores: Mapping[str, int], seconds: int) -> None:
     )
     at = time.time() - late
     for name, port in stores.items():
+        lacking = partial(missing, scraper, port, written(), at, PRECISION[name])
         wait_for(
             f"{name} has every sample that was sent to it",
-            partial(complete, scraper, name, port, at),
+            lambda lacking=lacking: not lacking(),  # type: ignore[misc]
             _SETTLE_SECONDS,
+            lambda lacking=lacking: f"it lacks those of {lacking()}",  # type: ignore[misc]
         )
         # What VictoriaMetrics means by a rate is a matter of tests/stores.
         otherwise = metricsql.is_otherwise if name == "victoria-metrics" else lambda _: False
@@ -174,11 +178,6 @@ def check_stores(scraper: int, stores: Mapping[str, int], seconds: int) -> None:
             if not alike(ours, theirs, PRECISION[name]):
                 raise SystemExit(f"FAILED: {name}: {text}: {theirs}, not {ours}")
         print(f"ok: {name} gives the same values for {len(asked)} queries", flush=True)
-
-
-def complete(scraper: int, name: str, port: int, at: float) -> bool:
-    """Whether a store lacks nothing."""
-    return not missing(scraper, port, written(), at, PRECISION[name])
 
 
 def alike(ours: dict[Labels, float], theirs: dict[Labels, float], precision: float) -> bool:
