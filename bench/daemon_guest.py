@@ -135,8 +135,10 @@ def measure_crowd(build: Build, name: str) -> None:
         assert document["host"]["mappings"] == (merging + fork) * pages, document["host"]
         if audited:
             auditing.finish(daemon)
-        # As in a daemon that has run for some time: sums are kept by difference since a change.
+        # As in a daemon that has run for some time: sums are kept by difference since a change. It
+        # is seen only by a snapshot that is made after it, and which no scrape has cached.
         crowd.do("touch", 1)
+        time.sleep(_CACHE_SECONDS)
         scrape(daemon)
         still = used(daemon, lambda: scrape(daemon))
         asked = after_moves(daemon, crowd) if owners else undisturbed(daemon, rest="rest" in words)

@@ -64,6 +64,9 @@ class FakeMaps(Maps):
         self.looks += 1
         return dict(self._kernel.accounts)
 
+    def look(self) -> None:
+        """All accounts are read each time."""
+
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account unless there is one."""
         if mm in self._kernel.accounts:

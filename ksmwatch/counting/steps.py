@@ -107,6 +107,7 @@ class Steps:
         probe that was taken off stays off.
         """
         self._hooks.look_at_switches()
+        self._maps.look()
         doubts, alarms = self._maps.total(Total.DOUBTS), self._maps.alarms()
         return doubts, alarms, self.stirrings(), self._hooks.state.resumes
 

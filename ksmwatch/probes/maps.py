@@ -222,6 +222,10 @@ class Maps:
         self._baselines.forget_others(accounts)
         return accounts
 
+    def look(self) -> None:
+        """Call it about every second: then `accounts` knows how long nothing has changed."""
+        self._standstill.look()
+
     def _told(self) -> bytes:
         return self._totals.data + self._forgetting.data
 

@@ -32,11 +32,15 @@ class Standstill:
         self._looked = self._since = 0.0
         self._read: float | None = None
 
-    def lasts(self) -> bool:
-        """Whether a reading would find what the last one has found. Look just before reading."""
+    def look(self) -> None:
+        """Note whether something was told. The sooner after it, the sooner a reading counts."""
         told, self._looked = self._told(), self._clock()
         if told != self._last:
             self._last, self._since = told, self._looked
+
+    def lasts(self) -> bool:
+        """Whether a reading would find what the last one has found. Ask just before reading."""
+        self.look()
         if self._read is None:
             return False
         stood = self._read >= self._since + _STANDS_SECONDS

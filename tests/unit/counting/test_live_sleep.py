@@ -43,6 +43,17 @@ def test_a_tick_tells_when_it_has_fallen_asleep_or_woken(kernel: Kernel, idle: L
     assert not idle.tick(PLENTY)
 
 
+def test_each_tick_notes_whether_accounts_have_changed(
+    kernel: Kernel, idle: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    monkeypatch.setattr(kernel.maps, "look", lambda: looks.append(kernel.clock.now))
+    for _ in range(3):
+        idle.tick(PLENTY)
+        kernel.clock.now += 1
+    assert len(looks) == 3
+
+
 def test_it_rests_from_the_tick_that_falls_asleep_to_the_one_that_wakes(
     kernel: Kernel, idle: Live
 ) -> None:

@@ -65,6 +65,15 @@ def test_accounts_are_read_when_the_programs_tell(resting: Maps, array: str, pla
     assert merged(resting) == 77
 
 
+def test_what_was_noted_in_between_is_read_once(resting: Maps, clock: Clock) -> None:
+    add("totals", 0)
+    resting.look()
+    clock.now += 2
+    resting.accounts()
+    change(77)
+    assert merged(resting) == 1
+
+
 def test_a_change_that_was_not_told_is_seen_within_a_minute(resting: Maps, clock: Clock) -> None:
     change(77)
     clock.now += 50

@@ -55,6 +55,30 @@ def test_what_is_told_is_read_at_once_and_once_more(world: World) -> None:
     assert not world.look()
 
 
+def test_if_it_was_noted_a_second_before_what_is_told_is_read_once(world: World) -> None:
+    world.rest()
+    world.told = b"1"
+    world.clock.now += 14
+    world.standstill.look()
+    world.clock.now += 1
+    assert world.look()
+    assert not world.look()
+
+
+def test_a_note_that_came_too_late_is_not_enough(world: World) -> None:
+    world.rest()
+    world.told = b"1"
+    world.standstill.look()
+    world.clock.now += 14
+    world.told = b"2"
+    world.standstill.look()
+    world.clock.now += 0.9
+    assert world.look()
+    world.clock.now += 1
+    assert world.look()
+    assert not world.look()
+
+
 def test_what_is_told_during_a_reading_is_read(world: World) -> None:
     def tell() -> None:
         world.told += b"1"
