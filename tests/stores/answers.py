@@ -50,12 +50,15 @@ def missing(here: int, there: int, selector: str, at: float, precision: float) -
     return sorted(
         time / 1000
         for series, of in sent.items()
-        for time in _lacking(of, found.get(series, {}), precision)
+        for time in _lacking(series, of, found.get(series, {}), precision)
     )
 
 
-def _lacking(here: Mapping[int, float], there: Mapping[int, float], precision: float) -> set[int]:
-    assert there.keys() <= here.keys(), "the store has samples that nobody sent"
+def _lacking(
+    series: Labels, here: Mapping[int, float], there: Mapping[int, float], precision: float
+) -> set[int]:
+    invented = {moment: there[moment] for moment in there.keys() - here.keys()}
+    assert not invented, f"the store has {invented} of {dict(series)}, which nobody sent"
     for moment, value in there.items():
         assert math.isclose(value, here[moment], rel_tol=precision), (value, here[moment])
     return here.keys() - there.keys()
