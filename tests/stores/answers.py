@@ -43,8 +43,9 @@ def samples(port: int, selector: str, seconds: int, at: float) -> dict[Labels, d
 
 def missing(here: int, there: int, selector: str, at: float, precision: float) -> list[float]:
     """Times of samples up to a moment that a store does not have. Wrong ones raise."""
-    sent = samples(here, selector, _EVER, at)
+    # In this order: samples of a slow scrape may still come, with the time at which it began.
     found = samples(there, selector, _EVER, at)
+    sent = samples(here, selector, _EVER, at)
     assert sent
     assert found.keys() <= sent.keys(), "the store has series that nobody sent"
     return sorted(
