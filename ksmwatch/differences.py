@@ -23,9 +23,15 @@ class Differences(NamedTuple, Generic[_K]):
 _NOTHING: Differences[Any] = Differences(frozenset(), frozenset(), frozenset())
 
 
-def _changed(before: Mapping[_K, Any], now: Mapping[_K, Any]) -> set[_K]:
-    """Keys whose value is another object. A loop in C, because it can be over all processes."""
-    return set(compress(now, map(is_not, map(before.get, now), now.values())))
+def _changed(before: Mapping[_K, Any], now: Mapping[_K, Any]) -> AbstractSet[_K]:
+    """Keys whose value is another object. Loops in C, because they can be over all processes."""
+    differ = [*map(is_not, map(before.get, now), now.values())]
+    # Often all of them are, and a set need not be made.
+    return now.keys() if all(differ) else set(compress(now, differ))
+
+
+def _new(changed: AbstractSet[_K], before: Mapping[_K, Any]) -> set[_K]:
+    return {key for key in changed if key not in before}
 
 
 class Edition(dict[_K, _V]):
@@ -47,7 +53,8 @@ class Edition(dict[_K, _V]):
     ) -> Edition[_K, _V]:
         """The next edition, with these values, and without what has gone: some keys of this one.
 
-        It is this one if there are none. Keys keep their order; new ones come last.
+        It is this one if there are none. Keys keep their order; new ones come last. `changes` must
+        stay as they are.
         """
         if not changes and not gone:
             return self
@@ -56,7 +63,7 @@ class Edition(dict[_K, _V]):
             del now[key]
         now.update(changes)
         changed = _changed(self, changes)
-        new = changed.difference(self) if len(now) > len(self) - len(gone) else set[_K]()
+        new = _new(changed, self) if len(now) > len(self) - len(gone) else set[_K]()
         now._mark_before = self._mark
         now._differences = Differences(changed, new, gone)
         return now
@@ -75,7 +82,7 @@ def differences(before: Mapping[_K, Any], now: Mapping[_K, Any]) -> Differences[
     if isinstance(now, Edition) and (known := now.since(before)) is not None:
         return known
     changed = _changed(before, now)
-    new = changed.difference(before)
+    new = _new(changed, before)
     # Sets of all keys would cost more than everything else.
     same_keys = len(before) == len(now) - len(new)
     return Differences(changed, new, set() if same_keys else before.keys() - now.keys())
