@@ -18,9 +18,10 @@ from ksmwatch.owners.rollup import (
     common,
     total,
 )
-from ksmwatch.owners.savings import Relative, Who, forked, lost_by
-from ksmwatch.owners.spread import together
+from ksmwatch.owners.savings import Relative, Who, lost_by
+from ksmwatch.owners.spread import spread_of, together
 from ksmwatch.owners.sums import Charge, ProcessSums
+from ksmwatch.probes.map_records import Movement
 
 
 def plain_full(processes: Iterable[Addend], kin: Mapping[Who, int]) -> ProcessSums:
@@ -57,10 +58,20 @@ def _owner_sums(group: list[Addend], kin: Mapping[Who, int]) -> OwnerSums:
         mappings=sum(m.mappings for m in group),
         need=savings.pages_without_ksm(group, kin),
         kernel_merging_pages=total(m.kernel_merging_pages for m in group),
-        stray_mappings=total(m.stray_mappings for m in group),
+        stray_mappings=total(_stray(m) for m in group),
         zero_pages=total(m.zero_pages for m in group),
-        spread=together(m.spread for m in group),
+        spread=together(spread_of(m.nodes, m.home) for m in group),
     )
+
+
+def _stray(process: Addend) -> int | None:
+    return None if process.stray is None else sum(area.mappings for area in process.stray)
+
+
+def forked(process: Relative) -> int:
+    """Mappings that came by fork and certainly still exist: f."""
+    moves = process.movements
+    return max(0, moves[Movement.FORKED] - lost_by(process)) if moves else 0
 
 
 class PlainForks:

@@ -6,7 +6,7 @@ without a known process.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import add
@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, Protocol
 
 from ksmwatch.counting.ages import Wear
 from ksmwatch.counting.residue import Residue
+from ksmwatch.kernel.areas import Area
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import UNKNOWN, Owner, OwnerKind, best_known
 from ksmwatch.owners.savings import Bounds, Relative
-from ksmwatch.owners.spread import NOWHERE, Spread, together
+from ksmwatch.owners.spread import NOWHERE, Nodes, Spread, together
 from ksmwatch.probes.map_records import Movement
 from ksmwatch.units import PAGE_SIZE
 
@@ -54,8 +55,8 @@ class Addend(Relative, Protocol):
         """The kernel's number; None if unknown."""
 
     @property
-    def stray_mappings(self) -> int | None:
-        """Mappings in areas that are not mergeable; None if unknown."""
+    def stray(self) -> Sequence[Area] | None:
+        """Areas with mappings that are not mergeable; None if unknown."""
 
     @property
     def cgroup(self) -> str | None:
@@ -66,8 +67,12 @@ class Addend(Relative, Protocol):
         """What its mappings are, given KSM's state."""
 
     @property
-    def spread(self) -> Spread:
-        """On which nodes of memory its mappings lie."""
+    def nodes(self) -> Nodes | None:
+        """Its mappings by node of memory; None if unknown."""
+
+    @property
+    def home(self) -> int | None:
+        """Its own node; None if unknown."""
 
 
 class OwnerSums(NamedTuple):
@@ -249,7 +254,7 @@ def split(holdings: Sequence[Holding], top: int) -> tuple[Sequence[Holding], Hol
     return shown, other
 
 
-def _grown(nows: list[Moves], befores: list[Moves]) -> Moves:
+def _grown(nows: Sequence[Moves], befores: Sequence[Moves]) -> Moves:
     """What rows have grown by, together. Most columns have not, and that is seen quickly."""
     if nows == befores:
         return (0,) * len(nows[0])
@@ -292,7 +297,7 @@ class Turnover:
         """
         totals = dict(self._totals)
         # By owner: movements now and those of the same accounts before, and wear.
-        rows: dict[OwnerKey, tuple[list[Moves], ...]] = {}
+        rows: defaultdict[OwnerKey, list[tuple[Moves, ...]]] = defaultdict(list)
         for account, key, moves, wear in changed:
             known = self._seen.get(account)
             if known is None:
@@ -305,14 +310,9 @@ class Turnover:
                     self._accounts[owner] -= 1
                     self._accounts[key] += 1
             self._seen[account] = key, moves, wear
-            lists = rows.get(key)
-            if lists is None:
-                lists = rows[key] = [], [], [], []
-            lists[0].append(moves)
-            lists[1].append(before)
-            lists[2].append(wear)
-            lists[3].append(wear_before)
-        for key, (now, then, wears, wears_then) in rows.items():
+            rows[key].append((moves, before, wear, wear_before))
+        for key, those in rows.items():
+            now, then, wears, wears_then = zip(*those, strict=True)
             sums = _grown(now, then) + _grown(wears, wears_then)
             totals[key] = (*map(add, totals[key], sums),) if key in totals else sums
         for account in gone:

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 from ksmwatch.counting.residue import Residue
 from ksmwatch.differences import differences
+from ksmwatch.kernel.areas import Area
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.rollup import Addend, OwnerCgroup, OwnerKey, OwnerSums, common
 from ksmwatch.owners.savings import Bounds, Family, Who
-from ksmwatch.owners.spread import Spread, together
+from ksmwatch.owners.spread import NOWHERE, Nodes, Spread, spread_of, together
 
 
 class Charge(NamedTuple):
@@ -72,8 +73,9 @@ class _Columns(NamedTuple):
     exact: Sequence[bool]
     zero_pages: Sequence[int | None]
     kernel_merging_pages: Sequence[int | None]
-    stray_mappings: Sequence[int | None]
-    spread: Sequence[Spread]
+    stray: Sequence[Sequence[Area] | None]
+    nodes: Sequence[Nodes | None]
+    home: Sequence[int | None]
 
 
 _row: Callable[[Addend], tuple[Any, ...]] = attrgetter(*_Columns._fields)
@@ -96,16 +98,25 @@ _Amounts = tuple[int, ...]
 
 
 def _added(these: _Columns) -> _Amounts:
-    zeros, kernel, stray = these.zero_pages, these.kernel_merging_pages, these.stray_mappings
+    zeros, kernel, stray = these.zero_pages, these.kernel_merging_pages, these.stray
     return (
         len(these.exact),
         len(these.exact) - sum(these.exact),
         sum(these.mappings),
         _known(zeros),
         sum([1 for m, z in zip(these.mappings, zeros, strict=True) if m or z]),
-        *(_known(kernel), kernel.count(None), _known(stray), stray.count(None), zeros.count(None)),
-        *together(these.spread).amounts,
+        *(_known(kernel), kernel.count(None)),
+        sum([area.mappings for areas in stray if areas for area in areas]),
+        *(stray.count(None), zeros.count(None)),
+        *_spread(these).amounts,
     )
+
+
+def _spread(these: _Columns) -> Spread:
+    # On a host with one node all are nowhere.
+    if not any(these.nodes):
+        return NOWHERE
+    return together(map(spread_of, these.nodes, these.home))
 
 
 def _known(amounts: Iterable[int | None]) -> int:
@@ -220,7 +231,10 @@ def _by_family(
     these: _Columns, kin: Mapping[Who, int]
 ) -> Iterator[tuple[Family | None, list[int], int]]:
     """Each family, the pages of its members, and the mappings that are kin of the parent's."""
-    pages = [max(0, m + (z or 0)) for m, z in zip(these.mappings, these.zero_pages, strict=True)]
+    pages = [m + (z or 0) for m, z in zip(these.mappings, these.zero_pages, strict=True)]
+    # One check for all: a count is negative only by an error of ours.
+    if min(pages) < 0:
+        pages = [max(0, each) for each in pages]
     whos = zip(these.pid, these.start_time, strict=True)
     shared = list(map(kin.get, whos, repeat(0))) if kin else [0] * len(pages)
     first = these.family[0]
