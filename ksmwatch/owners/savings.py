@@ -47,7 +47,7 @@ D is the kernel's pages_shared, see `saved_pages`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from ksmwatch.differences import Edition, differences
@@ -116,18 +116,16 @@ def lost_by(process: Relative) -> int:
     moves = process.movements
     if not moves:
         return 0
+    return _lost(moves, process.mappings)
+
+
+def _lost(moves: Sequence[int], mappings: int) -> int:
     # As in map_records.ARRIVALS and DEPARTURES.
     merged, converted, other, forked, copied, unmapped, exited = moves
     departed = copied + unmapped + exited
     # Arrivals that are neither there nor seen to go were found missing.
-    unaccounted = merged + converted + other + forked - process.mappings
-    return max(departed, unaccounted)
-
-
-def forked(process: Relative) -> int:
-    """Mappings that came by fork and certainly still exist: f."""
-    moves = process.movements
-    return max(0, moves[_FORKED] - lost_by(process)) if moves else 0
+    missing = merged + converted + other + forked - departed - mappings
+    return departed + missing if missing > 0 else departed
 
 
 class Forks:
@@ -158,26 +156,29 @@ class Forks:
         for who in gone:
             self._unlink(who, last[who].ppid)
             self._before.pop(who, None)
+        # Whom to look at, by the pid of their parent.
+        children: defaultdict[int, list[Who]] = defaultdict(list)
         for who in changed:
             ppid, known = processes[who].ppid, last.get(who)
+            children[ppid].append(who)
             if known is not None:
                 if known.ppid == ppid:
                     continue
                 self._unlink(who, known.ppid)
             self._pids[who[0]] = who
             self._children.setdefault(ppid, set()).add(who)
+        looks: dict[int, Collection[Who]] = {**children}
         # A child that has another parent now has changed, too.
-        parents = {pid for pid, _ in (*changed, *gone)} & self._children.keys()
+        for pid in self._children.keys() & {pid for pid, _ in (*changed, *gone)}:
+            looks[pid] = self._children[pid]
         kin: dict[Who, int] = {}
-        alone, lost = set(gone), dict[int, int]()
-        for who in {*changed, *(who for pid in parents for who in self._children[pid])}:
-            sure = self._certain(who, last, lost)
-            if sure <= 0:
-                alone.add(who)
-            elif sure != self._kin.get(who):
-                kin[who] = sure
+        for ppid, whos in looks.items():
+            kin.update(self._changes(ppid, whos, last))
         self._at = now
-        self._kin = self._kin.revised(kin, alone & self._kin.keys())
+        alone = {who for who, pages in kin.items() if not pages}
+        for who in alone:
+            del kin[who]
+        self._kin = self._kin.revised(kin, alone | (gone & self._kin.keys()))
         return self._kin
 
     def _unlink(self, who: Who, ppid: int) -> None:
@@ -188,37 +189,44 @@ class Forks:
         if not siblings:
             del self._children[ppid]
 
-    def _certain(self, who: Who, last: Mapping[Who, Relative], lost: dict[int, int]) -> int:
-        """The number f - d of a process; 0 without a parent.
+    def _changes(
+        self, ppid: int, whos: Collection[Who], last: Mapping[Who, Relative]
+    ) -> dict[Who, int]:
+        """The numbers f - d of children of one process, if they are others than before.
 
-        `last`: processes at the last look. `lost`: what parents have lost until now, by pid.
+        0 without a parent. `last`: processes at the last look.
         """
-        child = self._processes[who]
-        whose = self._pids.get(child.ppid)
+        whose = self._pids.get(ppid)
         parent = None if whose is None else self._processes[whose]
-        if parent is None or whose is None or parent is child or not _related(parent, child):
-            self._before.pop(who, None)
-            return 0
-        known = self._before.get(who)
-        if known is None or known[0] != whose:
-            seen = whose in last and child.start_time > self._at
-            began = lost_by(last[whose]) if seen else 0
-            # A child with another parent than before was not forked by it.
-            known = self._before[who] = whose, began if known is None else -1
-        pid = whose[0]
-        if pid not in lost:
-            lost[pid] = lost_by(parent)
-        since = lost[pid] - known[1]
-        if known[1] < 0 or since < 0:
-            return 0
-        return min(forked(child) - since, parent.mappings)
-
-
-def _related(parent: Relative, child: Relative) -> bool:
-    family = child.family
-    if family is None or parent.family != family:
-        return False
-    return parent.start_time <= child.start_time
+        family = None if parent is None else parent.family
+        lost = 0 if parent is None else lost_by(parent)
+        most = 0 if parent is None else parent.mappings
+        changes: dict[Who, int] = {}
+        for who in whos:
+            child, sure = self._processes[who], 0
+            if (
+                whose is None
+                or family is None
+                or child is parent
+                or child.family != family
+                or who[1] < whose[1]
+            ):
+                self._before.pop(who, None)
+            else:
+                known = self._before.get(who)
+                if known is None or known[0] != whose:
+                    seen = whose in last and who[1] > self._at
+                    began = lost_by(last[whose]) if seen else 0
+                    # A child with another parent than before was not forked by it.
+                    known = self._before[who] = whose, began if known is None else -1
+                moves = child.movements
+                if moves and 0 <= known[1] <= lost:
+                    sure = moves[_FORKED] - _lost(moves, child.mappings) - lost + known[1]
+                    if not 0 <= sure <= most:
+                        sure = max(0, min(sure, most))
+            if sure != self._kin.get(who, 0):
+                changes[who] = sure
+        return changes
 
 
 def pages_without_ksm(
