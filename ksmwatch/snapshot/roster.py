@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ksmwatch.counting.backend import Evidence
 from ksmwatch.counting.ledger import Count
-from ksmwatch.counting.residue import residue
+from ksmwatch.counting.residue import Residue, residue
 from ksmwatch.counting.run_state import UNMERGED, RunState
 from ksmwatch.differences import Edition, differences
 from ksmwatch.owners.owner import UNKNOWN
@@ -116,23 +116,34 @@ class Roster:
             self._keys[key[1]].discard(key)
             self._unnamed.discard(key)
         self.moved = []
+        # Processes that are made again from their only count, and the numbers of all others.
+        again: dict[Who, Process] = {}
+        pids = {key[1] for key in gone}
+        # What is the same for all, if it does not depend on the last read.
+        run, shared = inputs.run, inputs.pages_shared
+        same = None if run.run == UNMERGED else residue(run, shared, None)
         for key in changed:
             count, known = self._counts[key], before.get(key)
             # One step instead of one for each member.
-            mm, account, _, _, _, _, moves, wear, _ = count
-            process = self._named[key] = self._name(key, count, inputs)
+            mm, account, pid, _, _, _, moves, wear, _ = count
+            process = self._named[key] = self._name(key, count, inputs, same)
             if known is None:
-                self._keys.setdefault(key[1], set()).add(key)
+                self._keys.setdefault(pid, set()).add(key)
             elif known.account != account:
                 left.add(_account(known))
+            who = self._whos.get(pid)
+            # Others have come, gone, or are of several counts.
+            if process is None or known is None or who is None or len(self._keys[pid]) > 1:
+                pids.add(pid)
+            else:
+                again[who] = process
             if moves:
                 owner = UNKNOWN if process is None else process.owner
                 self.moved.append(((mm, account), owner.key, moves, wear))
         # An account can be that of another process now.
         self.gone = left - {_account(self._counts[key]) for key in changed} if left else left
-        pids = {key[1] for key in gone} | {key[1] for key in changed}
-        if pids:
-            self._join(pids)
+        if pids or again:
+            self._join(pids, again)
 
     def _differences(
         self, counts: Mapping[CountKey, Count], inputs: Inputs
@@ -150,8 +161,10 @@ class Roster:
             changed |= self._keys.get(pid, set()) - gone
         return gone, changed
 
-    def _name(self, key: CountKey, count: Count, inputs: Inputs) -> Process | None:
-        """The process of a count; None if no process has that mm now."""
+    def _name(
+        self, key: CountKey, count: Count, inputs: Inputs, same: Residue | None
+    ) -> Process | None:
+        """The process of a count; None if no process has that mm now. `same`: residue of all."""
         _, _, pid, start_ticks, mappings, exact, moves, _, nodes = count
         identity = self._identify(pid)
         if identity is None or identity.start_ticks != start_ticks:
@@ -178,16 +191,15 @@ class Roster:
                 book.at,
                 evidence.read_at,
                 evidence.stray,
-                residue(inputs.run, inputs.pages_shared, evidence.read_at),
+                same or residue(inputs.run, inputs.pages_shared, evidence.read_at),
                 identity.family,
                 nodes if exact else None,
                 self._home(pid),
             )
         )
 
-    def _join(self, pids: set[int]) -> None:
+    def _join(self, pids: set[int], changed: dict[Who, Process]) -> None:
         """Make the processes with these numbers again."""
-        changed: dict[Who, Process] = {}
         gone: set[Who] = set()
         for pid in pids:
             keys = self._keys[pid]
@@ -207,6 +219,7 @@ class Roster:
             if before != now:
                 if before is not None:
                     gone.add(before)
+                    changed.pop(before, None)
                     del self._whos[pid]
                 if now is not None:
                     self._whos[pid] = now

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ksmwatch.counting.backend import Evidence
 from ksmwatch.counting.ledger import Count
+from ksmwatch.counting.residue import residue
 from ksmwatch.counting.run_state import RunState
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.processes import Identity
@@ -152,6 +153,8 @@ def test_what_is_brought_up_to_date_is_what_is_made_anew(
             anew = world.new_roster()
             anew.update(inputs)
             assert world.roster.processes == anew.processes
+            for each in anew.everyone:
+                assert each.residue == residue(world.run, world.shared, each.read_at)
             assert sorted(world.roster.unnamed) == sorted(anew.unnamed)
             moved = turnover.see(world.roster.moved, world.roster.gone)
             assert moved == plain.see(anew.moved)
