@@ -69,7 +69,9 @@ def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
     base = settled = 0
     if baseline is not None and baseline.id == number:
         _, base, settled, _, _ = baseline
-    mappings = base + account.net
+    # As in `Account.net`.
+    merged, converted, other, forked, copied, unmapped, exited = moves
+    mappings = base + merged + converted + other + forked - copied - unmapped - exited
     # With names it would take four times as long.
     return _make(
         (
