@@ -18,10 +18,10 @@ from ksmwatch.owners.rollup import (
     common,
     total,
 )
-from ksmwatch.owners.savings import Relative, Who, lost_by
+from ksmwatch.owners.savings import Relative, Who
 from ksmwatch.owners.spread import spread_of, together
 from ksmwatch.owners.sums import Charge, ProcessSums
-from ksmwatch.probes.map_records import Movement
+from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 
 
 def plain_full(processes: Iterable[Addend], kin: Mapping[Who, int]) -> ProcessSums:
@@ -66,6 +66,15 @@ def _owner_sums(group: list[Addend], kin: Mapping[Who, int]) -> OwnerSums:
 
 def _stray(process: Addend) -> int | None:
     return None if process.stray is None else sum(area.mappings for area in process.stray)
+
+
+def lost_by(process: Relative) -> int:
+    """As savings.lost_by."""
+    if not process.movements:
+        return 0
+    arrived = sum(process.movements[which] for which in ARRIVALS)
+    departed = sum(process.movements[which] for which in DEPARTURES)
+    return max(departed, arrived - process.mappings)
 
 
 def forked(process: Relative) -> int:

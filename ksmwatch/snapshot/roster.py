@@ -132,8 +132,8 @@ class Roster:
             elif known.account != account:
                 left.add(_account(known))
             who = self._whos.get(pid)
-            # Others have come, gone, or are of several counts.
-            if process is None or known is None or who is None or len(self._keys[pid]) > 1:
+            # Others have come or gone, or have several counts.
+            if process is None or who is None or len(self._keys[pid]) > 1:
                 pids.add(pid)
             else:
                 again[who] = process
@@ -219,6 +219,7 @@ class Roster:
             if before != now:
                 if before is not None:
                     gone.add(before)
+                    # If the number is another process's now.
                     changed.pop(before, None)
                     del self._whos[pid]
                 if now is not None:

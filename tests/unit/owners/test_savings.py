@@ -204,6 +204,22 @@ def test_a_child_that_was_handed_on_is_nobodys() -> None:
     assert forks.see(by_who([other, moved]), 9300) == {}
 
 
+def test_a_child_that_execs_or_ends_shares_nothing_with_its_parent() -> None:
+    parent, _, child, *_ = prefork()
+    who = child.pid, child.start_time
+    forks = Forks()
+    assert forks.see(by_who([parent, child]), 9200) == {who: 5003}
+    assert forks.see(by_who([parent, child._replace(family=(5, 5))]), 9300) == {}
+    assert forks.see(by_who([parent, child]), 9400) == {who: 5003}
+    assert forks.see(by_who([parent]), 9500) == {}
+
+
+def test_a_child_shares_no_more_than_its_parent_has() -> None:
+    parent, _, child, *_ = prefork()
+    poor = parent._replace(mappings=100, movements=())
+    assert [*Forks().see(by_who([poor, child]), 9200).values()] == [100]
+
+
 def test_relatives_that_are_not_known_may_be_of_one_family() -> None:
     seen = [p._replace(family=None) for p in prefork()[:2]]
     assert pages_without_ksm(seen, {}) == Bounds(5003, 10006)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -140,12 +141,16 @@ def act(world: World, what: str, which: int, how: Any) -> None:
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.lists(STEPS, max_size=40))
+@given(st.sampled_from([0, len(PIDS) - 2, len(PIDS)]), st.lists(STEPS, max_size=40))
 def test_what_is_brought_up_to_date_is_what_is_made_anew(
-    steps: list[tuple[str, int, Any]],
+    named: int, steps: list[tuple[str, int, Any]]
 ) -> None:
     world, turnover, plain = World(), Turnover(), PlainTurnover()
-    for step in [*steps, ("look", 0, None)]:
+    # Some processes have two accounts.
+    for pid, mm in zip(cycle(PIDS[:named]), MMS, strict=False):
+        world.name(pid)
+        world.count(mm, pid, 3, exact=True, anew=False)
+    for step in [("look", 0, None), *steps, ("look", 0, None)]:
         act(world, *step)
         if step[0] in ("look", "scan"):
             inputs = world.look(scans=step[0] == "scan")
@@ -184,6 +189,20 @@ def test_what_has_not_changed_is_the_same_process(still: World) -> None:
     now = still.roster.processes
     assert now[10, 10].mappings == 7
     assert [who for who in now if now[who] is not before[who]] == [(10, 10)]
+
+
+def test_an_account_that_waited_for_its_process_is_not_of_the_last_one(still: World) -> None:
+    still.counts[6] = still.counts[1]._replace(mm=6, account=99, start_ticks=99)
+    still.roster.update(still.look(scans=False))
+    assert still.roster.unnamed == [3]
+    del still.counts[1]
+    still.name(10, start_ticks=99)
+    inputs = still.look(scans=False)
+    still.roster.update(inputs)
+    anew = still.new_roster()
+    anew.update(inputs)
+    assert still.roster.processes == anew.processes
+    assert [start for pid, start in still.roster.processes if pid == 10] == [99]
 
 
 def test_a_change_that_is_not_told_is_not_seen(still: World) -> None:
