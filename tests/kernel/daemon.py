@@ -11,6 +11,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,6 +45,7 @@ class Daemon:
         self._directory = tempfile.TemporaryDirectory(prefix="ksmwatch-test-")
         self.socket = Path(self._directory.name) / "ksmwatch.sock"
         self.port = free_port()
+        self._http = http
         self.log_path = Path(self._directory.name) / "log"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
@@ -59,6 +61,8 @@ class Daemon:
 
     def __enter__(self) -> Self:
         self.wait_until_ready()
+        if self._http:
+            self._wait_for_front()
         return self
 
     def __exit__(
@@ -103,6 +107,16 @@ class Daemon:
             sock.sendall(b'{"command": "snapshot"}\n')
             if not sock.recv(1):
                 raise AssertionError(f"the daemon ended:\n{self.log_path.read_text()}")
+
+    def _wait_for_front(self) -> None:
+        """Until the process that serves HTTP has a first answer.
+
+        It asks for one as soon as it can, and hands it out for a second. So that comes before
+        whatever a test does.
+        """
+        # With TLS it refuses, and with passwords too.
+        with suppress(OSError, HTTPException):
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready").close()
 
     def _connect(self, sock: socket.socket) -> None:
         """Connect as soon as the socket is there."""
