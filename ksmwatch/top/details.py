@@ -48,6 +48,7 @@ def lines(
         facts += _members(row.of, view)
     else:
         facts += _process(row.of, view)
+    facts.append(_questions(row))
     return [line for fact in facts for line in _flow(fact, width)]
 
 
@@ -83,6 +84,12 @@ def _identity(row: Row, view: View) -> Iterator[_Fact]:
         yield "owner", [f"{owner.kind} {owner.name}", f"id {owner.id}", *more], Tone.TITLE
     else:
         yield grouping, [row.of.name], Tone.TITLE
+
+
+def _questions(row: Row) -> _Fact:
+    """Commands that say more: why little is merged, and what would merge."""
+    about = "" if row.process is None else f" {row.process.pid}"
+    return "ask", [f"ksmwatch why{about}", f"ksmwatch estimate{about}"], Tone.LABEL
 
 
 def _history(view: View, history: Sequence[int | None], width: int, seconds: float) -> _Fact:

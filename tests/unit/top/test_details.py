@@ -64,8 +64,13 @@ def test_of_a_process() -> None:
         "counts": "ours 100 pages  kernel 110 pages  lag -10 pages",
         "state": "exact  read 2.5 s ago",
         "stray": "3 pages in areas not mergeable:  7f0000000000-7f0000010000 [heap] 3",
+        "ask": "ksmwatch why 42  ksmwatch estimate 42",
         "nodes": "node 0 60  node 1 40  remote 40 pages",
     }
+
+
+def test_of_an_owner_the_host_is_asked() -> None:
+    assert shown(document())["ask"] == "ksmwatch why  ksmwatch estimate"
 
 
 @pytest.mark.parametrize(("stray", "text"), [(None, "not audited yet"), ((), "none")])
