@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ksmwatch.counting.residue import Residue
 from ksmwatch.owners import savings
 from ksmwatch.owners.rollup import (
+    EXACT,
     AccountKey,
     AccountMoves,
     Addend,
@@ -37,7 +38,7 @@ def plain_full(processes: Iterable[Addend], kin: Mapping[Who, int]) -> ProcessSu
         sharers[place] += _shares(each)
     return ProcessSums(
         mappings=sum(each.mappings for each in everybody),
-        estimated=sum(not each.exact for each in everybody),
+        estimated=sum(each.confidence != EXACT for each in everybody),
         zero_pages=sum(each.zero_pages or 0 for each in everybody),
         need=savings.pages_without_ksm(everybody, kin),
         residues={which: residues[which] for which in Residue},
@@ -54,7 +55,7 @@ def _owner_sums(group: list[Addend], kin: Mapping[Who, int]) -> OwnerSums:
     return OwnerSums(
         owner=common([m.owner for m in group]),
         processes=len(group),
-        estimated=sum(not m.exact for m in group),
+        estimated=sum(m.confidence != EXACT for m in group),
         mappings=sum(m.mappings for m in group),
         need=savings.pages_without_ksm(group, kin),
         kernel_merging_pages=total(m.kernel_merging_pages for m in group),

@@ -228,13 +228,13 @@ class Hooks:
 
     def probes(self) -> list[ProbeState]:
         """The state of every probe of the plan, at the last look if none was lost."""
-        held = self._wanted if self._state.lost is None else ()
+        held = {probe.event for probe in self._wanted} if self._state.lost is None else set()
         return [
             ProbeState(
                 probe.event,
                 probe.mechanism,
                 probe.symbol,
-                probe in held or self._attachments.holds([probe]),
+                probe.event in held or self._attachments.holds([probe]),
                 self._missed(probe),
             )
             for probe in self.plan.probes

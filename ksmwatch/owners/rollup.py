@@ -31,6 +31,8 @@ OwnerCgroup = tuple[OwnerKey, str | None]
 AccountKey = tuple[int, int]
 # In a row of movements and wear, the movements come first.
 _MOVEMENTS = len(Movement)
+# The confidence in a count that is known.
+EXACT = "exact"
 # An owner has one of these only if all of its processes agree.
 _PLACES = ("pod", "qos", "container", "unit", "slice", "uid")
 
@@ -47,8 +49,8 @@ class Addend(Relative, Protocol):
         """Whose it is."""
 
     @property
-    def exact(self) -> bool:
-        """Whether the count is known to be exact."""
+    def confidence(self) -> str:
+        """EXACT if the count is known to equal the page tables."""
 
     @property
     def kernel_merging_pages(self) -> int | None:

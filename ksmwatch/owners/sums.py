@@ -20,7 +20,7 @@ from ksmwatch.differences import differences
 from ksmwatch.kernel.areas import Area
 from ksmwatch.owners import savings
 from ksmwatch.owners.owner import Owner
-from ksmwatch.owners.rollup import Addend, OwnerCgroup, OwnerKey, OwnerSums, common
+from ksmwatch.owners.rollup import EXACT, Addend, OwnerCgroup, OwnerKey, OwnerSums, common
 from ksmwatch.owners.savings import Bounds, Family, Who
 from ksmwatch.owners.spread import NOWHERE, Nodes, Spread, spread_of, together
 
@@ -70,7 +70,7 @@ class _Columns(NamedTuple):
     pid: Sequence[int]
     start_time: Sequence[int]
     mappings: Sequence[int]
-    exact: Sequence[bool]
+    confidence: Sequence[str]
     zero_pages: Sequence[int | None]
     kernel_merging_pages: Sequence[int | None]
     stray: Sequence[Sequence[Area] | None]
@@ -100,8 +100,8 @@ _Amounts = tuple[int, ...]
 def _added(these: _Columns) -> _Amounts:
     zeros, kernel, stray = these.zero_pages, these.kernel_merging_pages, these.stray
     return (
-        len(these.exact),
-        len(these.exact) - sum(these.exact),
+        len(these.confidence),
+        len(these.confidence) - these.confidence.count(EXACT),
         sum(these.mappings),
         _known(zeros),
         sum([1 for m, z in zip(these.mappings, zeros, strict=True) if m or z]),

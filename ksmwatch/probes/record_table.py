@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, count
 from operator import ne
 from typing import Generic, Protocol, TypeVar
@@ -80,14 +80,23 @@ class RecordTable(Generic[_T]):
         if later is not None:
             moving = set(_changed(values, later, size))
             still = [number for number in changed if number not in moving]
-            data = b"".join([values[number * size : (number + 1) * size] for number in still])
-            records |= zip([mms[number] for number in still], self._unpack(data), strict=True)
+            records |= self._unpacked(values, still, mms)
             changed = [number for number in changed if number in moving]
         for number in changed:
             part, key = slice(number * size, (number + 1) * size), _U64.pack(mms[number])
             again = None if later is None else later[part]
             records[mms[number]] = self._steady(key, values[part], again)
         return self.records.revised(records)
+
+    def _unpacked(
+        self, values: bytes, numbers: Sequence[int], mms: Sequence[int]
+    ) -> Iterator[tuple[int, _T]]:
+        """The records of these numbers, by mm."""
+        if len(numbers) == len(mms):
+            return zip(mms, self._unpack(values), strict=True)
+        size = self._map.value_size
+        data = b"".join([values[number * size : (number + 1) * size] for number in numbers])
+        return zip([mms[number] for number in numbers], self._unpack(data), strict=True)
 
     def _later(self) -> bytes | None:
         """All values once more; None if keys have come or gone."""

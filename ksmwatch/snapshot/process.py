@@ -28,10 +28,6 @@ class Confidence(StrEnum):
     UNKNOWN = "unknown"
 
 
-# Before Python 3.12, looking up a member of an enumeration takes as long as making a tuple.
-_EXACT = Confidence.EXACT
-
-
 class ProcessFacts(NamedTuple):
     """What is known of one process that has or had KSM mappings.
 
@@ -78,11 +74,6 @@ class Process(BothCounts, ProcessFacts):
     def remote(self) -> int | None:
         """Mappings of pages on other nodes of memory than its own; None if that is not known."""
         return None if self.nodes is None or self.home is None else self.spread.remote
-
-    @property
-    def exact(self) -> bool:
-        """Whether the count is known to equal the page tables."""
-        return self.confidence is _EXACT
 
     @property
     def stray_mappings(self) -> int | None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ksmwatch.counting.residue import Residue
 from ksmwatch.owners.owner import Owner, OwnerKind
+from ksmwatch.owners.rollup import EXACT
 from ksmwatch.owners.savings import Forks, Who
 from ksmwatch.owners.sums import RunningSums, full
 from ksmwatch.snapshot.process import Confidence, Process
@@ -108,3 +109,7 @@ def test_a_snapshot_keeps_the_sums_that_it_was_given() -> None:
     before = running.update(seen, {})
     running.update({(42, 9000): process(mappings=7, cgroup="/b", owner=VM)}, {})
     assert before == full(seen.values(), {})
+
+
+def test_what_is_called_exact_is_what_snapshots_call_so() -> None:
+    assert Confidence.EXACT == EXACT
