@@ -200,7 +200,7 @@ def _scrape_goals(result: Result) -> Iterator[Goal]:
         )
 
 
-_WHY_GROWTH = "where the rest goes has not been looked for; moves to other cgroups are told"
+_WHY_GROWTH = "something is done for each process although nothing has moved"
 
 
 def _why(result: Result) -> str:
