@@ -295,7 +295,9 @@ def test_ages_that_are_not_wanted_are_not_kept(ksm: Ksm) -> None:
         assert count == _PAGES - 7
         host = daemon.snapshot()["host"]
         assert (host["ages"], host["ages_reason"]) == (None, "--ages.one-in=0")
-        assert "ksmwatch_mapping_age" not in daemon.metrics()
+        metrics = daemon.metrics()
+        assert "ksmwatch_mapping_age_seconds" not in metrics
+        assert "ksmwatch_mapping_ages_one_in 0.0" in metrics.splitlines()
         assert {path.name for path in pins.iterdir()} & {
             "map-ages",
             "map-frames",
