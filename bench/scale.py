@@ -223,12 +223,12 @@ def main(argv: list[str]) -> int:
     polled = sorted(_CASES, key=lambda case: case != _POLLED)
     beside = [prefix + case for case in _BESIDE for prefix in ("", _BASELINE)]
     scrapes = [*beside, _SCRAPED_MORE]
-    guests = [scrapes] if argv == ["scrapes"] else [polled, scrapes]
+    only = argv == ["scrapes"]
+    guests = [scrapes] if only else [polled, scrapes]
     with ThreadPoolExecutor(len(guests)) as pool:
         samples = [sample for found in pool.map(_measure, guests) for sample in found]
     result = with_ruler(samples, "case")
-    before = load(NAME) if scrapes in guests[:1] else None
-    if before is not None:
+    if only and (before := load(NAME)) is not None:
         kept = {name: each for name, each in before.items() if name != "date"}
         result = {**kept, "cases": {**before["cases"], **result["cases"]}}
     save(NAME, result)

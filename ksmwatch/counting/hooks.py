@@ -102,8 +102,7 @@ class Hooks:
     def put_sentry_on(self) -> None:
         """Attach the sentry. Raises AttachError."""
         self._attachments.attach(self._sentry)
-        self._watches += 1
-        self._see_calls()
+        self._watch()
 
     def put_on(self) -> None:
         """Attach the counting hooks. Raises AttachError."""
@@ -123,8 +122,7 @@ class Hooks:
     def put_all_on(self) -> None:
         """Attach everything. Raises AttachError."""
         self._attachments.attach(self.plan.probes)
-        self._watches += 1
-        self._see_calls()
+        self._watch()
         self._becomes(on=True)
 
     def attempt(self, attach: Callable[[], None]) -> bool:
@@ -139,6 +137,11 @@ class Hooks:
         self._backoff = Backoff()
         self._becomes(refused=None, retry_at=0.0)
         return True
+
+    def _watch(self) -> None:
+        """The sentry sees everything from now on."""
+        self._watches += 1
+        self._see_calls()
 
     # ---- calls of migrate_pages() ----
 

@@ -39,13 +39,6 @@ _NEVER = (1 << 64) - 1
 _Found = TypeVar("_Found")
 
 
-def base_of(account: Account, baseline: Baseline | None) -> tuple[int, int]:
-    """(mappings when the account was opened, doubts that an exact read has settled)."""
-    if baseline is None or baseline.id != account.id:
-        return 0, 0
-    return baseline.mappings, baseline.doubts
-
-
 def _nodes(account: Account, baseline: Baseline | None, mappings: int) -> tuple[int, ...] | None:
     """Mappings by node: known from the beginning of the account, or from a read of nodes, on.
 
@@ -65,7 +58,7 @@ _make: Callable[[tuple[Any, ...]], Count] = partial(tuple.__new__, Count)
 def count(mm: int, account: Account, baseline: Baseline | None) -> Count:
     """The count of one account. Exact means: no doubtful event since the last exact read."""
     number, moves, doubts, began, pid, wear, nodes, _, _ = account
-    # As in `base_of`.
+    # Mappings when the account was opened, and doubts that an exact read has settled.
     base = settled = 0
     if baseline is not None and baseline.id == number:
         _, base, settled, _, _ = baseline

@@ -29,7 +29,7 @@ class CgroupMembers:
         """The processes that certainly are in it. Nobody if it cannot be listed."""
         path = procfs.unified_path(cgroup)
         # With other hierarchies beside it, a process may move in one of those.
-        if not self._usable or path is None or cgroup.count(b"\n") != 1:
+        if not self._usable or path is None or not procfs.unified_alone(cgroup):
             return _NOBODY
         try:
             with (self._mount / path.lstrip("/") / "cgroup.procs").open("rb", buffering=0) as file:

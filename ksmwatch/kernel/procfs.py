@@ -295,6 +295,11 @@ def unified_path(cgroup: bytes) -> str | None:
     return None
 
 
+def unified_alone(cgroup: bytes) -> bool:
+    """Whether the unified hierarchy is the only one, from the text of /proc/PID/cgroup."""
+    return cgroup.count(b"\n") == 1
+
+
 def read_uid(directory: Path) -> int:
     """The real uid of the process at /proc/PID.
 

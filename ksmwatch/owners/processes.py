@@ -71,7 +71,7 @@ def _alone(proc: Path) -> bool:
     that is followed here.
     """
     try:
-        return procfs.read_cgroup(proc / "self").count(b"\n") == 1
+        return procfs.unified_alone(procfs.read_cgroup(proc / "self"))
     except OSError:
         return False
 

@@ -6,6 +6,7 @@ says is said of the running kernel. Whoever could write it could write the accou
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from contextlib import suppress
@@ -25,12 +26,18 @@ _DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)
 _READERS = ("btf", "callers", "events", "kernel_image", "kernel_text", "struct_layout")
 
 
-def _readers() -> str:
-    """A digest of the code that reads images: another version may look for more."""
+@functools.cache
+def _digest(modules: tuple[str, ...]) -> str:
+    """Of their sources, which a start compares several times."""
     made = blake2b(digest_size=16)
-    for name in _READERS:
+    for name in modules:
         made.update(Path(kernel_image.__file__).with_name(f"{name}.py").read_bytes())
     return made.hexdigest()
+
+
+def _readers() -> str:
+    """A digest of the code that reads images: another version may look for more."""
+    return _digest(_READERS)
 
 
 def save(facts: Facts, keep: Keep) -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from ksmwatch.counting.ledger import (
     Ledger,
-    base_of,
     count,
     disturbs,
     settle,
@@ -54,9 +53,11 @@ def test_a_baseline_adds_what_was_there_before_the_account() -> None:
 
 
 def test_a_baseline_of_an_earlier_mm_at_the_address_does_not_count() -> None:
-    assert base_of(account(doubts=1), Baseline(10, 100, 1)) == (0, 0)
     found = count(MM, account(doubts=1), Baseline(10, 100, 1))
+    assert found.mappings - account().net == 0
     assert (found.mappings, found.exact) == (12, False)
+    # It has settled no doubt, not even as many as the account has.
+    assert count(MM, account(doubts=0), Baseline(10, 100, 1)).exact
 
 
 @pytest.mark.parametrize(
