@@ -13,7 +13,7 @@ from typing import Any
 # A megabyte, and a tenth of the time that the daemon's modules take to load.
 IN_COMMANDS = ("inspect", "ipaddress", "traceback")
 # A front loads nothing later that it might need: its user may have no access to the files.
-IN_CHILDREN = ("ipaddress", "locale")
+IN_CHILDREN = ("inspect", "ipaddress", "locale")
 
 
 class _Deferred(ModuleType):

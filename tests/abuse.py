@@ -241,27 +241,24 @@ class Footprint:
     """The resources of a front. `resident`: KiB."""
 
     descriptors: int
-    threads: int
     resident: int
 
-    @property
-    def held(self) -> tuple[int, int]:
-        """What must be the same before and after."""
-        return self.descriptors, self.threads
+
+def _status(site: Site) -> dict[str, int]:
+    text = Path(f"/proc/{site.served.pid}/status").read_text()
+    found = dict(line.split(":\t") for line in text.splitlines())
+    return {name: int(found[name].split()[0]) for name in ("Threads", "VmRSS")}
 
 
 def footprint(site: Site) -> Footprint:
-    """When no client but this one is connected any more."""
+    """When no client but this one is connected any more, and this one has gone, too."""
     wait_until(
         lambda: site.scrape()["ksmwatch_http_connections"] <= 1, "connections are left", every=1.1
     )
-    proc = Path(f"/proc/{site.served.pid}")
-    status = dict(line.split(":\t") for line in (proc / "status").read_text().splitlines())
-    return Footprint(
-        descriptors=len(list((proc / "fd").iterdir())),
-        threads=int(status["Threads"]),
-        resident=int(status["VmRSS"].split()[0]),
-    )
+    # Each client has one.
+    wait_until(lambda: _status(site)["Threads"] == 1, "threads are left")
+    descriptors = list(Path(f"/proc/{site.served.pid}/fd").iterdir())
+    return Footprint(descriptors=len(descriptors), resident=_status(site)["VmRSS"])
 
 
 # An allocator's noise; at 10,000 requests, of which half count here, 200 bytes each.
@@ -287,13 +284,13 @@ def run(site: Site, requests: int) -> dict[str, object]:
     last = footprint(site)
     with scraping(site):
         open_many(site)
-    assert footprint(site).held == first.held
+    assert footprint(site).descriptors == first.descriptors
     found = site.scrape()
     counts = {k: found[f'ksmwatch_http_complaints_total{{kind="{k}"}}'] for k in KINDS}
     sent = Counter(dict.fromkeys(KINDS, 0))
     for kind, _ in BAD:
         sent[kind] += 2 * each
-    assert last.held == first.held
+    assert last.descriptors == first.descriptors
     assert last.resident < middle.resident + _GROWTH_KIB, (first, middle, last)
     for kind in ("malformed", "too_large", "unauthorized", "method"):
         assert counts[kind] == sent[kind], (kind, counts, sent)

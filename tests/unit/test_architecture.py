@@ -46,7 +46,8 @@ EFFECTFUL = {
     *("counting.node_reads", "counting.steps"),
     *("diagnose.page_changes", "diagnose.page_prints", "diagnose.page_survey"),
     *("diagnose.read_evidence", "export.front.auth", "export.front.clients"),
-    *("export.front.complaints", "export.front.confine", "export.front.link"),
+    *("export.front.complaints", "export.front.confine", "export.front.connection"),
+    *("export.front.encryption", "export.front.link"),
     *("export.front.main", "export.front.runbook"),
     *("export.front.site", "export.front.textfile", "export.front.web"),
     *("export.front_channel", "export.front_keeper", "export.fronts", "export.own_resources"),
@@ -75,7 +76,7 @@ EFFECTFUL = {
 EFFECTS = {
     *("os", "io", "pathlib", "tempfile", "shutil", "glob", "mmap", "sqlite3", "_sqlite3"),
     *("fcntl", "platform"),
-    *("socket", "select", "selectors", "ssl", "asyncio", "urllib.request", "tornado", "textual"),
+    *("socket", "select", "selectors", "ssl", "asyncio", "urllib.request", "h11", "textual"),
     *("subprocess", "multiprocessing", "threading", "concurrent", "queue", "signal", "resource"),
     *("time", "random", "secrets", "uuid", "ctypes", "psutil", "pyroute2", "bcc", "pwd", "grp"),
 }
@@ -334,7 +335,7 @@ def test_the_daemon_imports_no_web_library() -> None:
         "import sys, ksmwatch.commands.run; print(*{name.split('.')[0] for name in sys.modules})"
     )
     names = subprocess.run([sys.executable, "-c", loaded], check=True, stdout=subprocess.PIPE)
-    assert set(names.stdout.decode().split()) & {"tornado", "prometheus_client", "yaml"} == set()
+    assert set(names.stdout.decode().split()) & {"h11", "prometheus_client", "yaml"} == set()
 
 
 # ---- texts for people ----

@@ -19,9 +19,9 @@ print(anonymous, *sys.modules)
 """
 # Of other packages, and of the large parts of Python.
 LARGE = {
-    *("asyncio", "bcc", "bcrypt", "concurrent", "ctypes", "email", "http", "httpx"),
+    *("asyncio", "bcc", "bcrypt", "concurrent", "ctypes", "email", "h11", "html", "http", "httpx"),
     *("multiprocessing", "psutil", "pyroute2"),
-    *("prometheus_client", "rich", "sqlite3", "ssl", "textual", "tomllib", "tornado"),
+    *("prometheus_client", "rich", "sqlite3", "ssl", "textual", "tomllib"),
     *("unittest", "wsgiref", "xml", "yaml"),
 }
 # What only a part of all starts needs, or no daemon at all.
@@ -36,13 +36,10 @@ CHILD = "from ksmwatch.deferred import *; defer(*IN_CHILDREN); import ksmwatch.e
 DAEMON = f"{COMMAND}import ksmwatch.cli, ksmwatch.commands.run"
 RENDERER = f"{CHILD}from ksmwatch.export.front import libraries; libraries.load_renderer(); "
 TEXTFILE = f"{RENDERER}import ksmwatch.export.front.textfile"
-WEB = f"{RENDERER}libraries.load_server(tls=False); import ksmwatch.export.front.web"
-TLS = (
-    f"{RENDERER}libraries.load_server(tls=True); import ksmwatch.export.front.web as web; "
-    "web.prepare_tls()"
-)
+WEB = f"{RENDERER}libraries.load_escape(); import ksmwatch.export.front.web as web"
+TLS = f"{WEB}; web.prepare_tls()"
 RENDERING = {"prometheus_client", "ctypes", "http"}
-SERVING = {"asyncio", "concurrent", "email", "tornado"} | RENDERING
+SERVING = {"h11", "html"} | RENDERING
 
 
 def load(program: str) -> tuple[float, set[str]]:

@@ -1,14 +1,12 @@
-"""Basic authentication by bcrypt: slow by design, so on a thread, and not for each scrape."""
+"""Basic authentication by bcrypt: slow by design, so one at a time, and not for each scrape."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import binascii
 import os
+import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
 from ksmwatch.digests import blake2b
@@ -34,50 +32,63 @@ class Admission(Enum):
 
 
 class Auth:
-    """Checks the header Authorization against users. Remembers good ones by a keyed hash."""
+    """Checks the header Authorization against users. Remembers good ones by a keyed hash.
+
+    Any thread may ask.
+    """
 
     def __init__(self) -> None:
         self._users: Mapping[str, str] = {}
         self._key = os.urandom(32)
+        # Of what follows. Never held for long.
+        self._lock = threading.Lock()
         self._good: dict[bytes, None] = {}
         self._waiting = 0
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
+        # Held by whose password is being checked.
+        self._turn = threading.Lock()
 
     def use(self, users: Mapping[str, str]) -> None:
         """Replace the users, and forget what was remembered."""
-        self._users = users
-        self._good.clear()
+        with self._lock:
+            self._users = users
+            self._good.clear()
 
-    async def verdict(self, header: str) -> Admission:
+    def verdict(self, header: str) -> Admission:
         """The verdict on a request with this header, empty if it has none."""
-        if not self._users:
+        users = self._users
+        if not users:
             return Admission.YES
         given = _credentials(header)
         if given is None:
             return Admission.NO
         user, password = given
         digest = blake2b(user.encode() + b"\0" + password, key=self._key).digest()
-        if digest in self._good:
-            return Admission.YES
-        if self._waiting >= MAX_WAITING_CHECKS:
-            return Admission.LATER
-        return await self._check(user, password, digest)
-
-    async def _check(self, user: str, password: bytes, digest: bytes) -> Admission:
-        users = self._users
+        with self._lock:
+            if users is self._users and digest in self._good:
+                return Admission.YES
+            if self._waiting >= MAX_WAITING_CHECKS:
+                return Admission.LATER
+            self._waiting += 1
         # An unknown user costs as much as a known one.
         against = users.get(user, next(iter(users.values())))
-        self._waiting += 1
         try:
-            loop = asyncio.get_running_loop()
-            matches = await loop.run_in_executor(self._pool, _matches, password, against)
+            with self._turn:
+                matches = _matches(password, against)
         finally:
-            self._waiting -= 1
-        if not matches or user not in users or users is not self._users:
+            with self._lock:
+                self._waiting -= 1
+        if not matches or user not in users:
             return Admission.NO
-        while len(self._good) >= _MAX_REMEMBERED:
-            del self._good[next(iter(self._good))]
-        self._good[digest] = None
+        return self._remember(users, digest)
+
+    def _remember(self, users: Mapping[str, str], digest: bytes) -> Admission:
+        """Let in who is one of these users, unless there are others now."""
+        with self._lock:
+            if users is not self._users:
+                return Admission.NO
+            while len(self._good) >= _MAX_REMEMBERED:
+                del self._good[next(iter(self._good))]
+            self._good[digest] = None
         return Admission.YES
 
 
@@ -88,7 +99,8 @@ def _credentials(header: str) -> tuple[str, bytes] | None:
     try:
         user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
         return (user.decode(), password) if colon else None
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
+        # No base64, or no UTF-8.
         return None
 
 

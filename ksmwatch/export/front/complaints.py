@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,22 +29,33 @@ KINDS = {
 
 
 class Complaints:
-    """Counts client errors. Logs the first of a kind, then at most one every ten minutes."""
+    """Counts client errors. Logs the first of a kind, then at most one every ten minutes.
+
+    Any thread may complain.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         self._clock = clock
+        self._lock = threading.Lock()
         self._quiet_until: dict[str, float] = {}
         self._unlogged: Counter[str] = Counter()
 
     def add(self, kind: str, **fields: Any) -> None:
         """Count one error of a kind. The fields describe it in the log."""
+        with self._lock:
+            before = self._count(kind)
+        if before is None:
+            return
+        extra = {"kind": kind, **fields, **({"unlogged_before": before} if before else {})}
+        logger.warning(KINDS[kind], extra=extra)
+
+    def _count(self, kind: str) -> int | None:
+        """Count it; returns None if it is not to be logged, or how many have not been so far."""
         self.counts[kind] += 1
         now = self._clock()
         if now < self._quiet_until.get(kind, 0.0):
             self._unlogged[kind] += 1
-            return
+            return None
         self._quiet_until[kind] = now + _QUIET_SECONDS
-        before = self._unlogged.pop(kind, 0)
-        extra = {"kind": kind, **fields, **({"unlogged_before": before} if before else {})}
-        logger.warning(KINDS[kind], extra=extra)
+        return self._unlogged.pop(kind, 0)

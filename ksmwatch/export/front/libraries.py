@@ -1,18 +1,18 @@
 """Loads the libraries of a front without what they import for what no front does.
 
-A library cannot tell what is not wanted of it: prometheus_client brings an HTTP server and a
-client, and tornado OpenSSL, which together take 6 MB. So an empty stand-in takes the place of each
-such module while the library is imported. What is used of the libraries is the same code.
+A library cannot tell what is not wanted of it: prometheus_client brings an HTTP server, a client
+and OpenSSL. So an empty stand-in takes the place of each such module while the library is
+imported. What is used of the libraries is the same code.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 # Imported by prometheus_client.exposition for its own servers, and to push metrics.
@@ -20,14 +20,6 @@ _SERVERS = ("http.server", "socketserver", "ssl", "wsgiref", "wsgiref.simple_ser
 _CLIENTS = ("urllib.error", "urllib.request")
 # What renders.
 _RENDERER = ("exposition", "metrics_core", "registry", "utils")
-# Imported by tornado for an HTTP client, cookies, dates, its log, and servers of several processes.
-_OTHER_PARTS = (
-    *("curses", "email.utils", "html.entities", "http.client", "http.cookies"),
-    *("logging.handlers", "tornado.process"),
-)
-# What serves HTTP. The first would be loaded at its first use, when the front's user may have no
-# access to its files.
-_SERVER = ("platform.asyncio", "http1connection", "httpserver")
 
 
 class _StandIn(ModuleType):
@@ -41,18 +33,6 @@ class _StandIn(ModuleType):
         return made
 
 
-# What tornado does with them when it is imported: 6.2 makes a table of entities, and those before
-# 6.5 make contexts.
-_USED: Mapping[str, Mapping[str, Any]] = {
-    "html.entities": {"name2codepoint": {}},
-    "ssl": {
-        "OP_NO_COMPRESSION": 0,
-        "Purpose": SimpleNamespace(SERVER_AUTH=None, CLIENT_AUTH=None),
-        "create_default_context": lambda _: SimpleNamespace(options=0),
-    },
-}
-
-
 def load_renderer() -> None:
     """Load what renders metrics, and none of the other parts of prometheus_client."""
     library = "prometheus_client"
@@ -63,9 +43,9 @@ def load_renderer() -> None:
     _load(library, _RENDERER, (*_SERVERS, *_CLIENTS))
 
 
-def load_server(*, tls: bool) -> None:
-    """Load what serves HTTP. `tls`: perhaps with TLS."""
-    _load("tornado", _SERVER, _OTHER_PARTS if tls else (*_OTHER_PARTS, "ssl"))
+def load_escape() -> None:
+    """Load what escapes HTML, without the table of 2,200 entities by which it could be undone."""
+    _load("html", (), ("html.entities",))
 
 
 def _load(library: str, modules: Sequence[str], unused: Sequence[str]) -> None:
@@ -91,8 +71,6 @@ def _import(library: str, modules: Sequence[str]) -> None:
 def _stand_ins(names: Sequence[str]) -> Iterator[None]:
     """Stand-ins for modules that nothing has loaded yet; afterwards they can be loaded."""
     made = {name: _StandIn(name) for name in names if name not in sys.modules}
-    for name, module in made.items():
-        vars(module).update(_USED.get(name, {}))
     sys.modules.update(made)
     parents: dict[str, ModuleType] = {}
     try:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-# From the connection to the end of its first headers, TLS included.
-HEADER_SECONDS = 10.0
-BODY_SECONDS = 10.0
+# From the connection to the end of its first request, TLS included.
+NEW_SECONDS = 10.0
+# From the first byte of a later request to its end.
+READ_SECONDS = 10.0
 # Between two requests: longer than common scrape intervals.
 IDLE_SECONDS = 150.0
 # For the client to take our answer.

@@ -2,65 +2,64 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from ksmwatch.export.front_channel import LENGTH, QUESTION, Answer, SampleReceiver, decoded
-
-_BUFFER_BYTES = 1 << 20
+from ksmwatch.export.front_channel import QUESTION, Answer, SampleReceiver, receive
 
 
 class Link:
-    """Asks the daemon. Requests during a wait share the answer if it is young enough."""
+    """Asks the daemon. Requests during a wait share the answer if it is young enough.
 
-    def __init__(self, take: Callable[[Any], None]) -> None:
-        # Called with every message, before those who wait for it.
+    One thread receives; any thread may ask.
+    """
+
+    def __init__(self, channel: socket.socket, take: Callable[[Any], None]) -> None:
+        self._channel = channel
+        # Called with every message, before those who wait for it go on.
         self._take = take
         self._answers = SampleReceiver()
+        # Of what follows.
+        self._answered = threading.Condition()
         self._taken: float | None = None
-        self._answer: asyncio.Future[None] | None = None
-        self._reader: asyncio.StreamReader
-        self._writer: asyncio.StreamWriter
+        self._asked = False
 
     @property
     def ready(self) -> bool:
         """Whether the daemon has ever answered, which means that its baseline is done."""
         return self._taken is not None
 
-    async def serve(self, sock: socket.socket) -> None:
-        """Receive what the daemon sends; returns when the daemon is gone."""
-        self._reader, self._writer = await asyncio.open_connection(sock=sock, limit=_BUFFER_BYTES)
-        # So that the front learns when the daemon is ready.
-        self._question(float("inf"))
-        try:
-            while True:
-                self._receive(await self._message())
-        except (EOFError, ConnectionError):
-            self._writer.close()
+    def begin(self) -> None:
+        """Ask, so that the front learns when the daemon is ready."""
+        with self._answered:
+            self._question(float("inf"))
 
-    async def _message(self) -> Any:
-        (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
-        return self._answers.whole(decoded(await self._reader.readexactly(length)))
-
-    def _receive(self, message: Any) -> None:
+    def receive(self) -> None:
+        """Take the next message. Raises EOFError or ConnectionError if the daemon is gone."""
+        message = self._answers.whole(receive(self._channel))
         self._take(message)
         if isinstance(message, Answer):
-            self._taken = message.taken
-            assert self._answer is not None
-            self._answer.set_result(None)
-            self._answer = None
+            with self._answered:
+                self._taken, self._asked = message.taken, False
+                self._answered.notify_all()
 
-    async def ask(self, max_age: float) -> None:
-        """Returns once there is an answer of at most this age."""
-        wanted = time.monotonic() - max_age
-        while self._taken is None or self._taken < wanted:
-            # One client that stops waiting must not stop the others.
-            await asyncio.shield(self._answer or self._question(max_age))
+    def ask(self, max_age: float, seconds: float) -> None:
+        """Returns once there is an answer of at most this age. Raises TimeoutError."""
+        now = time.monotonic()
+        wanted, end = now - max_age, now + seconds
+        with self._answered:
+            while self._taken is None or self._taken < wanted:
+                if not self._asked:
+                    self._question(max_age)
+                if not self._answered.wait(end - time.monotonic()):
+                    raise TimeoutError
 
-    def _question(self, max_age: float) -> asyncio.Future[None]:
-        self._writer.write(QUESTION.pack(max_age, 0))
-        self._answer = asyncio.get_running_loop().create_future()
-        return self._answer
+    def _question(self, max_age: float) -> None:
+        self._asked = True
+        # If the daemon is gone, `receive` says so.
+        with suppress(ConnectionError):
+            self._channel.sendall(QUESTION.pack(max_age, 0))

@@ -36,7 +36,7 @@ def _prepared(begin: Begin, task: WebTask | TextfileTask) -> Callable[[socket.so
     """Prepare the task, then give up every privilege."""
     libraries.load_renderer()
     if isinstance(task, WebTask):
-        libraries.load_server(tls=task.configured)
+        libraries.load_escape()
         from ksmwatch.export.front import auth, runbook, web
 
         if task.configured:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -18,6 +18,7 @@ from ksmwatch.export.front.known_samples import KnownSamples
 from ksmwatch.export.front.limits import ANSWER_SECONDS
 from ksmwatch.export.front.overview import STILL, OverviewState, overview
 from ksmwatch.export.front.page import Page, sentence
+from ksmwatch.export.front.request import Request
 from ksmwatch.export.front_channel import Answer
 from ksmwatch.export.metric_family import Samples, Spec
 
@@ -35,12 +36,18 @@ class AnswerSource(Protocol):
     def ready(self) -> bool:
         """Whether there has been an answer."""
 
-    async def ask(self, max_age: float) -> None:
-        """Returns once `Site.take` has received an answer of at most this age."""
+    def ask(self, max_age: float, seconds: float) -> None:
+        """Returns once `Site.take` has received an answer of at most this age.
+
+        Raises TimeoutError after so many seconds.
+        """
 
 
 class Site:
-    """The pages. Requests within a second share one answer of the daemon, and its text."""
+    """The pages. Requests within a second share one answer of the daemon, and its text.
+
+    Any thread may ask for a page.
+    """
 
     def __init__(
         self,
@@ -54,8 +61,10 @@ class Site:
         self._telemetry_path = telemetry_path
         # Samples of the front itself.
         self._own = own
-        self._free = max_requests
+        self._free = threading.Semaphore(max_requests)
         self._complaints = complaints
+        # Of what follows.
+        self._lock = threading.Lock()
         self._exposition = Exposition(specs)
         self._reading = KnownSamples()
         self._history = PastHour()
@@ -66,50 +75,48 @@ class Site:
 
     def take(self, answer: Answer) -> None:
         """Serve this answer from now on."""
-        self._exposition.take([*answer.samples, *self._own()])
-        self._reading = KnownSamples(answer.samples)
-        self._history.add(answer.taken, self._reading, answer.hour)
-        self._overviews = {}
+        own = self._own()
+        with self._lock:
+            self._exposition.take([*answer.samples, *own])
+            self._reading = KnownSamples(answer.samples)
+            self._history.add(answer.taken, self._reading, answer.hour)
+            self._overviews = {}
 
-    async def page(
-        self,
-        daemon: AnswerSource,
-        path: str,
-        accept: str = "",
-        accept_encoding: str = "",
-        query: str = "",
-    ) -> Page:
-        """The page at a path, for a client that sent these headers."""
+    def page(self, daemon: AnswerSource, request: Request) -> Page:
+        """The page that is asked for."""
+        path = request.path
         if path.startswith(runbook.PATH) and (text := self._advice(path)) is not None:
             return runbook.page(path.removeprefix(runbook.PATH), text)
         if path not in (self._telemetry_path, "/", "/-/healthy", "/-/ready"):
             return sentence("There is no such page.", HTTPStatus.NOT_FOUND)
-        if not self._free:
+        if not self._free.acquire(blocking=False):
             self._complaints.add("requests")
             return _unavailable("Too many requests are being answered.")
-        self._free -= 1
         try:
-            return await self._page(daemon, path, accept, accept_encoding, query)
+            return self._page(daemon, request)
         except TimeoutError:
             return _unavailable("The daemon does not answer.")
         finally:
-            self._free += 1
+            self._free.release()
 
     def _advice(self, path: str) -> str | None:
         return self._runbook.get(path.removeprefix(runbook.PATH))
 
-    async def _page(
-        self, daemon: AnswerSource, path: str, accept: str, accept_encoding: str, query: str
-    ) -> Page:
-        if path == self._telemetry_path:
-            await _ask(daemon, SCRAPE_CACHE_SECONDS)
-            return self._exposition.page(accept, accept_encoding)
-        if path == "/-/ready":
-            return await _readiness(daemon)
+    def _page(self, daemon: AnswerSource, request: Request) -> Page:
+        if request.path == self._telemetry_path:
+            daemon.ask(SCRAPE_CACHE_SECONDS, ANSWER_SECONDS)
+            with self._lock:
+                return self._exposition.page(
+                    request.header("accept"), request.header("accept-encoding")
+                )
+        if request.path == "/-/ready":
+            return _readiness(daemon)
         if daemon.ready:
-            await _ask(daemon, PAGE_SECONDS if path == "/" else HEALTH_SECONDS)
-        if path == "/":
-            return self._overview(refresh=query != STILL)
+            age = PAGE_SECONDS if request.path == "/" else HEALTH_SECONDS
+            daemon.ask(age, ANSWER_SECONDS)
+        if request.path == "/":
+            with self._lock:
+                return self._overview(refresh=request.query != STILL)
         return sentence("ksmwatch is healthy.")
 
     def _overview(self, *, refresh: bool) -> Page:
@@ -127,14 +134,10 @@ class Site:
         return self._overviews[refresh]
 
 
-async def _ask(daemon: AnswerSource, max_age: float) -> None:
-    await asyncio.wait_for(daemon.ask(max_age), ANSWER_SECONDS)
-
-
-async def _readiness(daemon: AnswerSource) -> Page:
+def _readiness(daemon: AnswerSource) -> Page:
     try:
         # A restarted front does not know yet that the daemon is ready.
-        await asyncio.wait_for(daemon.ask(math.inf), READY_SECONDS)
+        daemon.ask(math.inf, READY_SECONDS)
     except TimeoutError:
         return _unavailable("The baseline is not done.")
     return sentence("ksmwatch is ready.")

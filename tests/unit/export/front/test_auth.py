@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 
 import bcrypt
 import pytest
@@ -47,10 +49,7 @@ def tested(checks: Checks) -> Auth:
 
 
 def ask(tested: Auth, *headers: str) -> list[Admission]:
-    async def all_at_once() -> list[Admission]:
-        return await asyncio.gather(*(tested.verdict(each) for each in headers))
-
-    return asyncio.run(all_at_once())
+    return [tested.verdict(each) for each in headers]
 
 
 def test_without_users_everybody_may_come() -> None:
@@ -58,7 +57,17 @@ def test_without_users_everybody_may_come() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "Basic", "Basic *", "Bearer YTphYWE=", "Basic YQ==", "Basic /zph", header("a", b"")]
+    "bad",
+    [
+        "",
+        "Basic",
+        "Basic *",
+        "Bearer YTphYWE=",
+        "Basic YQ==",
+        "Basic /zph",
+        "Basic \u00e4",
+        header("a", b""),
+    ],
 )
 def test_what_is_no_credential(tested: Auth, bad: str) -> None:
     assert ask(tested, bad) == [Admission.NO]
@@ -88,12 +97,48 @@ def test_a_password_is_as_long_as_bcrypt_sees(tested: Auth) -> None:
     assert ask(tested, header("b", b"b" * 71), header("b", b"b\0")) == [Admission.NO] * 2
 
 
-def test_a_flood_is_put_off_but_who_was_let_in_still_comes_in(tested: Auth, checks: Checks) -> None:
+def test_a_flood_is_put_off_but_who_was_let_in_still_comes_in(
+    tested: Auth, monkeypatch: pytest.MonkeyPatch
+) -> None:
     good = header("a", b"aaa")
     assert ask(tested, good) == [Admission.YES]
-    flood = [header("a", b"%d" % number) for number in range(100)]
-    verdicts = ask(tested, *flood, good)
-    assert verdicts.count(Admission.NO) == 16
-    assert verdicts.count(Admission.LATER) == 84
-    assert verdicts[-1] is Admission.YES
-    assert len(checks.against) == 1 + 16
+    gate, checked = threading.Event(), []
+
+    def slow(password: bytes, hashed: bytes) -> bool:
+        gate.wait()
+        checked.append(password)
+        return False
+
+    monkeypatch.setattr(bcrypt, "checkpw", slow)
+    with ThreadPoolExecutor(100) as pool:
+        flood = [pool.submit(ask, tested, header("a", b"%d" % number)) for number in range(100)]
+        # As many as may wait do, and are not answered before the gate opens.
+        late = list(islice(as_completed(flood), 84))
+        gate_was_shut = not checked
+        verdict = ask(tested, good)
+        gate.set()
+    assert gate_was_shut
+    assert [each.result() for each in late] == [[Admission.LATER]] * 84
+    assert verdict == [Admission.YES]
+    assert [each.result() for each in flood].count([Admission.NO]) == 16
+    assert len(checked) == 16
+
+
+class Change(Checks):
+    """The users change while a password is being checked."""
+
+    def __init__(self, tested: Auth) -> None:
+        super().__init__()
+        self.tested = tested
+
+    def checkpw(self, password: bytes, hashed: bytes) -> bool:
+        self.tested.use({"b": B})
+        return super().checkpw(password, hashed)
+
+
+def test_who_is_checked_while_the_users_change_does_not_come_in(
+    tested: Auth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bcrypt, "checkpw", Change(tested).checkpw)
+    assert ask(tested, header("a", b"aaa")) == [Admission.NO]
+    assert ask(tested, header("a", b"aaa")) == [Admission.NO]

@@ -1,185 +1,116 @@
-"""Which connection must go if there are too many, and when one takes too long."""
+"""Which connection must go if there are too many."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from ksmwatch.export.front import limits
 from ksmwatch.export.front.clients import ClientPhase, Clients
 from ksmwatch.export.front.complaints import Complaints
 
 
-class Stream:
-    """Knows whether it was closed."""
+@dataclass(eq=False)
+class Client:
+    """Knows whether it has to go."""
 
-    closed = False
+    phase: ClientPhase = ClientPhase.NEW
+    since: float = 0.0
+    gone: bool = False
 
-    def close(self) -> None:
-        self.closed = True
-
-
-class Loop:
-    """A clock that is advanced by hand."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.due: list[tuple[float, Callable[[], None]]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        self.due.append((self.now + seconds, callback))
-
-    def run_until(self, end: float) -> None:
-        """Let time go on."""
-        while self.due and min(self.due, key=lambda each: each[0])[0] <= end:
-            self.due.sort(key=lambda each: each[0])
-            self.now, callback = self.due.pop(0)
-            callback()
-        self.now = end
+    def hang_up(self) -> None:
+        """Its end."""
+        self.gone = True
 
 
-@pytest.fixture
-def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
-    made = Loop()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: made)
-    return made
+@dataclass
+class Hall:
+    """So many clients, and a clock that is set by hand."""
+
+    limit: int
+    now: float = 0.0
+    complaints: Complaints = field(default_factory=Complaints)
+
+    def __post_init__(self) -> None:
+        self.clients = Clients(self.limit, self.complaints, lambda: self.now)
+
+    def enter(self, *phases: ClientPhase) -> list[Client]:
+        """Clients in these phases since now."""
+        made = [Client(phase, self.now) for phase in phases]
+        for client in made:
+            self.clients.opened(client)
+        return made
 
 
-def _never() -> None:
-    raise AssertionError
+NEW, IDLE, READING, WRITING, ANSWERING = ClientPhase
 
 
-# Where there is always room.
-NO_DOOR = (_never, _never)
+def test_with_room_nobody_has_to_go() -> None:
+    hall = Hall(3)
+    clients = hall.enter(NEW, IDLE)
+    hall.now = 1e4
+    hall.clients.make_room()
+    assert not hall.clients.full
+    assert [client.gone for client in clients] == [False, False]
 
 
-def opened(some: Clients, count: int = 1) -> list[Stream]:
-    streams = [Stream() for _ in range(count)]
-    for stream in streams:
-        some.opened(stream)
-    return streams
+def test_room_is_made_by_those_who_have_said_nothing_for_a_while() -> None:
+    hall = Hall(4)
+    old = hall.enter(ANSWERING, IDLE, NEW)
+    hall.now = 1.5
+    (young,) = hall.enter(NEW)
+    for hall.now, full in ((1.9, True), (2.5, False)):
+        hall.clients.make_room()
+        assert hall.clients.full is full
+    assert [client.gone for client in (*old, young)] == [False, False, True, False]
+    assert hall.complaints.counts["connections"] == 1
 
 
 @pytest.mark.parametrize(
-    ("phases", "seconds", "kind"),
+    ("phases", "first"),
     [
-        ([], limits.HEADER_SECONDS, "slow"),
-        ([ClientPhase.ANSWERING, ClientPhase.WRITING], limits.WRITE_SECONDS, "slow"),
-        (
-            [ClientPhase.ANSWERING, ClientPhase.WRITING, ClientPhase.IDLE],
-            limits.IDLE_SECONDS,
-            None,
-        ),
+        ((ANSWERING, WRITING, READING, IDLE), 3),
+        ((READING, ANSWERING, ANSWERING, WRITING), 0),
+        ((WRITING, ANSWERING, ANSWERING, ANSWERING), 0),
     ],
 )
-def test_each_phase_has_its_limit(
-    loop: Loop, phases: list[ClientPhase], seconds: float, kind: str | None
-) -> None:
-    complaints = Complaints()
-    some = Clients(5, complaints, *NO_DOOR)
-    (stream,) = opened(some)
-    for phase in phases:
-        some.enter(stream, phase)
-    loop.run_until(seconds)
-    assert not stream.closed
-    loop.run_until(seconds + 1)
-    assert stream.closed
-    assert len(some) == 0
-    assert {k: n for k, n in complaints.counts.items() if n} == ({kind: 1} if kind else {})
-    # Nothing is checked while there are no connections.
-    loop.run_until(seconds + 10)
-    assert loop.due == []
+def test_else_room_is_made_by_the_idlest(phases: tuple[ClientPhase, ...], first: int) -> None:
+    hall = Hall(4)
+    clients = hall.enter(*phases)
+    hall.now = 3.0
+    hall.clients.make_room()
+    assert not hall.clients.full
+    assert [client.gone for client in clients] == [number == first for number in range(4)]
 
 
-def test_who_waits_for_us_is_not_slow(loop: Loop) -> None:
-    some = Clients(5, Complaints(), *NO_DOOR)
-    (stream,) = opened(some)
-    some.enter(stream, ClientPhase.ANSWERING)
-    loop.run_until(1e4)
-    assert not stream.closed
+def test_of_two_idle_ones_who_has_been_so_for_longer() -> None:
+    hall = Hall(2)
+    (late,), hall.now = hall.enter(IDLE), -1.0
+    (early,), hall.now = hall.enter(IDLE), 3.0
+    hall.clients.make_room()
+    assert (early.gone, late.gone) == (True, False)
 
 
-def test_a_new_connection_is_new_until_its_first_request(loop: Loop) -> None:
-    some = Clients(5, Complaints(), *NO_DOOR)
-    (stream,) = opened(some)
-    some.idle(stream)
-    loop.run_until(limits.HEADER_SECONDS + 1)
-    assert stream.closed
+def test_who_is_being_answered_never_has_to_go() -> None:
+    hall = Hall(2)
+    clients = hall.enter(ANSWERING, ANSWERING)
+    hall.now = 1e4
+    hall.clients.make_room()
+    assert hall.clients.full
+    assert [client.gone for client in clients] == [False, False]
 
 
-class Door:
-    """Whether clients are accepted."""
-
-    def __init__(self) -> None:
-        self.open = True
-
-    def pause(self) -> None:
-        """No more."""
-        self.open = False
-
-    def resume(self) -> None:
-        self.open = True
-
-
-def test_room_is_made_by_those_who_have_said_nothing_for_a_while(loop: Loop) -> None:
-    complaints, door = Complaints(), Door()
-    some = Clients(4, complaints, door.pause, door.resume)
-    answering, idle, silent = opened(some, 3)
-    assert door.open
-    some.enter(answering, ClientPhase.ANSWERING)
-    some.enter(idle, ClientPhase.ANSWERING)
-    some.idle(idle)
-    loop.run_until(1.5)
-    (young,) = opened(some)
-    assert not door.open
-    loop.run_until(1.9)
-    assert (door.open, silent.closed) == (False, False)
-    loop.run_until(2.5)
-    assert door.open
-    assert [s.closed for s in (answering, idle, silent, young)] == [False, False, True, False]
-    assert complaints.counts["connections"] == 1
-
-
-def test_else_room_is_made_by_the_idle_and_never_by_who_is_being_answered(loop: Loop) -> None:
-    door = Door()
-    some = Clients(4, Complaints(), door.pause, door.resume)
-    streams = opened(some, 4)
-    for stream in streams:
-        some.enter(stream, ClientPhase.ANSWERING)
-    loop.run_until(100)
-    assert (door.open, len(some)) == (False, 4)
-    for phase, stream in zip(
-        (ClientPhase.WRITING, ClientPhase.IDLE, ClientPhase.IDLE), streams, strict=False
-    ):
-        some.enter(stream, phase)
-        loop.now += 0.1
-    loop.run_until(103)
-    assert door.open
-    assert [stream.closed for stream in streams] == [False, True, False, False]
-
-
-def test_who_leaves_makes_room_too(loop: Loop) -> None:
-    door = Door()
-    some = Clients(2, Complaints(), door.pause, door.resume)
-    streams = opened(some, 2)
-    some.closed(streams[0])
-    loop.run_until(0.5)
-    assert (door.open, streams[1].closed) == (True, False)
-
-
-def test_what_is_closed_twice_is_gone_once(loop: Loop) -> None:
-    some = Clients(4, Complaints(), *NO_DOOR)
-    (stream,) = opened(some)
-    some.closed(stream)
-    some.closed(stream)
-    some.enter(stream, ClientPhase.WRITING)
-    assert len(some) == 0
+def test_who_leaves_makes_room_too() -> None:
+    hall = Hall(2)
+    clients = hall.enter(NEW, NEW)
+    # Once more is no harm: both its thread and who makes room may say it.
+    for _ in range(2):
+        hall.clients.closed(clients[0])
+        assert len(hall.clients) == 1
+    hall.now = 1e4
+    hall.clients.make_room()
+    assert not clients[1].gone
 
 
 def test_a_kind_of_complaint_is_logged_once_in_a_while(warnings: list[dict[str, Any]]) -> None:

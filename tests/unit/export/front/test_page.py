@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 import pytest
@@ -14,6 +15,7 @@ from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.front import runbook, site
 from ksmwatch.export.front.complaints import Complaints
 from ksmwatch.export.front.page import Page
+from ksmwatch.export.front.request import Request
 from ksmwatch.export.front.site import Site
 from ksmwatch.export.front_channel import Answer
 from ksmwatch.export.metric_family import Spec
@@ -32,11 +34,11 @@ class Daemon:
         self.ready = ready
         self.asked: list[float] = []
 
-    async def ask(self, max_age: float) -> None:
+    def ask(self, max_age: float, seconds: float) -> None:
         """Hands an invented host to the site."""
         self.asked.append(max_age)
         if not self.ready:
-            await asyncio.sleep(1000)
+            raise TimeoutError
         self.served.take(Answer(1.0, samples(snapshot(), Series())))
 
 
@@ -57,15 +59,20 @@ def daemon(complaints: Complaints) -> Daemon:
 
 
 @pytest.fixture
-def silent(complaints: Complaints, monkeypatch: pytest.MonkeyPatch) -> Daemon:
-    """A daemon that never answers, with impatient clients."""
-    monkeypatch.setattr(site, "ANSWER_SECONDS", 0.01)
-    monkeypatch.setattr(site, "READY_SECONDS", 0.01)
+def silent(complaints: Complaints) -> Daemon:
+    """A daemon that never answers."""
     return Daemon(make(complaints), ready=False)
 
 
+def request(path: str, query: str = "", **headers: str) -> Request:
+    """Underscores in names of headers become dashes."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Request("GET", path, query, names, "127.0.0.1")
+
+
 def get(daemon: Daemon, path: str, accept: str = "", encoding: str = "") -> Page:
-    return asyncio.run(daemon.served.page(daemon, path, accept, encoding))
+    asked = request(path, accept=accept, accept_encoding=encoding)
+    return daemon.served.page(daemon, asked)
 
 
 def said(page: Page) -> tuple[HTTPStatus, str, str]:
@@ -84,7 +91,7 @@ def test_the_page_for_a_person_is_fresh_and_links_to_the_rest(complaints: Compla
 
 def test_who_asks_for_a_page_that_stands_still_gets_one(daemon: Daemon) -> None:
     moving = get(daemon, "/").body.decode()
-    still = asyncio.run(daemon.served.page(daemon, "/", query="refresh=off")).body.decode()
+    still = daemon.served.page(daemon, request("/", "refresh=off")).body.decode()
     assert 'http-equiv="refresh"' in moving
     assert 'http-equiv="refresh"' not in still
 
@@ -101,7 +108,7 @@ def test_the_runbook_is_served_and_nothing_beside_it(daemon: Daemon) -> None:
 def test_a_kernel_without_ksm_has_a_page() -> None:
     served = make(Complaints())
     served.take(Answer(1.0, samples(nothing(), Series())))
-    body = asyncio.run(served.page(Silent(), "/")).body.decode()
+    body = served.page(Silent(), request("/")).body.decode()
     assert "This kernel has no KSM" in body
     assert "mappings" not in body
 
@@ -111,7 +118,7 @@ class Silent:
 
     ready = True
 
-    async def ask(self, max_age: float) -> None:
+    def ask(self, max_age: float, seconds: float) -> None:
         """Nothing."""
 
 
@@ -127,7 +134,7 @@ def test_healthy_before_it_is_ready(silent: Daemon, daemon: Daemon) -> None:
 
 def test_a_daemon_that_is_stuck_is_not_healthy(silent: Daemon) -> None:
     stuck = Stuck()
-    page = asyncio.run(silent.served.page(stuck, "/-/healthy"))
+    page = silent.served.page(stuck, request("/-/healthy"))
     assert said(page) == (HTTPStatus.SERVICE_UNAVAILABLE, TEXT, "The daemon does not answer.\n")
 
 
@@ -136,8 +143,8 @@ class Stuck:
 
     ready = True
 
-    async def ask(self, max_age: float) -> None:
-        await asyncio.sleep(1000)
+    def ask(self, max_age: float, seconds: float) -> None:
+        raise TimeoutError
 
 
 @pytest.mark.parametrize("path", ["/metric", "/metrics/", "/favicon.ico", "", "/-/reload"])
@@ -176,43 +183,29 @@ def test_openmetrics_and_gzip_for_those_who_accept_them(daemon: Daemon) -> None:
 def test_a_text_is_made_once_for_each_answer(daemon: Daemon) -> None:
     assert get(daemon, "/metrics").body is not get(daemon, "/metrics").body
 
-    async def twice() -> tuple[Page, Page]:
-        quiet = Silent()
-        return (
-            await daemon.served.page(quiet, "/metrics"),
-            await daemon.served.page(quiet, "/metrics"),
-        )
-
-    first, second = asyncio.run(twice())
-    assert first is second
+    quiet, asked = Silent(), request("/metrics")
+    assert daemon.served.page(quiet, asked) is daemon.served.page(quiet, asked)
 
 
 def test_a_page_for_a_person_is_made_once_for_each_answer(daemon: Daemon) -> None:
     assert get(daemon, "/") is not get(daemon, "/")
 
-    async def twice() -> tuple[Page, Page]:
-        quiet = Silent()
-        return await daemon.served.page(quiet, "/"), await daemon.served.page(quiet, "/")
-
-    first, second = asyncio.run(twice())
-    assert first is second
+    quiet, asked = Silent(), request("/")
+    assert daemon.served.page(quiet, asked) is daemon.served.page(quiet, asked)
 
 
 def test_too_many_requests_are_refused_and_later_ones_served(complaints: Complaints) -> None:
-    served = make(complaints, max_requests=2)
-
-    async def ask() -> tuple[list[Page], Page]:
-        gate = Gate()
-        waiting = [asyncio.create_task(served.page(gate, "/metrics")) for _ in range(3)]
-        await asyncio.sleep(0)
+    served, gate, asked = make(complaints, max_requests=2), Gate(), request("/metrics")
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(served.page, gate, asked) for _ in range(2)]
+        gate.arrivals.wait()
+        refused = served.page(gate, asked)
         gate.opened.set()
-        return await asyncio.gather(*waiting), await served.page(gate, "/metrics")
-
-    pages, later = asyncio.run(ask())
-    statuses = [page.status for page in pages]
-    assert statuses == [HTTPStatus.OK, HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE]
+        statuses = [each.result().status for each in waiting]
+    assert statuses == [HTTPStatus.OK] * 2
+    assert refused.status is HTTPStatus.SERVICE_UNAVAILABLE
     assert complaints.counts["requests"] == 1
-    assert later.status is HTTPStatus.OK
+    assert served.page(Silent(), asked).status is HTTPStatus.OK
 
 
 class Gate:
@@ -221,7 +214,10 @@ class Gate:
     ready = True
 
     def __init__(self) -> None:
-        self.opened = asyncio.Event()
+        self.opened = threading.Event()
+        # Two requests, and the test.
+        self.arrivals = threading.Barrier(3)
 
-    async def ask(self, max_age: float) -> None:
-        await self.opened.wait()
+    def ask(self, max_age: float, seconds: float) -> None:
+        self.arrivals.wait()
+        self.opened.wait()
