@@ -50,6 +50,7 @@ EFFECTFUL = {
     *("export.front.encryption", "export.front.link"),
     *("export.front.main", "export.front.runbook"),
     *("export.front.site", "export.front.textfile", "export.front.web"),
+    *("export.front.workers",),
     *("export.front_channel", "export.front_keeper", "export.fronts", "export.own_resources"),
     *("export.tls", "export.web_config_watch"),
     *("history.file_errors", "history.reader", "history.recorder", "history.store"),

@@ -36,7 +36,10 @@ CHILD = "from ksmwatch.deferred import *; defer(*IN_CHILDREN); import ksmwatch.e
 DAEMON = f"{COMMAND}import ksmwatch.cli, ksmwatch.commands.run"
 RENDERER = f"{CHILD}from ksmwatch.export.front import libraries; libraries.load_renderer(); "
 TEXTFILE = f"{RENDERER}import ksmwatch.export.front.textfile"
-WEB = f"{RENDERER}libraries.load_escape(); import ksmwatch.export.front.web as web"
+WEB = (
+    f"{RENDERER}libraries.load_escape(); libraries.load_protocol(); "
+    "import ksmwatch.export.front.web as web"
+)
 TLS = f"{WEB}; web.prepare_tls()"
 RENDERING = {"prometheus_client", "ctypes", "http"}
 SERVING = {"h11", "html"} | RENDERING
@@ -76,6 +79,13 @@ def test_the_daemon_loads_nothing_that_only_others_need() -> None:
 def test_passwords_are_an_expense_of_who_has_them() -> None:
     _, names = load(WEB)
     assert "bcrypt" not in names
+
+
+@pytest.mark.parametrize("program", [WEB, TLS, TEXTFILE], ids=["web", "TLS", "textfile"])
+def test_a_front_uses_nothing_that_is_deferred(program: str) -> None:
+    _, names = load(program)
+    # What these modules import.
+    assert names & {"ast", "dis"} == set()
 
 
 def test_what_is_deferred_is_there_when_it_is_used() -> None:

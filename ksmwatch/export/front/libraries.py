@@ -7,12 +7,13 @@ imported. What is used of the libraries is the same code.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 # Imported by prometheus_client.exposition for its own servers, and to push metrics.
@@ -46,6 +47,19 @@ def load_renderer() -> None:
 def load_escape() -> None:
     """Load what escapes HTML, without the table of 2,200 entities by which it could be undone."""
     _load("html", (), ("html.entities",))
+
+
+def load_protocol() -> None:
+    """Load what parses HTTP, without `inspect`, which takes a megabyte with what it imports.
+
+    dataclasses would use it to describe a class of h11 that has no docstring.
+    """
+    before = vars(dataclasses)["inspect"]
+    vars(dataclasses)["inspect"] = SimpleNamespace(signature=lambda described: described.__name__)
+    try:
+        import_module("h11")
+    finally:
+        vars(dataclasses)["inspect"] = before
 
 
 def _load(library: str, modules: Sequence[str], unused: Sequence[str]) -> None:

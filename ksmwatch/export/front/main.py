@@ -37,6 +37,7 @@ def _prepared(begin: Begin, task: WebTask | TextfileTask) -> Callable[[socket.so
     libraries.load_renderer()
     if isinstance(task, WebTask):
         libraries.load_escape()
+        libraries.load_protocol()
         from ksmwatch.export.front import auth, runbook, web
 
         if task.configured:

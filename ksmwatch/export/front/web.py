@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from ksmwatch.export import front_channel, own_resources
@@ -25,6 +24,7 @@ from ksmwatch.export.front.link import Link
 from ksmwatch.export.front.page import Page, sentence
 from ksmwatch.export.front.request import Request
 from ksmwatch.export.front.site import Site
+from ksmwatch.export.front.workers import Workers
 from ksmwatch.export.front_channel import Answer, Begin
 from ksmwatch.export.metric_family import Samples, Spec
 from ksmwatch.export.web_config import WebConfig
@@ -90,6 +90,7 @@ class WebFront:
         # Of `_requests`.
         self._lock = threading.Lock()
         self._complaints = Complaints()
+        self._workers = Workers()
         self._clients = Clients(_room(task.max_connections), self._complaints)
         self._site = Site(
             task.telemetry_path,
@@ -105,23 +106,24 @@ class WebFront:
 
     def serve(self) -> None:
         """Serve until the daemon is gone."""
+        self._link.begin()
+        # The daemon alone; and clients, too, who wait in the kernel's queue if there is no room.
+        daemon, everybody = select.poll(), select.poll()
+        for events in (daemon, everybody):
+            events.register(self._channel, select.POLLIN)
         for sock in self._listening.values():
             # Somebody else may have accepted the client meanwhile.
             sock.settimeout(0)
-        self._link.begin()
+            everybody.register(sock, select.POLLIN)
         with suppress(EOFError, ConnectionError):
             while True:
-                self._wait()
+                if self._clients.full:
+                    self._clients.make_room()
+                full = self._clients.full
+                self._serve(daemon.poll(1000 * _PRESSURE_SECONDS) if full else everybody.poll())
 
-    def _wait(self) -> None:
-        """Wait for the daemon and for clients, who stay in the kernel's queue without room."""
-        self._clients.make_room()
-        full = self._clients.full
-        events = select.poll()
-        events.register(self._channel, select.POLLIN)
-        for number in () if full else self._listening:
-            events.register(number, select.POLLIN)
-        for number, _ in events.poll(1000 * _PRESSURE_SECONDS if full else None):
+    def _serve(self, events: list[tuple[int, int]]) -> None:
+        for number, _ in events:
             if number in self._listening:
                 self._accept(self._listening[number])
             else:
@@ -146,7 +148,7 @@ class WebFront:
             return
         self._clients.opened(client)
         try:
-            Thread(target=client.run, args=(self._clients,), name="client", daemon=True).start()
+            self._workers.do(partial(client.run, self._clients))
         except RuntimeError as error:
             # The service's limit of tasks.
             self._clients.closed(client)

@@ -71,6 +71,24 @@ def test_what_escapes_html_loads_no_table_of_entities() -> None:
     assert escaped == "&lt;a href=&#x27;&amp;amp;&quot;&#x27;&gt;"
 
 
+def test_what_parses_http_loads_nothing_to_describe_it() -> None:
+    program = """
+import sys
+from ksmwatch.deferred import IN_CHILDREN, defer
+defer(*IN_CHILDREN)
+from ksmwatch.export.front import libraries
+libraries.load_protocol()
+print(*sys.modules)
+import dataclasses
+# Who needs a description later gets the real one.
+made = dataclasses.make_dataclass("Undocumented", [("value", int)])
+assert made.__doc__ == "Undocumented(value: int)", made.__doc__
+"""
+    names = set(run(program).stdout.split())
+    assert "h11" in names
+    assert "ast" not in names
+
+
 def test_without_prometheus_client_that_is_the_error() -> None:
     program = """
 import importlib.util, sys
