@@ -66,11 +66,13 @@ class Clients:
             self._open.discard(client)
 
     def make_room(self) -> None:
-        """End the silent connections, or else the idlest.
+        """If there is no room, end the silent connections, or else the idlest.
 
         None has to go just because another one comes: in a flood, none would live to be answered.
         """
         with self._lock:
+            if not self.full:
+                return
             for client in self._dispensable():
                 self._open.discard(client)
                 self._complaints.add("connections")

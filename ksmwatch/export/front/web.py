@@ -117,8 +117,7 @@ class WebFront:
             everybody.register(sock, select.POLLIN)
         with suppress(EOFError, ConnectionError):
             while True:
-                if self._clients.full:
-                    self._clients.make_room()
+                self._clients.make_room()
                 full = self._clients.full
                 self._serve(daemon.poll(1000 * _PRESSURE_SECONDS) if full else everybody.poll())
 
