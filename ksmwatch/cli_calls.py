@@ -6,9 +6,9 @@ A command imports what it needs when it is called: most modules take longer to l
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ksmwatch.errors import ConfigError, Exit, NoDaemonError, PrivilegeError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ksmwatch.config import Config
 
 
-def _settings(args: argparse.Namespace) -> Config:
+def _settings(args: SimpleNamespace) -> Config:
     """Flags override the configuration file, and that overrides the defaults."""
     from ksmwatch import config
 
@@ -36,7 +36,7 @@ def _print_json(document: object) -> None:
     print()
 
 
-def run(args: argparse.Namespace) -> Exit:
+def run(args: SimpleNamespace) -> Exit:
     settings = _settings(args)
     if args.config_check:
         from ksmwatch.export.fronts import web_files
@@ -44,6 +44,12 @@ def run(args: argparse.Namespace) -> Exit:
         web_files(settings.web_config_file)
         print("The configuration is valid.")
         return Exit.OK
+    from ksmwatch.deferred import defer, unload
+
+    # Half a megabyte, in the place of which the daemon's modules are loaded.
+    unload("argparse", "gettext", "locale", "ksmwatch.command_line")
+    # For texts of other processes: we read none.
+    defer("locale")
     from ksmwatch import log
     from ksmwatch.commands.run import Daemon
     from ksmwatch.systemd import Manager
@@ -52,14 +58,14 @@ def run(args: argparse.Namespace) -> Exit:
     return Daemon(settings, lambda: _settings(args), Manager()).run()
 
 
-def check(args: argparse.Namespace) -> Exit:
+def check(args: SimpleNamespace) -> Exit:
     from ksmwatch.commands import check
 
     settings = _settings(args)
     return check.run(settings, as_json=args.json, load=not args.plan_only)
 
 
-def build(args: argparse.Namespace) -> Exit:
+def build(args: SimpleNamespace) -> Exit:
     from pathlib import Path
 
     from ksmwatch.commands import build
@@ -67,7 +73,7 @@ def build(args: argparse.Namespace) -> Exit:
     return build.run(_settings(args), Path(args.output))
 
 
-def _document(args: argparse.Namespace) -> dict[str, Any]:
+def _document(args: SimpleNamespace) -> dict[str, Any]:
     """The daemon's snapshot document. As root, measure one if no daemon runs."""
     from ksmwatch.snapshot.socket_client import fetch
 
@@ -84,7 +90,7 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
     return measure(settings)
 
 
-def snapshot(args: argparse.Namespace) -> Exit:
+def snapshot(args: SimpleNamespace) -> Exit:
     document = _document(args)
     if args.json:
         _print_json(document)
@@ -95,7 +101,7 @@ def snapshot(args: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def meminfo(args: argparse.Namespace) -> Exit:
+def meminfo(args: SimpleNamespace) -> Exit:
     from ksmwatch.commands import meminfo
 
     document = _document(args)
@@ -110,7 +116,7 @@ def meminfo(args: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def forecast(args: argparse.Namespace) -> Exit:
+def forecast(args: SimpleNamespace) -> Exit:
     from ksmwatch.commands import forecast
 
     document = _document(args)
@@ -121,13 +127,13 @@ def forecast(args: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def top(args: argparse.Namespace) -> Exit:
+def top(args: SimpleNamespace) -> Exit:
     from ksmwatch.top import command
 
     return command.run(args, _settings(args))
 
 
-def audit(args: argparse.Namespace) -> Exit:
+def audit(args: SimpleNamespace) -> Exit:
     from ksmwatch.commands import audit
 
     if os.geteuid() != 0:
@@ -135,13 +141,13 @@ def audit(args: argparse.Namespace) -> Exit:
     return audit.run(args.pid, _settings(args), as_json=args.json)
 
 
-def why(args: argparse.Namespace) -> Exit:
+def why(args: SimpleNamespace) -> Exit:
     from ksmwatch.commands import why
 
     return why.run(args.pid, as_json=args.json)
 
 
-def peers(args: argparse.Namespace) -> Exit:
+def peers(args: SimpleNamespace) -> Exit:
     from ksmwatch.commands import peers
     from ksmwatch.option_values import flag_number
     from ksmwatch.top import source
@@ -159,7 +165,7 @@ def peers(args: argparse.Namespace) -> Exit:
         counts.close()
 
 
-def estimate(args: argparse.Namespace) -> Exit:
+def estimate(args: SimpleNamespace) -> Exit:
     from ksmwatch.commands import estimate
     from ksmwatch.option_values import flag_number
 
@@ -180,7 +186,7 @@ def estimate(args: argparse.Namespace) -> Exit:
     return estimate.run(wish, as_json=args.json)
 
 
-def history(args: argparse.Namespace) -> Exit:
+def history(args: SimpleNamespace) -> Exit:
     from ksmwatch.commands import history
     from ksmwatch.option_values import output_form
 
@@ -190,7 +196,7 @@ def history(args: argparse.Namespace) -> Exit:
     return history.run(settings, wish)
 
 
-def record(args: argparse.Namespace) -> Exit:
+def record(args: SimpleNamespace) -> Exit:
     from pathlib import Path
 
     from ksmwatch.commands.record import record

@@ -6,7 +6,6 @@ without a dot is a top-level key. Flags override the file.
 
 # Without `from __future__ import annotations`, here and in other modules that every command loads:
 # NamedTuple compiles annotations that are strings, and in a short command nothing else is compiled.
-import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ from ksmwatch.option_values import Address
 from ksmwatch.options import OPTIONS
 
 if TYPE_CHECKING:
+    import argparse
     from pathlib import Path
 
 
@@ -57,13 +57,15 @@ class Config(NamedTuple):
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, only: tuple[str, ...] = (), *, rare: bool = False
+    parser: "argparse.ArgumentParser", only: tuple[str, ...] = (), *, rare: bool = False
 ) -> int:
     """Give a parser the flags of all options, or of those in `only`.
 
     The help of rare flags is hidden unless `rare` is set, or a command asks for them by name.
     Returns the number of hidden flags.
     """
+    from argparse import SUPPRESS
+
     hidden = 0
     for option in OPTIONS:
         if only and option.flag not in only:
@@ -75,7 +77,7 @@ def add_flags(
             dest=option.field,
             action="append" if option.repeatable else "store",
             metavar=option.metavar,
-            help=argparse.SUPPRESS if hide else option.help,
+            help=SUPPRESS if hide else option.help,
         )
     return hidden
 

@@ -1,10 +1,11 @@
-"""Modules that are loaded at their first use, wherever they are imported.
+"""Modules that are loaded at their first use, wherever they are imported; and those that go again.
 
 The standard library imports some modules for rare cases only: `inspect` for dataclasses without a
 docstring, `ipaddress` for addresses in URLs, `traceback` for exceptions in logs. importlib's
 LazyLoader does not help: before Python 3.12, an import is such a use.
 """
 
+import gc
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -29,3 +30,12 @@ def defer(*names: str) -> None:
     """Defer these modules, as long as nothing has loaded them."""
     for name in names:
         sys.modules.setdefault(name, _Deferred(name))
+
+
+def unload(*names: str) -> None:
+    """Forget modules to which no others refer, so that what is loaded next takes their place."""
+    for name in names:
+        package, _, last = name.rpartition(".")
+        if sys.modules.pop(name, None) and package:
+            delattr(sys.modules[package], last)
+    gc.collect()

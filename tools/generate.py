@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ksmwatch import cli
+from ksmwatch import command_line
 from ksmwatch.export import fronts
 from ksmwatch.export.front import web
 from ksmwatch.kernel.events import EVENTS, TRACEPOINTS
@@ -142,7 +142,7 @@ def _everywhere() -> list[str]:
 
 def generate() -> dict[str, str]:
     """The text of each generated file, by its name below docs/."""
-    parser = cli.build_parser(rare=True)
+    parser = command_line.build_parser(rare=True)
     commands = completion.read(parser)
     return {
         "metrics.md": metrics_page.document((*fronts.SPECS, *web.SPECS)),

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from ksmwatch.commands.history import directory_of
 from ksmwatch.config import Config
@@ -56,7 +57,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--csv", action="store_true", help="print CSV")
 
 
-def _options(args: argparse.Namespace) -> Options:
+def _options(args: SimpleNamespace) -> Options:
     tree = args.group == "tree"
     grouping = Grouping.PROCESS if tree else Grouping(args.group)
     if args.sort not in {column.key for column in columns.sortable(grouping)}:
@@ -72,7 +73,7 @@ def _options(args: argparse.Namespace) -> Options:
     )
 
 
-def _batch(args: argparse.Namespace, options: Options, seconds: float) -> batch.Batch | None:
+def _batch(args: SimpleNamespace, options: Options, seconds: float) -> batch.Batch | None:
     """None if the user wants the terminal application."""
     form = output_form(json=args.json, csv=args.csv)
     if not (args.batch or args.once or args.json or args.csv or args.iterations):
@@ -87,7 +88,7 @@ def _batch(args: argparse.Namespace, options: Options, seconds: float) -> batch.
     return batch.Batch(options, form, times, seconds)
 
 
-def run(args: argparse.Namespace, settings: Config) -> Exit:
+def run(args: SimpleNamespace, settings: Config) -> Exit:
     """Print, or show the application until the user quits. Raises KsmwatchError."""
     seconds = flag_number(args.delay, "-d", float, _MIN_SECONDS, _MAX_SECONDS)
     options = _options(args)
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace, settings: Config) -> Exit:
     return Exit.OK
 
 
-def _timeline(args: argparse.Namespace, settings: Config) -> Timeline | None:
+def _timeline(args: SimpleNamespace, settings: Config) -> Timeline | None:
     """The history of this host, at the wanted time. Raises KsmwatchError."""
     if args.url is not None:
         if args.at is not None:

@@ -31,11 +31,12 @@ MODULES = {
     str(path.relative_to(PACKAGE).with_suffix("")).replace("/", "."): path
     for path in PACKAGE.rglob("*.py")
 }
-LAST_MODULES = {"cli", "cli_calls", "__main__"}
+LAST_MODULES = {"cli", "cli_calls", "command_line", "__main__"}
 # What touches files, clocks, the kernel, other processes, or a terminal, itself or at second hand.
 # All others are judgement and have no effects.
 EFFECTFUL = {
-    *("__main__", "child_process", "cli", "cli_calls", "config", "log", "systemd"),
+    *("__main__", "child_process", "cli", "cli_calls", "command_line", "config", "log"),
+    *("systemd",),
     *("commands.audit", "commands.build", "commands.check", "commands.estimate"),
     *("commands.estimate_subjects", "commands.history", "commands.oneshot", "commands.peers"),
     *("commands.progress", "commands.record", "commands.rest", "commands.run", "commands.why"),

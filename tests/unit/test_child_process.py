@@ -13,7 +13,7 @@ import pytest
 
 from ksmwatch import child_process
 from ksmwatch.child_process import Child, environment, first_error
-from ksmwatch.cli import build_parser
+from ksmwatch.command_line import build_parser
 from tests import poison
 from tools.completion import read
 

@@ -32,7 +32,8 @@ finally:
     print(*(set(sys.modules) - before), file=sys.stderr)
 """
 PARSER = {
-    *("ksmwatch", "ksmwatch.cli", "ksmwatch.cli_calls", "ksmwatch.errors"),
+    *("ksmwatch", "ksmwatch.cli", "ksmwatch.cli_calls"),
+    *("ksmwatch.command_line", "ksmwatch.errors"),
     *("argparse", "collections", "contextlib", "copyreg", "enum", "errno", "functools"),
     *("gettext", "itertools", "keyword", "locale", "operator", "os", "re", "reprlib"),
     *("textwrap", "types", "typing", "warnings"),

@@ -33,7 +33,11 @@ ELSEWHERE = {
 # As `__main__` does it, and the first code of a child process.
 COMMAND = "from ksmwatch.deferred import *; defer(*IN_COMMANDS); "
 CHILD = "from ksmwatch.deferred import *; defer(*IN_CHILDREN); import ksmwatch.export.front.main; "
-DAEMON = f"{COMMAND}import ksmwatch.cli, ksmwatch.commands.run"
+# It has loaded everything before it finds that it cannot listen.
+DAEMON = (
+    f"{COMMAND}from ksmwatch.cli import main; "
+    "assert main(['run', '--socket=/dev/null/socket', '--web.listen-address=']) == 6"
+)
 RENDERER = f"{CHILD}from ksmwatch.export.front import libraries; libraries.load_renderer(); "
 TEXTFILE = f"{RENDERER}import ksmwatch.export.front.textfile"
 WEB = (
@@ -48,7 +52,7 @@ SERVING = {"h11", "html"} | RENDERING
 def load(program: str) -> tuple[float, set[str]]:
     """MiB of anonymous memory, and all modules, of a process that runs this."""
     command = [sys.executable, "-I", "-c", PROGRAM, program]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     anonymous, *names = done.stdout.split()
     return int(anonymous) / 1024, set(names)
 
@@ -74,6 +78,13 @@ def test_a_process_loads_what_it_needs(program: str, expected: set[str], most: f
 def test_the_daemon_loads_nothing_that_only_others_need() -> None:
     _, names = load(DAEMON)
     assert names & ELSEWHERE == set()
+
+
+def test_the_daemon_forgets_the_parser_of_its_command_line() -> None:
+    """All of it: what is only no longer imported still takes its memory."""
+    parsers = "[c for c in object.__subclasses__() if c.__module__ in ('argparse', 'gettext')]"
+    _, names = load(f"{DAEMON}; assert not {parsers}")
+    assert names & {"argparse", "gettext", "ksmwatch.command_line"} == set()
 
 
 def test_passwords_are_an_expense_of_who_has_them() -> None:
@@ -105,6 +116,6 @@ assert logging.Formatter().formatException((ValueError, ValueError("why"), None)
 
 def test_a_running_daemon_uses_nothing_that_is_deferred() -> None:
     more = "ksmwatch.counting.polling_backend, ksmwatch.history.recorder, ksmwatch.config"
-    _, names = load(f"{DAEMON}, {more}")
+    _, names = load(f"{DAEMON}; import {more}")
     # What these modules import.
     assert names & {"ast", "dis", "linecache", "tokenize"} == set()

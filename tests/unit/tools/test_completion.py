@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ksmwatch import cli
+from ksmwatch import cli, command_line
 from tools import completion, generate, manual
 
 COMPLETION = generate.DOCS / "completion"
-COMMANDS = completion.read(cli.build_parser(rare=True))
+COMMANDS = completion.read(command_line.build_parser(rare=True))
 NAMES = [command.name for command in COMMANDS]
 SCREEN = (80, 24)
 
@@ -99,7 +99,7 @@ def test_zsh_offers_commands_flags_and_values() -> None:
     assert "tree" in in_zsh("top", "--group", "")
 
 
-@pytest.mark.parametrize("name", sorted(manual.pages(cli.build_parser(rare=True))))
+@pytest.mark.parametrize("name", sorted(manual.pages(command_line.build_parser(rare=True))))
 def test_manual_pages_are_good_roff(name: str) -> None:
     # No date: a page that is made again must be the same.
     lint = ["mandoc", "-T", "lint", "-W", "warning", str(generate.DOCS / "man" / name)]
@@ -128,6 +128,8 @@ def test_help_fits_a_screen(command: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_hidden_flags_are_said_to_be() -> None:
-    run = dict(completion.commands_of(cli.build_parser()))["run"]
-    hidden = [flag for flag in completion.read(cli.build_parser())[0].flags if "==" in flag.help]
+    run = dict(completion.commands_of(command_line.build_parser()))["run"]
+    hidden = [
+        flag for flag in completion.read(command_line.build_parser())[0].flags if "==" in flag.help
+    ]
     assert run.epilog == f"{len(hidden)} more flags: see man ksmwatch-run."

@@ -153,7 +153,8 @@ def test_the_application_says_how_it_ended(
 
 def test_nothing_but_the_application_loads_textual() -> None:
     code = (
-        "import sys; from ksmwatch import cli; import ksmwatch.commands.run; cli.build_parser();"
+        "import sys; from ksmwatch.command_line import build_parser; build_parser();"
+        "import ksmwatch.commands.run;"
         "import ksmwatch.top.batch, ksmwatch.top.scrape, ksmwatch.top.source;"
         "print([m for m in sys.modules if m.split('.')[0] in ('textual', 'rich')])"
     )
