@@ -141,7 +141,7 @@ class Watcher:
         """Subscribe to process events, so that a snapshot need not read all processes."""
         try:
             self._table.follow(subscribe())
-        except (OSError, ImportError) as error:
+        except OSError as error:
             self.losses["connector_lost"] += 1
             logger.warning(
                 "every snapshot reads all processes, because there are no process events",
