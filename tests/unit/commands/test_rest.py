@@ -81,9 +81,7 @@ def test_process_events_end_it_as_well(rest: Rest) -> None:
     os.close(kernels)
 
 
-def test_without_inotify_there_is_no_rest(
-    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_inotify_there_is_no_rest(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(files: object) -> int:
         raise OSError(24, "inotify: Too many open files")
 
