@@ -74,7 +74,7 @@ def empty_maps(kernel: str) -> tuple[Live, Maps]:
     facts = recorded(kernel)
     plan = choose(facts, Wish.AUTO)
     flags = compile_flags(plan, facts, 65536)
-    bare = replace(plan, probes=())
+    bare = plan._replace(probes=())
     loaded = Programs(facts, "").load(bare, flags)
     maps = Maps(loaded)
     attachments = Attachments(loaded.programs, Nowhere())

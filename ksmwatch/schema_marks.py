@@ -6,19 +6,17 @@ JSON Schemas from them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Keys:
+class Keys(NamedTuple):
     """The keys of a mapping that code fills in a loop. `all`: none may be missing."""
 
     names: tuple[str, ...]
     all: bool
 
 
-@dataclass(frozen=True)
-class Fields:
-    """The class whose `dataclasses.asdict` this is."""
+class Fields(NamedTuple):
+    """The class whose fields these are, by name."""
 
     of: type

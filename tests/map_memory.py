@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from dataclasses import replace
 
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes.loader import LoadedMap
@@ -57,7 +56,7 @@ present: dict[str, LoadedMap] = {}
 
 def again() -> Maps:
     """Another view of the same maps, as a successor has it."""
-    return Maps(replace(LOADED, maps=dict(present)))
+    return Maps(LOADED._replace(maps=dict(present)))
 
 
 def account() -> Account:

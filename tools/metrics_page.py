@@ -19,11 +19,11 @@ from ksmwatch.snapshot.losses import LOSSES
 def _bounds() -> str:
     return (
         f"The `owners.top` largest owners have at most {OWNER_SERIES} series each, and all others "
-        f"together have {OWNER_GAUGES} series of kind `other`. With the default of {Series.owners} "
-        f"that is at most {owner_series(Series.owners)} series. On a host with several nodes of "
-        f"memory, each has {OWNER_NODE_SERIES} more, and one for each node. An owner's series end "
-        "with its last process. An owner that drops out of the largest keeps its counters and "
-        "shows them again when it returns.\n\n"
+        f"together have {OWNER_GAUGES} series of kind `other`. With the default of "
+        f"{Series().owners} that is at most {owner_series(Series().owners)} series. On a host with "
+        f"several nodes of memory, each has {OWNER_NODE_SERIES} more, and one for each node. An "
+        "owner's series end with its last process. An owner that drops out of the largest keeps "
+        "its counters and shows them again when it returns.\n\n"
         "Series by process (`ksmwatch_process_*`) exist only with `metrics.processes = true`. "
         "Their number has no limit."
     )

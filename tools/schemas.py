@@ -6,7 +6,6 @@ documents. A key that is not in the type is refused.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -98,10 +97,8 @@ def _marked(kind: Any, mark: object) -> _Schema:
         properties = dict.fromkeys(mark.names, of_values)
         return _object(properties, mark.names if mark.all else ())
     assert isinstance(mark, Fields)
-    assert dataclasses.is_dataclass(mark.of)
     hints = get_type_hints(mark.of, include_extras=True)
-    names = [each.name for each in dataclasses.fields(mark.of)]
-    return _object({name: hints[name] for name in names}, names)
+    return _object(hints, list(hints))
 
 
 def _typed_dict(kind: Any) -> _Schema:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ksmwatch.probes.map_records import AGE_CLASSES
@@ -19,8 +18,7 @@ class Ages(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True)
-class AgeState:
+class AgeState(NamedTuple):
     """What is known of all mappings on the host.
 
     `one_in`: one page in this many counts. `scan_seconds`: how long ksmd takes for a full scan,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ksmwatch.config import Config
 
@@ -23,8 +23,7 @@ _LARGEST_ALLOWANCE_SECONDS = 0.25
 _NET_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """What is looked at after the start.
 
     `share`: of one core, for the audit. Without `heal` no page tables are read, and doubts stay.

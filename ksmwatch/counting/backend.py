@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ksmwatch.config import Config
@@ -30,8 +29,7 @@ class Budget:
         return self._clock() < self._end
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What exact reads have found in a process.
 
     `read_at`: when the last read was, on the monotonic clock, None if never. `moves`: those of the

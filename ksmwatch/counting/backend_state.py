@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Mode(StrEnum):
@@ -14,8 +14,7 @@ class Mode(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True)
-class ProbeState:
+class ProbeState(NamedTuple):
     """The current state of a probe of the plan. `missed`: runs that the kernel skipped."""
 
     event: str
@@ -25,8 +24,7 @@ class ProbeState:
     missed: int
 
 
-@dataclass(frozen=True)
-class MapState:
+class MapState(NamedTuple):
     """Use of the account map at the last look at all counts, and its size. `memory` in bytes.
 
     `kept`: maps and attachments outlive the daemon. `adopted`: an earlier daemon created them.
@@ -46,8 +44,7 @@ class MapState:
     ageless: str | None = None
 
 
-@dataclass(frozen=True)
-class AuditState:
+class AuditState(NamedTuple):
     """The work of the audit.
 
     Surplus and missing: pages by which counts called exact were wrong. Corrected: pages by which

@@ -7,7 +7,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -244,7 +243,7 @@ def start_backend(
     obstacle = plan.obstacle
     if obstacle is not None:
         # A missing fact may have been caused by a lack of memory or descriptors.
-        obstacle = replace(obstacle, passing=may_pass(obstacle.sentence))
+        obstacle = obstacle._replace(passing=may_pass(obstacle.sentence))
     else:
         try:
             return start_live(facts, settings, keep, progress)[0], None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Events:
+class Events(NamedTuple):
     """The kernel's event counters in /proc/vmstat and our totals, at one moment or since one.
 
     `cow_attempts`: cow_ksm, which grows before a KSM page is copied on write. `copied`: the

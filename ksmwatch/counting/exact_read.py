@@ -10,9 +10,8 @@ import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ksmwatch.counting import ledger
 from ksmwatch.counting.host import Host
@@ -59,8 +58,7 @@ class Opening(Enum):
     NO_ROOM = auto()
 
 
-@dataclass(frozen=True)
-class ExactReading:
+class ExactReading(NamedTuple):
     """The result of one exact read.
 
     `mm`, `account`: whose mappings these are; None if unknown, or if there is no account.
@@ -86,8 +84,7 @@ class ExactReading:
         return self.counted is not None and self.counted != self.found
 
 
-@dataclass(frozen=True)
-class Readers:
+class Readers(NamedTuple):
     """What reads page tables. `nodes`: None if nodes of memory cannot be read, or there is one."""
 
     pages: Reader
@@ -154,7 +151,7 @@ class ExactReader:
             try:
                 with self._pinned(thread, self._choose()) as (file, read):
                     if file is not None:
-                        return replace(self._settle(pid, file, read), unseen=unseen)
+                        return self._settle(pid, file, read)._replace(unseen=unseen)
             except OSError as error:
                 return ExactReading(pid, _refusal(error), unseen=unseen)
             # The probe missed the opening, or the process exec'ed between two openings.
@@ -242,7 +239,7 @@ class ExactReader:
             try:
                 bracket = self._bracket(file.mm, read)
             except OSError as error:
-                return replace(reading, outcome=_refusal(error))
+                return reading._replace(outcome=_refusal(error))
             if bracket is None:
                 # The kernel may hide for longer than a moment whether pages are away.
                 break
@@ -252,16 +249,16 @@ class ExactReader:
             if account is not None:
                 return self._settled(reading, account, found)
             if not found:
-                return replace(reading, outcome=Outcome.SETTLED, found=0)
+                return reading._replace(outcome=Outcome.SETTLED, found=0)
             # Without an account, no event could have been seen: open one and look again.
             opening = self._open(file)
             if opening is Opening.NO_ROOM:
-                return replace(reading, outcome=Outcome.ROOMLESS, found=found)
+                return reading._replace(outcome=Outcome.ROOMLESS, found=found)
             if opening is Opening.OURS:
-                reading = replace(reading, counted=0, found=found, opened=True)
+                reading = reading._replace(counted=0, found=found, opened=True)
         # Without an account, nothing would record that it has to be read.
         if self._maps.account(file.mm) is None and self._open(file) is Opening.NO_ROOM:
-            return replace(reading, outcome=Outcome.ROOMLESS)
+            return reading._replace(outcome=Outcome.ROOMLESS)
         return reading
 
     def _settled(self, reading: ExactReading, account: Account, found: int) -> ExactReading:
@@ -272,8 +269,7 @@ class ExactReader:
         count = ledger.count(mm, account, baseline)
         self._put_baseline(mm, ledger.settle(account, found, baseline))
         passed = count.exact or reading.opened
-        return replace(
-            reading,
+        return reading._replace(
             outcome=Outcome.SETTLED,
             account=account.id,
             counted=count.mappings if passed else None,

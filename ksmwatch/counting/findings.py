@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 from ksmwatch.counting.backend import Evidence
 from ksmwatch.counting.backend_state import AuditState
@@ -34,8 +34,7 @@ class Unread(Enum):
     DISTURBED = "it could not be read undisturbed before"
 
 
-@dataclass(frozen=True)
-class Sweep:
+class Sweep(NamedTuple):
     """Every process is being read, so a process that is not read is missing.
 
     `why`: the loss because of which counts may be wrong. `baseline`: a process may have no account
@@ -46,8 +45,7 @@ class Sweep:
     baseline: bool = False
 
 
-@dataclass(frozen=True)
-class _Missing:
+class _Missing(NamedTuple):
     """A process that was not read. `mm`: its address space, if known.
 
     `trusted`: nothing required a read, so its count is no worse than before.
@@ -93,7 +91,7 @@ class Findings:
 
     def count_audit(self, rounds: int) -> None:
         """The audit has read another process, and completed this many rounds."""
-        self._audited = replace(self._audited, reads=self._audited.reads + 1, rounds=rounds)
+        self._audited = self._audited._replace(reads=self._audited.reads + 1, rounds=rounds)
 
     # ---- readings ----
 
@@ -111,7 +109,7 @@ class Findings:
         if key is not None:
             self._unverified.pop(key, None)
             known = self._evidence.get(key, _NONE)
-            self._evidence[key] = replace(known, read_at=self._host.clock(), moves=reading.moves)
+            self._evidence[key] = known._replace(read_at=self._host.clock(), moves=reading.moves)
 
     def _is_first(self, reading: ExactReading, sweep: Sweep | None) -> bool:
         """Whether nothing was claimed about the process before, so that nothing was wrong."""
@@ -161,15 +159,14 @@ class Findings:
             "drift": drift,
         }
         if why is not None:
-            self._audited = replace(
-                told,
+            self._audited = told._replace(
                 corrected_surplus=told.corrected_surplus + surplus,
                 corrected_missing=told.corrected_missing + missing,
             )
             logger.info("a count was corrected", extra={**evidence, "why": why})
             return
-        self._audited = replace(
-            told, surplus=told.surplus + surplus, missing=told.missing + missing, last=drift
+        self._audited = told._replace(
+            surplus=told.surplus + surplus, missing=told.missing + missing, last=drift
         )
         logger.warning(
             "the count of a process had drifted from its page tables; corrected",
@@ -180,7 +177,7 @@ class Findings:
         """Where the process has its mappings; None: unknown."""
         key = _key(reading)
         if stray is not None and key is not None:
-            self._evidence[key] = replace(self._evidence.get(key, _NONE), stray=stray)
+            self._evidence[key] = self._evidence.get(key, _NONE)._replace(stray=stray)
 
     # ---- judgement ----
 

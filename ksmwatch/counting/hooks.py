@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ksmwatch.backoff import Backoff
 from ksmwatch.counting.backend_state import ProbeState
@@ -43,8 +42,7 @@ _COUNTING = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class HookState:
+class HookState(NamedTuple):
     """What is known about the hooks.
 
     `on`: the counting hooks are attached. `refused`: why they could not be attached. `retry_at`:
@@ -87,7 +85,7 @@ class Hooks:
         return self._state
 
     def _becomes(self, **changes: Any) -> None:
-        self._state = replace(self._state, **changes)
+        self._state = self._state._replace(**changes)
 
     @property
     def see_swapins(self) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(NamedTuple):
     """Roots and clocks.
 
     `clock`: monotonic, in seconds. `cpu`: CPU time of this thread. `nanoseconds`: the clock by

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ksmwatch.config import Config
 from ksmwatch.counting.accounting import Accounting
@@ -36,8 +36,7 @@ from ksmwatch.probes.plan import Plan
 _NAMES = {which: which.name.lower() for which in (*Movement, *Total)}
 
 
-@dataclass(frozen=True)
-class _Pass:
+class _Pass(NamedTuple):
     """What a pass may do, and what it has done. `zero`: the result of the step before."""
 
     budget: Budget
@@ -231,7 +230,7 @@ class Live:
             decision = next_step(state)
             if decision.step is Step.NOTHING:
                 break
-            at = replace(at, taken=at.taken | {decision.step}, zero=None)
+            at = at._replace(taken=at.taken | {decision.step}, zero=None)
             at = self._act(decision.step, decision.why, at)
         self._steps.tell()
         return state
@@ -251,7 +250,7 @@ class Live:
                 self._accounting.settle(at.budget, self.run.state.since if residue else None)
             case Step.LOOK:
                 stirrings = self._steps.stirrings()
-                return replace(at, zero=self._accounting.all_zero(), stirrings=stirrings)
+                return at._replace(zero=self._accounting.all_zero(), stirrings=stirrings)
             case Step.SLEEP:
                 self._steps.sleep(at.stirrings)
             case Step.AUDIT:

@@ -8,8 +8,8 @@ docs/design.md has the table of states and the table of rules, generated from th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
 from ksmwatch.counting.run_state import SCANNING, STOPPED, UNMERGED
 
@@ -54,8 +54,7 @@ MEANS = {
 }
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """All that the next step depends on.
 
     Hooks: `hooked`: the hot hooks are attached. `refused`: why they could not be attached; the next
@@ -176,8 +175,7 @@ class State:
         return next((phase for phase, reason in reasons.items() if reason), Phase.COUNTING)
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """A step and when it is due: with the hooks attached or not (`hooked`), and if `holds`.
 
     `when` says the same to a reader; `why` is the reason in one case.
@@ -190,8 +188,7 @@ class Rule:
     why: Callable[[State], str]
 
 
-@dataclass(frozen=True)
-class Effect:
+class Effect(NamedTuple):
     """What a step does, and the states it leads to if nothing else happens meanwhile.
 
     `stays`: also the state in which it began.
@@ -233,8 +230,7 @@ EFFECTS = {
 }
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """The next step, and its reason."""
 
     step: Step

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # /sys/kernel/mm/ksm/run
 STOPPED, SCANNING, UNMERGED = 0, 1, 2
 
 
-@dataclass(frozen=True)
-class RunState:
+class RunState(NamedTuple):
     """The last `run`, since when at least (on the monotonic clock), and its age in seconds."""
 
     run: int | None

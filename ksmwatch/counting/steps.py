@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ksmwatch.counting.accounting import Accounting
 from ksmwatch.counting.age_sampling import AgeSampling
@@ -33,8 +33,7 @@ _SIGNS = (
 )
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """The progress of sweeps and renewals, and when the next may begin.
 
     `sweep_at`: of a sweep if no request waits for it; `awaited_at`: of one if a request waits.
@@ -164,7 +163,7 @@ class Steps:
         with self._controls.doubting():
             if self.has_stirred():
                 self.sweep(Sweep(baseline=True))
-            self._done = replace(self._done, slept_at=None)
+            self._done = self._done._replace(slept_at=None)
 
     def begin_anew(self) -> None:
         """Detach all attached probes, attach all, and read every process.
@@ -202,7 +201,7 @@ class Steps:
         self._hooks.look()
         ended = self._host.clock()
         renew_at = ended + _RENEWAL_PATIENCE * (ended - began)
-        self._done = replace(self._done, renew_at=renew_at)
+        self._done = self._done._replace(renew_at=renew_at)
 
     def _clear_ages(self) -> None:
         if self._ages is not None:
@@ -234,7 +233,7 @@ class Steps:
     def _made_good(self, resumes: int) -> None:
         """From now on, no count that was wrong is used."""
         drift = self._accounting.audited().drift
-        self._done = replace(self._done, drift=drift, resumes=resumes, slept_at=None)
+        self._done = self._done._replace(drift=drift, resumes=resumes, slept_at=None)
 
     def sleep(self, stirrings: int) -> None:
         """Detach the hooks: no KSM page exists, which is more than that none is mapped.
@@ -246,7 +245,7 @@ class Steps:
         self._controls.asleep()
         self._hooks.take_off()
         self._accounting.forget()
-        self._done = replace(self._done, slept_at=stirrings)
+        self._done = self._done._replace(slept_at=stirrings)
 
     # ---- all processes ----
 
@@ -254,8 +253,7 @@ class Steps:
         """Read every process exactly. What happens after its beginning asks for another sweep."""
         began, spent = self._host.clock(), self._host.cpu()
         self._controls.sees_calls_since(self._hooks.calls_since())
-        self._done = replace(
-            self._done,
+        self._done = self._done._replace(
             signs=self.signs(),
             alarms=self._maps.alarms(),
             stops=self._hooks.state.stops,
@@ -266,7 +264,7 @@ class Steps:
             pause = _SWEEP_PATIENCE * (self._host.cpu() - spent)
             at = max(self._done.sweep_at, began) + pause
             awaited_at = at - _SWEEP_PATIENCE * _ADVANCE_SECONDS
-            self._done = replace(self._done, sweep_at=at, awaited_at=awaited_at)
+            self._done = self._done._replace(sweep_at=at, awaited_at=awaited_at)
         self.tell()
 
     # ---- ages of mappings, if the programs keep them ----

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # The last label of a histogram is a bucket's end. In its place: the other two series, and the
 # bucket of everything.
@@ -13,8 +13,7 @@ LabelledValue = tuple[tuple[str, ...], float]
 Samples = list[tuple[str, list[LabelledValue]]]
 
 
-@dataclass(frozen=True)
-class Spec:
+class Spec(NamedTuple):
     """One metric family. A counter's `name` has no `_total`, because the library adds it.
 
     Of a histogram, samples have the end of a bucket behind the labels, or COUNT or SUM. They are in

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ksmwatch.counting.ages import BOUNDS, AgeState, cumulative
 from ksmwatch.counting.backend_state import Mode
@@ -20,8 +19,7 @@ from ksmwatch.snapshot.process import Confidence
 from ksmwatch.units import PAGE_SIZE
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """Which series exist. `owners`: the number of largest owners with series, 0 for none."""
 
     owners: int = 50

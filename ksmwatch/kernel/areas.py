@@ -8,8 +8,7 @@ that are not. PTEs there are called stray.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from ksmwatch.kernel.smaps import MERGEABLE, SmapsArea, kilobytes, smaps_areas
 from ksmwatch.units import PAGE_KB
@@ -18,8 +17,7 @@ from ksmwatch.units import PAGE_KB
 CountBetween = Callable[[int, int], int]
 
 
-@dataclass(frozen=True)
-class Area:
+class Area(NamedTuple):
     """An area with KSM mappings (`mappings`, in pages)."""
 
     start: int

@@ -11,13 +11,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ksmwatch.kernel.events import EVENTS
 
 
-@dataclass(frozen=True)
-class Role:
+class Role(NamedTuple):
     """Something that a kernel does by calling the function where an event is seen.
 
     `callers`: functions whose code has the call, on some kernel: callers may be inlined into

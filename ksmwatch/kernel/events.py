@@ -7,8 +7,8 @@ version, because distributions backport.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 VMA = "struct vm_area_struct *"
 
@@ -31,8 +31,7 @@ class Side(StrEnum):
     RETURN_WITH_ARGUMENTS = "return with arguments"
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """One kind of kernel event.
 
     ``needs_vma``: the function must take the area, which leads to the mm. ``hot``: it runs for
@@ -172,8 +171,7 @@ STAND_INS: tuple[Event, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Tracepoint:
+class Tracepoint(NamedTuple):
     """A kind of event that a raw tracepoint tells. None is required."""
 
     event: str

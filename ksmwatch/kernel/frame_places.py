@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ksmwatch.units import PAGE_SIZE
 
@@ -22,8 +22,7 @@ _LITTLE = sys.byteorder == "little"
 _IN_BLOCK, _IN_PART, _ABOVE = (1, 1, 1) if _LITTLE else (2, 6, 0)
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """What is shown from `address` on, in the file at `place`."""
 
     address: int

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class KernelNumbers:
+class KernelNumbers(NamedTuple):
     """One reading of the host sources. `ksm` is None on a kernel without KSM."""
 
     ksm: dict[str, int] | None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,8 +88,7 @@ def read_full_scans(sys: Path) -> int | None:
     return _read_ksm_file(sys, "full_scans")
 
 
-@dataclass(frozen=True, slots=True)
-class KsmStat:
+class KsmStat(NamedTuple):
     """/proc/PID/ksm_stat and ksm_merging_pages: ksmd's records, None if absent."""
 
     rmap_items: int | None

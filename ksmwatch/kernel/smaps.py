@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Of VmFlags: ksmd may merge here (MADV_MERGEABLE, PR_SET_MEMORY_MERGE).
 MERGEABLE = "mg"
@@ -30,8 +30,7 @@ def kilobytes(text: bytes, name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-@dataclass(frozen=True)
-class SmapsArea:
+class SmapsArea(NamedTuple):
     """One area: its addresses, what it maps, and its lines."""
 
     start: int

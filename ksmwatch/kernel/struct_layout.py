@@ -6,11 +6,10 @@ Pure data. ``bpf/layout.h`` uses each as ``OFF_<struct>_<member>``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One member, by its name in the programs, and its places in order of preference."""
 
     name: str

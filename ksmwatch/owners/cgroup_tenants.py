@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ksmwatch.owners.command_lines import FIRECRACKER
 from ksmwatch.owners.owner import OwnerKind, Qos
 
 
-@dataclass(frozen=True)
-class Tenant:
+class Tenant(NamedTuple):
     """A VM, pod or container that a path names. `id` is unique among those of its namer."""
 
     kind: OwnerKind

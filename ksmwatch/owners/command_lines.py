@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ksmwatch.owners.safe_text import decoded
 
@@ -15,8 +15,7 @@ from ksmwatch.owners.safe_text import decoded
 _MAX_CMDLINE = 1 << 18
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """What a hypervisor's command line says about its guest. `reference`: uuid, number or name."""
 
     manager: str

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import zip_longest
+from typing import NamedTuple
 
 # Mappings by number of the node.
 Nodes = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """On which nodes of memory mappings lie, as far as that is known. All others are unknown.
 
     `remote`: those on other nodes than their process's own; `placed`: those of which that is

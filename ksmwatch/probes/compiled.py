@@ -8,8 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ksmwatch.digests import blake2b
 from ksmwatch.probes.map_records import Field
@@ -19,8 +18,7 @@ _MAGIC = "ksmwatch-programs 1"
 _KIND = _MAGIC.split(" ", maxsplit=1)[0]
 
 
-@dataclass(frozen=True)
-class MapShape:
+class MapShape(NamedTuple):
     """A map as it is to be created. `kind`: enum bpf_map_type; `fields`: of a record."""
 
     name: str
@@ -32,8 +30,7 @@ class MapShape:
     fields: tuple[Field, ...] = ()
 
 
-@dataclass(frozen=True)
-class Instructions:
+class Instructions(NamedTuple):
     """Instructions. Where one is about a map, its number is the place of that in the list of maps.
 
     `functions`: where the functions begin, if one of them is called back.
@@ -43,12 +40,15 @@ class Instructions:
     functions: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Compiled:
+class Compiled(NamedTuple):
     """Maps, and programs by name."""
 
     maps: tuple[MapShape, ...]
     programs: Mapping[str, Instructions]
+
+
+def _shape(shape: MapShape) -> dict[str, Any]:
+    return {**shape._asdict(), "fields": [field._asdict() for field in shape.fields]}
 
 
 def _document(compiled: Compiled) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _document(compiled: Compiled) -> dict[str, Any]:
         }
         for name, code in compiled.programs.items()
     }
-    return {"maps": [asdict(shape) for shape in compiled.maps], "programs": programs}
+    return {"maps": [_shape(each) for each in compiled.maps], "programs": programs}
 
 
 def _from_document(document: Mapping[str, Any]) -> Compiled:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ksmwatch.config import Config
 from ksmwatch.digests import blake2b
@@ -29,8 +28,7 @@ _MANIFEST = "manifests"
 _KEY = bytes(4)
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """What an earlier daemon has left, by its manifest."""
 
     loaded: Loaded
@@ -48,7 +46,10 @@ def digest(flags: list[str]) -> str:
 
 def save(loaded: Loaded, flags: list[str], facts: Facts, keep: Keep) -> None:
     """Keep maps and programs, with their manifest. Raises OSError."""
-    maps = {name: asdict(each) for name, each in loaded.maps.items()}
+    maps = {
+        name: {**each._asdict(), "fields": [field._asdict() for field in each.fields]}
+        for name, each in loaded.maps.items()
+    }
     document = {"digest": digest(flags), "refused": dict(facts.refused), "maps": maps}
     manifest = loaded.maps[_MANIFEST]
     text = json.dumps(document).encode()

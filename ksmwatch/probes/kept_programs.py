@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 
 from ksmwatch.digests import blake2b
@@ -50,7 +49,7 @@ def key(plan: Plan, flags: Sequence[str], root: Path = Path("/")) -> str:
     kernel = os.uname()
     words = (
         *(kernel.release, kernel.version, kernel.machine, plan.layout, *flags),
-        *(repr(sorted(asdict(program).items())) for program in plan.programs),
+        *(repr(sorted(program._asdict().items())) for program in plan.programs),
     )
     made.update("\0".join(words).encode())
     with suppress(OSError):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ksmwatch.errors import NoLiveError
 from ksmwatch.kernel import libbpf, new_maps
@@ -40,8 +40,7 @@ class ProgramOrigin(StrEnum):
     ADOPTED = "adopted"
 
 
-@dataclass(frozen=True)
-class LoadedMap:
+class LoadedMap(NamedTuple):
     """A map's descriptor, and the layout of its values if they are records."""
 
     fd: int
@@ -50,8 +49,7 @@ class LoadedMap:
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """Everything that was loaded. The receiver owns the descriptors.
 
     `learner`: a program that is needed once, after loading; see cow_call_site.py.

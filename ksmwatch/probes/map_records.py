@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -207,8 +206,7 @@ class Baseline(NamedTuple):
     nodes: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One member of a C record: byte offset and struct-module format."""
 
     name: str

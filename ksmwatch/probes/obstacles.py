@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ksmwatch.errors import Exit, KsmwatchError, NoKsmError, NoLiveError, PrivilegeError
 from ksmwatch.kernel.facts import Facts
 from ksmwatch.kernel.struct_layout import missing
 
 
-@dataclass(frozen=True)
-class Obstacle:
+class Obstacle(NamedTuple):
     """Why live accounting is impossible: one sentence, and its exit status.
 
     `passing`: it may be possible later.

@@ -7,8 +7,8 @@ the daemon attaches it.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ksmwatch.errors import Exit
 from ksmwatch.kernel import callers
@@ -42,8 +42,7 @@ class Access(StrEnum):
     ITERATOR = "iterator"
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """One BPF program. `rest`: the function that it calls, compiled separately."""
 
     name: str
@@ -53,8 +52,7 @@ class Program:
     rest: str | None = None
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(NamedTuple):
     """The probe chosen for an event.
 
     `arguments`: how many the function takes, None if unknown. `vma`: the position of
@@ -70,8 +68,7 @@ class Probe:
     arguments: int | None = None
 
 
-@dataclass(frozen=True)
-class Rejected:
+class Rejected(NamedTuple):
     """A probe that was possible in principle, and why it was not chosen.
 
     `tried`: the kernel was asked for it, and refused.
@@ -84,8 +81,7 @@ class Rejected:
     tried: bool = False
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Probes by event, or the obstacle."""
 
     probes: tuple[Probe, ...] = ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from ksmwatch import __version__
@@ -135,7 +134,7 @@ class Watcher:
 
     def reload_failed(self) -> None:
         """The configuration was read again, and is invalid."""
-        self._reload = replace(self._reload, successful=False)
+        self._reload = self._reload._replace(successful=False)
 
     def follow_processes(self) -> None:
         """Subscribe to process events, so that a snapshot need not read all processes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ksmwatch.counting.ages import BOUNDS, AgeState, Wear
@@ -263,9 +262,9 @@ def _head(snapshot: Snapshot) -> HeadDocument:
         "sources": _sources(snapshot.numbers),
         "totals": dict(snapshot.totals),
         "losses": dict(snapshot.losses),
-        "probes": [dict(vars(probe)) for probe in snapshot.probes],
-        "audit": None if snapshot.audit is None else asdict(snapshot.audit),
-        "reload": asdict(snapshot.reload),
+        "probes": [probe._asdict() for probe in snapshot.probes],
+        "audit": None if snapshot.audit is None else snapshot.audit._asdict(),
+        "reload": snapshot.reload._asdict(),
         "map": None if state is None else _map(state),
         "history": None if snapshot.history is None else _history(snapshot.history),
     }

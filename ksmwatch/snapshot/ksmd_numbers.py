@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import compress
 from operator import attrgetter, is_not
 from pathlib import Path
+from typing import NamedTuple
 
 from ksmwatch.counting.backend import Budget
 from ksmwatch.counting.ledger import Count
@@ -27,8 +28,7 @@ _LIKELY_SECONDS = 0.01
 _OTHERS_SECONDS = 0.002
 
 
-@dataclass(frozen=True, slots=True)
-class Book:
+class Book(NamedTuple):
     """What ksmd knows about a process, as procfs.KsmStat. `at`: when it was read, monotonic."""
 
     merging_pages: int | None

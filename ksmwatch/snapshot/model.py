@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from ksmwatch.counting.ages import AgeState
 from ksmwatch.counting.backend_state import AuditState, MapState, Mode, ProbeState
@@ -23,8 +24,7 @@ from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Zeros, limits, ne
 from ksmwatch.units import PAGE_SIZE
 
 
-@dataclass(frozen=True)
-class Reload:
+class Reload(NamedTuple):
     """Result of the last read of the configuration; when a valid one was last read (Unix time)."""
 
     successful: bool

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from ksmwatch.counting.audit_schedule import Policy
@@ -20,7 +18,7 @@ def test_an_audit_goes_round_within_its_allowance_if_missed_runs_are_not_told(
 ) -> None:
     kernel.spawn(10, 7)
     kernel.spawn(20)
-    live = kernel.live(dataclasses.replace(kernel.plan, tells_missed=False), policy=Policy(0.01))
+    live = kernel.live(kernel.plan._replace(tells_missed=False), policy=Policy(0.01))
     live.start()
 
     def work() -> None:

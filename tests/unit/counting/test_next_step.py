@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ from ksmwatch.counting.run_state import SCANNING, STOPPED, UNMERGED
 from tools.state_table import states
 
 ON = State(now=100.0, hooked=True, run=SCANNING, pages_shared=5)
-OFF = replace(ON, hooked=False, run=STOPPED, pages_shared=0)
-IDLE = replace(ON, run=STOPPED, pages_shared=0)
+OFF = ON._replace(hooked=False, run=STOPPED, pages_shared=0)
+IDLE = ON._replace(run=STOPPED, pages_shared=0)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +31,7 @@ IDLE = replace(ON, run=STOPPED, pages_shared=0)
     ],
 )
 def test_with_the_hooks_off(changes: dict[str, Any], step: Step, why: str) -> None:
-    decision = next_step(replace(OFF, **changes))
+    decision = next_step(OFF._replace(**changes))
     assert (decision.step, decision.why) == (step, why)
 
 
@@ -66,19 +65,19 @@ def test_with_the_hooks_off(changes: dict[str, Any], step: Step, why: str) -> No
     ],
 )
 def test_with_the_hooks_on(changes: dict[str, Any], step: Step, why: str) -> None:
-    decision = next_step(replace(ON, **changes))
+    decision = next_step(ON._replace(**changes))
     assert (decision.step, decision.why) == (step, why)
 
 
 def test_who_waits_does_not_wait_for_the_pace_of_sweeps() -> None:
-    paced = replace(ON, signs=3, sweep_at=101.0)
-    assert next_step(replace(paced, patient=False)).step is Step.SWEEP
+    paced = ON._replace(signs=3, sweep_at=101.0)
+    assert next_step(paced._replace(patient=False)).step is Step.SWEEP
 
 
 def test_even_who_waits_gets_no_sweep_after_sweep() -> None:
-    paced = replace(ON, signs=3, sweep_at=109.0, awaited_at=101.0, patient=False)
+    paced = ON._replace(signs=3, sweep_at=109.0, awaited_at=101.0, patient=False)
     assert next_step(paced).step is Step.NOTHING
-    assert next_step(replace(paced, now=101.0)).step is Step.SWEEP
+    assert next_step(paced._replace(now=101.0)).step is Step.SWEEP
 
 
 @pytest.mark.parametrize(
@@ -98,7 +97,7 @@ def test_even_who_waits_gets_no_sweep_after_sweep() -> None:
     ],
 )
 def test_going_to_sleep(changes: dict[str, Any], step: Step) -> None:
-    assert next_step(replace(IDLE, **changes)).step is step
+    assert next_step(IDLE._replace(**changes)).step is step
 
 
 @pytest.mark.parametrize(
@@ -117,20 +116,20 @@ def test_going_to_sleep(changes: dict[str, Any], step: Step) -> None:
     ],
 )
 def test_what_is_known(changes: dict[str, Any], phase: Phase, doubt: str | None) -> None:
-    state = replace(ON, **changes)
+    state = ON._replace(**changes)
     assert (state.phase, state.doubt) == (phase, doubt)
 
 
 def test_drift_explains_no_wrong_count() -> None:
-    assert replace(ON, drift=1).loss is None
-    assert replace(ON, drift=1, signs=1).loss is not None
+    assert ON._replace(drift=1).loss is None
+    assert ON._replace(drift=1, signs=1).loss is not None
 
 
 def test_every_pass_ends() -> None:
     """No step is taken twice, whatever the steps before have led to."""
     for state in states():
         taken: frozenset[Step] = frozenset()
-        while (step := next_step(replace(state, taken=taken)).step) is not Step.NOTHING:
+        while (step := next_step(state._replace(taken=taken)).step) is not Step.NOTHING:
             assert step not in taken
             taken |= {step}
 
@@ -139,7 +138,7 @@ def test_nobody_sleeps_unless_everything_is_known_to_be_zero() -> None:
     asleep = [state for state in states() if next_step(state).step is Step.SLEEP]
     # The states of the table have not looked yet.
     assert asleep == []
-    looked = [replace(state, zero=True) for state in states() if state.hooked]
+    looked = [state._replace(zero=True) for state in states() if state.hooked]
     slept = [state for state in looked if next_step(state).step is Step.SLEEP]
     assert slept
     for state in slept:

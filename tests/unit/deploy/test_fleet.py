@@ -180,7 +180,7 @@ def series_above() -> int:
         ("of the host, at most", samples_of_a_host),
         (
             "of owners, with the default of 50, at most",
-            lambda: owner_series(Series.owners),
+            lambda: owner_series(Series().owners),
         ),
         ("of a host, for the fleet dashboard, at most", series_above),
         ("of a cluster and tenant, at most", sums_of_a_tenant),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,7 +66,7 @@ def test_the_main_of_several_reasons_is_named(tmp_path: Any) -> None:
 
 
 def test_a_write_while_ksm_unmerges_may_be_ksmds(tmp_path: Any) -> None:
-    run = replace(past_snapshot(0, {}).run, run=2)
+    run = past_snapshot(0, {}).run._replace(run=2)
     last = falling(10, 400, 600)
     found = first(tmp_path, [falling(0, 1000, 0), (last[0], last[1], {**last[2], "run": run})])
     assert because(found) == "by unmerging or writes"

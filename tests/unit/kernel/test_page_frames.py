@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,7 +116,7 @@ def test_the_array_of_a_real_kernel_is_found(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(page_frames, "PAGE_SIZE", 4096)
     assert page_structs(X86) == 0xFFFFEA0000000000
     # Two answers are none.
-    moved = dataclasses.replace(X86[-1], address=X86[-1].address + 4096)
+    moved = X86[-1]._replace(address=X86[-1].address + 4096)
     with pytest.raises(SourceError):
         page_structs([*X86[:-1], moved])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -32,7 +31,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Maps]:
     monkeypatch.setattr(maps, "fdinfo", fdinfo)
     # In the place of arrays in the kernel's memory.
     arrays = {
-        name: replace(each, fd=os.memfd_create(name)) if each.key_size == 4 else each
+        name: each._replace(fd=os.memfd_create(name)) if each.key_size == 4 else each
         for name, each in LOADED.maps.items()
     }
     for name, each in arrays.items():

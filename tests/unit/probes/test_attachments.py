@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -191,7 +190,7 @@ def test_a_link_counts_only_if_it_has_our_program(
     links = {"on_merge": 50, "on_merge_return": 51}
     assert not Attachments(PROGRAMS, keep, links).holds(merge)
     assert not Attachments(PROGRAMS, keep, links).holds(fork)
-    half = [replace(merge[0], programs=merge[0].programs[:1])]
+    half = [merge[0]._replace(programs=merge[0].programs[:1])]
     assert Attachments(PROGRAMS, keep, links).holds(half)
 
 

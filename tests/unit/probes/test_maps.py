@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -50,13 +49,13 @@ def test_maps_of_which_one_cannot_be_listed_are_closed(
 
     monkeypatch.setattr(maps, "QuietMap", Listed)
     fresh = {
-        name: replace(each, fd=os.dup(each.fd) if each.key_size == 4 else os.memfd_create(name))
+        name: each._replace(fd=os.dup(each.fd) if each.key_size == 4 else os.memfd_create(name))
         for name, each in present.items()
     }
     programs = {"access_accounts": 60, "list_accounts": 70}
     programs |= {"access_baselines": 61, "list_baselines": 71}
     with pytest.raises(raised, match=os.strerror(number)):
-        Maps(replace(LOADED, maps=fresh, programs=programs))
+        Maps(LOADED._replace(maps=fresh, programs=programs))
     assert closed == [70]
     for each in fresh.values():
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -262,7 +261,7 @@ def test_ages_are_only_there_if_the_programs_keep_them(
         "holds": LoadedMap(22, 16, 24, ()),
         "ages": LoadedMap(fd, 4, 8, ()),
     }
-    found = Maps(replace(LOADED, maps=present | more))
+    found = Maps(LOADED._replace(maps=present | more))
     assert found.ages is not None
     assert found.ages.ages()["copied"] == ((0,) * AGE_CLASSES, 0.0)
     os.close(fd)
