@@ -15,7 +15,8 @@ from ksmwatch.kernel.libbpf import checked, library
 ANY = 0
 NOEXIST = 1
 
-_BATCH = 1024
+# Records in a batch: at first, and once there were more.
+_FEW, _MANY = 128, 1024
 
 
 def _info(map_fd: int) -> ct.Array[ct.c_uint32]:
@@ -55,6 +56,7 @@ class Map:
         self.fd = fd
         self.key_size = key_size
         self.value_size = value_size
+        self._batch = _FEW
 
     def get(self, key: bytes) -> bytes | None:
         """The value at `key`, None if there is none."""
@@ -86,7 +88,7 @@ class Map:
         found: list[tuple[bytes, bytes]] = []
         start = None
         while True:
-            count = ct.c_uint32(_BATCH)
+            count = ct.c_uint32(self._batch)
             result = library().bpf_map_lookup_batch(
                 self.fd, start, cursor, keys, values, ct.byref(count), None
             )
@@ -101,10 +103,14 @@ class Map:
                 )
             )
             if last:
-                return b"".join(k for k, _ in found), b"".join(v for _, v in found)
+                break
             start = cursor
+        if len(found) > 1 and self._batch < _MANY:
+            self._batch = _MANY
+            del self._buffers
+        return b"".join(k for k, _ in found), b"".join(v for _, v in found)
 
     @functools.cached_property
     def _buffers(self) -> tuple[ct.Array[ct.c_char], ...]:
-        sizes = (self.key_size * _BATCH, self.value_size * _BATCH, max(self.key_size, 8))
+        sizes = (self.key_size * self._batch, self.value_size * self._batch, max(self.key_size, 8))
         return tuple(map(ct.create_string_buffer, sizes))
