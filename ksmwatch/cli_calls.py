@@ -52,8 +52,10 @@ def run(args: SimpleNamespace) -> Exit:
     defer("locale")
     from ksmwatch import log
     from ksmwatch.commands.run import Daemon
+    from ksmwatch.kernel.syscalls import share_one_heap
     from ksmwatch.systemd import Manager
 
+    share_one_heap()
     log.configure(settings.log_level, settings.log_format)
     return Daemon(settings, lambda: _settings(args), Manager()).run()
 

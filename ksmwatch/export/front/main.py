@@ -18,7 +18,7 @@ from ksmwatch.export import front_channel
 from ksmwatch.export.front import libraries
 from ksmwatch.export.front.confine import confine
 from ksmwatch.export.front_channel import Begin, TextfileTask, WebTask
-from ksmwatch.kernel.syscalls import give_memory_back
+from ksmwatch.kernel.syscalls import give_memory_back, share_one_heap
 
 
 def main() -> None:
@@ -49,6 +49,7 @@ def _prepared(begin: Begin, task: WebTask | TextfileTask) -> Callable[[socket.so
         from ksmwatch.export.front import textfile
 
         serve = partial(textfile.serve, begin, task)
+    share_one_heap()
     confine(begin.user)
     # The current objects stay, so the garbage collector need not examine them.
     gc.collect()

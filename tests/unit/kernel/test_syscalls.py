@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes as ct
 import errno
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -97,3 +99,24 @@ def test_a_kprobe_that_is_refused_names_its_function(tmp_path: Path) -> None:
 
 def test_giving_memory_back_harms_nothing() -> None:
     syscalls.give_memory_back()
+
+
+HEAPS = """
+import ctypes, sys, threading
+from ksmwatch.kernel import syscalls
+if sys.argv[1] == "one":
+    syscalls.share_one_heap()
+thread = threading.Thread(target=lambda: ctypes.CDLL(None).malloc(1000))
+thread.start()
+thread.join()
+areas = [line.split() for line in open("/proc/self/maps")]
+# What the C library reserves for a heap of a thread: 64 MiB in all.
+sizes = [[int(end, 16) for end in area[0].split("-")] for area in areas if area[1] == "---p"]
+print(sum(60 << 20 < end - begin < 64 << 20 for begin, end in sizes))
+"""
+
+
+@pytest.mark.parametrize(("heaps", "found"), [("one", "0"), ("many", "1")])
+def test_a_thread_has_a_heap_of_its_own_unless_they_share_one(heaps: str, found: str) -> None:
+    command = [sys.executable, "-I", "-c", HEAPS, heaps]
+    assert subprocess.check_output(command, text=True).strip() == found
