@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from ksmwatch.export.front.page import Page
 from ksmwatch.export.front.style import HEADERS, document
@@ -12,16 +12,22 @@ from ksmwatch.export.front.style import HEADERS, document
 PATH = "/runbook/"
 
 
-def runbook_directory() -> Path:
+def runbook_directory() -> str:
     """Where its files are: in the package when installed, below docs/ in a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    installed = package / "runbook"
-    return installed if installed.is_dir() else package.parent / "docs/runbook"
+    package = os.path.realpath(f"{__file__}/../../..")
+    installed = f"{package}/runbook"
+    return installed if os.path.isdir(installed) else f"{package}/../docs/runbook"
 
 
-def read(directory: Path) -> Mapping[str, str]:
+def read(directory: str) -> Mapping[str, str]:
     """Its pages by name; none where they are not installed."""
-    return {path.stem: path.read_text() for path in sorted(directory.glob("*.md"))}
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    return {name[:-3]: _text(f"{directory}/{name}") for name in names if name.endswith(".md")}
+
+
+def _text(path: str) -> str:
+    with open(path) as file:
+        return file.read()
 
 
 def page(name: str, text: str) -> Page:
