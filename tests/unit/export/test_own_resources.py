@@ -19,8 +19,8 @@ def test_every_open_descriptor_counts(
         for name in map(str, range(5)):
             (tmp_path / name).touch()
         sizeless = os.stat_result((0,) * 10)
-        monkeypatch.setattr(Path, "stat", lambda _: sizeless)
-        monkeypatch.setattr(own_resources, "_DESCRIPTORS", tmp_path)
+        monkeypatch.setattr(own_resources, "_DESCRIPTORS", str(tmp_path))
+        monkeypatch.setattr(os, "stat", lambda path: sizeless)
     before = _open_fds()
     fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(3)]
     for name in "abc" if listed else ():
