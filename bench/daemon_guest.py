@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -95,11 +95,16 @@ def smaps_seconds() -> float:
     return time.process_time() - began
 
 
-def scrape(daemon: Daemon) -> bytes:
-    """As Prometheus asks for it: compressed."""
-    with closing(HTTPConnection("127.0.0.1", daemon.port)) as connection:
-        connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
-        answer = connection.getresponse()
+class Scraper:
+    """Asks as Prometheus does: compressed, and always by the same connection."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.connection = HTTPConnection("127.0.0.1", daemon.port)
+
+    def __call__(self) -> bytes:
+        """The page as it was sent."""
+        self.connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
+        answer = self.connection.getresponse()
         assert answer.headers["Content-Encoding"] == "gzip"
         return answer.read()
 
@@ -139,9 +144,14 @@ def measure_crowd(build: Build, name: str) -> None:
         # is seen only by a snapshot that is made after it, and which no scrape has cached.
         crowd.do("touch", 1)
         time.sleep(_CACHE_SECONDS)
-        scrape(daemon)
-        still = used(daemon, lambda: scrape(daemon))
-        asked = after_moves(daemon, crowd) if owners else undisturbed(daemon, rest="rest" in words)
+        scrape = Scraper(daemon)
+        cleanup.callback(scrape.connection.close)
+        scrape()
+        still = used(daemon, scrape)
+        if owners:
+            asked = after_moves(daemon, crowd, scrape)
+        else:
+            asked = undisturbed(daemon, scrape, rest="rest" in words)
         build.report(
             name,
             processes=processes,
@@ -149,17 +159,17 @@ def measure_crowd(build: Build, name: str) -> None:
             owners=len(document["owners"]),
             audited=audited,
             scrape=still,
-            scrape_bytes=len(scrape(daemon)),
+            scrape_bytes=len(scrape()),
             **asked,
         )
 
 
-def undisturbed(daemon: Daemon, *, rest: bool) -> dict[str, float]:
+def undisturbed(daemon: Daemon, scrape: Scraper, *, rest: bool) -> dict[str, float]:
     """What it uses if nothing moves, scraped or at rest, and what a script uses."""
     if rest:
         lasting = {"rest": share_at_rest(daemon, _QUIET_SECONDS)}
     else:
-        lasting = {"minute": minute(daemon)}
+        lasting = {"minute": minute(daemon, scrape)}
     return {
         "snapshot": used(daemon, daemon.snapshot),
         **lasting,
@@ -169,22 +179,22 @@ def undisturbed(daemon: Daemon, *, rest: bool) -> dict[str, float]:
     }
 
 
-def minute(daemon: Daemon) -> float:
+def minute(daemon: Daemon, scrape: Scraper) -> float:
     """CPU seconds in a minute with four scrapes."""
     pids = lasting_family(daemon.process.pid)
     before = cpu_seconds(pids)
     for _ in range(_SCRAPES_A_MINUTE):
         time.sleep(60 / _SCRAPES_A_MINUTE)
-        scrape(daemon)
+        scrape()
     return cpu_seconds(pids) - before
 
 
-def after_moves(daemon: Daemon, crowd: Crowd) -> dict[str, float]:
+def after_moves(daemon: Daemon, crowd: Crowd, scrape: Scraper) -> dict[str, float]:
     """A scrape each time that some processes have written to a page, or all have."""
 
     def after(number: int) -> None:
         crowd.do("touch", number)
-        scrape(daemon)
+        scrape()
 
     return {
         "scrape some": used(daemon, lambda: after(max(1, crowd.merging // 100))),
