@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # Of others and of ours: everything that a command could import.
 PACKAGES = (
-    *("ksmwatch", "bcc", "bpfcc", "h11", "prometheus_client", "psutil", "yaml"),
+    *("ksmwatch", "bcc", "bpfcc", "pyroute2", "h11", "prometheus_client", "psutil", "yaml"),
     *("bcrypt", "textual", "rich", "sitecustomize", "usercustomize", "_cffi_backend"),
 )
 # What libraries, or their build systems, are known to call.

@@ -1,8 +1,7 @@
 """The kernel's process connector: which processes exec'ed, ended, or changed name or user.
 
-A subscription is one message, made here: the part of pyroute2 that makes messages takes half a
-megabyte. After that, there is a filter in the kernel, and one number to read from each message: a
-host that forks a lot sends thousands of messages a second.
+A subscription is one message, by pyroute2. After that, there is a filter in the kernel, and one
+number to read from each message: a host that forks a lot sends thousands of messages a second.
 """
 
 from __future__ import annotations
@@ -11,25 +10,37 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec, module_from_spec
 
 from ksmwatch.kernel.syscalls import ClassicProgram
 
 # include/uapi/linux/netlink.h, connector.h and cn_proc.h
 _NETLINK_CONNECTOR = 11
-_NLMSG_DONE = 3
 _IDX_PROC = _VAL_PROC = 1
 _MCAST_LISTEN = 1
 _NONE, EXEC, UID, COMM, EXIT = 0x0, 0x2, 0x4, 0x200, 0x80000000
 
-# struct nlmsghdr (len, type, flags, seq, pid) and cn_msg (idx, val, seq, ack, len, flags).
-_HEADERS = "=IHHII IIIIHH"
-# With an operation (enum proc_cn_mcast_op).
-_LISTEN = struct.Struct(_HEADERS + "I")
-# Of struct proc_event (what, cpu, timestamp_ns, and for each kind pid, tgid). In an
+# struct cn_msg, and the beginning of struct proc_event of each kind that passes the filter. In an
 # acknowledgement, `pid` is the error.
-_WHAT = struct.calcsize(_HEADERS)
-_PID, _TGID = _WHAT + 16, _WHAT + 20
+_CN_MSG = (("idx", "I"), ("val", "I"), ("seq", "I"), ("ack", "I"), ("len", "H"), ("flags", "H"))
+_LISTEN = (*_CN_MSG, ("operation", "I"))
+_EVENT = (
+    *_CN_MSG,
+    *(("what", "I"), ("cpu", "I"), ("timestamp", "Q"), ("pid", "I"), ("tgid", "I")),
+)
+_NLMSGHDR_BYTES = 16
+
+
+def _offset(member: str) -> int:
+    """The offset in a message of a member of _EVENT."""
+    names = [name for name, _ in _EVENT]
+    before = _EVENT[: names.index(member)]
+    return _NLMSGHDR_BYTES + struct.calcsize("=" + "".join(kind for _, kind in before))
+
+
+_TGID = _offset("tgid")
 _U32 = struct.Struct("=I")
 
 # asm-generic/socket.h
@@ -50,13 +61,13 @@ def _in_filter(number: int) -> int:
 # Accepts acknowledgements, and the relevant events of a process's first thread. Forks, and events
 # of other threads, wake no reader and fill no buffer. Jumps are relative to the next instruction.
 _FILTER = (
-    (_LOAD, 0, 0, _WHAT),
+    (_LOAD, 0, 0, _offset("what")),
     (_JUMP_IF, 8, 0, _in_filter(_NONE)),
     (_JUMP_IF, 3, 0, _in_filter(EXEC)),
     (_JUMP_IF, 2, 0, _in_filter(UID)),
     (_JUMP_IF, 1, 0, _in_filter(COMM)),
     (_JUMP_IF, 0, 5, _in_filter(EXIT)),
-    (_LOAD, 0, 0, _PID),
+    (_LOAD, 0, 0, _offset("pid")),
     (_TO_X, 0, 0, 0),
     (_LOAD, 0, 0, _TGID),
     (_JUMP_IF_X, 0, 1, 0),
@@ -100,7 +111,7 @@ class Connector:
 
 
 def subscribe() -> Connector:
-    """Listen from now on. Raises OSError if the kernel refuses.
+    """Listen from now on. Raises OSError if the kernel refuses, and ImportError without pyroute2.
 
     Needs CAP_NET_ADMIN and the initial user, pid and network namespaces.
     """
@@ -112,7 +123,7 @@ def subscribe() -> Connector:
         # A bit for each group.
         listening.bind((0, 1 << (_IDX_PROC - 1)))
         _ask(listening)
-    except OSError:
+    except (OSError, ImportError):
         listening.close()
         raise
     return Connector(listening)
@@ -120,16 +131,42 @@ def subscribe() -> Connector:
 
 def _ask(listening: socket.socket) -> None:
     """Ask for events, and wait until the kernel agrees. Raises OSError if it does not."""
-    listen = (_IDX_PROC, _VAL_PROC, 0, 0, _U32.size, 0, _MCAST_LISTEN)
+    _load_no_more_than_messages()
+    from pyroute2.netlink import NLMSG_DONE, nlmsg
+
+    # pyroute2's own messages of the connector came after the version in Debian 12 (0.7.2).
+    class Listen(nlmsg):  # type: ignore[misc]
+        fields = _LISTEN
+
+    class Event(nlmsg):  # type: ignore[misc]
+        fields = _EVENT
+
+    request = Listen()
+    request["header"]["type"] = NLMSG_DONE
+    request["idx"], request["val"], request["len"] = _IDX_PROC, _VAL_PROC, _U32.size
+    request["operation"] = _MCAST_LISTEN
+    request.encode()
     # The kernel answers while this sends. In other namespaces, it never does.
     listening.settimeout(_ANSWER_SECONDS)
-    listening.send(_LISTEN.pack(_LISTEN.size, _NLMSG_DONE, 0, 0, 0, *listen))
+    listening.send(request.data)
     while True:
         try:
-            answer = listening.recv(4096)
+            answer = Event(listening.recv(4096))
         except TimeoutError as error:
             raise OSError(errno.ETIMEDOUT, "the process connector does not answer") from error
-        if _U32.unpack_from(answer, _WHAT)[0] == _NONE:
+        answer.decode()
+        if answer["what"] == _NONE:
             break
-    if number := _U32.unpack_from(answer, _PID)[0]:
+    if number := answer["pid"]:
         raise OSError(number, f"the process connector refuses: {os.strerror(number)}")
+
+
+def _load_no_more_than_messages() -> None:
+    """Prevent pyroute2 from importing all that it can do, which takes 20 MB and 0.1 s of CPU time.
+
+    Its package does that as soon as any of its modules is imported. So an empty package with the
+    same path takes its place: messages need nothing of it.
+    """
+    if (spec := find_spec("pyroute2")) is None:
+        raise ModuleNotFoundError("there is no pyroute2")
+    sys.modules.setdefault("pyroute2", module_from_spec(spec))

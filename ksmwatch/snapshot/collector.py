@@ -140,7 +140,7 @@ class Watcher:
         """Subscribe to process events, so that a snapshot need not read all processes."""
         try:
             self._table.follow(subscribe())
-        except OSError as error:
+        except (OSError, ImportError) as error:
             self.losses["connector_lost"] += 1
             logger.warning(
                 "every snapshot reads all processes, because there are no process events",

@@ -80,7 +80,7 @@ EFFECTS = {
     *("fcntl", "platform"),
     *("socket", "select", "selectors", "ssl", "asyncio", "urllib.request", "h11", "textual"),
     *("subprocess", "multiprocessing", "threading", "concurrent", "queue", "signal", "resource"),
-    *("time", "random", "secrets", "uuid", "ctypes", "psutil", "bcc", "pwd", "grp"),
+    *("time", "random", "secrets", "uuid", "ctypes", "psutil", "pyroute2", "bcc", "pwd", "grp"),
 }
 # A constant, and a generator whose seed is an argument.
 HARMLESS = {"mmap.PAGESIZE", "random.Random"}

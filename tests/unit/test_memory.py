@@ -20,7 +20,7 @@ print(anonymous, *sys.modules)
 # Of other packages, and of the large parts of Python.
 LARGE = {
     *("asyncio", "bcc", "bcrypt", "concurrent", "ctypes", "email", "h11", "html", "http", "httpx"),
-    *("argparse", "logging", "multiprocessing", "pathlib", "psutil"),
+    *("argparse", "logging", "multiprocessing", "pathlib", "psutil", "pyroute2"),
     *("prometheus_client", "rich", "sqlite3", "ssl", "textual", "tomllib"),
     *("unittest", "wsgiref", "xml", "yaml"),
 }

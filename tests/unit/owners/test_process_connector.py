@@ -6,6 +6,8 @@ import errno
 import os
 import socket
 import struct
+import subprocess
+import sys
 from typing import cast
 
 import pytest
@@ -127,3 +129,19 @@ def test_where_nobody_answers() -> None:
     ours, _kernel = kernel_that()
     with pytest.raises(TimeoutError, match="the process connector does not answer"):
         process_connector._ask(ours)
+
+
+ALONE = """
+import sys
+from ksmwatch.owners.process_connector import _load_no_more_than_messages
+_load_no_more_than_messages()
+import pyroute2.netlink
+print(*(name for name in sys.modules if name.startswith("pyroute2")))
+"""
+
+
+def test_of_pyroute2_it_loads_only_messages() -> None:
+    command = [sys.executable, "-I", "-c", ALONE]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    names = {"pyroute2", "pyroute2.common", "pyroute2.netlink", "pyroute2.netlink.exceptions"}
+    assert set(done.stdout.split()) == names

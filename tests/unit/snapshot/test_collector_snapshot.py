@@ -154,9 +154,12 @@ def test_losses_of_all_kinds_are_added_up(host: Host) -> None:
     assert watch.snapshot(0).losses["sources_unreadable"] == 2
 
 
-def test_a_snapshot_needs_no_process_events(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("missing", [PermissionError(1, "no"), ModuleNotFoundError("no pyroute2")])
+def test_a_snapshot_needs_no_process_events(
+    missing: Exception, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def subscribe() -> None:
-        raise PermissionError(1, "no")
+        raise missing
 
     monkeypatch.setattr(collector, "subscribe", subscribe)
     watcher = host.watch(FakeBackend())

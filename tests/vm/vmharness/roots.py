@@ -22,7 +22,7 @@ SUITES = ("bookworm", "trixie")
 # tests need.
 PACKAGES = (
     *("systemd-sysv", "dbus", "python3-pytest", "openssl", "tmux"),
-    *("python3-bpfcc", "python3-prometheus-client", "python3-psutil"),
+    *("python3-bpfcc", "python3-prometheus-client", "python3-psutil", "python3-pyroute2"),
     *("python3-h11", "python3-bcrypt", "python3-yaml"),
     # Those who have pages: a rootless container, a session, a virtual machine.
     *("podman", "crun", "uidmap", "dbus-user-session", "libpam-systemd", "qemu-system-x86"),

@@ -35,7 +35,7 @@ PACKAGES = (
     ),
     *("grep", "sed", "findutils", "hostname", "kmod", "e2fsprogs", "iproute2", "busybox-static"),
     *("python3", "python3-pytest", "python3-pytest-timeout", "python3-hypothesis"),
-    *("python3-bpfcc", "python3-prometheus-client", "python3-psutil"),
+    *("python3-bpfcc", "python3-prometheus-client", "python3-psutil", "python3-pyroute2"),
     *("python3-h11", "python3-bcrypt", "python3-yaml", "python3-textual", "openssl"),
 )
 
