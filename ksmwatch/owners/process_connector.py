@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec, module_from_spec
 
+from ksmwatch.deferred import unload
 from ksmwatch.kernel.syscalls import ClassicProgram
 
 # include/uapi/linux/netlink.h, connector.h and cn_proc.h
@@ -126,6 +127,8 @@ def subscribe() -> Connector:
     except (OSError, ImportError):
         listening.close()
         raise
+    finally:
+        _forget_messages()
     return Connector(listening)
 
 
@@ -170,3 +173,10 @@ def _load_no_more_than_messages() -> None:
     if (spec := find_spec("pyroute2")) is None:
         raise ModuleNotFoundError("there is no pyroute2")
     sys.modules.setdefault("pyroute2", module_from_spec(spec))
+
+
+def _forget_messages() -> None:
+    """Give back the memory of pyroute2: there is no second message."""
+    found = [name for name in sys.modules if f"{name}.".startswith("pyroute2.")]
+    # A package comes after what is in it.
+    unload(*sorted(found, reverse=True))
