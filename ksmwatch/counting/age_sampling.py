@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ksmwatch.counting.ages import Ages, AgeState
 from ksmwatch.counting.controls import Controls
@@ -15,7 +15,11 @@ from ksmwatch.probes.map_records import Total
 _LOOK_SECONDS = 60.0
 # At most one page in this many, because the programs compare 16 bits.
 MOST = 1 << 16
-_UNKNOWN = (Total.AGES_UNSEEN, Total.AGES_AMBIGUOUS, Total.AGES_MOVED)
+_UNKNOWN = {
+    Total.AGES_UNSEEN: "unseen",
+    Total.AGES_AMBIGUOUS: "ambiguous",
+    Total.AGES_MOVED: "moved",
+}
 
 
 def next_one_in(now: int, least: int, used: float, *, lost: bool) -> int:
@@ -73,6 +77,10 @@ class AgeSampling:
         self._noted = -1
         self._lost = 0
         self._again = False
+        # The last state, and what it was made of.
+        self._state: AgeState | None = None
+        self._ages: Mapping[str, tuple[tuple[int, ...], float]] = {}
+        self._known: tuple[object, ...] = ()
         # Accounts that could not be opened, so that their PTEs came unseen.
         self._events_lost = total(Total.EVENTS_LOST)
 
@@ -114,15 +122,18 @@ class AgeSampling:
         return moved or self._again or self._controls.one_in < self.least
 
     def state(self) -> AgeState:
-        """What is known."""
-        takes = self._controls.scan_ns
-        return AgeState(
-            one_in=self._controls.one_in,
-            scan_seconds=takes / 1e9 if takes else None,
-            reasons={why: Ages(*found) for why, found in self._maps.ages().items()},
-            noted=self._total(Total.AGES_NOTED),
-            wasted=self._total(Total.AGES_WASTED),
-            unknown={
-                each.name.lower().removeprefix("ages_"): self._total(each) for each in _UNKNOWN
-            },
-        )
+        """What is known; the same object if it is the same as before."""
+        ages, takes = self._maps.ages(), self._controls.scan_ns
+        noted, wasted, *unknown = map(self._total, (Total.AGES_NOTED, Total.AGES_WASTED, *_UNKNOWN))
+        known = self._controls.one_in, takes, noted, wasted, unknown
+        if self._state is None or ages is not self._ages or known != self._known:
+            self._ages, self._known = ages, known
+            self._state = AgeState(
+                one_in=self._controls.one_in,
+                scan_seconds=takes / 1e9 if takes else None,
+                reasons={why: Ages(*found) for why, found in ages.items()},
+                noted=noted,
+                wasted=wasted,
+                unknown=dict(zip(_UNKNOWN.values(), unknown, strict=True)),
+            )
+        return self._state

@@ -101,7 +101,7 @@ class Backend(Protocol):
     def ages(self) -> AgeState | None:
         """How long mappings last; None if that is not known."""
 
-    def probes(self) -> list[ProbeState]:
+    def probes(self) -> tuple[ProbeState, ...]:
         """The state of every probe; empty if there are none."""
 
     def audit_state(self) -> AuditState | None:
@@ -131,8 +131,8 @@ class Eventless:
         """None: it is unknown when mappings come and go."""
         return None
 
-    def probes(self) -> list[ProbeState]:
-        return []
+    def probes(self) -> tuple[ProbeState, ...]:
+        return ()
 
     def audit_state(self) -> AuditState | None:
         """None: every count is a reading."""

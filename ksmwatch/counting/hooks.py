@@ -78,6 +78,11 @@ class Hooks:
         self._calls_since, self._calls_missed = 0, 0
         # How often the sentry was attached.
         self._watches = 0
+        # Of each probe that counts depend on, at the last look.
+        self._skipped: dict[str, int] = {}
+        # Whether each probe was attached, and its skipped runs, when they were last shown.
+        self._shown: list[tuple[bool, int]] = []
+        self._probes: tuple[ProbeState, ...] = ()
 
     @property
     def state(self) -> HookState:
@@ -155,7 +160,7 @@ class Hooks:
         self._calls_missed = self._missed_calls()
 
     def _missed_calls(self) -> int:
-        return self._missed_of({_CALLS})
+        return sum(self._missed_by({_CALLS}).values())
 
     # ---- moves to other cgroups ----
 
@@ -219,27 +224,38 @@ class Hooks:
 
     def missed(self) -> int:
         """Runs that the kernel skipped, of probes that counts depend on."""
-        return self._missed_of(_COUNTING)
+        self._skipped = self._missed_by(_COUNTING)
+        return sum(self._skipped.values())
 
-    def _missed_of(self, events: Collection[str]) -> int:
-        return sum(self._missed(probe) for probe in self.plan.probes if probe.event in events)
+    def _missed_by(self, events: Collection[str]) -> dict[str, int]:
+        probes = (probe for probe in self.plan.probes if probe.event in events)
+        return {probe.event: self._missed(probe) for probe in probes}
 
     def _missed(self, probe: Probe) -> int:
         return sum(self._attachments.missed(program) for program in probe.programs)
 
-    def probes(self) -> list[ProbeState]:
-        """The state of every probe of the plan, at the last look if none was lost."""
+    def probes(self) -> tuple[ProbeState, ...]:
+        """The state of every probe of the plan; the same object if none has changed.
+
+        Whether it was attached at the last look, if none was lost. Skipped runs of probes that
+        counts depend on are those of the last look as well.
+        """
         held = {probe.event for probe in self._wanted} if self._state.lost is None else set()
-        return [
-            ProbeState(
-                probe.event,
-                probe.mechanism,
-                probe.symbol,
+        skipped = self._skipped
+        shown = [
+            (
                 probe.event in held or self._attachments.holds([probe]),
-                self._missed(probe),
+                skipped[probe.event] if probe.event in skipped else self._missed(probe),
             )
             for probe in self.plan.probes
         ]
+        if shown != self._shown:
+            self._shown = shown
+            self._probes = tuple(
+                ProbeState(probe.event, probe.mechanism, probe.symbol, *state)
+                for probe, state in zip(self.plan.probes, shown, strict=True)
+            )
+        return self._probes
 
     @property
     def kept(self) -> bool:

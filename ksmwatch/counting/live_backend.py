@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -74,6 +74,7 @@ class Live:
         self._maps = maps
         self._keep = keep or Nowhere()
         self._host = host
+        self._shared_file = procfs.pages_shared_file(host.sys)
         self._hooks = Hooks(plan, attachments, host)
         self.moved = CgroupWatch(self._hooks.cgroup_watch, maps.cgroup_moves.take).moved
         self._accounting = Accounting(
@@ -84,6 +85,9 @@ class Live:
         self._adopted = self.rests = False
         self._calm = Calm(host.clock)
         self._said: tuple[bool, str | None] | None = None
+        # As they were last read, and the same by name.
+        self._totals: Mapping[Movement | Total, int] = {}
+        self._named_totals: dict[str, int] = {}
         self._take(policy)
 
     @property
@@ -148,7 +152,7 @@ class Live:
             disturbed=accounting.missing(Unread.DISTURBED),
             unsettled=accounting.unsettled(),
             run=run,
-            pages_shared=self._pages_shared(run),
+            pages_shared=None if at is None else self._pages_shared(run),
             sees_swapins=self._hooks.see_swapins,
             stirred=not hooks.on and self._steps.has_stirred(),
             zero=None if at is None else at.zero,
@@ -159,8 +163,8 @@ class Live:
         )
 
     def _pages_shared(self, run: int | None) -> int | None:
-        """Read only if it matters: while ksmd is stopped."""
-        return procfs.read_pages_shared(self._host.sys) if run in (STOPPED, UNMERGED) else None
+        """Read only if it matters for the next step: while ksmd is stopped."""
+        return procfs.read_number(self._shared_file) if run in (STOPPED, UNMERGED) else None
 
     def _explain(self) -> str | None:
         """A loss that has not been looked for yet, and that explains a wrong count."""
@@ -269,13 +273,17 @@ class Live:
 
     def totals(self) -> dict[str, int]:
         """Totals of the host since the maps were created, by the names in `map_records`."""
-        return {_NAMES[which]: amount for which, amount in self._maps.totals().items()}
+        totals = self._maps.totals()
+        if totals is not self._totals:
+            self._totals = totals
+            self._named_totals = {_NAMES[which]: amount for which, amount in totals.items()}
+        return self._named_totals
 
     def ages(self) -> AgeState | None:
         """How long mappings last; None if that is not known here."""
         return self._steps.age_state()
 
-    def probes(self) -> list[ProbeState]:
+    def probes(self) -> tuple[ProbeState, ...]:
         """The state of every probe of the plan."""
         return self._hooks.probes()
 

@@ -2,45 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ksmwatch.kernel.kept_file import KeptFile
+from ksmwatch.kernel.limit_watch import LimitWatch
+from ksmwatch.kernel.procfs import read_file
 
-# Files of at most this many cgroups stay open. A process has 1,024 descriptors by default.
+# memory.current of at most this many cgroups stays open. A process has 1,024 descriptors by
+# default.
 _KEPT = 100
+# So many cgroups may be watched although nobody asks for them any more.
+_SPARE = 1000
 
 
 class CgroupRooms:
-    """Bytes left in cgroups with a limit. Files stay open. Only one thread may use it."""
+    """Bytes left in cgroups with a limit. Only one thread may use it.
+
+    A limit is read again only if it may be another one. What is used changes without a sign.
+    """
 
     def __init__(self, sys: Path) -> None:
         self._root = f"{sys}/fs/cgroup"
-        self._files: dict[str, tuple[KeptFile, KeptFile]] = {}
+        self._watch = LimitWatch(self._root)
+        # Of cgroups that are watched; None: there is no limit.
+        self._limits: dict[str, int | None] = {}
+        self._currents: dict[str, KeptFile] = {}
 
     def read(self, paths: Iterable[str]) -> dict[str, int]:
         """memory.max minus memory.current; negative in a cgroup that is over its limit.
 
         Without those that have no limit (also: no memory controller), or cannot be read.
         """
-        before, self._files = self._files, {}
-        found = {}
+        self._forget(self._watch.changed())
+        before, self._currents = self._currents, {}
+        limits, found, wanted = self._limits, {}, 0
         for path in paths:
-            files = before.get(path) or self._of(path)
-            if (room := _room(*files)) is not None:
-                found[path] = room
-            if len(self._files) < _KEPT:
-                self._files[path] = files
+            wanted += 1
+            limit = limits[path] if path in limits else self._read(path)
+            if limit is None:
+                continue
+            current = before.get(path) or KeptFile(f"{self._root}{path}/memory.current")
+            if (used := _number(current.read)) is not None:
+                found[path] = limit - used
+            if len(self._currents) < _KEPT:
+                self._currents[path] = current
+        if len(self._watch) > 2 * wanted + _SPARE:
+            self._forget(None)
         return found
 
-    def _of(self, path: str) -> tuple[KeptFile, KeptFile]:
-        directory = f"{self._root}/{path.lstrip('/')}"
-        return KeptFile(f"{directory}/memory.max"), KeptFile(f"{directory}/memory.current")
+    def _forget(self, paths: set[str] | None) -> None:
+        """These may have other limits; None: all may, and they are watched anew."""
+        if paths is None:
+            self._watch.close()
+            self._watch = LimitWatch(self._root)
+            self._limits.clear()
+            return
+        for path in paths:
+            self._limits.pop(path, None)
+
+    def _read(self, path: str) -> int | None:
+        # Before it is read: what changes meanwhile is told.
+        watched = self._watch.begin(path)
+        limit = _number(lambda: read_file(f"{self._root}{path}/memory.max"))
+        if watched:
+            self._limits[path] = limit
+        return limit
 
 
-def _room(limit: KeptFile, current: KeptFile) -> int | None:
+def _number(read: Callable[[], bytes]) -> int | None:
+    """What a file has; None if it is not a number (`max`), or cannot be read."""
     try:
-        most = limit.read()
-        return None if most.strip() == b"max" else int(most) - int(current.read())
+        return int(read())
     except (OSError, ValueError):
         return None

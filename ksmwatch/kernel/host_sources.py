@@ -30,8 +30,7 @@ class HostSources:
         ksm = self._read_ksm(failures)
         meminfo = procfs.parse_pairs(self._text(self._meminfo, failures))
         # It has two hundred lines.
-        lines = self._text(self._vmstat, failures).split("\n")
-        vmstat = procfs.parse_pairs("\n".join(each for each in lines if each.startswith(VMSTAT)))
+        vmstat = procfs.find_pairs(self._text(self._vmstat, failures), VMSTAT)
         cpu = None if self._ksmd is None else self._ksmd.cpu_seconds()
         return KernelNumbers(ksm, meminfo, vmstat, tuple(failures), cpu)
 

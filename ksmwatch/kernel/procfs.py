@@ -7,7 +7,7 @@ Values keep the kernel's units. A file or line that a kernel lacks is absent fro
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +24,20 @@ def parse_pairs(text: str) -> dict[str, int]:
     """
     pairs = {}
     for line in text.splitlines():
-        parts = line.replace(":", " ").split()
-        if len(parts) >= 2 and parts[1].lstrip("-").isdigit():
-            pairs[parts[0]] = int(parts[1])
+        name, *rest = line.split(None, 2) or ("",)
+        name = name.removesuffix(":")
+        if name and rest and rest[0].lstrip("-").isdigit():
+            pairs[name] = int(rest[0])
     return pairs
+
+
+def find_pairs(text: str, names: Iterable[str]) -> dict[str, int]:
+    """The pairs with these names in a long text, as `parse_pairs` finds them."""
+    lines = []
+    for name in names:
+        _, found, rest = f"\n{text}".partition(f"\n{name} ")
+        lines.append(name + " " + rest.partition("\n")[0] if found else "")
+    return parse_pairs("\n".join(lines))
 
 
 def ksm_files(sys: Path) -> dict[str, KeptFile] | None:
@@ -66,21 +76,21 @@ def _read_ksm_file(sys: Path, name: str) -> int | None:
 
 
 def run_file(sys: Path) -> KeptFile:
-    """/sys/kernel/mm/ksm/run, which is read every second."""
+    """/sys/kernel/mm/ksm/run, which is read every second: 0 stopped, 1 scanning, 2 unmerged."""
     return KeptFile(f"{sys}/kernel/mm/ksm/run")
 
 
-def read_run(file: KeptFile) -> int | None:
-    """KSM's run state: 0 stopped, 1 scanning, 2 unmerged; None if unreadable."""
+def pages_shared_file(sys: Path) -> KeptFile:
+    """/sys/kernel/mm/ksm/pages_shared: stable nodes that ksmd knows."""
+    return KeptFile(f"{sys}/kernel/mm/ksm/pages_shared")
+
+
+def read_number(file: KeptFile) -> int | None:
+    """The number in a file; None if unreadable."""
     try:
         return int(file.read())
     except (OSError, ValueError):
         return None
-
-
-def read_pages_shared(sys: Path) -> int | None:
-    """/sys/kernel/mm/ksm/pages_shared: stable nodes that ksmd knows; None if unreadable."""
-    return _read_ksm_file(sys, "pages_shared")
 
 
 def read_full_scans(sys: Path) -> int | None:

@@ -31,7 +31,7 @@ _GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236}
 # include/uapi/linux/mempolicy.h
 _MPOL_BIND, _MPOL_F_NODE, _MPOL_F_ADDR = 2, 1, 2
 # include/uapi/linux/inotify.h
-_IN_MODIFY = 2
+IN_MODIFY, IN_DELETE, IN_Q_OVERFLOW = 0x2, 0x200, 0x4000
 # include/uapi/linux/kcmp.h
 _KCMP_VM = 1
 # malloc.h
@@ -176,14 +176,29 @@ def watch_writes(files: Iterable[Path]) -> int:
 
     A file of sysfs tells only of writes in the same instance of it: each network namespace has one.
     """
-    fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
+    fd = open_inotify()
     try:
         for file in files:
-            _checked(_libc.inotify_add_watch(fd, os.fsencode(file), _IN_MODIFY), str(file))
+            add_watch(fd, str(file), IN_MODIFY)
     except OSError:
         os.close(fd)
         raise
     return fd
+
+
+def open_inotify() -> int:
+    """A descriptor of inotify(7), which does not block."""
+    return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
+
+
+def add_watch(fd: int, path: str, mask: int) -> int:
+    """Tell these events of a file, or of a directory and what is in it; returns their number."""
+    return _checked(_libc.inotify_add_watch(fd, os.fsencode(path), ct.c_uint32(mask)), path)
+
+
+def remove_watch(fd: int, watch: int) -> None:
+    """Tell no more of it, if it is still watched."""
+    _libc.inotify_rm_watch(fd, watch)
 
 
 def give_memory_back() -> None:

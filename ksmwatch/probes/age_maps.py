@@ -31,11 +31,23 @@ class AgeMaps:
     ) -> None:
         self._frames, self._holds, self._ages = frames, holds, ages
         self._limit = int(fdinfo(holds.fd, "max_entries"))
+        # As they were last summed, and their memory before that.
+        self._last: Mapping[str, tuple[tuple[int, ...], float]] = {}
+        self._read = b""
         # Map system calls would stop hooks while these are on: see bpf/access.c.
         self.quiet = quiet
 
     def ages(self) -> Mapping[str, tuple[tuple[int, ...], float]]:
-        """By reason: how many ages are in each class, and their sum in seconds."""
+        """By reason: how many ages are in each class, and their sum in seconds.
+
+        The same object as before if none has changed.
+        """
+        # Copied first: what changes meanwhile is seen the next time.
+        if (data := self._ages.data) != self._read:
+            self._read, self._last = data, self._summed()
+        return self._last
+
+    def _summed(self) -> Mapping[str, tuple[tuple[int, ...], float]]:
         words = self._ages.words
         found = {}
         for number, why in enumerate(DEPARTURES):

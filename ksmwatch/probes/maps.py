@@ -175,6 +175,9 @@ class Maps:
         self.ages = self._age_maps(loaded) if "ages" in maps else None
         self._all_accounts = RecordTable(self._accounts, self._account.all_in, self._steady)
         self._standstill = Standstill(self._told, time.monotonic)
+        # Totals as they were last summed, and their memory before that.
+        self._last_totals: Mapping[Movement | Total, int] = {}
+        self._totals_read = b""
         # Accounts of no process. When the daemon opens a file, a program can name one untold.
         self._nameless: set[int] = set()
         # The memory of the maps with so many accounts and baselines.
@@ -290,9 +293,13 @@ class Maps:
         """Record an exact read."""
         self._baselines.put(mm, baseline)
 
-    def totals(self) -> dict[Movement | Total, int]:
-        """Host-wide totals, summed over CPUs."""
-        return {which: self.total(which) for which in _TOTALS}
+    def totals(self) -> Mapping[Movement | Total, int]:
+        """Host-wide totals, summed over CPUs; the same object as before if none has changed."""
+        # Copied first: what changes meanwhile is seen the next time.
+        if (data := self._totals.data) != self._totals_read:
+            self._totals_read = data
+            self._last_totals = {which: self.total(which) for which in _TOTALS}
+        return self._last_totals
 
     def total(self, which: Movement | Total) -> int:
         """One host-wide total."""

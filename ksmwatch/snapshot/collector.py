@@ -113,6 +113,8 @@ class Watcher:
         # The last sums, and how often they were others than before.
         self._summed: ProcessSums | None = None
         self._looks = 0
+        # The cgroups in them.
+        self._shared: set[str] = set()
 
     def take(self, backend: Backend) -> None:
         """Count with another backend from now on. Losses of the previous one are kept."""
@@ -191,12 +193,12 @@ class Watcher:
             processes=self._roster.everyone,
             unnamed=sum(unnamed),
             moved=self._turnover.see(self._roster.moved, self._roster.gone),
-            rooms=self._rooms.read(_shared_cgroups(sums)),
+            rooms=self._rooms.read(self._shared),
             numbers=numbers,
             totals=totals,
             events=happened.since(self._begin) if happened and self._begin else None,
             losses=self._all_losses(totals),
-            probes=tuple(self.backend.probes()),
+            probes=self.backend.probes(),
             map_state=self.backend.map_state(),
             ages=self.backend.ages(),
             run=self.backend.run.state,
@@ -252,7 +254,7 @@ class Watcher:
             logger.error("sums by difference were wrong; everything is added up again")
             self._sums = RunningSums()
             sums = self._sums.update(processes, kin)
-        self._summed = sums
+        self._summed, self._shared = sums, _shared_cgroups(sums)
         return kin, sums
 
     def _zero_only(self, counted: Counted, zeros: int) -> list[Count]:

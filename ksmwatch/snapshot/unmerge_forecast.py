@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from ksmwatch.owners.rollup import OwnerCgroup, OwnerKey
@@ -117,14 +118,15 @@ class Forecast(NamedTuple):
         return self.memory.verdict
 
 
-def levels(cgroup: str | None) -> list[str]:
+@lru_cache(maxsize=4096)
+def levels(cgroup: str | None) -> tuple[str, ...]:
     """A path and those above it, without the root: `/a/b` and `/a`."""
     found = []
     path = cgroup or ""
     while path.startswith("/") and path != "/":
         found.append(path)
         path = path.rpartition("/")[0]
-    return found
+    return tuple(found)
 
 
 def limits(charges: Mapping[OwnerCgroup, Charge], left: Mapping[str, int]) -> dict[OwnerKey, Limit]:

@@ -70,6 +70,7 @@ class FakeAges(AgeMaps):
     def __init__(self) -> None:
         self.quiet = False
         self.full = 0.0
+        self.found = {"copied": ((1,) * AGE_CLASSES, 7.5)}
         self.done: list[object] = []
 
     def used(self) -> float:
@@ -82,7 +83,7 @@ class FakeAges(AgeMaps):
         self.done.append(one_in)
 
     def ages(self) -> Mapping[str, tuple[tuple[int, ...], float]]:
-        return {"copied": ((1,) * AGE_CLASSES, 7.5)}
+        return self.found
 
 
 class Told(Maps):
@@ -195,3 +196,13 @@ def test_the_state(kernel: Kernel) -> None:
     assert state.unknown == {"unseen": 0, "ambiguous": 0, "moved": 2}
     assert state.reasons["copied"].seconds == 7.5
     assert state.copied.wasted_share == 3 / 9
+
+
+def test_a_state_that_has_not_changed_is_the_same_object(kernel: Kernel) -> None:
+    before = kernel.sampling.state()
+    assert kernel.sampling.state() is before
+    kernel.totals[Total.AGES_MOVED] += 1
+    moved = kernel.sampling.state()
+    assert moved.unknown["moved"] == before.unknown["moved"] + 1
+    kernel.ages.found = {"copied": ((1,) * AGE_CLASSES, 8.0)}
+    assert kernel.sampling.state().reasons["copied"].seconds == 8.0

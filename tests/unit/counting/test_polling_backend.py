@@ -164,7 +164,7 @@ def test_the_run_state_is_followed(host: Host) -> None:
 def test_polling_says_that_it_is_no_live_count(host: Host) -> None:
     poll = host.poll
     assert (poll.mode, poll.doubt, poll.asleep) == ("poll", "counts are polled, not live", False)
-    assert (poll.totals(), poll.probes()) == ({}, [])
+    assert (poll.totals(), poll.probes()) == ({}, ())
     assert (poll.audit_state(), poll.map_state()) == (None, None)
 
 

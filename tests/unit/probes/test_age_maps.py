@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -39,10 +38,13 @@ class Ages:
 
     def __init__(self) -> None:
         self.frames, self.holds = Table(8), Table(16)
-        self.words = [0] * (AGES_ROOM * 3)
+        self.words = memoryview(bytearray(8 * AGES_ROOM * 3)).cast("Q")
         frames, holds = (cast("bpf_maps.Map", each) for each in (self.frames, self.holds))
-        memory: Any = SimpleNamespace(words=self.words)
-        self.maps = AgeMaps(frames, holds, cast("Mapped", memory), quiet=False)
+        self.maps = AgeMaps(frames, holds, cast("Mapped", self), quiet=False)
+
+    @property
+    def data(self) -> bytes:
+        return self.words.tobytes()
 
     def note(self, page: int, mm: int) -> None:
         self.frames.data[struct.pack("<Q", page)] = struct.pack("<3Q", 1, 0, 0)
@@ -68,6 +70,15 @@ def test_ages_are_added_up_over_the_cpus(ages: Ages) -> None:
         "unmapped": (none, 0.0),
         "exited": ((*none[1:], 7), 2.0),
     }
+
+
+def test_ages_that_have_not_changed_are_not_added_up_again(ages: Ages) -> None:
+    ages.words[0] = 3
+    before = ages.maps.ages()
+    assert ages.maps.ages() is before
+    ages.words[2 * AGES_ROOM] = 1
+    assert ages.maps.ages()["copied"][0][0] == 4
+    assert before["copied"][0][0] == 3
 
 
 def test_how_full_they_are(ages: Ages) -> None:

@@ -219,6 +219,10 @@ def test_totals_are_summed_over_the_cpus(shared: Maps) -> None:
     assert totals[Total.SWAPIN_KSM] == 2**63
     assert totals[Movement.MERGED] == 0
     assert list(totals) == [*Movement, *Total]
+    assert shared.totals() is totals
+    memory["totals"][place : place + 8] = struct.pack("<Q", 5)
+    assert shared.totals()[Total.SWAPIN_KSM] == 5
+    assert totals[Total.SWAPIN_KSM] == 2**63
 
 
 def test_the_programs_are_told_in_the_words_of_the_record(shared: Maps) -> None:

@@ -104,7 +104,7 @@ def test_verdicts_with_a_limit(memory: Need, left: int | None, verdict: Verdict)
     [("/a/b", ["/a/b", "/a"]), ("/", []), (None, []), ("", []), ("a/b", [])],
 )
 def test_levels(path: str | None, expected: list[str]) -> None:
-    assert levels(path) == expected
+    assert levels(path) == tuple(expected)
 
 
 def test_the_tightest_limit_counts() -> None:
