@@ -14,7 +14,8 @@ import struct
 from _pickle import dumps, loads
 from bisect import bisect_right
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, itemgetter, ne
 from typing import Any
 
 from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
@@ -24,6 +25,7 @@ from ksmwatch.snapshot.last_hour import HourPoints
 # The age that an answer may have, in seconds; how often the front has failed to pass one on.
 QUESTION = struct.Struct("!dI")
 LENGTH = struct.Struct("!Q")
+_labels = itemgetter(0)
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,31 @@ class Answer:
     hour: HourPoints | None = None
 
 
+# Values by their places, if a family's labels are those of the last answer.
+Values = dict[int, float]
+
+
 @dataclass(frozen=True)
 class SentAnswer:
-    """An answer on the channel. None: the samples of the family are those of the last answer."""
+    """An answer on the channel: how it differs from the last one.
+
+    `families`: their names; None if they are the same, in the same order. `changed`: the samples of
+    families that are new or whose labels are others, or else the values that are.
+    """
 
     taken: float
-    families: list[tuple[str, list[LabelledValue] | None]]
+    families: list[str] | None
+    changed: dict[str, list[LabelledValue] | Values]
     hour: HourPoints | None
+
+
+def _changed(
+    before: list[LabelledValue] | None, now: list[LabelledValue]
+) -> list[LabelledValue] | Values:
+    if before is None or list(map(_labels, before)) != list(map(_labels, now)):
+        return now
+    others = compress(enumerate(now), map(ne, before, now))
+    return {place: value for place, (_, value) in others}
 
 
 class SampleSender:
@@ -96,8 +116,14 @@ class SampleSender:
     def send(self, sock: socket.socket, answer: Answer) -> None:
         """Send an answer. Raises OSError if the front is gone."""
         before, self._sent = self._sent, dict(answer.samples)
-        families = [(name, None if before.get(name) == s else s) for name, s in answer.samples]
-        send(sock, SentAnswer(answer.taken, families, self._new(answer.hour)))
+        changed = {
+            name: _changed(before.get(name), now)
+            for name, now in answer.samples
+            # Most are the same object as before.
+            if (known := before.get(name)) is not now and known != now
+        }
+        families = None if list(before) == list(self._sent) else list(self._sent)
+        send(sock, SentAnswer(answer.taken, families, changed, self._new(answer.hour)))
 
     def _new(self, hour: HourPoints | None) -> HourPoints | None:
         if not hour:
@@ -117,9 +143,20 @@ class SampleReceiver:
         """The answer that was sent. Other messages are not changed."""
         if not isinstance(message, SentAnswer):
             return message
-        samples = [(name, self._known[name] if s is None else s) for name, s in message.families]
-        self._known = dict(samples)
-        return Answer(message.taken, samples, message.hour)
+        for name, changed in message.changed.items():
+            self._known[name] = self._with(name, changed)
+        if message.families is not None:
+            self._known = {name: self._known[name] for name in message.families}
+        return Answer(message.taken, list(self._known.items()), message.hour)
+
+    def _with(self, name: str, changed: list[LabelledValue] | Values) -> list[LabelledValue]:
+        """The samples of a family, in a new list; unchanged ones are the same objects."""
+        if isinstance(changed, list):
+            return changed
+        samples = list(self._known[name])
+        for place, value in changed.items():
+            samples[place] = samples[place][0], value
+        return samples
 
 
 def send(sock: socket.socket, message: Begin | SentAnswer | WebConfig) -> None:

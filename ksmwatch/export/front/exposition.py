@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from collections.abc import Iterable, Mapping
 
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
@@ -13,7 +12,7 @@ from ksmwatch.export.front.page import Page
 from ksmwatch.export.metric_family import Samples, Spec
 
 # A text of this size is a piece of its own when the page is compressed. Smaller ones, which are
-# mostly about the host and change with every scrape, are compressed together.
+# mostly about the host, are compressed together.
 _PIECE_BYTES = 2048
 # Clients choose among the library's formats and versions, of which there are many. The texts of so
 # many are kept.
@@ -38,37 +37,42 @@ class _Format:
     def page(self, specs: Mapping[str, Spec], samples: Samples, *, compressed: bool) -> Page:
         """The page of these samples."""
         if samples is not self._samples:
-            self._texts = list(self._rendered(specs, samples))
+            self._texts = self._rendered(specs, samples)
             self._samples, self._pages = samples, {}
         if compressed not in self._pages:
             self._pages[compressed] = self._page(compressed=compressed)
         return self._pages[compressed]
 
-    def _rendered(self, specs: Mapping[str, Spec], samples: Samples) -> Iterator[bytes]:
+    def _rendered(self, specs: Mapping[str, Spec], samples: Samples) -> list[bytes]:
         """The text of each family that has a sample, and the end of the page."""
-        before, self._families = self._families, {}
+        before, self._families, texts = self._families, {}, []
         for name, found in samples:
             if found:
                 family = before.get(name) or FamilyText(specs[name], self._encode)
-                family.update(found)
+                if found is not family.samples:
+                    family.update(found)
                 self._families[name] = family
-                yield family.text
-        yield self._end
+                texts.append(family.text)
+        return [*texts, self._end]
 
     def _page(self, *, compressed: bool) -> Page:
         if not compressed:
             return Page(b"".join(self._texts), self._headers)
-        body = self._gzip.compress(list(_pieces(self._texts)))
+        body = self._gzip.compress(_pieces(self._texts))
         return Page(body, self._headers | _ENCODED)
 
 
-def _pieces(texts: Iterable[bytes]) -> Iterator[bytes]:
+def _pieces(texts: Iterable[bytes]) -> list[bytes]:
     """The texts, with neighbours that are small joined."""
-    for small, run in groupby(texts, lambda text: len(text) < _PIECE_BYTES):
-        if small:
-            yield b"".join(run)
-        else:
-            yield from run
+    pieces: list[bytes] = []
+    small: list[bytes] = []
+    for text in texts:
+        if len(text) < _PIECE_BYTES:
+            small.append(text)
+            continue
+        pieces += [b"".join(small), text]
+        small.clear()
+    return [piece for piece in (*pieces, b"".join(small)) if piece]
 
 
 class Exposition:

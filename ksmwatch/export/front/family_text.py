@@ -7,6 +7,8 @@ only the value is rendered again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import compress, count
+from operator import is_not, itemgetter
 from typing import cast
 
 from prometheus_client.metrics_core import (
@@ -20,6 +22,7 @@ from prometheus_client.utils import floatToGoString
 
 from ksmwatch.export.metric_family import COUNT, SUM, LabelledValue, Spec
 
+_labels = itemgetter(0)
 _number = cast("Callable[[float], str]", floatToGoString)
 # One of the library's formats.
 Encoder = Callable[[Collector], bytes]
@@ -81,36 +84,38 @@ class FamilyText:
         self._encode = encode
         # Everything before the first sample.
         self._head = rendered(spec, (), encode)
-        # By label values: the value, the line up to it, and the line with it.
-        self._lines: dict[tuple[str, ...], tuple[float, str, str]] = {}
-        self._samples: Sequence[LabelledValue] = ()
+        # Lines up to their values, by label values.
+        self._beginnings: dict[tuple[str, ...], str] = {}
+        self._lines: list[str] = []
+        self.samples: Sequence[LabelledValue] = ()
         self.text = b""
 
-    def update(self, samples: Sequence[LabelledValue]) -> bool:
-        """Take the samples; returns whether the text is another one than before."""
-        if samples is self._samples or samples == self._samples:
-            return False
-        known = self._lines
+    def update(self, samples: Sequence[LabelledValue]) -> None:
+        """Take the samples. Those that have not changed are perhaps the same objects."""
+        before, self.samples = self.samples, samples
+        if samples == before:
+            return
+        if list(map(_labels, samples)) == list(map(_labels, before)):
+            for place in compress(count(), map(is_not, samples, before)):
+                if samples[place][1] != before[place][1]:
+                    self._lines[place] = self._line(samples[place])
+        else:
+            self._begin(samples)
+            self._lines = list(map(self._line, samples))
+        self.text = (self._head + "".join(self._lines)).encode()
+
+    def _line(self, sample: LabelledValue) -> str:
+        labels, value = sample
+        return f"{self._beginnings[labels]} {_number(value)}\n"
+
+    def _begin(self, samples: Sequence[LabelledValue]) -> None:
+        """Keep the beginnings of these lines, and no others."""
+        known = self._beginnings
         new = [sample for sample in samples if sample[0] not in known]
         if new:
-            known |= self._render(new)
-        for labels, value in samples:
-            before, beginning, _ = known[labels]
-            if value != before:
-                known[labels] = value, beginning, f"{beginning} {_number(value)}\n"
-        self.text = (self._head + "".join([known[labels][2] for labels, _ in samples])).encode()
-        if len(known) > len(samples):
-            self._lines = {labels: known[labels] for labels, _ in samples}
-        self._samples = samples
-        return True
-
-    def _render(
-        self, samples: Sequence[LabelledValue]
-    ) -> dict[tuple[str, ...], tuple[float, str, str]]:
-        # A line feed in a label is escaped, so each sample is one line.
-        text = rendered(self._spec, samples, self._encode).removeprefix(self._head)
-        lines = text.split("\n")[:-1]
-        return {
-            labels: (value, line[: line.rindex(" ")], f"{line}\n")
-            for (labels, value), line in zip(samples, lines, strict=True)
-        }
+            # A line feed in a label is escaped, so each sample is one line.
+            text = rendered(self._spec, new, self._encode).removeprefix(self._head)
+            lines = text.split("\n")[:-1]
+            for (labels, _), line in zip(new, lines, strict=True):
+                known[labels] = line[: line.rindex(" ")]
+        self._beginnings = {labels: known[labels] for labels, _ in samples}

@@ -96,7 +96,7 @@ def test_what_has_not_changed_is_not_sent_again() -> None:
             answer = Answer(time, samples(seen, Series(), owners))
             sender.send(ours, answer)
             message = front_channel.receive(theirs)
-            sizes.append(sum(len(each or ()) for _, each in message.families))
+            sizes.append(sum(map(len, message.changed.values())))
             assert receiver.whole(message) == answer
         # A kernel without KSM has no owners, and one that has it again sends them again.
         for seen in (nothing(), snapshot(moved=MOVED, given_sums=sums)):

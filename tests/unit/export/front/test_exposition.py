@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -156,15 +155,16 @@ def test_a_piece_that_is_known_is_not_compressed_again(monkeypatch: pytest.Monke
     compressed: list[bytes] = []
     deflated = gzip_pieces._deflated
 
-    def count(squeeze: Any, piece: bytes) -> bytes:
+    def count(piece: bytes) -> bytes:
         compressed.append(piece)
-        return deflated(squeeze, piece)
+        return deflated(piece)
 
     monkeypatch.setattr(gzip_pieces, "_deflated", count)
     pieces = GzipPieces()
-    for host in (b"host 1", b"host 2"):
-        pieces.compress([host, b"owners " * 1000])
-    assert compressed == [b"host 1", b"owners " * 1000, b"host 2"]
+    owners = b"owners " * 1000
+    for text in ([b"host 1", owners], [b"host 2", owners], [b"host 2", owners, b"end"], [owners]):
+        assert unpacked(pieces.compress(text)) == b"".join(text)
+    assert compressed == [b"host 1", owners, b"host 2", b"end"]
 
 
 def test_clients_that_invent_formats_do_not_fill_the_memory() -> None:
