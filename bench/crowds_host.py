@@ -35,7 +35,7 @@ from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.front.exposition import Exposition
 from ksmwatch.export.front_channel import Answer, SampleReceiver, SampleSender
 from ksmwatch.export.fronts import SPECS
-from ksmwatch.export.samples import OwnerSeries, Series, samples
+from ksmwatch.export.samples import KeptSamples, Series, samples
 from ksmwatch.kernel import procfs
 from ksmwatch.kernel.page_tables import SmapsReader
 from ksmwatch.owners.owner import Owner, OwnerKind
@@ -138,7 +138,7 @@ class Host:
         table.follow(subscribe())
         self._watcher = Watcher(self.live, recorded(_KERNEL), table)
         self.snapshot: Snapshot
-        self._owners = OwnerSeries()
+        self._owners = KeptSamples()
         self._ours, self._theirs = socket.socketpair()
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
         self._sender, self._receiver = SampleSender(), SampleReceiver()

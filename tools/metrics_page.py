@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.metric_family import Spec
-from ksmwatch.export.samples import (
+from ksmwatch.export.owner_samples import (
     OWNER_GAUGES,
     OWNER_NODE_SERIES,
     OWNER_SERIES,
-    Series,
     owner_series,
 )
+from ksmwatch.export.samples import Series
 from ksmwatch.snapshot.losses import LOSSES
 
 

@@ -16,7 +16,7 @@ from ksmwatch.export import catalogue, front_channel, own_resources
 from ksmwatch.export.front_channel import Answer, Begin
 from ksmwatch.export.front_keeper import Keeper
 from ksmwatch.export.metric_family import Spec
-from ksmwatch.export.samples import OwnerSeries, Series, samples
+from ksmwatch.export.samples import KeptSamples, Series, samples
 from ksmwatch.export.web_config import WebConfig
 from ksmwatch.option_values import Address
 from ksmwatch.snapshot.desk import Desk
@@ -131,13 +131,13 @@ class Outputs:
         user: tuple[int, int] | None = None,
         files: WebFiles | None = None,
     ) -> Keeper:
-        owners = OwnerSeries()
+        kept = KeptSamples()
 
         def answer(max_age: float) -> Answer:
             snapshot, taken = self._desk.ask_dated(max_age)
             settings = self._current()
             series = Series(settings.owners_top, processes=settings.metrics_processes)
-            made = [*samples(snapshot, series, owners), *own_resources.samples(_PROCESS)]
+            made = [*samples(snapshot, series, kept), *own_resources.samples(_PROCESS)]
             if files is not None:
                 made.append((_CONFIG_VALID.name, [((), float(files.valid))]))
             history = snapshot.history

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ksmwatch.counting.ages import BOUNDS, AgeState, cumulative
+from ksmwatch.counting.ages import BOUNDS, cumulative
 from ksmwatch.counting.backend_state import Mode
 from ksmwatch.counting.residue import Residue
 from ksmwatch.export.catalogue import PAGE_FILES
 from ksmwatch.export.metric_family import COUNT, INFINITE, SUM, LabelledValue, Samples
-from ksmwatch.owners.rollup import Holding, split
-from ksmwatch.owners.spread import Spread
+from ksmwatch.export.owner_samples import OwnerSeries, by_node, reasons
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
-from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.model import Snapshot
 from ksmwatch.snapshot.process import Confidence
 from ksmwatch.units import PAGE_SIZE
@@ -26,9 +24,6 @@ class Series(NamedTuple):
     processes: bool = False
 
 
-_REASONS = {which: which.name.lower() for which in Movement}
-
-
 def _one(value: float | None) -> list[LabelledValue]:
     return [] if value is None else [((), value)]
 
@@ -37,69 +32,104 @@ def _states(names: Iterable[str], current: str) -> list[LabelledValue]:
     return [((name,), float(name == current)) for name in names]
 
 
-def _reasons(
-    moves: Any, which: tuple[Movement, ...], labels: tuple[str, ...] = ()
-) -> list[LabelledValue]:
-    return [((*labels, _REASONS[m]), moves[m]) for m in which]
+# What makes samples of a part of a snapshot.
+Maker = Callable[[Snapshot], Iterable[tuple[str, Iterable[LabelledValue]]]]
 
 
-def samples(snapshot: Snapshot, series: Series, owners: OwnerSeries | None = None) -> Samples:
-    """All samples of a snapshot. Absent facts have no sample.
+class KeptSamples:
+    """Samples of the last snapshot, in parts. A part is the same objects if its inputs are equal.
 
-    `owners` remembers those by owner of the last snapshot.
+    Inputs that have not changed are the same objects, so to compare them costs little.
     """
-    found = _samples(snapshot, series, owners or OwnerSeries())
+
+    def __init__(self) -> None:
+        self._parts: dict[Maker, tuple[tuple[object, ...], Samples]] = {}
+        self.owners = OwnerSeries()
+
+    def part(self, make: Maker, snapshot: Snapshot, *inputs: object) -> Samples:
+        """What it makes of a snapshot. `inputs`: all of that on which it depends."""
+        known = self._parts.get(make)
+        if known is None or known[0] != inputs:
+            known = self._parts[make] = inputs, _lists(make(snapshot))
+        return known[1]
+
+
+def _lists(found: Iterable[tuple[str, Iterable[LabelledValue]]]) -> Samples:
     return [(name, each if isinstance(each, list) else list(each)) for name, each in found]
 
 
-class OwnerSeries:
-    """Samples by owner. They are the same objects if nothing that they show has changed."""
+def samples(s: Snapshot, series: Series, kept: KeptSamples | None = None) -> Samples:
+    """All samples of a snapshot. Absent facts have no sample.
 
-    def __init__(self) -> None:
-        self._shown: Snapshot | None = None
-        self._top = 0
-        self._samples: Samples = []
-
-    def of(self, s: Snapshot, top: int) -> Samples:
-        """Those of the largest owners, and of all others together."""
-        if self._shown is None or top != self._top or not _same_owners(self._shown, s):
-            found = _owner_samples(s, top)
-            self._samples = [(name, list(each)) for name, each in found]
-        self._shown, self._top = s, top
-        return self._samples
-
-
-def _same_owners(before: Snapshot, now: Snapshot) -> bool:
-    """Whether the owners of two snapshots have the same samples."""
-    return (
-        before.sums is now.sums
-        and before.moved is now.moved
-        and before.rooms == now.rooms
-        and before.host_sources == now.host_sources
+    Those that change with each snapshot come last: what is before them in the front's text need not
+    be made again. `kept`: of the last snapshot.
+    """
+    kept = kept or KeptSamples()
+    part, ksm = kept.part, s.numbers.ksm
+    found = [
+        *part(_daemon_samples, s, s.version, s.kernel, s.mode, s.reload),
+        *part(_loss_samples, s, s.losses),
+    ]
+    if s.mode is Mode.NONE:
+        return [*found, *_lists(_moment_samples(s))]
+    found += part(_history_samples, s, s.history)
+    # Awaited, attempts and the reason belong to the mode, confidence and doubt to the sums.
+    found += part(
+        *(_mode_samples, s, s.mode, s.mode_reason, s.live_awaited, s.live_attempts, s.asleep),
     )
+    doubts = s.mode, s.doubt
+    nodes = s.counted_nodes
+    found += part(_host_samples, s, s.sums, s.unnamed, ksm, nodes, doubts, len(s.processes))
+    if series.owners:
+        found += kept.owners.of(s, series.owners)
+    if series.processes:
+        found += part(_process_samples, s, s.processes)
+    found += part(_event_samples, s, s.totals, s.events)
+    found += part(_probe_samples, s, s.probes)
+    found += part(_audit_samples, s, s.audit)
+    found += part(_map_samples, s, s.map_state)
+    found += part(_age_samples, s, s.ages, s.map_state is None)
+    numbers = s.numbers
+    found += part(_kernel_samples, s, ksm, numbers.vmstat, numbers.ksmd_cpu, s.ksm_lines)
+    return [*found, *_lists(_moment_samples(s)), *_lists(_live_samples(s))]
 
 
-def _samples(
-    s: Snapshot, series: Series, owners: OwnerSeries
-) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
+def _daemon_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     yield "ksmwatch_build_info", [((s.version, s.kernel), 1)]
     yield "ksmwatch_ksm_supported", _one(float(s.mode is not Mode.NONE))
     yield "ksmwatch_mode", _states((m.value for m in Mode), s.mode.value)
     yield "ksmwatch_config_last_reload_successful", _one(float(s.reload.successful))
     yield "ksmwatch_config_last_reload_success_timestamp_seconds", _one(s.reload.taken_at)
+
+
+def _loss_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
+    yield "ksmwatch_losses", [((kind,), amount) for kind, amount in sorted(s.losses.items())]
+
+
+def _moment_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     yield "ksmwatch_snapshot_timestamp_seconds", _one(s.time)
     yield "ksmwatch_snapshot_duration_seconds", _one(s.duration)
-    yield "ksmwatch_losses", [((kind,), amount) for kind, amount in sorted(s.losses.items())]
-    if s.mode is Mode.NONE:
-        return
-    if s.history is not None:
-        yield from _history_samples(s.history)
+
+
+def _live_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
+    yield "ksmwatch_kernel_process_age_seconds", _one(s.kernel_age)
+    yield "ksmwatch_kernel_run_age_seconds", _one(s.run.age)
+    for name, entry in (("memory_available", "MemAvailable"), ("swap_free", "SwapFree")):
+        kilobytes = s.numbers.meminfo.get(entry)
+        amount = None if kilobytes is None else kilobytes * 1024
+        yield f"ksmwatch_kernel_{name}_bytes", _one(amount)
+
+
+def _mode_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     # There is a reason exactly if something prevents live accounting.
     fallback = s.mode is Mode.POLL and s.mode_reason is not None
     yield "ksmwatch_fallback", _one(float(fallback))
     yield "ksmwatch_live_awaited", _one(float(s.live_awaited))
     yield "ksmwatch_live_attempts", _one(s.live_attempts)
     yield "ksmwatch_asleep", _one(float(s.asleep))
+
+
+def _host_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     yield "ksmwatch_confidence", _states((c.value for c in Confidence), s.confidence.value)
     yield "ksmwatch_mappings", _one(s.mappings)
     yield "ksmwatch_mapped_bytes", _one(s.mappings * PAGE_SIZE)
@@ -111,115 +141,27 @@ def _samples(
     yield "ksmwatch_unmerge_needed_bytes", [((b,), n) for b, n in unmerge if n is not None]
     yield "ksmwatch_unnamed_mappings", _one(s.unnamed)
     if s.counted_nodes:
-        yield "ksmwatch_node_mappings", list(_by_node(s, s.sums.spread, s.mappings))
+        yield "ksmwatch_node_mappings", list(by_node(s, s.sums.spread, s.mappings))
         yield "ksmwatch_remote_mappings", _one(s.remote)
     yield "ksmwatch_kernel_mappings", _one(s.kernel_mappings)
     yield "ksmwatch_kernel_lag_pages", _one(s.kernel_lag)
-    unanswered = s.events.unanswered_attempts if s.events else None
-    yield "ksmwatch_unanswered_cow_attempts", _one(unanswered)
-    yield "ksmwatch_meminfo_ksm_bytes", [((k,), n) for k, n in s.ksm_lines.items()]
     yield (
         "ksmwatch_processes",
         [(("exact",), len(s.processes) - s.estimated), (("estimated",), s.estimated)],
     )
     yield "ksmwatch_residue_mappings", [((k.value,), s.residue(k)) for k in Residue]
-    yield "ksmwatch_kernel_process_age_seconds", _one(s.kernel_age)
-    yield "ksmwatch_kernel_run_age_seconds", _one(s.run.age)
-    if series.owners:
-        yield from owners.of(s, series.owners)
-    if series.processes:
-        yield from _process_samples(s)
-    yield from _event_samples(s)
-    if s.ages is not None:
-        yield from _age_samples(s.ages)
-    elif s.map_state is not None:
-        yield "ksmwatch_mapping_ages_one_in", _one(0)
-    yield from _kernel_samples(s)
 
 
-def _history_samples(h: HistoryState) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
+def _history_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
+    h = s.history
+    if h is None:
+        return
     yield "ksmwatch_history_moments", _one(h.written)
     missing = sorted(h.unwritten.items())
     yield "ksmwatch_history_unwritten", [((reason.value,), amount) for reason, amount in missing]
     yield "ksmwatch_history_clock_steps", _one(h.clock_steps)
     yield "ksmwatch_history_bytes", _one(h.bytes)
     yield "ksmwatch_history_oldest_timestamp_seconds", _one(h.oldest)
-
-
-def _by_node(
-    s: Snapshot, spread: Spread, mappings: int, labels: tuple[str, ...] = ()
-) -> Iterator[LabelledValue]:
-    """Mappings by node of memory, and those of which that is not known."""
-    known = s.by_node(spread)
-    for node, number in known.items():
-        yield (*labels, str(node)), number
-    yield (*labels, "unknown"), mappings - sum(known.values())
-
-
-# An owner and the row of all others have the gauges. An owner also has a forecast, the age of its
-# mappings, and a counter for each movement.
-OWNER_GAUGES = 9
-OWNER_SERIES = OWNER_GAUGES + 5 + len(Movement)
-
-
-# On a host with several nodes of memory, besides one for each: unknown nodes, and remote mappings.
-OWNER_NODE_SERIES = 2
-
-
-def owner_series(top: int, nodes: int = 0) -> int:
-    """The highest possible number of series by owner. `nodes`: of memory, 0 if there is one."""
-    by_node = nodes + OWNER_NODE_SERIES if nodes else 0
-    return top * (OWNER_SERIES + by_node) + OWNER_GAUGES + by_node if top else 0
-
-
-def _owner_samples(s: Snapshot, top: int) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
-    shown, other = split(s.owners, top)
-    rows = [((h.owner.kind.value, h.owner.name, h.owner.id), h) for h in shown]
-    if other is not None:
-        rows.append((("other", "other", "other"), other))
-    for name, value in _OWNER_VALUES.items():
-        known = [(k, value(h)) for k, h in rows]
-        yield name, [(k, amount) for k, amount in known if amount is not None]
-    yield (
-        "ksmwatch_owner_processes",
-        [((*k, "exact"), h.processes - h.estimated) for k, h in rows]
-        + [((*k, "estimated"), h.estimated) for k, h in rows],
-    )
-    if s.counted_nodes:
-        by_node = [each for k, h in rows for each in _by_node(s, h.spread, h.mappings, k)]
-        yield "ksmwatch_owner_node_mappings", by_node
-        remote = [(k, h.remote) for k, h in rows]
-        yield "ksmwatch_owner_remote_mappings", [(k, n) for k, n in remote if n is not None]
-    foretold = [(k, s.forecasts[h.owner.key]) for k, h in rows[: len(shown)]]
-    yield (
-        "ksmwatch_owner_unmerge_needed_bytes",
-        [
-            ((*k, bound), need)
-            for k, f in foretold
-            for bound, need in (("least", f.memory.at_least), ("most", f.memory.at_most))
-            if need is not None
-        ],
-    )
-    yield (
-        "ksmwatch_owner_limit_left_bytes",
-        [(k, f.limit.left) for k, f in foretold if f.limit is not None],
-    )
-    moved = [(k, h.movements) for k, h in rows if h.movements]
-    yield "ksmwatch_owner_arrivals", [x for k, m in moved for x in _reasons(m, ARRIVALS, k)]
-    yield "ksmwatch_owner_departures", [x for k, m in moved for x in _reasons(m, DEPARTURES, k)]
-
-
-_OWNER_VALUES: dict[str, Callable[[Holding], float | None]] = {
-    "ksmwatch_owner_mappings": lambda h: h.mappings,
-    "ksmwatch_owner_mapped_bytes": lambda h: h.bytes,
-    "ksmwatch_owner_saved_bytes": lambda h: None if h.saved is None else h.saved.least,
-    "ksmwatch_owner_saved_at_most_bytes": lambda h: None if h.saved is None else h.saved.most,
-    "ksmwatch_owner_kernel_merging_pages": lambda h: h.kernel_merging_pages,
-    "ksmwatch_owner_stray_mappings": lambda h: h.stray_mappings,
-    "ksmwatch_owner_zero_pages": lambda h: h.zero_pages,
-    "ksmwatch_owner_median_age_seconds": lambda h: h.wear and h.wear.median,
-    "ksmwatch_owner_wasted_ratio": lambda h: h.wear and h.wear.wasted_share,
-}
 
 
 def _process_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
@@ -240,15 +182,15 @@ def _process_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]
         [(k, p.stray_mappings) for k, p in rows if p.stray_mappings],
     )
     moved = [(k, p.movements) for k, p in rows if p.movements]
-    yield "ksmwatch_process_arrivals", [x for k, m in moved for x in _reasons(m, ARRIVALS, k)]
-    yield "ksmwatch_process_departures", [x for k, m in moved for x in _reasons(m, DEPARTURES, k)]
+    yield "ksmwatch_process_arrivals", [x for k, m in moved for x in reasons(m, ARRIVALS, k)]
+    yield "ksmwatch_process_departures", [x for k, m in moved for x in reasons(m, DEPARTURES, k)]
 
 
 def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     if s.totals:
         moves = {m: s.totals[m.name.lower()] for m in Movement}
-        yield "ksmwatch_arrivals", _reasons(moves, ARRIVALS)
-        yield "ksmwatch_departures", _reasons(moves, DEPARTURES)
+        yield "ksmwatch_arrivals", reasons(moves, ARRIVALS)
+        yield "ksmwatch_departures", reasons(moves, DEPARTURES)
         outcomes = ("converted", "replaced", "already", "failed")
         yield "ksmwatch_merge_attempts", [((o,), s.totals[f"merge_{o}"]) for o in outcomes]
         for total in (
@@ -259,9 +201,17 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]
             "miscounted_pages",
         ):
             yield f"ksmwatch_{total}", _one(s.totals[total])
+    unanswered = s.events.unanswered_attempts if s.events else None
+    yield "ksmwatch_unanswered_cow_attempts", _one(unanswered)
+
+
+def _probe_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     probes = [((p.event, p.mechanism, p.symbol), p) for p in s.probes]
     yield "ksmwatch_probe_attached", [(k, p.attached) for k, p in probes]
     yield "ksmwatch_probe_missed", [(k, p.missed) for k, p in probes]
+
+
+def _audit_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     if s.audit is not None:
         yield "ksmwatch_audit_reads", _one(s.audit.reads)
         yield "ksmwatch_audit_rounds", _one(s.audit.rounds)
@@ -277,6 +227,9 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]
             ],
         )
         yield "ksmwatch_last_drift_pages", _one(s.audit.last)
+
+
+def _map_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     if s.map_state is not None:
         yield "ksmwatch_accounts", _one(s.map_state.accounts)
         yield "ksmwatch_accounts_limit", _one(s.map_state.limit)
@@ -289,7 +242,12 @@ def _event_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]
 _BUCKETS = (*(str(bound) for bound in BOUNDS), INFINITE)
 
 
-def _age_samples(a: AgeState) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
+def _age_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
+    a = s.ages
+    if a is None:
+        if s.map_state is not None:
+            yield "ksmwatch_mapping_ages_one_in", _one(0)
+        return
     found: list[LabelledValue] = []
     for reason, ages in a.reasons.items():
         buckets = cumulative(ages.counts)
@@ -305,15 +263,12 @@ def _age_samples(a: AgeState) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
 
 def _kernel_samples(s: Snapshot) -> Iterator[tuple[str, Iterable[LabelledValue]]]:
     ksm = s.numbers.ksm or {}
+    yield "ksmwatch_meminfo_ksm_bytes", [((k,), n) for k, n in s.ksm_lines.items()]
     yield "ksmwatch_kernel_run", _one(ksm.get("run"))
     yield "ksmwatch_kernel_pages", [((f,), ksm[f]) for f in PAGE_FILES if f in ksm]
     yield "ksmwatch_kernel_profit_bytes", _one(ksm.get("general_profit"))
     yield "ksmwatch_kernel_stable_node_chains", _one(ksm.get("stable_node_chains"))
     yield "ksmwatch_kernel_stable_node_dups", _one(ksm.get("stable_node_dups"))
-    for name, entry in (("memory_available", "MemAvailable"), ("swap_free", "SwapFree")):
-        kilobytes = s.numbers.meminfo.get(entry)
-        amount = None if kilobytes is None else kilobytes * 1024
-        yield f"ksmwatch_kernel_{name}_bytes", _one(amount)
     yield "ksmwatch_kernel_full_scans", _one(ksm.get("full_scans"))
     yield "ksmwatch_kernel_pages_scanned", _one(ksm.get("pages_scanned"))
     yield "ksmwatch_ksmd_cpu_seconds", _one(s.numbers.ksmd_cpu)

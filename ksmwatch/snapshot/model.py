@@ -20,7 +20,7 @@ from ksmwatch.owners.spread import Spread
 from ksmwatch.owners.sums import ProcessSums, full
 from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.process import Confidence, Process
-from ksmwatch.snapshot.unmerge_forecast import Forecast, Need, Zeros, limits, need
+from ksmwatch.snapshot.unmerge_forecast import Forecast, Limit, Need, Zeros, limits, need
 from ksmwatch.units import PAGE_SIZE
 
 
@@ -112,11 +112,19 @@ class Snapshot:
     @cached_property
     def forecasts(self) -> dict[OwnerKey, Forecast]:
         """What unmerging each owner would need, by the owner's key."""
-        limited = limits(self.sums.charges, self.rooms)
         return {
-            h.owner.key: Forecast(self._need(h.mappings, h), limited.get(h.owner.key))
+            h.owner.key: Forecast(self.need_of(h), self.limits.get(h.owner.key))
             for h in self.owners
         }
+
+    def need_of(self, holding: Holding) -> Need:
+        """What unmerging an owner would need, against MemAvailable."""
+        return self._need(holding.mappings, holding)
+
+    @cached_property
+    def limits(self) -> dict[OwnerKey, Limit]:
+        """The tightest cgroup limit of each owner that has one."""
+        return limits(self.sums.charges, self.rooms)
 
     def _need(self, mappings: int, holding: Holding | None) -> Need:
         zeros, counted = self._zeros(holding), self.confidence is not Confidence.UNKNOWN

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from ksmwatch.export.catalogue import CATALOGUE
-from ksmwatch.export.samples import Series, owner_series
+from ksmwatch.export.owner_samples import owner_series
+from ksmwatch.export.samples import Series
 from ksmwatch.kernel.events import EVENTS
 from ksmwatch.owners.owner import OwnerKind
 from ksmwatch.snapshot.losses import LOSSES

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from ksmwatch.counting.backend_state import MapState
 from ksmwatch.export.catalogue import CATALOGUE
 from ksmwatch.export.metric_family import Spec
-from ksmwatch.export.samples import Series, owner_series
+from ksmwatch.export.owner_samples import owner_series
+from ksmwatch.export.samples import Series
 from ksmwatch.snapshot.losses import LOSSES
 from ksmwatch.snapshot.model import Snapshot
 from tests.exposed import exposed

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ksmwatch.counting.backend_state import Mode
+from ksmwatch.counting.run_state import RunState
 from ksmwatch.export import front_channel
 from ksmwatch.export.front_channel import Answer, SampleReceiver, SampleSender
-from ksmwatch.export.samples import OwnerSeries, Series, samples
+from ksmwatch.export.samples import KeptSamples, Series, samples
 from ksmwatch.owners.owner import Owner, OwnerKind
 from ksmwatch.owners.rollup import OwnerKey
 from ksmwatch.owners.savings import Who
 from ksmwatch.owners.sums import RunningSums
+from ksmwatch.snapshot.history_state import HistoryState
 from ksmwatch.snapshot.last_hour import HourPoint, HourPoints
-from ksmwatch.snapshot.process import Process
+from ksmwatch.snapshot.model import Reload, Snapshot
+from ksmwatch.snapshot.process import Confidence, Process
 from tests.made_up import UNIT, nothing, numbers, process, snapshot
 
 VM = Owner(OwnerKind.VM, "web", "proxmox/100", manager="proxmox")
@@ -43,7 +48,7 @@ STEPS = st.lists(
 @settings(deadline=None)
 @given(STEPS)
 def test_kept_samples_are_those_that_are_made_anew(steps: list[tuple[str, Any]]) -> None:
-    running, owners, top = RunningSums(), OwnerSeries(), 50
+    running, owners, top = RunningSums(), KeptSamples(), 50
     processes: dict[Who, Process] = {}
     moved: dict[OwnerKey, tuple[int, ...]] = MOVED
     given_: dict[str, Any] = {"rooms": {}, "unnamed": 0}
@@ -85,9 +90,64 @@ def test_kept_samples_are_those_that_are_made_anew(steps: list[tuple[str, Any]])
                 assert (top == 0) == ("ksmwatch_owner_mappings" not in same)
 
 
+# Of each field of a snapshot, another value.
+OTHERS: dict[str, Any] = {
+    "time": 5.0,
+    "clock": 90.0,
+    "duration": 0.5,
+    "version": "9.9",
+    "kernel": "9.9-test",
+    "mode": Mode.POLL,
+    "mode_reason": "nobody knows",
+    "asleep": True,
+    "doubt": "3 events",
+    "processes": (process(pid=9, mappings=3, confidence=Confidence.ESTIMATED),),
+    "unnamed": 8,
+    "moved": {UNIT.key: (9,) * 7},
+    "rooms": {"/system.slice/tenant.service": 9},
+    "numbers": numbers(ksm={"pages_shared": 1}, meminfo={"MemAvailable": 1, "KsmPages": 2}),
+    "totals": {name: number + 1 for name, number in snapshot().totals.items()},
+    "events": None,
+    "losses": {"events_lost": 9},
+    "probes": (),
+    "map_state": None,
+    "run": RunState(0, 9.0, 1.0),
+    "audit": None,
+    "reload": Reload(successful=False, taken_at=9.0),
+    "kin": {},
+    "given_sums": None,
+    "ksmd_stood_still": True,
+    "ksmd_read_at": 2.0,
+    "live_attempts": 9,
+    "live_awaited": True,
+    "ages": None,
+    "history": HistoryState(written=9),
+}
+
+
+@given(st.lists(st.sampled_from(sorted(OTHERS)), max_size=12), st.booleans())
+def test_samples_follow_each_field_of_a_snapshot(steps: list[str], every: bool) -> None:  # noqa: FBT001
+    assert set(OTHERS) == {field.name for field in dataclasses.fields(Snapshot)}
+    kept, changed = KeptSamples(), dict[str, Any]()
+    sender, receiver = SampleSender(), SampleReceiver()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for name in ("", *steps):
+            if name in changed:
+                del changed[name]
+            elif name:
+                changed[name] = OTHERS[name]
+            seen, series = snapshot(**changed), Series(processes=every)
+            found = samples(seen, series, kept)
+            assert found == samples(seen, series)
+            answer = Answer(1.0, found)
+            sender.send(ours, answer)
+            assert receiver.whole(front_channel.receive(theirs)) == answer
+
+
 def test_what_has_not_changed_is_not_sent_again() -> None:
     ours, theirs = socket.socketpair()
-    owners, sender, receiver = OwnerSeries(), SampleSender(), SampleReceiver()
+    owners, sender, receiver = KeptSamples(), SampleSender(), SampleReceiver()
     sums = RunningSums().update({(42, 9000): process()}, {})
     sizes = []
     with ours, theirs:

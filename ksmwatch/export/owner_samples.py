@@ -1,0 +1,183 @@
+"""Samples of the metrics by owner. What has not changed is not made again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from ksmwatch.export.metric_family import LabelledValue, Samples
+from ksmwatch.owners.owner import Owner
+from ksmwatch.owners.rollup import Holding, OwnerKey, split
+from ksmwatch.owners.savings import Bounds
+from ksmwatch.owners.spread import Spread
+from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
+from ksmwatch.snapshot.model import Snapshot
+
+_REASONS = {which: which.name.lower() for which in Movement}
+_Labels = tuple[str, ...]
+
+
+def reasons(moves: Any, which: tuple[Movement, ...], labels: _Labels = ()) -> list[LabelledValue]:
+    """Movements by reason."""
+    return [((*labels, _REASONS[m]), moves[m]) for m in which]
+
+
+def by_node(
+    s: Snapshot, spread: Spread, mappings: int, labels: _Labels = ()
+) -> Iterator[LabelledValue]:
+    """Mappings by node of memory, and those of which that is not known."""
+    known = s.by_node(spread)
+    for node, number in known.items():
+        yield (*labels, str(node)), number
+    yield (*labels, "unknown"), mappings - sum(known.values())
+
+
+# An owner and the row of all others have the gauges. An owner also has a forecast, the age of its
+# mappings, and a counter for each movement.
+OWNER_GAUGES = 9
+OWNER_SERIES = OWNER_GAUGES + 5 + len(Movement)
+
+
+# On a host with several nodes of memory, besides one for each: unknown nodes, and remote mappings.
+OWNER_NODE_SERIES = 2
+
+
+def owner_series(top: int, nodes: int = 0) -> int:
+    """The highest possible number of series by owner. `nodes`: of memory, 0 if there is one."""
+    by_node = nodes + OWNER_NODE_SERIES if nodes else 0
+    return top * (OWNER_SERIES + by_node) + OWNER_GAUGES + by_node if top else 0
+
+
+# The row of all others; nothing says how its mappings move, or what unmerging would need.
+_OTHER = ("other", "other", "other")
+
+# The owner's part of the host's saving changes with that, and so for all owners at once.
+_SAVINGS: dict[str, Callable[[Bounds], int]] = {
+    "ksmwatch_owner_saved_bytes": lambda saved: saved.least,
+    "ksmwatch_owner_saved_at_most_bytes": lambda saved: saved.most,
+}
+_GAUGES: dict[str, Callable[[Holding], float | None]] = {
+    "ksmwatch_owner_mappings": lambda h: h.mappings,
+    "ksmwatch_owner_mapped_bytes": lambda h: h.bytes,
+    "ksmwatch_owner_kernel_merging_pages": lambda h: h.kernel_merging_pages,
+    "ksmwatch_owner_stray_mappings": lambda h: h.stray_mappings,
+    "ksmwatch_owner_zero_pages": lambda h: h.zero_pages,
+    "ksmwatch_owner_median_age_seconds": lambda h: h.wear and h.wear.median,
+    "ksmwatch_owner_wasted_ratio": lambda h: h.wear and h.wear.wasted_share,
+}
+_OTHERS = (
+    *("ksmwatch_owner_processes", "ksmwatch_owner_node_mappings", "ksmwatch_owner_remote_mappings"),
+    *("ksmwatch_owner_unmerge_needed_bytes", "ksmwatch_owner_limit_left_bytes"),
+    *("ksmwatch_owner_arrivals", "ksmwatch_owner_departures"),
+)
+_FAMILIES = (*_SAVINGS, *_GAUGES, *_OTHERS)
+_SAVED = Holding._fields.index("saved")
+
+
+def _labels(owner: Owner) -> _Labels:
+    return owner.kind.value, owner.name, owner.id
+
+
+def _of_saved(labels: _Labels, saved: Bounds | None) -> list[list[LabelledValue]]:
+    """Samples of the families in _SAVINGS."""
+    return [[] if saved is None else [(labels, of(saved))] for of in _SAVINGS.values()]
+
+
+def _of_facts(s: Snapshot, labels: _Labels, h: Holding) -> list[list[LabelledValue]]:
+    """Samples of the other families."""
+    gauges = [of(h) for of in _GAUGES.values()]
+    processes = {"exact": h.processes - h.estimated, "estimated": h.estimated}
+    nodes = list(by_node(s, h.spread, h.mappings, labels)) if s.counted_nodes else []
+    remote = h.remote if s.counted_nodes else None
+    needed: dict[str, int | None] = {}
+    left = None
+    if labels is not _OTHER:
+        need, limit = s.need_of(h), s.limits.get(h.owner.key)
+        needed = {"least": need.at_least, "most": need.at_most}
+        left = None if limit is None else limit.left
+    moves = h.movements
+    return [
+        *([] if value is None else [(labels, value)] for value in gauges),
+        [((*labels, confidence), number) for confidence, number in processes.items()],
+        nodes,
+        [] if remote is None else [(labels, remote)],
+        [((*labels, bound), amount) for bound, amount in needed.items() if amount is not None],
+        [] if left is None else [(labels, left)],
+        reasons(moves, ARRIVALS, labels) if moves else [],
+        reasons(moves, DEPARTURES, labels) if moves else [],
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Samples of one owner, in the order of the families, and what they were made of."""
+
+    labels: _Labels
+    saved: Bounds | None
+    of_saved: list[list[LabelledValue]]
+    facts: tuple[object, ...]
+    of_facts: list[list[LabelledValue]]
+
+
+class OwnerSeries:
+    """Samples by owner. They are the same objects if nothing that they show has changed."""
+
+    def __init__(self) -> None:
+        self._shown: Snapshot | None = None
+        self._top = 0
+        # By owner; None: all others.
+        self._rows: dict[OwnerKey | None, _Row] = {}
+        self._samples: dict[str, list[LabelledValue]] = {name: [] for name in _FAMILIES}
+
+    def of(self, s: Snapshot, top: int) -> Samples:
+        """Those of the largest owners, and of all others together.
+
+        Owners are in the order of their keys, which stays, unlike that of their mappings.
+        """
+        if self._shown is None or top != self._top or not _same_owners(self._shown, s):
+            self._update(s, top)
+        self._shown, self._top = s, top
+        return list(self._samples.items())
+
+    def _update(self, s: Snapshot, top: int) -> None:
+        shown, other = split(s.owners, top)
+        before, self._rows = self._rows, {}
+        for h in sorted(shown, key=lambda h: h.owner.key):
+            self._rows[h.owner.key] = _row(s, h, before.get(h.owner.key))
+        if other is not None:
+            self._rows[None] = _row(s, other, before.get(None), _OTHER)
+        rows = [(*row.of_saved, *row.of_facts) for row in self._rows.values()]
+        for place, (name, known_samples) in enumerate(self._samples.items()):
+            found = list(chain.from_iterable([row[place] for row in rows]))
+            if found != known_samples:
+                self._samples[name] = found
+
+
+def _row(s: Snapshot, h: Holding, known: _Row | None, labels: _Labels | None = None) -> _Row:
+    """The samples of an owner; those that `known` has, if they are the same."""
+    facts = (*h[:_SAVED], *h[_SAVED + 1 :], s.limits.get(h.owner.key), *_sources(s))
+    if known is None or known.facts != facts:
+        labels = labels or _labels(h.owner)
+        of_saved, of_facts = _of_saved(labels, h.saved), _of_facts(s, labels, h)
+        return _Row(labels, h.saved, of_saved, facts, of_facts)
+    if known.saved == h.saved:
+        return known
+    of_saved = _of_saved(known.labels, h.saved)
+    return _Row(known.labels, h.saved, of_saved, known.facts, known.of_facts)
+
+
+def _same_owners(before: Snapshot, now: Snapshot) -> bool:
+    """Whether the owners of two snapshots have the same samples."""
+    return (
+        before.sums is now.sums
+        and before.moved is now.moved
+        and before.rooms == now.rooms
+        and _sources(before) == _sources(now)
+    )
+
+
+def _sources(s: Snapshot) -> tuple[object, ...]:
+    """What the samples of all owners depend on."""
+    return s.host_sources, s.counted_nodes
