@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from ksmwatch.export.metric_family import LabelledValue, Samples
 from ksmwatch.owners.owner import Owner
@@ -14,6 +13,7 @@ from ksmwatch.owners.savings import Bounds
 from ksmwatch.owners.spread import Spread
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 from ksmwatch.snapshot.model import Snapshot
+from ksmwatch.snapshot.unmerge_forecast import Limit
 
 _REASONS = {which: which.name.lower() for which in Movement}
 _Labels = tuple[str, ...]
@@ -54,10 +54,7 @@ def owner_series(top: int, nodes: int = 0) -> int:
 _OTHER = ("other", "other", "other")
 
 # The owner's part of the host's saving changes with that, and so for all owners at once.
-_SAVINGS: dict[str, Callable[[Bounds], int]] = {
-    "ksmwatch_owner_saved_bytes": lambda saved: saved.least,
-    "ksmwatch_owner_saved_at_most_bytes": lambda saved: saved.most,
-}
+_SAVINGS = ("ksmwatch_owner_saved_bytes", "ksmwatch_owner_saved_at_most_bytes")
 _GAUGES: dict[str, Callable[[Holding], float | None]] = {
     "ksmwatch_owner_mappings": lambda h: h.mappings,
     "ksmwatch_owner_mapped_bytes": lambda h: h.bytes,
@@ -82,21 +79,21 @@ def _labels(owner: Owner) -> _Labels:
 
 def _of_saved(labels: _Labels, saved: Bounds | None) -> list[list[LabelledValue]]:
     """Samples of the families in _SAVINGS."""
-    return [[] if saved is None else [(labels, of(saved))] for of in _SAVINGS.values()]
+    return [[], []] if saved is None else [[(labels, saved.least)], [(labels, saved.most)]]
 
 
-def _of_facts(s: Snapshot, labels: _Labels, h: Holding) -> list[list[LabelledValue]]:
+def _of_facts(
+    s: Snapshot, labels: _Labels, h: Holding, limit: Limit | None
+) -> list[list[LabelledValue]]:
     """Samples of the other families."""
     gauges = [of(h) for of in _GAUGES.values()]
     processes = {"exact": h.processes - h.estimated, "estimated": h.estimated}
     nodes = list(by_node(s, h.spread, h.mappings, labels)) if s.counted_nodes else []
     remote = h.remote if s.counted_nodes else None
     needed: dict[str, int | None] = {}
-    left = None
     if labels is not _OTHER:
-        need, limit = s.need_of(h), s.limits.get(h.owner.key)
+        need = s.need_of(h)
         needed = {"least": need.at_least, "most": need.at_most}
-        left = None if limit is None else limit.left
     moves = h.movements
     return [
         *([] if value is None else [(labels, value)] for value in gauges),
@@ -104,20 +101,19 @@ def _of_facts(s: Snapshot, labels: _Labels, h: Holding) -> list[list[LabelledVal
         nodes,
         [] if remote is None else [(labels, remote)],
         [((*labels, bound), amount) for bound, amount in needed.items() if amount is not None],
-        [] if left is None else [(labels, left)],
+        [] if limit is None else [(labels, limit.left)],
         reasons(moves, ARRIVALS, labels) if moves else [],
         reasons(moves, DEPARTURES, labels) if moves else [],
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """Samples of one owner, in the order of the families, and what they were made of."""
+class _Row(NamedTuple):
+    """Samples of one owner, by family in their order, and what they were made of."""
 
+    holding: Holding
+    limit: Limit | None
     labels: _Labels
-    saved: Bounds | None
     of_saved: list[list[LabelledValue]]
-    facts: tuple[object, ...]
     of_facts: list[list[LabelledValue]]
 
 
@@ -125,8 +121,9 @@ class OwnerSeries:
     """Samples by owner. They are the same objects if nothing that they show has changed."""
 
     def __init__(self) -> None:
-        self._shown: Snapshot | None = None
-        self._top = 0
+        # What they were made of.
+        self._shown: tuple[object, ...] = ()
+        self._sources: tuple[object, ...] = ()
         # By owner; None: all others.
         self._rows: dict[OwnerKey | None, _Row] = {}
         self._samples: dict[str, list[LabelledValue]] = {name: [] for name in _FAMILIES}
@@ -136,48 +133,45 @@ class OwnerSeries:
 
         Owners are in the order of their keys, which stays, unlike that of their mappings.
         """
-        if self._shown is None or top != self._top or not _same_owners(self._shown, s):
+        # On which those of every owner depend.
+        sources = s.host_sources, s.counted_nodes
+        # Unchanged sums and movements are the same objects.
+        shown = top, s.sums, s.moved, s.rooms, sources
+        if shown != self._shown:
+            if sources != self._sources:
+                self._rows = {}
             self._update(s, top)
-        self._shown, self._top = s, top
+        self._shown, self._sources = shown, sources
         return list(self._samples.items())
 
     def _update(self, s: Snapshot, top: int) -> None:
         shown, other = split(s.owners, top)
         before, self._rows = self._rows, {}
         for h in sorted(shown, key=lambda h: h.owner.key):
-            self._rows[h.owner.key] = _row(s, h, before.get(h.owner.key))
+            key = h.owner.key
+            self._rows[key] = _row(s, h, s.limits.get(key), before.get(key))
         if other is not None:
-            self._rows[None] = _row(s, other, before.get(None), _OTHER)
+            self._rows[None] = _row(s, other, None, before.get(None), _OTHER)
         rows = [(*row.of_saved, *row.of_facts) for row in self._rows.values()]
-        for place, (name, known_samples) in enumerate(self._samples.items()):
+        for place, (name, known) in enumerate(self._samples.items()):
             found = list(chain.from_iterable([row[place] for row in rows]))
-            if found != known_samples:
+            if found != known:
                 self._samples[name] = found
 
 
-def _row(s: Snapshot, h: Holding, known: _Row | None, labels: _Labels | None = None) -> _Row:
+def _row(
+    s: Snapshot, h: Holding, limit: Limit | None, known: _Row | None, labels: _Labels | None = None
+) -> _Row:
     """The samples of an owner; those that `known` has, if they are the same."""
-    facts = (*h[:_SAVED], *h[_SAVED + 1 :], s.limits.get(h.owner.key), *_sources(s))
-    if known is None or known.facts != facts:
-        labels = labels or _labels(h.owner)
-        of_saved, of_facts = _of_saved(labels, h.saved), _of_facts(s, labels, h)
-        return _Row(labels, h.saved, of_saved, facts, of_facts)
-    if known.saved == h.saved:
-        return known
-    of_saved = _of_saved(known.labels, h.saved)
-    return _Row(known.labels, h.saved, of_saved, known.facts, known.of_facts)
+    if known is not None and known.limit == limit and _differ_by_saved(known.holding, h):
+        if h.saved == known.holding.saved:
+            return known
+        of_saved = _of_saved(known.labels, h.saved)
+        return _Row(h, limit, known.labels, of_saved, known.of_facts)
+    labels = labels or _labels(h.owner)
+    return _Row(h, limit, labels, _of_saved(labels, h.saved), _of_facts(s, labels, h, limit))
 
 
-def _same_owners(before: Snapshot, now: Snapshot) -> bool:
-    """Whether the owners of two snapshots have the same samples."""
-    return (
-        before.sums is now.sums
-        and before.moved is now.moved
-        and before.rooms == now.rooms
-        and _sources(before) == _sources(now)
-    )
-
-
-def _sources(s: Snapshot) -> tuple[object, ...]:
-    """What the samples of all owners depend on."""
-    return s.host_sources, s.counted_nodes
+def _differ_by_saved(a: Holding, b: Holding) -> bool:
+    """Whether they differ by what the owner saves at most."""
+    return a[:_SAVED] == b[:_SAVED] and a[_SAVED + 1 :] == b[_SAVED + 1 :]

@@ -181,23 +181,15 @@ def roll_up(
     """
     nobodys = savings.pages_without_ksm((), {}, unnamed)
     saved = savings.saved_pages(host + nobodys, pages_shared)
-    whole = sum((each.need for each in sums.values()), nobodys)
-    holdings = [
-        Holding(
-            owner=each.owner,
-            processes=each.processes,
-            estimated=each.estimated,
-            mappings=each.mappings,
-            saved=_part(saved, each.need, whole),
-            movements=moved.get(key, ())[:_MOVEMENTS],
-            kernel_merging_pages=each.kernel_merging_pages,
-            stray_mappings=each.stray_mappings,
-            zero_pages=each.zero_pages,
-            wear=Wear.of(moved.get(key, ())[_MOVEMENTS:]),
-            spread=each.spread,
-        )
-        for key, each in sums.items()
-    ]
+    whole = Bounds(*map(sum, zip(nobodys, *[each.need for each in sums.values()], strict=True)))
+    holdings = []
+    for key, each in sums.items():
+        # By position: with names it would take four times as long.
+        owner, processes, estimated, mappings, need, kernel, stray, zeros, spread = each
+        mine, part = moved.get(key, ()), _part(saved, need, whole)
+        moves, wear = mine[:_MOVEMENTS], Wear.of(mine[_MOVEMENTS:])
+        numbers = processes, estimated, mappings, part, moves, kernel, stray, zeros
+        holdings.append(Holding(owner, *numbers, wear, spread))
     if unnamed:
         mine = moved.get(UNKNOWN.key, ())[:_MOVEMENTS]
         holdings.append(_unknown(unnamed, _part(saved, nobodys, whole), mine))

@@ -12,7 +12,7 @@ from ksmwatch.export.front.page import Page
 from ksmwatch.export.metric_family import Samples, Spec
 
 # A text of this size is a piece of its own when the page is compressed. Smaller ones, which are
-# mostly about the host, are compressed together.
+# mostly about the host, are compressed together, but no more of them than make a piece.
 _PIECE_BYTES = 2048
 # Clients choose among the library's formats and versions, of which there are many. The texts of so
 # many are kept.
@@ -66,12 +66,18 @@ def _pieces(texts: Iterable[bytes]) -> list[bytes]:
     """The texts, with neighbours that are small joined."""
     pieces: list[bytes] = []
     small: list[bytes] = []
+    size = 0
     for text in texts:
-        if len(text) < _PIECE_BYTES:
+        if len(text) >= _PIECE_BYTES:
+            pieces += [b"".join(small), text]
+        else:
             small.append(text)
-            continue
-        pieces += [b"".join(small), text]
+            size += len(text)
+            if size < _PIECE_BYTES:
+                continue
+            pieces.append(b"".join(small))
         small.clear()
+        size = 0
     return [piece for piece in (*pieces, b"".join(small)) if piece]
 
 
