@@ -14,8 +14,8 @@ import struct
 from _pickle import dumps, loads
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import compress
-from operator import attrgetter, itemgetter, ne
+from itertools import compress, count
+from operator import attrgetter, is_not
 from typing import Any
 
 from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
@@ -25,7 +25,6 @@ from ksmwatch.snapshot.last_hour import HourPoints
 # The age that an answer may have, in seconds; how often the front has failed to pass one on.
 QUESTION = struct.Struct("!dI")
 LENGTH = struct.Struct("!Q")
-_labels = itemgetter(0)
 
 
 @dataclass(frozen=True)
@@ -100,10 +99,13 @@ class SentAnswer:
 def _changed(
     before: list[LabelledValue] | None, now: list[LabelledValue]
 ) -> list[LabelledValue] | Values:
-    if before is None or list(map(_labels, before)) != list(map(_labels, now)):
+    if before is None or len(before) != len(now):
         return now
-    others = compress(enumerate(now), map(ne, before, now))
-    return {place: value for place, (_, value) in others}
+    # Those that have not changed are the same objects, or equal.
+    others = list(compress(count(), map(is_not, before, now)))
+    if any(before[place][0] != now[place][0] for place in others):
+        return now
+    return {place: now[place][1] for place in others if now[place][1] != before[place][1]}
 
 
 class SampleSender:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
 from ksmwatch.export.metric_family import LabelledValue, Samples
-from ksmwatch.owners.owner import Owner
 from ksmwatch.owners.rollup import Holding, OwnerKey, split
-from ksmwatch.owners.savings import Bounds
 from ksmwatch.owners.spread import Spread
 from ksmwatch.probes.map_records import ARRIVALS, DEPARTURES, Movement
 from ksmwatch.snapshot.model import Snapshot
@@ -53,7 +51,8 @@ def owner_series(top: int, nodes: int = 0) -> int:
 # The row of all others; nothing says how its mappings move, or what unmerging would need.
 _OTHER = ("other", "other", "other")
 
-# The owner's part of the host's saving changes with that, and so for all owners at once.
+# An owner's part of the host's saving changes with that, and so for all owners at once. In the
+# order of Bounds.
 _SAVINGS = ("ksmwatch_owner_saved_bytes", "ksmwatch_owner_saved_at_most_bytes")
 _GAUGES: dict[str, Callable[[Holding], float | None]] = {
     "ksmwatch_owner_mappings": lambda h: h.mappings,
@@ -69,23 +68,14 @@ _OTHERS = (
     *("ksmwatch_owner_unmerge_needed_bytes", "ksmwatch_owner_limit_left_bytes"),
     *("ksmwatch_owner_arrivals", "ksmwatch_owner_departures"),
 )
-_FAMILIES = (*_SAVINGS, *_GAUGES, *_OTHERS)
+_FAMILIES = (*_GAUGES, *_OTHERS)
 _SAVED = Holding._fields.index("saved")
-
-
-def _labels(owner: Owner) -> _Labels:
-    return owner.kind.value, owner.name, owner.id
-
-
-def _of_saved(labels: _Labels, saved: Bounds | None) -> list[list[LabelledValue]]:
-    """Samples of the families in _SAVINGS."""
-    return [[], []] if saved is None else [[(labels, saved.least)], [(labels, saved.most)]]
 
 
 def _of_facts(
     s: Snapshot, labels: _Labels, h: Holding, limit: Limit | None
 ) -> list[list[LabelledValue]]:
-    """Samples of the other families."""
+    """Samples by family, in the order of _FAMILIES."""
     gauges = [of(h) for of in _GAUGES.values()]
     processes = {"exact": h.processes - h.estimated, "estimated": h.estimated}
     nodes = list(by_node(s, h.spread, h.mappings, labels)) if s.counted_nodes else []
@@ -108,13 +98,12 @@ def _of_facts(
 
 
 class _Row(NamedTuple):
-    """Samples of one owner, by family in their order, and what they were made of."""
+    """Samples of one owner, but for those in _SAVINGS, and what they were made of."""
 
     holding: Holding
     limit: Limit | None
     labels: _Labels
-    of_saved: list[list[LabelledValue]]
-    of_facts: list[list[LabelledValue]]
+    samples: list[list[LabelledValue]]
 
 
 class OwnerSeries:
@@ -126,7 +115,9 @@ class OwnerSeries:
         self._sources: tuple[object, ...] = ()
         # By owner; None: all others.
         self._rows: dict[OwnerKey | None, _Row] = {}
-        self._samples: dict[str, list[LabelledValue]] = {name: [] for name in _FAMILIES}
+        self._samples: dict[str, list[LabelledValue]] = {
+            name: [] for name in (*_SAVINGS, *_FAMILIES)
+        }
 
     def of(self, s: Snapshot, top: int) -> Samples:
         """Those of the largest owners, and of all others together.
@@ -145,31 +136,46 @@ class OwnerSeries:
         return list(self._samples.items())
 
     def _update(self, s: Snapshot, top: int) -> None:
-        shown, other = split(s.owners, top)
-        before, self._rows = self._rows, {}
-        for h in sorted(shown, key=lambda h: h.owner.key):
-            key = h.owner.key
-            self._rows[key] = _row(s, h, s.limits.get(key), before.get(key))
+        largest, other = split(s.owners, top)
+        shown: dict[OwnerKey | None, Holding] = {}
+        for h in sorted(largest, key=lambda h: h.owner.key):
+            shown[h.owner.key] = h
         if other is not None:
-            self._rows[None] = _row(s, other, None, before.get(None), _OTHER)
-        rows = [(*row.of_saved, *row.of_facts) for row in self._rows.values()]
-        for place, (name, known) in enumerate(self._samples.items()):
-            found = list(chain.from_iterable([row[place] for row in rows]))
-            if found != known:
+            shown[None] = other
+        before = self._rows
+        self._rows = {key: _row(s, key, h, before.get(key)) for key, h in shown.items()}
+        self._take_savings(shown)
+        for place in self._changed(before):
+            of_owners = [row.samples[place] for row in self._rows.values()]
+            self._samples[_FAMILIES[place]] = list(chain.from_iterable(of_owners))
+
+    def _take_savings(self, shown: Mapping[OwnerKey | None, Holding]) -> None:
+        parts = [(self._rows[key].labels, h.saved) for key, h in shown.items() if h.saved]
+        for place, name in enumerate(_SAVINGS):
+            found: list[LabelledValue] = [(labels, saved[place]) for labels, saved in parts]
+            if found != self._samples[name]:
                 self._samples[name] = found
 
+    def _changed(self, before: Mapping[OwnerKey | None, _Row]) -> Iterable[int]:
+        """Families of which an owner has other samples than before, by their places."""
+        if list(before) != list(self._rows):
+            return range(len(_FAMILIES))
+        return {
+            place
+            for known, row in zip(before.values(), self._rows.values(), strict=True)
+            if known is not row
+            for place, (then, now) in enumerate(zip(known.samples, row.samples, strict=True))
+            if then != now
+        }
 
-def _row(
-    s: Snapshot, h: Holding, limit: Limit | None, known: _Row | None, labels: _Labels | None = None
-) -> _Row:
-    """The samples of an owner; those that `known` has, if they are the same."""
+
+def _row(s: Snapshot, key: OwnerKey | None, h: Holding, known: _Row | None) -> _Row:
+    """The samples of an owner: `known`, if they are the same."""
+    limit = None if key is None else s.limits.get(key)
     if known is not None and known.limit == limit and _differ_by_saved(known.holding, h):
-        if h.saved == known.holding.saved:
-            return known
-        of_saved = _of_saved(known.labels, h.saved)
-        return _Row(h, limit, known.labels, of_saved, known.of_facts)
-    labels = labels or _labels(h.owner)
-    return _Row(h, limit, labels, _of_saved(labels, h.saved), _of_facts(s, labels, h, limit))
+        return known
+    labels = _OTHER if key is None else (h.owner.kind.value, h.owner.name, h.owner.id)
+    return _Row(h, limit, labels, _of_facts(s, labels, h, limit))
 
 
 def _differ_by_saved(a: Holding, b: Holding) -> bool:

@@ -24,10 +24,9 @@ def parse_pairs(text: str) -> dict[str, int]:
     """
     pairs = {}
     for line in text.splitlines():
-        name, *rest = line.split(None, 2) or ("",)
-        name = name.removesuffix(":")
-        if name and rest and rest[0].lstrip("-").isdigit():
-            pairs[name] = int(rest[0])
+        words = line.split()
+        if len(words) > 1 and words[0] != ":" and words[1].lstrip("-").isdigit():
+            pairs[words[0].removesuffix(":")] = int(words[1])
     return pairs
 
 

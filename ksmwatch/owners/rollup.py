@@ -7,8 +7,9 @@ without a known process.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import add
 from typing import Any, NamedTuple, Protocol
 
@@ -146,6 +147,9 @@ class Holding(BothCounts, HoldingFacts):
         return self.spread.remote_of(self.mappings)
 
 
+_make: Callable[[tuple[Any, ...]], Holding] = partial(tuple.__new__, Holding)
+
+
 def total(amounts: Iterable[int | None]) -> int | None:
     """A sum; None if any part is unknown."""
     known = list(amounts)
@@ -189,7 +193,7 @@ def roll_up(
         mine, part = moved.get(key, ()), _part(saved, need, whole)
         moves, wear = mine[:_MOVEMENTS], Wear.of(mine[_MOVEMENTS:])
         numbers = processes, estimated, mappings, part, moves, kernel, stray, zeros
-        holdings.append(Holding(owner, *numbers, wear, spread))
+        holdings.append(_make((owner, *numbers, wear, spread)))
     if unnamed:
         mine = moved.get(UNKNOWN.key, ())[:_MOVEMENTS]
         holdings.append(_unknown(unnamed, _part(saved, nobodys, whole), mine))

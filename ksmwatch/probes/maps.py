@@ -43,6 +43,7 @@ from ksmwatch.probes.standstill import Standstill
 
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
+# In the order of their places.
 _TOTALS = (*Movement, *Total)
 # How often to look at an account that keeps changing.
 _COPIES = 4
@@ -298,7 +299,9 @@ class Maps:
         # Copied first: what changes meanwhile is seen the next time.
         if (data := self._totals.data) != self._totals_read:
             self._totals_read = data
-            self._last_totals = {which: self.total(which) for which in _TOTALS}
+            words = self._totals.words.tolist()
+            sums = [sum(words[place::TOTALS_ROOM]) for place in range(len(_TOTALS))]
+            self._last_totals = dict(zip(_TOTALS, sums, strict=True))
         return self._last_totals
 
     def total(self, which: Movement | Total) -> int:

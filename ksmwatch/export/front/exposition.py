@@ -12,8 +12,10 @@ from ksmwatch.export.front.page import Page
 from ksmwatch.export.metric_family import Samples, Spec
 
 # A text of this size is a piece of its own when the page is compressed. Smaller ones, which are
-# mostly about the host, are compressed together, but no more of them than make a piece.
+# mostly about the host, are compressed together, but no more of them than make a larger piece: each
+# costs as much as compressing two kilobytes, and those that change with each scrape come last.
 _PIECE_BYTES = 2048
+_JOINED_BYTES = 4 * _PIECE_BYTES
 # Clients choose among the library's formats and versions, of which there are many. The texts of so
 # many are kept.
 _MAX_FORMATS = 4
@@ -73,7 +75,7 @@ def _pieces(texts: Iterable[bytes]) -> list[bytes]:
         else:
             small.append(text)
             size += len(text)
-            if size < _PIECE_BYTES:
+            if size < _JOINED_BYTES:
                 continue
             pieces.append(b"".join(small))
         small.clear()
