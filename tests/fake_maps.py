@@ -93,8 +93,8 @@ class FakeMaps(Maps):
         """Record an exact read."""
         self._kernel.baselines[mm] = baseline
 
-    def totals(self) -> dict[Movement | Total, int]:
-        return {which: self.total(which) for which in (*Movement, *Total)}
+    def totals(self) -> dict[str, int]:
+        return {which.name.lower(): self.total(which) for which in (*Movement, *Total)}
 
     def total(self, which: Movement | Total) -> int:
         return self._kernel.totals[which]

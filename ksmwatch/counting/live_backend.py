@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -28,12 +28,9 @@ from ksmwatch.counting.run_state import STOPPED, UNMERGED, RunWatch
 from ksmwatch.counting.steps import Steps
 from ksmwatch.kernel import procfs
 from ksmwatch.probes.attachments import AttachError, Attachments
-from ksmwatch.probes.map_records import Movement, Total
 from ksmwatch.probes.maps import Maps
 from ksmwatch.probes.persistence import Keep, Nowhere
 from ksmwatch.probes.plan import Plan
-
-_NAMES = {which: which.name.lower() for which in (*Movement, *Total)}
 
 
 class _Pass(NamedTuple):
@@ -85,9 +82,6 @@ class Live:
         self._adopted = self.rests = False
         self._calm = Calm(host.clock)
         self._said: tuple[bool, str | None] | None = None
-        # As they were last read, and the same by name.
-        self._totals: Mapping[Movement | Total, int] = {}
-        self._named_totals: dict[str, int] = {}
         self._take(policy)
 
     @property
@@ -273,11 +267,7 @@ class Live:
 
     def totals(self) -> dict[str, int]:
         """Totals of the host since the maps were created, by the names in `map_records`."""
-        totals = self._maps.totals()
-        if totals is not self._totals:
-            self._totals = totals
-            self._named_totals = {_NAMES[which]: amount for which, amount in totals.items()}
-        return self._named_totals
+        return self._maps.totals()
 
     def ages(self) -> AgeState | None:
         """How long mappings last; None if that is not known here."""

@@ -14,11 +14,10 @@ import struct
 from _pickle import dumps, loads
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import compress, count
-from operator import attrgetter, is_not
+from operator import attrgetter
 from typing import Any
 
-from ksmwatch.export.metric_family import LabelledValue, Samples, Spec
+from ksmwatch.export.metric_family import LabelledValue, Samples, Spec, changed_values
 from ksmwatch.export.web_config import WebConfig
 from ksmwatch.snapshot.last_hour import HourPoints
 
@@ -96,18 +95,6 @@ class SentAnswer:
     hour: HourPoints | None
 
 
-def _changed(
-    before: list[LabelledValue] | None, now: list[LabelledValue]
-) -> list[LabelledValue] | Values:
-    if before is None or len(before) != len(now):
-        return now
-    # Those that have not changed are the same objects, or equal.
-    others = list(compress(count(), map(is_not, before, now)))
-    if any(before[place][0] != now[place][0] for place in others):
-        return now
-    return {place: now[place][1] for place in others if now[place][1] != before[place][1]}
-
-
 class SampleSender:
     """The daemon's end for answers: what has not changed is not sent again."""
 
@@ -118,12 +105,16 @@ class SampleSender:
     def send(self, sock: socket.socket, answer: Answer) -> None:
         """Send an answer. Raises OSError if the front is gone."""
         before, self._sent = self._sent, dict(answer.samples)
-        changed = {
-            name: _changed(before.get(name), now)
-            for name, now in answer.samples
-            # Most are the same object as before.
-            if (known := before.get(name)) is not now and known != now
-        }
+        changed: dict[str, list[LabelledValue] | Values] = {}
+        for name, now in answer.samples:
+            known = before.get(name)
+            # Most are the same object.
+            if known is not now:
+                values = None if known is None else changed_values(known, now)
+                if values is None:
+                    changed[name] = now
+                elif values:
+                    changed[name] = values
         families = None if list(before) == list(self._sent) else list(self._sent)
         send(sock, SentAnswer(answer.taken, families, changed, self._new(answer.hour)))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import compress, count
+from operator import is_not
 from typing import NamedTuple
 
 # The last label of a histogram is a bucket's end. In its place: the other two series, and the
@@ -11,6 +13,21 @@ COUNT, SUM, INFINITE = "_count", "_sum", "+Inf"
 LabelledValue = tuple[tuple[str, ...], float]
 # Samples by family name, in the order of a scrape.
 Samples = list[tuple[str, list[LabelledValue]]]
+
+
+def changed_values(
+    before: list[LabelledValue], now: list[LabelledValue]
+) -> dict[int, float] | None:
+    """The values that are others than before, by their places; None if labels are others.
+
+    Samples that have not changed are the same objects, or equal.
+    """
+    if len(before) != len(now):
+        return None
+    others = list(compress(count(), map(is_not, before, now)))
+    if any(before[place][0] != now[place][0] for place in others):
+        return None
+    return {place: now[place][1] for place in others if now[place][1] != before[place][1]}
 
 
 class Spec(NamedTuple):

@@ -44,7 +44,7 @@ from ksmwatch.probes.standstill import Standstill
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
 # In the order of their places.
-_TOTALS = (*Movement, *Total)
+_TOTALS = tuple(which.name.lower() for which in (*Movement, *Total))
 # How often to look at an account that keeps changing.
 _COPIES = 4
 # What is read of one; the last is not always there.
@@ -177,7 +177,7 @@ class Maps:
         self._all_accounts = RecordTable(self._accounts, self._account.all_in, self._steady)
         self._standstill = Standstill(self._told, time.monotonic)
         # Totals as they were last summed, and their memory before that.
-        self._last_totals: Mapping[Movement | Total, int] = {}
+        self._last_totals: dict[str, int] = {}
         self._totals_read = b""
         # Accounts of no process. When the daemon opens a file, a program can name one untold.
         self._nameless: set[int] = set()
@@ -294,8 +294,8 @@ class Maps:
         """Record an exact read."""
         self._baselines.put(mm, baseline)
 
-    def totals(self) -> Mapping[Movement | Total, int]:
-        """Host-wide totals, summed over CPUs; the same object as before if none has changed."""
+    def totals(self) -> dict[str, int]:
+        """Host-wide totals by name; the same object as before if none has changed."""
         # Copied first: what changes meanwhile is seen the next time.
         if (data := self._totals.data) != self._totals_read:
             self._totals_read = data

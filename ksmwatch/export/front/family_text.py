@@ -7,8 +7,6 @@ only the value is rendered again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import compress, count
-from operator import is_not, itemgetter
 from typing import cast
 
 from prometheus_client.metrics_core import (
@@ -20,9 +18,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from ksmwatch.export.metric_family import COUNT, SUM, LabelledValue, Spec
+from ksmwatch.export.metric_family import COUNT, SUM, LabelledValue, Spec, changed_values
 
-_labels = itemgetter(0)
 _number = cast("Callable[[float], str]", floatToGoString)
 # One of the library's formats.
 Encoder = Callable[[Collector], bytes]
@@ -84,33 +81,28 @@ class FamilyText:
         self._encode = encode
         # Everything before the first sample.
         self._head = rendered(spec, (), encode)
-        # Lines up to their values, by label values.
-        self._beginnings: dict[tuple[str, ...], str] = {}
+        # Of each sample: the line up to its value, and the line.
+        self._beginnings: list[str] = []
         self._lines: list[str] = []
-        self.samples: Sequence[LabelledValue] = ()
+        self.samples: list[LabelledValue] = []
         self.text = b""
 
-    def update(self, samples: Sequence[LabelledValue]) -> None:
+    def update(self, samples: list[LabelledValue]) -> None:
         """Take the samples. Those that have not changed are perhaps the same objects."""
         before, self.samples = self.samples, samples
-        if samples == before:
-            return
-        if list(map(_labels, samples)) == list(map(_labels, before)):
-            for place in compress(count(), map(is_not, samples, before)):
-                if samples[place][1] != before[place][1]:
-                    self._lines[place] = self._line(samples[place])
-        else:
-            self._begin(samples)
-            self._lines = list(map(self._line, samples))
-        self.text = (self._head + "".join(self._lines)).encode()
+        changed = changed_values(before, samples)
+        if changed is None:
+            self._beginnings = self._begin(before, samples)
+            self._lines = [""] * len(samples)
+            changed = {place: value for place, (_, value) in enumerate(samples)}
+        if changed:
+            for place, value in changed.items():
+                self._lines[place] = f"{self._beginnings[place]} {_number(value)}\n"
+            self.text = (self._head + "".join(self._lines)).encode()
 
-    def _line(self, sample: LabelledValue) -> str:
-        labels, value = sample
-        return f"{self._beginnings[labels]} {_number(value)}\n"
-
-    def _begin(self, samples: Sequence[LabelledValue]) -> None:
-        """Keep the beginnings of these lines, and no others."""
-        known = self._beginnings
+    def _begin(self, before: list[LabelledValue], samples: list[LabelledValue]) -> list[str]:
+        """The beginnings of the lines. Those that are known are not rendered again."""
+        known = {labels: line for (labels, _), line in zip(before, self._beginnings, strict=True)}
         new = [sample for sample in samples if sample[0] not in known]
         if new:
             # A line feed in a label is escaped, so each sample is one line.
@@ -118,4 +110,4 @@ class FamilyText:
             lines = text.split("\n")[:-1]
             for (labels, _), line in zip(new, lines, strict=True):
                 known[labels] = line[: line.rindex(" ")]
-        self._beginnings = {labels: known[labels] for labels, _ in samples}
+        return [known[labels] for labels, _ in samples]
