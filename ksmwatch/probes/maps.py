@@ -19,7 +19,6 @@ from ksmwatch.probes.baselines import Baselines
 from ksmwatch.probes.cgroup_moves import CgroupMoves
 from ksmwatch.probes.loader import NO_ROOM, Loaded, LoadedMap, ProgramRefusedError
 from ksmwatch.probes.map_records import (
-    TOTALS_ROOM,
     WEAR,
     Account,
     Baseline,
@@ -40,11 +39,10 @@ from ksmwatch.probes.mapped_memory import Mapped, fdinfo
 from ksmwatch.probes.quiet_map import QuietMap
 from ksmwatch.probes.record_table import RecordTable
 from ksmwatch.probes.standstill import Standstill
+from ksmwatch.probes.totals import Totals
 
 _T = TypeVar("_T")
 _U64 = struct.Struct("<Q")
-# In the order of their places.
-_TOTALS = tuple(which.name.lower() for which in (*Movement, *Total))
 # How often to look at an account that keeps changing.
 _COPIES = 4
 # What is read of one; the last is not always there.
@@ -155,7 +153,7 @@ class Maps:
         self._alarms = Mapped(maps["alarms"])
         moves = Mapped(maps["cgroup_moves"])
         self.cgroup_moves = CgroupMoves(moves.words)
-        self._totals = Mapped(maps["totals"], int(fdinfo(maps["totals"].fd, "max_entries")))
+        self._totals = Totals(maps["totals"], int(fdinfo(maps["totals"].fd, "max_entries")))
         self._open: list[_Closes] = [
             *(self._control, self._migrations, self._conversion, self._reading, self._call_site),
             *(self._opening, self._forgetting, self._alarms, self._totals, moves),
@@ -176,9 +174,6 @@ class Maps:
         self.ages = self._age_maps(loaded) if "ages" in maps else None
         self._all_accounts = RecordTable(self._accounts, self._account.all_in, self._steady)
         self._standstill = Standstill(self._told, time.monotonic)
-        # Totals as they were last summed, and their memory before that.
-        self._last_totals: dict[str, int] = {}
-        self._totals_read = b""
         # Accounts of no process. When the daemon opens a file, a program can name one untold.
         self._nameless: set[int] = set()
         # The memory of the maps with so many accounts and baselines.
@@ -296,17 +291,11 @@ class Maps:
 
     def totals(self) -> dict[str, int]:
         """Host-wide totals by name; the same object as before if none has changed."""
-        # Copied first: what changes meanwhile is seen the next time.
-        if (data := self._totals.data) != self._totals_read:
-            self._totals_read = data
-            words = self._totals.words.tolist()
-            sums = [sum(words[place::TOTALS_ROOM]) for place in range(len(_TOTALS))]
-            self._last_totals = dict(zip(_TOTALS, sums, strict=True))
-        return self._last_totals
+        return self._totals.all()
 
     def total(self, which: Movement | Total) -> int:
         """One host-wide total."""
-        return sum(self._totals.words[which::TOTALS_ROOM])
+        return self._totals.of(which)
 
     def control(self, control: Control) -> None:
         """Tell the programs who ksmd is, whose file openings count, and whether to doubt."""

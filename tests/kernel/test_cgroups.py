@@ -86,3 +86,49 @@ def test_a_move_while_ksm_is_asleep_is_seen(ksm: Ksm) -> None:
         ksm.merge_all()
         assert_exact(daemon, {a.pid: 307, b.pid: 211})
         assert owner(daemon, a) == two
+
+
+def room(daemon: Daemon, unit: str) -> int | None:
+    """What is left in an owner's tightest cgroup, by the next snapshot; None without a limit."""
+    (found,) = (each for each in daemon.snapshot()["owners"] if each["name"] == unit)
+    limit = found["unmerge"]["limit"]
+    return None if limit is None else int(limit["left_bytes"])
+
+
+def test_the_next_snapshot_has_a_limit_that_was_just_written(ksm: Ksm) -> None:
+    one, two = UNITS
+    root = SLICE.parent
+    with Daemon(http=False) as daemon, Workload() as load:
+        a = mergeable(load, "a", 307)
+        enter(a, one)
+        (SLICE / two).mkdir(exist_ok=True)
+        for directory in (root, SLICE):
+            (directory / "cgroup.subtree_control").write_text("+memory")
+        limit = SLICE / one / "memory.max"
+        ksm.merge_all()
+        assert_exact(daemon, {a.pid: 307})
+        assert room(daemon, one) is None
+        for most in (1 << 30, 1 << 31):
+            limit.write_text(str(most))
+            left = room(daemon, one)
+            assert left is not None
+            # Its pages are charged to the cgroup in which it got them.
+            assert most - (1 << 29) < left <= most
+        limit.write_text("max")
+        assert room(daemon, one) is None
+        # That of a cgroup above it counts as well, and goes with its controller.
+        (SLICE / "memory.max").write_text(str(1 << 30))
+        assert room(daemon, one) is not None
+        (SLICE / "memory.max").write_text("max")
+        limit.write_text(str(1 << 30))
+        assert room(daemon, one) is not None
+        (SLICE / "cgroup.subtree_control").write_text("-memory")
+        assert room(daemon, one) is None
+        # Another cgroup at the same path has a limit of its own.
+        (SLICE / "cgroup.subtree_control").write_text("+memory")
+        limit.write_text(str(1 << 30))
+        assert room(daemon, one) is not None
+        enter(a, two)
+        (SLICE / one).rmdir()
+        enter(a, one)
+        assert room(daemon, one) is None

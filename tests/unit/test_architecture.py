@@ -58,7 +58,7 @@ EFFECTFUL = {
     *("kernel.bpf_maps", "kernel.btf", "kernel.cgroup_members", "kernel.cgroup_rooms"),
     *("kernel.cgroup_top", "kernel.frame_source", "kernel.memory_nodes", "kernel.node_reader"),
     *("kernel.host_sources", "kernel.kcore", "kernel.kept_file", "kernel.kernel_image"),
-    *("kernel.kernel_text",),
+    *("kernel.kernel_text", "kernel.limit_watch"),
     *("kernel.libbpf", "kernel.new_maps", "kernel.page_content", "kernel.page_frames"),
     *("kernel.page_tables", "kernel.pinned_frames", "kernel.probe_switches", "kernel.procfs"),
     *("kernel.read_areas", "kernel.read_facts", "kernel.syscalls"),
