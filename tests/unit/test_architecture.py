@@ -68,7 +68,7 @@ EFFECTFUL = {
     *("probes.kept_image", "probes.kept_programs", "probes.learning", "probes.loader"),
     *("probes.mapped_memory",),
     *("probes.maps", "probes.node_shift", "probes.own_page", "probes.persistence", "probes.pins"),
-    *("probes.programs", "probes.quiet_map", "probes.sources"),
+    *("probes.programs", "probes.quiet_map", "probes.sources", "probes.totals"),
     *("snapshot.collector", "snapshot.desk", "snapshot.homes", "snapshot.ksmd_numbers"),
     *("snapshot.roster",),
     *("snapshot.socket_client", "snapshot.socket_server", "snapshot.zero_holders"),
