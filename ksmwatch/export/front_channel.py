@@ -108,13 +108,10 @@ class SampleSender:
         changed: dict[str, list[LabelledValue] | Values] = {}
         for name, now in answer.samples:
             known = before.get(name)
-            # Most are the same object.
-            if known is not now:
+            # Most are the same object, and most others are equal.
+            if known is not now and known != now:
                 values = None if known is None else changed_values(known, now)
-                if values is None:
-                    changed[name] = now
-                elif values:
-                    changed[name] = values
+                changed[name] = now if values is None else values
         families = None if list(before) == list(self._sent) else list(self._sent)
         send(sock, SentAnswer(answer.taken, families, changed, self._new(answer.hour)))
 

@@ -24,10 +24,15 @@ def changed_values(
     """
     if len(before) != len(now):
         return None
-    others = list(compress(count(), map(is_not, before, now)))
-    if any(before[place][0] != now[place][0] for place in others):
-        return None
-    return {place: now[place][1] for place in others if now[place][1] != before[place][1]}
+    changed = {}
+    # Mostly there are few.
+    for place in compress(count(), map(is_not, before, now)):
+        (labels, value), (labels_before, value_before) = now[place], before[place]
+        if labels != labels_before:
+            return None
+        if value != value_before:
+            changed[place] = value
+    return changed
 
 
 class Spec(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ksmwatch.probes.map_records import TOTALS_ROOM, Movement, Total
 from ksmwatch.probes.mapped_memory import Mapped
 
@@ -25,7 +27,13 @@ class Totals(Mapped):
         # Copied first: what changes meanwhile is seen the next time.
         if (data := self.data) != self._read:
             self._read = data
-            words = self.words.tolist()
-            sums = [sum(words[place::TOTALS_ROOM]) for place in range(len(_NAMES))]
-            self._last = dict(zip(_NAMES, sums, strict=True))
+            sums = map(sum, zip([0] * TOTALS_ROOM, *self._used_parts(data), strict=True))
+            self._last = dict(zip(_NAMES, sums, strict=False))
         return self._last
+
+    def _used_parts(self, data: bytes) -> Iterator[list[int]]:
+        """The words of each part in which something was added; there may be more parts than CPUs."""
+        size = 8 * TOTALS_ROOM
+        for place in range(0, len(data), size):
+            if data[place : place + size] != bytes(size):
+                yield self.words[place // 8 : (place + size) // 8].tolist()
