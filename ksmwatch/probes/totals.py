@@ -32,7 +32,7 @@ class Totals(Mapped):
         return self._last
 
     def _used_parts(self, data: bytes) -> Iterator[list[int]]:
-        """The words of each part in which something was added; there may be more parts than CPUs."""
+        """The words of parts in which something was added; there may be more than CPUs."""
         size = 8 * TOTALS_ROOM
         for place in range(0, len(data), size):
             if data[place : place + size] != bytes(size):
