@@ -258,6 +258,9 @@ def _query(letter: str, legend: str, expression: str, kind: Kind) -> prometheus.
 def _look(panel: Panel) -> _Builder:
     if panel.kind is Kind.TABLE:
         return _table(panel)
+    if panel.kind is Kind.GRAPH and panel.unit == "percentunit":
+        # Of nothing but zeros, Grafana's axis would go to 10,000 %.
+        return _graph().axis_soft_min(0).axis_soft_max(0.1)
     makers: dict[Kind, Callable[[], _Builder]] = {
         Kind.GRAPH: _graph,
         Kind.STACK: _stack,
