@@ -16,7 +16,7 @@ from .cachedir import cache_root, filled_atomically, locked, say
 from .debian import Source
 from .errors import HarnessError
 
-FORMAT = 5  # of a cache entry; raise it when PACKAGES or the set-up change
+FORMAT = 6  # of a cache entry; raise it when PACKAGES or the set-up change
 SUITES = ("bookworm", "trixie")
 # What the package of ksmwatch depends on, so that it installs without a network; and what its
 # tests need.

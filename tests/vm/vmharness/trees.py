@@ -17,7 +17,7 @@ from .cachedir import cache_root, filled_atomically, locked, say
 from .debian import Source
 from .errors import HarnessError
 
-FORMAT = 3  # of a cache entry; raise it when PACKAGES or the set-up change
+FORMAT = 4  # of a cache entry; raise it when PACKAGES or the set-up change
 SUITE = "trixie"
 # Nothing is essential here: a system for one command. Without maintainer
 # scripts there are no alternatives (awk), and no users but those of base-passwd.
