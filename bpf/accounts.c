@@ -255,6 +255,7 @@ static __always_inline struct account *open_account(struct mm_struct *mm, struct
                                                     u64 forked, u64 doubts)
 {
     struct draft *draft = take_draft();
+    struct forgetting *f = forgetting();
     struct account *account, *fresh;
     u64 key = (u64)mm;
     bool ours;
@@ -275,6 +276,10 @@ static __always_inline struct account *open_account(struct mm_struct *mm, struct
         name_owner(&fresh->owner, owner);
     ours = !accounts.insert(&key, fresh);
     fetch_add(&draft->users, -1);
+    /* Who reads all accounts after this count finds it: see probes/looks.py. */
+    order();
+    if (ours && f)
+        lock_xadd(&f->opened, 1);
     account = accounts.lookup(&key);
     if (!account) {
         raise_alarm(T_EVENTS_LOST);

@@ -159,7 +159,7 @@ static __always_inline void doubt_family(struct anon_vma *root)
         return;
     w->begun = 0;
     begin_walk(&walk, w);
-    BPF_LOOP(FAMILY_STEPS, (void *)WALK_MARK, &walk, 0);
+    BPF_LOOP(FAMILY_STEPS, (void *)CALLBACK_MARK, &walk, 0);
     w->root = 0;
     w->tree = 0;
     if (walk.node)

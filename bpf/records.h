@@ -147,11 +147,27 @@ struct opened {
 /*
  * How many deletions of accounts have begun, and ended. An iterator lists a hash map without a
  * lock. If an element is deleted and reused, the iterator follows it into another bucket. So a list
- * is complete only if no account was deleted meanwhile.
+ * is complete only if no account was deleted meanwhile. And how many accounts programs have opened,
+ * because the daemon may not know them: it looks only at those it knows.
  */
 struct forgetting {
     u64 begun;
     u64 ended;
+    u64 opened;
+};
+
+/* An account that the daemon knows, and what was seen of it; see looks.c. */
+#define LOOKS 1024
+struct look {
+    u64 mm; /* 0: the place is free */
+    u64 id;
+    u64 sum; /* of the numbers that only grow */
+    u64 start_boottime;
+    u32 tgid;
+    u32 changed; /* from place 0 on: the places of accounts that have changed */
+#ifdef NODES
+    s32 nodes[NODES];
+#endif
 };
 
 /* What the daemon tells its successor about these maps. */

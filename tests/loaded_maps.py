@@ -69,7 +69,25 @@ LOADED = Loaded(
                 Field("comm", 40, "16s"),
             ),
         ),
-        "forgettings": LoadedMap(13, 4, 16, (Field("begun", 0, "Q"), Field("ended", 8, "Q"))),
+        "forgettings": LoadedMap(
+            13,
+            4,
+            24,
+            (Field("begun", 0, "Q"), Field("ended", 8, "Q"), Field("opened", 16, "Q")),
+        ),
+        "looks": LoadedMap(
+            15,
+            4,
+            40,
+            (
+                Field("mm", 0, "Q"),
+                Field("id", 8, "Q"),
+                Field("sum", 16, "Q"),
+                Field("start_boottime", 24, "Q"),
+                Field("tgid", 32, "I"),
+                Field("changed", 36, "I"),
+            ),
+        ),
         "migrations": LoadedMap(
             8,
             4,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import struct
 
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes.loader import LoadedMap
@@ -21,6 +22,8 @@ class FakeMap:
 
     contents: dict[int, dict[bytes, bytes]]
     failure: OSError | None = None
+    # How many were made.
+    dumps = 0
 
     def __init__(self, fd: int, key_size: int, value_size: int) -> None:
         self.fd, self.key_size, self.value_size = fd, key_size, value_size
@@ -46,17 +49,38 @@ class FakeMap:
         return self.data.pop(key, None) is not None
 
     def dump(self) -> tuple[bytes, bytes]:
+        type(self).dumps += 1
         return b"".join(self.data), b"".join(self.data.values())
 
 
 # What the programs see of the arrays, by name.
 memory: dict[str, mmap.mmap] = {}
 present: dict[str, LoadedMap] = {}
+programs: dict[str, int] = {}
 
 
 def again() -> Maps:
     """Another view of the same maps, as a successor has it."""
-    return Maps(LOADED._replace(maps=dict(present)))
+    return Maps(LOADED._replace(maps=dict(present), programs=dict(programs)))
+
+
+def find_changed(places: int) -> int:
+    """bpf/looks.c."""
+    found = 0
+    for place in range(places):
+        mm, *seen = struct.unpack_from("<4QI", memory["looks"], 40 * place)
+        if not mm:
+            continue
+        value = FakeMap.contents[1].get(struct.pack("<Q", mm))
+        if value is not None:
+            number, *grows, start, tgid = struct.unpack_from("<10QI", value)
+            now = [number, sum(grows) + sum(struct.unpack_from("<10Q", value, 112)), start, tgid]
+            struct.pack_into("<3QI", memory["looks"], 40 * place + 8, *now)
+            if now == seen:
+                continue
+        struct.pack_into("<I", memory["looks"], 40 * found + 36, place)
+        found += 1
+    return found
 
 
 def account() -> Account:

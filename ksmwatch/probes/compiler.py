@@ -35,7 +35,9 @@ _FETCH_MARK = 0x6B73
 _CONVERTING_MARK = 0x6B736D77636E7621
 _CONVERTING = "converting"
 # A number that becomes the address of the function that bpf_loop() calls: `r = NUMBER`.
-_WALK_MARK = 0x6B736D77616C6B21
+_CALLBACK_MARK = 0x6B736D77616C6B21
+# That function by program, and that of all others.
+_CALLBACKS = {"find_changed": "look_at"}
 _WALK = "walk_edge"
 # include/uapi/linux/bpf.h; src_reg says what is called, or what an address is.
 _CALL = 0x85
@@ -141,14 +143,14 @@ def _compile(request: dict[str, Any]) -> tuple[Any, Any]:
         f"-DREST_MARK={_REST_MARK}",
         f"-DKFUNC_MARK={_KFUNC_MARK}",
         f"-DFETCH_MARK={_FETCH_MARK}",
-        f"-DWALK_MARK={_WALK_MARK}ULL",
+        f"-DCALLBACK_MARK={_CALLBACK_MARK}ULL",
         f"-DCONVERTING_MARK={_CONVERTING_MARK}ULL",
     ]
     return Unattached(text=text, cflags=[*request["flags"], *marks, f"-I{directory}"]), lib
 
 
 def linked(
-    code: bytes, rest: bytes, walk: bytes, places: Mapping[int, int], page: int
+    code: bytes, rest: bytes, callback: bytes, places: Mapping[int, int], page: int
 ) -> Instructions:
     """A program followed by the functions it calls, with the marks replaced.
 
@@ -167,7 +169,7 @@ def linked(
             words[place] = (opcode, register, 0, value | _FETCH)
         elif opcode == libbpf.LOAD_64 and register & 0xF0 == libbpf.PSEUDO_MAP:
             words[place] = (opcode, register, 0, places[value])
-        elif opcode == libbpf.LOAD_64 and _number(words, place) == _WALK_MARK:
+        elif opcode == libbpf.LOAD_64 and _number(words, place) == _CALLBACK_MARK:
             words[place] = (opcode, register | _PSEUDO_FUNCTION, 0, end - place - 1)
             words[place + 1] = (0, 0, 0, 0)
             calls_back = True
@@ -177,7 +179,7 @@ def linked(
     whole = libbpf.assemble(*words)
     if calls_back:
         assert not rest, "no program has both"
-        called = linked(walk, b"", b"", places, page).words
+        called = linked(callback, b"", b"", places, page).words
         return Instructions(whole + _SECOND_IS_FIRST + called, (0, end))
     return Instructions(whole)
 
@@ -216,12 +218,12 @@ def _compiled(request: dict[str, Any]) -> Compiled:
     module, lib = _compile(request)
     shapes, places = _shapes(module, lib)
     page = next(at for at, shape in enumerate(shapes) if shape.name == _CONVERTING)
-    walk = module.dump_func(_WALK.encode())
     programs = {}
     for name, rest in request["programs"]:
         code = module.dump_func(name.encode())
         called = module.dump_func(rest.encode()) if rest is not None else b""
-        programs[name] = linked(code, called, walk, places, page)
+        callback = module.dump_func(_CALLBACKS.get(name, _WALK).encode())
+        programs[name] = linked(code, called, callback, places, page)
     return Compiled(tuple(shapes), programs)
 
 

@@ -136,10 +136,11 @@ class Reading(NamedTuple):
 
 
 class Forgetting(NamedTuple):
-    """struct forgetting: accounts that the programs have deleted, begun and ended."""
+    """struct forgetting: accounts that the programs have deleted, begun and ended, and opened."""
 
     begun: int
     ended: int
+    opened: int = 0
 
 
 class Opened(NamedTuple):

@@ -26,6 +26,10 @@ class Mapped:
         """All of it, as it is now."""
         return self._memory[:]
 
+    @data.setter
+    def data(self, beginning: bytes | bytearray) -> None:
+        self._memory[: len(beginning)] = bytes(beginning)
+
     def close(self) -> None:
         """Let go of it."""
         self.words.release()

@@ -12,12 +12,13 @@ from itertools import repeat
 from operator import add
 from typing import Any, Generic, Protocol, TypeVar
 
-from ksmwatch.differences import differences
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes.age_maps import AgeMaps
+from ksmwatch.probes.all_accounts import AllAccounts
 from ksmwatch.probes.baselines import Baselines
 from ksmwatch.probes.cgroup_moves import CgroupMoves
 from ksmwatch.probes.loader import NO_ROOM, Loaded, LoadedMap, ProgramRefusedError
+from ksmwatch.probes.looks import AccountWatch, runner
 from ksmwatch.probes.map_records import (
     WEAR,
     Account,
@@ -36,9 +37,9 @@ from ksmwatch.probes.map_records import (
     Total,
 )
 from ksmwatch.probes.mapped_memory import Mapped, fdinfo
+from ksmwatch.probes.plan import LOOKER
 from ksmwatch.probes.quiet_map import QuietMap
 from ksmwatch.probes.record_table import RecordTable
-from ksmwatch.probes.standstill import Standstill
 from ksmwatch.probes.totals import Totals
 
 _T = TypeVar("_T")
@@ -172,10 +173,9 @@ class Maps:
         self._baselines = Baselines(baselines, maps["baselines"])
         # None if the programs do not keep ages.
         self.ages = self._age_maps(loaded) if "ages" in maps else None
-        self._all_accounts = RecordTable(self._accounts, self._account.all_in, self._steady)
-        self._standstill = Standstill(self._told, time.monotonic)
-        # Accounts of no process. When the daemon opens a file, a program can name one untold.
-        self._nameless: set[int] = set()
+        table = RecordTable(self._accounts, self._account.all_in, self._steady)
+        watch = self._account_watch(loaded) if LOOKER.name in loaded.programs else None
+        self._all_accounts = AllAccounts(table, self._told, watch, time.monotonic)
         # The memory of the maps with so many accounts and baselines.
         self._memory = ((-1, -1), 0)
         self.limit = int(fdinfo(self._accounts.fd, "max_entries"))
@@ -197,6 +197,12 @@ class Maps:
         self._open.append(quiet)
         return quiet
 
+    def _account_watch(self, loaded: Loaded) -> AccountWatch:
+        run = runner(loaded.programs[LOOKER.name])
+        watch = AccountWatch(loaded.maps["looks"], run, self._opened, time.monotonic)
+        self._open.append(watch)
+        return watch
+
     def _age_maps(self, loaded: Loaded) -> AgeMaps:
         ages = loaded.maps["ages"]
         memory = Mapped(ages, int(fdinfo(ages.fd, "max_entries")))
@@ -213,29 +219,19 @@ class Maps:
 
     def accounts(self) -> Mapping[int, Account]:
         """All accounts by mm. What has not changed is the same object as before, also the whole."""
-        if self._standstill.lasts() and not self._nameless:
-            return self._all_accounts.records
-        before, accounts = self._all_accounts.records, self._all_accounts.read()
-        self._standstill.see_reading()
-        self._see_nameless(before, accounts)
+        accounts = self._all_accounts.read()
         self._baselines.forget_others(accounts)
         return accounts
 
     def look(self) -> None:
         """Call it about every second: then `accounts` knows how long nothing has changed."""
-        self._standstill.look()
+        self._all_accounts.look()
+
+    def _opened(self) -> int:
+        return self._forgetting.read().opened
 
     def _told(self) -> bytes:
         return self._totals.data + self._forgetting.data
-
-    def _see_nameless(self, before: Mapping[int, Account], accounts: Mapping[int, Account]) -> None:
-        changed, _, gone = differences(before, accounts)
-        self._nameless -= gone
-        for mm in changed:
-            if accounts[mm].tgid:
-                self._nameless.discard(mm)
-            else:
-                self._nameless.add(mm)
 
     @property
     def filled(self) -> int:
@@ -262,7 +258,7 @@ class Maps:
     def open_account(self, mm: int, account: Account) -> bool:
         """Open an account that no event has opened yet; False if one has just done so."""
         record = self._account.pack(account._asdict())
-        self._standstill.end()
+        self._all_accounts.see_opening()
         try:
             self._accounts.put(_U64.pack(mm), record, bpf_maps.NOEXIST)
         except OSError as error:
@@ -273,7 +269,7 @@ class Maps:
 
     def close_account(self, mm: int) -> None:
         """Forget an mm."""
-        self._standstill.end()
+        self._all_accounts.see_closing()
         self._accounts.delete(_U64.pack(mm))
         self._baselines.delete(mm)
 

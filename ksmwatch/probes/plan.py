@@ -91,7 +91,8 @@ class Plan(NamedTuple):
     layout: str = "btf"
     # Whether the kernel counts the program runs that it skips.
     tells_missed: bool = True
-    # Programs that read and write maps if map system calls would stop the hooks.
+    # Programs that the daemon runs itself: one that looks which accounts have changed, and others
+    # that read and write maps if map system calls would stop the hooks.
     access: tuple[Program, ...] = ()
     # Why it is not known how old mappings are when they end; None if it is.
     ageless: str | None = "nothing is hooked"
@@ -127,6 +128,8 @@ class Plan(NamedTuple):
 
 
 LEARNER = "learn_copy"
+# Looks which accounts have changed.
+LOOKER = Program("find_changed", Access.SYSCALL, "")
 # What a refusal of these programs is known by.
 ACCESS = "access"
 # Likewise of a program because of the code for ages in it.
@@ -220,13 +223,19 @@ def _tells_missed(facts: Facts, mechanisms: Collection[Mechanism]) -> bool:
 
 
 def _choose_access(facts: Facts, probes: Sequence[Probe]) -> tuple[Program, ...]:
-    """Programs in the place of map system calls, which would stop kprobe programs (access.c)."""
+    """What looks at accounts (looks.c), and what is in the place of map system calls (access.c).
+
+    Map system calls would stop kprobe programs.
+    """
+    looker = f"{ACCESS} {LOOKER.mechanism} {LOOKER.name}"
+    lookers = () if looker in facts.refused else (LOOKER,)
     if not any(probe.mechanism is Mechanism.KPROBE for probe in probes) or facts.btf_error:
-        return ()
-    if any(key.startswith(f"{ACCESS} ") for key in facts.refused):
-        return ()
+        return lookers
+    if any(key.startswith(f"{ACCESS} ") and key != looker for key in facts.refused):
+        return lookers
     maps = ("accounts", "baselines")
     return (
+        *lookers,
         *(Program(f"access_{name}", Access.SYSCALL, "") for name in maps),
         *(Program(f"list_{name}", Access.ITERATOR, MAP_ITERATOR) for name in maps),
     )

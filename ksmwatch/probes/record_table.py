@@ -35,6 +35,9 @@ class Dumps(Protocol):
 
     value_size: int
 
+    def get(self, key: bytes) -> bytes | None:
+        """One value, None if there is none."""
+
     def dump(self) -> tuple[bytes, bytes]:
         """All keys, and their values. The order stays while no key comes or goes."""
 
@@ -64,12 +67,26 @@ class RecordTable(Generic[_T]):
     def read(self) -> Mapping[int, _T]:
         """The current records."""
         keys, values = self._map.dump()
-        if keys == self._keys:
+        # One that went, was read alone, and is there again is a new one.
+        if keys == self._keys and len(keys) == len(self.records) * _U64.size:
             if values != self._values:
                 self.records = self._with_changes(values)
         else:
             self.records = self._looked_up(keys, values)
         self._keys, self._values = keys, values
+        return self.records
+
+    def read_only(self, mms: Iterable[int]) -> Mapping[int, _T]:
+        """The records after only these can have changed, or gone."""
+        changed: dict[int, _T] = {}
+        gone = set()
+        for mm in mms:
+            key = _U64.pack(mm)
+            if (data := self._map.get(key)) is None:
+                gone.add(mm)
+            elif (record := self._steady(key, data, None)) != self.records[mm]:
+                changed[mm] = record
+        self.records = self.records.revised(changed, gone)
         return self.records
 
     def _with_changes(self, values: bytes) -> Edition[int, _T]:
@@ -87,7 +104,9 @@ class RecordTable(Generic[_T]):
             part, key = slice(number * size, (number + 1) * size), _U64.pack(mms[number])
             again = None if later is None else later[part]
             records[mms[number]] = self._steady(key, values[part], again)
-        return self.records.revised(records)
+        # Some may have been read alone since the last dump.
+        known = self.records
+        return known.revised({mm: found for mm, found in records.items() if found != known[mm]})
 
     def _unpacked(
         self, values: bytes, numbers: Sequence[int], mms: Sequence[int]
@@ -112,9 +131,11 @@ class RecordTable(Generic[_T]):
         )
         records = {}
         for key, value in zip(_U64.iter_unpack(keys), slot.iter_unpack(values), strict=True):
-            same = before.get(key) == value
-            record = self.records[key[0]] if same else self._steady(_U64.pack(*key), value[0], None)
-            records[key[0]] = record
+            known = self.records.get(key[0])
+            if known is None or before.get(key) != value:
+                found = self._steady(_U64.pack(*key), value[0], None)
+                known = found if known is None or found != known else known
+            records[key[0]] = known
         return Edition(records)
 
     def __len__(self) -> int:

@@ -32,6 +32,8 @@ ONCE_KERNEL = "6.12"
 SECOND_SHARE = (*EVERYWHERE, "test_repair.py", "test_refusals.py")
 # Counts instructions, for which the guest needs another clock.
 COUNTING = "test_hotpath.py"
+# With several nodes of memory, counts by node would show each movement as well.
+ONE_NODE = "test_looks.py"
 # With two nodes of memory, as most guests have, and with four.
 NODES = "test_nodes.py"
 # Takes too long for CI. The second share is about half of it.
@@ -107,11 +109,12 @@ def quick_jobs(kernels: list[str]) -> list[Job]:
 def usual_jobs(kernels: list[str]) -> list[Job]:
     """What CI runs. The longest first."""
     once, others = split(kernels)
-    left_out = (COUNTING, *LONG, *LONG_SECOND_SHARE, *SPECIAL)
+    left_out = (COUNTING, ONE_NODE, *LONG, *LONG_SECOND_SHARE, *SPECIAL)
     return [
         Job(once, paths(FILES, *left_out, *SECOND_SHARE), nodes=2),
         Job(once, paths(SECOND_SHARE), nodes=2),
         *on_each(others, paths(EVERYWHERE), "-k", "not kprobe"),
+        Job(once, paths([ONE_NODE])),
         Job(once, paths([COUNTING]), icount=True),
     ]
 
@@ -141,7 +144,8 @@ WHICH = {"--quick": quick_jobs, "--rest": rest_jobs}
 def own_jobs(kernels: list[str], arguments: list[str]) -> list[Job]:
     """The caller's own arguments, in one guest for each kernel."""
     counting = any(word.endswith(COUNTING) for word in arguments)
-    nodes = 1 if counting else 2
+    one_node = any(word.endswith(ONE_NODE) for word in arguments)
+    nodes = 1 if counting or one_node else 2
     return [Job(each, tuple(arguments), icount=counting, nodes=nodes) for each in kernels]
 
 

@@ -88,7 +88,7 @@ def test_records_have_the_members_of_the_programs(
 
 
 def test_maps_are_those_of_the_programs() -> None:
-    text = c_source("accounts.c", "ages.c")
+    text = c_source("accounts.c", "ages.c", "looks.c")
     declared = re.findall(r"^((?:BPF|MAPPED)_\w+)\((.*?)\);", text, re.MULTILINE)
     # Where the name is among the arguments.
     places = {"BPF_F_TABLE": 3, "MAPPED_RECORD": 1, "BPF_ARRAY": 0}

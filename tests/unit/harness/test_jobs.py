@@ -18,6 +18,7 @@ from tests.kernel.run import (
     LONG_SECOND_SHARE,
     NODES,
     ONCE_KERNEL,
+    ONE_NODE,
     SECOND_SHARE,
     SPECIAL,
     Job,
@@ -88,6 +89,13 @@ def test_quick_is_what_counts_most() -> None:
 def test_instructions_are_counted_by_another_clock() -> None:
     jobs = [*usual_jobs(KERNELS), *rest_jobs(KERNELS)]
     assert all(job.icount == any(COUNTING in word for word in job.arguments) for job in jobs)
+
+
+def test_where_counts_by_node_would_hide_a_fault_there_is_one_node() -> None:
+    path = f"tests/kernel/{ONE_NODE}"
+    (usual,) = (job for job in usual_jobs(KERNELS) if any(ONE_NODE in w for w in job.arguments))
+    assert (usual.arguments, usual.nodes) == ((path,), 1)
+    assert {job.nodes for job in own_jobs(KERNELS, [path])} == {1}
 
 
 def test_without_its_kernel_what_runs_once_runs_on_the_last() -> None:

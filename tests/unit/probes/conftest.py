@@ -10,14 +10,21 @@ import pytest
 
 from ksmwatch.kernel import bpf_maps
 from ksmwatch.probes import maps
+from ksmwatch.probes.looks import LOOKS
 from ksmwatch.probes.map_records import TOTALS_ROOM
 from ksmwatch.probes.maps import Maps
+from ksmwatch.probes.plan import LOOKER
 from tests.loaded_maps import LOADED
-from tests.map_memory import PARTS, FakeMap, again, memory, present
+from tests.map_memory import PARTS, FakeMap, again, find_changed, memory, present, programs
 
 
-@pytest.fixture
-def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Maps]:
+def entries(name: str) -> int:
+    """Of an array."""
+    return {"totals": PARTS * TOTALS_ROOM, "looks": LOOKS}.get(name, 1)
+
+
+@pytest.fixture(params=["dumps", "looks"])
+def shared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Maps]:
     """The maps as the programs leave them before anything happened."""
     monkeypatch.setattr(FakeMap, "contents", {}, raising=False)
     monkeypatch.setattr(bpf_maps, "Map", FakeMap)
@@ -29,6 +36,11 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Maps]:
         return {"max_entries": entries, "memlock": memory}[name]
 
     monkeypatch.setattr(maps, "fdinfo", fdinfo)
+    monkeypatch.setattr(maps, "runner", lambda _: find_changed)
+    monkeypatch.setattr(FakeMap, "dumps", 0)
+    programs.clear()
+    if request.param == "looks":
+        programs[LOOKER.name] = 77
     # In the place of arrays in the kernel's memory.
     arrays = {
         name: each._replace(fd=os.memfd_create(name)) if each.key_size == 4 else each
@@ -36,8 +48,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Maps]:
     }
     for name, each in arrays.items():
         if each.key_size == 4:
-            count = PARTS * TOTALS_ROOM if name == "totals" else 1
-            os.truncate(each.fd, count * each.value_size)
+            os.truncate(each.fd, entries(name) * each.value_size)
             memory[name] = mmap.mmap(each.fd, 0)
     present.update(arrays)
     yield again()

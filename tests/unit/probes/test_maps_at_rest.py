@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
 
 import pytest
 
 from ksmwatch.probes import maps
 from ksmwatch.probes.map_records import TOTALS_ROOM, Baseline, Movement, Total
 from ksmwatch.probes.maps import Maps
-from ksmwatch.probes.standstill import Standstill
 from tests.fakes import Clock
 from tests.map_memory import MM, PARTS, FakeMap, account, memory
 
@@ -18,7 +18,7 @@ from tests.map_memory import MM, PARTS, FakeMap, account, memory
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of all maps that are made."""
     found = Clock()
-    monkeypatch.setattr(maps, "Standstill", lambda told, _: Standstill(told, found))
+    monkeypatch.setattr(maps, "time", SimpleNamespace(monotonic=found))
     return found
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ksmwatch.kernel.events import EVENTS, TRACEPOINTS, Mechanism, Tracepoint, symbols
 from ksmwatch.kernel.facts import Facts
-from ksmwatch.probes.plan import Plan, Probe, Wish, choose
+from ksmwatch.probes.plan import LOOKER, Plan, Probe, Wish, choose
 from tests.fakes import capable, recorded, without
 
 FENTRY, KPROBE = Mechanism.FENTRY, Mechanism.KPROBE
@@ -161,9 +161,10 @@ def test_mappings_are_counted_by_node_where_there_are_several(
 
 
 def test_where_hooks_are_kprobes_maps_are_not_read_by_system_calls() -> None:
-    assert choose(capable()).access == ()
+    assert choose(capable()).access == (LOOKER,)
     plan = choose(capable(), Wish.KPROBE)
     assert [program.name for program in plan.access] == [
+        "find_changed",
         "access_accounts",
         "access_baselines",
         "list_accounts",
@@ -171,7 +172,13 @@ def test_where_hooks_are_kprobes_maps_are_not_read_by_system_calls() -> None:
     ]
     assert set(plan.access) <= set(plan.kept) < set(plan.programs)
     refused = capable().with_refusal("access", "iterator", "list_accounts", "no")
-    assert choose(refused, Wish.KPROBE).access == ()
+    assert choose(refused, Wish.KPROBE).access == (LOOKER,)
+
+
+def test_without_the_program_that_looks_maps_are_read_as_usual() -> None:
+    refused = capable().with_refusal("access", "syscall", "find_changed", "no")
+    assert choose(refused).access == ()
+    assert len(choose(refused, Wish.KPROBE).access) == 4
 
 
 def test_without_a_plan_there_is_no_mechanism() -> None:
