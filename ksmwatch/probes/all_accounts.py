@@ -41,7 +41,7 @@ class AllAccounts:
         self._standstill.see_reading()
         differ = differences(before, accounts)
         if self._watch is not None:
-            self._watch.see_reading(differ.new, differ.gone)
+            self._watch.see_reading(differ)
         self._see_nameless(differ, accounts)
         return accounts
 

@@ -24,9 +24,10 @@ but not by the next one, which `standstill` does not leave out: see there.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from ctypes import create_string_buffer
 
+from ksmwatch.differences import Differences
 from ksmwatch.kernel import libbpf
 from ksmwatch.log import logger
 from ksmwatch.probes.loader import LoadedMap
@@ -34,7 +35,8 @@ from ksmwatch.probes.mapped_memory import Mapped
 
 # As in bpf/records.h.
 LOOKS = 1024
-# With more changes than these all are read, because look-ups of single accounts add up.
+# With more changes than these all are read, because look-ups of single accounts add up. The next
+# time that is done without a look: where many change, they do so again.
 _FEW, _ONE_IN = 100, 10
 # After this long all are read in any case: an error would end then.
 _AGAIN_SECONDS = 60.0
@@ -69,7 +71,7 @@ class AccountWatch:
         # what this becomes when the reading under way has ended.
         self._all_read: tuple[int, float] | None = None
         self._then: tuple[int, float] | None = None
-        self._broken = False
+        self._many = self._broken = False
 
     def changed(self) -> Sequence[int] | None:
         """The accounts that have changed or gone; None if all accounts must be read."""
@@ -77,7 +79,7 @@ class AccountWatch:
             return None
         # If the reading fails, nobody has seen what has changed.
         self._then, self._all_read = self._all_read, None
-        found = self._find(_FEW + len(self._places) // _ONE_IN)
+        found = None if self._many else self._find(self._most)
         opened, now = self._opened(), self._clock()
         if (
             found is not None
@@ -89,12 +91,17 @@ class AccountWatch:
         self._then = opened, now
         return None
 
-    def see_reading(self, new: Collection[int], gone: Collection[int]) -> None:
-        """Accounts have been read as `changed` said; which are new, and which have gone."""
-        for mm in gone:
+    @property
+    def _most(self) -> int:
+        return _FEW + len(self._places) // _ONE_IN
+
+    def see_reading(self, differ: Differences[int]) -> None:
+        """Accounts have been read as `changed` said; how they differ from before."""
+        self._many = len(differ.changed) > self._most
+        for mm in differ.gone:
             self._put(place := self._places.pop(mm), 0)
             self._free.append(place)
-        for mm in new:
+        for mm in differ.new:
             place = self._free.pop() if self._free else self._new_place()
             self._places[mm] = place
             self._put(place, mm)

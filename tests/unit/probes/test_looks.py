@@ -73,7 +73,7 @@ def busy(clock: Clock, shared: Maps) -> Maps:
     del clock
     for number in range(_MANY):
         shared.open_account(MM + number, account())
-    for _ in range(2):
+    for _ in range(3):
         shared.accounts()
         tell("totals", 0)
     return shared
@@ -126,6 +126,9 @@ def test_if_many_have_changed_all_are_read(busy: Maps) -> None:
     for number in range(131):
         event(MM + number)
     assert dumps(busy) == 2
+    # Once more at once, without a look.
+    event(MM)
+    assert dumps(busy) == 1
     assert busy.accounts() == truth()
     for number in range(130):
         event(MM + number)
@@ -256,7 +259,7 @@ def test_if_the_program_cannot_be_run_all_are_read(
 def test_more_accounts_than_a_run_looks_at(busy: Maps) -> None:
     for number in range(_MANY, 2 * looks.LOOKS + 5):
         opens(MM + number)
-    for _ in range(2):
+    for _ in range(3):
         busy.accounts()
         tell("totals", 0)
     for mm in (MM, MM + looks.LOOKS, MM + 2 * looks.LOOKS + 4):
