@@ -25,8 +25,8 @@ figures cover the daemon, the process that serves HTTP, and the compiler until i
 brackets are those of {commit}, an earlier commit, in the same guest. The CPU time of a start is
 counted until both processes have loaded everything and wait, which can be later than the first
 snapshot. *Memory* is the resident memory of both processes, in which a page that they share counts
-once. TLS, passwords and the history are off. A *wake-up* is the end of a sleep of one of the
-daemon's threads."""
+once. TLS, passwords and the history are off, and the socket's group is one that the guest has. A
+*wake-up* is the end of a sleep of one of the daemon's threads."""
 
 
 @dataclass(frozen=True)

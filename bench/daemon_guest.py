@@ -34,7 +34,7 @@ from bench.crowd import (
     voluntary_switches,
 )
 from bench.smaps_poller import poll
-from bench.start_guest import measure_commands, measure_programs, measure_starts
+from bench.start_guest import OPTIONS, measure_commands, measure_programs, measure_starts
 from tests.kernel.compare import settled_snapshot
 from tests.kernel.daemon import Daemon
 from tests.ksmctl import Ksm
@@ -62,7 +62,7 @@ class Build:
 
     def daemon(self, *options: str) -> Daemon:
         """With the least that it needs."""
-        return Daemon("--backend=bpf", *options, program=self.program)
+        return Daemon(*OPTIONS, *options, program=self.program)
 
     def report(self, name: str, **numbers: Any) -> None:
         """Print a sample."""
