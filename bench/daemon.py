@@ -195,9 +195,8 @@ _RATIOS = (
     ),
 )
 _WHY_MEMORY = (
-    "there are two Python interpreters, because a separate process serves HTTP; 8 MB are pages of "
-    "Python and of libraries, 15 MB the daemon's objects and 13 MB those of the other process, of "
-    "which 4 are tornado with asyncio ([why](decisions/http-server.md))"
+    "there are two Python interpreters, because a separate process serves HTTP "
+    "([why](decisions/two-processes.md), [what was done](decisions/memory.md))"
 )
 
 
