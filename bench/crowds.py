@@ -103,7 +103,7 @@ def _goal(goal: str, what: str, result: Result) -> Goal:
     if largest is None:
         return Goal(goal, "not measured", met=False, why="`make bench-crowds` did not get that far")
     still, some = largest[f"{what} still"], largest[f"{what} some"]
-    reached = f"{still:.0f} ms; {some:.0f} ms when 1 % moved"
+    reached = f"{still:.1f} ms; {some:.1f} ms when 1 % moved"
     return Goal(goal, reached, some < _ANSWER_MS, _WHY)
 
 
