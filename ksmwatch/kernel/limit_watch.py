@@ -73,7 +73,9 @@ class LimitWatch:
                     # It is no longer watched.
                     continue
                 if mask & syscalls.IN_DELETE:
-                    gone = self._at_or_below(f"{path}/{name}")
+                    child = f"{path}/{name}"
+                    # All above a cgroup are watched as well.
+                    gone = self._at_or_below(child) if child in self._watches else set()
                     self._end(gone)
                     found |= gone
                 elif name == _LIMIT:

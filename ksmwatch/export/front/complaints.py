@@ -50,6 +50,14 @@ class Complaints:
         extra = {"kind": kind, **fields, **({"unlogged_before": before} if before else {})}
         logger.warning(KINDS[kind], extra=extra)
 
+    def fail(self, error: Exception) -> None:
+        """Count an error of ours, and say where it was."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        self.add("failed", error=f"{type(error).__name__}: {error}", place=place)
+
     def _count(self, kind: str) -> int | None:
         """Count it; returns None if it is not to be logged, or how many have not been so far."""
         self.counts[kind] += 1

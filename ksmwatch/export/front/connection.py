@@ -23,6 +23,9 @@ from ksmwatch.export.front.page import Page, sentence
 from ksmwatch.export.front.request import Request
 
 _READ_BYTES = 8192
+# All clients share a larger body: a copy for each slow one could take all memory. A smaller one is
+# sent in one piece with its head.
+_COPIED_BYTES = 1 << 16
 # Characters of an error's text that are logged.
 _QUOTED = 100
 # How long a phase may take in which the client has to do something.
@@ -59,11 +62,15 @@ class Connection:
         self._answer = answer
         self._complaints = complaints
         self._shake_hands = shake_hands
+        # Whether only the head of an answer is asked for.
+        self._head = False
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
         self._enter(ClientPhase.NEW)
 
     def _enter(self, phase: ClientPhase) -> None:
-        self.phase, self.since = phase, time.monotonic()
+        # Another thread may look between the two: the old phase has not lasted for long, then.
+        self.since = time.monotonic()
+        self.phase = phase
 
     def hang_up(self) -> None:
         """End it at once, for any thread: its own one finds that the client is gone."""
@@ -92,10 +99,14 @@ class Connection:
             # The client is gone. ssl's errors are of this kind, too.
             return
         except Exception as error:  # noqa: BLE001 - others must be served whatever went wrong here
-            self._complaints.add("failed", error=f"{type(error).__name__}: {error}")
+            self._complaints.fail(error)
         finally:
             clients.closed(self)
-            self._socket.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close the socket. Nobody may hang up afterwards."""
+        self._socket.close()
 
     def _exchange(self) -> bool:
         """Receive a request and answer it; returns whether another one may follow."""
@@ -107,8 +118,7 @@ class Connection:
         if request is None:
             return False
         self._enter(ClientPhase.ANSWERING)
-        page = self._answer(request)
-        self._write(page, head=request.method == "HEAD")
+        self._write(self._answer(request))
         if {self._parser.our_state, self._parser.their_state} != {h11.DONE}:
             return False
         self._parser.start_next_cycle()
@@ -118,7 +128,7 @@ class Connection:
 
     def _request(self) -> Request | None:
         """The next request, with its body, if any, read; None if the client is gone."""
-        request, length = None, 0
+        request, length, self._head = None, 0, False
         while True:
             event = self._parser.next_event()
             if event is h11.NEED_DATA:
@@ -131,6 +141,7 @@ class Connection:
                 self._parser.receive_data(data)
             elif isinstance(event, h11.Request):
                 request = self._understood(event)
+                self._head = request.method == "HEAD"
                 length = int(request.header("content-length") or 0)
             elif isinstance(event, h11.Data):
                 # In chunks, of which none says how long all are.
@@ -166,10 +177,10 @@ class Connection:
         why = str(error)[:_QUOTED]
         self._complaints.add(kind, why=why, client=self._address)
         if not too_large and self._parser.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._write(sentence("This is no request.", status, Connection="close"), head=False)
+            self._write(sentence("This is no request.", status, Connection="close"))
 
-    def _write(self, page: Page, *, head: bool) -> None:
-        """Send an answer. `head`: without its body."""
+    def _write(self, page: Page) -> None:
+        """Send an answer, without its body if only its head is asked for."""
         self._enter(ClientPhase.WRITING)
         headers = [
             *page.headers.items(),
@@ -180,8 +191,20 @@ class Connection:
         start = h11.Response(
             status_code=page.status.value, reason=page.status.phrase, headers=headers
         )
-        parts = [start, *([] if head else [h11.Data(data=page.body)]), h11.EndOfMessage()]
-        rest = memoryview(b"".join([self._parser.send(part) or b"" for part in parts]))
+        head, body = self._parser.send(start) or b"", b""
+        if not self._head:
+            body = page.body
+            self._parser.send_with_data_passthrough(h11.Data(data=body))
+        # After a body of known length, nothing is sent.
+        self._parser.send(h11.EndOfMessage())
+        if len(body) > _COPIED_BYTES:
+            self._send(head)
+            self._send(body)
+        else:
+            self._send(head + body)
+
+    def _send(self, data: bytes) -> None:
+        rest = memoryview(data)
         while rest:
             self._allow_time()
             rest = rest[self._socket.send(rest) :]

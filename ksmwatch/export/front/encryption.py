@@ -1,4 +1,7 @@
-"""TLS of clients' connections. Only fronts with TLS import this, because OpenSSL takes 4 MB."""
+"""TLS of clients' connections.
+
+Only fronts with a web configuration import this, because OpenSSL takes 4 MB.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class Encryption:
         try:
             sock.do_handshake()
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            # So does who only looks whether somebody listens.
+            # A port check does the same.
             raise
         except ssl.SSLError as error:
             raise HandshakeError("tls", str(error)) from error

@@ -60,6 +60,6 @@ class Link:
 
     def _question(self, max_age: float) -> None:
         self._asked = True
-        # If the daemon is gone, `receive` says so.
-        with suppress(ConnectionError):
+        # If the daemon is gone, `receive` says so. The channel may be closed already.
+        with suppress(OSError):
             self._channel.sendall(QUESTION.pack(max_age, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import select
 import socket
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 _OTHER_DESCRIPTORS = 64
 # Without room, or when no client can be accepted: how often it is tried again.
 _PRESSURE_SECONDS = 0.25
-# Of a client's thread. Python's default of 8 MiB would be counted where memory may not be
-# overcommitted (vm.overcommit_memory=2).
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# Of a client's thread. The system's default of 8 MiB (RLIMIT_STACK) would be counted where memory
+# may not be overcommitted (vm.overcommit_memory=2).
 _STACK_BYTES = 512 << 10
 
 SPECS = (
@@ -129,15 +131,19 @@ class WebFront:
                 self._link.receive()
 
     def _accept(self, listening: socket.socket) -> None:
+        if self._clients.full:
+            return
         try:
             sock, address = listening.accept()
         except (BlockingIOError, ConnectionError):
             # The client has changed its mind.
             return
         except OSError as error:
-            # No descriptor or no memory. The client waits in the queue.
-            self._fail(error)
-            time.sleep(_PRESSURE_SECONDS)
+            if error.errno in _NO_ROOM:
+                # The client waits in the queue.
+                self._complaints.fail(error)
+                time.sleep(_PRESSURE_SECONDS)
+            # Others are of the client's network, as accept(2) says.
             return
         try:
             client = self._connection(sock, address[0])
@@ -151,8 +157,8 @@ class WebFront:
         except RuntimeError as error:
             # The service's limit of tasks.
             self._clients.closed(client)
-            sock.close()
-            self._fail(error)
+            client.close()
+            self._complaints.fail(error)
 
     def _connection(self, sock: socket.socket, address: str) -> Connection:
         shake_hands = None
@@ -160,9 +166,6 @@ class WebFront:
             sock = secure = self._encryption.wrap(sock)
             shake_hands = partial(self._encryption.shake_hands, secure)
         return Connection(sock, address, self._answer, self._complaints, shake_hands)
-
-    def _fail(self, error: Exception) -> None:
-        self._complaints.add("failed", error=f"{type(error).__name__}: {error}")
 
     def _take(self, message: Answer | WebConfig) -> None:
         if isinstance(message, WebConfig):
@@ -172,13 +175,14 @@ class WebFront:
 
     def _use(self, config: WebConfig) -> None:
         """Use a configuration: TLS for new connections, users for new requests."""
-        self._config = config
-        self._auth.use(config.users)
-        self._encryption: Encryption | None = None
+        encryption = None
         if config.tls is not None:
             from ksmwatch.export.front.encryption import Encryption
 
-            self._encryption = Encryption(config.tls)
+            encryption = Encryption(config.tls)
+        self._encryption: Encryption | None = encryption
+        self._config = config
+        self._auth.use(config.users)
 
     def _samples(self) -> Samples:
         with self._lock:
@@ -198,7 +202,7 @@ class WebFront:
         try:
             page = self._page(request)
         except Exception as error:  # noqa: BLE001 - a client gets an answer whatever went wrong
-            self._fail(error)
+            self._complaints.fail(error)
             page = sentence("ksmwatch has failed.", HTTPStatus.INTERNAL_SERVER_ERROR)
         with self._lock:
             self._requests[str(page.status.value)] += 1

@@ -25,17 +25,18 @@ class Workers:
         """Do it on a thread. Raises RuntimeError if there can be no further one."""
         with self._lock:
             spare, self._spare = self._spare, False
-        if spare:
-            self._jobs.put(job)
-        else:
+        if not spare:
             # The front does not wait for its clients when it ends.
-            Thread(target=self._work, args=(job,), name="client", daemon=True).start()
+            Thread(target=self._work, name="client", daemon=True).start()
+        self._jobs.put(job)
 
-    def _work(self, job: Job) -> None:
+    def _work(self) -> None:
         while True:
+            job = self._jobs.get()
             job()
+            # It would keep the client's connection, and what that holds, until the next one comes.
+            del job
             with self._lock:
                 if self._spare:
                     return
                 self._spare = True
-            job = self._jobs.get()

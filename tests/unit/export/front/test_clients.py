@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ksmwatch.export.front import clients
 from ksmwatch.export.front.clients import ClientPhase, Clients
 from ksmwatch.export.front.complaints import Complaints
 
@@ -124,3 +125,13 @@ def test_a_kind_of_complaint_is_logged_once_in_a_while(warnings: list[dict[str, 
     complaints.add("malformed", client="b")
     assert warnings[2] == {"kind": "malformed", "client": "b", "unlogged_before": 999}
     assert complaints.counts["malformed"] == 1001
+
+
+def test_after_a_crowd_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    hall = Hall(100)
+    monkeypatch.setattr(clients, "give_memory_back", lambda: given.append(len(hall.clients)))
+    for count in (17, 16, 17):
+        for client in hall.enter(*[IDLE] * count):
+            hall.clients.closed(client)
+    assert given == [1, 1]

@@ -261,3 +261,22 @@ def test_an_error_of_ours_ends_the_connection_and_is_counted() -> None:
         talked.say(GET + b"\r\n")
         assert talked.rest() == b""
     assert talked.complained == {"failed": 1}
+
+
+def test_only_the_head_of_what_is_no_http_either() -> None:
+    with talk() as talked:
+        talked.say(b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (1 << 20))
+        head, _, body = talked.rest().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert body == b""
+    assert talked.complained == {"malformed": 1}
+
+
+@pytest.mark.parametrize("size", [connection._COPIED_BYTES, connection._COPIED_BYTES + 1])
+def test_a_body_of_any_size_arrives(size: int) -> None:
+    body = bytes(range(256)) * (size // 256 + 1)
+    with talk(lambda _: Page(body[:size], {"X-Y": "z"})) as talked:
+        talked.say(GET + b"Connection: close\r\n\r\n")
+        head, _, found = talked.rest().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert found == body[:size]

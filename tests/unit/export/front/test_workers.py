@@ -1,0 +1,60 @@
+"""Threads that serve clients."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+
+from ksmwatch.export.front.workers import Workers
+from tests.waiting import Deadline
+
+
+def test_jobs_at_once_have_threads_of_their_own_and_one_thread_is_kept() -> None:
+    workers, together = Workers(), threading.Barrier(4)
+    names: list[int] = []
+
+    def job() -> None:
+        names.append(threading.get_ident())
+        together.wait()
+
+    for _ in range(3):
+        workers.do(job)
+    together.wait()
+    deadline = Deadline(60)
+    while len(set(names) & {each.ident for each in threading.enumerate()}) > 1:
+        assert not deadline.passed
+        time.sleep(0.01)
+    (spare,) = set(names) & {each.ident for each in threading.enumerate()}
+    done = threading.Event()
+
+    def another() -> None:
+        names.append(threading.get_ident())
+        done.set()
+
+    workers.do(another)
+    done.wait()
+    assert names[-1] == spare
+
+
+class Client:
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        """What a job is."""
+        self.done.set()
+
+
+def test_the_thread_that_waits_keeps_nothing_of_its_last_client() -> None:
+    workers, client = Workers(), Client()
+    done, gone = client.done, weakref.ref(client)
+    workers.do(client.run)
+    del client
+    done.wait()
+    deadline = Deadline(60)
+    while gone() is not None:
+        assert not deadline.passed
+        gc.collect()
+        time.sleep(0.01)
