@@ -91,7 +91,10 @@ def sockets(config: Config, manager: Manager) -> list[socket.socket]:
     passed = manager.take_passed(_SOCKET_UNIT)
     if not passed:
         raise ListenError(f"--web.systemd-socket: systemd did not pass {_SOCKET_UNIT}.")
-    return [socket.socket(fileno=fd) for _, fd in passed]
+    found = [socket.socket(fileno=fd) for _, fd in passed]
+    if any(sock.family not in (socket.AF_INET, socket.AF_INET6) for sock in found):
+        raise ListenError(f"--web.systemd-socket: {_SOCKET_UNIT} may only have TCP ports.")
+    return found
 
 
 class Outputs:

@@ -240,6 +240,10 @@ def test_sockets_that_systemd_passes_are_served_and_nothing_else_is_taken() -> N
     with pytest.raises(ListenError) as caught:
         sockets(settings, Manager(("map-accounts", 1000)))
     assert str(caught.value) == "--web.systemd-socket: systemd did not pass ksmwatch.socket."
+    local = socket.socket(socket.AF_UNIX)
+    with pytest.raises(ListenError) as caught:
+        sockets(settings, Manager(("ksmwatch.socket", local.detach())))
+    assert str(caught.value) == "--web.systemd-socket: ksmwatch.socket may only have TCP ports."
 
 
 def test_a_user_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
