@@ -38,8 +38,9 @@ _LESS = {"": ("nothing", 30.0), " some": ("1 %", 12.0), " all": ("all", 2.5)}
 _WHY_NOT = {
     "": "most of such a scrape does not depend on the processes: HTTP, numbers of the host, and "
     "looks at every probe",
-    " some": "a third of it is what a scrape takes when nothing moved; the rest is spread over "
-    "some fifteen stages, of which none takes much",
+    " some": "a quarter of it is what a scrape takes when nothing moved, and a seventh compresses "
+    "lines: each move changes every owner's share of the saving; the rest is spread over some "
+    "fifteen stages, of which none takes much",
     " all": "a moved process is counted, named and added up again in Python; only its record is "
     "unpacked, and its numbers are added up, in loops in C",
 }
