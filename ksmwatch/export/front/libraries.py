@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType, SimpleNamespace
@@ -41,34 +41,30 @@ def load_renderer() -> None:
         raise ModuleNotFoundError(f"there is no {library}")
     # Its package imports everything as soon as any of its modules is imported.
     sys.modules.setdefault(library, module_from_spec(spec))
-    _load(library, _RENDERER, (*_SERVERS, *_CLIENTS))
+    _load(library, _RENDERER, _stand_ins((*_SERVERS, *_CLIENTS)))
 
 
 def load_escape() -> None:
     """Load what escapes HTML, without the table of 2,200 entities by which it could be undone."""
-    _load("html", (), ("html.entities",))
+    _load("html", (), _stand_ins(("html.entities",)))
 
 
 def load_protocol() -> None:
     """Load what parses HTTP, without `inspect`, which takes a megabyte with what it imports.
 
-    dataclasses would use it to describe a class of h11 that has no docstring.
+    dataclasses would use it to describe a class of h11 that has no docstring. Since Python 3.13
+    they need it for every class.
     """
-    before = vars(dataclasses)["inspect"]
-    vars(dataclasses)["inspect"] = SimpleNamespace(signature=lambda described: described.__name__)
-    try:
-        import_module("h11")
-    finally:
-        vars(dataclasses)["inspect"] = before
+    _load("h11", ("_connection",), _no_descriptions())
 
 
-def _load(library: str, modules: Sequence[str], unused: Sequence[str]) -> None:
-    """Load these modules of a library, with stand-ins for those that are unused.
+def _load(library: str, modules: Sequence[str], left_out: AbstractContextManager[None]) -> None:
+    """Load these modules of a library, while something else is left out.
 
-    A later version may use more of them when it is imported. Then it is loaded as a whole.
+    Another version may use more of that when it is imported. Then it is loaded as a whole.
     """
     try:
-        with _stand_ins(unused):
+        with left_out:
             _import(library, modules)
     except (AttributeError, ImportError, TypeError):
         for name in [name for name in sys.modules if f"{name}.".startswith(f"{library}.")]:
@@ -79,6 +75,18 @@ def _load(library: str, modules: Sequence[str], unused: Sequence[str]) -> None:
 def _import(library: str, modules: Sequence[str]) -> None:
     for name in modules:
         import_module(f"{library}.{name}")
+
+
+@contextmanager
+def _no_descriptions() -> Iterator[None]:
+    """Let dataclasses describe classes by their names, if they would do it by `inspect`."""
+    names = vars(dataclasses)
+    before = names.get("inspect")
+    names["inspect"] = SimpleNamespace(signature=lambda described: described.__name__)
+    try:
+        yield
+    finally:
+        names["inspect"] = before
 
 
 @contextmanager

@@ -89,6 +89,24 @@ assert made.__doc__ == "Undocumented(value: int)", made.__doc__
     assert "ast" not in names
 
 
+def test_a_python_that_needs_more_of_inspect_loads_the_whole_protocol() -> None:
+    # As 3.13 does, for every class.
+    program = """
+import dataclasses, inspect
+from ksmwatch.export.front import libraries
+process = dataclasses._process_class
+def newer(cls, *rest):
+    dataclasses.inspect.get_annotations(cls)
+    return process(cls, *rest)
+dataclasses._process_class = newer
+libraries.load_protocol()
+import h11
+assert h11.Connection(h11.SERVER).our_state is h11.IDLE
+assert dataclasses.inspect is inspect
+"""
+    run(program)
+
+
 def test_without_prometheus_client_that_is_the_error() -> None:
     program = """
 import importlib.util, sys
@@ -112,7 +130,7 @@ def test_a_version_that_uses_more_is_loaded_whole(tmp_path: Path) -> None:
 import sys
 sys.path.append(sys.argv[1])
 from ksmwatch.export.front import libraries
-libraries._load("library", ("early", "late"), ("ssl", "http.cookies"))
+libraries._load("library", ("early", "late"), libraries._stand_ins(("ssl", "http.cookies")))
 import http, library.late, ssl
 assert library.late.VERSION == ssl.OPENSSL_VERSION_INFO[0]
 assert library.late.early.ssl is ssl
