@@ -103,6 +103,8 @@ def everything(client: socket.socket) -> bytes:
 
 
 def test_a_front_has_no_privilege(served: Served) -> None:
+    # Before it answers, it may be on its way to that.
+    assert served.get("/-/ready")[0] == 200
     pid = served.pid
     lines = (line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     status = dict(lines)
