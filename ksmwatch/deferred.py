@@ -33,9 +33,14 @@ def defer(*names: str) -> None:
 
 
 def unload(*names: str) -> None:
-    """Forget modules to which no others refer, so that what is loaded next takes their place."""
+    """Forget modules to which no others refer, so that what is loaded next takes their place.
+
+    With a package, all its modules go.
+    """
     for name in names:
         package, _, last = name.rpartition(".")
-        if sys.modules.pop(name, None) and package:
-            delattr(sys.modules[package], last)
+        for each in [each for each in sys.modules if f"{each}.".startswith(f"{name}.")]:
+            del sys.modules[each]
+        if package in sys.modules:
+            vars(sys.modules[package]).pop(last, None)
     gc.collect()

@@ -5,6 +5,12 @@ from __future__ import annotations
 from ksmwatch.probes.loader import Loaded, LoadedMap
 from ksmwatch.probes.map_records import Conversion, Field
 
+
+def _words(*names: str) -> tuple[Field, ...]:
+    """Members of eight bytes, one after the other."""
+    return tuple(Field(name, 8 * place, "Q") for place, name in enumerate(names))
+
+
 ACCOUNT = LoadedMap(
     1,
     8,
@@ -47,61 +53,39 @@ LOADED = Loaded(
                 Field("calls_since", 64, "Q"),
             ),
         ),
-        "conversions": LoadedMap(
-            5,
-            4,
-            80,
-            tuple(Field(name, 8 * at, "Q") for at, name in enumerate(Conversion._fields)),
-        ),
+        "conversions": LoadedMap(5, 4, 80, _words(*Conversion._fields)),
         "converting": LoadedMap(11, 4, 8, ()),
-        "readings": LoadedMap(12, 4, 16, (Field("mm", 0, "Q"), Field("moved", 8, "Q"))),
+        "readings": LoadedMap(12, 4, 16, _words("mm", "moved")),
         "openings": LoadedMap(
             6,
             4,
             56,
             (
-                Field("thread", 0, "Q"),
-                Field("seen", 8, "Q"),
-                Field("mm", 16, "Q"),
-                Field("start_boottime", 24, "Q"),
+                *_words("thread", "seen", "mm", "start_boottime"),
                 Field("tgid", 32, "I"),
                 Field("unused", 36, "I"),
                 Field("comm", 40, "16s"),
             ),
         ),
-        "forgettings": LoadedMap(
-            13,
-            4,
-            24,
-            (Field("begun", 0, "Q"), Field("ended", 8, "Q"), Field("opened", 16, "Q")),
-        ),
+        "forgettings": LoadedMap(13, 4, 24, _words("begun", "ended", "opened")),
         "looks": LoadedMap(
             15,
             4,
             40,
             (
-                Field("mm", 0, "Q"),
-                Field("id", 8, "Q"),
-                Field("sum", 16, "Q"),
-                Field("start_boottime", 24, "Q"),
+                *_words("mm", "id", "sum", "start_boottime"),
                 Field("tgid", 32, "I"),
                 Field("changed", 36, "I"),
             ),
         ),
-        "migrations": LoadedMap(
-            8,
-            4,
-            24,
-            (Field("begun", 0, "Q"), Field("ended", 8, "Q"), Field("underway", 16, "Q")),
-        ),
+        "migrations": LoadedMap(8, 4, 24, _words("begun", "ended", "underway")),
         "alarms": LoadedMap(9, 4, 8, ()),
         "call_sites": LoadedMap(
             10,
             4,
             24,
             (
-                Field("hooked", 0, "Q"),
-                Field("copy", 8, "Q"),
+                *_words("hooked", "copy"),
                 Field("learner", 16, "I"),
                 Field("seen", 20, "I"),
             ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ksmwatch.counting.ages import Ages, AgeState
 from ksmwatch.counting.controls import Controls
@@ -79,7 +79,6 @@ class AgeSampling:
         self._again = False
         # The last state, and what it was made of.
         self._state: AgeState | None = None
-        self._ages: Mapping[str, tuple[tuple[int, ...], float]] = {}
         self._known: tuple[object, ...] = ()
         # Accounts that could not be opened, so that their PTEs came unseen.
         self._events_lost = total(Total.EVENTS_LOST)
@@ -125,9 +124,9 @@ class AgeSampling:
         """What is known; the same object if it is the same as before."""
         ages, takes = self._maps.ages(), self._controls.scan_ns
         noted, wasted, *unknown = map(self._total, (Total.AGES_NOTED, Total.AGES_WASTED, *_UNKNOWN))
-        known = self._controls.one_in, takes, noted, wasted, unknown
-        if self._state is None or ages is not self._ages or known != self._known:
-            self._ages, self._known = ages, known
+        known = self._controls.one_in, takes, ages, noted, wasted, unknown
+        if self._state is None or known != self._known:
+            self._known = known
             self._state = AgeState(
                 one_in=self._controls.one_in,
                 scan_seconds=takes / 1e9 if takes else None,

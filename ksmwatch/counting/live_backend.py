@@ -158,7 +158,7 @@ class Live:
 
     def _pages_shared(self, run: int | None) -> int | None:
         """Read only if it matters for the next step: while ksmd is stopped."""
-        return procfs.read_number(self._shared_file) if run in (STOPPED, UNMERGED) else None
+        return procfs.read_number(self._shared_file.read) if run in (STOPPED, UNMERGED) else None
 
     def _explain(self) -> str | None:
         """A loss that has not been looked for yet, and that explains a wrong count."""

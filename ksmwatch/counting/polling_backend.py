@@ -83,7 +83,7 @@ class Poll(Eventless):
 
     def tick(self, budget: Budget) -> bool:
         """Read the next processes of the round, within the budget."""
-        self.run.see(procfs.read_number(self._run_file))
+        self.run.see(procfs.read_number(self._run_file.read))
         if not self._queue and self._clock() >= self._next_round:
             self._begin_round()
         self._work(budget)
@@ -91,7 +91,7 @@ class Poll(Eventless):
 
     def refresh(self, budget: Budget) -> None:
         """A whole new round, or as much of it as the budget allows."""
-        self.run.see(procfs.read_number(self._run_file))
+        self.run.see(procfs.read_number(self._run_file.read))
         self._begin_round()
         self._work(budget)
 

@@ -120,7 +120,7 @@ class Steps:
 
     def see_run(self, watch: RunWatch) -> int | None:
         """Look at KSM's run state."""
-        run = procfs.read_number(self._run_file)
+        run = procfs.read_number(self._run_file.read)
         if run is None:
             self.losses["run_unreadable"] += 1
         watch.see(run)

@@ -159,12 +159,7 @@ def send(sock: socket.socket, message: Begin | SentAnswer | WebConfig) -> None:
 def receive(sock: socket.socket) -> Any:
     """For a front, which blocks meanwhile. Raises EOFError if the daemon is gone."""
     (length,) = LENGTH.unpack(_exactly(sock, LENGTH.size))
-    return decoded(_exactly(sock, length))
-
-
-def decoded(data: bytes) -> Any:
-    """A message that the daemon has sent."""
-    return loads(data)
+    return loads(_exactly(sock, length))
 
 
 def receive_question(sock: socket.socket) -> tuple[float, int]:

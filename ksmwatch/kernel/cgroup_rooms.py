@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from ksmwatch.kernel.kept_file import KeptFile
 from ksmwatch.kernel.limit_watch import LimitWatch
-from ksmwatch.kernel.procfs import read_file
+from ksmwatch.kernel.procfs import read_file, read_number
 
 # memory.current of at most this many cgroups stays open. A process has 1,024 descriptors by
 # default.
@@ -43,7 +43,7 @@ class CgroupRooms:
             if limit is None:
                 continue
             current = before.get(path) or KeptFile(f"{self._root}{path}/memory.current")
-            if (used := _number(current.read)) is not None:
+            if (used := read_number(current.read)) is not None:
                 found[path] = limit - used
             if len(self._currents) < _KEPT:
                 self._currents[path] = current
@@ -64,15 +64,7 @@ class CgroupRooms:
     def _read(self, path: str) -> int | None:
         # Before it is read: what changes meanwhile is told.
         watched = self._watch.begin(path)
-        limit = _number(lambda: read_file(f"{self._root}{path}/memory.max"))
+        limit = read_number(lambda: read_file(f"{self._root}{path}/memory.max"))
         if watched:
             self._limits[path] = limit
         return limit
-
-
-def _number(read: Callable[[], bytes]) -> int | None:
-    """What a file has; None if it is not a number (`max`), or cannot be read."""
-    try:
-        return int(read())
-    except (OSError, ValueError):
-        return None

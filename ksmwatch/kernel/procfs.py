@@ -7,7 +7,7 @@ Values keep the kernel's units. A file or line that a kernel lacks is absent fro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,13 +67,6 @@ def read_ksm(sys: Path) -> tuple[dict[str, int] | None, list[str]]:
     return (None, []) if files is None else read_ksm_files(files)
 
 
-def _read_ksm_file(sys: Path, name: str) -> int | None:
-    try:
-        return int(read_file(f"{sys}/kernel/mm/ksm/{name}"))
-    except (OSError, ValueError):
-        return None
-
-
 def run_file(sys: Path) -> KeptFile:
     """/sys/kernel/mm/ksm/run, which is read every second: 0 stopped, 1 scanning, 2 unmerged."""
     return KeptFile(f"{sys}/kernel/mm/ksm/run")
@@ -84,17 +77,17 @@ def pages_shared_file(sys: Path) -> KeptFile:
     return KeptFile(f"{sys}/kernel/mm/ksm/pages_shared")
 
 
-def read_number(file: KeptFile) -> int | None:
-    """The number in a file; None if unreadable."""
+def read_number(read: Callable[[], bytes]) -> int | None:
+    """The number that a file has; None if that is no number (`max`), or unreadable."""
     try:
-        return int(file.read())
+        return int(read())
     except (OSError, ValueError):
         return None
 
 
 def read_full_scans(sys: Path) -> int | None:
     """/sys/kernel/mm/ksm/full_scans: how often ksmd has scanned everything; None if unreadable."""
-    return _read_ksm_file(sys, "full_scans")
+    return read_number(lambda: read_file(f"{sys}/kernel/mm/ksm/full_scans"))
 
 
 class KsmStat(NamedTuple):

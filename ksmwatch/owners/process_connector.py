@@ -131,7 +131,8 @@ def subscribe() -> Connector:
         listening.close()
         raise
     finally:
-        _forget_messages()
+        # There is no second message.
+        unload("pyroute2")
     return Connector(listening)
 
 
@@ -184,10 +185,3 @@ def _load_messages() -> ModuleType:
     finally:
         if found is ours:
             del sys.modules["logging"]
-
-
-def _forget_messages() -> None:
-    """Give back the memory of pyroute2: there is no second message."""
-    found = [name for name in sys.modules if f"{name}.".startswith("pyroute2.")]
-    # A package comes after what is in it.
-    unload(*sorted(found, reverse=True))

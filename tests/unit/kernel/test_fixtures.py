@@ -131,8 +131,8 @@ def test_numbers_of_the_host(kernel: str) -> None:
     assert 1_900_000 < numbers.meminfo["MemTotal"] < 2_100_000
     assert "advisor_mode" not in numbers.ksm
     sys = root(kernel) / "sys"
-    assert procfs.read_number(procfs.run_file(sys)) == 0
-    assert procfs.read_number(procfs.pages_shared_file(sys)) == 1
+    assert procfs.read_number(procfs.run_file(sys).read) == 0
+    assert procfs.read_number(procfs.pages_shared_file(sys).read) == 1
 
 
 def test_files_that_came_later_are_absent_and_not_zero() -> None:

@@ -77,12 +77,12 @@ def test_missing_host_files_are_failures_not_zeros(tmp_path: Path) -> None:
 def test_run(tmp_path: Path, text: str, run: int | None) -> None:
     sys = Sys(tmp_path)
     (sys.ksm / "run").write_text(text)
-    assert procfs.read_number(procfs.run_file(tmp_path)) == run
+    assert procfs.read_number(procfs.run_file(tmp_path).read) == run
 
 
 def test_an_absent_run_is_unknown(tmp_path: Path) -> None:
-    assert procfs.read_number(procfs.run_file(tmp_path)) is None
-    assert procfs.read_number(procfs.pages_shared_file(tmp_path)) is None
+    assert procfs.read_number(procfs.run_file(tmp_path).read) is None
+    assert procfs.read_number(procfs.pages_shared_file(tmp_path).read) is None
 
 
 # ---- processes ----

@@ -136,7 +136,7 @@ import sys
 from ksmwatch.owners import process_connector
 process_connector._load_messages()
 print(*(name for name in sys.modules if name.startswith(("pyroute2", "logging"))))
-process_connector._forget_messages()
+process_connector.unload("pyroute2")
 print(*(name for name in sys.modules if name.startswith(("pyroute2", "logging"))))
 # Who imports it later gets the real one.
 import logging

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 import weakref
 
 from ksmwatch.export.front.workers import Workers
-from tests.waiting import Deadline
+from tests.waiting import wait_until
 
 
 def test_jobs_at_once_have_threads_of_their_own_and_one_thread_is_kept() -> None:
@@ -22,11 +21,12 @@ def test_jobs_at_once_have_threads_of_their_own_and_one_thread_is_kept() -> None
     for _ in range(3):
         workers.do(job)
     together.wait()
-    deadline = Deadline(60)
-    while len(set(names) & {each.ident for each in threading.enumerate()}) > 1:
-        assert not deadline.passed
-        time.sleep(0.01)
-    (spare,) = set(names) & {each.ident for each in threading.enumerate()}
+
+    def left() -> set[int]:
+        return set(names) & {each.ident for each in threading.enumerate()}
+
+    wait_until(lambda: len(left()) <= 1, left)
+    (spare,) = left()
     done = threading.Event()
 
     def another() -> None:
@@ -53,8 +53,9 @@ def test_the_thread_that_waits_keeps_nothing_of_its_last_client() -> None:
     workers.do(client.run)
     del client
     done.wait()
-    deadline = Deadline(60)
-    while gone() is not None:
-        assert not deadline.passed
+
+    def is_gone() -> bool:
         gc.collect()
-        time.sleep(0.01)
+        return gone() is None
+
+    wait_until(is_gone, "the client is kept")
